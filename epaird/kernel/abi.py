@@ -1,0 +1,126 @@
+"""The kernel's numbers, under the names its headers give them.
+
+They are those of x86, ARM and RISC-V; alpha, mips, powerpc and sparc encode ioctl requests
+differently.  This module is part of the data plane's world too: it imports the standard library
+only.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+# linux/if_tun.h: ioctl requests on a /dev/net/tun file descriptor
+TUNSETIFF: Final = 0x400454CA
+TUNGETIFF: Final = 0x800454D2
+TUNSETOFFLOAD: Final = 0x400454D0
+TUNSETSNDBUF: Final = 0x400454D4
+TUNSETVNETLE: Final = 0x400454DC
+TUNSETCARRIER: Final = 0x400454E2
+TUNGETDEVNETNS: Final = 0x54E3
+
+# linux/if_tun.h: flags of TUNSETIFF
+IFF_TUN: Final = 0x0001
+IFF_TAP: Final = 0x0002
+IFF_MULTI_QUEUE: Final = 0x0100
+IFF_NO_PI: Final = 0x1000
+IFF_VNET_HDR: Final = 0x4000
+IFF_TUN_EXCL: Final = 0x8000
+
+# linux/if_tun.h: features of TUNSETOFFLOAD
+TUN_F_CSUM: Final = 0x01
+TUN_F_TSO4: Final = 0x02
+TUN_F_TSO6: Final = 0x04
+TUN_F_TSO_ECN: Final = 0x08
+TUN_F_UFO: Final = 0x10
+TUN_F_USO4: Final = 0x20
+TUN_F_USO6: Final = 0x40
+
+# linux/virtio_net.h: struct virtio_net_hdr
+VIRTIO_NET_HDR: Final = struct.Struct("<BBHHHH")
+"""flags, gso_type, hdr_len, gso_size, csum_start, csum_offset."""
+VIRTIO_NET_HDR_BYTES: Final = VIRTIO_NET_HDR.size
+VIRTIO_NET_HDR_F_NEEDS_CSUM: Final = 1
+VIRTIO_NET_HDR_F_DATA_VALID: Final = 2
+VIRTIO_NET_HDR_GSO_NONE: Final = 0
+VIRTIO_NET_HDR_GSO_TCPV4: Final = 1
+VIRTIO_NET_HDR_GSO_UDP: Final = 3
+VIRTIO_NET_HDR_GSO_TCPV6: Final = 4
+VIRTIO_NET_HDR_GSO_UDP_L4: Final = 5
+VIRTIO_NET_HDR_GSO_ECN: Final = 0x80
+
+# linux/if.h
+IFNAMSIZ: Final = 16
+IFF_UP: Final = 1 << 0
+IFF_LOWER_UP: Final = 1 << 16
+
+# linux/if_arp.h
+ARPHRD_ETHER: Final = 1
+
+# linux/sockios.h
+SIOCSIFFLAGS: Final = 0x8914
+SIOCSIFHWADDR: Final = 0x8924
+SIOCGIFHWADDR: Final = 0x8927
+
+# linux/socket.h, and asm-generic/socket.h
+SOL_NETLINK: Final = 270
+SO_RCVBUFFORCE: Final = 33
+
+# linux/netlink.h
+NETLINK_ROUTE: Final = 0
+NETLINK_LISTEN_ALL_NSID: Final = 8
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+NLM_F_REQUEST: Final = 0x01
+NLM_F_ACK: Final = 0x04
+NLM_F_DUMP_INTR: Final = 0x10
+NLM_F_DUMP: Final = 0x300
+NLA_TYPE_MASK: Final = 0x3FFF
+NLA_F_NESTED: Final = 0x8000
+
+# linux/rtnetlink.h
+RTM_NEWLINK: Final = 16
+RTM_DELLINK: Final = 17
+RTM_GETLINK: Final = 18
+RTM_NEWNSID: Final = 88
+RTM_DELNSID: Final = 89
+RTM_GETNSID: Final = 90
+RTNLGRP_LINK: Final = 1
+RTNLGRP_NSID: Final = 28
+RTEXT_FILTER_SKIP_STATS: Final = 8
+
+# linux/if_link.h
+IFLA_ADDRESS: Final = 1
+IFLA_IFNAME: Final = 3
+IFLA_MTU: Final = 4
+IFLA_LINKINFO: Final = 18
+IFLA_STATS64: Final = 23
+IFLA_EXT_MASK: Final = 29
+IFLA_NEW_NETNSID: Final = 45
+IFLA_TARGET_NETNSID: Final = 46
+IFLA_NEW_IFINDEX: Final = 49
+IFLA_INFO_KIND: Final = 1
+
+# linux/net_namespace.h
+NETNSA_NSID: Final = 1
+NETNSA_FD: Final = 3
+NETNSA_NSID_NOT_ASSIGNED: Final = -1
+
+# linux/nsfs.h
+NS_GET_NSTYPE: Final = 0xB703
+
+# linux/sched.h
+CLONE_NEWNET: Final = 0x40000000
+
+# linux/prctl.h
+PR_SET_DUMPABLE: Final = 4
+PR_CAPBSET_DROP: Final = 24
+PR_SET_NO_NEW_PRIVS: Final = 38
+PR_CAP_AMBIENT: Final = 47
+PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+
+# linux/capability.h
+LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
+CAP_NET_BROADCAST: Final = 11
+CAP_NET_ADMIN: Final = 12
+CAP_SYS_ADMIN: Final = 21

@@ -1,0 +1,171 @@
+"""Network namespaces: make, remove, tell apart, and be inside one for a moment.
+
+A namespace is given as a name, which stands for /run/netns/NAME as with ``ip netns``, or as any
+path that leads to one, such as /proc/PID/ns/net.  The kernel keeps the namespace per thread: all
+of this affects the calling thread alone and always brings it back home.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pyroute2.netns
+
+from epaird.kernel import abi
+from epaird.kernel.errors import KernelError
+
+RUN_DIRECTORY: Final = "/run/netns"
+_HOME: Final = "/proc/thread-self/ns/net"
+_IFREQ_FLAGS: Final = struct.Struct("16sH22x")
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class Identity(NamedTuple):
+    """What two paths to the same namespace have in common."""
+
+    device: int
+    """st_dev of its file."""
+    inode: int
+    """st_ino of its file; the kernel may use it again once the namespace is gone."""
+
+
+def path_of(name_or_path: str) -> str:
+    """The path of a namespace given by name or by path; it need not exist."""
+    return name_or_path if "/" in name_or_path else f"{RUN_DIRECTORY}/{name_or_path}"
+
+
+def create(name: str) -> None:
+    """Make a namespace as ``ip netns add`` does, with ``lo`` up.
+
+    Raises KernelError, EEXIST when there is a file of this name already.
+    """
+    if not name.isascii() or "/" in name or name in ("", ".", ".."):
+        raise KernelError(errno.EINVAL, f"namespace {name!r}: not a name: ASCII without '/' is allowed")
+    path = path_of(name)
+    if os.path.lexists(path):
+        raise KernelError(errno.EEXIST, f"namespace {name}: exists already")
+    with _opened(_HOME) as home:
+        try:
+            _check(_LIBC.unshare(abi.CLONE_NEWNET))
+            try:
+                _bring_up_loopback()
+                # By thread-self this binds the namespace just made, without a process of its own.
+                pyroute2.netns.attach(path, "thread-self", libc=_LIBC)
+            finally:
+                _enter(home)
+        except OSError as error:
+            if error.errno != errno.EEXIST:
+                with contextlib.suppress(OSError):
+                    pyroute2.netns.remove(path, libc=_LIBC)
+            raise KernelError.about(f"namespace {name}", error.errno) from error
+
+
+def remove(name: str) -> None:
+    """Take a namespace's name away; it ends once nothing else holds it.  Raises KernelError."""
+    try:
+        pyroute2.netns.remove(path_of(name), libc=_LIBC)
+    except OSError as error:
+        raise _failed(name, error) from error
+
+
+def identity(name_or_path: str | None) -> Identity:
+    """Which namespace this is; None is the calling thread's own.  Raises KernelError."""
+    with _opened(_HOME) if name_or_path is None else opened(name_or_path) as fd:
+        status = os.fstat(fd)
+        return Identity(status.st_dev, status.st_ino)
+
+
+def name_of(identity: Identity) -> str:
+    """The name that ``ip netns`` knows a namespace by; ``net:[4026532001]`` when it has none."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in Path(RUN_DIRECTORY).iterdir():
+            with contextlib.suppress(OSError):
+                status = entry.stat()
+                if (status.st_dev, status.st_ino) == identity:
+                    return entry.name
+    return f"net:[{identity.inode}]"
+
+
+@contextlib.contextmanager
+def opened(name_or_path: str) -> Iterator[int]:
+    """A file descriptor of a namespace, which keeps it alive until the block ends.
+
+    Raises KernelError when the path does not lead to a network namespace.
+    """
+    try:
+        fd = os.open(path_of(name_or_path), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _failed(name_or_path, error) from error
+    try:
+        if not _is_network_namespace(fd):
+            raise KernelError(errno.EINVAL, f"namespace {name_or_path}: is not a network namespace")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def inside(name_or_path: str) -> Iterator[None]:
+    """Be in a namespace, in this thread and for the block only.
+
+    A socket made in the block belongs to the namespace and keeps it alive until closed.  Raises
+    KernelError before the block when the namespace cannot be entered.
+    """
+    with _opened(_HOME) as home, opened(name_or_path) as fd:
+        try:
+            _enter(fd)
+        except OSError as error:
+            raise _failed(name_or_path, error) from error
+        try:
+            yield
+        finally:
+            _enter(home)
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _is_network_namespace(fd: int) -> bool:
+    try:
+        kind: int = fcntl.ioctl(fd, abi.NS_GET_NSTYPE, 0)
+    except OSError:
+        return False
+    return kind == abi.CLONE_NEWNET
+
+
+def _enter(fd: int) -> None:
+    _check(_LIBC.setns(fd, abi.CLONE_NEWNET))  # os.setns is Python 3.12's
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _bring_up_loopback() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as anything:
+        request = _IFREQ_FLAGS.pack(b"lo", abi.IFF_UP)
+        fcntl.ioctl(anything, abi.SIOCSIFFLAGS, request)
+
+
+def _failed(name_or_path: str, error: OSError) -> KernelError:
+    if error.errno != errno.ENOENT:
+        return KernelError.about(f"namespace {name_or_path}", error.errno)
+    advice = "" if "/" in name_or_path else ": create it, or list it under namespaces.create"
+    return KernelError(errno.ENOENT, f"namespace {name_or_path}: does not exist{advice}")

@@ -1,0 +1,286 @@
+"""TAP devices: opened through python-pytun, and what ioctls on their file descriptors can do.
+
+Every device is opened in the caller's own namespace and moved from there: a /dev/net/tun opened
+inside a namespace would keep that namespace alive.  An ioctl on the file descriptor acts on the
+device wherever it is and whatever it is called by then; python-pytun's own properties do not, so
+nothing here uses them.
+
+The messages of functions that take a file descriptor speak of "the device"; the caller knows its
+name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import pytun
+
+from epaird.kernel import abi
+from epaird.kernel.errors import KernelError
+from epaird.kernel.namespace import Identity
+
+TUN_DEVICE: Final = "/dev/net/tun"
+
+_IFREQ_FLAGS: Final = struct.Struct("16sH22x")
+_IFREQ_HARDWARE: Final = struct.Struct("16sH6s16x")
+_INT: Final = struct.Struct("i")
+
+_CHECKSUM: Final = abi.TUN_F_CSUM
+_TCP: Final = abi.TUN_F_TSO4 | abi.TUN_F_TSO6
+_UDP: Final = abi.TUN_F_USO4 | abi.TUN_F_USO6
+_OFFLOAD_STEPS: Final = (
+    # UFO is left out: since Linux 4.14 TUNSETOFFLOAD accepts it and ignores it.  USO4 and USO6 are
+    # accepted only together, and nothing is accepted without CSUM.
+    _CHECKSUM | _TCP | abi.TUN_F_TSO_ECN | _UDP,
+    _CHECKSUM | _TCP | abi.TUN_F_TSO_ECN,
+    _CHECKSUM | _TCP,
+    _CHECKSUM,
+)
+_OFFLOAD_WORDS: Final = (
+    (_CHECKSUM, "checksum offload"),
+    (_TCP, "TCP segmentation offload"),
+    (abi.TUN_F_TSO_ECN, "TCP segmentation offload with ECN"),
+    (_UDP, "UDP segmentation offload (Linux 6.2 or later)"),
+)
+
+
+class _Device(Protocol):
+    """What is used of pytun.TunTapDevice; its ``name`` is the one it was opened under."""
+
+    @property
+    def name(self) -> str: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """An open TAP device.  It is destroyed when its last file descriptor is closed."""
+
+    name: str
+    """The name it was made under."""
+    index: int
+    """Its interface index then, in the namespace of its maker."""
+    fds: tuple[int, ...]
+    """One file descriptor per queue, non-blocking and close-on-exec, each frame of theirs behind a
+    little-endian virtio_net_hdr of 10 bytes."""
+    offloads: int
+    """The TUN_F_* in force: which super-frames the device hands over, and takes."""
+    missing: tuple[str, ...]
+    """The offloads that were wanted and are not there, in words."""
+    _devices: tuple[_Device, ...] = field(repr=False)
+
+    @property
+    def takes_datagrams(self) -> bool:
+        """It takes UDP super-frames."""
+        return self.offloads & _UDP == _UDP
+
+    def close(self) -> None:
+        """Close every queue, which takes some 18 ms; a second call does nothing."""
+        for device in self._devices:
+            device.close()
+
+
+def open_tap(name: str, *, queues: int = 1, offload: bool = True) -> Tap:
+    """Make a TAP device of ``queues`` queues in the calling thread's namespace; it is down.
+
+    What the kernel does not offer of the offloads is left out and told in the Tap.  Raises
+    KernelError, and leaves nothing behind then.
+    """
+    if not 0 < len(os.fsencode(name)) < abi.IFNAMSIZ or "%" in name:
+        raise KernelError(
+            errno.EINVAL,
+            f"{name!r}: not a device name: 1 to {abi.IFNAMSIZ - 1} bytes, without '%', are allowed",
+        )
+    flags = abi.IFF_TAP | abi.IFF_NO_PI | abi.IFF_VNET_HDR
+    if queues > 1:
+        flags |= abi.IFF_MULTI_QUEUE
+    devices: list[_Device] = []
+    try:
+        devices.append(_open(name, flags | abi.IFF_TUN_EXCL))
+        devices.extend(_open(name, flags) for _ in range(queues - 1))  # they join the first one's device
+        fds = tuple(device.fileno() for device in devices)
+        for fd in fds:
+            os.set_blocking(fd, False)
+            os.set_inheritable(fd, False)
+        _ioctl(fds[0], abi.TUNSETVNETLE, _INT.pack(1))
+        wanted = _OFFLOAD_STEPS[0] if offload else 0
+        offloads = _set_offloads(fds[0], wanted & takes_super_frames() if offload else 0)
+        return Tap(
+            name=name,
+            index=socket.if_nametoindex(name),
+            fds=fds,
+            offloads=offloads,
+            missing=tuple(words for bits, words in _OFFLOAD_WORDS if wanted & bits & ~offloads),
+            _devices=tuple(devices),
+        )
+    except BaseException as error:
+        for device in devices:
+            device.close()
+        if isinstance(error, OSError):
+            raise KernelError.about(name, error.errno) from error
+        raise
+
+
+@functools.cache
+def takes_super_frames() -> int:
+    """The TUN_F_* for which this kernel takes super-frames on write, asked once per process.
+
+    Linux 6.6.44 and its siblings offer every offload and answer EINVAL to a written super-frame.
+    The header is judged before the device's state, so a device that is down tells: EIO when the
+    header was good.  It is asked of a device of its own, since each such frame counts as one
+    rx_dropped.  Raises KernelError.
+    """
+    every = _OFFLOAD_STEPS[0]
+    device = _open("epairprobe%d", abi.IFF_TAP | abi.IFF_NO_PI | abi.IFF_VNET_HDR | abi.IFF_TUN_EXCL)
+    try:
+        _ioctl(device.fileno(), abi.TUNSETVNETLE, _INT.pack(1))
+        if not _takes(device.fileno(), _super_frame(socket.IPPROTO_TCP)):
+            return every & _CHECKSUM
+        if not _takes(device.fileno(), _super_frame(socket.IPPROTO_UDP)):
+            return every & ~_UDP
+        return every
+    finally:
+        device.close()
+
+
+def current_name(fd: int) -> str:
+    """The device's name now, wherever it is.  KernelError EBADFD when it is gone."""
+    request = _ioctl(fd, abi.TUNGETIFF, bytes(_IFREQ_FLAGS.size))
+    name: bytes = _IFREQ_FLAGS.unpack(request)[0]
+    return os.fsdecode(name.rstrip(b"\0"))
+
+
+def namespace_of(fd: int) -> Identity:
+    """Which namespace the device is in now.  KernelError EBADFD when it is gone."""
+    with opened_namespace_of(fd) as namespace:
+        status = os.fstat(namespace)
+        return Identity(status.st_dev, status.st_ino)
+
+
+@contextlib.contextmanager
+def opened_namespace_of(fd: int) -> Iterator[int]:
+    """A file descriptor of the device's namespace, which keeps it alive until the block ends.
+
+    KernelError EBADFD when the device is gone."""
+    try:
+        namespace: int = fcntl.ioctl(fd, abi.TUNGETDEVNETNS, 0)
+    except OSError as error:
+        raise _failed(error) from error
+    try:
+        yield namespace
+    finally:
+        os.close(namespace)
+
+
+def set_sndbuf(fd: int, size: int) -> None:
+    """Bound the bytes delivered and not yet consumed; write() gives EAGAIN beyond it."""
+    _ioctl(fd, abi.TUNSETSNDBUF, _INT.pack(size))
+
+
+def set_carrier(fd: int, on: bool) -> None:
+    """Plug the cable in or out; works while the device is down, and in any namespace."""
+    _ioctl(fd, abi.TUNSETCARRIER, _INT.pack(on))
+
+
+def hardware_address(fd: int) -> str:
+    """The device's MAC address, ``02:5d:11:22:33:0a``."""
+    request = _ioctl(fd, abi.SIOCGIFHWADDR, bytes(_IFREQ_HARDWARE.size))
+    address: bytes = _IFREQ_HARDWARE.unpack(request)[2]
+    return address.hex(":")
+
+
+def set_hardware_address(fd: int, mac: str) -> None:
+    """Give the device the MAC address ``02:5d:11:22:33:0a``; also while it is up."""
+    address = bytes.fromhex(mac.replace(":", ""))
+    try:
+        _ioctl(fd, abi.SIOCSIFHWADDR, _IFREQ_HARDWARE.pack(b"", abi.ARPHRD_ETHER, address))
+    except KernelError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        raise KernelError(error.errno, f"the device: mac {mac}: not a unicast address") from error
+
+
+def _ioctl(fd: int, request: int, argument: bytes) -> bytes:
+    try:
+        return fcntl.ioctl(fd, request, argument)
+    except OSError as error:
+        raise _failed(error) from error
+
+
+def _failed(error: OSError) -> KernelError:
+    if error.errno == errno.EBADFD:
+        return KernelError(errno.EBADFD, "the device is gone")
+    return KernelError.about("the device", error.errno)
+
+
+def _set_offloads(fd: int, wanted: int) -> int:
+    """Set as many of ``wanted`` as the kernel takes and return them; 0 when it takes none."""
+    for step in (*_OFFLOAD_STEPS, 0):
+        try:
+            fcntl.ioctl(fd, abi.TUNSETOFFLOAD, step & wanted)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        else:
+            return step & wanted
+    return 0
+
+
+def _open(name: str, flags: int) -> _Device:
+    """A pytun device; its errors as KernelError, with what to do."""
+    open_device: Callable[..., Any] = pytun.TunTapDevice
+    try:
+        device: _Device = open_device(name=name, flags=flags, dev=TUN_DEVICE)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.EBUSY):
+            raise KernelError(errno.EEXIST, f"{name}: a device of this name exists already") from error
+        raise KernelError(error.errno or errno.EINVAL, f"{name}: {_open_words(error)}") from error
+    return device
+
+
+def _open_words(error: OSError) -> str:
+    if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+        return f"{TUN_DEVICE} is missing: modprobe tun, or in a container --device {TUN_DEVICE}"
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return f"may not use {TUN_DEVICE}: needs root or CAP_NET_ADMIN, in a container --device {TUN_DEVICE}"
+    if error.errno == errno.EINVAL:
+        return "not a device name"
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def _takes(fd: int, frame: bytes) -> bool:
+    """Whether a device that is down finds no fault in a frame's virtio_net_hdr."""
+    try:
+        os.write(fd, frame)
+    except OSError as error:
+        return error.errno == errno.EIO
+    return True
+
+
+def _super_frame(protocol: int) -> bytes:
+    """A correct IPv4 super-frame of three 100-byte segments, behind its virtio_net_hdr."""
+    payload = bytes(300)
+    if protocol == socket.IPPROTO_TCP:
+        gso, checksum_offset = abi.VIRTIO_NET_HDR_GSO_TCPV4, 16
+        transport = struct.pack("!HHIIBBHHH", 9, 9, 0, 0, 5 << 4, 0x10, 0xFFFF, 0, 0)
+    else:
+        gso, checksum_offset = abi.VIRTIO_NET_HDR_GSO_UDP_L4, 6
+        transport = struct.pack("!HHHH", 9, 9, 8 + len(payload), 0)
+    host = socket.inet_aton("192.0.2.1")
+    length = 20 + len(transport) + len(payload)
+    network = struct.pack("!BBHHHBBH4s4s", 0x45, 0, length, 0, 0, 64, protocol, 0, host, host)
+    ethernet = struct.pack("!6s6sH", b"\2" + bytes(5), b"\2" + bytes(5), 0x0800)
+    headers = ethernet + network + transport
+    start = len(ethernet + network)
+    needs = abi.VIRTIO_NET_HDR_F_NEEDS_CSUM
+    return abi.VIRTIO_NET_HDR.pack(needs, gso, len(headers), 100, start, checksum_offset) + headers + payload

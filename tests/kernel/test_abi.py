@@ -1,0 +1,61 @@
+"""The constants against the C headers of this machine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from epaird.kernel import abi
+
+HEADERS = (
+    "sys/socket.h",
+    "asm/socket.h",
+    "linux/if.h",
+    "linux/if_arp.h",
+    "linux/if_link.h",
+    "linux/if_tun.h",
+    "linux/capability.h",
+    "linux/net_namespace.h",
+    "linux/netlink.h",
+    "linux/nsfs.h",
+    "linux/prctl.h",
+    "linux/rtnetlink.h",
+    "linux/sched.h",
+    "linux/sockios.h",
+    "linux/virtio_net.h",
+)
+OTHERWISE_CALLED = {
+    "LINUX_CAPABILITY_VERSION_3": "_LINUX_CAPABILITY_VERSION_3",
+    "NLA_TYPE_MASK": "NLA_TYPE_MASK & 0xFFFF",
+    "VIRTIO_NET_HDR_BYTES": "sizeof(struct virtio_net_hdr)",
+}
+YOUNGER_THAN_SOME_HEADERS = {
+    "TUN_F_USO4": "0x20",
+    "TUN_F_USO6": "0x40",
+    "VIRTIO_NET_HDR_GSO_UDP_L4": "5",
+}
+"""Of Linux 6.2; Ubuntu 22.04 has the headers of 5.15."""
+
+pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+
+
+def test_the_constants_are_those_of_the_headers(tmp_path: Path) -> None:
+    ours = {name: value for name, value in vars(abi).items() if name.isupper() and isinstance(value, int)}
+    assert len(ours) > 50
+    includes = "".join(f"#include <{header}>\n" for header in HEADERS)
+    guards = "".join(
+        f"#ifndef {name}\n#define {name} {value}\n#endif\n"
+        for name, value in YOUNGER_THAN_SOME_HEADERS.items()
+    )
+    prints = "".join(
+        f'printf("{name} %lld\\n", (long long)({OTHERWISE_CALLED.get(name, name)}));\n' for name in ours
+    )
+    source = tmp_path / "constants.c"
+    source.write_text(f"#include <stdio.h>\n{includes}{guards}int main(void) {{\n{prints}return 0;\n}}\n")
+    subprocess.run(["cc", "-o", tmp_path / "constants", source], check=True)
+    printed = subprocess.run([tmp_path / "constants"], check=True, capture_output=True, text=True).stdout
+    theirs = {name: int(value) for name, value in (line.split() for line in printed.splitlines())}
+    assert theirs == ours

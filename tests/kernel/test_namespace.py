@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pyroute2.netns
+import pytest
+
+from epaird.kernel import namespace
+from epaird.kernel.errors import KernelError
+from tests.kernel.openfiles import open_files
+
+pytestmark = pytest.mark.real
+
+
+def in_a_thread(function: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(function).result()
+
+
+def test_a_name_and_a_path() -> None:
+    assert namespace.path_of("red") == "/run/netns/red"
+    assert namespace.path_of("/proc/7/ns/net") == "/proc/7/ns/net"
+
+
+def test_ip_sees_what_was_made_with_lo_up(new_namespace: Callable[[], str]) -> None:
+    name = new_namespace()
+    listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
+    assert name in listed.split()
+    command = ["ip", "-n", name, "-o", "link", "show", "lo"]
+    lo = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "<LOOPBACK,UP,LOWER_UP>" in lo
+
+
+def test_making_one_leaves_every_thread_at_home(new_namespace: Callable[[], str]) -> None:
+    home = namespace.identity(None)
+
+    def make() -> None:
+        new_namespace()
+        assert namespace.identity(None) == home
+
+    in_a_thread(make)
+    make()
+    assert namespace.identity(None) == home
+
+
+def test_making_one_starts_no_process(
+    new_namespace: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started a process"))
+    new_namespace()
+
+
+def test_a_name_that_is_taken_is_refused_and_left_alone(new_namespace: Callable[[], str]) -> None:
+    name = new_namespace()
+    before = namespace.identity(name)
+    with pytest.raises(KernelError, match=f"^namespace {name}: exists already$") as refusal:
+        namespace.create(name)
+    assert refusal.value.errno == errno.EEXIST
+    assert namespace.identity(name) == before
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "röd"])
+def test_what_is_no_name(name: str) -> None:
+    with pytest.raises(KernelError, match="not a name"):
+        namespace.create(name)
+
+
+def test_a_failed_creation_leaves_nothing(
+    new_name: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = namespace.identity(None)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "mount failed")
+
+    monkeypatch.setattr(pyroute2.netns, "attach", fail)
+    name = new_name()
+    with pytest.raises(KernelError, match=f"^namespace {name}: No space left on device$"):
+        namespace.create(name)
+    assert not Path(namespace.path_of(name)).exists()
+    assert namespace.identity(None) == home
+
+
+def test_removing(new_namespace: Callable[[], str]) -> None:
+    name = new_namespace()
+    namespace.remove(name)
+    assert not Path(namespace.path_of(name)).exists()
+    with pytest.raises(KernelError, match="does not exist") as refusal:
+        namespace.remove(name)
+    assert refusal.value.errno == errno.ENOENT
+
+
+def test_two_paths_to_one_namespace(new_namespace: Callable[[], str]) -> None:
+    name = new_namespace()
+    assert namespace.identity(name) == namespace.identity(f"/run/netns/{name}")
+    assert namespace.identity(name) != namespace.identity(None)
+    assert namespace.identity("/proc/self/ns/net") == namespace.identity(None)
+
+
+def test_the_name_of_a_namespace(new_namespace: Callable[[], str]) -> None:
+    name = new_namespace()
+    identity = namespace.identity(name)
+    assert namespace.name_of(identity) == name
+    namespace.remove(name)
+    assert namespace.name_of(identity) == f"net:[{identity.inode}]"
+
+
+def test_inside_and_back(new_namespace: Callable[[], str]) -> None:
+    name, home = new_namespace(), namespace.identity(None)
+    with namespace.inside(name):
+        assert namespace.identity(None) == namespace.identity(name)
+        assert [device for _, device in socket.if_nameindex()] == ["lo"]
+    assert namespace.identity(None) == home
+
+
+def test_back_also_from_an_exception(new_namespace: Callable[[], str]) -> None:
+    home = namespace.identity(None)
+    with pytest.raises(ZeroDivisionError), namespace.inside(new_namespace()):
+        raise ZeroDivisionError
+    assert namespace.identity(None) == home
+
+
+def test_inside_is_for_one_thread_only(new_namespace: Callable[[], str]) -> None:
+    name, home = new_namespace(), namespace.identity(None)
+    entered, looked = threading.Event(), threading.Event()
+
+    def enter() -> None:
+        with namespace.inside(name):
+            entered.set()
+            assert looked.wait(10)
+
+    with ThreadPoolExecutor(1) as executor:
+        visit = executor.submit(enter)
+        assert entered.wait(10)
+        assert namespace.identity(None) == home
+        looked.set()
+        visit.result()
+
+
+def test_no_file_descriptor_is_left(new_namespace: Callable[[], str]) -> None:
+    before = open_files()
+    name = new_namespace()
+    with namespace.inside(name):
+        pass
+    with pytest.raises(KernelError), namespace.inside("/etc/passwd"):
+        pass
+    assert open_files() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("eptnone", "namespace eptnone: does not exist: create it, or list it under namespaces.create"),
+        ("/run/eptnone/net", "namespace /run/eptnone/net: does not exist"),
+        ("/etc/passwd", "namespace /etc/passwd: is not a network namespace"),
+        ("/proc/self/ns/uts", "namespace /proc/self/ns/uts: is not a network namespace"),
+    ],
+)
+def test_what_cannot_be_entered(path: str, message: str) -> None:
+    for attempt in (namespace.identity, lambda path: namespace.inside(path).__enter__()):
+        with pytest.raises(KernelError) as refusal:
+            attempt(path)
+        assert str(refusal.value) == message

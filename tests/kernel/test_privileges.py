@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+DROP_AND_SHOW = """
+import os, sys
+from epaird.kernel import privileges
+privileges.drop_all()
+privileges.drop_all()
+with open("/proc/self/status") as status:
+    sys.stdout.write(status.read())
+"""
+
+
+def in_a_child(program: str) -> str:
+    """What a Python of its own prints when it runs ``program``."""
+    command = [sys.executable, "-W", "error", "-c", program]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def status(program: str) -> dict[str, str]:
+    lines = in_a_child(program).splitlines()
+    return {name: " ".join(value.split()) for name, _, value in (line.partition(":") for line in lines)}
+
+
+@pytest.mark.real
+def test_nothing_is_left_of_root() -> None:
+    shown = status(DROP_AND_SHOW)
+    for capabilities in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(shown[capabilities], 16) == 0, capabilities
+    assert shown["NoNewPrivs"] == "1"
+    assert shown["Uid"] == shown["Gid"] == "65534 65534 65534 65534"
+    assert shown["Groups"] == ""
+
+
+@pytest.mark.real
+def test_nothing_comes_back_by_execve() -> None:
+    program = DROP_AND_SHOW.replace(
+        'with open("/proc/self/status") as status:\n    sys.stdout.write(status.read())',
+        'os.execv("/bin/cat", ["cat", "/proc/self/status"])',
+    )
+    shown = status(program)
+    assert int(shown["CapEff"], 16) == int(shown["CapPrm"], 16) == 0
+    assert shown["Uid"] == "65534 65534 65534 65534"
+
+
+def test_an_ordinary_process_may_call_it_too() -> None:
+    """One that is not root, as after the first drop; then only what can be left is left."""
+    program = "import os\nif os.geteuid() == 0: os.setresuid(65533, 65533, 65533)\n" + DROP_AND_SHOW
+    import_first = "from epaird.kernel import privileges\n"
+    shown = status(import_first + program)
+    assert int(shown["CapEff"], 16) == int(shown["CapPrm"], 16) == 0
+    assert shown["NoNewPrivs"] == "1"
+
+
+@pytest.mark.real
+def test_open_file_descriptors_go_on_working() -> None:
+    program = """
+import os
+from epaird.kernel import privileges, tun
+tap = tun.open_tap(f"ept{os.getpid()}")
+privileges.drop_all()
+try:
+    os.read(tap.fds[0], 100)
+except BlockingIOError:
+    print("nothing to read")
+tap.close()
+"""
+    assert in_a_child(program) == "nothing to read\n"
+
+
+@pytest.mark.parametrize("module", ["privileges", "abi", "errors"])
+def test_it_imports_the_standard_library_only(module: str) -> None:
+    program = f"""
+import sys
+before = set(sys.modules)
+import epaird.kernel.{module}
+for name in sorted({{name.partition(".")[0] for name in set(sys.modules) - before}}):
+    if name not in sys.stdlib_module_names and not name.startswith(("_sysconfigdata", "_virtualenv")):
+        print(name)
+"""
+    assert in_a_child(program) == "epaird\n"

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import socket
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from epaird.kernel import abi, link, namespace, tun
+from epaird.kernel.errors import KernelError
+from epaird.kernel.statistics import LinkReader
+from tests.kernel.conftest import MakeTap
+from tests.kernel.openfiles import open_files
+from tests.kernel.waiting import until
+
+pytestmark = pytest.mark.real
+
+EVERYTHING = (
+    abi.TUN_F_CSUM | abi.TUN_F_TSO4 | abi.TUN_F_TSO6 | abi.TUN_F_TSO_ECN | abi.TUN_F_USO4 | abi.TUN_F_USO6
+)
+UDP_SEGMENT = 103  # linux/udp.h
+TUNGETSNDBUF = 0x800454D3  # linux/if_tun.h
+
+
+def devices() -> list[str]:
+    return [name for _, name in socket.if_nameindex()]
+
+
+def gone(fd: int) -> bool:
+    try:
+        tun.current_name(fd)
+    except KernelError as error:
+        return error.errno == errno.EBADFD
+    return False
+
+
+def test_a_tap(new_tap: MakeTap) -> None:
+    tap = new_tap()
+    assert socket.if_nametoindex(tap.name) == tap.index
+    (fd,) = tap.fds
+    assert tun.current_name(fd) == tap.name
+    assert not os.get_blocking(fd)
+    assert not os.get_inheritable(fd)
+    with pytest.raises(BlockingIOError):
+        os.read(fd, 100)
+
+
+def test_closing_destroys_it_and_may_be_repeated(new_tap: MakeTap) -> None:
+    tap = new_tap(queues=2)
+    tap.close()
+    tap.close()
+    assert tap.name not in devices()
+
+
+def test_queues(new_tap: MakeTap) -> None:
+    tap = new_tap(queues=3)
+    assert len(set(tap.fds)) == 3
+    for fd in tap.fds:
+        assert tun.current_name(fd) == tap.name
+        assert not os.get_blocking(fd)
+        assert not os.get_inheritable(fd)
+
+
+@pytest.mark.parametrize("queues", [1, 2])
+def test_a_name_that_is_taken(new_tap: MakeTap, queues: int) -> None:
+    tap = new_tap(queues=2)
+    with pytest.raises(KernelError) as refusal:
+        tun.open_tap(tap.name, queues=queues)
+    assert str(refusal.value) == f"{tap.name}: a device of this name exists already"
+    assert refusal.value.errno == errno.EEXIST
+
+
+@pytest.mark.parametrize("name", ["", "x" * 16, "ä" * 8, "ept/0", "ept 0", "ept%d", "."])
+def test_what_is_no_name(name: str) -> None:
+    before = devices()
+    with pytest.raises(KernelError, match="not a device name"):
+        tun.open_tap(name)
+    assert devices() == before
+
+
+def test_without_the_device_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tun, "TUN_DEVICE", "/dev/net/eptnone")
+    with pytest.raises(KernelError, match="eptnone is missing: modprobe tun"):
+        tun.open_tap("ept0")
+
+
+def test_a_later_failure_leaves_nothing_behind(
+    new_name: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> int:
+        raise OSError(errno.ENODEV, "No such device")
+
+    tun.takes_super_frames()
+    before = open_files()
+    name = new_name()
+    monkeypatch.setattr(socket, "if_nametoindex", fail)
+    with pytest.raises(KernelError, match=f"^{name}: the device is gone$"):
+        tun.open_tap(name, queues=2)
+    monkeypatch.undo()
+    assert name not in devices()
+    assert open_files() == before
+
+
+def test_too_many_queues_leave_nothing_behind(new_name: Callable[[], str]) -> None:
+    before, name = open_files(), new_name()
+    with pytest.raises(KernelError, match=f"^{name}: ") as refusal:
+        tun.open_tap(name, queues=300)
+    assert refusal.value.errno == errno.E2BIG
+    assert name not in devices()
+    assert open_files() == before
+
+
+def test_what_is_missing_is_told(new_tap: MakeTap) -> None:
+    tap = new_tap()
+    assert tap.offloads & abi.TUN_F_CSUM
+    assert bool(tap.missing) == (tap.offloads != EVERYTHING)
+    plain = new_tap(offload=False)
+    assert (plain.offloads, plain.missing) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("refused", "left", "words"),
+    [
+        (abi.TUN_F_USO4, EVERYTHING & 0x0F, ("UDP segmentation offload (Linux 6.2 or later)",)),
+        (abi.TUN_F_TSO_ECN, 0x07, ("TCP segmentation offload with ECN", "UDP segmentation offload")),
+        (abi.TUN_F_TSO4, 0x01, ("TCP segmentation offload", "TCP segmentation", "UDP segmentation")),
+        (abi.TUN_F_CSUM, 0x00, ("checksum offload", "TCP", "TCP", "UDP")),
+    ],
+)
+def test_falls_back_in_steps(
+    new_tap: MakeTap, monkeypatch: pytest.MonkeyPatch, refused: int, left: int, words: tuple[str, ...]
+) -> None:
+    ioctl = fcntl.ioctl
+
+    def lesser_kernel(fd: int, request: int, argument: int | bytes = 0) -> int | bytes:
+        if request == abi.TUNSETOFFLOAD and isinstance(argument, int) and argument & refused:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return ioctl(fd, request, argument)
+
+    monkeypatch.setattr(tun, "takes_super_frames", lambda: EVERYTHING)
+    monkeypatch.setattr(fcntl, "ioctl", lesser_kernel)
+    tap = new_tap()
+    assert tap.offloads == left
+    assert len(tap.missing) == len(words)
+    assert all(told.startswith(word) for told, word in zip(tap.missing, words, strict=True))
+
+
+def test_the_question_about_super_frames_leaves_no_trace(new_tap: MakeTap) -> None:
+    before = devices()
+    tun.takes_super_frames.cache_clear()
+    assert tun.takes_super_frames() & abi.TUN_F_CSUM
+    assert devices() == before
+
+
+@pytest.mark.parametrize("protocol", [socket.IPPROTO_TCP, socket.IPPROTO_UDP])
+def test_a_refused_super_frame_is_told_from_an_accepted_one(new_tap: MakeTap, protocol: int) -> None:
+    (fd,) = new_tap().fds
+    frame = bytearray(tun._super_frame(protocol))
+    accepted = tun.takes_super_frames() & (0x06 if protocol == socket.IPPROTO_TCP else 0x60)
+    assert tun._takes(fd, bytes(frame)) == bool(accepted)
+    frame[4:6] = bytes(2)  # gso_size 0 is refused by every kernel
+    assert not tun._takes(fd, bytes(frame))
+
+
+@pytest.mark.parametrize("offload", [True, False])
+def test_super_frames_come_as_the_offloads_say(
+    new_tap: MakeTap, new_namespace: Callable[[], str], offload: bool
+) -> None:
+    tap, netns = new_tap(offload=offload), new_namespace()
+    index = link.place(tap.index, "eth0", netns)
+    link.configure(index, link.LinkSettings(1500, 1000, addresses=("10.0.0.1/24",)), netns=netns)
+    with namespace.inside(netns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 100)
+        sender.sendto(bytes(1000), ("10.0.0.255", 9))
+    headers = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            frame = os.read(tap.fds[0], 1 << 17)
+            if frame[10 + 12 : 10 + 14] == b"\x08\0":
+                headers.append(abi.VIRTIO_NET_HDR.unpack_from(frame))
+    if tap.offloads & abi.TUN_F_USO4:
+        ((flags, gso_type, _, gso_size, start, offset),) = headers
+        assert flags & abi.VIRTIO_NET_HDR_F_NEEDS_CSUM
+        assert (gso_type, gso_size, start, offset) == (abi.VIRTIO_NET_HDR_GSO_UDP_L4, 100, 34, 6)
+    else:
+        assert [header[1] for header in headers] == [abi.VIRTIO_NET_HDR_GSO_NONE] * 10
+
+
+def test_the_hardware_address(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+    tap = new_tap()
+    link.place(tap.index, "eth0", new_namespace())
+    tun.set_hardware_address(tap.fds[0], "02:5d:11:22:33:0a")
+    assert tun.hardware_address(tap.fds[0]) == "02:5d:11:22:33:0a"
+    with pytest.raises(KernelError, match="mac 03:00:00:00:00:01: not a unicast address"):
+        tun.set_hardware_address(tap.fds[0], "03:00:00:00:00:01")
+
+
+def test_the_carrier(new_tap: MakeTap, reader: LinkReader) -> None:
+    tap = new_tap()
+
+    def lower_up() -> bool:
+        return reader.read()[tap.index].lower_up
+
+    link.set_up(tap.index, True)
+    until(lower_up)
+    tun.set_carrier(tap.fds[0], False)
+    until(lambda: not lower_up())
+    tun.set_carrier(tap.fds[0], True)
+    until(lower_up)
+
+
+def test_where_it_is_and_what_it_is_called_then(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+    tap, netns = new_tap(), new_namespace()
+    (fd,) = tap.fds
+    assert tun.namespace_of(fd) == namespace.identity(None)
+    link.place(tap.index, "eth0", netns)
+    assert tun.namespace_of(fd) == namespace.identity(netns)
+    assert tun.current_name(fd) == "eth0"
+
+
+def test_asking_does_not_keep_the_namespace(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+    tap, netns = new_tap(), new_namespace()
+    link.place(tap.index, "eth0", netns)
+    tun.namespace_of(tap.fds[0])
+    namespace.remove(netns)
+    until(lambda: gone(tap.fds[0]))
+
+
+def test_a_device_that_is_gone(new_tap: MakeTap) -> None:
+    tap = new_tap()
+    (fd,) = tap.fds
+    link.delete(tap.index)
+    questions: tuple[Callable[[], object], ...] = (
+        lambda: tun.current_name(fd),
+        lambda: tun.namespace_of(fd),
+        lambda: tun.hardware_address(fd),
+        lambda: tun.set_hardware_address(fd, "02:00:00:00:00:01"),
+        lambda: tun.set_carrier(fd, True),
+        lambda: tun.set_sndbuf(fd, 1 << 20),
+    )
+    for ask in questions:
+        with pytest.raises(KernelError, match=re.escape("the device is gone")) as refusal:
+            ask()
+        assert refusal.value.errno == errno.EBADFD
+    tap.close()
+
+
+def test_the_send_buffer(new_tap: MakeTap) -> None:
+    (fd,) = new_tap().fds
+    tun.set_sndbuf(fd, 1 << 20)
+    (size,) = struct.unpack("i", fcntl.ioctl(fd, TUNGETSNDBUF, bytes(4)))
+    assert size == 1 << 20
+    with pytest.raises(KernelError, match="the device: Invalid argument"):
+        tun.set_sndbuf(fd, 0)
