@@ -1,0 +1,86 @@
+"""A burst: frames read from one device, each in a slot of one preallocated arena."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable
+from typing import Final
+
+from epaird.dataplane.frames import FRAME_MAX, HEADER, SHORTEST, objection
+
+BURST_FRAMES: Final = 64
+BURST_BYTES: Final = 256 * 1024
+"""A burst ends behind the frame that reaches this: four super-frames stay in a core's own cache."""
+
+_CACHE_LINE: Final = 64
+SLOT: Final = (FRAME_MAX // _CACHE_LINE + 2) * _CACHE_LINE
+"""Bytes.  More than any frame, so that one cut short shows; no multiple of 4096, or the heads of all
+slots would share one set of the cache."""
+
+_ONE_IN_EACH_BYTE: Final = int.from_bytes(b"\1" * BURST_FRAMES)
+
+
+class Burst:
+    """The frames read last, until the next are read.  ``lengths`` tells how many and how long they are."""
+
+    __slots__ = ("_destinations", "_slots", "arena", "exhausted", "lengths", "refused")
+
+    def __init__(self) -> None:
+        # A mapping, not a bytearray: its pages cost nothing until a frame that long has come.
+        self.arena = memoryview(mmap.mmap(-1, BURST_FRAMES * SLOT))
+        slots = [self.arena[start : start + SLOT] for start in range(0, len(self.arena), SLOT)]
+        self._slots = [(slot, [slot]) for slot in slots]
+        self._destinations = self.arena[HEADER::SLOT]
+        self.lengths: list[int] = []
+        """Bytes in slots 0, 1, ..., virtio_net_hdr included; 0 where a frame was refused."""
+        self.refused: list[int] = []
+        """Why frames were refused: RUNT, OVERSIZE."""
+        self.exhausted = False
+        """There was no more to read."""
+
+    def read(self, fd: int, limit: int, most: int) -> None:
+        """Read up to ``most`` frames.  A frame above ``limit`` bytes is looked at, and refused perhaps.
+
+        Raises OSError when the device is gone; what was read before stands."""
+        self.exhausted = False
+        self.refused = []
+        lengths: list[int] = []
+        self.lengths = lengths
+        add, readv = lengths.append, os.readv
+        room = BURST_BYTES
+        try:
+            for slot, iovec in self._slots if most >= BURST_FRAMES else self._slots[:most]:
+                length = readv(fd, iovec)
+                if SHORTEST <= length <= limit:
+                    add(length)
+                    continue
+                reason = objection(slot, length, limit)
+                if reason is None:
+                    add(length)
+                else:
+                    add(0)
+                    self.refused.append(reason)
+                room -= length
+                if room < 0:
+                    return
+        except BlockingIOError:
+            self.exhausted = True
+
+    def frames(self, slots: Iterable[int] | None = None) -> list[memoryview]:
+        """The frames in these slots, or all, without those refused."""
+        if slots is None:
+            return [
+                slot[:length] for (slot, _), length in zip(self._slots, self.lengths, strict=False) if length
+            ]
+        return [self._slots[slot][0][: self.lengths[slot]] for slot in slots]
+
+    def multicasts(self) -> int:
+        """How many of the frames are for a group; only for a burst with none refused."""
+        heads = self._destinations[: len(self.lengths)].tobytes()
+        return (int.from_bytes(heads) & _ONE_IN_EACH_BYTE).bit_count()
+
+
+def frames_at_once(limit: int) -> int:
+    """How many frames of up to ``limit`` bytes make a burst."""
+    return max(1, min(BURST_FRAMES, BURST_BYTES // limit))

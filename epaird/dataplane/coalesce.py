@@ -1,0 +1,276 @@
+"""Coalescing: the small datagrams of a burst leave as few super-frames.
+
+A system call and a way through the receiving stack for each datagram is what a cable in userspace pays;
+a run of datagrams of one flow can share both.  It is written as one frame: the first datagram's headers
+rewritten for the whole, and the payloads one after the other from where they were read.  The receiving
+kernel cuts it up again, into the same datagrams to the bit.  What may follow what is in ``udpheader``;
+here is the order:
+
+- Datagrams of one flow are never reordered.  Different flows of a burst may be, each flow's datagrams
+  being gathered behind its first.
+- Anything else, and a change between IPv4 and IPv6, is a wall: what came before it leaves before it.
+- All datagrams of a run have the size of the first, only the last may be shorter: the kernel cuts at
+  equal distances.
+
+The work per datagram must be small against what is saved, 1.4 us in a long run.  So a burst that is one
+flow of equal datagrams, the usual one, is recognised without a Python operation per datagram: the slots
+being equally spaced, two memoryviews with a stride compare one word of every datagram with the same word
+of its successor in one call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import eq, sub
+from typing import Final, NamedTuple
+
+from epaird.dataplane.udpheader import IPV4, IPV6, UdpHeaders
+
+SEGMENTS_MAX: Final = 64
+"""Datagrams in a super-frame: what older kernels take (UDP_MAX_SEGMENTS; later 128)."""
+FEWEST: Final = 6
+"""Fewer are not worth joining: a super-frame of five saves 5 us of 10, and its making costs 4 to 6 us."""
+
+_KIND: Final = slice(2, 10)
+"""hdr_len, gso_size, csum_start and csum_offset: they tell a lone UDP datagram whose checksum is to be
+completed from everything else a kernel sends."""
+_ENOUGH: Final = b"\1" * (FEWEST - 2)
+"""A 1 for each that is as the one before: so many, and a shorter last, are worth joining."""
+_FOLLOWING: Final = re.compile(_ENOUGH + b"\1*")
+_CACHED_SIZES: Final = 32
+_WORTH_CACHING: Final = 16
+"""From so many datagrams on, all slots are cut to a size once, and not these in each burst."""
+
+_REPEATED: Final = [sum(1 << 64 * i for i in range(frames)) for frames in range(SEGMENTS_MAX + 1)]
+"""Times a 64-bit word: that word, so many times."""
+_COUNTED: Final = [
+    sum((frames - 1 - i) * ((1 << 48) - 1) << 64 * i for i in range(frames))
+    for frames in range(SEGMENTS_MAX + 1)
+]
+"""What words that start with an identification and end with a checksum grow by, over so many datagrams."""
+
+_from_bytes: Final = int.from_bytes
+
+
+class Delivery(NamedTuple):
+    """A part of a burst, to be delivered behind the part before it."""
+
+    buffers: Sequence[bytes | memoryview] | None
+    """One super-frame, in pieces for writev(); None when each frame is to be written as it is."""
+    slots: Sequence[int]
+    """The slots of the frames this delivers, in order."""
+
+
+class Coalescer:
+    """Joins the datagrams of bursts that were read into the slots of one arena.
+
+    It holds views of the arena for as long as it lives."""
+
+    def __init__(self, arena: memoryview, slot: int) -> None:
+        """Divide ``arena``, of single bytes, into slots of ``slot`` bytes.
+
+        Raises ValueError when that is no multiple of 8, or there would be more than SEGMENTS_MAX."""
+        if slot % 8 or slot < IPV6.length or len(arena) % slot or len(arena) > slot * SEGMENTS_MAX:
+            raise ValueError(f"{len(arena)} bytes are not up to {SEGMENTS_MAX} slots of {slot} bytes")
+        self._kinds = _column(arena, slot, _KIND.start)
+        self._first_kind = arena[_KIND]
+        self._protocols = {headers.lone[_KIND]: _Protocol(headers, arena, slot) for headers in (IPV4, IPV6)}
+        self._enough_ipv4 = IPV4.lone[_KIND] * FEWEST
+        self._enough_ipv6 = IPV6.lone[_KIND] * FEWEST
+
+    def join(self, lengths: Sequence[int]) -> list[Delivery] | None:
+        """How to deliver a burst of ``lengths`` bytes in slots 0, 1, ...; None when nothing is joined.
+
+        Every frame of the burst is in exactly one delivery.  No frame may be shorter than a
+        virtio_net_hdr and an Ethernet header."""
+        frames = len(lengths)
+        if frames < FEWEST:
+            return None
+        length = lengths[0]
+        if lengths.count(length) == frames and (first := self._protocols.get(bytes(self._first_kind))):
+            deliveries = first.join_alike(frames, length)
+            if deliveries is not None:
+                return deliveries
+        kinds = self._kinds[:frames].tobytes()
+        if self._enough_ipv4 not in kinds and self._enough_ipv6 not in kinds:
+            return None
+        plan = _Plan()
+        if kinds == kinds[:8] * frames:
+            self._protocols[kinds[:8]].join(range(frames), lengths, plan)
+        else:
+            self._join_between_walls(kinds, lengths, plan)
+        return plan.finished()
+
+    def _join_between_walls(self, kinds: bytes, lengths: Sequence[int], plan: _Plan) -> None:
+        start = 0
+        for kind, same in groupby(kinds[i : i + 8] for i in range(0, len(kinds), 8)):
+            stop = start + len(list(same))
+            protocol = self._protocols.get(kind)
+            if protocol is not None and stop - start >= FEWEST:
+                protocol.join(range(start, stop), lengths, plan)
+            else:
+                plan.singly(range(start, stop))
+            start = stop
+
+
+class _Plan:
+    """Deliveries as they are added, in order."""
+
+    def __init__(self) -> None:
+        self._deliveries: list[Delivery] = []
+        self._single: list[int] = []
+
+    def singly(self, slots: Iterable[int]) -> None:
+        self._single += slots
+
+    def joined(self, buffers: Sequence[bytes | memoryview], slots: Sequence[int]) -> None:
+        if self._single:
+            self._deliveries.append(Delivery(None, self._single))
+            self._single = []
+        self._deliveries.append(Delivery(buffers, slots))
+
+    def finished(self) -> list[Delivery] | None:
+        """All of it; None when nothing was joined."""
+        if self._deliveries and self._single:
+            self._deliveries.append(Delivery(None, self._single))
+        return self._deliveries or None
+
+
+class _Protocol:
+    """UDP over one version of IP, in the slots of one arena."""
+
+    def __init__(self, headers: UdpHeaders, arena: memoryview, slot: int) -> None:
+        self._headers = headers
+        self._slots = [arena[start : start + slot] for start in range(0, len(arena), slot)]
+        self._heads = [each[: headers.length] for each in self._slots]
+        self._flow_words = _column(arena, slot, headers.flow_word)
+        self._constant = [_column(arena, slot, word) for word in headers.constant_words]
+        word = headers.counting_word
+        self._counting = None if word is None else _column(arena, slot, word)
+        self._successions: dict[int, list[tuple[memoryview, memoryview]]] = {}
+        self._cuts: dict[int, tuple[bytes, list[memoryview]]] = {}
+
+    def join_alike(self, frames: int, length: int) -> list[Delivery] | None:
+        """The deliveries of slots 0 to ``frames``, all of ``length`` bytes; None unless each may follow the
+        one before."""
+        for those, successors in self._successions.get(frames) or self._pair(frames):
+            if those != successors:
+                return None
+        if self._counting is not None:
+            counting = _from_bytes(self._counting[:frames].tobytes())
+            if counting != (counting >> 64 * (frames - 1)) * _REPEATED[frames] + _COUNTED[frames]:
+                return None
+        headers = self._headers
+        leader = headers.leader(self._heads[0], length)
+        if leader is None or headers.countable(leader) < frames:
+            return None
+        size = length - headers.length
+        virtio, payloads = self._cut(length)
+        most = min(SEGMENTS_MAX, headers.largest // size)
+        deliveries = []
+        for start in range(0, frames, most):
+            stop = min(start + most, frames)
+            head = headers.written(leader, virtio, start, (stop - start - 1) * size)
+            deliveries.append(Delivery([head, *payloads[start:stop]], range(start, stop)))
+        return deliveries
+
+    def join(self, slots: range, lengths: Sequence[int], plan: _Plan) -> None:
+        """Plan the delivery of these slots, all of this protocol, by flow."""
+        keys = self._flow_words[slots.start : slots.stop].tolist()
+        counts = Counter(keys)
+        if len(counts) == 1:
+            self._join_flow(slots, lengths, plan)
+        elif max(counts.values()) < FEWEST:
+            plan.singly(slots)
+        else:
+            flows: defaultdict[int, list[int]] = defaultdict(list)
+            for slot, key in zip(slots, keys, strict=True):
+                flows[key].append(slot)
+            for flow in flows.values():
+                if len(flow) < FEWEST:
+                    plan.singly(flow)
+                else:
+                    self._join_flow(flow, lengths, plan)
+
+    def _join_flow(self, slots: Sequence[int], lengths: Sequence[int], plan: _Plan) -> None:
+        """Plan the delivery of these slots in this order."""
+        sizes = [lengths[slot] for slot in slots]
+        if sizes.count(sizes[0]) < len(sizes) and _ENOUGH not in bytes(map(eq, sizes[1:], sizes)):
+            plan.singly(slots)
+            return
+        heads = self._heads
+        numbers = [_from_bytes(heads[slot]) for slot in slots]
+        follows = bytes(map(self._headers.step.__eq__, map(sub, numbers[1:], numbers)))
+        at = 0
+        for found in _FOLLOWING.finditer(follows):
+            stop = found.end() + 1
+            if at < found.start():
+                plan.singly(slots[at : found.start()])
+                at = found.start()
+            while stop - at >= FEWEST - 1:
+                joined = self._join_run(slots[at : stop + 1], sizes[at : stop + 1], stop - at, plan)
+                if not joined:
+                    break
+                at += joined
+        if at < len(slots):
+            plan.singly(slots[at:])
+
+    def _join_run(self, slots: Sequence[int], sizes: Sequence[int], following: int, plan: _Plan) -> int:
+        """Plan one super-frame of the first of these slots, whose frames have these sizes; return of how many,
+        0 when not worth while.  ``following`` of them follow each other by number; there may be one more, and
+        that may be their shorter last."""
+        headers, length, last = self._headers, sizes[0], sizes[-1]
+        leader = headers.leader(self._heads[slots[0]], length)
+        if leader is None or sizes[:following].count(length) < following:
+            return 0
+        segment = length - headers.length
+        room = min(SEGMENTS_MAX, headers.countable(leader), headers.largest // segment)
+        count = min(following, room)
+        more = (count - 1) * segment
+        if following < len(slots) and count < room and headers.length < last < length:
+            tail = headers.written(leader, headers.lone, count, last - length)
+            if tail == self._heads[slots[count]]:
+                count += 1
+                more += last - headers.length
+        if count < FEWEST:
+            return 0
+        slots = slots[:count]
+        virtio, payloads = self._payloads(slots, length)
+        if more % segment:
+            payloads[-1] = payloads[-1][: more % segment]
+        plan.joined([headers.written(leader, virtio, 0, more), *payloads], slots)
+        return count
+
+    def _payloads(self, slots: Sequence[int], length: int) -> tuple[bytes, list[memoryview]]:
+        """The virtio_net_hdr of a run of frames of ``length`` bytes, and the payloads of these slots."""
+        if len(slots) < _WORTH_CACHING and length not in self._cuts:
+            header = self._headers.length
+            return self._headers.gso(length - header), [self._slots[slot][header:length] for slot in slots]
+        virtio, cut = self._cut(length)
+        return virtio, [cut[slot] for slot in slots]
+
+    def _cut(self, length: int) -> tuple[bytes, list[memoryview]]:
+        """The virtio_net_hdr of a run of frames of ``length`` bytes, and the payloads of all slots."""
+        cut = self._cuts.get(length)
+        if cut is None:
+            if len(self._cuts) == _CACHED_SIZES:
+                self._cuts.clear()
+            header = self._headers.length
+            payloads = [slot[header:length] for slot in self._slots]
+            cut = self._cuts[length] = (self._headers.gso(length - header), payloads)
+        return cut
+
+    def _pair(self, frames: int) -> list[tuple[memoryview, memoryview]]:
+        """Each constant column without the last of ``frames``, and without the first."""
+        pairs = [(column[: frames - 1], column[1:frames]) for column in self._constant]
+        self._successions[frames] = pairs
+        return pairs
+
+
+def _column(arena: memoryview, slot: int, offset: int) -> memoryview:
+    """The 8-byte words at this offset of all slots."""
+    words = arena[offset : offset + (len(arena) - offset) // 8 * 8].cast("Q")
+    return words[:: slot // 8]

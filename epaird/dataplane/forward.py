@@ -1,0 +1,239 @@
+"""The forwarding path: read a burst from one half, deliver it to the other, count it.
+
+A burst is delivered at once, while it is in the cache.  Nothing is done per frame that can be done per
+burst: on the usual path a frame costs a readv(), two comparisons, a slice and a write(), and of those
+that can be coalesced less.
+
+Who pays for a frame that does not arrive:
+
+- too long or too short, or the peer is down or gone: its sender, ``oerrors``;
+- refused by the kernel, or spoiled while it waited in the queue: its receiver, ``ierrors``; it had been sent.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from epaird.dataplane.burst import SLOT, Burst
+from epaird.dataplane.coalesce import Coalescer, Delivery
+from epaird.dataplane.frames import HEADER
+from epaird.dataplane.interface import Interface
+from epaird.dataplane.queue import Queue
+from epaird.ledger import (
+    COALESCED_DATAGRAMS,
+    COALESCED_SUPERFRAMES,
+    IERRORS,
+    IN_FLIGHT,
+    IPACKETS,
+    JOINING,
+    OERRORS,
+    OPACKETS,
+    PEER_DOWN,
+    WRITE_ERROR,
+    Words,
+)
+
+_DOWN: Final = (errno.EIO, errno.EBADFD)
+
+
+class Poller(Protocol):
+    """What the forwarder asks of the loop that calls it."""
+
+    def start_reading(self, interface: Interface) -> None:
+        """Call ``transmit`` whenever its owner has sent something."""
+
+    def stop_reading(self, interface: Interface) -> None:
+        """Do not, any more."""
+
+    def await_room(self, interface: Interface) -> None:
+        """Call ``resume`` when its device takes frames again."""
+
+    def await_restart(self) -> None:
+        """Call ``restart`` soon."""
+
+    def gone(self, interface: Interface) -> None:
+        """Its device no longer exists."""
+
+
+class Forwarder:
+    """Moves frames between the halves of cables; one per worker."""
+
+    def __init__(self, queue: Queue, poller: Poller) -> None:
+        self._queue = queue
+        self._poller = poller
+        self._burst = Burst()
+        self._coalescer = Coalescer(self._burst.arena, SLOT)
+
+    def transmit(self, source: Interface) -> bool:
+        """Read one burst that ``source``'s owner sent, and deliver it to the peer's.
+
+        True when there was no more to read.  False when there may be, or when the queue has no room: then
+        nothing was read and ``source`` is on the drain list."""
+        queue, burst = self._queue, self._burst
+        room = queue.limit - queue.length
+        if room <= 0:
+            queue.overflow(source)
+            self._poller.stop_reading(source)
+            return False
+        try:
+            burst.read(source.fd, source.limit, min(room, source.at_once))
+        except OSError:
+            self._poller.gone(source)
+        for reason in burst.refused:
+            source.words[OERRORS + reason] += 1
+        if burst.lengths:
+            self._deliver(source)
+        return burst.exhausted
+
+    def resume(self, target: Interface) -> None:
+        """Deliver what waits for ``target``, until its device takes no more."""
+        backlog = target.backlog
+        while backlog:
+            frame = backlog[0]
+            error = _write(target, frame)
+            if isinstance(error, BlockingIOError):
+                self._poller.await_room(target)
+                return
+            if error is None:
+                _count(target.words, IPACKETS, [frame])
+            else:
+                target.words[IERRORS + (PEER_DOWN if error.errno in _DOWN else WRITE_ERROR)] += 1
+            self._queue.taken(target)
+        if self._queue.restart_due:
+            self._poller.await_restart()
+
+    def restart(self) -> None:
+        """The queue has drained: let those on the drain list send, in order."""
+        queue = self._queue
+        for interface in queue.restarting():
+            if self.transmit(interface):
+                queue.unlist(interface)
+                self._poller.start_reading(interface)
+        if queue.restart_due:
+            self._poller.await_restart()
+
+    def discard(self, target: Interface) -> None:
+        """Give up what waits for ``target``: its device is gone, or takes nothing."""
+        if target.backlog:
+            target.words[IERRORS + WRITE_ERROR] += len(target.backlog)
+            self._queue.taken(target, len(target.backlog))
+        if self._queue.restart_due:
+            self._poller.await_restart()
+
+    def _deliver(self, source: Interface) -> None:
+        """Deliver the burst behind what waits already, and count it."""
+        target, burst = source.peer, self._burst
+        if target.backlog:
+            self.resume(target)
+        if target.backlog or burst.refused:
+            self._deliver_singly(source, burst.frames(), 0)
+            return
+        lengths = burst.lengths
+        count = len(lengths)
+        target.refs += count
+        target.words[IN_FLIGHT] = count
+        deliveries = self._coalescer.join(lengths) if source.coalesce else None
+        if deliveries is None:
+            arrived = _write_each(target.fd, burst.frames())
+        else:
+            arrived = self._write_joined(target, deliveries)
+        target.refs -= count
+        target.words[IN_FLIGHT] = 0
+        if arrived == count:
+            octets, multicasts = sum(lengths) - HEADER * count, burst.multicasts()
+            _add(source.words, OPACKETS, count, octets, multicasts)
+            _add(target.words, IPACKETS, count, octets, multicasts)
+        else:
+            frames = burst.frames()
+            if deliveries is not None:
+                frames = [frames[slot] for _, slots in deliveries for slot in slots]
+            self._deliver_singly(source, frames, arrived)
+        if deliveries is not None:
+            target.words[JOINING] = 0
+
+    def _write_joined(self, target: Interface, deliveries: list[Delivery]) -> int:
+        """Write a burst of which datagrams were joined, and return how many of its frames have arrived.
+
+        A super-frame that the kernel refuses ends it: its datagrams are tried singly then."""
+        fd, words = target.fd, target.words
+        writes = arrived = superframes = datagrams = 0
+        for buffers, slots in deliveries:
+            count = len(slots)
+            if buffers is None:
+                written = _write_each(fd, self._burst.frames(slots))
+                writes += written
+                arrived += written
+                if written < count:
+                    break
+            else:
+                words[JOINING] = writes << 32 | arrived << 16 | count
+                try:
+                    os.writev(fd, buffers)
+                except OSError:
+                    break
+                writes += 1
+                arrived += count
+                superframes += 1
+                datagrams += count
+        words[COALESCED_DATAGRAMS] += datagrams
+        words[COALESCED_SUPERFRAMES] += superframes
+        return arrived
+
+    def _deliver_singly(self, source: Interface, frames: list[memoryview], arrived: int) -> None:
+        """Deliver a burst of which the first frames have arrived, and count each frame by its own fate."""
+        target = source.peer
+        delivered = frames[:arrived]
+        sent = frames[:arrived]
+        for position, frame in enumerate(frames[arrived:], arrived):
+            error = BlockingIOError() if target.backlog else _write(target, frame)
+            if error is None:
+                sent.append(frame)
+                delivered.append(frame)
+            elif isinstance(error, BlockingIOError):
+                sent += frames[position:]
+                self._queue.put(target, [bytes(each) for each in frames[position:]])
+                self._poller.await_room(target)
+                break
+            elif error.errno in _DOWN:
+                source.words[OERRORS + PEER_DOWN] += 1
+            else:
+                sent.append(frame)
+                target.words[IERRORS + WRITE_ERROR] += 1
+        _count(source.words, OPACKETS, sent)
+        _count(target.words, IPACKETS, delivered)
+
+
+def _write_each(fd: int, frames: Sequence[memoryview]) -> int:
+    """Write frames until one is refused; how many were not."""
+    write, remaining = os.write, iter(frames)
+    try:
+        for frame in remaining:
+            write(fd, frame)
+    except OSError:
+        return len(frames) - 1 - len(list(remaining))
+    return len(frames)
+
+
+def _write(target: Interface, frame: bytes | memoryview) -> OSError | None:
+    try:
+        os.write(target.fd, frame)
+    except OSError as error:
+        return error
+    return None
+
+
+def _add(words: Words, packets: int, count: int, octets: int, multicasts: int) -> None:
+    """Add a burst to the counters at ``packets`` and behind it: frames, octets, multicasts."""
+    words[packets] += count
+    words[packets + 1] += octets
+    if multicasts:
+        words[packets + 2] += multicasts
+
+
+def _count(words: Words, packets: int, frames: Sequence[bytes | memoryview]) -> None:
+    """Add these frames to the counters at ``packets``."""
+    octets = sum(map(len, frames)) - HEADER * len(frames)
+    _add(words, packets, len(frames), octets, sum(frame[HEADER] & 1 for frame in frames))

@@ -1,0 +1,82 @@
+"""An interface as its worker sees it: a descriptor, a slot of counters, what is on its way to it."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from epaird.ledger import IN_FLIGHT, LISTED, OACTIVE, Words
+
+
+class Interface:
+    """One half of a cable (with several queues: one queue of it).
+
+    ``refs`` is the reference count of FreeBSD's epair: 1 for being there, 1 for every frame in
+    flight to it, 1 while it is on the drain list.  A cable may be let go when both its halves
+    are down to 1.
+    """
+
+    __slots__ = (
+        "_listed",
+        "_oactive",
+        "at_once",
+        "attached",
+        "backlog",
+        "coalesce",
+        "fd",
+        "limit",
+        "name",
+        "peer",
+        "refs",
+        "words",
+    )
+
+    peer: Interface
+
+    def __init__(self, name: str, fd: int, words: Words) -> None:
+        self.name = name
+        self.fd = fd
+        self.words = words
+        self.limit = 0
+        """Bytes, virtio_net_hdr included, up to which a frame read here fits both halves' MTU."""
+        self.at_once = 1
+        """Frames of that length that make a burst."""
+        self.coalesce = False
+        """Datagrams read here may leave joined."""
+        self.backlog: deque[bytes] = deque()
+        """Frames that wait to be delivered here, header and all, oldest first."""
+        self.refs = 1
+        self.attached = True
+        """False once its cable is being let go: it is not read any more."""
+        self._listed = False
+        self._oactive = False
+        words[IN_FLIGHT] = words[LISTED] = words[OACTIVE] = 0
+
+    def __repr__(self) -> str:
+        return f"<Interface {self.name} refs={self.refs}>"
+
+    @property
+    def listed(self) -> bool:
+        """On the drain list, which holds a reference."""
+        return self._listed
+
+    @listed.setter
+    def listed(self, listed: bool) -> None:
+        self.refs += listed - self._listed
+        self._listed = listed
+        self.words[LISTED] = listed
+
+    @property
+    def oactive(self) -> bool:
+        """Output is blocked."""
+        return self._oactive
+
+    @oactive.setter
+    def oactive(self, oactive: bool) -> None:
+        self._oactive = oactive
+        self.words[OACTIVE] = oactive
+
+
+def join(a: Interface, b: Interface) -> None:
+    """Make two interfaces each other's peer."""
+    a.peer = b
+    b.peer = a
