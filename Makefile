@@ -1,0 +1,143 @@
+# What people do daily; `make` alone says what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.ONESHELL:
+.NOTPARALLEL:
+.SUFFIXES:
+.DEFAULT_GOAL := help
+
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+CONFIG ?= config/epaird.toml
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# command:Debian package that has it
+TEST_COMMANDS := ip:iproute2 ping:iputils-ping iperf3:iperf3 tcpdump:tcpdump ethtool:ethtool \
+    prometheus:prometheus promtool:prometheus curl:curl socat:socat gcc:gcc
+
+# A Python that is gone (the system was upgraded) takes the stamps with it.
+$(shell [ ! -e $(VENV) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(STAMP)*)
+
+# Shell functions of the recipes below.
+define functions
+fail() { echo "make $(firstword $(MAKECMDGOALS)): $$*" >&2; exit 1; }
+is_root() { [ "$$(id -u)" = 0 ]; }
+apt_install() {
+    command -v apt-get >/dev/null || fail "this machine has no apt-get; install what these Debian packages hold: $$*"
+    is_root || fail "missing here; as root: apt-get install $$*"
+    echo "apt-get install $$*"
+    export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
+    # The tests want the programs, not their services running.
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+        chmod 755 /usr/sbin/policy-rc.d
+    fi
+    apt-get update -qq </dev/null || true
+    apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 "$$@" </dev/null >/dev/null ||
+        fail "apt-get could not install $$*"
+    case " $$* " in *" prometheus "*) systemctl --quiet disable prometheus 2>/dev/null || true ;; esac
+}
+find_python() {
+    local candidate
+    for candidate in $${PYTHON:-python3 python3.11 python3.12 python3.13 python3.14}; do
+        if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$$candidate"
+            return
+        fi
+    done
+    [ -z "$${PYTHON:-}" ] || fail "PYTHON=$$PYTHON is no Python of version 3.11 or newer"
+    fail "needs Python 3.11 or newer, and there is none (python3 is: $$(python3 --version 2>&1 || true));" \
+        "on Debian 12 as root: apt-get install python3; or say PYTHON=/path/to/python3"
+}
+endef
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: run
+run: root $(STAMP) ## as root: install into .venv and run the daemon with CONFIG (config/epaird.toml)
+	@exec $(BIN)/epaird run --config $(CONFIG)
+
+.PHONY: test
+test: programs $(STAMP)-test ## run every test (as root: those with real devices too); PYTEST_ARGS="-k ping"
+	@code=0
+	$(BIN)/python -m pytest $(PYTEST_ARGS) || code=$$?
+	[ $$code != 5 ] || echo "make test: not one test was collected" >&2
+	exit $$code
+
+.PHONY: lint
+lint: $(STAMP)-lint ## ruff and mypy
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(STAMP)-lint ## put imports and layout in order
+	@$(BIN)/ruff check --select I --fix .
+	$(BIN)/ruff format .
+
+.PHONY: clean
+clean: ## remove .venv, caches and build results
+	@rm -rf $(VENV) dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: root
+root:
+	@$(functions)
+	is_root || fail "needs root, for network namespaces and TAP devices: sudo make run"
+
+.PHONY: programs
+programs:
+	@$(functions)
+	missing=()
+	for each in $(TEST_COMMANDS); do
+	    command -v "$${each%%:*}" >/dev/null || missing+=("$${each##*:}")
+	done
+	if command -v gcc >/dev/null && ! echo '#include <stdio.h>' | gcc -E - >/dev/null 2>&1; then
+	    missing+=(libc6-dev)
+	fi
+	if [ $${#missing[@]} != 0 ]; then
+	    case " $${missing[*]} " in *" gcc "*) missing+=(libc6-dev) ;; esac
+	    mapfile -t missing < <(printf '%s\n' "$${missing[@]}" | sort -u)
+	    apt_install "$${missing[@]}"
+	fi
+
+# What the daemon needs at run time and nothing else.
+$(STAMP): pyproject.toml
+	@$(functions)
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then
+	    python=$$(find_python)
+	    version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+	    "$$python" -c 'import ensurepip, venv' 2>/dev/null || apt_install "python$$version-venv"
+	    echo "making $(VENV) with $$("$$python" --version)"
+	    "$$python" -m venv --clear $(VENV)
+	fi
+	echo "installing epaird into $(VENV)"
+	install=($(BIN)/python -m pip install --quiet --editable .)
+	if ! "$${install[@]}" >$(VENV)/install.log 2>&1; then
+	    # Where python-pytun has no wheel for this machine it is compiled.
+	    header=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
+	    if command -v gcc >/dev/null && [ -e "$$header" ]; then
+	        cat $(VENV)/install.log >&2
+	        fail "could not install epaird's requirements"
+	    fi
+	    version=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+	    apt_install gcc libc6-dev "python$$version-dev"
+	    "$${install[@]}" || fail "could not install epaird's requirements"
+	fi
+	touch $@
+
+# The dependency groups of pyproject.toml: test and lint.
+$(STAMP)-%: $(STAMP)
+	@echo "installing what make $* needs into $(VENV)"
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --group $*
+	touch $@

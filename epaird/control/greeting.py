@@ -1,0 +1,60 @@
+"""The daemon's first lines: what it made, what to type next, and where the metrics are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Interface, IPv6Interface
+
+from epaird import __version__
+from epaird.control.pairs import Half, Pair, Pairs
+
+_PAIRS_SHOWN = 8
+
+
+def greeting(pairs: Pairs, workers: int, metrics: str | None) -> Iterator[str]:
+    """The lines.  ``metrics`` is the page's address, None when there is none."""
+    yield f"epaird {__version__}: {_counted(len(pairs), 'pair')}, {_counted(workers, 'worker')}"
+    for number, pair in enumerate(pairs):
+        if number == _PAIRS_SHOWN:
+            yield f"  and {len(pairs) - number} more"
+            break
+        a, b = pair.halves
+        yield f"  {pair.name}: {_described(a)} <-> {_described(b)}"
+    command = next(filter(None, map(_ping, pairs)), None)
+    if command is not None:
+        yield f"try:     {command}"
+    if metrics is not None:
+        yield f"metrics: {metrics}"
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def _described(half: Half) -> str:
+    name = half.device if half.place.name == half.device else f"{half.device} as {half.place.name}"
+    where = f" in {half.place.netns}" if half.place.netns else ""
+    addresses = " ".join(str(address) for address in half.settings.addresses)
+    return f"{name}{where} ({addresses})" if addresses else f"{name}{where}"
+
+
+def _ping(pair: Pair) -> str | None:
+    """A command that sends across the pair."""
+    for here, there in (pair.halves, pair.halves[::-1]):
+        for target in there.settings.addresses:
+            if _reaches(here, target):
+                return f"{_inside(here.place.netns)}ping {target.ip}"
+    return None
+
+
+def _reaches(half: Half, target: IPv4Interface | IPv6Interface) -> bool:
+    return any(
+        target.version == address.version and target.ip in address.network
+        for address in half.settings.addresses
+    )
+
+
+def _inside(netns: str) -> str:
+    if not netns:
+        return ""
+    return f"nsenter --net={netns} " if "/" in netns else f"ip netns exec {netns} "

@@ -1,0 +1,50 @@
+"""Readings for tests of the metrics page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from epaird.control.readings import InterfaceReading, Reading, WorkerReading
+from epaird.ledger import REASONS
+
+
+def interface(device: str, **changes: object) -> InterfaceReading:
+    """An idle half of a pair; ``changes`` are fields of the reading."""
+    fields: dict[str, Any] = {
+        "device": device,
+        "pair": device[:-1],
+        "half": device[-1],
+        "name": "eth0",
+        "netns": "red",
+        "mac": "02:5d:11:22:33:0a",
+        "worker": "0",
+        "up": True,
+        "carrier": True,
+        "mtu": 1500,
+        "refs": 1,
+        "oactive": False,
+        "oerrors": (0,) * len(REASONS),
+        "ierrors": (0,) * len(REASONS),
+    }
+    counters = ("opackets", "obytes", "omcasts", "oqdrops", "ipackets", "ibytes", "imcasts")
+    return InterfaceReading(**fields | dict.fromkeys(counters, 0) | changes)
+
+
+def worker(number: int = 0, **changes: object) -> WorkerReading:
+    """An idle worker; ``changes`` are fields of the reading."""
+    fields: dict[str, Any] = {
+        "worker": str(number),
+        "queue_frames": 0,
+        "queue_limit": 2100,
+        "drain_list": 0,
+        "oactive": False,
+        "restarts": 0,
+        "cpu_seconds": 0.0,
+        "alive": True,
+    }
+    return WorkerReading(**fields | changes)
+
+
+def pair(**changes: object) -> Reading:
+    """``epair0`` and its worker; ``changes`` are for the half a."""
+    return Reading((interface("epair0a", **changes), interface("epair0b", netns="blue")), (worker(),))
