@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import mmap
-import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from epaird.dataplane.frames import FRAME_MAX, HEADER, SHORTEST, objection
@@ -29,8 +28,7 @@ class Burst:
     def __init__(self) -> None:
         # A mapping, not a bytearray: its pages cost nothing until a frame that long has come.
         self.arena = memoryview(mmap.mmap(-1, BURST_FRAMES * SLOT))
-        slots = [self.arena[start : start + SLOT] for start in range(0, len(self.arena), SLOT)]
-        self._slots = [(slot, [slot]) for slot in slots]
+        self._slots = [self.arena[start : start + SLOT] for start in range(0, len(self.arena), SLOT)]
         self._destinations = self.arena[HEADER::SLOT]
         self.lengths: list[int] = []
         """Bytes in slots 0, 1, ..., virtio_net_hdr included; 0 where a frame was refused."""
@@ -39,41 +37,41 @@ class Burst:
         self.exhausted = False
         """There was no more to read."""
 
-    def read(self, fd: int, limit: int, most: int) -> None:
+    def read(self, read: Callable[[memoryview], int | None], limit: int, most: int) -> None:
         """Read up to ``most`` frames.  A frame above ``limit`` bytes is looked at, and refused perhaps.
 
+        ``read`` fills a slot and returns how many bytes, or None when there is nothing: FileIO.readinto(),
+        which costs 80 ns less than os.readv(), and 400 ns less where an exception would say so.
         Raises OSError when the device is gone; what was read before stands."""
         self.exhausted = False
         self.refused = []
         lengths: list[int] = []
         self.lengths = lengths
-        add, readv = lengths.append, os.readv
+        add = lengths.append
         room = BURST_BYTES
-        try:
-            for slot, iovec in self._slots if most >= BURST_FRAMES else self._slots[:most]:
-                length = readv(fd, iovec)
-                if SHORTEST <= length <= limit:
-                    add(length)
-                    continue
-                reason = objection(slot, length, limit)
-                if reason is None:
-                    add(length)
-                else:
-                    add(0)
-                    self.refused.append(reason)
-                room -= length
-                if room < 0:
-                    return
-        except BlockingIOError:
-            self.exhausted = True
+        for slot in self._slots if most >= BURST_FRAMES else self._slots[:most]:
+            length = read(slot)
+            if length is None:
+                self.exhausted = True
+                return
+            if SHORTEST <= length <= limit:
+                add(length)
+                continue
+            reason = objection(slot, length, limit)
+            if reason is None:
+                add(length)
+            else:
+                add(0)
+                self.refused.append(reason)
+            room -= length
+            if room < 0:
+                return
 
     def frames(self, slots: Iterable[int] | None = None) -> list[memoryview]:
         """The frames in these slots, or all, without those refused."""
         if slots is None:
-            return [
-                slot[:length] for (slot, _), length in zip(self._slots, self.lengths, strict=False) if length
-            ]
-        return [self._slots[slot][0][: self.lengths[slot]] for slot in slots]
+            return [slot[:length] for slot, length in zip(self._slots, self.lengths, strict=False) if length]
+        return [self._slots[slot][: self.lengths[slot]] for slot in slots]
 
     def multicasts(self) -> int:
         """How many of the frames are for a group; only for a burst with none refused."""

@@ -79,7 +79,7 @@ class Forwarder:
             self._poller.stop_reading(source)
             return False
         try:
-            burst.read(source.fd, source.limit, min(room, source.at_once))
+            burst.read(source.read, source.limit, min(room, source.at_once))
         except OSError:
             self._poller.gone(source)
         for reason in burst.refused:

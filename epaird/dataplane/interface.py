@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections import deque
+from collections.abc import Callable
 
 from epaird.ledger import IN_FLIGHT, LISTED, OACTIVE, Words
 
@@ -26,6 +28,7 @@ class Interface:
         "limit",
         "name",
         "peer",
+        "read",
         "refs",
         "words",
     )
@@ -35,6 +38,8 @@ class Interface:
     def __init__(self, name: str, fd: int, words: Words) -> None:
         self.name = name
         self.fd = fd
+        self.read: Callable[[memoryview], int | None] = io.FileIO(fd, "r+", closefd=False).readinto
+        """Fills a buffer with one frame and returns its length, or None when there is none."""
         self.words = words
         self.limit = 0
         """Bytes, virtio_net_hdr included, up to which a frame read here fits both halves' MTU."""

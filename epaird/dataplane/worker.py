@@ -18,6 +18,7 @@ from epaird.dataplane.forward import Forwarder
 from epaird.dataplane.frames import read_limit
 from epaird.dataplane.interface import Interface, join
 from epaird.dataplane.queue import Queue
+from epaird.dataplane.spin import Spin
 from epaird.ledger import CPU_NS, HEARTBEAT_NS, Table
 from epaird.messages import Attach, Detach, Done, Gone, Message, Resize, Start
 
@@ -59,9 +60,7 @@ class Worker:
         self._table = table
         self._words = table.slot(start.slot)
         self._cpu_before_ns = self._words[CPU_NS]
-        self._spin_ns = start.poll_spin_us * 1000
-        self._spin_until_ns = 0
-        self._spinning = False
+        self._spin = Spin(start.poll_spin_us)
         self._restarting = False
         self._cables: dict[str, Cable] = {}
         self._cable_of: dict[Interface, str] = {}
@@ -103,18 +102,13 @@ class Worker:
 
     def _readable(self, interface: Interface) -> None:
         self._forwarder.transmit(interface)
-        if self._spin_ns:
-            self._spin_until_ns = time.monotonic_ns() + self._spin_ns
-            if not self._spinning:
-                self._spinning = True
-                self._loop.call_soon(self._spin)
+        if self._spin.forwarded(time.monotonic_ns()):
+            self._loop.call_soon(self._look_again)
 
-    def _spin(self) -> None:
-        """Have the loop look again without sleeping, for a little while after the last frame."""
-        if time.monotonic_ns() < self._spin_until_ns:
-            self._loop.call_soon(self._spin)
-        else:
-            self._spinning = False
+    def _look_again(self) -> None:
+        """While this is due at once, the loop polls without sleeping."""
+        if self._spin.look_again(time.monotonic_ns()):
+            self._loop.call_soon(self._look_again)
 
     def _has_room(self, interface: Interface) -> None:
         self._stop_waiting(interface)
@@ -143,8 +137,9 @@ class Worker:
         """Carry out an order of the control plane, or begin to."""
         match order:
             case Attach():
-                self._attach(order, fds)
-                self._say(Done(order.id))
+                self._say(Done(order.id, self._attach(order, fds)))
+            case Resize() | Detach() if order.cable not in self._cables:
+                self._say(Done(order.id, f"{order.cable} is not attached"))
             case Resize():
                 _set_limit(self._cables[order.cable].halves, order.mtus)
                 self._say(Done(order.id))
@@ -153,7 +148,15 @@ class Worker:
             case _:
                 raise ValueError(f"not an order: {order}")
 
-    def _attach(self, order: Attach, fds: list[int]) -> None:
+    def _attach(self, order: Attach, fds: list[int]) -> str:
+        """Forward a cable; why not, if not."""
+        if len(fds) != len(order.names) or order.cable in self._cables:
+            for fd in fds:
+                os.close(fd)
+            # The kernel leaves out descriptors for which there is no room.
+            return f"{order.cable}: " + (
+                "attached already" if order.cable in self._cables else "too many open files in the worker"
+            )
         a, b = (
             Interface(name, fd, self._table.slot(slot))
             for name, fd, slot in zip(order.names, fds, order.slots, strict=True)
@@ -165,6 +168,7 @@ class Worker:
             half.coalesce = order.coalesce
             self._cable_of[half] = order.cable
             self.start_reading(half)
+        return ""
 
     def _detach(self, order: Detach) -> None:
         cable = self._cables[order.cable]

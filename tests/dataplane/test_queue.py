@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -22,8 +24,11 @@ def words() -> Words:
     return memoryview(bytearray(SLOT_BYTES)).cast("Q")
 
 
+NOWHERE = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+
+
 def interface(name: str) -> Interface:
-    return Interface(name, -1, words())
+    return Interface(name, NOWHERE, words())
 
 
 @pytest.fixture
