@@ -6,8 +6,8 @@ rewritten for the whole, and the payloads one after the other from where they we
 kernel cuts it up again, into the same datagrams to the bit.  What may follow what is in ``udpheader``;
 here is the order:
 
-- Datagrams of one flow are never reordered.  Different flows of a burst may be, each flow's datagrams
-  being gathered behind its first.
+- Datagrams of one flow are never reordered.  Different flows of a burst may be: those that alternate
+  are gathered, each flow's datagrams behind its first.
 - Anything else, and a change between IPv4 and IPv6, is a wall: what came before it leaves before it.
 - All datagrams of a run have the size of the first, only the last may be shorter: the kernel cuts at
   equal distances.
@@ -24,7 +24,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from operator import eq, sub
+from operator import and_, eq, ne, sub
 from typing import Final, NamedTuple
 
 from epaird.dataplane.udpheader import IPV4, IPV6, UdpHeaders
@@ -32,7 +32,11 @@ from epaird.dataplane.udpheader import IPV4, IPV6, UdpHeaders
 SEGMENTS_MAX: Final = 64
 """Datagrams in a super-frame: what older kernels take (UDP_MAX_SEGMENTS; later 128)."""
 FEWEST: Final = 6
-"""Fewer are not worth joining: a super-frame of five saves 5 us of 10, and its making costs 4 to 6 us."""
+"""Fewer datagrams are not worth joining: five save 5 us of 10, which finding and joining them can cost."""
+FEWEST_GATHERED: Final = 8
+"""The same for those of a flow that shares the burst with others: to sort them out costs too."""
+_WORTH_GATHERING: Final = 2
+"""To gather the flows of a burst costs as much as so many more super-frames."""
 
 _KIND: Final = slice(2, 10)
 """hdr_len, gso_size, csum_start and csum_offset: they tell a lone UDP datagram whose checksum is to be
@@ -89,15 +93,15 @@ class Coalescer:
         frames = len(lengths)
         if frames < FEWEST:
             return None
+        plan = _Plan()
         length = lengths[0]
-        if lengths.count(length) == frames and (first := self._protocols.get(bytes(self._first_kind))):
-            deliveries = first.join_alike(frames, length)
-            if deliveries is not None:
-                return deliveries
+        if lengths.count(length) == frames:
+            first = self._protocols.get(bytes(self._first_kind))
+            if first is not None and first.join_alike(frames, length, plan):
+                return plan.finished()
         kinds = self._kinds[:frames].tobytes()
         if self._enough_ipv4 not in kinds and self._enough_ipv6 not in kinds:
             return None
-        plan = _Plan()
         if kinds == kinds[:8] * frames:
             self._protocols[kinds[:8]].join(range(frames), lengths, plan)
         else:
@@ -153,44 +157,56 @@ class _Protocol:
         self._successions: dict[int, list[tuple[memoryview, memoryview]]] = {}
         self._cuts: dict[int, tuple[bytes, list[memoryview]]] = {}
 
-    def join_alike(self, frames: int, length: int) -> list[Delivery] | None:
-        """The deliveries of slots 0 to ``frames``, all of ``length`` bytes; None unless each may follow the
-        one before."""
+    def join_alike(self, frames: int, length: int, plan: _Plan) -> bool:
+        """Plan the delivery of slots 0 to ``frames``, all of ``length`` bytes, if they are alike.
+
+        False when they may have to be looked at one by one; nothing is planned then."""
         for those, successors in self._successions.get(frames) or self._pair(frames):
             if those != successors:
-                return None
+                return False
         if self._counting is not None:
             counting = _from_bytes(self._counting[:frames].tobytes())
-            if counting != (counting >> 64 * (frames - 1)) * _REPEATED[frames] + _COUNTED[frames]:
-                return None
+            unchanged = (counting >> 64 * (frames - 1)) * _REPEATED[frames]
+            if counting == unchanged:
+                # Not to be joined: a socket that is not connected sends identification 0 and DF, always.
+                plan.singly(range(frames))
+                return True
+            if counting != unchanged + _COUNTED[frames]:
+                return False
         headers = self._headers
         leader = headers.leader(self._heads[0], length)
         if leader is None or headers.countable(leader) < frames:
-            return None
+            return False
         size = length - headers.length
         virtio, payloads = self._cut(length)
         most = min(SEGMENTS_MAX, headers.largest // size)
-        deliveries = []
         for start in range(0, frames, most):
             stop = min(start + most, frames)
-            head = headers.written(leader, virtio, start, (stop - start - 1) * size)
-            deliveries.append(Delivery([head, *payloads[start:stop]], range(start, stop)))
-        return deliveries
+            if stop - start < FEWEST:
+                plan.singly(range(start, stop))
+            else:
+                head = headers.written(leader, virtio, start, (stop - start - 1) * size)
+                plan.joined([head, *payloads[start:stop]], range(start, stop))
+        return True
 
     def join(self, slots: range, lengths: Sequence[int], plan: _Plan) -> None:
         """Plan the delivery of these slots, all of this protocol, by flow."""
         keys = self._flow_words[slots.start : slots.stop].tolist()
         counts = Counter(keys)
-        if len(counts) == 1:
+        most = max(counts.values())
+        if most < FEWEST:
+            plan.singly(slots)
+        elif 1 + sum(map(ne, keys[1:], keys)) <= len(counts) + _WORTH_GATHERING:
+            # As good as apart already: joining neighbours will do.
             self._join_flow(slots, lengths, plan)
-        elif max(counts.values()) < FEWEST:
+        elif most < FEWEST_GATHERED:
             plan.singly(slots)
         else:
             flows: defaultdict[int, list[int]] = defaultdict(list)
             for slot, key in zip(slots, keys, strict=True):
                 flows[key].append(slot)
             for flow in flows.values():
-                if len(flow) < FEWEST:
+                if len(flow) < FEWEST_GATHERED:
                     plan.singly(flow)
                 else:
                     self._join_flow(flow, lengths, plan)
@@ -198,12 +214,17 @@ class _Protocol:
     def _join_flow(self, slots: Sequence[int], lengths: Sequence[int], plan: _Plan) -> None:
         """Plan the delivery of these slots in this order."""
         sizes = [lengths[slot] for slot in slots]
-        if sizes.count(sizes[0]) < len(sizes) and _ENOUGH not in bytes(map(eq, sizes[1:], sizes)):
-            plan.singly(slots)
-            return
+        alike = b""
+        if sizes.count(sizes[0]) < len(sizes):
+            alike = bytes(map(eq, sizes[1:], sizes))
+            if _ENOUGH not in alike:
+                plan.singly(slots)
+                return
         heads = self._heads
         numbers = [_from_bytes(heads[slot]) for slot in slots]
         follows = bytes(map(self._headers.step.__eq__, map(sub, numbers[1:], numbers)))
+        if alike:
+            follows = bytes(map(and_, follows, alike))
         at = 0
         for found in _FOLLOWING.finditer(follows):
             stop = found.end() + 1
@@ -219,20 +240,24 @@ class _Protocol:
             plan.singly(slots[at:])
 
     def _join_run(self, slots: Sequence[int], sizes: Sequence[int], following: int, plan: _Plan) -> int:
-        """Plan one super-frame of the first of these slots, whose frames have these sizes; return of how many,
-        0 when not worth while.  ``following`` of them follow each other by number; there may be one more, and
-        that may be their shorter last."""
+        """Plan one super-frame of the first of these slots, whose frames have these sizes.
+
+        ``following`` of them are of one size and follow each other by number; one more may be their shorter
+        last.  Returns of how many frames it is, 0 when none is worth while."""
         headers, length, last = self._headers, sizes[0], sizes[-1]
         leader = headers.leader(self._heads[slots[0]], length)
-        if leader is None or sizes[:following].count(length) < following:
+        if leader is None:
             return 0
         segment = length - headers.length
-        room = min(SEGMENTS_MAX, headers.countable(leader), headers.largest // segment)
-        count = min(following, room)
+        room = min(SEGMENTS_MAX, headers.countable(leader))
+        count = min(following, room, headers.largest // segment)
         more = (count - 1) * segment
-        if following < len(slots) and count < room and headers.length < last < length:
+        if following < len(slots) and following == count < room and headers.length < last < length:
             tail = headers.written(leader, headers.lone, count, last - length)
-            if tail == self._heads[slots[count]]:
+            if (
+                tail == self._heads[slots[count]]
+                and more + segment + last - headers.length <= headers.largest
+            ):
                 count += 1
                 more += last - headers.length
         if count < FEWEST:

@@ -126,7 +126,8 @@ class _UdpOverIPv4(UdpHeaders):
         return None
 
     def countable(self, fields: Fields) -> int:
-        ident, check = fields[5], fields[8]
+        ident: int = fields[5]
+        check: int = fields[8]
         return 1 + min(0xFFFF - ident, check)
 
     def written(self, fields: Fields, virtio: bytes, after: int, more: int) -> bytes:
