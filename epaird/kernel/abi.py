@@ -58,23 +58,38 @@ IFF_LOWER_UP: Final = 1 << 16
 ARPHRD_ETHER: Final = 1
 
 # linux/sockios.h
+SIOCETHTOOL: Final = 0x8946
 SIOCSIFFLAGS: Final = 0x8914
 SIOCSIFHWADDR: Final = 0x8924
 SIOCGIFHWADDR: Final = 0x8927
 
+# linux/ethtool.h
+ETHTOOL_SSET: Final = 0x02
+SPEED_10000: Final = 10000
+DUPLEX_FULL: Final = 1
+PORT_TP: Final = 0
+
 # linux/socket.h, and asm-generic/socket.h
 SOL_NETLINK: Final = 270
 SO_RCVBUFFORCE: Final = 33
+MSG_WAITFORONE: Final = 0x10000
+
+# linux/udp.h
+UDP_SEGMENT: Final = 103
+UDP_GRO: Final = 104
 
 # linux/netlink.h
 NETLINK_ROUTE: Final = 0
 NETLINK_LISTEN_ALL_NSID: Final = 8
+NETLINK_CAP_ACK: Final = 10
 NLMSG_ERROR: Final = 2
 NLMSG_DONE: Final = 3
 NLM_F_REQUEST: Final = 0x01
 NLM_F_ACK: Final = 0x04
 NLM_F_DUMP_INTR: Final = 0x10
 NLM_F_DUMP: Final = 0x300
+NLM_F_EXCL: Final = 0x200
+NLM_F_CREATE: Final = 0x400
 NLA_TYPE_MASK: Final = 0x3FFF
 NLA_F_NESTED: Final = 0x8000
 
@@ -82,19 +97,48 @@ NLA_F_NESTED: Final = 0x8000
 RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
 RTM_GETLINK: Final = 18
+RTM_SETLINK: Final = 19
+RTM_NEWADDR: Final = 20
+RTM_DELADDR: Final = 21
+RTM_GETADDR: Final = 22
+RTM_NEWROUTE: Final = 24
+RTM_DELROUTE: Final = 25
+RTM_GETROUTE: Final = 26
+RTM_NEWQDISC: Final = 36
 RTM_NEWNSID: Final = 88
 RTM_DELNSID: Final = 89
 RTM_GETNSID: Final = 90
 RTNLGRP_LINK: Final = 1
 RTNLGRP_NSID: Final = 28
 RTEXT_FILTER_SKIP_STATS: Final = 8
+RTA_DST: Final = 1
+RTA_OIF: Final = 4
+RTA_GATEWAY: Final = 5
+RTN_UNICAST: Final = 1
+RTPROT_UNSPEC: Final = 0
+RTPROT_STATIC: Final = 4
+RT_SCOPE_UNIVERSE: Final = 0
+RT_SCOPE_LINK: Final = 253
+RT_SCOPE_NOWHERE: Final = 255
+RT_TABLE_MAIN: Final = 254
+TCA_KIND: Final = 1
+
+# linux/pkt_sched.h
+TC_H_ROOT: Final = 0xFFFFFFFF
+
+# linux/if_addr.h
+IFA_ADDRESS: Final = 1
+IFA_LOCAL: Final = 2
 
 # linux/if_link.h
 IFLA_ADDRESS: Final = 1
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
+IFLA_TXQLEN: Final = 13
 IFLA_LINKINFO: Final = 18
 IFLA_STATS64: Final = 23
+IFLA_GROUP: Final = 27
+IFLA_NET_NS_FD: Final = 28
 IFLA_EXT_MASK: Final = 29
 IFLA_NEW_NETNSID: Final = 45
 IFLA_TARGET_NETNSID: Final = 46
@@ -108,6 +152,14 @@ NETNSA_NSID_NOT_ASSIGNED: Final = -1
 
 # linux/nsfs.h
 NS_GET_NSTYPE: Final = 0xB703
+
+# linux/inotify.h
+IN_CLOSE_WRITE: Final = 0x08
+IN_MOVED_FROM: Final = 0x40
+IN_MOVED_TO: Final = 0x80
+IN_DELETE: Final = 0x200
+IN_NONBLOCK: Final = 0x800
+IN_CLOEXEC: Final = 0x80000
 
 # linux/sched.h
 CLONE_NEWNET: Final = 0x40000000

@@ -10,6 +10,7 @@ _WORDS: Final = {
     errno.EPERM: "not permitted: needs root, or CAP_NET_ADMIN and for namespaces CAP_SYS_ADMIN",
     errno.EACCES: "not permitted: needs root, or CAP_NET_ADMIN and for namespaces CAP_SYS_ADMIN",
     errno.EEXIST: "exists already",
+    errno.EMFILE: "too many open files: raise LimitNOFILE= of the service, or ulimit -Hn",
     errno.ENODEV: "the device is gone",
     errno.EBADFD: "the device is gone",
 }
@@ -27,4 +28,9 @@ class KernelError(Exception):
     def about(cls, thing: str, error: int | None) -> KernelError:
         """What ``error`` means for ``thing``: ``epair0a: mtu 70000: Invalid argument``."""
         number = error or errno.EIO
-        return cls(number, f"{thing}: {_WORDS.get(number) or os.strerror(number)}")
+        return cls(number, f"{thing}: {words_for(number)}")
+
+
+def words_for(number: int) -> str:
+    """What an errno means, and where we can say it, what to do."""
+    return _WORDS.get(number) or os.strerror(number)

@@ -1,7 +1,7 @@
-"""Netlink messages by struct: what watching and statistics share.
+"""Netlink messages by struct: what watching, statistics and requests share.
 
-pyroute2 decodes every attribute of a message into objects; these two want a handful of the sixty,
-often, and of many devices.
+pyroute2 decodes every attribute of a message into objects; watching and statistics want a handful of the
+sixty, often, and of many devices.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from epaird.kernel import abi
@@ -27,6 +27,8 @@ INT: Final = struct.Struct("=i")
 
 BUFFER_BYTES: Final = 1 << 16
 """More than the kernel puts into one datagram of a dump (32 KB)."""
+_AT_ONCE: Final = 64
+"""Requests sent together: the socket has room for the answers to some 250."""
 _ANSWER_SECONDS: Final = 5
 """The kernel answers within the system call; this is for the case that it does not."""
 
@@ -59,7 +61,7 @@ def messages(buffer: bytearray, size: int) -> Iterator[tuple[int, int, int, int,
 
 
 class RouteSocket:
-    """Requests to rtnetlink of the namespace this was made in, one at a time."""
+    """Requests to rtnetlink of the namespace this was made in, one at a time or many together."""
 
     def __init__(self) -> None:
         """Raises KernelError when there can be no such socket."""
@@ -83,6 +85,42 @@ class RouteSocket:
             self._socket.close()
             self._socket = _open()
             raise KernelError.about("netlink", error.errno) from error
+
+    def carry_out(self, requests: Sequence[tuple[int, int, bytes]]) -> list[int]:
+        """Have requests carried out in their order, whatever becomes of each: its errno, 0 for none.
+
+        A request is a type, flags, and the message behind its nlmsghdr.  Raises KernelError when the socket
+        fails; then nothing is known of what came of them.
+        """
+        outcomes: list[int] = []
+        try:
+            for start in range(0, len(requests), _AT_ONCE):
+                outcomes += self._exchange(requests[start : start + _AT_ONCE])
+        except OSError as error:
+            self._socket.close()
+            self._socket = _open()
+            raise KernelError.about("netlink", error.errno) from error
+        return outcomes
+
+    def _exchange(self, requests: Sequence[tuple[int, int, bytes]]) -> list[int]:
+        flags = abi.NLM_F_REQUEST | abi.NLM_F_ACK
+        first = self._sequence + 1
+        self._sequence = (self._sequence + len(requests)) & 0xFFFFFFFF
+        self._socket.send(
+            b"".join(
+                HEADER.pack(HEADER.size + len(payload), kind, flags | more, first + position & 0xFFFFFFFF, 0)
+                + payload
+                for position, (kind, more, payload) in enumerate(requests)
+            )
+        )
+        outcomes = [-1] * len(requests)
+        while -1 in outcomes:
+            size = self._socket.recv_into(self.buffer)
+            for answer, _, sequence, start, _ in messages(self.buffer, size):
+                position = sequence - first & 0xFFFFFFFF
+                if answer == abi.NLMSG_ERROR and position < len(outcomes):
+                    outcomes[position] = -INT.unpack_from(self.buffer, start)[0]
+        return outcomes
 
     def _converse(self, kind: int, flags: int, payload: bytes) -> Iterator[tuple[int, int, int, int]]:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
@@ -122,6 +160,8 @@ def _open() -> socket.socket:
         route = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, abi.NETLINK_ROUTE)
     except OSError as error:
         raise KernelError.about("netlink", error.errno or errno.EIO) from error
+    # A refusal need not repeat the request.
+    route.setsockopt(abi.SOL_NETLINK, abi.NETLINK_CAP_ACK, 1)
     timeout = struct.pack("ll", _ANSWER_SECONDS, 0)
     route.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
     return route

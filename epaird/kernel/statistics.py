@@ -1,9 +1,9 @@
 """The kernel's own counters and flags of every TUN and TAP device of a namespace, by one dump.
 
 The socket is at home and asks about other namespaces by their id, so it keeps none alive and opens
-nothing in them.  Only the few attributes needed are looked at.  Measured with 200 TAPs in a
-namespace: 2.1 ms, which is 13 times as fast as pyroute2's get_links()
-(28 ms); a third of it is the kernel's.
+nothing in them.  Only the few attributes needed are looked at, and where they are is learnt once: answers
+about devices of one kind have one layout.  Measured with 2000 TAPs in a namespace: 14 ms, where walking the
+attributes takes 21 and pyroute2's get_links() 280; half of it is the kernel's.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from __future__ import annotations
 import errno
 import struct
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 from epaird.kernel import abi
 from epaird.kernel.errors import KernelError
-from epaird.kernel.netlink import ATTRIBUTE, INT, LINK, RouteSocket, attribute
+from epaird.kernel.netlink import ATTRIBUTE, INT, LINK, RouteSocket, attribute, attributes
 
 _DUMP_ATTEMPTS: Final = 4
-_COUNTERS: Final = struct.Struct("=8Q")
-"""The start of struct rtnl_link_stats64."""
-_MTU: Final = struct.Struct("=I")
 _WANTED: Final = frozenset((abi.IFLA_IFNAME, abi.IFLA_MTU, abi.IFLA_ADDRESS, abi.IFLA_STATS64))
+_KEY: Final = struct.Struct("=H12xI")
+"""From struct ifinfomsg's hardware type on: this, and the header of the first attribute, the name's."""
 # The kernel filters by kind, and leaves out the IPv6 counters, a quarter of the answer; IFLA_STATS64 stays.
 _TUN_ONLY: Final = attribute(
     abi.IFLA_LINKINFO | abi.NLA_F_NESTED, attribute(abi.IFLA_INFO_KIND, b"tun\0")
@@ -62,6 +62,7 @@ class LinkReader:
     def __init__(self) -> None:
         """Raises KernelError."""
         self._route = RouteSocket()
+        self._layouts: dict[tuple[int, ...], _Layout] = {}
 
     def close(self) -> None:
         """Close the socket; a second call does nothing."""
@@ -82,7 +83,7 @@ class LinkReader:
                 ):
                     interrupted = interrupted or bool(flags & abi.NLM_F_DUMP_INTR)
                     if kind == abi.RTM_NEWLINK:
-                        link = _parse(self._route.buffer, start, end)
+                        link = self._parse(start, end)
                         found[link.index] = link
             except KernelError as error:
                 if nsid is not None and error.errno == errno.EINVAL:
@@ -94,40 +95,69 @@ class LinkReader:
         # as a dump can be then: each device in it is right, one may be missing.
         return found
 
+    def _parse(self, start: int, end: int) -> LinkStatistics:
+        buffer = self._route.buffer
+        key = (end - start, *_KEY.unpack_from(buffer, start + 2))
+        layout = self._layouts.get(key)
+        link = layout.read(buffer, start) if layout is not None else None
+        if link is None:
+            layout = self._layouts[key] = _Layout(buffer, start, end)
+            link = layout.read(buffer, start)
+        if link is None:
+            raise KernelError(errno.EBADMSG, "netlink: an answer that cannot be read twice")
+        return link
 
-def _parse(buffer: bytearray, start: int, end: int) -> LinkStatistics:
-    _, _, index, flags, _ = LINK.unpack_from(buffer, start)
-    name = mac = ""
-    mtu = 0
-    counters: tuple[int, ...] = (0,) * 8
-    start += LINK.size
-    wanted, unpack = _WANTED, ATTRIBUTE.unpack_from
-    while start < end:
-        length, kind = unpack(buffer, start)
-        if kind not in wanted:
-            pass
-        elif kind == abi.IFLA_IFNAME:
-            name = buffer[start + 4 : start + length - 1].decode("utf-8", "surrogateescape")
-        elif kind == abi.IFLA_MTU:
-            (mtu,) = _MTU.unpack_from(buffer, start + 4)
-        elif kind == abi.IFLA_ADDRESS:
-            mac = buffer[start + 4 : start + length].hex(":") if length > 4 else ""
-        elif kind == abi.IFLA_STATS64:
-            counters = _COUNTERS.unpack_from(buffer, start + 4)
-            break  # the kernel puts it behind the others
-        start += (length + 3) & ~3 or end
-    rx_packets, tx_packets, rx_bytes, tx_bytes, _, _, rx_dropped, tx_dropped = counters
-    return LinkStatistics(
-        index=index,
-        name=name,
-        up=bool(flags & abi.IFF_UP),
-        lower_up=bool(flags & abi.IFF_LOWER_UP),
-        mtu=mtu,
-        mac=mac,
-        tx_packets=tx_packets,
-        tx_bytes=tx_bytes,
-        tx_dropped=tx_dropped,
-        rx_packets=rx_packets,
-        rx_bytes=rx_bytes,
-        rx_dropped=rx_dropped,
-    )
+
+class _Layout:
+    """Where everything is in an answer about a device."""
+
+    __slots__ = ("_expected", "_has_address", "_headers", "_struct", "_values")
+
+    def __init__(self, buffer: bytearray, start: int, end: int) -> None:
+        """As in this answer.  Raises KernelError when it does not say what every device has."""
+        found = {
+            kind: (first - ATTRIBUTE.size, after - first)
+            for kind, first, after in attributes(buffer, start + LINK.size, end)
+            if kind in _WANTED
+        }
+        self._has_address = abi.IFLA_ADDRESS in found  # a TUN device has none
+        if not found.keys() >= _WANTED - {abi.IFLA_ADDRESS}:
+            raise KernelError(errno.EBADMSG, "netlink: a device without a name, an MTU or statistics")
+        pattern, fields, where = "=4xiI4x", 2, {}  # of struct ifinfomsg the index and the flags
+        for kind, (at, length) in found.items():
+            payload = {abi.IFLA_MTU: "I", abi.IFLA_STATS64: "8Q"}.get(kind, f"{length}s")
+            pattern += f"{at - start - struct.calcsize(pattern)}xI{payload}"
+            where[kind] = fields
+            fields += 1 + (8 if kind == abi.IFLA_STATS64 else 1)
+        name, mtu, statistics = (
+            where[kind] + 1 for kind in (abi.IFLA_IFNAME, abi.IFLA_MTU, abi.IFLA_STATS64)
+        )
+        address = where.get(abi.IFLA_ADDRESS, name - 1) + 1
+        self._struct = struct.Struct(pattern)
+        self._headers = itemgetter(*where.values())
+        self._values = itemgetter(0, 1, name, mtu, address, *range(statistics, statistics + 8))
+        self._expected = self._headers(self._struct.unpack_from(buffer, start))
+
+    def read(self, buffer: bytearray, start: int) -> LinkStatistics | None:
+        """What an answer says; None when its layout is another."""
+        fields = self._struct.unpack_from(buffer, start)
+        if self._headers(fields) != self._expected:
+            return None
+        (
+            index, flags, name, mtu, address,
+            rx_packets, tx_packets, rx_bytes, tx_bytes, _, _, rx_dropped, tx_dropped,
+        ) = self._values(fields)  # fmt: skip
+        return LinkStatistics(
+            index=index,
+            name=name[:-1].decode("utf-8", "surrogateescape"),
+            up=bool(flags & abi.IFF_UP),
+            lower_up=bool(flags & abi.IFF_LOWER_UP),
+            mtu=mtu,
+            mac=address.hex(":") if self._has_address else "",
+            tx_packets=tx_packets,
+            tx_bytes=tx_bytes,
+            tx_dropped=tx_dropped,
+            rx_packets=rx_packets,
+            rx_bytes=rx_bytes,
+            rx_dropped=rx_dropped,
+        )

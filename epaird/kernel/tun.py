@@ -1,7 +1,8 @@
-"""TAP devices: opened through python-pytun, and what ioctls on their file descriptors can do.
+"""TAP and TUN devices: opened through python-pytun, and what ioctls on their file descriptors can do.
 
-Every device is opened in the caller's own namespace and moved from there: a /dev/net/tun opened
-inside a namespace would keep that namespace alive.  An ioctl on the file descriptor acts on the
+A device is made in the namespace of the calling thread, and can be moved from there, which takes the kernel
+16 ms.  Its descriptors keep the namespace it was made in alive, so only in one that the daemon itself made
+is a device made in its place.  An ioctl on the file descriptor acts on the
 device wherever it is and whatever it is called by then; python-pytun's own properties do not, so
 nothing here uses them.
 
@@ -12,10 +13,12 @@ name.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import functools
 import os
+import select
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -25,13 +28,16 @@ from typing import Any, Final, Protocol
 import pytun
 
 from epaird.kernel import abi
-from epaird.kernel.errors import KernelError
+from epaird.kernel.errors import KernelError, words_for
 from epaird.kernel.namespace import Identity
 
 TUN_DEVICE: Final = "/dev/net/tun"
 
 _IFREQ_FLAGS: Final = struct.Struct("16sH22x")
 _IFREQ_HARDWARE: Final = struct.Struct("16sH6s16x")
+_IFREQ_POINTER: Final = struct.Struct("16sP16x")
+_ETHTOOL_CMD: Final = struct.Struct("=I8xHBB28x")
+"""struct ethtool_cmd: command, speed, duplex, port."""
 _INT: Final = struct.Struct("i")
 
 _CHECKSUM: Final = abi.TUN_F_CSUM
@@ -64,7 +70,7 @@ class _Device(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """An open TAP device.  It is destroyed when its last file descriptor is closed."""
+    """An open TAP or TUN device.  It is destroyed when its last file descriptor is closed."""
 
     name: str
     """The name it was made under."""
@@ -78,6 +84,11 @@ class Tap:
     missing: tuple[str, ...]
     """The offloads that were wanted and are not there, in words."""
     _devices: tuple[_Device, ...] = field(repr=False)
+
+    @property
+    def closed(self) -> bool:
+        """Its file descriptors are not its own any more."""
+        return self._devices[0].fileno() < 0
 
     @property
     def takes_datagrams(self) -> bool:
@@ -96,12 +107,53 @@ def open_tap(name: str, *, queues: int = 1, offload: bool = True) -> Tap:
     What the kernel does not offer of the offloads is left out and told in the Tap.  Raises
     KernelError, and leaves nothing behind then.
     """
+    return _open_device(name, abi.IFF_TAP, queues, offload)
+
+
+def open_tun(name: str) -> Tap:
+    """Make a TUN device, which carries IP packets, in the calling thread's namespace; it is down.
+
+    As :func:`open_tap` otherwise, with every offload there is.
+    """
+    return _open_device(name, abi.IFF_TUN, 1, True)
+
+
+class _Adopted:
+    """A descriptor that somebody else has opened; python-pytun cannot adopt one."""
+
+    def __init__(self, name: str, fd: int) -> None:
+        self.name = name
+        self._fd = fd
+
+    def fileno(self) -> int:
+        """The descriptor; -1 once it is closed."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close it; a second call does nothing."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def adopt(name: str, index: int, fds: tuple[int, ...], offloads: int, missing: tuple[str, ...]) -> Tap:
+    """A device that another process has made, by its descriptors, one for each queue; they are the Tap's
+    from now on.  The rest is as it was in that process's Tap.
+
+    Raises KernelError, EBADFD when the device is gone, and the descriptors are still the caller's."""
+    for fd in fds:
+        current_name(fd)
+    devices = tuple(_Adopted(name, fd) for fd in fds)
+    return Tap(name=name, index=index, fds=fds, offloads=offloads, missing=missing, _devices=devices)
+
+
+def _open_device(name: str, kind: int, queues: int, offload: bool) -> Tap:
     if not 0 < len(os.fsencode(name)) < abi.IFNAMSIZ or "%" in name:
         raise KernelError(
             errno.EINVAL,
             f"{name!r}: not a device name: 1 to {abi.IFNAMSIZ - 1} bytes, without '%', are allowed",
         )
-    flags = abi.IFF_TAP | abi.IFF_NO_PI | abi.IFF_VNET_HDR
+    flags = kind | abi.IFF_NO_PI | abi.IFF_VNET_HDR
     if queues > 1:
         flags |= abi.IFF_MULTI_QUEUE
     devices: list[_Device] = []
@@ -115,6 +167,7 @@ def open_tap(name: str, *, queues: int = 1, offload: bool = True) -> Tap:
         _ioctl(fds[0], abi.TUNSETVNETLE, _INT.pack(1))
         wanted = _OFFLOAD_STEPS[0] if offload else 0
         offloads = _set_offloads(fds[0], wanted & takes_super_frames() if offload else 0)
+        set_ten_gigabit(name)
         return Tap(
             name=name,
             index=socket.if_nametoindex(name),
@@ -192,6 +245,30 @@ def set_carrier(fd: int, on: bool) -> None:
     _ioctl(fd, abi.TUNSETCARRIER, _INT.pack(on))
 
 
+def is_up(fd: int) -> bool:
+    """IFF_UP, by poll(), wherever the device is.  False as well while what was delivered fills its sndbuf."""
+    poll = select.poll()
+    poll.register(fd, select.POLLOUT)
+    return any(events & select.POLLOUT for _, events in poll.poll(0))
+
+
+def set_ten_gigabit(name: str) -> None:
+    """Have the device of this name, in the calling thread's namespace, say 10 Gbit/s and full duplex.
+
+    Older kernels say 10 Mbit/s unless told.  Nothing happens where the driver does not let itself be
+    told (before Linux 4.20).
+    """
+    settings = _ETHTOOL_CMD.pack(abi.ETHTOOL_SSET, abi.SPEED_10000, abi.DUPLEX_FULL, abi.PORT_TP)
+    memory = ctypes.create_string_buffer(settings, len(settings))
+    request = _IFREQ_POINTER.pack(os.fsencode(name), ctypes.addressof(memory))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as anything:
+        try:
+            fcntl.ioctl(anything, abi.SIOCETHTOOL, request)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise KernelError.about(name, error.errno) from error
+
+
 def hardware_address(fd: int) -> str:
     """The device's MAC address, ``02:5d:11:22:33:0a``."""
     request = _ioctl(fd, abi.SIOCGIFHWADDR, bytes(_IFREQ_HARDWARE.size))
@@ -255,7 +332,7 @@ def _open_words(error: OSError) -> str:
         return f"may not use {TUN_DEVICE}: needs root or CAP_NET_ADMIN, in a container --device {TUN_DEVICE}"
     if error.errno == errno.EINVAL:
         return "not a device name"
-    return os.strerror(error.errno) if error.errno else str(error)
+    return words_for(error.errno) if error.errno else str(error)
 
 
 def _takes(fd: int, frame: bytes) -> bool:

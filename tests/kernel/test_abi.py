@@ -11,6 +11,7 @@ import pytest
 from epaird.kernel import abi
 
 HEADERS = (
+    "sys/inotify.h",
     "sys/socket.h",
     "asm/socket.h",
     "linux/if.h",
@@ -18,13 +19,16 @@ HEADERS = (
     "linux/if_link.h",
     "linux/if_tun.h",
     "linux/capability.h",
+    "linux/ethtool.h",
     "linux/net_namespace.h",
     "linux/netlink.h",
     "linux/nsfs.h",
+    "linux/pkt_sched.h",
     "linux/prctl.h",
     "linux/rtnetlink.h",
     "linux/sched.h",
     "linux/sockios.h",
+    "linux/udp.h",
     "linux/virtio_net.h",
 )
 OTHERWISE_CALLED = {

@@ -168,6 +168,33 @@ def test_what_cannot_be_had_is_named(
     assert told[1] == f"epair0a: {message}"
 
 
+def test_many_devices_and_what_became_of_each(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+    netns = new_namespace()
+    indices = [link.place(new_tap().index, f"eth{number}", netns) for number in range(3)]
+    good = link.LinkSettings(1400, 2000, addresses=("10.0.0.1/24",))
+    bad = link.LinkSettings(70000, 2000, addresses=("10.0.0.1/24",) * 2)
+    changes = [
+        link.Change(f"epair{number}a", link.configured(index, bad if number == 1 else good))
+        for number, index in enumerate(indices)
+    ]
+    first, second, third = link.change_all(changes, netns)
+    assert (first, third) == (None, None)
+    assert str(second) == "epair1a: mtu 70000: outside of what the device allows"
+    assert [shown["mtu"] for shown in ip(netns, "link")[1:]] == [1400, 1500, 1400]
+
+
+def test_frames_are_queued_in_the_devices_ring_alone(
+    new_tap: MakeTap, new_namespace: Callable[[], str]
+) -> None:
+    netns = new_namespace()
+    for number, queues in enumerate((1, 2)):
+        index = link.place(new_tap(queues=queues).index, f"eth{number}", netns)
+        link.configure(index, PLAIN, netns=netns)
+        (shown,) = ip(netns, "link", "show", f"eth{number}")
+        assert (shown["qdisc"], shown["txqlen"]) == ("noqueue", 1000)
+        link.configure(index, PLAIN, netns=netns)
+
+
 def test_changes_at_run_time(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
     index = link.place(new_tap().index, "eth0", netns)

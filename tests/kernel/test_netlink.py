@@ -36,3 +36,15 @@ def test_a_refusal_has_the_kernels_errno_and_the_socket_lives_on() -> None:
         assert refusal.value.errno == errno.ENODEV
         loopback = LINK.pack(0, 0, 1, 0, 0)
         assert [kind for kind, *_ in route.request(abi.RTM_GETLINK, 0, loopback)] == [abi.RTM_NEWLINK]
+
+
+def test_many_requests_and_what_became_of_each() -> None:
+    """More than the socket has room for answers to; the errors are where they belong."""
+    there, nowhere = (LINK.pack(0, 0, index, 0, 0) for index in (1, 0x7FFFFFFF))
+    wanted = [(abi.RTM_GETLINK, 0, nowhere if number % 3 else there) for number in range(1000)]
+    with contextlib.closing(RouteSocket()) as route:
+        for _ in range(2):
+            outcomes = route.carry_out(wanted)
+            assert outcomes == [errno.ENODEV if number % 3 else 0 for number in range(1000)]
+        assert route.carry_out([]) == []
+        assert [kind for kind, *_ in route.request(abi.RTM_GETLINK, 0, there)] == [abi.RTM_NEWLINK]

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -112,6 +114,36 @@ def test_more_than_one_datagram_of_devices(reader: LinkReader, new_tap: MakeTap,
     read = reader.read(nsid)
     assert set(read) == indices
     assert {one.name for one in read.values()} == {f"eth{number}" for number in range(60)}
+
+
+def test_devices_of_all_kinds_side_by_side(reader: LinkReader, quiet: str) -> None:
+    """Their answers differ in layout: by the length of the name, the queueing discipline, a TUN's address."""
+    with contextlib.ExitStack() as stack:
+        with namespace.inside(quiet):
+            taps = [tun.open_tap(f"t{'x' * length}") for length in range(9)]
+            taps += [tun.open_tun(f"u{'x' * length}") for length in range(9)]
+            taps += [tun.open_tap("several", queues=2)]
+        for tap in taps:
+            stack.callback(tap.close)
+        for tap in taps[::2]:
+            link.configure(tap.index, link.LinkSettings(1400, 100), netns=quiet)
+        for tap in taps[::3]:
+            link.set_up(tap.index, True, netns=quiet)
+        command = ["ip", "-n", quiet, "-s", "-j", "link", "show", "type", "tun"]
+        shown = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+        nsid = nsid_of(quiet)
+        for _ in range(2):
+            ours = {
+                (one.name, one.index, one.mtu, one.mac, one.up, one.tx_packets, one.tx_dropped)
+                for one in reader.read(nsid).values()
+            }
+            assert ours == {
+                (
+                    one["ifname"], one["ifindex"], one["mtu"], one.get("address", ""), "UP" in one["flags"],
+                    one["stats64"]["tx"]["packets"], one["stats64"]["tx"]["dropped"],
+                )
+                for one in shown
+            }  # fmt: skip
 
 
 def test_a_namespace_that_is_gone_is_empty(

@@ -3,10 +3,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import re
 import socket
 import struct
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -258,3 +260,31 @@ def test_the_send_buffer(new_tap: MakeTap) -> None:
     assert size == 1 << 20
     with pytest.raises(KernelError, match="the device: Invalid argument"):
         tun.set_sndbuf(fd, 0)
+
+
+def test_a_tun_device_carries_packets(new_name: Callable[[], str]) -> None:
+    name = new_name()
+    with contextlib.closing(tun.open_tun(name)) as device:
+        shown = subprocess.run(["ip", "-j", "link", "show", name], check=True, capture_output=True)
+        (found,) = json.loads(shown.stdout)
+        assert {"POINTOPOINT", "NOARP", "MULTICAST"} <= set(found["flags"])
+        assert found["link_type"] == "none"
+        assert device.takes_datagrams
+
+
+def test_up_by_the_descriptor_alone(new_tap: MakeTap) -> None:
+    tap = new_tap()
+    assert not tun.is_up(tap.fds[0])
+    subprocess.run(["ip", "link", "set", tap.name, "up"], check=True)
+    assert tun.is_up(tap.fds[0])
+
+
+def test_ten_gigabit_full_duplex_whatever_the_driver_says(new_tap: MakeTap) -> None:
+    tap = new_tap()
+    subprocess.run(["ethtool", "-s", tap.name, "speed", "10", "duplex", "half"], check=True)
+    tun.set_ten_gigabit(tap.name)
+    said = subprocess.run(["ethtool", tap.name], check=True, capture_output=True, text=True).stdout
+    assert "Speed: 10000Mb/s" in said
+    assert "Duplex: Full" in said
+    with pytest.raises(KernelError):
+        tun.set_ten_gigabit("nosuchdevice")

@@ -1,0 +1,29 @@
+"""The kernel's own cable, which epaird is measured beside."""
+
+from __future__ import annotations
+
+import errno
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from epaird.kernel.errors import KernelError
+from epaird.kernel.namespace import inside, opened
+
+
+def create(name: str, netns: str, peer: str, peer_netns: str) -> tuple[int, int]:
+    """Make a veth pair with its ends in two namespaces; their interface indices there.
+
+    Raises KernelError, EEXIST when there is a device of either name, EOPNOTSUPP when the kernel has no
+    veth (modprobe veth).
+    """
+    with opened(peer_netns) as there, inside(netns), IPRoute() as route:
+        try:
+            route.link("add", ifname=name, kind="veth", peer={"ifname": peer, "net_ns_fd": there})
+            (index,) = route.link_lookup(ifname=name)
+        except (NetlinkError, OSError) as error:
+            number: int = error.code if isinstance(error, NetlinkError) else error.errno or errno.EIO
+            raise KernelError.about(f"{name}, a veth", number) from error
+    with inside(peer_netns), IPRoute() as route:
+        (peer_index,) = route.link_lookup(ifname=peer)
+    return int(index), int(peer_index)

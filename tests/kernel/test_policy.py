@@ -1,0 +1,108 @@
+"""Rules and routes that lead to a loopback, in a namespace of the test's own."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from epaird.kernel import link, policy, tun
+from epaird.kernel.errors import KernelError
+
+pytestmark = pytest.mark.real
+
+ADDRESSES = ("10.88.7.1/24", "fd88:7::1/64")
+OTHERS = ("10.88.8.1/24",)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A namespace with TUN devices in it."""
+
+    netns: str
+    indexes: dict[str, int]
+
+    def ip(self, *arguments: str) -> str:
+        command = ["ip", "-n", self.netns, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def rules(self) -> tuple[str, str]:
+        return self.ip("rule", "show"), self.ip("-6", "rule", "show")
+
+    def install(self, name: str, number: int, addresses: tuple[str, ...] = ADDRESSES) -> None:
+        policy.install(name, self.indexes[name], policy.TABLES[number], addresses, netns=self.netns)
+
+    def remove(self, number: int) -> None:
+        policy.remove(policy.TABLES[number], netns=self.netns)
+
+
+@pytest.fixture
+def place(new_namespace: Callable[[], str], new_name: Callable[[], str]) -> Iterator[Place]:
+    netns = new_namespace()
+    with ExitStack() as stack:
+        indexes = {}
+        for name in ("lo1", "lo2"):
+            device = tun.open_tun(new_name())
+            stack.callback(device.close)
+            index = indexes[name] = link.place(device.index, name, netns)
+            link.set_up(index, True, netns=netns)
+            for address in ADDRESSES if name == "lo1" else OTHERS:
+                link.add_address(index, address, netns=netns)
+        yield Place(netns, indexes)
+
+
+def test_rules_come_in_order_and_go_without_a_trace(place: Place) -> None:
+    before = place.rules()
+    place.install("lo1", 1)
+    table = policy.TABLES[1]
+    assert place.rules()[0].split("\n")[:5] == [
+        "10:\tfrom all iif lo1 lookup local",
+        f"20:\tfrom all oif lo1 lookup {table}",
+        f"30:\tfrom all to 10.88.7.0/24 lookup {table}",
+        "100:\tfrom all lookup local",
+        "32766:\tfrom all lookup main",
+    ]
+    assert f"10.88.7.0/24 dev lo1 table {table}" in place.ip("route", "show", "table", "all")
+    assert f"fd88:7::/64 dev lo1 table {table}" in place.ip("-6", "route", "show", "table", "all")
+    place.remove(1)
+    assert place.rules() == before
+    assert str(table) not in place.ip("route", "show", "table", "all")
+
+
+def test_to_install_again_changes_nothing(place: Place) -> None:
+    place.install("lo1", 1)
+    rules = place.rules()
+    place.install("lo1", 1)
+    assert place.rules() == rules
+
+
+def test_the_last_that_goes_puts_the_local_rule_back(place: Place) -> None:
+    before = place.rules()
+    place.install("lo1", 1)
+    place.install("lo2", 2, OTHERS)
+    place.remove(1)
+    assert place.rules()[0].startswith("10:\tfrom all iif lo2")
+    assert place.rules()[1] == before[1]
+    place.remove(2)
+    assert place.rules() == before
+    place.remove(2)
+    assert place.rules() == before
+
+
+def test_what_fails_leaves_nothing(place: Place) -> None:
+    before = place.rules()
+    link.set_up(place.indexes["lo1"], False, netns=place.netns)
+    with pytest.raises(KernelError, match="lo1: policy routing: "):
+        place.install("lo1", 1)
+    assert place.rules() == before
+
+
+def test_of_a_device_that_is_gone(place: Place) -> None:
+    before = place.rules()
+    place.install("lo1", 1)
+    link.delete(place.indexes["lo1"], netns=place.netns)
+    place.remove(1)
+    assert place.rules() == before

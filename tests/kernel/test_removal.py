@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from epaird.kernel import link, namespace, removal, tun
+from epaird.kernel.errors import KernelError
+from epaird.kernel.statistics import LinkReader
+from epaird.kernel.tun import Tap
+from epaird.kernel.watch import Kind, LinkWatch
+from tests.kernel.conftest import MakeTap
+from tests.kernel.openfiles import open_files
+from tests.kernel.waiting import until
+
+pytestmark = pytest.mark.real
+
+
+def gone(tap: Tap, held: int) -> bool:
+    """By a copy of its descriptor, since its own are closed."""
+    try:
+        tun.current_name(held)
+    except KernelError:
+        return tap.closed
+    return False
+
+
+def test_devices_go_wherever_they_are(
+    new_tap: MakeTap, new_namespace: Callable[[], str], reader: LinkReader
+) -> None:
+    """Also while somebody else, as a worker would, has their descriptors open."""
+    netns, other = new_namespace(), new_namespace()
+    taps = [new_tap(queues=queues) for queues in (1, 1, 1, 2, 1)]
+    link.place(taps[1].index, "eth0", netns)
+    link.place(taps[2].index, "eth1", netns)
+    link.place(taps[3].index, "eth0", other)
+    link.set_name(taps[0].index, f"{taps[0].name}x")
+    bystander = new_tap()
+    link.place(bystander.index, "eth0", new_namespace())
+    held = [os.dup(tap.fds[0]) for tap in taps]
+    try:
+        removal.remove(taps[:4])
+        assert [gone(tap, fd) for tap, fd in zip(taps, held, strict=True)] == [True] * 4 + [False]
+        assert not gone(bystander, bystander.fds[0])
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+def test_what_is_gone_and_what_was_closed(new_tap: MakeTap) -> None:
+    deleted, closed, there = new_tap(), new_tap(), new_tap()
+    link.delete(deleted.index)
+    closed.close()
+    held = os.dup(there.fds[0])
+    try:
+        removal.remove([deleted, closed, there])
+        removal.remove([deleted, closed, there])
+        removal.remove([])
+        assert gone(there, held)
+        assert deleted.closed
+    finally:
+        os.close(held)
+
+
+def test_other_devices_of_the_namespace_stay(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+    netns = new_namespace()
+    tap = new_tap()
+    link.place(tap.index, "eth0", netns)
+    subprocess.run(["ip", "-n", netns, "link", "add", "other", "type", "veth"], check=True)
+    removal.remove([tap])
+    with namespace.inside(netns):
+        names = {name for _, name in socket.if_nameindex()}
+    assert {"lo", "other"} <= names
+    assert "eth0" not in names
+
+
+def test_nothing_is_left_open(new_tap: MakeTap, new_namespace: Callable[[], str], watch: LinkWatch) -> None:
+    netns = new_namespace()
+    with namespace.opened(netns) as fd:
+        nsid = link.namespace_id(fd)
+    tun.takes_super_frames()
+    before = open_files()
+    with namespace.inside(netns):
+        made = [tun.open_tap(f"eth{number}") for number in range(3)]
+    removal.remove(made)
+    assert open_files() == before
+    namespace.remove(netns)
+    until(lambda: any(event.kind is Kind.NAMESPACE_GONE and event.nsid == nsid for event in watch.read()))
