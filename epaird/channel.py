@@ -5,6 +5,7 @@ This module is part of the data plane's world too: it imports the standard libra
 
 from __future__ import annotations
 
+import array
 import asyncio
 import socket
 from collections import deque
@@ -40,7 +41,11 @@ class Channel:
         self._loop.add_reader(connection.fileno(), self._readable)
 
     def send(self, message: Message, fds: tuple[int, ...] = ()) -> None:
-        """Send a message, and descriptors with it; they must stay open until it is answered."""
+        """Send a message, and descriptors with it; they must stay open until it is answered.
+
+        To an end that is closed nothing is sent."""
+        if self._connection.fileno() < 0:
+            return
         self._outbox.append((encode(message), fds))
         if len(self._outbox) == 1:
             self._flush()
@@ -71,9 +76,7 @@ class Channel:
     def _readable(self) -> None:
         while self._connection.fileno() >= 0:
             try:
-                packet, fds, _flags, _address = socket.recv_fds(
-                    self._connection, _MESSAGE_MAX, _FDS_MAX, socket.MSG_CMSG_CLOEXEC
-                )
+                packet, fds = _receive(self._connection)
             except BlockingIOError:
                 return
             except ConnectionResetError:
@@ -83,3 +86,15 @@ class Channel:
                 self._ended()
                 return
             self._received(decode(packet), fds)
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    # Not by socket.recv_fds(): it takes flags and leaves them out (Python 3.11).
+    fds = array.array("i")
+    packet, ancillary, _flags, _address = connection.recvmsg(
+        _MESSAGE_MAX, socket.CMSG_LEN(_FDS_MAX * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return packet, list(fds)

@@ -21,10 +21,12 @@ from __future__ import annotations
 import heapq
 import mmap
 import os
+from collections.abc import Collection
 from typing import Final
 
-REASONS: Final = ("peer_down", "oversize", "runt", "write_error", "worker_lost")
-"""Why a frame was an error; the words of one direction stand in this order."""
+REASONS: Final = ("peer_down", "oversize", "runt", "write_error", "worker_lost", "family")
+"""Why a frame was an error; the words of one direction stand in this order.  Only a loopback asks for
+the family: it takes IPv4 and IPv6."""
 
 SLOT_WORDS: Final = 32
 SLOT_BYTES: Final = SLOT_WORDS * 8
@@ -48,19 +50,24 @@ COALESCED_SUPERFRAMES: Final = 10
 """Super-frames of our making delivered here."""
 JOINING: Final = 11
 """While a burst with such super-frames is written: before the current one, how many writes (bits 32 on)
-and frames (16 on) were done, and how many frames are in it.  0 otherwise."""
+and frames (16 on) were done, and how many frames are in it: 1 once it was refused.  0 otherwise."""
 OERRORS: Final = 12
 IERRORS: Final = OERRORS + len(REASONS)
+HELD_BYTES: Final = IERRORS + len(REASONS)
+"""Memory of the frames that wait to be delivered here (NetBSD's mowner)."""
+TOO_BIG: Final = HELD_BYTES + 1
+"""Answers of our own delivered here, to frames that were too long for the peer; no frame of anybody's."""
 
 PEER_DOWN: Final = REASONS.index("peer_down")
 OVERSIZE: Final = REASONS.index("oversize")
 RUNT: Final = REASONS.index("runt")
 WRITE_ERROR: Final = REASONS.index("write_error")
 WORKER_LOST: Final = REASONS.index("worker_lost")
+FAMILY: Final = REASONS.index("family")
 
 # Words of a worker's slot.
 HEARTBEAT_NS: Final = 0
-"""CLOCK_MONOTONIC, in nanoseconds, when the worker's own loop last turned."""
+"""CLOCK_MONOTONIC, in nanoseconds, when the worker's own loop last turned or forwarded something."""
 CPU_NS: Final = 1
 """User and system time of this and every earlier process of the worker, in nanoseconds."""
 QUEUE_FRAMES: Final = 2
@@ -107,9 +114,10 @@ class Table:
 class Slots:
     """Which slots of a table are free; the lowest is handed out first, zeroed."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, taken: Collection[int] = ()) -> None:
+        """``taken`` are those that somebody has already."""
         self._table = table
-        self._free = list(range(table.slots))
+        self._free = [slot for slot in range(table.slots) if slot not in taken]
 
     def take(self) -> int:
         """A free slot; raises IndexError when there is none."""
@@ -122,29 +130,57 @@ class Slots:
         heapq.heappush(self._free, slot)
 
 
-def settle(sender: Words, receiver: Words, *, read: int, written: int) -> int:
+def balance(sender: Words, receiver: Words) -> int:
+    """Frames the sender has sent less those of the receiver that have met a fate: 0 at rest, as long as
+    neither was ever plugged into another."""
+    return sender[OPACKETS] - receiver[IPACKETS] - _errors(receiver, IERRORS)
+
+
+def settle(
+    sender: Words, receiver: Words, *, read: int | None, written: int | None, base: int = 0
+) -> int:
     """Account for the frames a worker had in hand when it died, in one direction of a cable.
 
     ``read`` is what the kernel counted as taken from the sender's device (tx_packets), ``written`` what
-    it counted as delivered to the receiver's (rx_packets); nobody reads or writes meanwhile.  What was
-    read and did not arrive is ``worker_lost``; returns how many frames that was."""
-    reasons = range(len(REASONS))
-    _settle_delivered(receiver, written)
-    sender[OPACKETS] = max(sender[OPACKETS], read - sum(sender[OERRORS + reason] for reason in reasons))
-    fates = receiver[IPACKETS] + sum(receiver[IERRORS + reason] for reason in reasons)
-    lost = max(0, sender[OPACKETS] - fates)
+    it counted as delivered to the receiver's (rx_packets); nobody reads or writes meanwhile.  Where they
+    are not known (None), what the worker had counted stands.  ``base`` is their balance when they were
+    plugged together.  What was read and did not arrive is ``worker_lost``; returns how many frames that
+    was."""
+    if written is not None:
+        _settle_delivered(receiver, written)
+    if read is not None:
+        sender[OPACKETS] = max(sender[OPACKETS], read - _errors(sender, OERRORS))
+    lost = max(0, balance(sender, receiver) - base)
     receiver[IERRORS + WORKER_LOST] += lost
-    receiver[IN_FLIGHT] = receiver[JOINING] = 0
-    sender[LISTED] = sender[OACTIVE] = 0
+    _nothing_held(sender, receiver)
     return lost
+
+
+def settle_unplugged(sender: Words, *, read: int) -> int:
+    """The same for an interface without a peer, whose frames are errors of its own."""
+    lost = max(0, read - sender[OPACKETS] - _errors(sender, OERRORS))
+    sender[OERRORS + WORKER_LOST] += lost
+    _nothing_held(sender, sender)
+    return lost
+
+
+def _errors(words: Words, first: int) -> int:
+    return sum(words[first : first + len(REASONS)])
+
+
+def _nothing_held(sender: Words, receiver: Words) -> None:
+    receiver[IN_FLIGHT] = receiver[JOINING] = receiver[HELD_BYTES] = 0
+    sender[LISTED] = sender[OACTIVE] = 0
 
 
 def _settle_delivered(receiver: Words, written: int) -> None:
     """Count what was delivered of the last burst and not counted any more: a write is a frame, or a
     super-frame of our making."""
     known = receiver[IPACKETS] - receiver[COALESCED_DATAGRAMS] + receiver[COALESCED_SUPERFRAMES]
-    writes = written - known
+    writes = written - known - receiver[TOO_BIG]
     if writes <= 0:
+        # The frames were counted, and that they were joined was not.
+        receiver[COALESCED_DATAGRAMS] -= writes
         return
     joining = receiver[JOINING]
     before, arrived, joined = joining >> 32, joining >> 16 & 0xFFFF, joining & 0xFFFF

@@ -5,6 +5,10 @@ JSON object whose ``type`` names the class, and the file descriptors it speaks o
 (SCM_RIGHTS).  Requests carry an ``id`` and are answered by one :class:`Done`, in any order:
 a cable whose frames are still in flight answers late and holds up nobody.
 
+A worker may be older than the control plane that adopts it, but is never given a cable by it, only asked
+what it has and told to let go.  So what is said for that stays as it is: Adopt, Adopted, Attached, Detach,
+Done, End.
+
 This module is part of the data plane's world too: it imports the standard library only.
 """
 
@@ -18,7 +22,8 @@ from typing import Any, Final
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The first message to a worker.  With it: the ledger's memory file."""
+    """The first message to a worker.  With it: the ledger's memory file and, where it is to outlive the
+    control plane, a socket that listens for the next one."""
 
     worker: int
     """The worker's number."""
@@ -28,23 +33,40 @@ class Start:
     """Frames its queue may hold."""
     poll_spin_us: int
     """Microseconds to look again for frames before sleeping; 0 for never."""
+    orphan_timeout: float = 0
+    """Seconds to go on without a control plane and to wait for another one."""
+
+
+class CableKind:
+    """What is done with the frames of a cable."""
+
+    CABLE: Final = "cable"
+    """What one of two interfaces sends is delivered to the other."""
+    UNPLUGGED: Final = "unplugged"
+    """What one interface sends goes nowhere, and is counted."""
+    REFLECT: Final = "reflect"
+    """What a loopback sends is delivered to itself, source and destination swapped."""
+    VERBATIM: Final = "verbatim"
+    """What a loopback sends is delivered to itself as it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Forward a cable.  With it: the descriptors of half a and half b, in this order."""
+    """Forward a cable.  With it: the descriptors of its ends, in this order."""
 
     id: int
     cable: str
     """The cable's name, unique in its worker: ``epair0`` or, of one queue of several, ``epair0.1``."""
-    names: tuple[str, str]
-    """The interfaces' names, for the log."""
-    slots: tuple[int, int]
+    names: tuple[str, ...]
+    """The interfaces' names, for the log: two for a cable between halves, one otherwise."""
+    slots: tuple[int, ...]
     """Their slots of the ledger."""
-    mtus: tuple[int, int]
+    mtus: tuple[int, ...]
     """Their MTUs in bytes."""
     coalesce: bool
     """Whether datagrams may be delivered joined: both devices take UDP super-frames."""
+    kind: str = CableKind.CABLE
+    """One of :class:`CableKind`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +75,7 @@ class Resize:
 
     id: int
     cable: str
-    mtus: tuple[int, int]
+    mtus: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +86,56 @@ class Detach:
     cable: str
     patience: float
     """Seconds to wait for a receiver that takes nothing; then its frames are dropped and counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tune:
+    """What :class:`Start` said is otherwise from now on."""
+
+    id: int
+    queue_limit: int
+    """Frames."""
+    poll_spin_us: int
+    """Microseconds."""
+    orphan_timeout: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """End now.  Only this ends a worker: a control plane that is gone may have a successor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The first message of another control plane to a worker whose own is gone: say what you have.
+
+    Answered by :class:`Adopted`, an :class:`Attached` for each cable, and Done."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What the worker was told at its start.  With it: the ledger's memory file."""
+
+    pid: int
+    worker: int
+    slot: int
+    queue_limit: int
+    poll_spin_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A cable that the worker forwards, as it was told to.  With it: the descriptors of its ends."""
+
+    cable: str
+    names: tuple[str, ...]
+    slots: tuple[int, ...]
+    mtus: tuple[int, ...]
+    coalesce: bool
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +162,59 @@ class Gone:
     name: str
 
 
-Message = Start | Attach | Resize | Detach | Ready | Done | Gone
+@dataclass(frozen=True, slots=True)
+class Overflow:
+    """The worker's queue has filled, or is no longer found full."""
+
+    full: bool
+    name: str
+    """The interface that found it full; empty once it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownFamily:
+    """A loopback has been given what is neither IPv4 nor IPv6; said of the first such packet."""
+
+    name: str
+    version: int
+    """The first four bits."""
+
+
+Message = (
+    Start
+    | Attach
+    | Resize
+    | Detach
+    | Tune
+    | End
+    | Adopt
+    | Adopted
+    | Attached
+    | Ready
+    | Done
+    | Gone
+    | Overflow
+    | UnknownFamily
+)
 
 _TYPES: Final[dict[str, Callable[..., Message]]] = {
-    kind.__name__: kind for kind in (Start, Attach, Resize, Detach, Ready, Done, Gone)
+    kind.__name__: kind
+    for kind in (
+        Start,
+        Attach,
+        Resize,
+        Detach,
+        Tune,
+        End,
+        Adopt,
+        Adopted,
+        Attached,
+        Ready,
+        Done,
+        Gone,
+        Overflow,
+        UnknownFamily,
+    )
 }
 
 

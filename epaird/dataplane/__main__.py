@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import os
 import signal
 import socket
@@ -11,48 +9,24 @@ import sys
 
 import uvloop
 
-from epaird.channel import Channel
-from epaird.dataplane.worker import Worker
+from epaird.dataplane.process import SPARE, forward
 from epaird.kernel.privileges import drop_all
-from epaird.ledger import Table
-from epaird.messages import Message, Ready, Start
-
-
-class Process:
-    """A worker that waits for its first message, and then is one."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.ended = asyncio.get_running_loop().create_future()
-        self._channel = Channel(connection, self._received, lambda: self.ended.set_result(None))
-        self._worker: Worker | None = None
-
-    def _received(self, message: Message, fds: list[int]) -> None:
-        if self._worker is not None:
-            self._worker.obey(message, fds)
-        elif isinstance(message, Start):
-            self._start(message, *fds)
-
-    def _start(self, start: Start, ledger_fd: int) -> None:
-        table = Table(ledger_fd)
-        os.close(ledger_fd)
-        self._worker = Worker(start, table, self._channel.send)
-        drop_all()
-        # What exists now lives as long as the process: no collection need look at it again.
-        gc.freeze()
-        self._worker.begin()
-        self._channel.send(Ready(os.getpid()))
-
-
-async def forward(connection: socket.socket) -> None:
-    """Forward until the control plane ends."""
-    await Process(connection).ended
 
 
 def main() -> None:
-    """Run until the control plane ends.  Ctrl-C and a service's stop go to the control plane, not to us."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    """Run until told to end.  Ctrl-C and a service's stop go to the control plane, not to us."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-    uvloop.run(forward(socket.socket(fileno=int(sys.argv[1]))))
+    connection = int(sys.argv[1])
+    # The control plane's other descriptors are close-on-exec, but for the moment between a device's
+    # opening by python-pytun and its being made so; a copy kept here would keep the device alive.
+    os.closerange(3, connection)
+    os.closerange(connection + 1, os.sysconf("SC_OPEN_MAX"))
+    comm = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(comm, SPARE.encode())
+    owner = os.getuid()
+    drop_all()
+    uvloop.run(forward(socket.socket(fileno=connection), owner, comm))
 
 
 if __name__ == "__main__":

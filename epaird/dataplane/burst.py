@@ -23,7 +23,7 @@ _ONE_IN_EACH_BYTE: Final = int.from_bytes(b"\1" * BURST_FRAMES)
 class Burst:
     """The frames read last, until the next are read.  ``lengths`` tells how many and how long they are."""
 
-    __slots__ = ("_destinations", "_slots", "arena", "exhausted", "lengths", "refused")
+    __slots__ = ("_destinations", "_slots", "arena", "exhausted", "lengths", "refused", "refused_frame")
 
     def __init__(self) -> None:
         # A mapping, not a bytearray: its pages cost nothing until a frame that long has come.
@@ -34,6 +34,8 @@ class Burst:
         """Bytes in slots 0, 1, ..., virtio_net_hdr included; 0 where a frame was refused."""
         self.refused: list[int] = []
         """Why frames were refused: RUNT, OVERSIZE."""
+        self.refused_frame = self.arena[:0]
+        """The last frame that was refused."""
         self.exhausted = False
         """There was no more to read."""
 
@@ -63,6 +65,7 @@ class Burst:
             else:
                 add(0)
                 self.refused.append(reason)
+                self.refused_frame = slot[:length]
             room -= length
             if room < 0:
                 return

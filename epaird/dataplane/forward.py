@@ -19,9 +19,10 @@ from typing import Final, Protocol
 
 from epaird.dataplane.burst import SLOT, Burst
 from epaird.dataplane.coalesce import Coalescer, Delivery
-from epaird.dataplane.frames import HEADER
+from epaird.dataplane.frames import ETHERNET, HEADER, VLAN_TAG
 from epaird.dataplane.interface import Interface
 from epaird.dataplane.queue import Queue
+from epaird.dataplane.toobig import too_big
 from epaird.ledger import (
     COALESCED_DATAGRAMS,
     COALESCED_SUPERFRAMES,
@@ -31,12 +32,15 @@ from epaird.ledger import (
     JOINING,
     OERRORS,
     OPACKETS,
+    OVERSIZE,
     PEER_DOWN,
+    TOO_BIG,
     WRITE_ERROR,
     Words,
 )
 
-_DOWN: Final = (errno.EIO, errno.EBADFD)
+DOWN: Final = (errno.EIO, errno.EBADFD, errno.EBADF)
+"""The device is down, or gone, or there is none: the half is not plugged in."""
 
 
 class Poller(Protocol):
@@ -82,8 +86,8 @@ class Forwarder:
             burst.read(source.read, source.limit, min(room, source.at_once))
         except OSError:
             self._poller.gone(source)
-        for reason in burst.refused:
-            source.words[OERRORS + reason] += 1
+        if burst.refused:
+            self._refuse(source)
         if burst.lengths:
             self._deliver(source)
         return burst.exhausted
@@ -100,7 +104,7 @@ class Forwarder:
             if error is None:
                 _count(target.words, IPACKETS, [frame])
             else:
-                target.words[IERRORS + (PEER_DOWN if error.errno in _DOWN else WRITE_ERROR)] += 1
+                target.words[IERRORS + (PEER_DOWN if error.errno in DOWN else WRITE_ERROR)] += 1
             self._queue.taken(target)
         if self._queue.restart_due:
             self._poller.await_restart()
@@ -109,7 +113,7 @@ class Forwarder:
         """The queue has drained: let those on the drain list send, in order."""
         queue = self._queue
         for interface in queue.restarting():
-            if self.transmit(interface):
+            if (interface.loop or self).transmit(interface):
                 queue.unlist(interface)
                 self._poller.start_reading(interface)
         if queue.restart_due:
@@ -122,6 +126,16 @@ class Forwarder:
             self._queue.taken(target, len(target.backlog))
         if self._queue.restart_due:
             self._poller.await_restart()
+
+    def _refuse(self, source: Interface) -> None:
+        """Count what was refused of a burst, and tell its sender once what would not have been."""
+        for reason in self._burst.refused:
+            source.words[OERRORS + reason] += 1
+        if self._burst.refused[-1] == OVERSIZE:
+            mtu = source.limit - HEADER - ETHERNET - VLAN_TAG
+            answer = too_big(self._burst.refused_frame, mtu)
+            if answer is not None and _write(source, answer) is None:
+                source.words[TOO_BIG] += 1
 
     def _deliver(self, source: Interface) -> None:
         """Deliver the burst behind what waits already, and count it."""
@@ -136,10 +150,11 @@ class Forwarder:
         target.refs += count
         target.words[IN_FLIGHT] = count
         deliveries = self._coalescer.join(lengths) if source.coalesce else None
+        superframes = datagrams = 0
         if deliveries is None:
             arrived = _write_each(target.fd, burst.frames())
         else:
-            arrived = self._write_joined(target, deliveries)
+            arrived, superframes, datagrams = self._write_joined(target, deliveries)
         target.refs -= count
         target.words[IN_FLIGHT] = 0
         if arrived == count:
@@ -152,10 +167,14 @@ class Forwarder:
                 frames = [frames[slot] for _, slots in deliveries for slot in slots]
             self._deliver_singly(source, frames, arrived)
         if deliveries is not None:
+            # In this order, behind the frames: settle() tells by it how far a worker has come that died here.
             target.words[JOINING] = 0
+            target.words[COALESCED_SUPERFRAMES] += superframes
+            target.words[COALESCED_DATAGRAMS] += datagrams
 
-    def _write_joined(self, target: Interface, deliveries: list[Delivery]) -> int:
-        """Write a burst of which datagrams were joined, and return how many of its frames have arrived.
+    def _write_joined(self, target: Interface, deliveries: list[Delivery]) -> tuple[int, int, int]:
+        """Write a burst of which datagrams were joined, and return how many of its frames have arrived,
+        and by how many super-frames how many of these.
 
         A super-frame that the kernel refuses ends it: its datagrams are tried singly then."""
         fd, words = target.fd, target.words
@@ -173,14 +192,13 @@ class Forwarder:
                 try:
                     os.writev(fd, buffers)
                 except OSError:
+                    words[JOINING] = writes << 32 | arrived << 16 | 1
                     break
                 writes += 1
                 arrived += count
                 superframes += 1
                 datagrams += count
-        words[COALESCED_DATAGRAMS] += datagrams
-        words[COALESCED_SUPERFRAMES] += superframes
-        return arrived
+        return arrived, superframes, datagrams
 
     def _deliver_singly(self, source: Interface, frames: list[memoryview], arrived: int) -> None:
         """Deliver a burst of which the first frames have arrived, and count each frame by its own fate."""
@@ -197,7 +215,7 @@ class Forwarder:
                 self._queue.put(target, [bytes(each) for each in frames[position:]])
                 self._poller.await_room(target)
                 break
-            elif error.errno in _DOWN:
+            elif error.errno in DOWN:
                 source.words[OERRORS + PEER_DOWN] += 1
             else:
                 sent.append(frame)

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import io
+import os
+from array import array
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
-from epaird.ledger import IN_FLIGHT, LISTED, OACTIVE, Words
+from epaird.ledger import HELD_BYTES, IN_FLIGHT, LISTED, OACTIVE, SLOT_BYTES, Words
+
+
+class Loop(Protocol):
+    """What takes the forwarder's place for a loopback."""
+
+    def transmit(self, interface: Interface) -> bool:
+        """As :meth:`epaird.dataplane.forward.Forwarder.transmit`."""
+
+    def resume(self, interface: Interface) -> None:
+        """As :meth:`epaird.dataplane.forward.Forwarder.resume`."""
 
 
 class Interface:
@@ -26,6 +39,7 @@ class Interface:
         "coalesce",
         "fd",
         "limit",
+        "loop",
         "name",
         "peer",
         "read",
@@ -49,12 +63,14 @@ class Interface:
         """Datagrams read here may leave joined."""
         self.backlog: deque[bytes] = deque()
         """Frames that wait to be delivered here, header and all, oldest first."""
+        self.loop: Loop | None = None
+        """What forwards it, where it is a loopback and no half of a cable."""
         self.refs = 1
         self.attached = True
         """False once its cable is being let go: it is not read any more."""
         self._listed = False
         self._oactive = False
-        words[IN_FLIGHT] = words[LISTED] = words[OACTIVE] = 0
+        words[IN_FLIGHT] = words[LISTED] = words[OACTIVE] = words[HELD_BYTES] = 0
 
     def __repr__(self) -> str:
         return f"<Interface {self.name} refs={self.refs}>"
@@ -85,3 +101,9 @@ def join(a: Interface, b: Interface) -> None:
     """Make two interfaces each other's peer."""
     a.peer = b
     b.peer = a
+
+
+def nobody() -> Interface:
+    """What an unplugged half has for a peer: nothing can be delivered there."""
+    unwritable = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    return Interface("nobody", unwritable, memoryview(array("Q", bytes(SLOT_BYTES))))

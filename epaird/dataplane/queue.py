@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from epaird.dataplane.interface import Interface
-from epaird.ledger import DRAIN_LIST, IN_FLIGHT, QUEUE_FRAMES, WORKER_OACTIVE, Words
+from epaird.ledger import DRAIN_LIST, HELD_BYTES, IN_FLIGHT, QUEUE_FRAMES, WORKER_OACTIVE, Words
 
 
 class Queue:
@@ -55,13 +55,14 @@ class Queue:
     def put(self, interface: Interface, frames: list[bytes]) -> None:
         """Keep frames for an interface, behind those already waiting; each holds a reference."""
         interface.backlog.extend(frames)
+        interface.words[HELD_BYTES] += sum(map(len, frames))
         interface.refs += len(frames)
         self._changed(interface, len(frames))
 
     def taken(self, interface: Interface, frames: int = 1) -> None:
         """The oldest ``frames`` frames for an interface have met their fate."""
         for _ in range(frames):
-            interface.backlog.popleft()
+            interface.words[HELD_BYTES] -= len(interface.backlog.popleft())
         interface.refs -= frames
         self._changed(interface, -frames)
         self._settle()

@@ -1,8 +1,7 @@
 """The worker: an event loop around the forwarding path.
 
 It owns the cables it was given, both directions of each, and one queue.  It opens nothing and decides
-nothing: descriptors and orders come from the control plane, news go back.  When the control plane ends,
-so does it.
+nothing: descriptors and orders come from the control plane, news go back.
 """
 
 from __future__ import annotations
@@ -10,17 +9,33 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
+from epaird.dataplane import loopback
 from epaird.dataplane.burst import frames_at_once
 from epaird.dataplane.forward import Forwarder
 from epaird.dataplane.frames import read_limit
-from epaird.dataplane.interface import Interface, join
+from epaird.dataplane.interface import Interface, join, nobody
+from epaird.dataplane.loopback import Loopback
 from epaird.dataplane.queue import Queue
 from epaird.dataplane.spin import Spin
 from epaird.ledger import CPU_NS, HEARTBEAT_NS, Table
-from epaird.messages import Attach, Detach, Done, Gone, Message, Resize, Start
+from epaird.messages import (
+    Attach,
+    Attached,
+    CableKind,
+    Detach,
+    Done,
+    Gone,
+    Message,
+    Overflow,
+    Resize,
+    Start,
+    Tune,
+    UnknownFamily,
+)
 
 HEARTBEAT_S: Final = 0.25
 """How often the loop says it is alive."""
@@ -30,24 +45,29 @@ goes down meanwhile never says so."""
 
 
 class Cable:
-    """Two interfaces, and what is to be done once they are let go."""
+    """Two interfaces, or one that leads nowhere or back to itself, and what is to be done once they are
+    let go."""
 
-    __slots__ = ("a", "b", "deadline", "detached")
+    __slots__ = ("deadline", "detached", "ends", "order")
 
-    def __init__(self, a: Interface, b: Interface) -> None:
-        self.a = a
-        self.b = b
+    def __init__(self, ends: tuple[Interface, ...], order: Attach) -> None:
+        self.ends = ends
+        self.order = order
+        """What was asked for."""
         self.detached: Callable[[], None] | None = None
         self.deadline: asyncio.TimerHandle | None = None
 
     @property
-    def halves(self) -> tuple[Interface, Interface]:
-        return self.a, self.b
-
-    @property
     def free(self) -> bool:
         """No frame in flight, on no drain list: nothing refers to it any more."""
-        return self.a.refs == 1 and self.b.refs == 1
+        return all(end.refs == 1 for end in self.ends)
+
+    def resize(self, mtus: tuple[int, ...]) -> None:
+        """Measure frames by new MTUs, in bytes."""
+        self.order = replace(self.order, mtus=mtus)
+        for end in self.ends:
+            end.limit = loopback.read_limit(mtus[0]) if end.loop else read_limit(min(mtus), max(mtus))
+            end.at_once = frames_at_once(end.limit)
 
 
 class Worker:
@@ -64,9 +84,14 @@ class Worker:
         self._restarting = False
         self._cables: dict[str, Cable] = {}
         self._cable_of: dict[Interface, str] = {}
+        self._told: set[Interface] = set()
+        """Loopbacks of which an unknown family was told."""
         self._waiting: dict[Interface, asyncio.TimerHandle] = {}
         self._queue = Queue(start.queue_limit, self._words)
         self._forwarder = Forwarder(self._queue, self)
+        self._nobody = nobody()
+        self._loopback: Loopback | None = None
+        self._overflowing = False
 
     def begin(self) -> None:
         """From now on the loop says that it is alive."""
@@ -76,10 +101,15 @@ class Worker:
 
     def start_reading(self, interface: Interface) -> None:
         if interface.attached:
-            self._loop.add_reader(interface.fd, self._readable, interface)
+            readable = self._readable if interface.loop is None else self._loopback_readable
+            self._loop.add_reader(interface.fd, readable, interface)
 
     def stop_reading(self, interface: Interface) -> None:
         self._loop.remove_reader(interface.fd)
+        if self._queue.oactive and not self._overflowing:
+            self._overflowing = True
+            self._say(Overflow(True, interface.name))
+            self._loop.call_later(HEARTBEAT_S, self._overflown)
 
     def await_room(self, interface: Interface) -> None:
         if interface not in self._waiting:
@@ -98,21 +128,41 @@ class Worker:
             self.stop_reading(interface)
             self._say(Gone(self._cable_of[interface], interface.name))
 
+    def _overflown(self) -> None:
+        """A queue that fills and drains all the time is told as one that is full."""
+        if self._queue.oactive:
+            self._loop.call_later(HEARTBEAT_S, self._overflown)
+        else:
+            self._overflowing = False
+            self._say(Overflow(False, ""))
+
+    def _unknown_family(self, interface: Interface, version: int) -> None:
+        if interface not in self._told:
+            self._told.add(interface)
+            self._say(UnknownFamily(interface.name, version))
+
     # What the loop calls.
+
+    def _loopback_readable(self, interface: Interface) -> None:
+        if interface.loop is not None:
+            interface.loop.transmit(interface)
+            self._words[HEARTBEAT_NS] = time.monotonic_ns()
 
     def _readable(self, interface: Interface) -> None:
         self._forwarder.transmit(interface)
-        if self._spin.forwarded(time.monotonic_ns()):
+        self._words[HEARTBEAT_NS] = now_ns = time.monotonic_ns()
+        if self._spin.forwarded(now_ns):
             self._loop.call_soon(self._look_again)
 
     def _look_again(self) -> None:
         """While this is due at once, the loop polls without sleeping."""
+        os.sched_yield()
         if self._spin.look_again(time.monotonic_ns()):
             self._loop.call_soon(self._look_again)
 
     def _has_room(self, interface: Interface) -> None:
         self._stop_waiting(interface)
-        self._forwarder.resume(interface)
+        (interface.loop or self._forwarder).resume(interface)
         self._release(self._cable_of[interface])
 
     def _stop_waiting(self, interface: Interface) -> None:
@@ -133,6 +183,16 @@ class Worker:
 
     # What the control plane asks for.
 
+    def attached(self) -> Iterator[tuple[Attached, tuple[int, ...]]]:
+        """Every cable that is not being let go, and its descriptors."""
+        for cable in self._cables.values():
+            if cable.detached is None:
+                order = cable.order
+                about = Attached(
+                    order.cable, order.names, order.slots, order.mtus, order.coalesce, order.kind
+                )
+                yield about, tuple(end.fd for end in cable.ends)
+
     def obey(self, order: Message, fds: list[int]) -> None:
         """Carry out an order of the control plane, or begin to."""
         match order:
@@ -141,39 +201,50 @@ class Worker:
             case Resize() | Detach() if order.cable not in self._cables:
                 self._say(Done(order.id, f"{order.cable} is not attached"))
             case Resize():
-                _set_limit(self._cables[order.cable].halves, order.mtus)
+                self._cables[order.cable].resize(order.mtus)
                 self._say(Done(order.id))
             case Detach():
                 self._detach(order)
+            case Tune():
+                self._queue.limit = order.queue_limit
+                self._spin.look_for(order.poll_spin_us)
+                self._say(Done(order.id))
             case _:
                 raise ValueError(f"not an order: {order}")
 
     def _attach(self, order: Attach, fds: list[int]) -> str:
-        """Forward a cable; why not, if not."""
-        if len(fds) != len(order.names) or order.cable in self._cables:
+        """Begin to forward a cable; what is in the way of that, or nothing."""
+        if len(fds) < len(order.names) or order.cable in self._cables:
+            # The kernel leaves out descriptors that we may not have.
             for fd in fds:
                 os.close(fd)
-            # The kernel leaves out descriptors for which there is no room.
-            return f"{order.cable}: " + (
-                "attached already" if order.cable in self._cables else "too many open files in the worker"
-            )
-        a, b = (
+            few = len(fds) < len(order.names)
+            return f"{order.cable}: {'too many files are open' if few else 'is attached already'}"
+        ends = tuple(
             Interface(name, fd, self._table.slot(slot))
             for name, fd, slot in zip(order.names, fds, order.slots, strict=True)
         )
-        join(a, b)
-        cable = self._cables[order.cable] = Cable(a, b)
-        _set_limit(cable.halves, order.mtus)
-        for half in cable.halves:
-            half.coalesce = order.coalesce
-            self._cable_of[half] = order.cable
-            self.start_reading(half)
+        match order.kind:
+            case CableKind.CABLE:
+                join(*ends)
+            case CableKind.UNPLUGGED:
+                ends[0].peer = self._nobody
+            case _:
+                if self._loopback is None:
+                    self._loopback = Loopback(self._queue, self, self._unknown_family)
+                self._loopback.add(ends[0], reflect=order.kind == CableKind.REFLECT)
+        cable = self._cables[order.cable] = Cable(ends, order)
+        cable.resize(order.mtus)
+        for end in ends:
+            end.coalesce = order.coalesce
+            self._cable_of[end] = order.cable
+            self.start_reading(end)
         return ""
 
     def _detach(self, order: Detach) -> None:
         cable = self._cables[order.cable]
         cable.detached = lambda: self._say(Done(order.id))
-        for half in cable.halves:
+        for half in cable.ends:
             half.attached = False
             self.stop_reading(half)
             self._queue.unlist(half)
@@ -181,7 +252,7 @@ class Worker:
         self._release(order.cable)
 
     def _give_up(self, name: str) -> None:
-        for half in self._cables[name].halves:
+        for half in self._cables[name].ends:
             self._forwarder.discard(half)
         self._release(name)
 
@@ -192,15 +263,12 @@ class Worker:
             return
         if cable.deadline is not None:
             cable.deadline.cancel()
-        for half in cable.halves:
+        for half in cable.ends:
             self._stop_waiting(half)
+            if self._loopback is not None:
+                self._loopback.remove(half)
+            self._told.discard(half)
             del self._cable_of[half]
             os.close(half.fd)
         del self._cables[name]
         cable.detached()
-
-
-def _set_limit(halves: Iterable[Interface], mtus: tuple[int, int]) -> None:
-    for half in halves:
-        half.limit = read_limit(*mtus)
-        half.at_once = frames_at_once(half.limit)

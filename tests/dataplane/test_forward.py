@@ -45,7 +45,7 @@ def test_too_long_and_too_short_frames_cost_their_sender(make_bench: type[Bench]
     bench.loop()
     assert bench.owners[1].receives() == [fits]
     assert bench.oerrors(bench.interfaces[0]) == {
-        "peer_down": 0, "oversize": 1, "runt": 1, "write_error": 0, "worker_lost": 0,
+        "peer_down": 0, "oversize": 1, "runt": 1, "write_error": 0, "worker_lost": 0, "family": 0,
     }  # fmt: skip
     assert bench.interfaces[0].words[OPACKETS] == 1
     bench.check_ledger()

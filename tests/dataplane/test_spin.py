@@ -1,24 +1,44 @@
 from __future__ import annotations
 
-from epaird.dataplane.spin import REST, VAIN_MAX, Spin
+from epaird.dataplane.spin import REST, TAKEN_NS, VAIN_MAX, Spin
+
+LOOK_NS = 2_000
+"""A turn of the loop."""
+
+
+def look(spin: Spin, now: int, until: int) -> int:
+    """Look again, with the core to itself, until told to stop or ``until``; the time then."""
+    while now < until:
+        now += LOOK_NS
+        if not spin.look_again(now):
+            break
+    return now
 
 
 def look_in_vain(spin: Spin, now: int) -> int:
     """Forward something after which nothing comes; the time when it has stopped looking."""
     assert spin.forwarded(now)
-    assert spin.look_again(now + 49_999)
-    assert not spin.look_again(now + 50_000)
-    return now + 50_000
+    stopped = look(spin, now, now + 10**9)
+    assert stopped == now + 50_000
+    return stopped
 
 
 def test_it_looks_for_so_long_after_the_last_frame() -> None:
     spin = Spin(50)
     assert spin.forwarded(0)
-    assert spin.look_again(40_000)
+    assert look(spin, 0, 40_000) == 40_000
     assert not spin.forwarded(45_000), "it is looking already"
-    assert spin.look_again(94_999)
-    assert not spin.look_again(95_000)
+    assert look(spin, 45_000, 10**9) == 95_000
     assert spin.forwarded(100_000)
+
+
+def test_it_can_be_told_to_look_for_longer_or_not_at_all() -> None:
+    spin = Spin(50)
+    spin.look_for(0)
+    assert not spin.forwarded(0)
+    spin.look_for(20)
+    assert spin.forwarded(0)
+    assert look(spin, 0, 10**9) == 20_000
 
 
 def test_zero_is_never() -> None:
@@ -46,8 +66,28 @@ def test_a_find_ends_the_rest() -> None:
     for _ in range(REST):
         spin.forwarded(now)
     assert spin.forwarded(now)
-    spin.forwarded(now + 10_000)
-    assert not spin.look_again(now + 60_000)
+    now = look(spin, now, now + 10_000)
+    spin.forwarded(now)
+    now = look(spin, now, 10**9)
     for _ in range(VAIN_MAX):
-        now = look_in_vain(spin, now + 100_000)
+        now = look_in_vain(spin, now)
     assert not spin.forwarded(now)
+
+
+def test_who_lost_the_core_and_found_nothing_rests() -> None:
+    spin = Spin(50)
+    assert spin.forwarded(0)
+    assert spin.look_again(TAKEN_NS + 1), "something may have come meanwhile"
+    assert not spin.look_again(TAKEN_NS + 1 + LOOK_NS)
+    assert not spin.forwarded(100_000)
+
+
+def test_who_lost_the_core_and_found_something_goes_on() -> None:
+    spin = Spin(50)
+    now = 0
+    assert spin.forwarded(now)
+    for _ in range(100):
+        now += TAKEN_NS + 1
+        assert spin.look_again(now)
+        assert not spin.forwarded(now + LOOK_NS)
+        now += LOOK_NS

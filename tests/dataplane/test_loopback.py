@@ -1,0 +1,181 @@
+"""A loopback without a kernel: what its owner sends comes back to its owner."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.packet import Packet, Raw
+
+from epaird.dataplane.frames import HEADER
+from epaird.dataplane.interface import Interface
+from epaird.dataplane.loopback import Loopback, read_limit
+from epaird.dataplane.queue import Queue
+from epaird.ledger import (
+    FAMILY,
+    HELD_BYTES,
+    IBYTES,
+    IERRORS,
+    IMCASTS,
+    IN_FLIGHT,
+    IPACKETS,
+    OBYTES,
+    OERRORS,
+    OMCASTS,
+    OPACKETS,
+    OVERSIZE,
+    RUNT,
+    Table,
+)
+from tests.dataplane.conftest import Owner, Polls
+
+V4 = IP(src="10.88.7.1", dst="10.88.7.9")
+V6 = IPv6(src="fd88::1", dst="fd88::9")
+
+
+class Bench:
+    """A worker's loopback, driven by hand."""
+
+    def __init__(self, *, reflect: bool = True, limit: int = 2100, mtu: int = 33624) -> None:
+        self.table = Table.create(2)
+        self.polls = Polls()
+        self.queue = Queue(limit, self.table.slot(0))
+        self.unknown: list[int] = []
+        self.loopback = Loopback(
+            self.queue, self.polls, lambda _interface, version: self.unknown.append(version)
+        )
+        self.owner = Owner()
+        self.interface = Interface("lo1", self.owner.device.fileno(), self.table.slot(1))
+        self.interface.limit = read_limit(mtu)
+        self.interface.at_once = 64
+        self.loopback.add(self.interface, reflect=reflect)
+        self.words = self.interface.words
+
+    def sent(self, *packets: Packet | bytes) -> list[bytes]:
+        """What comes back when the owner sends these packets."""
+        for packet in packets:
+            self.owner.sends(bytes(HEADER) + bytes(packet))
+        self.loopback.transmit(self.interface)
+        return [each[HEADER:] for each in self.owner.receives()]
+
+    def close(self) -> None:
+        self.owner.close()
+        os.close(self.table.fd)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("packet", [V4 / UDP() / b"xyz", V6 / TCP() / b"y", V4 / TCP() / (b"z" * 30_000)])
+def test_reflected_packets_come_from_whom_they_were_for_and_their_checksums_hold(
+    bench: Bench, packet: Packet
+) -> None:
+    (back,) = bench.sent(packet)
+    kind = type(packet)
+    there, here = kind(bytes(packet)), kind(back)
+    assert (here.src, here.dst) == (there.dst, there.src)
+    again = kind(back)
+    transport = UDP if UDP in again else TCP
+    checksum = again[transport].chksum
+    del again[transport].chksum
+    assert kind(bytes(again))[transport].chksum == checksum
+    assert len(back) == len(bytes(packet))
+
+
+@given(st.binary(min_size=40, max_size=200), st.sampled_from([0x45, 0x46, 0x4F, 0x60]))
+def test_only_the_addresses_change_and_twice_is_not_at_all(rest: bytes, first: int) -> None:
+    packet = bytes([first]) + rest
+    bench = Bench()
+    try:
+        (once,) = bench.sent(packet)
+        (twice,) = bench.sent(once)
+    finally:
+        bench.close()
+    start, length = (12, 4) if first >> 4 == 4 else (8, 16)
+    ends = start, start + length, start + 2 * length
+    group = packet[ends[1]] & 0xF0 == 0xE0 if first >> 4 == 4 else packet[ends[1]] == 0xFF
+    swapped = packet[: ends[0]] + packet[ends[1] : ends[2]] + packet[ends[0] : ends[1]] + packet[ends[2] :]
+    assert once == (packet if group else swapped)
+    back_group = once[ends[1]] & 0xF0 == 0xE0 if first >> 4 == 4 else once[ends[1]] == 0xFF
+    assert twice == (once if back_group else packet)
+
+
+def test_verbatim_changes_nothing() -> None:
+    bench = Bench(reflect=False)
+    packet = bytes(V4 / UDP() / b"x")
+    assert bench.sent(packet) == [packet]
+    bench.close()
+
+
+def test_counters_are_netbsds(bench: Bench) -> None:
+    good, group, foreign = bytes(V4 / b"abc"), bytes(IP(dst="224.0.0.1") / b"d"), b"\x75" + bytes(30)
+    assert len(bench.sent(good, group, foreign)) == 2
+    octets = len(good) + len(group)
+    assert [bench.words[each] for each in (OPACKETS, OBYTES, OMCASTS)] == [3, octets + len(foreign), 1]
+    assert [bench.words[each] for each in (IPACKETS, IBYTES, IMCASTS)] == [2, octets, 1]
+    assert bench.words[IERRORS + FAMILY] == 1
+    assert bench.unknown == [7]
+    assert bench.words[IN_FLIGHT] == 0
+    assert bench.interface.refs == 1
+
+
+def test_too_long_and_too_short(bench: Bench) -> None:
+    bench.interface.limit = read_limit(100)
+    fits, long = bytes(V4 / Raw(bytes(80))), bytes(V4 / Raw(bytes(81)))
+    short4, short6 = bytes(V4)[:19], bytes(V6)[:39]
+    assert len(bench.sent(fits, long, short4, short6)) == 1
+    assert bench.words[OERRORS + OVERSIZE] == 1
+    assert bench.words[IERRORS + RUNT] == 2
+    assert bench.words[OPACKETS] == bench.words[IPACKETS] + 2 == 3
+
+
+def test_what_the_device_does_not_take_waits_in_order_and_is_held(bench: Bench) -> None:
+    bench.queue.limit = 8
+    packets = [bytes(V4 / Raw(number.to_bytes(2) * 10_000)) for number in range(400)]
+    received: list[bytes] = []
+    waited = False
+    for packet in packets:
+        try:
+            bench.owner.sends(bytes(HEADER) + packet)
+        except BlockingIOError:
+            received += bench.owner.receives()
+            bench.owner.sends(bytes(HEADER) + packet)
+        bench.loopback.transmit(bench.interface)
+        held = sum(map(len, bench.interface.backlog))
+        assert bench.words[HELD_BYTES] == held
+        assert bench.interface.refs == 1 + len(bench.interface.backlog) + bench.interface.listed
+        waited = waited or held > 0
+        if bench.interface.backlog:
+            received += bench.owner.receives()
+            bench.loopback.resume(bench.interface)
+    received += bench.owner.receives()
+    assert waited or len(received) == len(packets)
+    assert [each[-2:] for each in received] == [packet[-2:] for packet in packets]
+    assert bench.words[HELD_BYTES] == 0
+
+
+def test_a_full_queue_lists_the_interface_and_reads_nothing(bench: Bench) -> None:
+    bench.queue.put(bench.interface, [bytes(HEADER) + bytes(V4)] * bench.queue.limit)
+    bench.owner.sends(bytes(HEADER) + bytes(V4))
+    assert not bench.loopback.transmit(bench.interface)
+    assert bench.interface.listed
+    assert bench.words[OPACKETS] == 0
+    while bench.queue.length:
+        bench.owner.receives()
+        bench.loopback.resume(bench.interface)
+    assert bench.polls.restart_asked
+
+
+def test_a_device_that_is_gone_is_told(bench: Bench) -> None:
+    bench.owner.close()
+    bench.loopback.transmit(bench.interface)
+    assert bench.polls.vanished == [bench.interface]
