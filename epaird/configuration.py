@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
 import tomllib
@@ -20,6 +21,7 @@ from epaird.settings import (
     ConfiguredHalf,
     DaemonSettings,
     HalfSettings,
+    LoopbackSettings,
     MetricsSettings,
     NamespacesSettings,
     PairSettings,
@@ -35,14 +37,19 @@ __all__ = [
     "Configuration",
     "ConfiguredHalf",
     "DaemonSettings",
+    "File",
     "HalfSettings",
     "InvalidConfiguration",
+    "LoopbackSettings",
     "MetricsSettings",
     "NamespacesSettings",
     "PairSettings",
     "RouteSettings",
+    "decode",
+    "digest",
     "load",
     "parse",
+    "read",
     "remarks",
 ]
 
@@ -78,6 +85,7 @@ _OWNERS: Final[tuple[tuple[str, type[Settings]], ...]] = (
     ("[namespaces]", NamespacesSettings),
     ("a pair, [epair.{pair}]", PairSettings),
     ("a half, [epair.{pair}.a]", HalfSettings),
+    ("a loopback, [lo.lo1]", LoopbackSettings),
 )
 """Where a key belongs that was found in the wrong table."""
 
@@ -136,13 +144,40 @@ class _Problem:
         return f"{dotted(self.location)}: {self.message}"
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as it was read."""
+
+    configuration: Configuration
+    sha256: str
+    """Of its bytes, in hexadecimal."""
+
+
 def load(path: str | os.PathLike[str]) -> Configuration:
     """The configuration in a TOML file; raises InvalidConfiguration."""
+    return read(path).configuration
+
+
+def read(path: str | os.PathLike[str]) -> File:
+    """A TOML file; raises InvalidConfiguration."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        problem = f"{quoted_path(path)}: {_lowered(error.strerror or str(error))}"
+        raise InvalidConfiguration([problem]) from None
+    return File(decode(content, path), digest(content))
+
+
+def digest(content: bytes) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def decode(content: bytes, path: str | os.PathLike[str]) -> Configuration:
+    """The configuration in the bytes of a file, which messages call ``path``; raises InvalidConfiguration."""
     name = quoted_path(path)
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InvalidConfiguration([f"{name}: {_lowered(error.strerror or str(error))}"]) from None
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InvalidConfiguration([f"{name}, line {line}: not UTF-8 text"]) from None
@@ -201,7 +236,7 @@ def _explained(error: ValidationError) -> Iterator[_Problem]:
 
 
 def _is_about_name(detail: ErrorDetails) -> bool:
-    """Whether a pair's name was refused, not what stands under it."""
+    """Whether an interface's name was refused, not what stands under it."""
     return detail["type"] == "value_error" and detail["loc"][-1] == "[key]"
 
 
@@ -271,6 +306,8 @@ def _table(location: Location) -> type[Settings]:
             return PairSettings
         case ("epair", _, _):
             return HalfSettings
+        case ("lo", _):
+            return LoopbackSettings
         case _:
             return RouteSettings
 

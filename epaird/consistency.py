@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Final
 
-from epaird.names import quoted
-from epaird.settings import Configuration, ConfiguredHalf
+from epaird.names import half_of, quoted
+from epaird.settings import Configuration, ConfiguredHalf, ConfiguredInterface, ConfiguredLoopback
 from epaird.values import Location, dotted
 
 IPV6_MIN_MTU: Final = 1280
@@ -41,8 +41,12 @@ def conflicts(configuration: Configuration) -> Iterator[Conflict]:
     yield from _device_names_twice(configuration)
     yield from _addresses_twice(configuration)
     yield from _macs_twice(configuration)
+    for interface in configuration.interfaces:
+        yield from _ipv6_without_room(interface)
+    for loopback in configuration.loopbacks:
+        yield from _policy_routing_without_need(loopback)
+    yield from _plugged_wrongly(configuration)
     for half in configuration.halves:
-        yield from _ipv6_without_room(half)
         yield from _unreachable_hops(half)
         yield from _routes_twice(half)
 
@@ -65,10 +69,10 @@ def _namespaces_twice(configuration: Configuration) -> Iterator[Conflict]:
 def _device_names_twice(configuration: Configuration) -> Iterator[Conflict]:
     """One name for two devices in one namespace.
 
-    A half starts under its own name in the daemon's namespace and is moved and renamed from there,
+    An interface starts under its own name in the daemon's namespace and is moved and renamed from there,
     so its own name is taken there too.
     """
-    halves = configuration.halves
+    halves = configuration.interfaces
     taken = {(HOME, half.device): half for half in halves}
     for half in halves:
         place = (half.namespace, half.name)
@@ -89,7 +93,7 @@ def _device_names_twice(configuration: Configuration) -> Iterator[Conflict]:
         )
 
 
-def _name_and_place(half: ConfiguredHalf) -> tuple[Location, Location]:
+def _name_and_place(half: ConfiguredInterface) -> tuple[Location, Location]:
     return (*half.location, "netns"), (*half.location, "name")
 
 
@@ -98,8 +102,8 @@ def _addresses_twice(configuration: Configuration) -> Iterator[Conflict]:
 
     Link-local addresses are told apart by their device: they may repeat within a namespace.
     """
-    holders: dict[IPv4Address | IPv6Address, list[ConfiguredHalf]] = {}
-    for half in configuration.halves:
+    holders: dict[IPv4Address | IPv6Address, list[ConfiguredInterface]] = {}
+    for half in configuration.interfaces:
         for index, address in enumerate(half.settings.addresses):
             earlier = holders.setdefault(address.ip, [])
             found = (_address_twice(half, other, index, address) for other in earlier)
@@ -110,13 +114,13 @@ def _addresses_twice(configuration: Configuration) -> Iterator[Conflict]:
 
 
 def _address_twice(
-    half: ConfiguredHalf, other: ConfiguredHalf, index: int, address: IPv4Interface | IPv6Interface
+    half: ConfiguredInterface, other: ConfiguredInterface, index: int, address: IPv4Interface | IPv6Interface
 ) -> Conflict | None:
     location = (*half.location, "addresses", index)
     theirs = dotted((*other.location, "addresses"))
     if half is other:
         return Conflict(location, f"{address.ip} stands here twice")
-    if half.pair == other.pair:
+    if isinstance(half, ConfiguredHalf) and isinstance(other, ConfiguredHalf) and half.pair == other.pair:
         return Conflict(location, f"{address.ip} is the other end's address too, in {theirs}")
     if half.namespace == other.namespace and not address.is_link_local:
         where = f"namespace {quoted(half.namespace)}" if half.namespace else "the daemon's own namespace"
@@ -129,19 +133,63 @@ def _macs_twice(configuration: Configuration) -> Iterator[Conflict]:
     taken: dict[str, ConfiguredHalf] = {}
     for half in configuration.halves:
         mac = half.settings.mac
-        if mac is not None and (other := taken.setdefault(mac, half)) is not half:
+        if mac not in (None, "stable") and (other := taken.setdefault(mac, half)) is not half:
             yield Conflict(
                 (*half.location, "mac"), f"{mac} is the address of {dotted(other.location)} already"
             )
 
 
-def _ipv6_without_room(half: ConfiguredHalf) -> Iterator[Conflict]:
+def _ipv6_without_room(half: ConfiguredInterface) -> Iterator[Conflict]:
     mtu = half.settings.mtu
     of_ipv6 = [address for address in half.settings.addresses if address.version == 6]
     if of_ipv6 and mtu < IPV6_MIN_MTU:
         location = (*half.location, "mtu")
         message = f"{mtu} is less than the {IPV6_MIN_MTU} that IPv6 needs, for {of_ipv6[0]} in addresses"
         yield Conflict(location, message, (location,))
+
+
+def _policy_routing_without_need(loopback: ConfiguredLoopback) -> Iterator[Conflict]:
+    settings = loopback.settings
+    if settings.policy_routing and settings.mode != "verbatim":
+        location = (*loopback.location, "policy_routing")
+        message = 'true needs mode = "verbatim": what is reflected passes the loopback without any rules'
+        yield Conflict(location, message, ((*loopback.location, "mode"),))
+
+
+def _plugged_wrongly(configuration: Configuration) -> Iterator[Conflict]:
+    """Halves that cannot be plugged into those they name."""
+    halves = {half.device: half for half in configuration.halves}
+    taken: dict[str, ConfiguredHalf] = {}
+    for half in configuration.halves:
+        if not (name := half.settings.peer):
+            continue
+        location = (*half.location, "peer")
+        other = halves.get(name)
+        if name == half.device:
+            yield Conflict(location, f"{name} is this half itself")
+        elif other is None:
+            pair, _ = half_of(name)
+            yield Conflict(location, f"there is no half {quoted(name)} here", (("epair", pair),))
+        elif (first := taken.setdefault(name, half)) is not half:
+            yield Conflict(location, f"{name} is plugged into {first.device} already", (
+                (*first.location, "peer"), location,
+            ))  # fmt: skip
+        elif other.settings.peer not in (None, half.device):
+            theirs = (*other.location, "peer")
+            said = quoted(other.settings.peer or "")
+            yield Conflict(location, f"{name} says otherwise, in {dotted(theirs)}: {said}", (theirs,))
+        else:
+            yield from _queues_unlike(configuration, half, other)
+
+
+def _queues_unlike(
+    configuration: Configuration, half: ConfiguredHalf, other: ConfiguredHalf
+) -> Iterator[Conflict]:
+    ours, theirs = (configuration.epair[each.pair].queues for each in (half, other))
+    if ours != theirs:
+        message = f"{other.device} has {theirs} queues and {half.device} has {ours}: both must have as many"
+        places = tuple(("epair", each.pair, "queues") for each in (half, other))
+        yield Conflict((*half.location, "peer"), message, places)
 
 
 def _unreachable_hops(half: ConfiguredHalf) -> Iterator[Conflict]:

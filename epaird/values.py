@@ -105,6 +105,23 @@ class WholeNumber:
         return value
 
 
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """A reader of durations from ``least`` to ``most`` seconds, both included, and of 0 for none."""
+
+    least: float
+    most: float
+
+    def __call__(self, value: object) -> float:
+        """The duration; raises ValueError."""
+        allowed = f"a number of seconds from {self.least:g} to {self.most:g}, or 0"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{shown(value)} is not {allowed}")
+        if value != 0 and not self.least <= value <= self.most:  # not so of a NaN either
+            raise ValueError(f"{shown(value)} is not {allowed}")
+        return float(value)
+
+
 def number_or(word: str, number: WholeNumber) -> Callable[[object], int | str]:
     """A reader that takes a word instead of a number."""
 
@@ -175,6 +192,11 @@ def socket_path(value: object) -> Path:
 def hardware_address(value: object) -> str:
     """A hardware address in its one form."""
     return mac.parse(_text(value, 'a hardware address, as in "02:5d:11:22:33:0a"'))
+
+
+def hardware_address_or_stable(value: object) -> str:
+    """A hardware address in its one form, or the word ``stable``."""
+    return value if value == "stable" and isinstance(value, str) else hardware_address(value)
 
 
 def interface_address(value: object) -> IPv4Interface | IPv6Interface:
@@ -346,3 +368,12 @@ def _refuse_unusable(address: IPv4Address | IPv6Address, text: str) -> None:
     ):
         if applies:
             raise ValueError(f"{quoted(text)} is {what}")
+
+
+def peer(value: object) -> str:
+    """The name of a half, or nothing for an unplugged one; raises ValueError."""
+    if not isinstance(value, str):
+        raise ValueError(f'{shown(value)} is not a half\'s name, as in "epair1b", or "" for none')
+    if value:
+        names.half_of(value)
+    return value

@@ -9,6 +9,7 @@ import pytest
 
 from epaird import __version__, cli
 from epaird.configuration import Configuration
+from epaird.control.reload import Source
 
 SAMPLE = Path(__file__).parent.parent / "config" / "epaird.toml"
 
@@ -25,7 +26,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Configuration]:
     """The configurations that the daemon was started with; it ends at once, with status 7."""
     configurations: list[Configuration] = []
 
-    def run(configuration: Configuration) -> int:
+    def run(configuration: Configuration, source: Source) -> int:
+        assert len(source.sha256) == 64
+        assert source.path.is_absolute()
         configurations.append(configuration)
         return 7
 
@@ -120,7 +123,7 @@ def test_a_mistake_is_one_line(
 def test_an_interrupt_is_no_mistake(
     monkeypatch: pytest.MonkeyPatch, started: list[Configuration], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(configuration: Configuration) -> int:
+    def interrupted(configuration: Configuration, source: Source) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sys.modules["epaird.control.daemon"], "run", interrupted)
@@ -140,7 +143,8 @@ def test_python_m_epaird(broken: Path) -> None:
 def test_check_imports_nothing_of_the_daemon() -> None:
     program = (
         "import sys; from epaird import cli; cli.main(['check', sys.argv[1]]);"
-        "print(*{'uvloop', 'asyncio', 'pyroute2', 'pytun', 'starlette', 'uvicorn', 'prometheus_client'}"
+        "print(*{'uvloop', 'asyncio', 'pyroute2', 'pytun', 'starlette', 'uvicorn', 'prometheus_client',"
+        " 'rich', 'epaird.bench'}"
         " & set(sys.modules))"
     )
     done = subprocess.run(

@@ -13,6 +13,7 @@ from epaird.configuration import Configuration, InvalidConfiguration, load, pars
 from epaird.settings import (
     DaemonSettings,
     HalfSettings,
+    LoopbackSettings,
     MetricsSettings,
     NamespacesSettings,
     PairSettings,
@@ -57,7 +58,7 @@ def test_the_sample_is_valid_and_joins_red_and_blue() -> None:
 
 def test_the_sample_shows_every_key_with_its_default() -> None:
     text = SAMPLE.read_text()
-    shown = re.sub(r"(?m)^#(?=[a-z_]+ = )", "", text)
+    shown = re.sub(r"(?m)^#(?=[a-z_]+ = |\[)", "", text)
     assert parse(tomllib.loads(shown)).epair["epair0"].a.routes
     given_keys = tomllib.loads(shown)
     for table, model in (
@@ -68,6 +69,7 @@ def test_the_sample_shows_every_key_with_its_default() -> None:
         (given_keys["epair"]["epair0"], PairSettings),
         (given_keys["epair"]["epair0"]["a"], HalfSettings),
         (given_keys["epair"]["epair0"]["a"]["routes"][0], RouteSettings),
+        (given_keys["lo"]["lo1"], LoopbackSettings),
     ):
         assert set(table) == set(model.model_fields)
     # What is commented out and has a default shows it.
@@ -75,8 +77,14 @@ def test_the_sample_shows_every_key_with_its_default() -> None:
     with_all = parse(tomllib.loads(shown))
     assert with_all.daemon == left_out.daemon == DaemonSettings()
     assert with_all.metrics == left_out.metrics == MetricsSettings()
+    shared = {"a", "b"}
+    assert with_all.epair["epair0"].model_dump(exclude=shared) == PairSettings().model_dump(exclude=shared)
+    loopback = with_all.loopbacks[1].settings
+    examples = {"netns": None, "name": None, "addresses": ()}
+    assert loopback.model_copy(update=examples) == LoopbackSettings()
+    assert left_out.loopbacks == ()
     a, b = left_out.epair["epair0"].a, with_all.epair["epair0"].a
-    assert b.model_copy(update={"mac": None, "sndbuf": None, "routes": ()}) == a
+    assert b.model_copy(update={"mac": None, "sndbuf": None, "routes": (), "peer": None}) == a
 
 
 def test_a_pair_needs_nothing_but_its_name() -> None:
@@ -137,8 +145,8 @@ def test_every_problem_is_told_at_once() -> None:
         "epair.epair0.mtu: unknown key here, it belongs to a half, [epair.epair0.a]",
         "epair.epair1.a: 3 is not a table, write [epair.epair1.a]",
         'epair.epair07: "epair07" has a leading zero, write "epair7"',
-        "epair.epair2.c: unknown key, the keys here are queues, offload, coalesce, a and b",
-        "colour: unknown key, the keys here are daemon, metrics, namespaces and epair",
+        "epair.epair2.c: unknown key, the keys here are queues, offload, coalesce, carrier, a and b",
+        "colour: unknown key, the keys here are daemon, metrics, namespaces, epair and lo",
         "epair0: unknown key, a pair is written [epair.epair0]",
         "metric: unknown key, did you mean metrics?",
         'namespaces.create[2]: "red" stands here twice',
@@ -172,7 +180,7 @@ def test_keys_that_are_called_something_else_elsewhere() -> None:
     assert problems(text) == [
         "epair.epair3.a.hwaddr: unknown key, did you mean mac?",
         "epair.epair3.a.gateway: unknown key, the keys here are "
-        "netns, name, mac, mtu, up, txqueuelen, sndbuf, addresses and routes",
+        "netns, name, mac, mtu, up, txqueuelen, sndbuf, addresses, routes and peer",
         "epair.epair3.a.adresses: unknown key, did you mean addresses?",
         "epair.epair3.a.MTU: unknown key, did you mean mtu?",
         "epair.epair3.a.queues: unknown key here, it belongs to a pair, [epair.epair3]",

@@ -17,11 +17,27 @@ def test_the_defaults() -> None:
             "control_socket": Path("/run/epaird/control.sock"),
             "queue_limit": 2100,
             "poll_spin_us": 50,
+            "worker_timeout": 0.75,
+            "orphan_timeout": 30.0,
+            "drain_timeout": 1.0,
+            "keep_devices": False,
+            "watch": False,
             "log_level": "info",
+            "log_format": "text",
         },
         "metrics": {"listen": "127.0.0.1:9862"},
         "namespaces": {"create": ()},
-        "epair": {"epair0": {"queues": 1, "offload": True, "coalesce": True, "a": HALF, "b": HALF}},
+        "epair": {
+            "epair0": {
+                "queues": 1,
+                "offload": True,
+                "coalesce": True,
+                "carrier": "peer",
+                "a": HALF,
+                "b": HALF,
+            }
+        },
+        "lo": None,
     }
 
 
@@ -35,6 +51,7 @@ HALF = {
     "sndbuf": None,
     "addresses": (),
     "routes": (),
+    "peer": None,
 }
 
 
