@@ -6,7 +6,7 @@ Nothing is kept between scrapes, so an interface that is gone is gone from the p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import Final
@@ -14,10 +14,10 @@ from typing import Final
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector as Collecting
-from prometheus_client.samples import Sample
 
 from epaird import __version__
-from epaird.control.readings import InterfaceReading, Reading, WorkerReading
+from epaird.control.exposition import Columns, Labels
+from epaird.control.readings import ConfigurationReading, InterfaceReading, Reading, WorkerReading
 from epaird.ledger import REASONS
 
 _INTERFACE_COUNTERS: Final = {
@@ -28,6 +28,10 @@ _INTERFACE_COUNTERS: Final = {
     "ipackets": "Frames that reached the interface's owner, a super-frame being one",
     "ibytes": "Bytes that reached the interface's owner",
     "imcasts": "Multicast and broadcast frames that reached the interface's owner",
+}
+
+_INTERFACE_ANSWERS: Final = {
+    "too_big": "ICMP messages the interface's owner was sent about frames too long for the peer",
 }
 
 _INTERFACE_ERRORS: Final = {
@@ -43,6 +47,7 @@ _INTERFACE_GAUGES: Final[dict[str, tuple[Callable[[InterfaceReading], int], str]
         attrgetter("refs"),
         "1 for the interface, 1 for each frame in flight to its owner, 1 for each drain list it is on",
     ),
+    "held_bytes": (attrgetter("held_bytes"), "Memory of the frames that wait for the interface's owner"),
 }
 
 _INFO_LABELS: Final = ("device", "pair", "half", "name", "netns", "mac", "worker")
@@ -61,8 +66,6 @@ _WORKER_COUNTERS: Final[dict[str, tuple[Callable[[WorkerReading], float], str]]]
     "restarts": (attrgetter("restarts"), "Times the worker's process died and was replaced"),
     "cpu_seconds": (attrgetter("cpu_seconds"), "User and system time of all processes the worker has had"),
 }
-
-_Samples = Iterable[tuple[dict[str, str], float]]
 
 
 class Collector(Collecting):
@@ -89,52 +92,75 @@ def metrics_registry(read: Callable[[], Reading]) -> CollectorRegistry:
 
 
 def _families(reading: Reading) -> Iterator[Metric]:
-    yield _info("epaird_build", "The version of epaird that runs", [{"version": __version__}])
+    yield _info("epaird_build", "The version of epaird that runs", Labels(("version",), [(__version__,)]))
+    yield from _configuration_families(reading.configuration)
     yield from _interface_families(reading.interfaces)
     yield from _worker_families(reading.workers)
 
 
+def _configuration_families(reading: ConfigurationReading) -> Iterator[Metric]:
+    alone = Labels((), [()])
+    yield _gauge(
+        "epaird_config_last_reload_successful",
+        "1 when the last reload of the configuration was successful, or there was none",
+        alone,
+        [int(reading.successful)],
+    )
+    yield _gauge(
+        "epaird_config_last_reload_success_timestamp_seconds",
+        "When the configuration in force was read",
+        alone,
+        [reading.success_time],
+    )
+    results = Labels(("result",), [("success",), ("failure",)])
+    counts = [reading.successes, reading.failures]
+    yield _counter("epaird_config_reloads", "Reloads of the configuration, by result", results, counts)
+    digest = Labels(("sha256",), [(reading.sha256,)])
+    yield _info("epaird_config_sha256", "The file whose configuration is in force", digest)
+
+
 def _interface_families(interfaces: Sequence[InterfaceReading]) -> Iterator[Metric]:
-    labels = [{"device": i.device} for i in interfaces]
-    reason_labels = [{"device": i.device, "reason": reason} for i in interfaces for reason in REASONS]
+    labels = Labels(("device",), [(i.device,) for i in interfaces])
+    reasons = Labels(("device", "reason"), [(i.device, reason) for i in interfaces for reason in REASONS])
     for name, told in _INTERFACE_COUNTERS.items():
-        values = map(attrgetter(name), interfaces)
-        yield _counter(f"epaird_interface_{name}", _bsd(name, told), zip(labels, values, strict=True))
+        values = list(map(attrgetter(name), interfaces))
+        yield _counter(f"epaird_interface_{name}", _bsd(name, told), labels, values)
+    for name, told in _INTERFACE_ANSWERS.items():
+        yield _counter(f"epaird_interface_{name}", told, labels, list(map(attrgetter(name), interfaces)))
     for name, told in _INTERFACE_ERRORS.items():
-        counts = chain.from_iterable(map(attrgetter(name), interfaces))
-        yield _counter(f"epaird_interface_{name}", _bsd(name, told), zip(reason_labels, counts, strict=True))
+        counts = list(chain.from_iterable(map(attrgetter(name), interfaces)))
+        yield _counter(f"epaird_interface_{name}", _bsd(name, told), reasons, counts)
     for name, (value, told) in _INTERFACE_GAUGES.items():
-        yield _gauge(f"epaird_interface_{name}", told, zip(labels, map(value, interfaces), strict=True))
-    places = [{key: getattr(i, key) for key in _INFO_LABELS} for i in interfaces]
+        yield _gauge(f"epaird_interface_{name}", told, labels, list(map(value, interfaces)))
+    places = Labels(_INFO_LABELS, list(map(attrgetter(*_INFO_LABELS), interfaces)))
     yield _info("epaird_interface", "Where the interface is now, and which worker forwards it", places)
 
 
 def _worker_families(workers: Sequence[WorkerReading]) -> Iterator[Metric]:
-    labels = [{"worker": w.worker} for w in workers]
+    labels = Labels(("worker",), [(w.worker,) for w in workers])
     for name, (value, told) in _WORKER_GAUGES.items():
-        yield _gauge(f"epaird_worker_{name}", told, zip(labels, map(value, workers), strict=True))
+        yield _gauge(f"epaird_worker_{name}", told, labels, list(map(value, workers)))
     for name, (total, told) in _WORKER_COUNTERS.items():
-        yield _counter(f"epaird_worker_{name}", told, zip(labels, map(total, workers), strict=True))
+        yield _counter(f"epaird_worker_{name}", told, labels, list(map(total, workers)))
 
 
 def _bsd(name: str, told: str) -> str:
     return f"{told} (BSD's if_{name})"
 
 
-def _counter(name: str, told: str, samples: _Samples) -> Metric:
-    return _filled(CounterMetricFamily(name, told), name + "_total", samples)
+def _counter(name: str, told: str, labels: Labels, values: Sequence[float]) -> Metric:
+    return _filled(CounterMetricFamily(name, told), name + "_total", labels, values)
 
 
-def _gauge(name: str, told: str, samples: _Samples) -> Metric:
-    return _filled(GaugeMetricFamily(name, told), name, samples)
+def _gauge(name: str, told: str, labels: Labels, values: Sequence[float]) -> Metric:
+    return _filled(GaugeMetricFamily(name, told), name, labels, values)
 
 
-def _info(name: str, told: str, labels: Sequence[dict[str, str]]) -> Metric:
-    return _filled(InfoMetricFamily(name, told), name + "_info", ((each, 1) for each in labels))
+def _info(name: str, told: str, labels: Labels) -> Metric:
+    return _filled(InfoMetricFamily(name, told), name + "_info", labels, [1] * len(labels.rows))
 
 
-def _filled(family: Metric, sample_name: str, samples: _Samples) -> Metric:
-    # Not by add_metric(): it builds a new dict for every sample, and label sets shared between
-    # families are what lets exposition.encode() render each of them once.
-    family.samples = [Sample(sample_name, labels, value) for labels, value in samples]
+def _filled(family: Metric, sample_name: str, labels: Labels, values: Sequence[float]) -> Metric:
+    # Not by add_metric(): it builds a label set and a sample for each value, where the page needs neither.
+    family.samples = Columns(sample_name, labels, values)  # type: ignore[assignment]
     return family

@@ -4,78 +4,208 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
-import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 
 import uvloop
 
-from epaird.control.greeting import greeting
+from epaird import __version__, mac
+from epaird.control import logs, reexec
+from epaird.control.apiserver import ControlServer
+from epaird.control.descriptors import have_enough, needed
+from epaird.control.fdstore import FdStore
+from epaird.control.filewatch import FileWatch
+from epaird.control.greeting import counted, greeting
+from epaird.control.heartbeats import watch as watch_hearts
 from epaird.control.host import Host
+from epaird.control.ifnet import Half, Loopback
+from epaird.control.interfaces import Interfaces
 from epaird.control.namespaces import Namespaces
-from epaird.control.pairs import Pairs
+from epaird.control.notify import Health, Inherited, Notifier, attend, listener, take_inherited, watchdog_s
+from epaird.control.operations import Refused
+from epaird.control.predecessor import LEDGER, Remains, find
+from epaird.control.processes import Spares
 from epaird.control.readings import Reading
-from epaird.control.tasks import spawn
-from epaird.control.web import ListenError, MetricsServer
-from epaird.control.workers import Worker, WorkerLost
+from epaird.control.reload import Reloads, Source
+from epaird.control.rundirectory import RunDirectory
+from epaird.control.serving import ListenError
+from epaird.control.state import Keeper, State, saved_loopback, saved_pair, saved_worker
+from epaird.control.takeover import Takeover
+from epaird.control.tasks import spawn, together
+from epaird.control.web import MetricsServer
+from epaird.control.workers import Worker, WorkerLost, WorkerRefused
+from epaird.control.workforce import Workforce
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import missing
 from epaird.ledger import Slots, Table
+from epaird.macpool import MacPool
 from epaird.settings import Configuration
 
 log = logging.getLogger(__name__)
 
 SLOTS = 1 << 16
 """Of the ledger: more than the interfaces a process can have descriptors for."""
+LOCK, CONTROL, OWN_CONTROL = "lock", "control", "own-control"
+"""Names of descriptors that are passed to us: the run directory's lock, and the control socket, bound by
+the service manager or by ourselves."""
+STATUS_S = 60.0
+"""How old the status may be that a service manager shows, where it wants no other sign of life."""
 
 
-def run(configuration: Configuration) -> int:
+def run(configuration: Configuration, source: Source | None = None) -> int:
     """Run until SIGINT or SIGTERM; the exit status.  What is missing is said on stderr, a line each."""
-    logging.basicConfig(level=configuration.daemon.log_level.upper(), format="%(message)s", stream=sys.stderr)
-    lacking = missing(namespaces=_leaves_home(configuration))
+    logs.set_up(configuration.daemon.log_level, configuration.daemon.log_format)
+    lacking = missing(namespaces=_leaves_home(configuration)) or have_enough(needed(configuration))
     for line in lacking:
         log.error("%s", line)
     if lacking:
         return 1
-    return uvloop.run(_run(configuration))
+    return uvloop.run(_run(configuration, source))
 
 
-async def _run(configuration: Configuration) -> int:
-    stop = asyncio.Event()
+async def _run(configuration: Configuration, source: Source | None = None) -> int:
+    stop, hangup = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    async with Daemon(configuration) as daemon:
-        started = spawn(daemon.start(), "starting")
-        stopped = spawn(stop.wait(), "waiting for a signal")
+    manager = Notifier(os.environ.get("NOTIFY_SOCKET"))
+    upgrade = asyncio.Event()
+    asked = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGUSR2: upgrade, signal.SIGHUP: hangup}
+    for number, event in asked.items():
+        loop.add_signal_handler(number, event.set)
+    reexec.let_signals_in()
+    fds: list[tuple[str, int]] = []
+    try:
+        daemon = Daemon(configuration, manager, source)
+    except KernelError as error:
+        log.error("%s", error)
+        return 1
+    async with daemon:
+        started = spawn(daemon.start(), "starting", awaited=True)
+        stopped = spawn(_ending(daemon, stop, upgrade), "waiting for a signal")
+        tasks = [started, stopped]
         await asyncio.wait((started, stopped), return_when=asyncio.FIRST_COMPLETED)
         try:
             if started.done():
                 await started
-                await stopped
-        except (KernelError, ListenError, WorkerLost) as error:
+                if manager:
+                    tasks.append(_attend(manager, daemon))
+                tasks.append(spawn(_reload_at(hangup, daemon), "reloading"))
+                fds = await daemon.end(upgrading=await stopped)
+        except (KernelError, ListenError, WorkerLost, WorkerRefused) as error:
             log.error("%s", error)
             return 1
         finally:
-            for task in (started, stopped):
+            for task in tasks:
                 task.cancel()
                 await asyncio.wait((task,))
-        log.info("stopping")
+        if not fds:
+            manager.stopping()
+            log.info("stopping")
+    if fds:
+        reexec.execute(fds)
     return 0
+
+
+async def _ending(daemon: Daemon, stop: asyncio.Event, upgrade: asyncio.Event) -> bool:
+    """Wait for a reason to end; whether it is to execute the program again, for which ``upgrade`` asks."""
+    while not stop.is_set() and not daemon.upgrading.is_set():
+        events = (stop, upgrade, daemon.upgrading)
+        waiting = [spawn(event.wait(), "waiting for a reason to end", awaited=True) for event in events]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waiting:
+                task.cancel()
+        if upgrade.is_set():
+            upgrade.clear()
+            try:
+                await daemon.upgrade()
+            except Refused as refusal:
+                log.error("%s", refusal)
+    return not stop.is_set()
+
+
+async def _reload_at(hangup: asyncio.Event, daemon: Daemon) -> None:
+    """For ever: reload when it is asked for; however often meanwhile, once more is enough."""
+    while await hangup.wait():
+        hangup.clear()
+        await daemon.reloads.signalled()
+
+
+def _attend(manager: Notifier, daemon: Daemon) -> asyncio.Task[None]:
+    """Tell the service manager that everything is there, and from now on how it is."""
+    manager.ready(daemon.health().status)
+    interval_s = (watchdog_s(os.environ, os.getpid()) or STATUS_S) / 2
+    return spawn(attend(manager, interval_s, daemon.health), "telling the service manager")
 
 
 class Daemon:
     """The control plane."""
 
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(
+        self, configuration: Configuration, manager: Notifier | None = None, source: Source | None = None
+    ) -> None:
+        """``manager`` is who starts the service, and keeps descriptors for it; ``source`` is where the
+        configuration is from.
+
+        Raises KernelError when another daemon has the run directory."""
         self._configuration = configuration
-        self._table = Table.create(SLOTS)
+        self.upgrading = asyncio.Event()
+        """The program on disk can take over, and is to."""
+        self._leaving = False
+        """What there is, is left to a successor when this ends."""
+        directory = configuration.daemon.control_socket.parent
+        self._passed = take_inherited()
         self._undo = contextlib.AsyncExitStack()
+        self._directory = RunDirectory(directory, _passed(self._passed, LOCK))
+        self._undo.callback(lambda: self._directory.release(keep=self._leaving))
         self._host = Host()
-        slots = Slots(self._table)
-        self._workers = [self._worker(number, slots.take()) for number in range(_worker_count(configuration))]
-        self._pairs = Pairs(self._host, self._table, slots, self._workers)
+        self._undo.callback(self._host.close)
+        keep = (LOCK, CONTROL, OWN_CONTROL)
+        self._remains = find(directory, self._passed, self._host.home, keep=keep)
+        self._store = FdStore(manager or Notifier(None))
+        self._store.forget(self._remains.unknown)
+        fd = self._remains.table_fd
+        self._table = Table.create(SLOTS) if fd is None else Table(fd)
+        self._undo.callback(os.close, self._table.fd)
+        state = self._remains.state
+        self._macs = MacPool(mac.host_id(), state.macs_made if state is not None else 0)
+        slots = self._slots = Slots(self._table, self._remains.slots)
+        self._keeper = Keeper(directory, self._state, self._update_store)
+        self._undo.callback(self._forget_state)
+        self._spares = Spares()
+        self._hearts: asyncio.Task[None] | None = None
+        self._workers = [self._worker(number) for number in range(_worker_count(configuration))]
+        self._interfaces = Interfaces(
+            self._host,
+            self._table,
+            slots,
+            self._workers,
+            self._macs,
+            loopbacks=configuration.lo is not None,
+            upgrade=self.upgrade,
+        )
+        self._namespaces = Namespaces(self._host, directory)
+        self._workforce = Workforce(self._workers, self._interfaces, slots, self._worker)
+        self._manager = manager or Notifier(None)
+        self._file_watch: FileWatch | None = None
+        self._source = source
+        self.reloads = Reloads(
+            configuration,
+            source=source,
+            host=self._host,
+            interfaces=self._interfaces,
+            namespaces=self._namespaces,
+            go_by=self._go_by,
+            shrink=self._shrink,
+            lacking=lambda wanted: have_enough(needed(wanted)),
+            begun=lambda: self._manager.reloading(time.monotonic_ns()),
+            ended=lambda: self._manager.ready(self.health().status),
+        )
 
     async def __aenter__(self) -> Daemon:
         return self
@@ -86,38 +216,236 @@ class Daemon:
     async def start(self) -> None:
         """Make what the configuration says, and tell what was made.
 
-        Raises KernelError, ListenError or WorkerLost; leaving the context takes down what there is."""
+        Raises KernelError, ListenError, WorkerLost or WorkerRefused; leaving the context takes down what
+        there is."""
         configuration, undo = self._configuration, self._undo
-        undo.callback(self._host.close)
-        for worker in self._workers:
-            undo.push_async_callback(worker.stop)
-        await asyncio.gather(*(worker.start() for worker in self._workers))
+        # Bound first, so that of two daemons only one begins; whoever asks it before all is made waits.
+        control = self._control = self._bind_control()
         metrics = await self._serve_metrics()
-        namespaces = Namespaces(self._host, configuration.daemon.control_socket.parent)
-        undo.push_async_callback(namespaces.remove_all)
-        await namespaces.create(configuration.namespaces.create)
-        undo.push_async_callback(self._pairs.destroy_all)
-        self._host.watch(self._pairs.happened)
-        for name, settings in configuration.epair.items():
-            await self._pairs.create(name, settings)
-        for line in greeting(self._pairs, len(self._workers), metrics):
+        undo.push_async_callback(self._spares.stop)
+        undo.callback(lambda: self._hearts is not None and self._hearts.cancel())
+        undo.push_async_callback(self._let_go)
+        takes_over = self._leaving = self._remains.usable
+        await Takeover(
+            self._remains, self._host, self._table, self._slots, self._workers, self._interfaces
+        ).take_over()
+        await together(*(worker.start() for worker in self._workers if not worker.forwards))
+        undo.push_async_callback(self._unless_leaving, self._namespaces.remove_all)
+        await self._namespaces.create(configuration.namespaces.create)
+        undo.push_async_callback(self._unless_leaving, self._interfaces.destroy_all)
+        undo.callback(lambda: self._interfaces.drain_for(self._configuration.daemon.drain_timeout))
+        undo.callback(self._host.stop_watching)
+        await self._create(configuration)
+        # Not before: a thousand pairs that are made, or that go, have 16,000 things told of them.
+        self._host.watch(self._interfaces.happened)
+        self._interfaces.look_at_all()
+        await control.start()
+        self._leaving = False
+        self._remains = Remains()
+        self._interfaces.bus.changed = self._keeper.changed
+        self._keeper.write()
+        self._keep_workers()
+        self._watch_file()
+        undo.callback(self._stop_watching_file)
+        if takes_over or any(half.settings.peer is not None for half in configuration.halves):
+            await self.reloads.catch_up()
+        if takes_over and os.environ.pop(reexec.UPGRADED, ""):
+            self._renewing = spawn(self._renew(), "renewing the workers")
+            undo.callback(self._renewing.cancel)
+        undo.push_async_callback(control.stop)  # and stopped before anything is taken down
+        for line in greeting(self._interfaces, len(self._workers), metrics):
             log.info("%s", line)
+
+    def _keep_workers(self) -> None:
+        """From now on, see to it that every worker does something, and that one more is at hand."""
+        self._spares.keep()
+        self._watch_hearts()
+
+    def _watch_hearts(self) -> None:
+        if self._hearts is not None:
+            self._hearts.cancel()
+            self._hearts = None
+        if hung_s := self._configuration.daemon.worker_timeout:
+            self._hearts = spawn(watch_hearts(self._workers, hung_s), "watching the workers' hearts")
+
+    @property
+    def keeps_devices(self) -> bool:
+        """Everything is to be left to a successor when this ends."""
+        return self._configuration.daemon.keep_devices
+
+    async def _go_by(self, configuration: Configuration) -> None:
+        """Go by another configuration, as far as it is about the daemon itself; with workers enough."""
+        before, self._configuration = self._configuration.daemon, configuration
+        now = configuration.daemon
+        if (now.log_level, now.log_format) != (before.log_level, before.log_format):
+            logs.set_up(now.log_level, now.log_format)
+        if now.worker_timeout != before.worker_timeout:
+            self._watch_hearts()
+        if now.watch != before.watch:
+            self._watch_file()
+        self._interfaces.allow_loopbacks(configuration.lo is not None)
+        for half in configuration.halves:
+            if half.settings.mac not in (None, "stable"):
+                self._macs.reserve(str(half.settings.mac))
+        await self._workforce.tune(before, now)
+        await self._workforce.grow(_worker_count(configuration))
+
+    async def _shrink(self, configuration: Configuration) -> None:
+        await self._workforce.shrink(_worker_count(configuration))
+
+    def _watch_file(self) -> None:
+        """Reload when the file changes, if that is wanted."""
+        self._stop_watching_file()
+        if self._configuration.daemon.watch and self._source is not None:
+            self._file_watch = FileWatch(self._source.path, self._file_changed)
+
+    def _file_changed(self) -> None:
+        spawn(self.reloads.file_changed(), "reloading")
+
+    def _stop_watching_file(self) -> None:
+        if self._file_watch is not None:
+            self._file_watch.close()
+            self._file_watch = None
+
+    async def end(self, *, upgrading: bool) -> list[tuple[str, int]]:
+        """To be called when it is to end, before the context is left, which takes everything down then, or
+        nothing, where it is a successor's.  What this very process keeps when it is ``upgrading``."""
+        fds = self._hand_over() if upgrading else []
+        if upgrading or self.keeps_devices:
+            self._leaving = True
+            self._keeper.write()
+        return fds
+
+    async def upgrade(self) -> None:
+        """Execute the program as it is on disk now.  Raises Refused when that cannot run."""
+        if (objection := await reexec.objection()) is not None:
+            raise Refused(errno.ENOEXEC, f"not upgraded: the program as it is now cannot run: {objection}")
+        self.upgrading.set()
+
+    def _hand_over(self) -> list[tuple[str, int]]:
+        """Copies of the descriptors that this process keeps when it executes itself again, by name."""
+        ours, listener = self._control.hand_over()
+        found = [
+            (LOCK, self._directory.fd),
+            (OWN_CONTROL if ours else CONTROL, listener),
+            (LEDGER, self._table.fd),
+        ]
+        found += [(ifnet.device, fd) for ifnet in self._ifnets() for fd in ifnet.tap.fds]
+        return [(name, fd if fd == listener else os.dup(fd)) for name, fd in found]
+
+    async def _renew(self) -> None:
+        """Give every worker a process of the code as it is now, one worker after the other."""
+        for worker in self._workers:
+            before, slot = worker.slot, self._slots.take()
+            try:
+                await worker.renew(slot)
+            except WorkerLost as error:
+                self._slots.release(slot)
+                log.warning("%s", error)
+            else:
+                self._slots.release(before)
+                log.info("worker %d is renewed (pid %d)", worker.number, worker.pid)
+            self._spares.keep()
+        log.info("upgraded to epaird %s", __version__)
+
+    def _state(self) -> State:
+        return State(
+            home=tuple(self._host.home),
+            macs_made=self._macs.made,
+            workers=tuple(map(saved_worker, self._workers)),
+            pairs=tuple(saved_pair(pair) for pair in self._interfaces.pairs if not pair.going),
+            loopbacks=tuple(saved_loopback(each) for each in self._interfaces.loopbacks if not each.going),
+        )
+
+    def _forget_state(self) -> None:
+        if self._leaving:
+            self._keeper.cancel()
+        else:
+            self._keeper.remove()
+            self._store.update({})
+
+    def _update_store(self) -> None:
+        """Have the service manager keep what the state file speaks of."""
+        wanted: dict[str, tuple[object, tuple[int, ...]]] = {LEDGER: (self._table, (self._table.fd,))}
+        wanted |= {ifnet.device: (ifnet.tap, ifnet.tap.fds) for ifnet in self._ifnets() if not ifnet.going}
+        self._store.update(wanted)
+
+    def _ifnets(self) -> tuple[Half | Loopback, ...]:
+        return (*self._interfaces.pairs.halves, *self._interfaces.loopbacks)
+
+    async def _let_go(self) -> None:
+        """Of all workers there are by now."""
+        await together(*(each.leave() if self._leaving else each.stop() for each in self._workers))
+
+    async def _unless_leaving(self, what: Callable[[], Awaitable[None]]) -> None:
+        if not self._leaving:
+            await what()
+
+    def health(self) -> Health:
+        """Whether every worker is alive, and all there is, in a line."""
+        dead = [each.worker for each in map(Worker.reading, self._workers) if not each.alive]
+        status = f"{counted(len(self._interfaces.pairs), 'pair')}, {counted(len(self._workers), 'worker')}"
+        news = [f"worker {number} is not alive" for number in dead]
+        if not self.reloads.reading().successful:
+            news.append("the last reload failed")
+        return Health(not dead, ", ".join([status, *news]))
 
     def reading(self) -> Reading:
         """Everything as it is now."""
-        return Reading(self._pairs.readings(), tuple(worker.reading() for worker in self._workers))
+        return replace(self._interfaces.reading(), configuration=self.reloads.reading())
 
-    def _worker(self, number: int, slot: int) -> Worker:
+    async def _create(self, configuration: Configuration) -> None:
+        for half in configuration.halves:
+            if half.settings.mac not in (None, "stable"):
+                self._macs.reserve(str(half.settings.mac))
+        there = {pair.name for pair in self._interfaces.pairs}
+        there |= {loopback.device for loopback in self._interfaces.loopbacks}
+        await together(
+            *(
+                self._interfaces.create_loopback(each.device, each.settings)
+                for each in configuration.loopbacks
+                if each.device not in there
+            ),
+            *(
+                self._interfaces.create_pair(name, each)
+                for name, each in configuration.epair.items()
+                if name not in there
+            ),
+        )
+
+    def _worker(self, number: int) -> Worker:
+        """The worker of a number, with the slot of its predecessor if there was one."""
+        slot = self._remains.worker_slot(number)
+        if slot is None:
+            slot = self._slots.take()
         settings = self._configuration.daemon
         return Worker(
             number,
             self._table,
             slot,
             queue_limit=settings.queue_limit,
-            poll_spin_us=getattr(settings, "poll_spin_us", 50),
-            gone=lambda cable, device: self._pairs.gone(cable, device),
-            lost=lambda worker: self._pairs.worker_lost(worker),
+            poll_spin_us=settings.poll_spin_us,
+            gone=lambda _cable, device: self._interfaces.gone(device),
+            lost=lambda worker: self._interfaces.worker_lost(worker),
+            told=lambda worker, news: self._interfaces.told(worker, news),
+            changed=lambda: self._interfaces.bus.changed(),
+            spares=self._spares,
+            directory=self._directory.path,
+            orphan_timeout=settings.orphan_timeout,
         )
+
+    def _bind_control(self) -> ControlServer:
+        passed, path = listener(self._passed, CONTROL), self._configuration.daemon.control_socket
+        if (own := listener(self._passed, OWN_CONTROL)) is not None:
+            control = ControlServer.resume(own, path, self._interfaces, self.reloads)
+        elif passed is not None:
+            if (address := passed.getsockname()) != str(path):
+                log.warning("daemon.control_socket: %s: the service manager has %s instead", path, address)
+            control = ControlServer.inherit(passed, self._interfaces, self.reloads)
+        else:
+            control = ControlServer.bind(path, self._interfaces, self.reloads)
+        self._undo.push_async_callback(control.stop)
+        return control
 
     async def _serve_metrics(self) -> str | None:
         settings = self._configuration.metrics
@@ -129,10 +457,14 @@ class Daemon:
         return server.url
 
 
+def _passed(found: Iterable[Inherited], name: str) -> int | None:
+    return next((each.fd for each in found if each.name == name), None)
+
+
 def _worker_count(configuration: Configuration) -> int:
     workers = configuration.daemon.workers
     return len(os.sched_getaffinity(0)) if workers == "auto" else workers
 
 
 def _leaves_home(configuration: Configuration) -> bool:
-    return bool(configuration.namespaces.create) or any(half.namespace for half in configuration.halves)
+    return bool(configuration.namespaces.create) or any(each.namespace for each in configuration.interfaces)

@@ -1,23 +1,73 @@
 """Metric families as the text Prometheus scrapes, in both of its formats.
 
 prometheus_client's own encoders take 170 ms (text) and 320 ms (OpenMetrics) for 2000 interfaces,
-in which the control plane's loop does nothing else.  Most of it goes into rendering the same label
-sets again for every family; here each label set is rendered once.  What the two produce is equal
-but for the spelling of numbers: an integer stays an integer, exact to the last digit.
+in which the control plane's loop does nothing else.  Most of it goes into making 60,000 samples and
+rendering the same label sets again for every family.  Here the samples of a large family are two
+:class:`Columns`, and the families that share a column of label sets have it rendered once: 25 ms.  What the
+two produce is equal but for the spelling of numbers: an integer stays an integer, exact to the last digit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final, overload
 
 from prometheus_client.core import Metric
+from prometheus_client.samples import Sample
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 CONTENT_TYPE_OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 _TEXT_TYPES: Final = {"counter": ("_total", "counter"), "gauge": ("", "gauge"), "info": ("_info", "gauge")}
 """A family's type in OpenMetrics: what the text format adds to its name, and how it calls the type."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """Label sets with the same names; they are known by their identity."""
+
+    names: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    """The values of each set, in the order of ``names``."""
+
+    def rendered(self) -> list[str]:
+        """Each set as it stands on the page."""
+        if not self.names:
+            return [""] * len(self.rows)
+        pattern = "{" + ",".join(f'{name}="%s"' for name in self.names) + "}"
+        everything = "".join(chain.from_iterable(self.rows))
+        special = any(each in everything for each in '\\"\n')
+        return [pattern % (tuple(map(_escape, row)) if special else row) for row in self.rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns(Sequence[Sample]):
+    """The samples of a family: label sets, and as many values."""
+
+    name: str
+    labels: Labels
+    values: Sequence[float]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self._sample, range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self._sample(each) for each in range(*index.indices(len(self)))]
+        return self._sample(index)
+
+    def _sample(self, index: int) -> Sample:
+        labels = dict(zip(self.labels.names, self.labels.rows[index], strict=True))
+        return Sample(self.name, labels, self.values[index])
 
 
 def wants_openmetrics(accept: str) -> bool:
@@ -32,20 +82,24 @@ def encode(families: Iterable[Metric], *, openmetrics: bool) -> bytes:
     Only counters, gauges and infos with finite values, without time stamps and exemplars; another
     type is our own bug and raises KeyError.
     """
-    kept = list(families)  # alive until the end: the label sets are known by their id()
-    rendered: dict[int, str] = {}
+    kept = list(families)  # alive until the end: label sets are known by their id()
+    columns: dict[int, list[str]] = {}
     lines: list[str] = []
     for family in kept:
         lines.append(_head(family, openmetrics=openmetrics))
-        for sample in family.samples:
-            labels = sample.labels
-            key = id(labels)
-            text = rendered.get(key)
-            if text is None:
-                text = rendered[key] = _labels(labels)
-            value = sample.value
-            number = value if type(value) is int else repr(float(value))
-            lines.append(f"{sample.name}{text} {number}\n")
+        samples = family.samples
+        if isinstance(samples, Columns):
+            name = samples.name
+            key = id(samples.labels)
+            texts = columns.get(key)
+            if texts is None:
+                texts = columns[key] = samples.labels.rendered()
+            values: Sequence[float | str] = samples.values
+            if not set(map(type, values)) <= {int}:
+                values = list(map(_number, samples.values))
+            lines += [f"{name}{text} {value}\n" for text, value in zip(texts, values, strict=True)]
+        else:
+            lines += [f"{each.name}{_labels(each.labels)} {_number(each.value)}\n" for each in samples]
     if openmetrics:
         lines.append("# EOF\n")
     return "".join(lines).encode()
@@ -58,6 +112,10 @@ def _head(family: Metric, *, openmetrics: bool) -> str:
         return f"# HELP {name} {_escape(told)}\n# TYPE {name} {kind}\n"
     name += suffix
     return f"# HELP {name} {_escape_lines(told)}\n# TYPE {name} {text_kind}\n"
+
+
+def _number(value: float) -> float | str:
+    return value if type(value) is int else repr(float(value))
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -5,21 +5,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Interface, IPv6Interface
 
-from epaird import __version__
-from epaird.control.pairs import Half, Pair, Pairs
+from epaird import __version__, names
+from epaird.cloners import LO
+from epaird.control.ifnet import Half, Loopback, Pair
+from epaird.control.interfaces import Interfaces
 
 _PAIRS_SHOWN = 8
 
 
-def greeting(pairs: Pairs, workers: int, metrics: str | None) -> Iterator[str]:
+def greeting(interfaces: Interfaces, workers: int, metrics: str | None) -> Iterator[str]:
     """The lines.  ``metrics`` is the page's address, None when there is none."""
-    yield f"epaird {__version__}: {_counted(len(pairs), 'pair')}, {_counted(workers, 'worker')}"
+    pairs = sorted(interfaces.pairs, key=lambda pair: names.pair_unit(pair.name))
+    loopbacks = sorted(interfaces.loopbacks, key=lambda each: LO.unit(each.device) or 0)
+    made = [counted(len(pairs), "pair")]
+    if loopbacks:
+        made.append(counted(len(loopbacks), "loopback"))
+    yield f"epaird {__version__}: {', '.join([*made, counted(workers, 'worker')])}"
     for number, pair in enumerate(pairs):
         if number == _PAIRS_SHOWN:
             yield f"  and {len(pairs) - number} more"
             break
         a, b = pair.halves
-        yield f"  {pair.name}: {_described(a)} <-> {_described(b)}"
+        if a.peer is b:
+            yield f"  {pair.name}: {_described(a)} <-> {_described(b)}"
+        else:
+            for half in pair.halves:
+                peer = half.peer.device if half.peer is not None else "nothing"
+                yield f"  {pair.name}: {_described(half)} <-> {peer}"
+    for number, loopback in enumerate(loopbacks):
+        if number == _PAIRS_SHOWN:
+            yield f"  and {len(loopbacks) - number} more"
+            break
+        yield f"  {_described(loopback)}: {loopback.settings.mode}"
     command = next(filter(None, map(_ping, pairs)), None)
     if command is not None:
         yield f"try:     {command}"
@@ -27,11 +44,12 @@ def greeting(pairs: Pairs, workers: int, metrics: str | None) -> Iterator[str]:
         yield f"metrics: {metrics}"
 
 
-def _counted(count: int, thing: str) -> str:
+def counted(count: int, thing: str) -> str:
+    """``1 pair``, ``2 pairs``."""
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def _described(half: Half) -> str:
+def _described(half: Half | Loopback) -> str:
     name = half.device if half.place.name == half.device else f"{half.device} as {half.place.name}"
     where = f" in {half.place.netns}" if half.place.netns else ""
     addresses = " ".join(str(address) for address in half.settings.addresses)

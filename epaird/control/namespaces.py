@@ -1,14 +1,17 @@
 """The namespaces that live and die with the daemon.
 
 What was made is written down beside the control socket: after a crash the next daemon takes over its
-predecessor's namespaces, and never removes one that somebody else made.
+predecessor's namespaces, and never removes one that somebody else made.  A lock tells a daemon that
+crashed from one that runs.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,51 +30,111 @@ class Namespaces:
         self._host = host
         self._record = directory / "namespaces.json"
         self._made: dict[str, Identity] = {}
+        self._lock: int | None = None
 
     async def create(self, names: Iterable[str]) -> None:
-        """Make them.  Raises KernelError, EEXIST when one exists that no daemon of ours made."""
-        inherited = self._read()
+        """Make them.  Raises KernelError, EEXIST when one exists that no daemon of ours made.
+
+        What a predecessor left is ours from now on, whether it is among them or not."""
+        names = tuple(names)
+        if names or self._record.exists():
+            self._lock_directory()
+        self._made = {name: identity for name, identity in self._read().items() if self._is(name, identity)}
+        for name in self._made:
+            await self._host.own_namespace(name)
         for name in names:
-            try:
-                self._made[name] = await self._host.make_namespace(name)
-            except KernelError as error:
-                if error.errno != errno.EEXIST:
-                    raise
-                if self._host.namespace_identity(name) != inherited.get(name):
-                    raise KernelError(
-                        errno.EEXIST,
-                        f"namespaces.create: {name} exists already and is not ours: take it off the list to "
-                        f"use it as it is, or remove it with: ip netns del {name}",
-                    ) from error
-                self._made[name] = inherited[name]
-                log.info("namespace %s: taken over from a daemon that ended without removing it", name)
-            self._write()
+            await self._make(name)
+
+    async def add(self, name: str) -> None:
+        """Make one more.  Raises KernelError as :meth:`create`."""
+        if self._lock is None:
+            self._lock_directory()
+        if name in self._made and not self._is(name, self._made[name]):
+            del self._made[name]
+        await self._make(name)
+
+    async def remove(self, name: str) -> None:
+        """Remove one, if it still is the one that was made.  Raises KernelError."""
+        identity = self._made.get(name)
+        if identity is not None and self._is(name, identity):
+            await self._host.remove_namespace(name)
+        self._made.pop(name, None)
+        self._write()
+
+    def still(self, name: str) -> bool:
+        """Whether one is there as it was made."""
+        return name in self._made and self._is(name, self._made[name])
 
     async def remove_all(self) -> None:
         """Remove those that were made, unless somebody has put another in the place of one."""
         for name, identity in tuple(self._made.items()):
             try:
-                if self._host.namespace_identity(name) == identity:
+                if self._is(name, identity):
                     await self._host.remove_namespace(name)
+                del self._made[name]
+                self._write()
             except KernelError as error:
-                if error.errno != errno.ENOENT:
-                    log.warning("%s", error)
-            del self._made[name]
-            self._write()
+                log.warning("%s", error)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def _make(self, name: str) -> None:
+        try:
+            self._made[name] = await self._host.make_namespace(name)
+        except KernelError as error:
+            if error.errno != errno.EEXIST:
+                raise
+            if name not in self._made:
+                raise KernelError(
+                    errno.EEXIST,
+                    f"namespaces.create: {name} exists already and is not ours: take it off the list to "
+                    f"use it as it is, or remove it with: ip netns del {name}",
+                ) from error
+            await self._host.own_namespace(name)
+            log.info("namespace %s: taken over from a daemon that ended without removing it", name)
+        self._write()
+
+    def _lock_directory(self) -> None:
+        directory = self._record.parent
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise KernelError(
+                errno.EBUSY,
+                f"{directory}: another epaird runs and keeps its namespaces there: stop it, or set "
+                "daemon.control_socket to a path in another directory",
+            ) from error
+        except OSError as error:
+            raise KernelError.about(str(directory), error.errno) from error
+
+    def _is(self, name: str, identity: Identity) -> bool:
+        """Whether the namespace of this name is still the one we mean."""
+        try:
+            return self._host.namespace_identity(name) == identity
+        except KernelError:
+            return False
 
     def _read(self) -> dict[str, Identity]:
         try:
             recorded = json.loads(self._record.read_text())
+            return {name: Identity(int(device), int(inode)) for name, (device, inode) in recorded.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             log.warning("%s: %s: not used", self._record, error)
             return {}
-        return {name: Identity(*identity) for name, identity in recorded.items()}
 
     def _write(self) -> None:
-        if self._made:
-            self._record.parent.mkdir(parents=True, exist_ok=True)
-            self._record.write_text(json.dumps(self._made))
-        else:
-            self._record.unlink(missing_ok=True)
+        try:
+            if self._made:
+                # In one step: half a record would be none.
+                fresh = self._record.with_suffix(".new")
+                fresh.write_text(json.dumps(self._made))
+                fresh.replace(self._record)
+            else:
+                self._record.unlink(missing_ok=True)
+        except OSError as error:
+            raise KernelError.about(str(self._record), error.errno) from error

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from epaird.actions import Action
 from epaird.control.readings import InterfaceReading, Reading
 
 
 class Refused(Exception):
     """A request that cannot be granted.  ``str()`` is one line for the person who asked."""
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.errno = code
         """As in BSD's manual pages: EEXIST, ENXIO, EINVAL, EPERM, EBUSY, ENOSPC, ENODEV, ..."""
+        self.problems = tuple(problems)
+        """Each thing that is wrong with the settings, with its key: ``epair.epair0.a.mtu: 1 is ...``."""
 
     @property
     def name(self) -> str:
@@ -39,6 +42,16 @@ class Event:
     """More about it, for people: ``eth0 -> eth1``; for lost, the number."""
 
 
+class Events(Protocol):
+    """Events as they happen."""
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """They can be iterated over, once."""
+
+    async def aclose(self) -> None:
+        """Read no more: the iteration ends, also one that waits in another task."""
+
+
 class Operations(Protocol):
     """Everything a front end may do.  All but the reads raise :class:`Refused`."""
 
@@ -59,6 +72,11 @@ class Operations(Protocol):
     async def unpatch(self, name: str) -> None:
         """Unplug a half: it and its peer have no carrier."""
 
+    async def upgrade(self) -> None:
+        """Execute the program as it is on disk now, which replaces the workers one by one; nothing is lost.
+
+        Returns when that is certain to happen."""
+
     def cloners(self) -> tuple[str, ...]:
         """The kinds of interfaces that can be created."""
 
@@ -68,5 +86,18 @@ class Operations(Protocol):
     def interface(self, name: str) -> tuple[InterfaceReading, ...]:
         """One interface, or both halves of a pair; raises Refused, ENXIO, when there is none."""
 
-    def events(self) -> AsyncIterator[Event]:
+    def events(self) -> Events:
         """Events as they happen, from now on; one that is not read in time is lost, and counted."""
+
+
+class Reloading(Protocol):
+    """What a front end may do with the configuration as a whole.  All raise :class:`Refused`."""
+
+    async def reload(self, *, dry_run: bool = False) -> tuple[Action, ...]:
+        """Read the file again and have everything as it says; what was done, or would be."""
+
+    async def plan(self, text: str, name: str) -> tuple[Action, ...]:
+        """What a reload of a file with this text would do; messages call it ``name``."""
+
+    def text(self) -> str:
+        """The file that would make what there is."""

@@ -11,10 +11,16 @@ class InterfaceReading:
 
     device: str
     """The interface's own name, which it keeps for life: ``epair0a``."""
+    kind: str
+    """The cloner that made it: ``epair`` or ``lo``."""
     pair: str
-    """The pair it is a half of: ``epair0``."""
+    """The pair it is a half of: ``epair0``; empty for a loopback."""
     half: str
-    """Which half: ``a`` or ``b``."""
+    """Which half: ``a`` or ``b``; empty for a loopback."""
+    peer: str
+    """The half it is patched to: ``epair0b``; empty when it is patched to none, and for a loopback."""
+    origin: str
+    """Who asked for it: ``configuration`` or ``runtime``."""
     name: str
     """The device's name where it lives now: ``eth0``."""
     netns: str
@@ -31,6 +37,8 @@ class InterfaceReading:
     """Bytes."""
     refs: int
     """1 + frames in flight to the interface + 1 for each queue of it on a drain list."""
+    held_bytes: int
+    """Memory of the frames that wait to be delivered to it."""
     oactive: bool
     """Output is blocked: its worker's queue was full when it last sent."""
     opackets: int
@@ -41,6 +49,8 @@ class InterfaceReading:
     ipackets: int
     ibytes: int
     imcasts: int
+    too_big: int
+    """ICMP messages of ours to the owner, about frames too long for the peer."""
     oerrors: tuple[int, ...]
     """One count for each of :data:`epaird.ledger.REASONS`, in that order."""
     ierrors: tuple[int, ...]
@@ -70,8 +80,24 @@ class WorkerReading:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigurationReading:
+    """The file that the configuration was read from, and how that went."""
+
+    successful: bool = True
+    """The last reload was, or there was none."""
+    success_time: float = 0.0
+    """Seconds since the epoch, of the start or the last reload that was successful."""
+    successes: int = 0
+    """Reloads."""
+    failures: int = 0
+    sha256: str = ""
+    """Of the file whose configuration is in force."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """Everything at one moment."""
 
     interfaces: tuple[InterfaceReading, ...]
     workers: tuple[WorkerReading, ...]
+    configuration: ConfigurationReading = ConfigurationReading()

@@ -12,6 +12,9 @@ def interface(device: str, **changes: object) -> InterfaceReading:
     """An idle half of a pair; ``changes`` are fields of the reading."""
     fields: dict[str, Any] = {
         "device": device,
+        "kind": "epair",
+        "peer": device[:-1] + {"a": "b"}.get(device[-1], "a"),
+        "origin": "configuration",
         "pair": device[:-1],
         "half": device[-1],
         "name": "eth0",
@@ -22,6 +25,8 @@ def interface(device: str, **changes: object) -> InterfaceReading:
         "carrier": True,
         "mtu": 1500,
         "refs": 1,
+        "held_bytes": 0,
+        "too_big": 0,
         "oactive": False,
         "oerrors": (0,) * len(REASONS),
         "ierrors": (0,) * len(REASONS),

@@ -1,0 +1,158 @@
+"""The API on a real control socket, over operations without interfaces, on a loop of its own in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+
+from epaird.control.apiserver import ControlServer
+from epaird.control.serving import ListenError
+from tests.control.operations import FakeOperations, FakeReloads
+
+DEADLINE = 30
+"""Seconds after which a test gives up waiting; never a measure."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What curl got."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401
+        return json.loads(self.body)
+
+    @property
+    def problem(self) -> dict[str, Any]:
+        """The problem document; an AssertionError when it is not one of RFC 9457."""
+        assert self.headers["content-type"] == "application/problem+json"
+        document: dict[str, Any] = self.json
+        assert document["status"] == self.status
+        assert {"type", "title", "detail", "errno"} <= document.keys()
+        return document
+
+
+class Control:
+    """A server that answers, and what a client may do to it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.operations = FakeOperations()
+        self.reloads = FakeReloads()
+        self.bound: Callable[[], None] = lambda: None
+        """Called once the server listens, before it answers."""
+        self.loop_errors: list[dict[str, Any]] = []
+        self._started: Future[asyncio.AbstractEventLoop] = Future()
+        self._thread = threading.Thread(target=uvloop.run, args=(self._serve(),), daemon=True)
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _loop, context: self.loop_errors.append(context))
+        self._stop = asyncio.Event()
+        try:
+            server = ControlServer.bind(self.path, self.operations, self.reloads)
+            await loop.run_in_executor(None, self.bound)
+            await server.start()
+        except ListenError as error:
+            self._started.set_exception(error)
+            return
+        self._started.set_result(loop)
+        await self._stop.wait()
+        await server.stop()
+        self.tasks_left = asyncio.all_tasks() - {asyncio.current_task()}
+
+    def start(self) -> None:
+        """Return once it answers; raises what keeps it from it."""
+        self._thread.start()
+        self.loop = self._started.result(DEADLINE)
+
+    def stop(self) -> None:
+        """Return once it has stopped; a server that does not stop fails the test."""
+        if self._thread.is_alive():
+            self.stop_soon()
+        self._thread.join(DEADLINE)
+        assert not self._thread.is_alive(), "stop() hangs"
+        assert not self.tasks_left, f"tasks left: {self.tasks_left}"
+
+    def stop_soon(self) -> None:
+        """Have it begin to stop."""
+        self.loop.call_soon_threadsafe(self._stop.set)
+
+    def on_loop(self, function: Callable[[], T]) -> T:
+        """Call something where the server runs, and return its result."""
+        done: Future[T] = Future()
+        self.loop.call_soon_threadsafe(lambda: done.set_result(function()))
+        return done.result(DEADLINE)
+
+    def curl(self, path: str, *options: str, data: object = None, as_user: tuple[str, ...] = ()) -> Answer:
+        """One request by curl.  ``data`` is sent as a user does, by -d."""
+        command = [*as_user, "curl", "-isS", "--max-time", str(DEADLINE)]
+        command += ["--unix-socket", str(self.path), *options]
+        if data is not None:
+            command += ["-d", data if isinstance(data, str) else json.dumps(data)]
+        done = subprocess.run([*command, f"http://epaird{path}"], capture_output=True, check=False)
+        assert done.returncode == 0, done
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        if head.startswith(b"HTTP/1.1 100"):
+            head, _, body = body.partition(b"\r\n\r\n")
+        first, *lines = head.decode().lower().split("\r\n")
+        return Answer(int(first.split()[1]), dict(line.split(": ", 1) for line in lines), body.decode())
+
+    def connect(self, *said: bytes) -> socket.socket:
+        """A connection on which this was said so far."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(DEADLINE)
+        connection.connect(str(self.path))
+        for part in said:
+            connection.sendall(part)
+        return connection
+
+
+@contextmanager
+def serving(path: Path) -> Iterator[Control]:
+    """A running server that has stopped, without errors in its loop, at the end."""
+    running = Control(path)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.stop()
+    assert running.loop_errors == []
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Return once the condition holds; fail when it never does."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def until_closed(connection: socket.socket) -> bytes:
+    """What still comes before the server ends the connection."""
+    received = b""
+    try:
+        while part := connection.recv(65536):
+            received += part
+    except ConnectionResetError:
+        pass
+    finally:
+        connection.close()
+    return received

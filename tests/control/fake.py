@@ -1,0 +1,482 @@
+"""A machine without a kernel: what the control plane is tested against, and needs no root.
+
+A TAP is one end of a socketpair whose packets keep frames whole, which says EAGAIN when its reader does not
+read; real worker processes forward between them.  Where a device is, what is counted of it, and what is
+told of it, is the test's to say.  Every operation can be made to fail, and to wait.
+"""
+
+# It is asked as the real one is, and leaves aside what makes no difference to it.
+# ruff: noqa: ARG002
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+import termios
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from epaird.control.host import Host, Place
+from epaird.kernel.errors import KernelError
+from epaird.kernel.link import LinkSettings, Route
+from epaird.kernel.namespace import Identity
+from epaird.kernel.present import Present
+from epaird.kernel.statistics import LinkStatistics
+from epaird.kernel.tun import Tap
+from epaird.kernel.watch import Kind, LinkEvent
+
+HOME: Final = Identity(4, 4026531840)
+FRAME_BYTES: Final = 64
+"""Of every frame an owner sends, header and all, so that bytes that wait say how many frames do."""
+
+
+def numbered(number: int) -> bytes:
+    """A frame that says which it is."""
+    header = bytes(10) + b"\x02\0\0\0\0\x0b" + b"\x02\0\0\0\0\x0a" + b"\x88\xb5"
+    return (header + number.to_bytes(4, "big")).ljust(FRAME_BYTES, b"\0")
+
+
+class Owner:
+    """One queue of a device, and its owner: what a namespace's stack is to a TAP."""
+
+    def __init__(self) -> None:
+        self.end, self._device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.end.setblocking(False)
+        self._device.setblocking(False)
+        self.sent = 0
+        self.received: list[bytes] = []
+
+    def fileno(self) -> int:
+        return self._device.fileno()
+
+    def close(self) -> None:
+        self._device.close()
+
+    def sends(self, count: int = 1) -> None:
+        """Send the next numbered frames; BlockingIOError when the ring is full."""
+        for _ in range(count):
+            self.end.send(numbered(self.sent))
+            self.sent += 1
+
+    def sends_all_it_can(self) -> None:
+        """Send until the ring is full."""
+        try:
+            while True:
+                self.sends()
+        except BlockingIOError:
+            return
+
+    def receives(self) -> list[bytes]:
+        """Take what has been delivered; everything that was delivered since the start."""
+        try:
+            while packet := self.end.recv(1 << 17):
+                self.received.append(packet)
+        except BlockingIOError:
+            pass
+        return self.received
+
+    def take(self) -> bytes:
+        """Read a frame from the device, in a worker's place."""
+        return os.read(self.fileno(), 1 << 17)
+
+    def deliver(self, count: int = 1) -> None:
+        """Write frames to the device, in a worker's place."""
+        for _ in range(count):
+            os.write(self.fileno(), numbered(0))
+
+    @property
+    def taken(self) -> int:
+        """Frames that have been read from the device."""
+        return self.sent - _waiting(self._device)
+
+    @property
+    def delivered(self) -> int:
+        """Frames that have been written to the device."""
+        return len(self.received) + (_waiting(self.end) if self.end.fileno() >= 0 else 0)
+
+    @contextmanager
+    def watched(self) -> Iterator[Watched]:
+        """To see whether the device is let go of, also when the control plane has closed it."""
+        with socket.socket(fileno=os.dup(self.end.fileno())) as end:
+            yield Watched(end)
+
+    def vanish(self) -> None:
+        """Have every read of the device fail from now on, as of a device that was deleted."""
+        # Closed with something unread, the socketpair gives ECONNRESET to the other end.
+        self.receives()
+        os.write(self.fileno(), numbered(0))
+        self.end.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A second descriptor of a device's other end."""
+
+    end: socket.socket
+
+    def let_go(self) -> bool:
+        """Whether no process has the device open any more."""
+        try:
+            while self.end.recv(1 << 17):
+                pass
+        except BlockingIOError:
+            return False
+        return True
+
+
+def _waiting(end: socket.socket) -> int:
+    (octets,) = struct.unpack("i", fcntl.ioctl(end, termios.FIONREAD, bytes(4)))
+    frames, rest = divmod(octets, FRAME_BYTES)
+    assert not rest, "every frame has the same size"
+    return int(frames)
+
+
+@dataclass(slots=True, eq=False)
+class Link:
+    """A device that was made."""
+
+    tap: Tap
+    owners: tuple[Owner, ...]
+    place: Place
+    """Where it is; the test may change it."""
+    statistics: LinkStatistics
+    """Its flags and the counters that no queue keeps; the test may change them."""
+    settings: LinkSettings | None = None
+    """What it was given last."""
+    sndbuf: int | None = None
+    carrier: bool = True
+    """What it was given; the test says what is told of it."""
+    routed: tuple[str, ...] = ()
+    """Addresses by whose networks policy routing leads to it."""
+    exists: bool = True
+    """Whether the kernel knows it still; the test may change it."""
+
+    @property
+    def owner(self) -> Owner:
+        """Of a device with one queue."""
+        (owner,) = self.owners
+        return owner
+
+    def measured(self) -> LinkStatistics:
+        """What the kernel says of it."""
+        return replace(
+            self.statistics,
+            index=self.place.index,
+            name=self.place.name,
+            tx_packets=self.statistics.tx_packets + sum(owner.taken for owner in self.owners),
+            rx_packets=self.statistics.rx_packets + sum(owner.delivered for owner in self.owners),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An operation that waits in the kernel's thread until it is let go."""
+
+    reached: threading.Event
+    released: threading.Event
+
+    def wait(self) -> None:
+        self.reached.set()
+        assert self.released.wait(30), "nobody let it go"
+
+
+class FakeHost(Host):
+    """The machine; see the module's text."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
+        self._home = HOME
+        self._happened: Callable[[LinkEvent], None] | None = None
+        self.next_index = 5
+        """The interface index of the next device."""
+        self._next_namespace = 1
+        self._failures: dict[str, list[KernelError]] = {}
+        self._held: dict[str, Held] = {}
+        self.links: dict[str, Link] = {}
+        """Devices that exist, by the name they were made under."""
+        self.namespaces: dict[str, Identity] = {}
+        self.nsids: dict[Identity, int] = {}
+        self.missing: tuple[str, ...] = ()
+        """Offloads a new device lacks, in words."""
+        self.steps: list[str] = []
+        """Operations asked for."""
+        self.failing_step: int | None = None
+        """Which of all the operations fails, counted from 0."""
+        self.closed = False
+
+    # What a test says.
+
+    def fail(self, operation: str, error: int = errno.EIO, times: int = 1) -> None:
+        """Have an operation fail the next ``times`` times, if nobody sets it right before."""
+        self._failures[operation] = [KernelError(error, f"{operation}: {os.strerror(error)}")] * times
+
+    def hold(self, operation: str) -> Held:
+        """Have an operation wait before it is carried out, the next time."""
+        held = self._held[operation] = Held(threading.Event(), threading.Event())
+        return held
+
+    def tell(self, *events: LinkEvent) -> None:
+        """Link events, all in one turn of the loop."""
+        assert self._happened is not None, "nobody is watching"
+        for event in events:
+            self._happened(event)
+
+    def event(self, device: str, kind: Kind = Kind.NEW, mtu: int | None = None) -> LinkEvent:
+        """What the kernel tells of a device as it is now."""
+        link = self.links[device]
+        place, statistics = link.place, link.statistics
+        return LinkEvent(
+            kind,
+            place.nsid,
+            place.index,
+            place.name,
+            up=statistics.up,
+            lower_up=statistics.lower_up,
+            mtu=mtu or statistics.mtu,
+        )
+
+    def add_namespace(self, name: str) -> Identity:
+        """A namespace that somebody made, in the place of any other of this name."""
+        self._next_namespace += 1
+        identity = self.namespaces[name] = Identity(HOME.device, HOME.inode + self._next_namespace)
+        return identity
+
+    def delete(self, device: str) -> LinkEvent:
+        """Delete a device, as ``ip link del`` would; the event that tells."""
+        event = self.event(device, Kind.DELETED)
+        self.links[device].exists = False
+        return event
+
+    def move(self, device: str, netns: str, name: str | None = None) -> LinkEvent:
+        """Move a device, as ``ip link set netns`` would; the event that tells at its old place."""
+        event = replace(self.event(device, Kind.DELETED), moved=True)
+        link = self.links[device]
+        link.place = self._place_in(netns, name or link.place.name)
+        return event
+
+    # What the control plane asks for.
+
+    def close(self) -> None:
+        self.closed = True
+        self._thread.shutdown()
+
+    async def make_namespace(self, name: str) -> Identity:
+        def make() -> Identity:
+            self._step("make_namespace")
+            if name in self.namespaces:
+                raise KernelError(errno.EEXIST, f"namespace {name}: exists already")
+            return self.add_namespace(name)
+
+        return await self._run(make)
+
+    async def own_namespace(self, name: str) -> Identity:
+        def own() -> Identity:
+            self._step("own_namespace")
+            return self._identity(name)
+
+        return await self._run(own)
+
+    async def remove_namespace(self, name: str) -> None:
+        def remove() -> None:
+            self._step("remove_namespace")
+            self._identity(name)
+            del self.namespaces[name]
+
+        await self._run(remove)
+
+    def namespace_identity(self, name: str) -> Identity:
+        self._step("namespace_identity")
+        return self._identity(name)
+
+    async def open_tap(
+        self, device: str, *, queues: int, offload: bool, name: str | None = None, netns: str | None = None
+    ) -> Tap:
+        return await self._run(self._open, device, queues, self.missing if offload else ())
+
+    async def open_tun(self, name: str) -> Tap:
+        return await self._run(self._open, name, 1, self.missing)
+
+    def at_home(self, tap: Tap) -> Place:
+        return self.links[tap.name].place
+
+    def set_sndbuf(self, tap: Tap, size: int) -> None:
+        self._step("set_sndbuf")
+        self.links[tap.name].sndbuf = size
+
+    def set_carrier(self, tap: Tap, on: bool) -> None:
+        self._step("set_carrier")
+        link = self.links[tap.name]
+        link.carrier = on
+
+    def is_up(self, tap: Tap) -> bool:
+        self._step("is_up")
+        return self.links[tap.name].statistics.up
+
+    async def close_taps(self, taps: Iterable[Tap]) -> None:
+        def close() -> None:
+            for tap in taps:
+                link = self.links.pop(tap.name)
+                tap.close()
+                for owner in link.owners:
+                    owner.end.close()
+            self._step("close_taps")
+
+        await self._run(close)
+
+    async def place(self, tap: Tap, name: str, netns: str | None) -> Place:
+        def move() -> Place:
+            self._step("place")
+            link = self.links[tap.name]
+            if netns is None:
+                link.place = replace(link.place, name=name)
+            else:
+                link.place = self._place_in(netns, name)
+            return link.place
+
+        return await self._run(move)
+
+    async def configure(self, tap: Tap, place: Place, settings: LinkSettings) -> None:
+        await self._run(self._configure, "configure", tap, place, settings)
+
+    async def reconfigure(self, tap: Tap, place: Place, before: LinkSettings, after: LinkSettings) -> None:
+        await self._run(self._configure, "reconfigure", tap, place, after)
+
+    async def present(self, namespaces: Iterable[str]) -> dict[str, dict[int, Present]]:
+        def look() -> dict[str, dict[int, Present]]:
+            self._step("present")
+            found: dict[str, dict[int, Present]] = {netns: {} for netns in namespaces}
+            for link in self.links.values():
+                if link.place.netns in found and link.settings is not None:
+                    routes = {(_spelled_out(route), str(route.via)) for route in link.settings.routes}
+                    here = Present(set(link.settings.addresses), routes if link.settings.up else set())
+                    found[link.place.netns][link.place.index] = here
+            return found
+
+        return await self._run(look)
+
+    async def rename(self, tap: Tap, place: Place, name: str) -> None:
+        def rename() -> None:
+            self._step("rename")
+            self.links[tap.name].place = replace(place, name=name)
+
+        await self._run(rename)
+
+    async def route_through(self, place: Place, table: int, addresses: tuple[str, ...]) -> None:
+        def change() -> None:
+            self._step("route_through")
+            (link,) = (each for each in self.links.values() if each.place == place)
+            link.routed = addresses
+
+        await self._run(change)
+
+    async def route_past(self, place: Place, table: int) -> None:
+        def change() -> None:
+            self._step("route_past")
+            for each in self.links.values():
+                if each.place == place:
+                    each.routed = ()
+
+        await self._run(change)
+
+    def find(self, tap: Tap, last: Place) -> Place:
+        self._step("find")
+        link = self.links[tap.name]
+        if not link.exists:
+            raise KernelError.about("the device", errno.EBADFD)
+        if link.place.identity == last.identity:
+            return replace(last, name=link.place.name)
+        return link.place
+
+    def statistics(self, nsid: int | None) -> dict[int, LinkStatistics]:
+        self._step("statistics")
+        return {
+            link.place.index: link.measured()
+            for link in self.links.values()
+            if link.exists and link.place.nsid == nsid
+        }
+
+    def watch(self, happened: Callable[[LinkEvent], None]) -> None:
+        self._step("watch")
+        self._happened = happened
+
+    def stop_watching(self) -> None:
+        self._step("stop_watching")
+        self._happened = None
+
+    def _step(self, operation: str) -> None:
+        """Count an operation; wait or fail if a test said so."""
+        self.steps.append(operation)
+        held = self._held.pop(operation, None)
+        if held is not None:
+            held.wait()
+        if len(self.steps) - 1 == self.failing_step:
+            raise KernelError(errno.EIO, f"{operation}: {os.strerror(errno.EIO)}")
+        failures = self._failures.get(operation)
+        if failures:
+            raise failures.pop()
+
+    def _open(self, name: str, queues: int, missing: tuple[str, ...]) -> Tap:
+        self._step("open_tap")
+        if name in self.links:
+            raise KernelError(errno.EEXIST, f"{name}: a device of this name exists already")
+        owners = tuple(Owner() for _ in range(queues))
+        tap = Tap(
+            name=name,
+            index=self._new_index(),
+            fds=tuple(owner.fileno() for owner in owners),
+            offloads=0,
+            missing=missing,
+            _devices=tuple(_Device(name, owner) for owner in owners),
+        )
+        statistics = LinkStatistics(tap.index, name, False, False, 1500, "", 0, 0, 0, 0, 0, 0)
+        self.links[name] = Link(tap, owners, Place(name, tap.index, "", None, HOME), statistics)
+        return tap
+
+    def _configure(self, operation: str, tap: Tap, place: Place, settings: LinkSettings) -> None:
+        self._step(operation)
+        link = self.links[tap.name]
+        assert place == link.place
+        link.settings = settings
+        link.statistics = replace(
+            link.statistics, mtu=settings.mtu, mac=settings.mac or "", up=settings.up, lower_up=settings.up
+        )
+
+    def _new_index(self) -> int:
+        self.next_index += 1
+        return self.next_index - 1
+
+    def _identity(self, name: str) -> Identity:
+        if name not in self.namespaces:
+            raise KernelError(errno.ENOENT, f"namespace {name}: does not exist")
+        return self.namespaces[name]
+
+    def _place_in(self, netns: str, name: str) -> Place:
+        identity = self._identity(netns)
+        nsid = self.nsids.setdefault(identity, len(self.nsids))
+        return Place(name, self._new_index(), netns, nsid, identity)
+
+
+def _spelled_out(route: Route) -> str:
+    default = "::/0" if ":" in str(route.via) else "0.0.0.0/0"
+    return default if route.to == "default" else route.to
+
+
+@dataclass(frozen=True, slots=True)
+class _Device:
+    """A queue of a device, as python-pytun has it."""
+
+    name: str
+    owner: Owner
+
+    def fileno(self) -> int:
+        return self.owner.fileno()
+
+    def close(self) -> None:
+        self.owner.close()

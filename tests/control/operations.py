@@ -1,0 +1,191 @@
+"""Operations without interfaces: what the front ends are tested against, and needs no root."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from epaird.actions import Action
+from epaird.control.events import Bus, Reader
+from epaird.control.operations import Events, Refused
+from epaird.control.readings import InterfaceReading, Reading
+from epaird.names import quoted
+from epaird.settings import HalfSettings, LoopbackSettings, PairSettings, Settings
+from epaird.values import dotted
+from tests.control.samples import interface, worker
+
+CLONERS = ("epair", "lo")
+
+
+class FakeOperations:
+    """Pairs and loopbacks that are only names and settings, and what was asked for."""
+
+    def __init__(self) -> None:
+        self.interfaces: dict[str, tuple[InterfaceReading, ...]] = {}
+        """By the name of the pair or loopback."""
+        self.asked: list[tuple[object, ...]] = []
+        """Every change that was granted."""
+        self.bus = Bus(room=16)
+        self.events_end = False
+        """Whoever follows the events gets one, and no more."""
+        self._readers: list[Reader] = []
+        self.gate = asyncio.Event()
+        """Changes wait until it is set, which it is at first."""
+        self.gate.set()
+        self.waiting = 0
+        """Changes that wait for the gate."""
+        self.fails: Exception | None = None
+        """What every change raises."""
+
+    async def create(self, name: str, settings: Mapping[str, object]) -> str:
+        kind = kind_of(name)
+        if kind not in CLONERS or (name != kind and not re.fullmatch(r"[a-z]+(0|[1-9][0-9]{0,8})", name)):
+            raise Refused(errno.EINVAL, f'{quoted(name)} is not a name, as in "epair0"')
+        _check(PairSettings if kind == "epair" else LoopbackSettings, settings)
+        await self._change()
+        if name == kind:
+            name += str(next(unit for unit in range(1 << 30) if f"{kind}{unit}" not in self.interfaces))
+        if name in self.interfaces:
+            raise Refused(errno.EEXIST, f"{name}: exists already")
+        halves = ("a", "b") if kind == "epair" else ("",)
+        self.interfaces[name] = tuple(_interface(name, half) for half in halves)
+        self.asked.append(("create", name, dict(settings)))
+        self.bus.tell("created", name)
+        return name
+
+    async def upgrade(self) -> None:
+        await self._change()
+        self.asked.append(("upgrade",))
+
+    async def destroy(self, name: str) -> None:
+        await self._change()
+        found = self._owner(name)
+        if found == "lo0":
+            raise Refused(errno.EPERM, "lo0: the default loopback cannot be destroyed")
+        del self.interfaces[found]
+        self.asked.append(("destroy", name))
+        self.bus.tell("destroyed", found)
+
+    async def change(self, name: str, settings: Mapping[str, object]) -> None:
+        await self._change()
+        owner = self._owner(name)
+        table = PairSettings if name == owner else HalfSettings
+        _check(LoopbackSettings if kind_of(name) == "lo" else table, settings)
+        known: dict[str, Any] = {key: value for key, value in settings.items() if key in ("mtu", "up")}
+        self.interfaces[owner] = tuple(
+            replace(each, **known) if name in (owner, each.device) else each
+            for each in self.interfaces[owner]
+        )
+        self.asked.append(("change", name, dict(settings)))
+
+    async def patch(self, name: str, peer: str, *, force: bool) -> None:
+        await self._change()
+        for each in (name, peer):
+            self._owner(each)
+        if name == peer:
+            raise Refused(errno.EINVAL, f"{name}: cannot be its own peer")
+        if kind_of(name) == "lo":
+            raise Refused(errno.ENODEV, f"{name}: a loopback has no peer")
+        if not force:
+            raise Refused(errno.EBUSY, f"{peer}: is plugged into another, --force takes it from there")
+        self.asked.append(("patch", name, peer, force))
+
+    async def unpatch(self, name: str) -> None:
+        await self._change()
+        self._owner(name)
+        self.asked.append(("unpatch", name))
+
+    def cloners(self) -> tuple[str, ...]:
+        return CLONERS
+
+    def reading(self) -> Reading:
+        found = tuple(each for interfaces in self.interfaces.values() for each in interfaces)
+        return Reading(found, (worker(),))
+
+    def interface(self, name: str) -> tuple[InterfaceReading, ...]:
+        owner = self._owner(name)
+        return tuple(each for each in self.interfaces[owner] if name in (owner, each.device))
+
+    def events(self) -> Events:
+        reader = self.bus.read()
+        self._readers.append(reader)
+        if self.events_end:
+            self.bus.tell("up", "epair0a")
+            reader._closed = True
+        return reader
+
+    @property
+    def readers(self) -> int:
+        """Who follows the events."""
+        return sum(not reader._closed for reader in self._readers)
+
+    async def _change(self) -> None:
+        self.waiting += 1
+        await self.gate.wait()
+        self.waiting -= 1
+        if self.fails is not None:
+            raise self.fails
+
+    def _owner(self, name: str) -> str:
+        for owner, interfaces in self.interfaces.items():
+            if name == owner or name in (each.device for each in interfaces):
+                return owner
+        raise Refused(errno.ENXIO, f"{_word(name)}: there is no such interface")
+
+
+class FakeReloads:
+    """A configuration that is what the test says."""
+
+    def __init__(self) -> None:
+        self.actions: tuple[Action, ...] = ()
+        """What every plan says."""
+        self.problems: tuple[str, ...] = ()
+        """What is wrong with every file."""
+        self.asked: list[tuple[object, ...]] = []
+
+    async def reload(self, *, dry_run: bool = False) -> tuple[Action, ...]:
+        self.asked.append(("reload", dry_run))
+        return self._answer()
+
+    async def plan(self, text: str, name: str) -> tuple[Action, ...]:
+        self.asked.append(("plan", text, name))
+        return self._answer()
+
+    def text(self) -> str:
+        self._answer()
+        return "# r\u00e9d\n[epair.epair0]\n"
+
+    def _answer(self) -> tuple[Action, ...]:
+        if self.problems:
+            raise Refused(errno.EINVAL, "; ".join(self.problems), self.problems)
+        return self.actions
+
+
+def _interface(name: str, half: str) -> InterfaceReading:
+    device = name + half
+    pair = name if half else ""
+    peer = pair + {"a": "b", "b": "a", "": ""}[half]
+    return interface(device, kind=kind_of(name), pair=pair, half=half, peer=peer, name=device, netns="")
+
+
+def kind_of(name: str) -> str:
+    """The cloner that makes interfaces of such a name."""
+    return name.rstrip("ab").rstrip("0123456789")
+
+
+def _check(table: type[Settings], settings: Mapping[str, object]) -> None:
+    try:
+        table.model_validate(settings)
+    except ValidationError as error:
+        problems = [f"{dotted(each['loc'])}: {each['msg']}" for each in error.errors()]
+        raise Refused(errno.EINVAL, "; ".join(problems), problems) from None
+
+
+def _word(text: str) -> str:
+    return text if text.isprintable() and len(text) < 40 else quoted(text)

@@ -1,0 +1,183 @@
+"""The control plane on a machine without a kernel, for one test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+
+from epaird import ledger
+from epaird.control.pairs import Pair, Pairs
+from epaird.control.readings import InterfaceReading
+from epaird.control.tasks import together
+from epaird.control.workers import Attachment, Worker
+from epaird.ledger import Slots, Table
+from epaird.settings import PairSettings
+from tests.control.fake import FakeHost, Owner
+
+W = TypeVar("W", bound=Worker)
+Gone = Callable[[str, str], None]
+Lost = Callable[[Worker], Awaitable[None]]
+
+
+class CountedSlots(Slots):
+    """Tells which slots are taken."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table)
+        self.taken: set[int] = set()
+
+    def take(self) -> int:
+        slot = super().take()
+        assert slot not in self.taken
+        self.taken.add(slot)
+        return slot
+
+    def release(self, slot: int) -> None:
+        self.taken.remove(slot)
+        super().release(slot)
+
+
+class IdleWorker(Worker):
+    """A worker without a process, which does as it is asked; what is asked of it stands in ``orders``."""
+
+    def __init__(self, number: int, table: Table, slot: int, *, gone: Gone, lost: Lost) -> None:
+        super().__init__(number, table, slot, queue_limit=2100, poll_spin_us=0, gone=gone, lost=lost)
+        self.orders: list[tuple[object, ...]] = []
+        self.letting_go = asyncio.Event()
+        """Cleared: a cable that is detached has frames in flight."""
+        self.letting_go.set()
+        self.failure: Exception | None = None
+        """Raised instead of attaching or detaching."""
+
+    async def start(self) -> None:
+        raise AssertionError("it has no process")
+
+    async def stop(self) -> None:
+        assert not self.attachments, "attached still"
+
+    async def attach(self, attachment: Attachment) -> None:
+        self.orders.append(("attach", attachment.cable))
+        await asyncio.sleep(0)
+        if self.failure is not None:
+            raise self.failure
+        assert attachment.cable not in self.attachments
+        self.attachments[attachment.cable] = attachment
+
+    async def resize(self, cable: str, mtus: tuple[int, ...]) -> None:
+        self.orders.append(("resize", cable, mtus))
+
+    async def detach(self, cable: str, patience: float) -> None:
+        if self.attachments.pop(cable, None) is not None:
+            self.orders.append(("detach", cable, patience))
+            await self.letting_go.wait()
+            if self.failure is not None:
+                raise self.failure
+
+
+class Stage(Generic[W]):
+    """Pairs, their workers, and the machine."""
+
+    def __init__(self, workers: int, make: Callable[..., W], **settings: int) -> None:
+        self.host = FakeHost()
+        self.table = Table.create(256)
+        self.slots = CountedSlots(self.table)
+        self.lost: list[int] = []
+        """Numbers of workers that have died."""
+        self.workers: Sequence[W] = [
+            make(number, self.table, self.slots.take(), gone=self._gone, lost=self._lost, **settings)
+            for number in range(workers)
+        ]
+        self.pairs = Pairs(self.host, self.table, self.slots, self.workers)
+        self.host.watch(self.pairs.happened)
+        self.host.steps.clear()
+
+    async def make(self, name: str = "epair0", /, **settings: object) -> Pair:
+        """A pair of these settings."""
+        return await self.pairs.create(name, PairSettings.model_validate(settings))
+
+    def owner(self, device: str) -> Owner:
+        """The owner of a device with one queue."""
+        return self.host.links[device].owner
+
+    def words(self, device: str) -> ledger.Words:
+        """The ledger's slot of a device with one queue."""
+        ((slot,),) = (half.slots for pair in self.pairs for half in pair.halves if half.device == device)
+        return self.table.slot(slot)
+
+    def reading(self, device: str) -> InterfaceReading:
+        """A device as the metrics page has it."""
+        (reading,) = (each for each in self.pairs.readings() if each.device == device)
+        return reading
+
+    def left(self) -> dict[str, object]:
+        """Devices, slots but the workers' own, attachments and pairs that there are."""
+        found = {
+            "devices": sorted(self.host.links),
+            "slots": self.slots.taken - set(range(len(self.workers))),
+            "attachments": [cable for worker in self.workers for cable in worker.attachments],
+            "pairs": [pair.name for pair in self.pairs],
+        }
+        return {what: those for what, those in found.items() if those}
+
+    def _gone(self, cable: str, device: str) -> None:
+        self.pairs.gone(cable, device)
+
+    async def _lost(self, worker: Worker) -> None:
+        self.lost.append(worker.number)
+        await self.pairs.worker_lost(worker)
+
+
+@asynccontextmanager
+async def idle_stage(workers: int = 1) -> AsyncIterator[Stage[IdleWorker]]:
+    """A stage whose workers have no processes and move no frames."""
+    stage = Stage(workers, IdleWorker)
+    try:
+        yield stage
+    finally:
+        await _clear(stage)
+
+
+@asynccontextmanager
+async def real_stage(workers: int = 1, *, queue_limit: int = 2100) -> AsyncIterator[Stage[Worker]]:
+    """A stage whose workers are real processes."""
+    stage = Stage(workers, Worker, queue_limit=queue_limit, poll_spin_us=0)
+    try:
+        await together(*(worker.start() for worker in stage.workers))
+        yield stage
+    finally:
+        await _clear(stage)
+
+
+async def _clear(stage: Stage[W]) -> None:
+    try:
+        await stage.pairs.destroy_all()
+        for worker in stage.workers:
+            await worker.stop()
+    finally:
+        stage.host.close()
+        os.close(stage.table.fd)
+    assert not stage.left()
+
+
+def balance(stage: Stage[W], sender: str, receiver: str) -> dict[str, int]:
+    """Where the frames of one direction are, by the ledger; checks that every one is somewhere."""
+    out, into = stage.words(sender), stage.words(receiver)
+    reasons = range(len(ledger.REASONS))
+    read = stage.host.links[sender].measured().tx_packets
+    oerrors = sum(out[ledger.OERRORS + reason] for reason in reasons)
+    ierrors = sum(into[ledger.IERRORS + reason] for reason in reasons)
+    found = {
+        "read": read,
+        "sent": out[ledger.OPACKETS],
+        "arrived": into[ledger.IPACKETS],
+        "in flight": into[ledger.IN_FLIGHT],
+        "lost": into[ledger.IERRORS + ledger.WORKER_LOST],
+        "write errors": into[ledger.IERRORS + ledger.WRITE_ERROR],
+    }
+    assert read == out[ledger.OPACKETS] + oerrors, found
+    assert out[ledger.OPACKETS] == into[ledger.IPACKETS] + into[ledger.IN_FLIGHT] + ierrors, found
+    assert into[ledger.IPACKETS] == stage.host.links[receiver].measured().rx_packets, found
+    return found

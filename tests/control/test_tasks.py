@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+
+import pytest
+
+from epaird.control.tasks import spawn, together, whole
+from tests.loop import on_loop, turns
+
+
+async def fail() -> None:
+    raise ZeroDivisionError("by zero")
+
+
+@on_loop
+async def test_a_task_that_fails_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    await asyncio.wait((spawn(fail(), "resizing epair0"),))
+    assert caplog.messages == ["resizing epair0 failed, which is a bug of ours: ZeroDivisionError('by zero')"]
+    assert caplog.records[0].exc_info
+
+
+@on_loop
+async def test_a_task_that_is_awaited_is_its_awaiters_to_log(caplog: pytest.LogCaptureFixture) -> None:
+    task = spawn(fail(), "starting", awaited=True)
+    with pytest.raises(ZeroDivisionError):
+        await task
+    await turns()
+    assert not caplog.messages
+
+
+@on_loop
+async def test_a_task_that_ends_or_is_cancelled_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    ends = spawn(asyncio.sleep(0, "result"), "ending")
+    cancelled = spawn(asyncio.sleep(3600), "cancelled")
+    await turns()
+    cancelled.cancel()
+    await asyncio.wait((ends, cancelled))
+    assert ends.result() == "result"
+    assert (ends.get_name(), cancelled.get_name()) == ("ending", "cancelled")
+    assert not caplog.messages
+
+
+@on_loop
+async def test_a_task_nobody_else_knows_is_not_collected() -> None:
+    async def waits_for_itself_only() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    task = weakref.ref(spawn(waits_for_itself_only(), "waiting"))
+    await turns()
+    gc.collect()
+    alive = task()
+    assert alive is not None
+    alive.cancel()
+    await asyncio.wait((alive,))
+    del alive
+    await turns()
+    gc.collect()
+    assert task() is None, "kept for ever"
+
+
+@on_loop
+async def test_together_waits_for_all_and_raises_the_first_failure() -> None:
+    done: list[int] = []
+
+    async def slow(number: int) -> None:
+        await turns(number)
+        done.append(number)
+
+    with pytest.raises(ZeroDivisionError):
+        await together(slow(9), fail(), slow(5))
+    assert done == [5, 9]
+    await together()
+
+
+@on_loop
+async def test_together_cancelled_has_cancelled_all() -> None:
+    parts = [asyncio.ensure_future(asyncio.sleep(3600)) for _ in range(2)]
+    task = asyncio.create_task(together(*parts))
+    await turns()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert all(part.cancelled() for part in parts)
+
+
+@on_loop
+async def test_a_whole_thing_is_a_result_or_a_failure() -> None:
+    assert await whole(asyncio.sleep(0, 7)) == 7
+    with pytest.raises(ZeroDivisionError):
+        await whole(fail())
+
+
+@on_loop
+async def test_a_cancellation_takes_effect_behind_it_and_its_result_is_not_lost() -> None:
+    made = asyncio.get_running_loop().create_future()
+    kept: list[int] = []
+
+    async def make() -> None:
+        kept.append(await whole(made))
+        await asyncio.sleep(0)
+        raise AssertionError("not cancelled")
+
+    task = asyncio.create_task(make())
+    await turns()
+    for _ in range(2):
+        task.cancel()
+        await turns()
+    assert not task.done()
+    made.set_result(7)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert kept == [7]
+
+
+@on_loop
+async def test_a_failure_of_what_was_cancelled_meanwhile_is_the_cancellation() -> None:
+    made = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(whole(made))
+    await turns()
+    task.cancel()
+    await turns()
+    made.set_exception(ZeroDivisionError())
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@on_loop
+async def test_a_deadline_around_it_is_one_still() -> None:
+    made = asyncio.get_running_loop().create_future()
+
+    async def make() -> None:
+        async with asyncio.timeout(0):
+            await whole(made)
+            await asyncio.sleep(3600)
+
+    task = asyncio.create_task(make())
+    await turns()
+    made.set_result(None)
+    with pytest.raises(TimeoutError):
+        await task
