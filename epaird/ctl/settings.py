@@ -1,0 +1,43 @@
+"""Settings as a command line has them: ``mtu=9000 up=false a.netns=red``."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable
+from typing import Any
+
+
+class NotASetting(ValueError):
+    """A word that is no setting; ``str()`` is one line for the person who wrote it."""
+
+
+def settings(words: Iterable[str]) -> dict[str, Any]:
+    """The table that the words make; a dot in a key leads into a table.  Raises NotASetting."""
+    made: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        *tables, last = key.split(".")
+        if not equals or not all((*tables, last)):
+            raise NotASetting(f"{word!r} is not a setting, as in mtu=9000 or a.netns=red")
+        table = made
+        for name in tables:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise NotASetting(f"{key} cannot stand beside {name}")
+        if last in table:
+            raise NotASetting(f"{key} stands here twice")
+        table[last] = value(text)
+    return made
+
+
+def value(text: str) -> Any:  # noqa: ANN401
+    """A value as TOML has it: a number, true or false, a list, a table; anything else is text, which
+    needs no quotes."""
+    try:
+        document = tomllib.loads("value = " + text)
+        found = document["value"]
+        json.dumps(found, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return text
+    return found if len(document) == 1 and isinstance(found, str | bool | int | list | dict) else text
