@@ -12,6 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 CONFIG ?= config/epaird.toml
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +20,8 @@ STAMP := $(VENV)/.installed
 
 # command:Debian package that has it
 TEST_COMMANDS := ip:iproute2 ping:iputils-ping iperf3:iperf3 tcpdump:tcpdump ethtool:ethtool \
-    prometheus:prometheus promtool:prometheus curl:curl socat:socat gcc:gcc
+    prometheus:prometheus promtool:prometheus curl:curl socat:socat gcc:gcc \
+    systemd-analyze:systemd man:man-db nsenter:util-linux
 
 # A Python that is gone (the system was upgraded) takes the stamps with it.
 $(shell [ ! -e $(VENV) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(STAMP)*)
@@ -73,6 +75,10 @@ test: programs $(STAMP)-test ## run every test (as root: those with real devices
 	[ $$code != 5 ] || echo "make test: not one test was collected" >&2
 	exit $$code
 
+.PHONY: bench
+bench: root $(STAMP) ## as root: measure a cable beside the kernel's veth; BENCH_ARGS="--quick --plot bench.svg"
+	@exec $(BIN)/epaird bench $(BENCH_ARGS)
+
 .PHONY: lint
 lint: $(STAMP)-lint ## ruff and mypy
 	@$(BIN)/ruff check .
@@ -84,6 +90,26 @@ format: $(STAMP)-lint ## put imports and layout in order
 	@$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
+.PHONY: man
+man: $(STAMP)-man ## the manual pages, into dist/man
+	@$(BIN)/python deploy/man/build.py dist/man
+
+.PHONY: deb
+deb: man ## a Debian package for this machine's Python, into dist
+	@$(functions)
+	command -v dpkg-deb >/dev/null || fail "needs dpkg-deb: a Debian package is built on Debian or Ubuntu"
+	[ -x /usr/bin/python3 ] || apt_install python3
+	if ! deploy/debian/build $(BIN)/python dist/man dist 2>$(VENV)/deb.log; then
+	    # Where python-pytun has no wheel for this machine it is compiled.
+	    header=$$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
+	    if command -v gcc >/dev/null && [ -e "$$header" ]; then
+	        cat $(VENV)/deb.log >&2
+	        fail "could not build the package"
+	    fi
+	    apt_install gcc libc6-dev python3-dev
+	    deploy/debian/build $(BIN)/python dist/man dist
+	fi
+
 .PHONY: clean
 clean: ## remove .venv, caches and build results
 	@rm -rf $(VENV) dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -92,7 +118,7 @@ clean: ## remove .venv, caches and build results
 .PHONY: root
 root:
 	@$(functions)
-	is_root || fail "needs root, for network namespaces and TAP devices: sudo make run"
+	is_root || fail "needs root, for network namespaces and TAP devices: sudo make $(firstword $(MAKECMDGOALS))"
 
 .PHONY: programs
 programs:

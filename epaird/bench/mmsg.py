@@ -1,0 +1,135 @@
+"""Many datagrams by one system call: sendmmsg() and recvmmsg(), which Python does not have.
+
+Everything is allocated once.  Each datagram begins with a number of 64 bits, so that its receiver can
+tell what is missing and what is out of order; the numbers of a whole batch are written and read by one
+slice of a memoryview, because a loop over the datagrams would cost more than sending them.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+from epaird.kernel import abi
+
+NUMBER_BYTES: Final = 8
+
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+_FULL: Final = frozenset({errno.ENOBUFS, errno.EAGAIN, errno.ECONNREFUSED})
+"""The datagram was not taken, and the next may be."""
+_NOTHING: Final = frozenset({errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED})
+
+
+class _IOVec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
+
+
+class _MsgHdr(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_void_p),
+        ("namelen", ctypes.c_uint32),
+        ("iov", ctypes.c_void_p),
+        ("iovlen", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("controllen", ctypes.c_size_t),
+        ("flags", ctypes.c_int),
+    )
+
+
+class _MMsgHdr(ctypes.Structure):
+    _fields_ = (("hdr", _MsgHdr), ("len", ctypes.c_uint32))
+
+
+_LIBC.sendmmsg.argtypes = _LIBC.recvmmsg.argtypes = (
+    ctypes.c_int,
+    ctypes.c_void_p,
+    ctypes.c_uint,
+    ctypes.c_int,
+    ctypes.c_void_p,
+)
+
+
+class Batch:
+    """Messages of one size, one behind the other in memory, for sendmmsg() or recvmmsg().
+
+    A message is one datagram, or ``segments`` of them joined: the kernel splits those on their way
+    (UDP_SEGMENT) or has joined them (UDP_GRO)."""
+
+    def __init__(self, messages: int, size: int, segments: int = 1) -> None:
+        """``size``: bytes of a datagram.  With several segments it must be a multiple of 8."""
+        if size < NUMBER_BYTES or (segments > 1 and size % NUMBER_BYTES):
+            raise ValueError(f"no room for numbers in datagrams of {size} bytes, {segments} in a message")
+        self.segments = segments
+        self._size = size
+        slot = -(-size * segments // NUMBER_BYTES) * NUMBER_BYTES
+        self._slot_words = slot // NUMBER_BYTES
+        self._stride = size // NUMBER_BYTES if segments > 1 else self._slot_words
+        payload = bytearray(slot * messages)
+        headers = bytearray(ctypes.sizeof(_MMsgHdr) * messages)
+        self._words = memoryview(payload).cast("Q")
+        self._lengths = memoryview(headers).cast("I")[
+            _MMsgHdr.len.offset // 4 :: ctypes.sizeof(_MMsgHdr) // 4
+        ]
+        self._vectors = (_IOVec * messages)()
+        self._headers = (_MMsgHdr * messages).from_buffer(headers)
+        self._messages = messages
+        base = ctypes.addressof(ctypes.c_char.from_buffer(payload))
+        for index in range(messages):
+            self._vectors[index] = _IOVec(base + index * slot, size * segments)
+            header = self._headers[index].hdr
+            header.iov = ctypes.addressof(self._vectors) + index * ctypes.sizeof(_IOVec)
+            header.iovlen = 1
+        self._address = ctypes.addressof(self._headers)
+
+    def send(self, to: socket.socket, number: int) -> int:
+        """Send a batch on a connected socket, its datagrams numbered from ``number``; how many were taken.
+
+        Raises OSError for what will not pass."""
+        count = self._messages * self.segments
+        self._words[:: self._stride] = memoryview(array.array("Q", range(number, number + count)))
+        done: int = _LIBC.sendmmsg(to.fileno(), self._address, self._messages, 0, None)
+        if done < 0:
+            _raise_unless(_FULL)
+            return 0
+        return done * self.segments
+
+    def receive(self, at: socket.socket, flags: int) -> int:
+        """Receive what there is; the number of messages, 0 when there was none.  Raises OSError."""
+        done: int = _LIBC.recvmmsg(at.fileno(), self._address, self._messages, flags, None)
+        if done < 0:
+            _raise_unless(_NOTHING)
+            return 0
+        return done
+
+    def numbers(self, messages: int) -> list[int]:
+        """The numbers of the datagrams in the first messages, as they came."""
+        if self.segments == 1:
+            return self._words[: messages * self._slot_words : self._stride].tolist()
+        return [number for each in self._joined(messages) for number in each]
+
+    def _joined(self, messages: int) -> Iterator[list[int]]:
+        for index, length in enumerate(self._lengths[:messages].tolist()):
+            first = index * self._slot_words
+            datagrams = -(-length // self._size)
+            yield self._words[first : first + datagrams * self._stride : self._stride].tolist()
+
+
+def segmented(outgoing: socket.socket, size: int) -> None:
+    """Have the kernel split what is sent into datagrams of ``size`` bytes."""
+    outgoing.setsockopt(socket.IPPROTO_UDP, abi.UDP_SEGMENT, size)
+
+
+def joined(incoming: socket.socket) -> None:
+    """Accept several datagrams of a sender as one message."""
+    incoming.setsockopt(socket.IPPROTO_UDP, abi.UDP_GRO, 1)
+
+
+def _raise_unless(harmless: frozenset[int]) -> None:
+    number = ctypes.get_errno()
+    if number not in harmless:
+        raise OSError(number, os.strerror(number))

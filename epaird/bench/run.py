@@ -1,0 +1,125 @@
+"""A whole bench: the rounds, what is seen of them meanwhile, and what is left of them, which is nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from epaird.bench.children import BenchError
+from epaird.bench.interruption import Interrupted, Interruption
+from epaird.bench.machine import description
+from epaird.bench.measure import Site
+from epaird.bench.places import Places
+from epaird.bench.plan import SUBJECTS, Plan
+from epaird.bench.plot import drawn
+from epaird.bench.report import print_report
+from epaird.bench.results import Figures, Results, Round
+from epaird.bench.subjects import built
+from epaird.kernel.errors import KernelError
+from epaird.kernel.requirements import missing
+
+Step = Callable[[str], None]
+"""Told before each job what it is."""
+
+
+def run(plan: Plan, *, plot: Path | None = None, figures: Path | None = None) -> int:
+    """Measure, print the table, write the picture and the figures; the exit status.
+
+    What is wrong is said on stderr, a line each."""
+    if problems := (*missing(namespaces=True), *_unwritable(plot, figures)):
+        for problem in problems:
+            _complain(problem)
+        return 1
+    try:
+        with Interruption() as interruption, _progress(plan) as step:
+            results = measured(plan, interruption, step)
+    except Interrupted as interrupted:
+        _complain("interrupted: everything is taken down again")
+        return 128 + interrupted.number
+    except (BenchError, KernelError) as error:
+        _complain(str(error))
+        return 1
+    print_report(results, Console(highlight=False))
+    if plot is not None:
+        plot.write_text(drawn(results))
+    if figures is not None:
+        figures.write_text(json.dumps(results.as_json(), indent=1, allow_nan=False) + "\n")
+    return 0
+
+
+def measured(plan: Plan, interruption: Interruption, step: Step) -> Results:
+    """Run the plan.  Raises BenchError, KernelError, Interrupted, after having taken everything down."""
+    machine = description()
+    senders = max(1, int(machine["cores"]) // 2)
+    rounds: list[Round] = []
+    for number in range(plan.rounds):
+        # Whoever comes second finds a warmer machine: they take turns at that, too.
+        order = SUBJECTS if number % 2 == 0 else SUBJECTS[::-1]
+        found = {
+            subject: _measured(subject, plan, senders, interruption, _numbered(step, number, plan))
+            for subject in order
+        }
+        rounds.append({subject: found[subject] for subject in SUBJECTS})
+    return Results(machine, plan, rounds)
+
+
+def _measured(
+    subject: str, plan: Plan, senders: int, interruption: Interruption, step: Step
+) -> dict[str, Figures]:
+    with Places() as places, built(subject, places, plan.most_pairs, interruption) as forwarder:
+        site = Site(places, forwarder, interruption, senders)
+        found: dict[str, Figures] = {}
+        for job in plan.jobs:
+            step(f"{subject}: {job.title}")
+            found[job.key] = site.measure(job)
+        return found
+
+
+def _numbered(step: Step, number: int, plan: Plan) -> Step:
+    return lambda words: step(f"round {number + 1} of {plan.rounds}, {words}")
+
+
+@contextmanager
+def _progress(plan: Plan) -> Iterator[Step]:
+    """A bar on a terminal, and nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(None),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.description:<44}"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("building", total=plan.steps)
+        done = -1
+
+        def step(words: str) -> None:
+            nonlocal done
+            done += 1
+            progress.update(task, completed=done, description=words)
+
+        yield step
+
+
+def _unwritable(*files: Path | None) -> Iterator[str]:
+    """The files that could not be written in the end, so that nobody waits for them in vain."""
+    for file in files:
+        if file is None:
+            continue
+        if file.is_dir():
+            yield f"{file}: is a directory"
+        elif not file.parent.is_dir():
+            yield f"{file}: there is no directory {file.parent}"
+        elif not os.access(file if file.exists() else file.parent, os.W_OK):
+            yield f"{file}: may not be written"
+
+
+def _complain(line: str) -> None:
+    sys.stderr.write(f"epaird: {line}\n")

@@ -1,0 +1,51 @@
+"""Results as a bench would have them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from epaird.bench.plan import Job, Plan, thorough
+from epaird.bench.results import Datagrams, Figures, Results, Round, RoundTrip, Stream
+
+MACHINE: Final[dict[str, str | int | float]] = {
+    "cpu": "A <fast> & quiet CPU",
+    "cores": 8,
+    "virtual": False,
+    "memory_gib": 16.0,
+    "kernel": "6.18.0",
+    "python": "3.13.1",
+    "epaird": "1.0",
+    "load": 0.1,
+}
+
+
+def figures(job: Job, speed: float, forwards: bool) -> Figures:
+    """What a job finds on a cable of some speed, 1 being usual."""
+    match job.kind:
+        case "stream":
+            return Stream("own", 1 << 30, 30 * speed, 20.0 if forwards else None)
+        case "round trips":
+            trip = {"p50": 20.0, "p90": 25.0, "p99": 60.0, "p99.9": 400.0}
+            return RoundTrip(10_000, 0, {name: value / speed for name, value in trip.items()})
+    return Datagrams(
+        sent=200_000,
+        delivered=190_000,
+        reordered=0,
+        per_second=300_000 * speed,
+        gbit_per_second=300_000 * speed * job.size * 8 / 1e9,
+        cpu_us=5 / speed,
+        forwarder_cpu_us=2 / speed if forwards else None,
+    )
+
+
+def results(speeds: tuple[tuple[float, float], ...] = ((1, 1.5), (0.9, 1.4), (1, 1.6))) -> Results:
+    """A round for each of the speeds, veth's and epaird's."""
+    plan = thorough(rounds=len(speeds))
+    return Results(MACHINE, plan, [_round(plan, *each) for each in speeds])
+
+
+def _round(plan: Plan, veth: float, epaird: float) -> Round:
+    return {
+        "veth": {job.key: figures(job, veth, False) for job in plan.jobs},
+        "epaird": {job.key: figures(job, epaird, True) for job in plan.jobs},
+    }

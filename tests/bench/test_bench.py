@@ -1,0 +1,188 @@
+"""The whole of it, as a user runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from epaird.bench.children import process_tree
+from tests.kernel.waiting import until
+
+pytestmark = pytest.mark.real
+
+BENCH = (sys.executable, "-m", "epaird", "bench", "--quick", "--rounds", "1", "--seconds", "0.1")
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Starts benches, and sees to it that they end."""
+    benches: list[subprocess.Popen[str]] = []
+    # A socket's path must be short, which pytest's own directories make it not.
+    with tempfile.TemporaryDirectory(prefix="ept", ignore_cleanup_errors=True) as scratch:
+
+        def start() -> subprocess.Popen[str]:
+            bench = subprocess.Popen(
+                BENCH,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+                env={**os.environ, "TMPDIR": scratch},
+            )
+            benches.append(bench)
+            return bench
+
+        yield start
+        for bench in benches:
+            if bench.poll() is None:
+                bench.kill()
+            bench.communicate()
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def namespaces(pids: list[int]) -> set[int]:
+    """The inodes of the network namespaces that these processes are in or hold open, other than ours."""
+    ours, found = Path("/proc/self/ns/net").stat(), set()
+    for pid in pids:
+        for link in (Path(f"/proc/{pid}/ns/net"), *Path(f"/proc/{pid}/fd").glob("*")):
+            with contextlib.suppress(OSError):
+                status = link.stat()
+                if status.st_dev == ours.st_dev:
+                    found.add(status.st_ino)
+    return found - {ours.st_ino}
+
+
+def everything() -> list[int]:
+    return [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
+
+
+def left(family: list[int], places: set[int], bench: int) -> list[object]:
+    """What there still is of a bench: processes, and what keeps its namespaces and the devices in them."""
+    processes = [command(pid) for pid in family if pid != bench and "epaird" in command(pid)]
+    names = [each for each in os.listdir("/run/netns") if each.startswith("epaird-bench-")]  # noqa: PTH208
+    return [*processes, *(places & namespaces(everything())), *names]
+
+
+def moment(words: str) -> Callable[[int], bool]:
+    return lambda bench: any(words in command(pid) for pid in process_tree(bench)[1:])
+
+
+MOMENTS: dict[str, Callable[[int], bool]] = {
+    "the namespaces are made": lambda bench: len(namespaces([bench])) == 3,
+    "datagrams are sent": moment("epaird.bench.datagrams send"),
+    "the daemon starts": moment("epaird run"),
+    "the daemon's workers run": moment("epaird.dataplane"),
+    "round trips are made": moment("epaird.bench.roundtrip ask"),
+}
+
+
+@pytest.mark.parametrize("at", MOMENTS)
+def test_interrupted_at_any_moment_it_leaves_nothing(
+    at: str, started: Callable[[], subprocess.Popen[str]]
+) -> None:
+    bench = started()
+    until(lambda: MOMENTS[at](bench.pid) or bench.poll() is not None)
+    family = process_tree(bench.pid)
+    places = namespaces(family)
+    assert bench.poll() is None
+    assert places
+    for _ in range(3):  # as impatient people do
+        os.killpg(bench.pid, signal.SIGINT)
+    out, err = bench.communicate(timeout=60)
+    assert (bench.returncode, out) == (130, "")
+    assert err == "epaird: interrupted: everything is taken down again\n"
+    assert left(family, places, bench.pid) == []
+
+
+def test_told_to_end_it_leaves_nothing(started: Callable[[], subprocess.Popen[str]]) -> None:
+    bench = started()
+    until(lambda: moment("epaird.dataplane")(bench.pid))
+    family = process_tree(bench.pid)
+    places = namespaces(family)
+    bench.terminate()
+    bench.communicate(timeout=60)
+    assert bench.returncode == 128 + signal.SIGTERM
+    assert left(family, places, bench.pid) == []
+
+
+def test_killed_it_leaves_nothing(started: Callable[[], subprocess.Popen[str]]) -> None:
+    bench = started()
+    until(lambda: moment("epaird.dataplane")(bench.pid))
+    family = process_tree(bench.pid)
+    places = namespaces(family)
+    assert len(places) == 3
+    bench.kill()
+    bench.communicate(timeout=60)
+    until(lambda: left(family, places, bench.pid) == [])
+
+
+@pytest.mark.parametrize("iperf3", [True, False], ids=["iperf3", "own sender"])
+def test_what_it_tells(iperf3: bool, tmp_path: Path) -> None:
+    environment = {**os.environ, **({} if iperf3 else {"PATH": "/nowhere"})}
+    files = (tmp_path / "bench.json", tmp_path / "bench.svg")
+    done = subprocess.run(
+        [*BENCH, "--json", str(files[0]), "--plot", str(files[1])],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "1472 bytes" in done.stdout
+    assert "\x1b" not in done.stdout
+    told: dict[str, Any] = json.loads(files[0].read_text())
+    assert told["plan"] == {"rounds": 1, "seconds": 0.1}
+    (each,) = told["rounds"]
+    for subject in ("veth", "epaird"):
+        check(each[subject], "iperf3" if iperf3 else "own", forwards=subject == "epaird")
+    assert {row["group"] for row in told["summary"]} > {"Round trip", "Large transfers"}
+    ElementTree.parse(files[1])  # noqa: S314 (our own)
+
+
+def check(jobs: dict[str, Any], generator: str, *, forwards: bool) -> None:
+    """See that the sums are right, whatever the figures are."""
+    assert set(jobs) == {"udp-64", "udp-1472", "udp-segment", "tcp", "rtt", "pairs-4"}
+    for key in ("udp-64", "udp-1472", "udp-segment", "pairs-4"):
+        datagrams = jobs[key]
+        assert 0 < datagrams["delivered"] <= datagrams["sent"]
+        assert datagrams["reordered"] == 0
+        assert datagrams["per_second"] > 0
+        assert datagrams["cpu_us"] > 0
+        assert (datagrams["forwarder_cpu_us"] is not None) == forwards
+        if forwards:
+            assert 0 < datagrams["forwarder_cpu_us"] < datagrams["cpu_us"]
+    assert jobs["tcp"]["generator"] == generator
+    assert jobs["tcp"]["octets"] > 0
+    assert jobs["rtt"]["exchanges"] > 0
+    percentiles = list(jobs["rtt"]["microseconds"].values())
+    assert percentiles == sorted(percentiles)
+    assert len(percentiles) == 4
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--plot", "/nowhere/bench.svg"), "/nowhere/bench.svg: there is no directory /nowhere"),
+        (("--json", "/"), "/: is a directory"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_at_once(option: tuple[str, str], words: str) -> None:
+    done = subprocess.run([*BENCH, *option], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"epaird: {words}\n")

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import math
+from xml.etree import ElementTree
+
+import pytest
+
+from epaird.bench.plot import drawn
+from epaird.bench.results import Results
+from tests.bench.samples import results
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def picture(measured: Results) -> ElementTree.Element:
+    return ElementTree.fromstring(drawn(measured))  # noqa: S314 (our own)
+
+
+@pytest.mark.parametrize(
+    "speeds",
+    [((1, 1.5), (0.9, 1.4), (1, 1.6)), ((1, 1),), ((1, 1e-4), (1, 1e4))],
+    ids=["usual", "one", "wild"],
+)
+def test_everything_is_within_the_picture(speeds: tuple[tuple[float, float], ...]) -> None:
+    svg = picture(results(speeds))
+    _, _, width, height = map(float, svg.attrib["viewBox"].split())
+    limits = {
+        "x": width,
+        "x1": width,
+        "x2": width,
+        "cx": width,
+        "y": height,
+        "y1": height,
+        "y2": height,
+        "cy": height,
+    }
+    for element in svg.iter():
+        for name, limit in limits.items():
+            if name in element.attrib:
+                value = float(element.attrib[name])
+                assert math.isfinite(value)
+                assert -0.5 <= value <= limit + 0.5, (element.tag, element.attrib)
+
+
+def test_both_subjects_and_every_panel() -> None:
+    svg = picture(results())
+    words = [element.text for element in svg.iter(f"{SVG}text")]
+    for heading in (
+        "Round trip",
+        "Large transfers",
+        "epaird / veth",
+        "veth",
+        "epaird",
+        "1472",
+        "p99.9",
+        "16",
+    ):
+        assert heading in words
+    bars = [element.attrib["class"] for element in svg.iter(f"{SVG}rect")]
+    assert bars.count("veth") == 1 + 5 + 2 + 6  # the legend, sizes, transfers, CPU
+    assert bars.count("epaird pale") == 6
+    assert sum(element.attrib["class"] == "line-epaird" for element in svg.iter(f"{SVG}polyline")) == 2
+
+
+def test_it_can_be_read_light_and_dark_and_unseen() -> None:
+    text = drawn(results())
+    assert "prefers-color-scheme: dark" in text
+    assert 'class="background"' in text
+    svg = picture(results())
+    assert svg.attrib["role"] == "img"
+    description = svg.find(f"{SVG}desc")
+    assert description is not None
+    assert "64 bytes: 1.56" in (description.text or "")
+
+
+def test_words_from_outside_are_escaped() -> None:
+    assert "A <fast> & quiet CPU" in "".join(picture(results()).itertext())
