@@ -1,0 +1,166 @@
+"""A machine of a test's own, run by a real systemd: this machine's programs, its own everything else.
+
+systemd is PID 1 of new mount, PID, network, UTS, IPC and cgroup namespaces; its root is an overlay over
+this machine's, kept in memory, so that packages can be installed there and nothing is left here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+DEADLINE_S: Final = 60.0
+"""Far more than anything here takes; what is not so by then will not be."""
+
+_BOOT: Final = Path(__file__).with_name("boot")
+_INIT: Final = Path("/lib/systemd/systemd")
+
+T = TypeVar("T")
+
+
+class CannotBoot(Exception):
+    """No systemd can be booted here, and why."""
+
+
+def until(condition: Callable[[], T], otherwise: Callable[[], object] = lambda: "") -> T:
+    """Wait for a condition and return its first true value; fail with what ``otherwise`` says."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited for {DEADLINE_S:.0f} s in vain: {otherwise()}")
+        time.sleep(0.05)
+    return value
+
+
+class Machine:
+    """Runs from ``with`` to its end.  Raises CannotBoot."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._init = 0
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ept-machine-")))
+            cgroup = _make_cgroup()
+            stack.callback(_remove_cgroup, cgroup)
+            log = directory / "console"
+            process = _unshare(directory / "mount", cgroup, log)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            self._await_init(process, log)
+            stack.callback(self._end, process)
+            self._await_boot(log)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def try_run(self, *command: str, given: bytes = b"") -> subprocess.CompletedProcess[str]:
+        """Run a command there as root, ``given`` on its stdin."""
+        done = subprocess.run(
+            ["nsenter", f"--target={self._init}", "--all", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+             "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", *command],
+            input=given, capture_output=True, timeout=DEADLINE_S, check=False,
+        )  # fmt: skip
+        return subprocess.CompletedProcess(
+            command, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    def run(self, *command: str, given: bytes = b"") -> str:
+        """What a command that succeeds says."""
+        done = self.try_run(*command, given=given)
+        if done.returncode != 0:
+            journal = self.try_run("journalctl", "--no-pager", "--lines=40").stdout
+            said = f"{done.stdout}{done.stderr}\n{journal}"
+            raise AssertionError(f"{' '.join(command)}: exit status {done.returncode}\n{said}")
+        return done.stdout
+
+    def write(self, path: str, content: str | bytes) -> None:
+        """Write a file, and the directories above it."""
+        given = content.encode() if isinstance(content, str) else content
+        self.run("sh", "-c", 'mkdir -p "${1%/*}" && cat >"$1"', "sh", path, given=given)
+
+    def shown(self, unit: str, name: str) -> str:
+        """A property of a unit, as ``systemctl show`` has it."""
+        return self.run("systemctl", "show", "--value", f"--property={name}", unit).strip()
+
+    def processes(self, unit: str) -> list[int]:
+        """The processes of a unit, by their numbers there, lowest first."""
+        directory = self.shown(unit, "ControlGroup")
+        listed = self.try_run("cat", f"/sys/fs/cgroup{directory}/cgroup.procs").stdout if directory else ""
+        return sorted(map(int, listed.split()))
+
+    def _await_init(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+
+        def init() -> int:
+            if process.poll() is not None:
+                raise CannotBoot(f"unshare: {log.read_text(errors='replace').strip()}")
+            found = children.read_text().split()
+            return int(found[0]) if found else 0
+
+        self._init = until(init)
+
+    def _await_boot(self, log: Path) -> None:
+        def booted() -> bool:
+            if not Path(f"/proc/{self._init}").exists():
+                raise CannotBoot(log.read_text(errors="replace").strip())
+            return self.try_run("systemctl", "is-active", "machine.target").stdout == "active\n"
+
+        until(booted, lambda: log.read_text(errors="replace"))
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._init, signal.SIGKILL)  # and with PID 1 everything
+        process.wait(DEADLINE_S)
+
+
+def _unshare(mountpoint: Path, cgroup: Path, log: Path) -> subprocess.Popen[bytes]:
+    mountpoint.mkdir()
+    namespaces = ("--mount", "--pid", "--uts", "--ipc", "--net", "--cgroup")
+    join = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
+    with log.open("wb") as console:
+        return subprocess.Popen(
+            ["sh", "-c", join, str(cgroup), "unshare", *namespaces, "--fork", "--kill-child",
+             str(_BOOT), str(mountpoint)],
+            stdin=subprocess.DEVNULL, stdout=console, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+
+
+def _make_cgroup() -> Path:
+    for program in ("systemctl", "unshare", "nsenter"):
+        if shutil.which(program) is None:
+            raise CannotBoot(f"{program} is missing: apt-get install systemd util-linux")
+    if not _INIT.exists():
+        raise CannotBoot(f"{_INIT} is missing: apt-get install systemd")
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount, _, kind = line.partition(" - ")
+        if kind.startswith("cgroup2 "):
+            try:
+                return Path(tempfile.mkdtemp(prefix="ept-machine-", dir=mount.split()[4]))
+            except OSError as error:
+                raise CannotBoot(f"no control group of its own: {error}") from error
+    raise CannotBoot("cgroup2 is not mounted")
+
+
+def _remove_cgroup(top: Path) -> None:
+    def removed() -> bool:
+        for directory, _, _ in os.walk(top, topdown=False):
+            with contextlib.suppress(OSError):  # the kernel still buries a process there
+                Path(directory).rmdir()
+        return not top.exists()
+
+    until(removed, lambda: f"{top} is still in use")

@@ -1,0 +1,59 @@
+"""What a Prometheus is given: rules that it takes, and alerts when they are due and only then."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from epaird.control.collector import Collector
+from epaird.control.readings import Reading
+
+DIRECTORY = Path(__file__).parent.parent.parent / "deploy" / "prometheus"
+RULES = DIRECTORY / "epaird.rules.yml"
+RULE_TESTS = DIRECTORY / "epaird.rules.test.yml"
+
+LATER = {
+    "epaird_config_last_reload_successful",
+}
+"""Metrics that the daemon does not have yet."""
+
+
+def promtool(*arguments: str | Path) -> str:
+    if shutil.which("promtool") is None:
+        pytest.skip("needs promtool: apt-get install prometheus")
+    done = subprocess.run(
+        ["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_configuration() -> None:
+    assert "SUCCESS" in promtool("check", "config", "--lint=all", DIRECTORY / "prometheus.yml")
+
+
+def test_the_rules() -> None:
+    assert "SUCCESS" in promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
+
+
+def test_alerts_when_they_are_due_and_only_then() -> None:
+    assert "SUCCESS" in promtool("test", "rules", RULE_TESTS)
+
+
+def test_every_alert_and_every_recording_is_tested() -> None:
+    rules, tests = RULES.read_text(), RULE_TESTS.read_text()
+    for alert in re.findall(r"alert: (\w+)", rules):
+        # Once with the alert expected, and once with none.
+        assert re.search(rf"alertname: {alert}\n +exp_alerts:", tests), alert
+        assert f"alertname: {alert}}}" in tests, alert
+
+
+def test_the_rules_speak_of_metrics_that_there_are() -> None:
+    families = Collector(lambda: Reading(interfaces=(), workers=())).describe()
+    known = {family.name + ("_total" if family.type == "counter" else "") for family in families}
+    used = set(re.findall(r"(?<!:)\bepaird_\w+", RULES.read_text()))
+    assert used - known <= LATER
