@@ -1,0 +1,116 @@
+"""The metrics page as a test reads it: parsed by Prometheus' own client library."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any, Final
+
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+_INFO: Final = ("device", "pair", "half", "name", "netns", "mac", "worker")
+_COUNTERS: Final = ("opackets", "obytes", "omcasts", "oqdrops", "ipackets", "ibytes", "imcasts")
+_ERRORS: Final = ("oerrors", "ierrors")
+_GAUGES: Final = ("up", "carrier", "mtu_bytes", "refs")
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """All that the page says of one interface; the fields are called what the metrics are called."""
+
+    device: str
+    pair: str
+    half: str
+    name: str
+    netns: str
+    mac: str
+    worker: str
+    opackets: int
+    obytes: int
+    omcasts: int
+    oqdrops: int
+    ipackets: int
+    ibytes: int
+    imcasts: int
+    oerrors: dict[str, int]
+    ierrors: dict[str, int]
+    up: int
+    carrier: int
+    mtu_bytes: int
+    refs: int
+
+    def goes_back(self, earlier: Interface) -> list[str]:
+        """The counters that are lower than they were earlier."""
+        lower = [name for name in _COUNTERS if getattr(self, name) < getattr(earlier, name)]
+        for name in _ERRORS:
+            now, before = getattr(self, name), getattr(earlier, name)
+            lower += [f"{name}{{{reason}}}" for reason in before if now[reason] < before[reason]]
+        return lower
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """All that the page says of one worker."""
+
+    queue_frames: int
+    queue_limit_frames: int
+    drain_list_interfaces: int
+    oactive: int
+    restarts: int
+    cpu_seconds: float
+
+
+class Page:
+    """One reading of the page."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+        self.samples = [
+            sample for family in text_string_to_metric_families(text.decode()) for sample in family.samples
+        ]
+        self._by_device: dict[str, list[Sample]] = defaultdict(list)
+        for sample in self.samples:
+            self._by_device[sample.labels.get("device", "")].append(sample)
+
+    def value(self, name: str, **labels: str) -> float:
+        """The value of one sample."""
+        (found,) = (each.value for each in self.samples if each.name == name and each.labels == labels)
+        return float(found)
+
+    def pairs(self) -> list[str]:
+        """The names of the pairs it tells of."""
+        return sorted({self.interface(device).pair for device in self.devices()})
+
+    def devices(self) -> list[str]:
+        """The names of the interfaces it tells of."""
+        return sorted(filter(None, self._by_device))
+
+    def interface(self, device: str) -> Interface:
+        """What it says of an interface."""
+        fields: dict[str, Any] = {name: {} for name in _ERRORS}
+        for sample in self._by_device[device]:
+            name = sample.name.removeprefix("epaird_interface_").removesuffix("_total")
+            if name == "info":
+                fields |= {label: sample.labels[label] for label in _INFO}
+            elif name in _ERRORS:
+                fields[name][sample.labels["reason"]] = int(sample.value)
+            elif name in (*_COUNTERS, *_GAUGES):
+                fields[name] = int(sample.value)
+        return Interface(**fields)
+
+    def worker(self, number: str = "0") -> Worker:
+        """What it says of a worker."""
+        values = {
+            sample.name.removeprefix("epaird_worker_").removesuffix("_total"): sample.value
+            for sample in self.samples
+            if sample.name.startswith("epaird_worker_") and sample.labels["worker"] == number
+        }
+        return Worker(
+            queue_frames=int(values["queue_frames"]),
+            queue_limit_frames=int(values["queue_limit_frames"]),
+            drain_list_interfaces=int(values["drain_list_interfaces"]),
+            oactive=int(values["oactive"]),
+            restarts=int(values["restarts"]),
+            cpu_seconds=values["cpu_seconds"],
+        )

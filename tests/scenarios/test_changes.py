@@ -1,0 +1,192 @@
+"""What happens to a device of ours under traffic: it is noticed, said once, and disturbs nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from tests.scenarios.lab import NAMESPACES, Daemon, Lab, Namespace, pair, until
+from tests.scenarios.transfers import BLUE, RED, Flood, Sink, acquaint, ping
+
+pytestmark = pytest.mark.real
+
+OTHER = "10.0.1.2"
+"""Blue, by the other pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Two pairs on one worker between red and blue, and traffic on the first, both ways."""
+
+    daemon: Daemon
+    red: Namespace
+    blue: Namespace
+    to_blue: Flood
+    to_red: Flood
+    sink: Sink
+    """Where to_blue arrives."""
+
+    def carries(self) -> None:
+        """See that the first pair carries."""
+        self.sink.await_arrivals(len(self.sink.arrived()) + 100)
+
+    def other_carries(self) -> None:
+        """See that the second pair does."""
+        ping(self.red, OTHER)
+
+
+@contextmanager
+def busy(
+    lab: Lab, configuration: str = NAMESPACES + pair(0) + pair(1), *, in_order: bool = True
+) -> Iterator[Busy]:
+    """Have it in the block; what has arrived then must have arrived in order."""
+    daemon = lab.daemon(configuration, workers=1)
+    red, blue = lab["red"], lab["blue"]
+    acquaint(red, blue, BLUE)
+    with ExitStack() as stack:
+        sink = stack.enter_context(Sink(blue, BLUE))
+        to_blue = stack.enter_context(Flood(red, BLUE, sink.port))
+        to_red = stack.enter_context(Flood(blue, RED))
+        traffic = Busy(daemon, red, blue, to_blue, to_red, sink)
+        traffic.carries()
+        yield traffic
+    assert sink.order_kept or not in_order
+
+
+def test_a_half_down_costs_its_sender_and_up_again_carries_on(lab: Lab) -> None:
+    with busy(lab) as traffic:
+        daemon, blue = traffic.daemon, traffic.blue
+        before = daemon.metrics().interface("epair0a")
+        assert before.oerrors["peer_down"] == 0
+        blue.ip("link set eth0 down")
+        until(lambda: daemon.metrics().interface("epair0a").oerrors["peer_down"] > 100)
+        traffic.other_carries()
+        page = daemon.metrics()
+        assert page.interface("epair0b").up == 0
+        blue.ip("link set eth0 up")
+        traffic.carries()
+        traffic.other_carries()
+        assert daemon.metrics().interface("epair0b").up == 1
+    after = daemon.at_rest().interface("epair0a")
+    assert not after.goes_back(before)
+
+
+def test_both_halves_down_and_up_again(lab: Lab) -> None:
+    # Up again, the sender asks for its neighbour, and does not keep the order itself.
+    with busy(lab, in_order=False) as traffic:
+        for place in (traffic.red, traffic.blue):
+            place.ip("link set eth0 down")
+        traffic.other_carries()
+        for place in (traffic.red, traffic.blue):
+            place.ip("link set eth0 up")
+        traffic.carries()
+    traffic.daemon.at_rest()
+
+
+@pytest.mark.parametrize("half", ["a", "b"])
+def test_a_deleted_device_takes_its_pair_down_whole(lab: Lab, half: str) -> None:
+    with busy(lab) as traffic:
+        daemon = traffic.daemon
+        (traffic.red if half == "a" else traffic.blue).ip("link del eth0")
+        assert_pair_is_gone(traffic, f"epair0{half}")
+    daemon.calm()
+    daemon.at_rest()
+
+
+def assert_pair_is_gone(traffic: Busy, device: str) -> None:
+    """Wait until the first pair is gone for this device's sake; the log must say so once."""
+    daemon = traffic.daemon
+    daemon.says("epair0 is taken down whole")
+    until(lambda: daemon.metrics().pairs() == ["epair1"])
+    traffic.other_carries()
+    (line,) = daemon.said("epair0 is taken down whole")
+    assert line.startswith(f"{device}: ")
+    for place in (traffic.red, traffic.blue):
+        if place.exists:
+            assert set(place.links("tun")) == {"eth1"}
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["made by the daemon", "made by others"])
+def test_a_deleted_namespace_takes_its_pairs_down(lab: Lab, ours: bool) -> None:
+    red, _, green = lab.namespace("red"), lab.namespace("blue"), lab["green"]
+    create = '[namespaces]\ncreate = ["$green"]\n' if ours else ""
+    if not ours:
+        green.create()
+    daemon = lab.daemon(create + pair(0, b={"netns": "$green"}) + pair(1), workers=1)
+    # Traffic into it from outside: a socket inside would keep it alive.
+    acquaint(red, green, BLUE)
+    with Flood(red, BLUE) as flood:
+        flood.goes_on()
+        green.remove()
+        daemon.says("epair0 is taken down whole")
+        until(lambda: daemon.metrics().pairs() == ["epair1"])
+        ping(red, OTHER)
+    daemon.calm()
+    (line,) = daemon.said("epair0 is taken down whole")
+    assert line.startswith("epair0b: ")
+    assert set(red.links("tun")) == {"eth1"}
+    daemon.at_rest()
+
+
+def test_others_namespace_lives_on_without_its_name_while_somebody_is_in_it(lab: Lab) -> None:
+    lab.namespace("red")
+    blue = lab.namespace("blue")
+    with busy(lab, pair(0) + pair(1)) as traffic:
+        blue.remove()
+        traffic.carries()
+        traffic.other_carries()
+        assert traffic.daemon.metrics().pairs() == ["epair0", "epair1"]
+
+
+def test_a_renamed_device_is_followed(lab: Lab) -> None:
+    with busy(lab) as traffic:
+        daemon, blue = traffic.daemon, traffic.blue
+        # Down, since kernels before 6.2 rename no device that is up.
+        blue.ip("link set eth0 down")
+        blue.ip("link set eth0 name lan7")
+        blue.ip("link set lan7 up")
+        until(lambda: daemon.metrics().interface("epair0b").name == "lan7")
+        traffic.carries()
+        traffic.other_carries()
+        (line,) = daemon.said("renamed")
+        assert line.startswith("epair0b: renamed from eth0 to lan7")
+    daemon.calm()
+    daemon.at_rest()
+
+
+def test_a_moved_device_is_followed(lab: Lab) -> None:
+    green = lab.namespace("green")
+    with busy(lab) as traffic:
+        daemon, red, blue = traffic.daemon, traffic.red, traffic.blue
+        before = daemon.metrics().interface("epair0a")
+        blue.ip(f"link set eth0 netns {green}")
+        until(lambda: daemon.metrics().interface("epair0b").netns == green.name)
+        assert daemon.metrics().interface("epair0b").up == 0
+        until(lambda: daemon.metrics().interface("epair0a").oerrors["peer_down"] > 0)
+        green.ip("addr add 10.0.0.2/24 dev eth0")
+        green.ip("link set eth0 up")
+        ping(red, BLUE)
+        traffic.other_carries()
+        (line,) = daemon.said("moved")
+        assert line.startswith(f"epair0b: moved from namespace {blue} to namespace {green}")
+    daemon.calm()
+    after = daemon.at_rest().interface("epair0a")
+    assert not after.goes_back(before)
+
+
+def test_a_device_moved_home_and_away_again_is_followed(lab: Lab) -> None:
+    with busy(lab) as traffic:
+        daemon, blue = traffic.daemon, traffic.blue
+        blue.run("ip", "link", "set", "eth0", "netns", str(daemon.pid), "name", "visitor")
+        until(lambda: daemon.metrics().interface("epair0b").netns == "")
+        assert daemon.metrics().interface("epair0b").name == "visitor"
+        lab.home.run("ip", "link", "set", "visitor", "netns", str(blue), "name", "eth0")
+        until(lambda: daemon.metrics().interface("epair0b").netns == blue.name)
+        blue.ip("addr add 10.0.0.2/24 dev eth0")
+        blue.ip("link set eth0 up")
+        traffic.carries()
+        assert len(daemon.said("moved")) == 2
+    daemon.at_rest()

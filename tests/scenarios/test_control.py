@@ -1,0 +1,251 @@
+"""The daemon as it is controlled: by epairctl and by curl, on its control socket, while it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.scenarios.lab import CABLE, DEADLINE_S, EPAIRD, NAMESPACES, Lab, until
+from tests.scenarios.transfers import BLUE, RED, datagrams, ping
+
+pytestmark = pytest.mark.real
+
+EPAIRCTL = str(Path(EPAIRD).with_name("epairctl"))
+
+
+def control_socket(lab: Lab) -> Path:
+    return lab.directory / "run" / "control.sock"
+
+
+def epairctl(lab: Lab, *arguments: str) -> str:
+    """What a command that succeeds prints."""
+    done = asked(lab, *arguments)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
+
+
+def refused(lab: Lab, *arguments: str) -> str:
+    """The line that a command which fails prints."""
+    done = asked(lab, *arguments)
+    assert (done.returncode, done.stdout) == (1, ""), done
+    (line,) = done.stderr.splitlines()
+    return line.removeprefix("epairctl: ")
+
+
+def asked(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [EPAIRCTL, "--socket", str(control_socket(lab)), *map(lab.expanded, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=3 * DEADLINE_S, check=False)
+
+
+def listed(lab: Lab) -> list[str]:
+    """The interfaces there are."""
+    return [each["device"] for each in json.loads(epairctl(lab, "-j", "list"))]
+
+
+def curl(lab: Lab, path: str, *options: str) -> str:
+    command = ["curl", "-sS", "--unix-socket", str(control_socket(lab)), *options, f"http://epaird{path}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True).stdout
+
+
+def settings(half: str, netns: str, address: str) -> list[str]:
+    """A half as a command line makes it."""
+    return [f"{half}.netns={netns}", f"{half}.name=eth0", f'{half}.addresses=["{address}/24"]']
+
+
+def test_a_pair_made_at_run_time_carries_and_goes(lab: Lab) -> None:
+    daemon = lab.daemon(NAMESPACES)
+    words = [*settings("a", "$red", RED), *settings("b", "$blue", BLUE)]
+    assert epairctl(lab, "create", "epair", *words) == "epair0\n"
+    ping(lab["red"], BLUE)
+    assert refused(lab, "create", "epair0").endswith("(EEXIST)")
+    assert epairctl(lab, "set", "epair0a", "mtu=9000") == ""
+    assert epairctl(lab, "set", "epair0b", "mtu=9000") == ""
+    ping(lab["red"], BLUE, "-s", "8000", "-M", "do")
+    page = daemon.at_rest()
+    stats = json.loads(epairctl(lab, "-j", "stats", "epair0a"))[0]["stats"]
+    assert stats["opackets"] >= page.interface("epair0a").opackets
+    assert epairctl(lab, "destroy", "epair0b") == ""
+    assert listed(lab) == []
+    assert lab["red"].links("tun") == lab["blue"].links("tun") == {}
+    assert len(daemon.said(f"by uid {os.getuid()} ")) == 4
+    daemon.stop()
+
+
+def test_curl_makes_one_too(lab: Lab) -> None:
+    lab.daemon(CABLE)
+    assert json.loads(curl(lab, "/v1/interfaces", "-d", '{"name": "epair"}')) == {"name": "epair1"}
+    found = json.loads(curl(lab, "/v1/interfaces"))
+    assert [each["origin"] for each in found] == ["configuration"] * 2 + ["runtime"] * 2
+    assert curl(lab, "/v1/interfaces/epair1", "-X", "DELETE", "-w", "%{http_code}") == "204"
+    problem = json.loads(curl(lab, "/v1/interfaces/epair1", "-X", "DELETE"))
+    assert (problem["status"], problem["errno"]) == (404, "ENXIO")
+
+
+def test_values_that_cannot_be_are_named_all_at_once(lab: Lab) -> None:
+    lab.daemon(CABLE)
+    words = ["a.mtu=70000", "b.netns=", "colour=3"]
+    body = json.dumps({"name": "epair", "settings": {"a": {"mtu": 70000}, "b": {"netns": ""}, "colour": 3}})
+    line = refused(lab, "create", "epair", *words)
+    problem = json.loads(curl(lab, "/v1/interfaces", "-d", body))
+    assert [each["key"].partition(".epair1.")[2] for each in problem["errors"]] == [
+        "a.mtu", "b.netns", "colour",
+    ]  # fmt: skip
+    assert line == f"{problem['detail']} (EINVAL)"
+    assert "70000 is more than a TAP's 65521" in line
+
+
+def test_carrier_and_patching_are_seen_by_the_namespaces(lab: Lab) -> None:
+    lab.daemon(CABLE)
+
+    def carrier(name: str) -> bool:
+        return "LOWER_UP" in lab[name].ip("link show eth0")
+
+    until(lambda: carrier("red"))
+    epairctl(lab, "set", "epair0", "carrier=off")
+    until(lambda: not carrier("red") and not carrier("blue"))
+    epairctl(lab, "set", "epair0", "carrier=peer")
+    until(lambda: carrier("red") and carrier("blue"))
+    epairctl(lab, "unpatch", "epair0a")
+    until(lambda: not carrier("red") and not carrier("blue"))
+    epairctl(lab, "patch", "epair0a", "epair0b")
+    ping(lab["red"], BLUE)
+
+
+def test_monitor_tells_what_happens(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE)
+    monitor = lab.home.start(EPAIRCTL, "--socket", str(control_socket(lab)), "monitor", "-br")
+    until(lambda: _followed(lab))
+    epairctl(lab, "create", "epair1")
+    lab["red"].ip("link set eth0 down")
+    lab["red"].ip("link set eth0 name eth9")
+    epairctl(lab, "destroy", "epair1")
+    for words in (
+        "epair1a created",
+        "epair0a down",
+        "epair0b nocarrier",
+        "epair0a renamed",
+        "epair1b destroyed",
+    ):
+        monitor.says(words)
+    assert b"epair1a unregistering" in monitor.stdout
+    daemon.stop()
+    assert monitor.ended() == 1
+    assert "the daemon has ended" in monitor.stderr
+
+
+def _followed(lab: Lab) -> bool:
+    """Somebody is connected to the control socket."""
+    lines = [line.split() for line in lab.home.run("cat", "/proc/net/unix").splitlines()]
+    return any(line[-1] == str(control_socket(lab)) and line[5] == "03" for line in lines)  # SS_CONNECTED
+
+
+def test_four_clients_at_once(lab: Lab) -> None:
+    """Each makes pairs and destroys them; whoever looks meanwhile never fails."""
+    daemon = lab.daemon(NAMESPACES)
+    failures: list[str] = []
+
+    def client(unit: int) -> None:
+        for _ in range(8):
+            name = "epair" if unit % 2 else f"epair{100 + unit}"
+            made = asked(lab, "create", name)
+            gone = asked(lab, "destroy", made.stdout.strip())
+            failures.extend(each.stderr for each in (made, gone) if each.returncode)
+
+    clients = [threading.Thread(target=client, args=(unit,)) for unit in range(4)]
+    for each in clients:
+        each.start()
+    while any(each.is_alive() for each in clients):
+        listed(lab)
+        epairctl(lab, "stats")
+        daemon.metrics()
+    for each in clients:
+        each.join()
+    assert failures == []
+    assert listed(lab) == []
+    assert lab.home.links("tun") == {}
+    daemon.stop()
+
+
+def test_strange_clients_do_not_disturb_forwarding(lab: Lab) -> None:
+    """A thousand idle connections, half requests and bodies of 10 MB, while numbered datagrams cross."""
+    daemon = lab.daemon(CABLE)
+    answers: list[str] = []
+    strangers = threading.Thread(target=_strange_clients, args=(lab, answers))
+    strangers.start()
+    crossings = 0
+    while strangers.is_alive() or not crossings:
+        datagrams(lab["red"], lab["blue"], BLUE, 10_000)
+        crossings += 1
+    strangers.join()
+    assert answers == ["epair0a epair0b", "EMSGSIZE"] * 10 + ["epair1"]
+    daemon.at_rest()
+    daemon.calm()
+    daemon.stop()
+
+
+def _strange_clients(lab: Lab, answers: list[str]) -> None:
+    """Be a thousand of them; what a proper client was answered meanwhile."""
+    post = b"POST /v1/interfaces HTTP/1.1\r\nhost: a\r\ncontent-length: 10000000\r\n\r\n"
+    said = [b"", b"GET /v1/inter", post + b"{", post + bytes(100_000)]
+    body = lab.directory / "body"
+    body.write_bytes(bytes(10_000_000))
+    with ExitStack() as clients:
+        for number in range(1000):
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(str(control_socket(lab)))
+            client.sendall(said[number % len(said)])
+            if number % 100 == 0:
+                answers.append(" ".join(listed(lab)))
+                answer = curl(
+                    lab, "/v1/interfaces", "--data-binary", f"@{body}", "-H", "Expect: 100-continue"
+                )
+                answers.append(json.loads(answer)["errno"])
+        answers.append(epairctl(lab, "create", "epair").strip())
+
+
+def test_what_is_asked_before_all_is_made_waits(lab: Lab) -> None:
+    daemon = lab.launch("".join(f"[epair.epair{unit}]\n" for unit in range(30)))
+    until(lambda: control_socket(lab).exists())
+    assert len(listed(lab)) == 60
+    assert daemon.running
+    daemon.stop()
+
+
+def test_a_daemon_that_was_killed_leaves_the_socket_to_the_next(lab: Lab) -> None:
+    first = lab.daemon(CABLE)
+    first.signal(signal.SIGKILL)
+    first.ended()
+    assert control_socket(lab).is_socket()
+    line = refused(lab, "list")
+    assert line == f"the daemon is not running: nobody listens at {control_socket(lab)}"
+    second = lab.again(first).greeted()
+    assert listed(lab) == ["epair0a", "epair0b"]
+    second.stop()
+    assert refused(lab, "list").startswith("the daemon is not running: there is no ")
+
+
+def test_a_socket_that_is_passed_is_used_and_left(lab: Lab) -> None:
+    """As systemd does for a socket unit."""
+    path = lab.directory / "passed.sock"
+    program = (
+        "import os, socket, sys; listener = socket.socket(socket.AF_UNIX); listener.bind(sys.argv[1]);"
+        "listener.listen(); os.dup2(listener.fileno(), 3); os.set_inheritable(3, True);"
+        "os.environ |= {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '1', 'LISTEN_FDNAMES': 'control'};"
+        "os.execv(sys.argv[2], sys.argv[2:])"
+    )
+    daemon = lab.launch(CABLE, wrapper=(sys.executable, "-c", program, str(path))).greeted()
+    command = [EPAIRCTL, "--socket", str(path), "cloners"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+    assert done.stdout == "epair\n"
+    assert not control_socket(lab).exists()
+    daemon.stop()
+    assert path.is_socket()

@@ -1,0 +1,352 @@
+"""Faults under load: whatever dies, hangs or runs short, each frame has a fate that can be looked up.
+
+Every test sends a paced stream of numbered datagrams and adds a row to the table of faults, which is
+printed at the end of the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.manager import ServiceManager
+from tests.scenarios.faults import Cable, Managed, small_disk
+from tests.scenarios.hanging import hung
+from tests.scenarios.lab import Daemon, Lab, name_of, until
+
+pytestmark = pytest.mark.real
+
+FAST = 50_000
+NOBODY = 65534
+
+
+def kill(pid: int) -> None:
+    """-9."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def stop(pid: int) -> None:
+    """Stopped, and never continued."""
+    os.kill(pid, signal.SIGSTOP)
+
+
+@pytest.mark.parametrize(("how", "words"), [(kill, "killed"), (stop, "stopped")], ids=["killed", "stopped"])
+def test_a_worker_that_is_killed_or_stopped(lab: Lab, how: Callable[[int], None], words: str) -> None:
+    cable = Cable(lab)
+    before = cable.page()
+    with cable.stream() as stream:
+        cable.carries()
+        how(cable.daemon.worker())
+        cable.daemon.says("again")
+        cable.carries()
+        cable.row(f"worker {words}", 20_000, before, stream)
+    assert cable.daemon.metrics().worker().restarts == 1
+
+
+def test_a_worker_that_hangs(lab: Lab) -> None:
+    cable = Cable(lab)
+    before = cable.page()
+    with cable.stream() as stream:
+        cable.carries()
+        with hung(cable.daemon.worker()):
+            cable.daemon.says("has hung")
+        cable.daemon.says("again")
+        cable.carries()
+        cable.row("worker hung", 20_000, before, stream)
+
+
+def test_a_worker_that_dies_again_and_again(lab: Lab) -> None:
+    cable = Cable(lab)
+    before = cable.page()
+    with cable.stream() as stream:
+        for deaths in range(1, 4):
+            cable.carries()
+            kill(cable.daemon.worker())
+            until(lambda deaths=deaths: len(cable.daemon.said("again")) == deaths, cable.daemon.__repr__)
+        cable.carries()
+        cable.row("worker killed three times", 20_000, before, stream)
+    assert cable.daemon.metrics().worker().restarts == 3
+
+
+def test_the_control_plane_is_killed_and_started_again(lab: Lab) -> None:
+    cable = Cable(lab)
+    before, worker = cable.page(), cable.daemon.worker()
+    with cable.stream() as stream:
+        cable.carries()
+        cable.daemon.signal(signal.SIGKILL)
+        cable.daemon.ended()
+        cable.carries()
+        cable.daemon = lab.again(cable.daemon).greeted()
+        cable.carries()
+        cable.row("control plane killed, started again", 20_000, before, stream)
+    assert cable.daemon.worker() == worker
+    assert cable.daemon.metrics().worker().restarts == 0
+
+
+@pytest.mark.parametrize("rate", [FAST])
+def test_an_upgrade(lab: Lab, rate: int) -> None:
+    cable = Cable(lab)
+    before, worker = cable.page(), cable.daemon.worker()
+    with cable.stream(rate) as stream:
+        cable.carries()
+        cable.daemon.signal(signal.SIGUSR2)
+        cable.daemon.says("upgraded")
+        cable.carries()
+        row = cable.row("upgrade", rate, before, stream)
+    assert row.outcome.lost == 0
+    assert cable.daemon.worker() != worker
+
+
+def test_an_upgrade_by_command_under_many_changes(lab: Lab) -> None:
+    """Cables that are attached, resized and let go while the workers are renewed."""
+    cable = Cable(lab, workers=2)
+    before = cable.page()
+    with cable.stream() as stream:
+        cable.carries()
+        cable.ctl("upgrade")
+        for unit in range(10, 30):
+            cable.ctl("create", f"epair{unit}")
+            cable.ctl("set", f"epair{unit}a", "mtu=9000")
+            if unit % 2:
+                cable.ctl("destroy", f"epair{unit}")
+        cable.daemon.says("upgraded")
+        cable.carries()
+        row = cable.row("upgrade, changes meanwhile", 20_000, before, stream)
+    assert row.outcome.lost == 0
+    assert len(cable.daemon.metrics().pairs()) == 11
+
+
+def test_a_program_that_cannot_run_is_not_upgraded_to(lab: Lab) -> None:
+    cable = Cable(lab)
+    worker = cable.daemon.worker()
+    text = cable.daemon.file.read_text()
+    cable.daemon.file.write_text(text.replace("[metrics]", "[metrix]"))
+    cable.daemon.signal(signal.SIGUSR2)
+    cable.daemon.says("not upgraded")
+    assert cable.daemon.worker() == worker
+    cable.carries_on()
+
+
+def test_the_control_plane_is_stopped_for_a_while(lab: Lab) -> None:
+    """It is late itself then, and knows not to blame the workers."""
+    cable = Cable(lab)
+    before, worker = cable.page(), cable.daemon.worker()
+    with cable.stream() as stream:
+        cable.carries()
+        cable.daemon.signal(signal.SIGSTOP)
+        cable.carries(10_000)
+        cable.daemon.signal(signal.SIGCONT)
+        cable.daemon.metrics()
+        cable.carries(5_000)
+        row = cable.row("control plane stopped for seconds", 20_000, before, stream)
+    assert row.outcome.lost == 0
+    assert cable.daemon.worker() == worker
+
+
+def test_a_daemon_that_keeps_its_devices_is_followed_by_another(lab: Lab) -> None:
+    cable = Cable(lab, keep_devices=True)
+    before, worker = cable.page(), cable.daemon.worker()
+    with cable.stream() as stream:
+        cable.carries()
+        cable.daemon.signal(signal.SIGTERM)
+        assert cable.daemon.ended() == 0
+        cable.carries()
+        text = cable.daemon.file.read_text()
+        cable.daemon.file.write_text(text.replace("keep_devices = true", "keep_devices = false"))
+        cable.daemon = lab.again(cable.daemon).greeted()
+        cable.carries()
+        row = cable.row("stopped with keep_devices, started", 20_000, before, stream)
+    assert row.outcome.lost == 0
+    assert cable.daemon.worker() == worker
+
+
+def test_both_the_control_plane_and_a_worker_are_killed(lab: Lab) -> None:
+    """The device that nobody holds any more is gone, and made anew; the other worker's goes on."""
+    cable = Cable(lab, "".join(f"[epair.epair{unit}]\n" for unit in range(1, 5)), workers=2)
+    before = cable.page()
+    owner = int(before.interface("epair0a").worker)
+    workers = {name_of(pid): pid for pid in cable.daemon.workers()}
+    survivor, other = workers[f"epaird-w{owner}"], workers[f"epaird-w{1 - owner}"]
+    with cable.stream() as stream:
+        cable.carries()
+        cable.daemon.signal(signal.SIGKILL)
+        kill(other)
+        cable.daemon.ended()
+        cable.carries()
+        cable.daemon = lab.again(cable.daemon).greeted()
+        said = {line.partition(":")[0] for line in cable.daemon.said("its device is gone")}
+        assert said == {name for name in before.pairs() if before.interface(f"{name}a").worker != str(owner)}
+        assert said
+        cable.carries()
+        cable.row("control plane and another worker killed", 20_000, before, stream)
+    assert cable.daemon.metrics().pairs() == before.pairs()
+    assert survivor in cable.daemon.workers()
+
+
+def test_the_spare_is_killed(lab: Lab) -> None:
+    cable = Cable(lab)
+    before = cable.page()
+    with cable.stream() as stream:
+        kill(until(cable.spare))
+        kill(cable.daemon.worker())
+        cable.daemon.says("again")
+        cable.carries()
+        cable.row("worker killed, the spare too", 20_000, before, stream)
+
+
+def test_a_worker_without_memory(lab: Lab) -> None:
+    cable = Cable(lab)
+    before = cable.page()
+    with cable.stream() as stream:
+        cable.carries()
+        limit = ["prlimit", f"--pid={cable.daemon.worker()}", "--as=1:1"]
+        subprocess.run(limit, user=NOBODY, group=NOBODY, check=True)
+        # What it is asked for now it has no memory for: it ends, and what takes over has.
+        for unit in range(1, 200):
+            cable.ctl("create", f"epair{unit}")
+            if cable.daemon.said("again"):
+                break
+        cable.daemon.says("again")
+        cable.carries()
+        cable.row("worker out of memory", 20_000, before, stream)
+
+
+def test_a_daemon_without_descriptors(lab: Lab) -> None:
+    cable = Cable(lab)
+    before = cable.page()
+    with cable.stream() as stream:
+        cable.carries()
+        used = len(list(Path(f"/proc/{cable.daemon.pid}/fd").iterdir()))
+        _, most = resource.prlimit(cable.daemon.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(cable.daemon.pid, resource.RLIMIT_NOFILE, (used + 12, most))
+        refused = cable.ctl_fails("create", "epair", times=20)
+        assert "too many open files" in refused
+        resource.prlimit(cable.daemon.pid, resource.RLIMIT_NOFILE, (most, most))
+        cable.ctl("create", "epair99")
+        cable.row("control plane out of descriptors", 20_000, before, stream)
+    assert "epair99" in cable.daemon.metrics().pairs()
+
+
+def test_a_full_disk(lab: Lab) -> None:
+    """The state cannot be written; it is said once, and written when there is room again."""
+    with small_disk(lab.directory / "run", 128 << 10) as disk:
+        cable = Cable(lab)
+        before = cable.page()
+        with cable.stream() as stream:
+            filler = disk / "filler"
+            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+            for unit in range(1, 20):
+                cable.ctl("create", f"epair{unit}")
+            cable.daemon.says("a successor would not know of the last changes")
+            kill(cable.daemon.worker())
+            cable.daemon.says("again")
+            cable.carries()
+            filler.unlink()
+            cable.daemon.says("can be written again")
+            cable.daemon.signal(signal.SIGKILL)
+            cable.daemon.ended()
+            cable.daemon = lab.again(cable.daemon).greeted()
+            cable.carries()
+            cable.row("disk full, a worker and the control plane killed", 20_000, before, stream)
+        assert len(cable.daemon.metrics().pairs()) == 20
+        cable.daemon.stop()
+
+
+def test_a_clock_that_jumps(lab: Lab) -> None:
+    """Nothing goes by the time of day."""
+    wrapper = (sys.executable, str(Path(__file__).with_name("jumping_clock.py")))
+    cable = Cable(lab, start=functools.partial(lab.launch, wrapper=wrapper))
+    before, worker = cable.page(), cable.daemon.worker()
+    with cable.stream() as stream:
+        cable.carries(10_000)
+        cable.ctl("create", "epair1")
+        cable.ctl("destroy", "epair1")
+        row = cable.row("clock jumps by days", 20_000, before, stream)
+    assert row.outcome.lost == 0
+    assert cable.daemon.worker() == worker
+    assert cable.daemon.healthz() == 200
+
+
+def test_link_events_overrun(lab: Lab) -> None:
+    """While the control plane does nothing, more happens than the kernel remembers for it."""
+    cable = Cable(lab)
+    before = cable.page()
+    with cable.stream() as stream:
+        cable.carries()
+        cable.daemon.signal(signal.SIGSTOP)
+        cable.red.ip("link set eth0 alias one")
+        cable.blue.ip("link set eth0 mtu 1400")
+        batch = lab.directory / "batch"
+        batch.write_text("".join(f"link set lo alias {number}\n" for number in range(30_000)))
+        cable.red.ip(f"-batch {batch}")
+        cable.daemon.signal(signal.SIGCONT)
+        cable.daemon.says("the kernel has dropped link events")
+        until(lambda: cable.daemon.metrics().interface("epair0b").mtu_bytes == 1400, cable.daemon.__repr__)
+        cable.carries()
+        row = cable.row("netlink overrun (ENOBUFS)", 20_000, before, stream)
+    assert row.outcome.lost == 0
+
+
+def test_workers_end_when_no_control_plane_comes(lab: Lab) -> None:
+    cable = Cable(lab, orphan_timeout=1)
+    cable.daemon.signal(signal.SIGKILL)
+    cable.daemon.ended()
+    until(lambda: not lab.processes("epaird"))
+    cable.daemon = lab.again(cable.daemon).greeted()
+    cable.carries_on()
+
+
+def test_an_orphan_that_is_stopped_is_killed_by_the_next_control_plane(lab: Lab) -> None:
+    cable = Cable(lab)
+    worker = cable.daemon.worker()
+    stop(worker)
+    cable.daemon.signal(signal.SIGKILL)
+    cable.daemon.ended()
+    cable.daemon = lab.again(cable.daemon).greeted()
+    assert cable.daemon.worker() != worker
+    cable.carries_on()
+
+
+def test_the_whole_service_is_killed_and_started_again(lab: Lab) -> None:
+    """As systemd does: nobody survives but the descriptors in its store, and the state file."""
+    with ServiceManager(str(lab.directory / "notify")) as manager:
+
+        def start(text: str, **daemon: object) -> Daemon:
+            started = Managed(lab, lab.configuration(text, **daemon), manager)
+            lab._daemons.append(started)
+            return started
+
+        def stored() -> set[str]:
+            manager.receive_all()
+            return {name for name, _ in manager.unit.stored}
+
+        cable = Cable(lab, start=start)
+        until(lambda: stored() == {"ledger", "epair0a", "epair0b"})
+        before = cable.page()
+        with cable.stream() as stream:
+            cable.carries()
+            for pid in (cable.daemon.pid, *lab.processes("epaird.dataplane")):
+                kill(pid)
+            cable.daemon.ended()
+            until(lambda: not lab.processes("epaird"))
+            cable.daemon = Managed(lab, cable.daemon.file, manager).greeted()
+            lab._daemons.append(cable.daemon)
+            cable.carries()
+            cable.row("every process killed, service started", 20_000, before, stream)
+        cable.ctl("create", "epair7")
+        until(lambda: "epair7b" in stored())
+        cable.ctl("destroy", "epair7")
+        until(lambda: stored() == {"ledger", "epair0a", "epair0b"})
+        cable.daemon.stop()
+        assert stored() == set()

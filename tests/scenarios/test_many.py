@@ -1,0 +1,83 @@
+"""Many pairs, in namespaces that the daemon makes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+
+import pytest
+
+from epaird.kernel import link, namespace
+from epaird.kernel.watch import Kind, LinkWatch
+from tests.scenarios.lab import Lab, until
+from tests.scenarios.transfers import ping
+
+pytestmark = pytest.mark.real
+
+COLOURS = ("red", "blue", "green", "amber")
+PAIRS = 200
+CREATE = f"[namespaces]\ncreate = {json.dumps([f'${colour}' for colour in COLOURS])}\n"
+
+
+def ends(number: int) -> tuple[str, str]:
+    """Where the halves of a pair live: every two namespaces are joined, both ways round."""
+    step = 1 + number // len(COLOURS) % (len(COLOURS) - 1)
+    return COLOURS[number % len(COLOURS)], COLOURS[(number + step) % len(COLOURS)]
+
+
+def mesh() -> str:
+    """The pairs."""
+    text = [CREATE]
+    for number in range(PAIRS):
+        for side, colour in zip("ab", ends(number), strict=True):
+            host = 1 if side == "a" else 2
+            text.append(
+                f'[epair.epair{number}.{side}]\nnetns = "${colour}"\nname = "p{number}{side}"\n'
+                f'mtu = {2000 + number}\naddresses = ["10.9.{number}.{host}/24"]\n'
+            )
+    return "".join(text)
+
+
+def test_a_mesh_of_two_hundred(lab: Lab) -> None:
+    daemon = lab.daemon(mesh())
+    page = daemon.metrics()
+    assert len(page.pairs()) == PAIRS
+    where = Counter(page.interface(device).netns for device in page.devices())
+    assert where == {lab[colour].name: 2 * PAIRS // len(COLOURS) for colour in COLOURS}
+    links = {colour: lab[colour].links("tun") for colour in COLOURS}
+    for number in range(PAIRS):
+        for side, colour in zip("ab", ends(number), strict=True):
+            on_page = page.interface(f"epair{number}{side}")
+            there = links[colour][on_page.name]
+            assert on_page.name == f"p{number}{side}"
+            assert (there.up, there.mtu, there.mac) == (True, 2000 + number, on_page.mac)
+    workers = Counter(page.interface(device).worker for device in page.devices())
+    assert max(workers.values()) - min(workers.values()) <= PAIRS / 4, workers
+    for number in range(0, PAIRS, 23):
+        ping(lab[ends(number)[0]], f"10.9.{number}.2")
+    daemon.at_rest()
+    daemon.stop()
+
+
+def test_a_namespace_that_was_made_here_ends_when_its_name_is_removed(lab: Lab) -> None:
+    """Though its devices were made in it, and so keep it alive: the pairs go, and the others stay."""
+    daemon = lab.daemon(mesh())
+    green = lab["green"]
+    theirs = {f"epair{number}" for number in range(PAIRS) if "green" in ends(number)}
+    with contextlib.closing(LinkWatch()) as watch:
+        with namespace.opened(green.name) as fd:
+            nsid = link.namespace_id(fd)
+        green.remove()
+        until(
+            lambda: any(each.kind is Kind.NAMESPACE_GONE and each.nsid == nsid for each in watch.read()),
+            daemon.__repr__,
+        )
+    until(lambda: len(daemon.metrics().pairs()) == PAIRS - len(theirs), daemon.__repr__)
+    assert not theirs & set(daemon.metrics().pairs())
+    for name in theirs:
+        assert len(daemon.said(f"{name} is taken down whole")) == 1
+    number = next(each for each in range(PAIRS) if "green" not in ends(each))
+    ping(lab[ends(number)[0]], f"10.9.{number}.2")
+    daemon.at_rest()
+    daemon.stop()

@@ -1,0 +1,98 @@
+"""The page, as those read it for whom it is there: Prometheus, promtool, curl."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from epaird import __version__
+from epaird.ledger import REASONS
+from tests.prometheus import Prometheus, promtool_check
+from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair, until
+from tests.scenarios.transfers import BLUE, datagrams, ping, tcp
+
+pytestmark = pytest.mark.real
+
+Series = tuple[str, frozenset[tuple[str, str]]]
+
+
+def test_prometheus_gives_the_counters_back(lab: Lab, prometheus: Callable[[str], Prometheus]) -> None:
+    red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
+    daemon = lab.daemon(pair(ipv6=False), workers=1)
+    with lab.home.inside():
+        server = prometheus("127.0.0.1:9862")
+        datagrams(red, blue, BLUE, 1000)
+        tcp(red, blue, BLUE, 1_000_000)
+        daemon.at_rest()
+
+        def on_page() -> dict[Series, float]:
+            return {
+                series(each.name, each.labels): each.value
+                for each in daemon.metrics().samples
+                if each.name.startswith("epaird_interface_")
+            }
+
+        def in_prometheus() -> dict[Series, float]:
+            found = server.query('{__name__=~"epaird_interface_.*"}')
+            return {series(each.labels["__name__"], each.labels): each.value for each in found}
+
+        until(
+            lambda: in_prometheus() == on_page(),
+            lambda: sorted(map(str, in_prometheus().items() ^ on_page().items())),
+        )
+        assert server.value('epaird_worker_queue_limit_frames{worker="0"}') == 2100
+        assert (server.value('epaird_interface_opackets_total{device="epair0a"}') or 0) > 1000
+        (info,) = server.query('epaird_interface_info{device="epair0b"}')
+        assert (info.labels["pair"], info.labels["half"]) == ("epair0", "b")
+        assert (info.labels["name"], info.labels["netns"]) == ("eth0", blue.name)
+        (target,) = server.targets()
+        assert (target["health"], target["lastError"]) == ("up", "")
+
+
+def series(name: str, labels: dict[str, str]) -> Series:
+    """A series by its name and the daemon's own labels."""
+    return name, frozenset((key, labels[key]) for key in labels.keys() - {"__name__", "instance", "job"})
+
+
+def test_promtool_has_nothing_to_say_of_the_page(lab: Lab) -> None:
+    daemon = lab.daemon(NAMESPACES + pair(0) + pair(1), workers=2)
+    ping(lab["red"], BLUE)
+    promtool_check(daemon.metrics().text)
+
+
+def test_curl_gets_the_page_and_health(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE, workers=1)
+    (line,) = daemon.said("metrics:")
+    url = line.removeprefix("metrics:").strip()
+    page = lab.home.run("curl", "--fail", "--silent", "--show-error", "--compressed", url)
+    assert f'epaird_build_info{{version="{__version__}"}} 1' in page
+    assert re.search(r'^epaird_interface_info\{.*device="epair0a".*\} 1$', page, re.MULTILINE)
+    assert lab.home.run("curl", "--fail", "--silent", url.replace("metrics", "healthz")) == "ok\n"
+
+
+def test_every_reason_is_there_from_the_start(lab: Lab) -> None:
+    page = lab.daemon(CABLE).metrics()
+    for device in ("epair0a", "epair0b"):
+        interface = page.interface(device)
+        assert interface.ierrors == interface.oerrors == dict.fromkeys(REASONS, 0)
+
+
+def test_the_page_can_be_done_without(lab: Lab) -> None:
+    daemon = lab.launch(CABLE, listen="")
+    daemon.says("try:")
+    ping(lab["red"], BLUE)
+    assert not daemon.said("metrics:")
+    assert "LISTEN" not in lab.home.run("ss", "-Htln")
+    daemon.stop()
+
+
+def test_counters_are_of_the_kernel_where_the_kernel_counts(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE)
+    ping(lab["red"], BLUE, count=20)
+    page = daemon.at_rest()
+    kernel = lab["red"].links()["eth0"]
+    a = page.interface("epair0a")
+    assert (a.up, a.mtu_bytes, a.mac) == (kernel.up, kernel.mtu, kernel.mac)
+    until(lambda: daemon.metrics().interface("epair0a").carrier == 1)

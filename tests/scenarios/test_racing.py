@@ -1,0 +1,102 @@
+"""Ten seconds of create and destroy from four clients, through the API of a real daemon."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.scenarios.lab import DEADLINE_S, Daemon, Lab, until
+from tests.scenarios.page import Interface
+
+pytestmark = pytest.mark.real
+
+RACING_S = 10.0
+GRANTED = (200, 201, 204)
+EXPECTED = {"EEXIST", "ENXIO", "EBUSY"}
+
+
+class Client(http.client.HTTPConnection):
+    """One client of the control socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("epaird", timeout=DEADLINE_S)
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(DEADLINE_S)
+        self.sock.connect(self._path)
+
+    def ask(self, method: str, path: str, body: object = None) -> str:
+        """The errno's name of a refusal, empty when it was granted."""
+        text = None if body is None else json.dumps(body)
+        self.request(method, f"/v1/interfaces{path}", text, {"Content-Type": "application/json"})
+        answer = self.getresponse()
+        said = answer.read()
+        if answer.status in GRANTED:
+            return ""
+        name: str = json.loads(said)["errno"]
+        return name
+
+
+def test_four_clients_racing_leave_nothing(lab: Lab) -> None:
+    red = lab.namespace("red")
+    daemon = lab.daemon("[lo]\n", workers=2)
+    sock = lab.directory / "run" / "control.sock"
+    descriptors = _descriptors(daemon)
+    ending = time.monotonic() + RACING_S
+
+    def client(number: int) -> dict[str, int]:
+        choose = random.Random(number)
+        mine, done = Client(sock), {"POST": 0, "DELETE": 0}
+        while time.monotonic() < ending:
+            name = choose.choice(("epair0", "epair1", "lo1", "lo2"))
+            if choose.random() < 0.5:
+                made = choose.choice((name, name.rstrip("0123456789")))
+                place = {"a": {"netns": red.name}} if name.startswith("epair") else {"netns": red.name}
+                refusal = mine.ask("POST", "", {"name": made, "settings": choose.choice(({}, place))})
+                done["POST"] += not refusal
+            else:
+                refusal = mine.ask("DELETE", f"/{name}")
+                done["DELETE"] += not refusal
+            if refusal not in {"", *EXPECTED}:
+                raise AssertionError(refusal)
+        mine.close()
+        return done
+
+    def looker() -> None:
+        mine = Client(sock)
+        while time.monotonic() < ending:
+            assert not mine.ask("GET", "")
+            daemon.metrics()
+        mine.close()
+
+    with ThreadPoolExecutor(5) as threads:
+        looking = threads.submit(looker)
+        done = [each.result() for each in [threads.submit(client, number) for number in range(4)]]
+        looking.result()
+    assert min(sum(each[verb] for each in done) for verb in ("POST", "DELETE")) > 10
+    last = Client(sock)
+    for name in {each.pair or each.device for each in _interfaces(daemon)} - {"lo0"}:
+        assert last.ask("DELETE", f"/{name}") == ""
+    last.close()
+    assert set(lab.home.links("tun")) == {"lo0"}
+    assert not red.links("tun")
+    assert daemon.metrics().devices() == ["lo0"]
+    until(lambda: _descriptors(daemon) <= descriptors, lambda: f"{_descriptors(daemon)} > {descriptors}")
+
+
+def _interfaces(daemon: Daemon) -> list[Interface]:
+    page = daemon.metrics()
+    return [page.interface(device) for device in page.devices()]
+
+
+def _descriptors(daemon: Daemon) -> int:
+    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in (daemon.pid, *daemon.workers()))

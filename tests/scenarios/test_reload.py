@@ -1,0 +1,216 @@
+"""The configuration read again, by a real daemon with real devices, under traffic."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+
+from epaird.configuration import digest
+from tests.scenarios.lab import CABLE, EPAIRD, NAMESPACES, Daemon, Lab, pair, until
+from tests.scenarios.test_control import asked, epairctl
+from tests.scenarios.transfers import BLUE, RED, Flood, Sink, ping
+
+pytestmark = pytest.mark.real
+
+
+def rewrite(daemon: Daemon, text: str, **settings: Any) -> None:  # noqa: ANN401
+    """Have its file say this instead, as an editor does: another file in its place."""
+    fresh = daemon.lab.configuration(text, **settings)
+    fresh.replace(daemon.file)
+
+
+def reload(daemon: Daemon, text: str, **settings: Any) -> str:  # noqa: ANN401
+    """What ``epairctl reload`` prints of such a file."""
+    rewrite(daemon, text, **settings)
+    return epairctl(daemon.lab, "reload")
+
+
+@contextmanager
+def every_frame_arrives(lab: Lab, source: str = "red", address: str = BLUE) -> Iterator[Sink]:
+    """Of a flood from the one to the other while in it, each once and in its order."""
+    target = "blue" if source == "red" else "red"
+    with ExitStack() as stack:
+        ping(lab[source], address, count=1)
+        sink = stack.enter_context(Sink(lab[target], address))
+        flood = stack.enter_context(Flood(lab[source], address, sink.port))
+        sink.await_arrivals(100)
+        yield sink
+        flood.goes_on()
+        flood._ending.set()
+        flood._thread.join()
+        until(lambda: len(sink.arrived()) >= flood.sent, lambda: f"{len(sink.arrived())} of {flood.sent}")
+        assert sink.arrived() == list(range(flood.sent))
+
+
+def others(count: int) -> str:
+    return "".join(f"[epair.epair{number}]\n" for number in range(10, 10 + count))
+
+
+def test_an_unchanged_pair_loses_nothing_while_others_come_change_and_go(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE + others(100), workers=2)
+    red, before = lab["red"].links()["eth0"], daemon.metrics().interface("epair0a")
+    with every_frame_arrives(lab), every_frame_arrives(lab, "blue", RED):
+        said = reload(daemon, CABLE + others(100) + "a.mtu = 1400\n", workers=2)
+        assert said.splitlines() == [
+            "  ~ epair109", "      a.mtu: 1500 -> 1400", "",
+            "Plan: 0 to create, 1 to change, 0 to recreate, 0 to destroy.",
+        ]  # fmt: skip
+        assert lab.home.links()["epair109a"].mtu == 1400
+        reload(daemon, CABLE + others(50) + "queues = 2\n", workers=2)
+        assert len(daemon.metrics().devices()) == 2 * 51
+        rewrite(daemon, CABLE + others(50) + "queues = 3\nnonsense = 1\n", workers=2)
+        done = asked(lab, "reload")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "epair.epair59.nonsense: unknown key" in done.stderr
+    after = daemon.metrics().interface("epair0a")
+    assert lab["red"].links()["eth0"].index == red.index
+    assert after.oqdrops == before.oqdrops == 0
+
+
+def test_a_pair_changes_in_place_under_traffic(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE)
+    index = lab["blue"].links()["eth0"].index
+    with every_frame_arrives(lab):
+        b = {"mtu": 9000, "addresses": ["10.0.0.2/24", "fd00::2/64", "10.7.0.2/24"], "sndbuf": 1 << 20}
+        reload(daemon, NAMESPACES + pair(a={"mtu": 9000}, b=b, coalesce=False), queue_limit=500, workers=3)
+        ping(lab["blue"], "10.7.0.2", count=1)
+        reload(daemon, NAMESPACES + pair(a={"mtu": 1400}), workers=1, log_level="debug")
+    assert lab["blue"].links()["eth0"].index == index
+    assert "10.7.0.2" not in lab["blue"].ip("address show dev eth0")
+    page = daemon.metrics()
+    assert page.interface("epair0a").mtu_bytes == 1400
+    assert len(daemon.workers()) == 1
+
+
+def test_workers_come_and_go_under_traffic(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE + others(9), workers=1)
+    with every_frame_arrives(lab), every_frame_arrives(lab, "blue", RED):
+        for workers in (4, 2, 3, 1):
+            reload(daemon, CABLE + others(9), workers=workers)
+            until(lambda workers=workers: len(daemon.workers()) == workers)  # type: ignore[misc]
+    assert daemon.metrics().interface("epair0a").oqdrops == 0
+
+
+def test_halves_are_plugged_otherwise(lab: Lab) -> None:
+    text = NAMESPACES + pair() + pair(1)
+    daemon = lab.daemon(text)
+    crossed = NAMESPACES + pair(a={"peer": "epair1b"}) + pair(1, a={"peer": "epair0b"})
+    assert "peer: epair0b -> epair1b" in reload(daemon, crossed)
+    page = epairctl(lab, "show", "epair0a")
+    assert "peer epair1b" in page
+    reload(daemon, text)
+    ping(lab["red"], BLUE)
+    reload(daemon, NAMESPACES + pair(a={"peer": ""}) + pair(1))
+    assert lab["red"].ip("link show dev eth0").count("NO-CARRIER") == 1
+    reload(daemon, text)
+    ping(lab["red"], BLUE)
+
+
+def test_what_somebody_took_away_is_put_back_and_what_was_added_stays(lab: Lab) -> None:
+    route = {"routes": [{"to": "10.50.0.0/16", "via": RED}]}
+    daemon = lab.daemon(NAMESPACES + pair(b=route))
+    blue = lab["blue"]
+    blue.ip("address del 10.0.0.2/24 dev eth0")  # takes the route along
+    blue.ip("address add 10.66.0.2/24 dev eth0")
+    done = asked(lab, "reload", "--dry-run")
+    assert done.returncode == 2
+    assert "routes: (missing) -> 10.50.0.0/16 via 10.0.0.1" in done.stdout
+    epairctl(lab, "reload")
+    assert {"10.0.0.2/24", "10.66.0.2/24"} <= set(blue.ip("address show dev eth0").split())
+    assert "10.50.0.0/16 via 10.0.0.1" in blue.ip("route show")
+    assert asked(lab, "reload", "--dry-run").returncode == 0
+    ping(lab["red"], BLUE)
+    blue.ip("link del eth0")
+    until(lambda: not daemon.metrics().devices())
+    assert "+ epair0" in epairctl(lab, "reload")
+    ping(lab["red"], BLUE)
+
+
+def test_a_failure_in_the_middle_leaves_everything_as_it_was(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE + "[epair.epair5]\n")
+    lab.home.ip("link add epair7a type veth peer name x7")
+    before = {name: link.index for name, link in lab.home.links("tun").items()}
+    with every_frame_arrives(lab):
+        green = lab["green"]
+        text = f'[namespaces]\ncreate = ["$red", "$blue", "{green}"]\n' + pair(a={"mtu": 1400})
+        rewrite(daemon, text + "[epair.epair6]\n[epair.epair7]\n", queue_limit=77)
+        done = asked(lab, "reload")
+    assert done.returncode == 1
+    assert "epair7a: " in done.stderr
+    assert "everything is as it was before" in done.stderr
+    assert {name: link.index for name, link in lab.home.links("tun").items()} == before
+    assert not green.exists
+    page = daemon.metrics()
+    assert page.interface("epair0a").mtu_bytes == 1500
+    assert page.worker().queue_limit_frames == 2100
+    assert page.value("epaird_config_last_reload_successful") == 0
+    lab.home.ip("link del epair7a")
+    epairctl(lab, "reload")
+    assert green.exists
+    assert daemon.metrics().value("epaird_config_last_reload_successful") == 1
+
+
+def test_by_signal_and_by_a_watched_file_and_the_page_tells(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE, watch=True)
+    page = daemon.metrics()
+    assert page.value("epaird_config_reloads_total", result="success") == 0
+    assert page.value("epaird_config_sha256_info", sha256=digest(daemon.file.read_bytes())) == 1
+    rewrite(daemon, CABLE + "[epair.epair1]\n", watch=True)
+    daemon.says("reloaded ")
+    daemon.file.write_text(daemon.file.read_text() + "[epair.epair2]\n[epair.epair3]\nqueues = 0\n")
+    daemon.says("not reloaded: epair.epair3.queues: 0 is less than")
+    daemon.file.write_text(daemon.file.read_text().replace("queues = 0", "queues = 1"))
+    daemon.says_times("reloaded ", 2)
+    assert len(daemon.metrics().devices()) == 8
+    rewrite(daemon, CABLE)  # watches no more
+    daemon.says_times("reloaded ", 3)
+    rewrite(daemon, CABLE + "[epair.epair4]\n")
+    daemon.signal(signal.SIGHUP)
+    daemon.says_times("reloaded ", 4)
+    page = daemon.metrics()
+    assert len(page.devices()) == 4
+    assert page.value("epaird_config_reloads_total", result="success") == 4
+    assert page.value("epaird_config_reloads_total", result="failure") == 1
+    assert page.value("epaird_config_sha256_info", sha256=digest(daemon.file.read_bytes())) == 1
+    assert page.value("epaird_config_last_reload_success_timestamp_seconds") > 1_600_000_000
+
+
+def test_save_prints_a_file_that_makes_all_of_it(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE + "[lo.lo1]\naddresses = ['10.88.7.1/24']\n")
+    epairctl(lab, "create", "epair", "a.netns=$red", "a.name=x1", 'a.addresses=["10.3.0.1/24"]', "queues=2")
+    epairctl(lab, "create", "lo", "mode=verbatim")
+    epairctl(lab, "create", "epair9")
+    epairctl(lab, "set", "epair9a", "mtu=1400")
+    epairctl(lab, "reload")
+    assert "origin runtime" in epairctl(lab, "show", "epair9a")
+    epairctl(lab, "patch", "--force", "epair9a", "epair0b")
+    text = epairctl(lab, "save")
+    saved = lab.directory / "saved.toml"
+    saved.write_text(text)
+    assert "ok, 3 pairs" in lab.home.run(EPAIRD, "check", str(saved))
+    done = asked(lab, "plan", str(saved))
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    macs = {name: daemon.metrics().interface(name).mac for name in ("epair0a", "epair9b")}
+    daemon.stop()
+    again = lab.launch_file(saved).greeted()
+    assert {name: again.metrics().interface(name).mac for name in macs} == macs
+    assert "peer epair0b" in epairctl(lab, "show", "epair9a")
+    done = asked(lab, "plan", str(saved))
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+def test_a_successor_with_another_file_has_what_it_adopts_as_its_file_says(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE + "[epair.epair1]\n")
+    index = lab["red"].links()["eth0"].index
+    with every_frame_arrives(lab):
+        daemon.signal(signal.SIGKILL)
+        daemon.ended()
+        rewrite(daemon, NAMESPACES + pair(a={"mtu": 1400}) + "[epair.epair2]\n")
+        successor = lab.again(daemon).greeted()
+    assert lab["red"].links()["eth0"].index == index
+    assert lab["red"].links()["eth0"].mtu == 1400
+    assert successor.metrics().devices() == ["epair0a", "epair0b", "epair2a", "epair2b"]

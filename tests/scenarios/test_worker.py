@@ -1,0 +1,108 @@
+"""A worker process: small, without privileges, and alive."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair, until
+from tests.scenarios.transfers import BLUE, ping
+
+pytestmark = pytest.mark.real
+
+RESIDENT_MAX_KB = 25_000
+NOBODY = "65534"
+
+
+def status(pid: int) -> dict[str, list[str]]:
+    """What /proc/PID/status says."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: values.split() for name, _, values in (line.partition(":") for line in lines)}
+
+
+def imported(statement: str) -> set[str]:
+    """The modules that a fresh interpreter has after a statement."""
+    code = f"{statement}; import sys; print(*sys.modules)"
+    command = [sys.executable, "-I", "-c", code]
+    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_it_imports_what_forwarding_needs_and_nothing_else() -> None:
+    found = imported("import epaird.dataplane.__main__") - imported("pass")
+    packages = {name.partition(".")[0] for name in found} - sys.stdlib_module_names
+    assert {each for each in packages if "cython" not in each} == {"epaird", "uvloop"}  # uvloop is Cython's
+    ours = {name for name in found if name.startswith("epaird.") and not name.startswith("epaird.dataplane")}
+    kernel = {f"epaird.kernel{each}" for each in ("", ".abi", ".errors", ".privileges")}
+    assert ours <= {"epaird.channel", "epaird.ledger", "epaird.messages"} | kernel
+
+
+def test_it_has_no_privilege_and_cannot_gain_one(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE, workers=2)
+    assert len(daemon.workers()) == 2
+    for pid in daemon.workers():
+        about = status(pid)
+        for kind in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+            assert int(about[kind][0], 16) == 0, kind
+        assert about["NoNewPrivs"] == ["1"]
+        assert about["Uid"] == about["Gid"] == [NOBODY] * 4
+        assert about["Threads"] == ["1"]
+
+
+def test_it_has_the_descriptors_of_its_own_cables_only(lab: Lab) -> None:
+    daemon = lab.daemon(NAMESPACES + pair(0) + pair(1) + pair(2), workers=2)
+    page = daemon.metrics()
+    owners = [page.interface(f"{each}a").worker for each in page.pairs()]
+    devices = []
+    for pid in daemon.workers():
+        links = [each.readlink().name for each in Path(f"/proc/{pid}/fd").iterdir()]
+        devices.append(links.count("tun"))
+    assert sorted(devices) == sorted(2 * owners.count(worker) for worker in ("0", "1"))
+
+
+def test_a_fresh_one_is_small(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE, workers=1)
+    assert int(status(daemon.worker())["VmRSS"][0]) < RESIDENT_MAX_KB
+
+
+def test_it_can_be_told_from_the_control_plane_by_its_command_line(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE, workers=1)
+    command = Path(f"/proc/{daemon.worker()}/cmdline").read_bytes().split(b"\0")
+    assert command[1:4] == [b"-I", b"-m", b"epaird.dataplane"]
+
+
+def test_a_terminals_signals_do_not_touch_it(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE, workers=1)
+    worker = daemon.worker()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(worker, number)
+    ping(lab["red"], BLUE)
+    assert daemon.worker() == worker
+
+
+def test_it_ends_with_the_control_plane_where_it_is_not_to_outlive_it(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE, workers=2, orphan_timeout=0)
+    daemon.signal(signal.SIGKILL)
+    until(lambda: not lab.processes("epaird"))
+
+
+def test_health_is_that_of_every_workers_own_loop(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE, workers=2)
+    assert daemon.get("/healthz") == (200, b"ok\n")
+    stopped = daemon.workers()[0]
+    os.kill(stopped, signal.SIGSTOP)
+    until(lambda: stopped not in daemon.workers())
+    until(lambda: daemon.healthz() == 200)
+    ping(lab["red"], BLUE)
+    daemon.at_rest()
+
+
+def test_a_hundred_pairs_sleep(lab: Lab) -> None:
+    daemon = lab.daemon("".join(f"[epair.epair{unit}]\n" for unit in range(100)))
+    assert len(daemon.metrics().devices()) == 200
+    daemon.at_rest()
+    daemon.calm()
