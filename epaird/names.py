@@ -67,6 +67,15 @@ def half_name(pair: str, half: Half) -> str:
     return pair + half
 
 
+def half_of(name: str) -> tuple[str, Half]:
+    """The pair and the letter of a half, by its own name; raises InvalidName when it is none."""
+    match = _HALF.fullmatch(name)
+    if match is None:
+        raise InvalidName(f'{quoted(name)} is not a half\'s name, as in "epair1b"')
+    pair_unit(match[1])
+    return match[1], "a" if name.endswith("a") else "b"
+
+
 def check_device_name(name: str) -> str:
     """The name, when Linux accepts it for a device; otherwise raises InvalidName.
 
