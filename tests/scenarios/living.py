@@ -87,7 +87,7 @@ async def life(
     lab: Lab, *, workers: int = 1, loopbacks: bool = True, queue_limit: int = 2100
 ) -> AsyncIterator[Life]:
     """Begin, and end so that nothing is left."""
-    before = descriptors()
+    before, tasks = descriptors(), asyncio.all_tasks()
     table = Table.create(4096)
     host = Host()
     slots = Slots(table)
@@ -120,6 +120,7 @@ async def life(
         await together(*(worker.stop() for worker in those))
         host.close()
         os.close(table.fd)
+    await until(lambda: asyncio.all_tasks() <= tasks)
     left = [file for fd, file in descriptors().items() if before.get(fd) != file and "tun" in file]
     assert not left
 
