@@ -136,9 +136,7 @@ def balance(sender: Words, receiver: Words) -> int:
     return sender[OPACKETS] - receiver[IPACKETS] - _errors(receiver, IERRORS)
 
 
-def settle(
-    sender: Words, receiver: Words, *, read: int | None, written: int | None, base: int = 0
-) -> int:
+def settle(sender: Words, receiver: Words, *, read: int | None, written: int | None, base: int = 0) -> int:
     """Account for the frames a worker had in hand when it died, in one direction of a cable.
 
     ``read`` is what the kernel counted as taken from the sender's device (tx_packets), ``written`` what

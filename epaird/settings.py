@@ -128,9 +128,9 @@ class LoopbackSettings(Settings):
     """A namespace's name or path; None is the daemon's own."""
     name: Annotated[str, BeforeValidator(values.device_name)] | None = None
     """The device's name there; None is the loopback's own."""
-    mode: Annotated[
-        Literal["reflect", "verbatim"], BeforeValidator(values.one_of("reflect", "verbatim"))
-    ] = "reflect"
+    mode: Annotated[Literal["reflect", "verbatim"], BeforeValidator(values.one_of("reflect", "verbatim"))] = (
+        "reflect"
+    )
     """Whether a packet comes back with source and destination swapped, or as it is."""
     policy_routing: Annotated[bool, BeforeValidator(values.boolean)] = False
     """Rules and routes by which packets to its own addresses pass it; Linux keeps them from it else."""

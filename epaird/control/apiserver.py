@@ -54,9 +54,7 @@ class ControlServer(Server):
         super().__init__(listener, self._api, LIMITS, ControlConnection)
 
     @classmethod
-    def bind(
-        cls, path: Path, operations: Operations, reloads: Reloading | None = None
-    ) -> ControlServer:
+    def bind(cls, path: Path, operations: Operations, reloads: Reloading | None = None) -> ControlServer:
         """A server that listens already and answers once started: until then its clients wait.
 
         Raises :class:`~epaird.control.serving.ListenError` when it cannot listen there, because another

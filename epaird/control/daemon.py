@@ -169,6 +169,8 @@ class Daemon:
         self._remains = find(directory, self._passed, self._host.home, keep=keep)
         self._store = FdStore(manager or Notifier(None))
         self._store.forget(self._remains.unknown)
+        # Until it is all ours, whatever fails is no reason to take it down.
+        self._leaving = self._remains.usable
         fd = self._remains.table_fd
         self._table = Table.create(SLOTS) if fd is None else Table(fd)
         self._undo.callback(os.close, self._table.fd)
@@ -225,7 +227,7 @@ class Daemon:
         undo.push_async_callback(self._spares.stop)
         undo.callback(lambda: self._hearts is not None and self._hearts.cancel())
         undo.push_async_callback(self._let_go)
-        takes_over = self._leaving = self._remains.usable
+        takes_over = self._remains.usable
         await Takeover(
             self._remains, self._host, self._table, self._slots, self._workers, self._interfaces
         ).take_over()
@@ -335,7 +337,7 @@ class Daemon:
 
     async def _renew(self) -> None:
         """Give every worker a process of the code as it is now, one worker after the other."""
-        for worker in self._workers:
+        for worker in tuple(self._workers):
             before, slot = worker.slot, self._slots.take()
             try:
                 await worker.renew(slot)

@@ -107,6 +107,14 @@ def test_statistics_are_of_one_moment_of_a_clock_that_runs(control: Control) -> 
     assert first["workers"][0]["queue_limit"] == 2100
 
 
+def test_the_daemon_is_upgraded(control: Control) -> None:
+    assert control.curl("/v1/upgrade", "-X", "POST").status == 204
+    assert control.operations.asked == [("upgrade",)]
+    control.operations.fails = Refused(errno.ENOEXEC, "not upgraded: no module named epaird")
+    answer = control.curl("/v1/upgrade", "-X", "POST")
+    assert (answer.status, answer.json["errno"]) == (422, "ENOEXEC")
+
+
 def test_the_document_describes_every_place(control: Control) -> None:
     document = control.curl("/v1/openapi.json").json
     assert set(document["paths"]) == {

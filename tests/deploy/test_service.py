@@ -269,6 +269,56 @@ def test_killed_it_takes_its_workers_with_it_and_comes_back(service: Service) ->
     service.ping()
 
 
+def device(service: Service) -> str:
+    """Red's device, by its index and hardware address: another one has others."""
+    shown = service.machine.run("ip", "-n", "red", "-o", "link", "show", "eth0").split()
+    return f"{shown[0]} {shown[shown.index('link/ether') + 1]}"
+
+
+def taken_over(service: Service) -> bool:
+    words = "taken over from a daemon that ended: 2 interfaces"
+    return any(words in each["MESSAGE"] for each in service.journal())
+
+
+@pytest.mark.real
+def test_its_devices_outlive_it_in_the_managers_store(service: Service) -> None:
+    service.start()
+    before = device(service)
+    service.machine.run("kill", "-KILL", str(service.pid))
+    until(lambda: service.shown("NRestarts") == "1" and service.running())
+    assert device(service) == before
+    assert taken_over(service)
+    service.ping()
+    service.machine.run("systemctl", "stop", "epaird.service")
+    until(lambda: service.shown("NFileDescriptorStore") == "0")
+
+
+@pytest.mark.real
+def test_its_devices_outlive_a_restart_where_they_are_to_be_kept(service: Service) -> None:
+    text = service.machine.run("cat", CONFIGURATION)
+    service.machine.write(CONFIGURATION, text.replace("[daemon]\n", "[daemon]\nkeep_devices = true\n"))
+    service.start()
+    before = device(service)
+    service.machine.run("systemctl", "restart", "epaird.service")
+    assert device(service) == before
+    assert taken_over(service)
+    service.ping()
+
+
+@pytest.mark.real
+def test_it_is_upgraded_as_the_same_process(service: Service) -> None:
+    service.start()
+    before, control, workers = device(service), service.pid, set(service.workers)
+    service.machine.run("epairctl", "upgrade")
+    until(lambda: any("upgraded to epaird" in each["MESSAGE"] for each in service.journal()))
+    assert (service.pid, service.shown("NRestarts")) == (control, "0")
+    assert service.running()
+    assert device(service) == before
+    assert workers.isdisjoint(service.workers)
+    service.ping()
+    service.machine.run("epairctl", "list")
+
+
 @pytest.mark.real
 def test_hung_it_is_started_again(service: Service) -> None:
     service.drop_in("[Service]\nWatchdogSec=2s\n")

@@ -288,3 +288,26 @@ def test_ten_gigabit_full_duplex_whatever_the_driver_says(new_tap: MakeTap) -> N
     assert "Duplex: Full" in said
     with pytest.raises(KernelError):
         tun.set_ten_gigabit("nosuchdevice")
+
+
+def test_a_device_that_another_has_made_goes_on_under_the_same_name(new_tap: MakeTap) -> None:
+    made = new_tap(queues=2)
+    copies = tuple(os.dup(fd) for fd in made.fds)
+    tap = tun.adopt(made.name, made.index, copies, made.offloads, made.missing)
+    made.close()
+    assert tap.name in devices()
+    assert tap.fds == copies
+    assert tap.takes_datagrams == made.takes_datagrams
+    assert not tap.closed
+    tap.close()
+    tap.close()
+    assert tap.closed
+    assert tap.name not in devices()
+
+
+def test_a_device_that_is_gone_is_not_adopted(new_tap: MakeTap) -> None:
+    made = new_tap()
+    subprocess.run(["ip", "link", "del", made.name], check=True)
+    with pytest.raises(KernelError) as refusal:
+        tun.adopt(made.name, made.index, made.fds, made.offloads, made.missing)
+    assert refusal.value.errno == errno.EBADFD

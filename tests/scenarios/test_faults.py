@@ -298,6 +298,37 @@ def test_link_events_overrun(lab: Lab) -> None:
     assert row.outcome.lost == 0
 
 
+def test_a_start_that_fails_leaves_everything_to_the_next(lab: Lab) -> None:
+    cable = Cable(lab)
+    before, worker = cable.page(), cable.daemon.worker()
+    with cable.stream() as stream:
+        cable.carries()
+        cable.daemon.signal(signal.SIGKILL)
+        cable.daemon.ended()
+        listen = "TCP-LISTEN:9862,bind=127.0.0.1,reuseaddr,fork"
+        other = lab.home.start("socat", "-d", "-d", listen, "PIPE")
+        other.says("listening")
+        failed = lab.again(cable.daemon)
+        assert failed.ended() == 1
+        assert failed.log == ["metrics.listen: 127.0.0.1:9862 is in use by another program"]
+        other.kill()
+        cable.daemon = lab.again(cable.daemon).greeted()
+        cable.carries()
+        row = cable.row("control plane killed, a start fails", 20_000, before, stream)
+    assert row.outcome.lost == 0
+    assert cable.daemon.worker() == worker
+
+
+def test_a_second_daemon_is_refused(lab: Lab) -> None:
+    cable = Cable(lab)
+    second = lab.again(cable.daemon)
+    assert second.ended() == 1
+    (line,) = second.log
+    assert "another epaird" in line
+    assert f"(pid {cable.daemon.pid})" in line
+    cable.carries_on()
+
+
 def test_workers_end_when_no_control_plane_comes(lab: Lab) -> None:
     cable = Cable(lab, orphan_timeout=1)
     cable.daemon.signal(signal.SIGKILL)

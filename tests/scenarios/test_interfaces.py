@@ -338,5 +338,3 @@ async def test_a_second_destroy_is_busy_and_references_are_waited_for(
         os.kill(pid, signal.SIGCONT)
         await asyncio.gather(*going)
         assert it.left()["interfaces"] == ["lo0"]
-
-

@@ -62,8 +62,10 @@ class Slowed:
         return [number_of(self.green.receive()) for _ in range(frames)]
 
 
-def slowed(lab: Lab, more: str = "", *, queue_limit: int = QUEUE_LIMIT, txqueuelen: int = 1000) -> Slowed:
-    """Make it, on one worker; ``more`` is further pairs."""
+def slowed(
+    lab: Lab, more: str = "", *, queue_limit: int = QUEUE_LIMIT, txqueuelen: int = 1000, **daemon: object
+) -> Slowed:
+    """Make it, on one worker; ``more`` is further pairs, and ``daemon`` further settings."""
     for name in ("red", "blue", "green"):
         lab.namespace(name, ipv6=False)
     blue, green = lab["blue"], lab["green"]
@@ -71,13 +73,13 @@ def slowed(lab: Lab, more: str = "", *, queue_limit: int = QUEUE_LIMIT, txqueuel
     blue.ip(f"link add slow type veth peer name fast netns {green}")
     green.ip("link set fast up")
     pairs = pair(a={"addresses": [], "txqueuelen": txqueuelen}, b={"addresses": [], "sndbuf": 4096}) + more
-    daemon = lab.daemon(pairs, workers=1, queue_limit=queue_limit)
+    carrying = lab.daemon(pairs, workers=1, queue_limit=queue_limit, **daemon)
     for port in ("eth0", "slow"):
         blue.ip(f"link set {port} master bridge up")
     blue.ip("link set bridge up")
     until(lambda: blue.ip("-d -j link show master bridge").count('"state":"forwarding"') == 2)
     blue.tc("qdisc add dev slow root tbf rate 64bit burst 1100 limit 1mb")
-    cable = Slowed(daemon, blue, Wire(lab["red"], "eth0"), Wire(green, "fast"))
+    cable = Slowed(carrying, blue, Wire(lab["red"], "eth0"), Wire(green, "fast"))
     cable.occupy()  # else the first of what is sent would pass at once
     return cable
 
@@ -173,6 +175,17 @@ def test_a_worker_killed_in_a_stall_loses_what_it_held(lab: Lab) -> None:
     assert b.ierrors["worker_lost"] == QUEUE_LIMIT
     assert b.ipackets == 100 - QUEUE_LIMIT
     assert cable.receive(b.ipackets) == [*range(before), *range(before + QUEUE_LIMIT, 100)]
+
+
+def test_a_daemon_that_ends_lets_arrive_what_it_holds(lab: Lab) -> None:
+    cable = slowed(lab, drain_timeout=60)
+    held = cable.fill(100).worker().queue_frames
+    before = cable.daemon.metrics().interface("epair0b").ipackets
+    cable.daemon.signal(signal.SIGTERM)
+    cable.daemon.says("stopping")
+    cable.open()
+    assert cable.receive(before + held) == list(range(before + held))
+    cable.daemon.left_nothing(0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
