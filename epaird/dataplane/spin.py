@@ -2,8 +2,8 @@
 
 To sleep and be woken costs more than to forward: on a virtual machine half of a round trip.  So a worker
 that has just forwarded looks again for a while.  That is CPU time well spent only when something comes,
-and when nobody else wants the core: a TCP stream of which sender or receiver share a core with a worker
-that never lets go loses a third of its speed.  So
+and when nobody else wants the core: the sender or the receiver of a stream may share it with the
+worker, and has more use for it.  So
 
 - between two looks the caller offers the core to others (sched_yield); when somebody took it, and nothing
   had come by then, the core is wanted more elsewhere, and the worker rests;
