@@ -86,6 +86,7 @@ class Forwarder:
             burst.read(source.read, source.limit, min(room, source.at_once))
         except OSError:
             self._poller.gone(source)
+            burst.exhausted = True
         if burst.refused:
             self._refuse(source)
         if burst.lengths:
@@ -97,7 +98,7 @@ class Forwarder:
         backlog = target.backlog
         while backlog:
             frame = backlog[0]
-            error = _write(target, frame)
+            error = write(target, frame)
             if isinstance(error, BlockingIOError):
                 self._poller.await_room(target)
                 return
@@ -134,7 +135,7 @@ class Forwarder:
         if self._burst.refused[-1] == OVERSIZE:
             mtu = source.limit - HEADER - ETHERNET - VLAN_TAG
             answer = too_big(self._burst.refused_frame, mtu)
-            if answer is not None and _write(source, answer) is None:
+            if answer is not None and write(source, answer) is None:
                 source.words[TOO_BIG] += 1
 
     def _deliver(self, source: Interface) -> None:
@@ -206,7 +207,7 @@ class Forwarder:
         delivered = frames[:arrived]
         sent = frames[:arrived]
         for position, frame in enumerate(frames[arrived:], arrived):
-            error = BlockingIOError() if target.backlog else _write(target, frame)
+            error = BlockingIOError() if target.backlog else write(target, frame)
             if error is None:
                 sent.append(frame)
                 delivered.append(frame)
@@ -235,7 +236,8 @@ def _write_each(fd: int, frames: Sequence[memoryview]) -> int:
     return len(frames)
 
 
-def _write(target: Interface, frame: bytes | memoryview) -> OSError | None:
+def write(target: Interface, frame: bytes | memoryview) -> OSError | None:
+    """Deliver one frame; why it was refused, or None."""
     try:
         os.write(target.fd, frame)
     except OSError as error:

@@ -12,12 +12,11 @@ As in NetBSD a packet counts as sent before its family is looked at, and as rece
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Final
 
 from epaird.dataplane.burst import Burst
-from epaird.dataplane.forward import DOWN, Poller
+from epaird.dataplane.forward import DOWN, Poller, write
 from epaird.dataplane.frames import HEADER
 from epaird.dataplane.interface import Interface
 from epaird.dataplane.queue import Queue
@@ -81,6 +80,7 @@ class Loopback:
             burst.read(interface.read, interface.limit, min(room, interface.at_once))
         except OSError:
             self._poller.gone(interface)
+            burst.exhausted = True
         for reason in burst.refused:
             interface.words[OERRORS + reason] += 1
         if burst.lengths:
@@ -91,7 +91,7 @@ class Loopback:
         """Deliver what waits, until the device takes no more."""
         while interface.backlog:
             packet = interface.backlog[0]
-            error = _write(interface.fd, packet)
+            error = write(interface, packet)
             if isinstance(error, BlockingIOError):
                 self._poller.await_room(interface)
                 return
@@ -115,7 +115,7 @@ class Loopback:
         delivered: list[memoryview] = []
         waiting: list[memoryview] = []
         for position, packet in enumerate(sound):
-            error = BlockingIOError() if interface.backlog else _write(interface.fd, packet)
+            error = BlockingIOError() if interface.backlog else write(interface, packet)
             if error is None:
                 delivered.append(packet)
             elif isinstance(error, BlockingIOError):
@@ -154,14 +154,6 @@ class Loopback:
         interface.words[IERRORS + FAMILY] += 1
         self._unknown(interface, version)
         return False
-
-
-def _write(fd: int, packet: bytes | memoryview) -> OSError | None:
-    try:
-        os.write(fd, packet)
-    except OSError as error:
-        return error
-    return None
 
 
 def _refused(interface: Interface, error: OSError) -> None:

@@ -170,6 +170,25 @@ def test_a_device_that_vanished_is_told(make_bench: type[Bench]) -> None:
     assert bench.polls.vanished == [bench.interfaces[0]]
 
 
+def test_a_listed_device_that_vanished_is_not_restarted_for_ever(
+    make_bench: type[Bench],
+) -> None:
+    bench = make_bench(limit=1)
+    a, b = bench.owners
+    while not bench.interfaces[0].listed:
+        a.sends(frame())
+        bench.loop()
+    a.device.close()
+    b.receives()
+    for each in list(bench.polls.awaiting_room):
+        bench.forwarder.resume(each)
+    bench.polls.restart_asked = False
+    bench.forwarder.restart()
+    assert bench.polls.vanished == [bench.interfaces[0]]
+    assert not bench.queue.drain_list
+    assert not bench.polls.restart_asked
+
+
 def test_what_is_discarded_is_the_receivers_error(make_bench: type[Bench]) -> None:
     bench = make_bench(limit=3)
     a, b = bench.interfaces
