@@ -64,8 +64,8 @@ def run(config: Path) -> int:
     if file is None:
         return PROBLEMS
     from epaird.control.daemon import run as run_daemon
-    from epaird.control.reexec import CHECK_ONLY
-    from epaird.control.reload import Source
+    from epaird.control.reloading.reload import Source
+    from epaird.control.succession.reexec import CHECK_ONLY
 
     if os.environ.get(CHECK_ONLY):
         return 0

@@ -15,31 +15,40 @@ from dataclasses import replace
 import uvloop
 
 from epaird import __version__, mac
-from epaird.control import logs, reexec
-from epaird.control.apiserver import ControlServer
+from epaird.control import logs
+from epaird.control.api.server import ControlServer
 from epaird.control.descriptors import have_enough, needed
-from epaird.control.fdstore import FdStore
-from epaird.control.filewatch import FileWatch
 from epaird.control.greeting import counted, greeting
-from epaird.control.heartbeats import watch as watch_hearts
 from epaird.control.host import Host
-from epaird.control.ifnet import Half, Loopback
-from epaird.control.interfaces import Interfaces
+from epaird.control.interfaces.ifnet import Half, Loopback
+from epaird.control.interfaces.registry import Interfaces
+from epaird.control.metrics.web import MetricsServer
 from epaird.control.namespaces import Namespaces
-from epaird.control.notify import Health, Inherited, Notifier, attend, listener, take_inherited, watchdog_s
 from epaird.control.operations import Refused
-from epaird.control.predecessor import LEDGER, Remains, find
-from epaird.control.processes import Spares
 from epaird.control.readings import Reading
-from epaird.control.reload import Reloads, Source
-from epaird.control.rundirectory import RunDirectory
+from epaird.control.reloading.filewatch import FileWatch
+from epaird.control.reloading.reload import Reloads, Source
 from epaird.control.serving import ListenError
-from epaird.control.state import Keeper, State, saved_loopback, saved_pair, saved_worker
-from epaird.control.takeover import Takeover
+from epaird.control.succession import reexec
+from epaird.control.succession.fdstore import FdStore
+from epaird.control.succession.notify import (
+    Health,
+    Inherited,
+    Notifier,
+    attend,
+    listener,
+    take_inherited,
+    watchdog_s,
+)
+from epaird.control.succession.predecessor import LEDGER, Remains, find
+from epaird.control.succession.rundirectory import RunDirectory
+from epaird.control.succession.state import Keeper, State, saved_loopback, saved_pair, saved_worker
+from epaird.control.succession.takeover import Takeover
 from epaird.control.tasks import spawn, together
-from epaird.control.web import MetricsServer
-from epaird.control.workers import Worker, WorkerLost, WorkerRefused
-from epaird.control.workforce import Workforce
+from epaird.control.workforce.heartbeats import watch as watch_hearts
+from epaird.control.workforce.processes import Spares
+from epaird.control.workforce.resizing import Workforce
+from epaird.control.workforce.workers import Worker, WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import missing
 from epaird.ledger import Slots, Table

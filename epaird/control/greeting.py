@@ -7,8 +7,8 @@ from ipaddress import IPv4Interface, IPv6Interface
 
 from epaird import __version__, names
 from epaird.cloners import LO
-from epaird.control.ifnet import Half, Loopback, Pair
-from epaird.control.interfaces import Interfaces
+from epaird.control.interfaces.ifnet import Half, Loopback, Pair
+from epaird.control.interfaces.registry import Interfaces
 
 _PAIRS_SHOWN = 8
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from epaird.actions import Action
-from epaird.control.events import Bus, Reader
+from epaird.control.interfaces.events import Bus, Reader
 from epaird.control.operations import Events, Refused
 from epaird.control.readings import InterfaceReading, Reading
 from epaird.names import quoted

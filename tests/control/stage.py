@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from epaird import ledger
-from epaird.control.pairs import Pair, Pairs
+from epaird.control.interfaces.pairs import Pair, Pairs
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import together
-from epaird.control.workers import Attachment, Worker
+from epaird.control.workforce.workers import Attachment, Worker
 from epaird.ledger import Slots, Table
 from epaird.settings import PairSettings
 from tests.control.fake import FakeHost, Owner

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from epaird import __version__
 from epaird.control.greeting import greeting
-from epaird.control.interfaces import Interfaces
+from epaird.control.interfaces.registry import Interfaces
 from epaird.macpool import MacPool
 from epaird.settings import LoopbackSettings, PairSettings
 from tests.control.stage import idle_stage

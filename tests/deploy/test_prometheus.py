@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from epaird.control.collector import Collector
+from epaird.control.metrics.collector import Collector
 from epaird.control.readings import Reading
 
 DIRECTORY = Path(__file__).parent.parent.parent / "deploy" / "prometheus"

@@ -15,11 +15,11 @@ import uvloop
 
 from epaird import mac
 from epaird.control.host import Host
-from epaird.control.interfaces import Interfaces
+from epaird.control.interfaces.registry import Interfaces
 from epaird.control.operations import Event, Refused
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import together
-from epaird.control.workers import Worker
+from epaird.control.workforce.workers import Worker
 from epaird.ledger import Slots, Table
 from epaird.macpool import MacPool
 from epaird.settings import LoopbackSettings

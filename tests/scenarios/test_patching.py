@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from epaird.control.interfaces import Interfaces
+from epaird.control.interfaces.registry import Interfaces
 from epaird.ledger import REASONS
 from tests.scenarios.lab import Lab
 from tests.scenarios.living import Life, beside, happens, life, living, refused, until
