@@ -21,7 +21,7 @@ STAMP := $(VENV)/.installed
 # command:Debian package that has it
 TEST_COMMANDS := ip:iproute2 ping:iputils-ping iperf3:iperf3 tcpdump:tcpdump ethtool:ethtool \
     prometheus:prometheus promtool:prometheus curl:curl socat:socat gcc:gcc \
-    systemd-analyze:systemd man:man-db nsenter:util-linux
+    systemd-analyze:systemd man:man-db strace:strace nsenter:util-linux
 
 # A Python that is gone (the system was upgraded) takes the stamps with it.
 $(shell [ ! -e $(VENV) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(STAMP)*)

@@ -1,0 +1,165 @@
+"""What a frame costs, in system calls: counted, since time is for ``make bench``."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from epaird.dataplane.burst import BURST_FRAMES
+from tests.scenarios.lab import Daemon, Lab, pair
+from tests.scenarios.systemcalls import CLOCK, NOTHING_TO_READ, WAIT, Core, Trace
+from tests.scenarios.transfers import BLUE, RED, Sink, acquaint, datagrams, ping, tcp
+
+pytestmark = pytest.mark.real
+
+USUAL = {"read", "write", "writev", NOTHING_TO_READ, WAIT, CLOCK}
+"""All that a worker calls that does not look again."""
+BURSTS = 5
+_NUMBER = struct.Struct("!Q")
+
+
+def cable(lab: Lab, *, poll_spin_us: int = 0, **settings: object) -> Daemon:
+    """red and blue, joined, with neighbours that need not ask who is who; one worker."""
+    red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
+    daemon = lab.daemon(pair(ipv6=False, **settings), workers=1, poll_spin_us=poll_spin_us)
+    ping(red, BLUE)
+    acquaint(red, blue, BLUE)
+    acquaint(blue, red, RED)
+    return daemon
+
+
+def burst(
+    lab: Lab, core: Core, *, flows: int = 1, size: Callable[[int], int] = lambda _: 64
+) -> list[list[int]]:
+    """Send BURST_FRAMES datagrams, so many flows in turn, before the worker can read one.
+
+    The numbers that arrived, by flow."""
+    red, blue = lab["red"], lab["blue"]
+    with contextlib.ExitStack() as stack:
+        sinks = [stack.enter_context(Sink(blue, BLUE)) for _ in range(flows)]
+        senders = [stack.enter_context(red.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in sinks]
+        for sender, sink in zip(senders, sinks, strict=True):
+            sender.connect((BLUE, sink.port))
+
+        def send() -> None:
+            for number in range(BURST_FRAMES):
+                senders[number % flows].send(_NUMBER.pack(number) + bytes(size(number) - _NUMBER.size))
+
+        core.at_once(send)
+        for sink in sinks:
+            sink.await_arrivals(BURST_FRAMES // flows)
+        return [sink.arrived() for sink in sinks]
+
+
+def in_order(flows: int) -> list[list[int]]:
+    """What a burst should give."""
+    return [list(range(flow, BURST_FRAMES, flows)) for flow in range(flows)]
+
+
+def check_turns(calls: Counter[str]) -> None:
+    """Nothing was called that need not be, and the loop turned twice a burst: to find it, and to sleep.
+
+    A burst ends with the ring, or is full; a heartbeat takes three turns, and another may have begun."""
+    assert set(calls) <= USUAL
+    bursts = calls[NOTHING_TO_READ] + calls["read"] // BURST_FRAMES
+    assert calls[WAIT] <= 2 * bursts + 3 * (calls[CLOCK] + 1)
+
+
+def test_a_burst_of_one_flow_costs_a_read_for_each_and_one_write(lab: Lab) -> None:
+    daemon = cable(lab)
+    with Core(daemon.worker()) as core, Trace(lab, daemon.worker()) as trace:
+        for _ in range(BURSTS):
+            assert burst(lab, core) == in_order(1)
+        calls = trace.calls()
+    assert calls["read"] == BURSTS * BURST_FRAMES
+    assert (calls["writev"], calls["write"]) == (BURSTS, 0)
+    assert calls[NOTHING_TO_READ] <= BURSTS
+    check_turns(calls)
+    daemon.at_rest()
+
+
+@pytest.mark.parametrize(
+    ("size", "settings"),
+    [(lambda number: 64 + number, {}), (lambda _: 64, {"coalesce": False})],
+    ids=["each longer than the last", "coalesce = false"],
+)
+def test_datagrams_that_are_not_joined_cost_a_read_and_a_write_each(
+    lab: Lab, size: Callable[[int], int], settings: dict[str, object]
+) -> None:
+    daemon = cable(lab, **settings)
+    with Core(daemon.worker()) as core, Trace(lab, daemon.worker()) as trace:
+        for _ in range(BURSTS):
+            assert burst(lab, core, size=size) == in_order(1)
+        calls = trace.calls()
+    assert calls["read"] == BURSTS * BURST_FRAMES
+    assert (calls["writev"], calls["write"]) == (0, BURSTS * BURST_FRAMES)
+    assert calls[NOTHING_TO_READ] <= BURSTS
+    check_turns(calls)
+    daemon.at_rest()
+
+
+@pytest.mark.parametrize(("flows", "writes"), [(1, (1, 0)), (4, (4, 0)), (16, (0, BURST_FRAMES))])
+def test_flows_in_turn_are_joined_where_it_is_worth_while_and_keep_their_order(
+    lab: Lab, flows: int, writes: Sequence[int]
+) -> None:
+    daemon = cable(lab)
+    arrived = lab["blue"].links()["eth0"].rx_packets
+    with Core(daemon.worker()) as core, Trace(lab, daemon.worker()) as trace:
+        for _ in range(BURSTS):
+            assert burst(lab, core, flows=flows) == in_order(flows)
+        calls = trace.calls()
+    assert calls["read"] == BURSTS * BURST_FRAMES
+    assert (calls["writev"], calls["write"]) == tuple(BURSTS * each for each in writes)
+    assert lab["blue"].links()["eth0"].rx_packets == arrived + BURSTS * sum(writes)
+    check_turns(calls)
+    daemon.at_rest()
+
+
+@pytest.mark.parametrize("flows", [1, 4, 16])
+def test_however_datagrams_come_one_is_read_and_written_once_at_most(lab: Lab, flows: int) -> None:
+    daemon = cable(lab)
+    before = frames(lab)
+    with Trace(lab, daemon.worker()) as trace:
+        datagrams(lab["red"], lab["blue"], BLUE, 8000 // flows, flows=flows, window=2000 // flows)
+        calls = trace.calls()
+    read, written = (now - then for now, then in zip(frames(lab), before, strict=True))
+    assert calls["read"] == read >= 8000
+    assert calls["writev"] + calls["write"] == written <= read
+    check_turns(calls)
+    daemon.at_rest()
+
+
+def test_tcp_costs_a_read_and_a_write_for_a_super_frame(lab: Lab) -> None:
+    daemon = cable(lab)
+    octets, before = 20_000_000, frames(lab)
+    with Trace(lab, daemon.worker()) as trace:
+        tcp(lab["red"], lab["blue"], BLUE, octets)
+        calls = trace.calls()
+    read, written = (now - then for now, then in zip(frames(lab), before, strict=True))
+    assert calls["read"] == calls["write"] == read == written
+    assert calls.total() < octets / 8192
+    check_turns(calls)
+    daemon.at_rest()
+
+
+def test_nothing_is_called_without_traffic_but_for_the_heartbeat(lab: Lab) -> None:
+    daemon = cable(lab, poll_spin_us=50)
+    with Trace(lab, daemon.worker()) as trace:
+        ping(lab["red"], BLUE)
+        assert trace.calls()["read"] >= 10
+        trace.forget()
+        trace.await_beats(4)
+        calls = trace.calls()
+    assert set(calls) == {WAIT, CLOCK}
+    assert calls[WAIT] <= 3 * (calls[CLOCK] + 1)
+
+
+def frames(lab: Lab) -> tuple[int, int]:
+    """How many frames the kernel has handed over, and how many it was given, at both halves."""
+    ends = [lab[name].links()["eth0"] for name in ("red", "blue")]
+    return sum(each.tx_packets for each in ends), sum(each.rx_packets for each in ends)
