@@ -403,7 +403,11 @@ class Daemon:
 
     def reading(self) -> Reading:
         """Everything as it is now."""
-        return replace(self._interfaces.reading(), configuration=self.reloads.reading())
+        return replace(
+            self._interfaces.reading(),
+            configuration=self.reloads.reading(),
+            tasks=len(asyncio.all_tasks()),
+        )
 
     async def _create(self, configuration: Configuration) -> None:
         for half in configuration.halves:

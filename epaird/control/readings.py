@@ -101,3 +101,5 @@ class Reading:
     interfaces: tuple[InterfaceReading, ...]
     workers: tuple[WorkerReading, ...]
     configuration: ConfigurationReading = ConfigurationReading()
+    tasks: int = 0
+    """asyncio tasks of the control plane."""

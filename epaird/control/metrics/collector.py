@@ -96,6 +96,12 @@ def _families(reading: Reading) -> Iterator[Metric]:
     yield from _configuration_families(reading.configuration)
     yield from _interface_families(reading.interfaces)
     yield from _worker_families(reading.workers)
+    yield _gauge(
+        "epaird_control_tasks",
+        "asyncio tasks of the control plane: some for itself, and for each request and change under way",
+        Labels((), [()]),
+        [reading.tasks],
+    )
 
 
 def _configuration_families(reading: ConfigurationReading) -> Iterator[Metric]:

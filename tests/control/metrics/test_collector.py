@@ -42,6 +42,7 @@ CONTRACT = {
     "epaird_worker_oactive": ("gauge", WORKER),
     "epaird_worker_restarts_total": ("counter", WORKER),
     "epaird_worker_cpu_seconds_total": ("counter", WORKER),
+    "epaird_control_tasks": ("gauge", ()),
 }
 """Every sample's name on the text page: the type it is declared as, and its labels."""
 
@@ -112,6 +113,10 @@ def test_worker_metrics_follow_the_reading() -> None:
     }
     assert {name: value(reading, f"epaird_worker_{name}", worker="3") for name in expected} == expected
     assert value(reading, "epaird_worker_queue_limit_frames", worker="0") == 2100
+
+
+def test_the_control_planes_tasks_are_told() -> None:
+    assert value(Reading((), (), tasks=7), "epaird_control_tasks") == 7
 
 
 def test_one_scrape_is_one_reading_and_registering_none() -> None:
