@@ -8,18 +8,16 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from epaird.dataplane.process import SPARE
 from tests.deploy.manager import ServiceManager
+from tests.scenarios.ctl import epairctl
 from tests.scenarios.lab import EPAIRD, Daemon, Lab, name_of, pair, until
 from tests.scenarios.paced import Outcome, Stream
 from tests.scenarios.page import Interface, Page
 from tests.scenarios.transfers import BLUE, ping
 
 __all__ = ["ROWS", "Cable", "Managed", "Row", "small_disk", "table"]
-
-EPAIRCTL: Final = EPAIRD.removesuffix("epaird") + "epairctl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ class Cable:
 
     def ctl(self, *arguments: str) -> str:
         """What epairctl says."""
-        return self.lab.home.run(*self._epairctl(*arguments))
+        return epairctl(self.lab, *arguments)
 
     def ctl_fails(self, *arguments: str, times: int) -> str:
         """Have epairctl do something so often until it fails, and say how."""
@@ -128,9 +126,6 @@ class Cable:
         """The pid of the process that is kept ready; 0 while there is none."""
         found = [pid for pid in self.lab.processes("epaird.dataplane") if name_of(pid) == SPARE]
         return found[0] if found else 0
-
-    def _epairctl(self, *arguments: str) -> tuple[str, ...]:
-        return (EPAIRCTL, "--socket", str(self.lab.directory / "run" / "control.sock"), *arguments)
 
     def _arrived(self) -> int:
         """By the kernel's count, for which no daemon is needed."""

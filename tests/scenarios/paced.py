@@ -3,12 +3,14 @@
     python -m tests.scenarios.paced send ADDRESS PORT RATE    datagrams a second, until its stdin ends
     python -m tests.scenarios.paced sink ADDRESS PORT         until its stdin ends, and then nothing comes
 
-Each says "ready", and at its end what it did, in one line of JSON.
+Each says "ready", and at its end what it did, in one line of JSON; so it does for each line on its stdin
+meanwhile.  What the sender was told to ``pause`` it sends again when it is told to ``go``.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import subprocess
@@ -16,7 +18,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from epaird.bench.mmsg import Batch
 from tests.scenarios.lab import DEADLINE_S, Namespace
@@ -37,10 +39,18 @@ class Outcome:
 
     sent: int
     received: int
-    ordered: bool
-    """None came twice, and none before an earlier one."""
+    """Each once."""
+    late: int
+    """Came behind one that was sent later."""
+    twice: int
+    """Came once more."""
     gap_ms: float
     """The longest time without a datagram."""
+
+    @property
+    def ordered(self) -> bool:
+        """None came twice, and none before an earlier one."""
+        return self.late == self.twice == 0
 
     @property
     def lost(self) -> int:
@@ -48,48 +58,98 @@ class Outcome:
         return self.sent - self.received
 
 
+class Program:
+    """A program that says it is ready, and what it has done so far whenever it is told something."""
+
+    def __init__(self, place: Namespace, module: str, *arguments: str) -> None:
+        """Start a module's, with these arguments, and wait until it is ready."""
+        with place.inside():
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                text=True, cwd=Path(__file__).parents[2], start_new_session=True,
+            )  # fmt: skip
+        if self._process.stdout is not None and self._process.stdout.readline() != "ready\n":
+            raise AssertionError(f"{arguments}: not ready")
+
+    def tell(self, line: str) -> dict[str, Any]:
+        """Tell it something; what it has done so far."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise AssertionError("it has pipes")
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+        return dict(json.loads(self._process.stdout.readline()))
+
+    def end(self) -> dict[str, Any]:
+        """Have it end; what it has done."""
+        out, _ = self._process.communicate(timeout=DEADLINE_S)
+        return dict(json.loads(out))
+
+    def kill(self) -> None:
+        """End it now, if it has not ended."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def told(timeout_s: float) -> str | None:
+    """In such a program: what it is told within so many seconds; empty to end, and None for nothing."""
+    if not select.select([0], [], [], timeout_s)[0]:
+        return None
+    return os.read(0, 64).decode().strip()
+
+
 class Stream:
     """The stream from ``with`` to :meth:`end`."""
 
-    def __init__(self, source: Namespace, target: Namespace, address: str, rate: int) -> None:
-        self._sink = _start(target, "sink", address, str(PORT))
-        self._sender = _start(source, "send", address, str(PORT), str(rate))
+    def __init__(
+        self,
+        source: Namespace,
+        target: Namespace,
+        address: str,
+        rate: int,
+        *,
+        port: int = PORT,
+        bind: str | None = None,
+    ) -> None:
+        """``bind`` is the receiver's own address, where it is another than that to which all is sent."""
+        self._sink = Program(target, __spec__.name, "sink", bind or address, str(port))
+        self._sender = Program(source, __spec__.name, "send", address, str(port), str(rate))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for process in (self._sender, self._sink):
-            process.kill()
-            process.communicate()
+        for program in (self._sender, self._sink):
+            program.kill()
+
+    def pause(self) -> None:
+        """Send nothing for the time being."""
+        self._sender.tell("pause")
+
+    def go(self) -> None:
+        """Go on."""
+        self._sender.tell("go")
+
+    def outcome(self) -> Outcome:
+        """What has become of it so far."""
+        return Outcome(**self._sink.tell("say"), **self._sender.tell("say"))
 
     def end(self) -> Outcome:
         """End it, and say what became of it; what is on its way has the time to arrive."""
-        said = []
-        for process in (self._sender, self._sink):
-            out, _ = process.communicate(timeout=DEADLINE_S)
-            said.append(json.loads(out))
-        sent, received = said
-        return Outcome(sent["sent"], received["received"], received["ordered"], received["gap_ms"])
-
-
-def _start(place: Namespace, *arguments: str) -> subprocess.Popen[str]:
-    with place.inside():
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.scenarios.paced", *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
-        )  # fmt: skip
-    if process.stdout is not None and process.stdout.readline() != "ready\n":
-        raise AssertionError(f"{arguments}: not ready")
-    return process
+        sent = self._sender.end()
+        return Outcome(**self._sink.end(), **sent)
 
 
 def _send(address: str, port: int, rate: int) -> dict[str, object]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
         out.connect((address, port))
         batch = Batch(max(1, round(rate * _TICK_S)), _SIZE)
-        sent, due = 0, time.monotonic()
-        while not select.select([sys.stdin], [], [], 0)[0]:
+        sent, due, pausing = 0, time.monotonic(), False
+        while (line := told(DEADLINE_S if pausing else 0)) != "":
+            if line is not None:
+                pausing = line == "pause" or (pausing and line != "go")
+                _say({"sent": sent})
+            if line is not None or pausing:
+                continue
             now = time.monotonic()
             if now < due:
                 time.sleep(due - now)
@@ -99,36 +159,76 @@ def _send(address: str, port: int, rate: int) -> dict[str, object]:
     return {"sent": sent}
 
 
-def _receive(address: str, port: int) -> dict[str, object]:
+class _Arrivals:
+    """What has come."""
+
+    def __init__(self) -> None:
+        self.latest = 0.0
+        self._next = 0
+        self._missing: set[int] = set()
+        self._found = {"received": 0, "late": 0, "twice": 0, "gap_ms": 0.0}
+
+    def take(self, numbers: list[int], now: float) -> None:
+        found = self._found
+        if found["received"]:
+            found["gap_ms"] = max(found["gap_ms"], 1000 * (now - self.latest))
+        self.latest = now
+        if numbers == list(range(self._next, self._next + len(numbers))):
+            found["received"] += len(numbers)
+            self._next += len(numbers)
+            return
+        for number in numbers:
+            if number >= self._next:
+                self._missing.update(range(self._next, number))
+                self._next = number + 1
+            elif number in self._missing:
+                self._missing.discard(number)
+                found["late"] += 1
+            else:
+                found["twice"] += 1
+                continue
+            found["received"] += 1
+
+    def found(self) -> dict[str, float]:
+        return self._found
+
+
+def _receive(address: str, port: int) -> dict[str, float]:
     batch = Batch(64, _SIZE)
-    received, gap, last, latest, ordered = 0, 0.0, -1, 0.0, True
+    arrivals = _Arrivals()
     quiet_since = None
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as into:
         into.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOMY)
         into.bind((address, port))
-        print("ready", flush=True)  # noqa: T201
+        _say_ready()
         while True:
-            select.select([into, *([sys.stdin] if quiet_since is None else [])], [], [], _QUIET_S)
-            count = batch.receive(into, socket.MSG_DONTWAIT)
+            select.select([into, *([0] if quiet_since is None else [])], [], [], _QUIET_S)
+            line = told(0) if quiet_since is None else None
             now = time.monotonic()
-            if count:
-                numbers = batch.numbers(count)
-                ordered &= all(a < b for a, b in zip([last, *numbers], numbers, strict=False))
-                gap = max(gap, now - latest) if received else 0.0
-                received, last, latest = received + count, numbers[-1], now
-            elif quiet_since is not None and now - max(quiet_since, latest) > _QUIET_S:
-                return {"received": received, "ordered": ordered, "gap_ms": 1000 * gap}
-            elif quiet_since is None and select.select([sys.stdin], [], [], 0)[0]:
+            if count := batch.receive(into, socket.MSG_DONTWAIT):
+                arrivals.take(batch.numbers(count), now)
+            elif quiet_since is not None and now - max(quiet_since, arrivals.latest) > _QUIET_S:
+                return arrivals.found()
+            if line == "":
                 quiet_since = now
+            elif line is not None:
+                _say(arrivals.found())
+
+
+def _say(found: object) -> None:
+    print(json.dumps(found), flush=True)  # noqa: T201
+
+
+def _say_ready() -> None:
+    print("ready", flush=True)  # noqa: T201
 
 
 def _main(role: str, address: str, port: str, *rate: str) -> None:
     if role == "send":
-        print("ready", flush=True)  # noqa: T201
-        outcome = _send(address, int(port), int(rate[0]))
+        _say_ready()
+        _say(_send(address, int(port), int(rate[0])))
     else:
-        outcome = _receive(address, int(port))
-    print(json.dumps(outcome), flush=True)  # noqa: T201
+        _say(_receive(address, int(port)))
 
 
 if __name__ == "__main__":

@@ -10,40 +10,14 @@ import subprocess
 import sys
 import threading
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
-from tests.scenarios.lab import CABLE, DEADLINE_S, EPAIRD, NAMESPACES, Lab, until
+from tests.scenarios.ctl import EPAIRCTL, asked, control_socket, epairctl, refused
+from tests.scenarios.lab import CABLE, DEADLINE_S, NAMESPACES, Lab, until
 from tests.scenarios.transfers import BLUE, RED, datagrams, ping
 
 pytestmark = pytest.mark.real
-
-EPAIRCTL = str(Path(EPAIRD).with_name("epairctl"))
-
-
-def control_socket(lab: Lab) -> Path:
-    return lab.directory / "run" / "control.sock"
-
-
-def epairctl(lab: Lab, *arguments: str) -> str:
-    """What a command that succeeds prints."""
-    done = asked(lab, *arguments)
-    assert (done.returncode, done.stderr) == (0, ""), done
-    return done.stdout
-
-
-def refused(lab: Lab, *arguments: str) -> str:
-    """The line that a command which fails prints."""
-    done = asked(lab, *arguments)
-    assert (done.returncode, done.stdout) == (1, ""), done
-    (line,) = done.stderr.splitlines()
-    return line.removeprefix("epairctl: ")
-
-
-def asked(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [EPAIRCTL, "--socket", str(control_socket(lab)), *map(lab.expanded, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=3 * DEADLINE_S, check=False)
 
 
 def listed(lab: Lab) -> list[str]:

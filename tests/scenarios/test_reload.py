@@ -5,28 +5,15 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import pytest
 
 from epaird.configuration import digest
-from tests.scenarios.lab import CABLE, EPAIRD, NAMESPACES, Daemon, Lab, pair, until
-from tests.scenarios.test_control import asked, epairctl
+from tests.scenarios.ctl import asked, epairctl, reload, rewrite
+from tests.scenarios.lab import CABLE, EPAIRD, NAMESPACES, Lab, pair, until
 from tests.scenarios.transfers import BLUE, RED, Flood, Sink, ping
 
 pytestmark = pytest.mark.real
-
-
-def rewrite(daemon: Daemon, text: str, **settings: Any) -> None:  # noqa: ANN401
-    """Have its file say this instead, as an editor does: another file in its place."""
-    fresh = daemon.lab.configuration(text, **settings)
-    fresh.replace(daemon.file)
-
-
-def reload(daemon: Daemon, text: str, **settings: Any) -> str:  # noqa: ANN401
-    """What ``epairctl reload`` prints of such a file."""
-    rewrite(daemon, text, **settings)
-    return epairctl(daemon.lab, "reload")
 
 
 @contextmanager
