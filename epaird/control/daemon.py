@@ -299,7 +299,10 @@ class Daemon:
             if half.settings.mac not in (None, "stable"):
                 self._macs.reserve(str(half.settings.mac))
         await self._workforce.tune(before, now)
-        await self._workforce.grow(_worker_count(configuration))
+        try:
+            await self._workforce.grow(_worker_count(configuration))
+        finally:
+            self._spares.keep()  # one that has grown may have taken the spare
 
     async def _shrink(self, configuration: Configuration) -> None:
         await self._workforce.shrink(_worker_count(configuration))

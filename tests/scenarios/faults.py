@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from epaird.dataplane.process import SPARE
 from tests.deploy.manager import ServiceManager
 from tests.scenarios.ctl import epairctl
-from tests.scenarios.lab import EPAIRD, Daemon, Lab, name_of, pair, until
+from tests.scenarios.lab import EPAIRD, Daemon, Lab, pair, until
 from tests.scenarios.paced import Outcome, Stream
 from tests.scenarios.page import Interface, Page
 from tests.scenarios.transfers import BLUE, ping
@@ -121,11 +120,6 @@ class Cable:
             except AssertionError as error:
                 return str(error)
         raise AssertionError(f"{arguments}: never failed")
-
-    def spare(self) -> int:
-        """The pid of the process that is kept ready; 0 while there is none."""
-        found = [pid for pid in self.lab.processes("epaird.dataplane") if name_of(pid) == SPARE]
-        return found[0] if found else 0
 
     def _arrived(self) -> int:
         """By the kernel's count, for which no daemon is needed."""

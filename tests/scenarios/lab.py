@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from epaird.dataplane.process import WORKER
+from epaird.dataplane.process import SPARE, WORKER
 from epaird.kernel import namespace
 from tests.scenarios.page import Page
 
@@ -305,6 +305,10 @@ class Daemon(Running):
     def workers(self) -> list[int]:
         """The pids of the worker processes; the one that is kept ready is none yet."""
         return [pid for pid in self.lab.processes("epaird.dataplane") if name_of(pid).startswith(WORKER)]
+
+    def spares(self) -> list[int]:
+        """The pids of the processes that are kept ready: one, but for a moment after it was needed."""
+        return [pid for pid in self.lab.processes("epaird.dataplane") if name_of(pid) == SPARE]
 
     def calm(self) -> None:
         """See that nothing is in a busy loop, which never sleeps; to be asked when there is no traffic.

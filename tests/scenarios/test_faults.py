@@ -196,7 +196,7 @@ def test_the_spare_is_killed(lab: Lab) -> None:
     cable = Cable(lab)
     before = cable.page()
     with cable.stream() as stream:
-        kill(until(cable.spare))
+        kill(until(cable.daemon.spares)[0])
         kill(cable.daemon.worker())
         cable.daemon.says("again")
         cable.carries()

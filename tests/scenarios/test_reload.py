@@ -79,6 +79,7 @@ def test_workers_come_and_go_under_traffic(lab: Lab) -> None:
         for workers in (4, 2, 3, 1):
             reload(daemon, CABLE + others(9), workers=workers)
             until(lambda workers=workers: len(daemon.workers()) == workers)  # type: ignore[misc]
+            until(daemon.spares, lambda: "those that came have taken the spare")
     assert daemon.metrics().interface("epair0a").oqdrops == 0
 
 

@@ -1,0 +1,1 @@
+"""A daemon under traffic, to which things happen at random."""

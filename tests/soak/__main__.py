@@ -1,0 +1,59 @@
+"""Soak a daemon: create, destroy, reload, kill and upgrade at random, under traffic.
+
+    python -m tests.soak --minutes 10
+    python -m tests.soak --seed 4711 --operations 57    the same again, up to its 57th operation
+
+As root.  Exit status: 0 everything held, 1 something did not, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from tests.soak.report import Report
+from tests.soak.soak import Failed, Soak
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Soak a daemon.")
+    parser.add_argument("--minutes", type=float, default=10, help="how long (%(default)s)")
+    parser.add_argument("--operations", type=int, help="how many operations, however long they take")
+    parser.add_argument("--seed", type=int, help="of the sequence of operations (a random one)")
+    wanted = parser.parse_args(arguments)
+    seed = random.SystemRandom().randrange(10_000) if wanted.seed is None else wanted.seed
+    console = Console(soft_wrap=True)
+    console.print(f"seed {seed}", highlight=False)
+    report = Report(console)
+    soak = Soak(seed, report.line)
+    ending = time.monotonic() + 60 * wanted.minutes
+
+    def goes_on(done: int) -> bool:
+        return done < wanted.operations if wanted.operations is not None else time.monotonic() < ending
+
+    status = 0
+    try:
+        with report.progressing(60 * wanted.minutes, wanted.operations):
+            soak.run(goes_on)
+    except Failed as error:
+        console.print(str(error), markup=False, highlight=False)
+        status = 1
+    except KeyboardInterrupt:
+        console.print("interrupted", highlight=False)
+        status = INTERRUPTED
+    report.table(soak)
+    again = f"make soak SEED={seed} OPERATIONS={len(soak.done) + 1}"
+    console.print("everything held" if status == 0 else f"the same again: {again}", highlight=False)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""What must hold whenever nothing moves, whatever was done before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.scenarios.lab import Link, until
+from tests.soak.expected import Loopback, Pair
+from tests.soak.footprint import descriptors
+from tests.soak.site import Site
+from tests.soak.traffic import Traffic
+
+_COUNTERS = ("opackets", "obytes", "omcasts", "oqdrops", "ipackets", "ibytes", "imcasts")
+_ERRORS = ("oerrors", "ierrors")
+
+Counters = dict[str, dict[str, Any]]
+
+
+class Invariants:
+    """They are looked at again and again, and each time compared with the time before."""
+
+    def __init__(self, site: Site, traffic: Traffic) -> None:
+        self._site = site
+        self._traffic = traffic
+        self._counters: Counters = {}
+        """Of each device, when it was looked at last."""
+        self._read: dict[str, int] = {}
+        """Frames of each device that the kernel says were read, and no counter has."""
+        self._balances: dict[str, int] = {}
+        """Frames each half has sent less those that met a fate at its peer."""
+        self._found: Counters = {}
+        self._kernel: dict[tuple[str, str], Link] = {}
+
+    def hold(self, *, loses: bool, unsure: bool) -> int:
+        """See that they do; how many frames of the steady traffic were lost, all of them accounted for.
+
+        ``loses``: what was done may lose frames; ``unsure``: nobody knows how many workers died of it.
+        Raises AssertionError."""
+        traffic = self._traffic
+        traffic.pause()
+        for rule in (self._existence, self._workers, self._files):
+            until(lambda rule=rule: not rule(), lambda rule=rule: "\n".join(rule()))  # type: ignore[misc]
+        traffic.arrived()
+        until(
+            lambda: self._look() and not self._ledger(loses=loses),
+            lambda: "\n".join(self._ledger(loses=loses)),
+        )
+        wrong = [*self._went_back(), *self._moved_on(), *self._restarts(unsure=unsure)]
+        lost = traffic.lost(self._found)
+        if lost and not loses:
+            wrong.append(f"{lost} frames are lost of pairs that nothing was done to")
+        if (status := self._site.daemon.healthz()) != 200:
+            wrong.append(f"/healthz: {status}")
+        wrong += self._site.new_lines()
+        if wrong:
+            raise AssertionError("\n".join(wrong))
+        self._remember()
+        traffic.go()
+        return lost
+
+    def _look(self) -> bool:
+        self._found = {each["device"]: each for each in self._site.interfaces()}
+        self._kernel = {
+            (netns, name): link
+            for netns in self._site.namespaces()
+            for name, link in self._site.lab.by_name(netns).links("tun").items()
+        }
+        return True
+
+    # The rules; each yields what is wrong.
+
+    def _existence(self) -> list[str]:
+        """There is what should be, as it should be, by the kernel and by the daemon."""
+        self._look()
+        expected, site = self._site.expected, self._site
+        wrong = []
+        places = set()
+        for device, (owner, settings) in expected.devices.items():
+            netns = site.expanded(settings.netns)
+            name = getattr(settings, "name", "") or device
+            places.add((netns or site.lab.home.name, name))
+            found = self._found.get(device)
+            if found is None:
+                wrong.append(f"{device} is not there")
+                continue
+            wanted = {
+                "netns": netns,
+                "name": name,
+                "mtu": settings.mtu,
+                "up": settings.up,
+                "carrier": expected.carrier(device),
+                "peer": expected.peers.get(device, ""),
+                "origin": "runtime" if owner in expected.runtime else "configuration",
+            }
+            wrong += [
+                f"{device}: {key} is {found[key]!r}, not {value!r}"
+                for key, value in wanted.items()
+                if found[key] != value
+            ]
+        wrong += [f"{device} is there" for device in self._found.keys() - expected.devices.keys()]
+        wrong += [f"the kernel has no {name} in {netns}" for netns, name in places - self._kernel.keys()]
+        wrong += [f"the kernel has {name} in {netns}" for netns, name in self._kernel.keys() - places]
+        return wrong
+
+    def _workers(self) -> list[str]:
+        """As many workers as there should be, a spare, and every queue with one of them."""
+        site, expected = self._site, self._site.expected
+        workers = site.workers_by_number()
+        wrong = []
+        if set(workers) != set(range(expected.workers)) or any(len(pids) > 1 for pids in workers.values()):
+            wrong.append(f"the workers are {workers}, and should be {expected.workers}")
+        if len(spares := site.daemon.spares()) != 1:
+            wrong.append(f"the spares are {spares}")
+        ours = descriptors([site.daemon.pid]).get("tun", 0)
+        theirs = descriptors([pid for pids in workers.values() for pid in pids]).get("tun", 0)
+        if not ours == theirs == expected.queues:
+            wrong.append(
+                f"there are {expected.queues} queues; the control plane has {ours}, the workers {theirs}"
+            )
+        return wrong
+
+    def _files(self) -> list[str]:
+        """Nothing is left in the run directory."""
+        found, wanted = self._site.files(), self._site.run_directory()
+        return [f"the run directory has {sorted(found)}, not {sorted(wanted)}"] if found != wanted else []
+
+    def _ledger(self, *, loses: bool) -> list[str]:
+        """Every frame has met its one fate, and nothing is in flight."""
+        wrong = self._traffic.unaccounted(self._found)
+        for device, each in self._found.items():
+            # The kernel's counters are those of all queues of a device; of several queues what a worker has
+            # had in hand when it died is not known to the frame.
+            vague = loses and self._queues(device) > 1
+            read, drops = self._read_uncounted(device), each["stats"]["oqdrops"]
+            if read != self._before(self._read, device) and not vague:
+                wrong.append(f"{device}: the kernel says {read} more were read than are counted")
+            if (dropped := self._link(device).tx_dropped) != drops:
+                wrong.append(f"{device}: oqdrops is {drops}, tx_dropped {dropped}")
+            if each["refs"] != 1:
+                wrong.append(f"{device}: {each['refs']} references")
+            if device not in self._site.expected.replugged and not vague:
+                balance, before = self._balance(device), self._before(self._balances, device)
+                if balance != before:
+                    wrong.append(f"{device}: {balance - before} frames without a fate")
+        if not loses:
+            wrong += self._altogether()
+        return wrong
+
+    def _altogether(self) -> Iterator[str]:
+        """What was sent has met a fate somewhere, however it was plugged meanwhile."""
+        if self._counters.keys() - self._found.keys() or self._site.expected.fresh:
+            return
+        sent = sum(each["stats"]["opackets"] for each in self._found.values())
+        met = sum(_met(each["stats"]) for each in self._found.values())
+        before = sum(each["opackets"] - _met(each) for each in self._counters.values())
+        if sent - met != before:
+            yield f"{sent - met - before} frames have been sent and have no fate anywhere"
+
+    def _went_back(self) -> Iterator[str]:
+        """No counter has."""
+        for device, earlier in self._counters.items():
+            if device in self._site.expected.fresh or device not in self._found:
+                continue
+            now = self._found[device]["stats"]
+            lower = [key for key in _COUNTERS if now[key] < earlier[key]]
+            lower += [
+                f"{key} {reason}"
+                for key in _ERRORS
+                for reason in earlier[key]
+                if now[key][reason] < earlier[key][reason]
+            ]
+            yield from (f"{device}: {key} went back" for key in lower)
+
+    def _moved_on(self) -> Iterator[str]:
+        """The steady traffic has."""
+        for course, outcome in self._traffic.outcomes().items():
+            if outcome.received == 0:
+                yield f"nothing arrives from {course.sender}"
+
+    def _restarts(self, *, unsure: bool) -> Iterator[str]:
+        """As many workers have died as were killed."""
+        page, expected = self._site.daemon.metrics(), self._site.expected
+        for number, wanted in expected.restarts.items():
+            found = page.worker(str(number)).restarts
+            if found != wanted and not (unsure and found == wanted - 1):
+                yield f"worker {number} was started again {found} times, not {wanted}"
+            expected.restarts[number] = found
+
+    # What they are made of.
+
+    def _remember(self) -> None:
+        self._counters = {device: each["stats"] for device, each in self._found.items()}
+        self._read = {device: self._read_uncounted(device) for device in self._found}
+        self._balances = {device: self._balance(device) for device in self._found}
+        self._site.expected.looked()
+
+    def _before(self, known: dict[str, int], device: str) -> int:
+        return 0 if device in self._site.expected.fresh else known.get(device, 0)
+
+    def _read_uncounted(self, device: str) -> int:
+        stats = self._found[device]["stats"]
+        return self._link(device).tx_packets - stats["opackets"] - sum(stats["oerrors"].values())
+
+    def _balance(self, device: str) -> int:
+        peer = self._found[device]["peer"] or device
+        sent = self._found[device]["stats"]["opackets"]
+        if peer == device and not isinstance(self._owner(device), Loopback):
+            return 0
+        return sent - _met(self._found[peer]["stats"]) if peer in self._found else 0
+
+    def _link(self, device: str) -> Link:
+        each = self._found[device]
+        return self._kernel[each["netns"] or self._site.lab.home.name, each["name"]]
+
+    def _queues(self, device: str) -> int:
+        owner = self._owner(device)
+        return owner.queues if isinstance(owner, Pair) else 1
+
+    def _owner(self, device: str) -> object:
+        expected = self._site.expected
+        return expected.there[expected.devices[device][0]]
+
+
+def _met(stats: dict[str, Any]) -> int:
+    return int(stats["ipackets"]) + sum(stats["ierrors"].values())

@@ -1,0 +1,220 @@
+"""What befalls a daemon: its processes die, stop and hang, its program is replaced, its devices vanish."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from tests.scenarios.hanging import hung
+from tests.scenarios.lab import until
+from tests.soak.expected import Expected
+from tests.soak.operations.operation import Operation
+from tests.soak.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDies(Operation):
+    """A worker is killed, stopped, or hangs."""
+
+    number: int
+    how: str = "killed"
+    with_the_spare: bool = False
+    loses = True
+
+    def __str__(self) -> str:
+        return f"worker {self.number} {self.how}" + ", the spare killed" * self.with_the_spare
+
+    def act(self, site: Site) -> None:
+        if self.with_the_spare:
+            site.kill(until(site.daemon.spares)[0])
+        pid = site.worker(self.number)
+        if self.how == "hangs":
+            with contextlib.suppress(ProcessLookupError), hung(pid):
+                pass
+        else:
+            site.kill(pid, signal.SIGKILL if self.how == "killed" else signal.SIGSTOP)
+        until(lambda: site.worker(self.number) != pid, site.recent)
+
+    def expect(self, expected: Expected) -> None:
+        if self.number in expected.restarts:
+            expected.restarts[self.number] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersDie(Operation):
+    """All workers are killed at once."""
+
+    loses = True
+
+    def __str__(self) -> str:
+        return "all workers killed"
+
+    def act(self, site: Site) -> None:
+        pids = [site.worker(number) for number in range(site.expected.workers)]
+        with site.says("again (pid", len(pids)):
+            for pid in pids:
+                site.kill(pid)
+
+    def expect(self, expected: Expected) -> None:
+        for number in expected.restarts:
+            expected.restarts[number] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class SpareDies(Operation):
+    """The process that is kept ready is killed."""
+
+    def __str__(self) -> str:
+        return "the spare killed"
+
+    def act(self, site: Site) -> None:
+        (pid,) = until(site.daemon.spares)
+        site.kill(pid)
+        until(lambda: pid not in site.daemon.spares())
+
+
+@dataclass(frozen=True, slots=True)
+class ControlDies(Operation):
+    """The control plane is killed, and another daemon takes over."""
+
+    succeeds = True
+
+    def __str__(self) -> str:
+        return "control plane killed, started again"
+
+    def act(self, site: Site) -> None:
+        site.daemon.signal(signal.SIGKILL)
+        site.again()
+
+    def expect(self, expected: Expected) -> None:
+        expected.applied()
+
+
+@dataclass(frozen=True, slots=True)
+class ControlKeeps(Operation):
+    """The daemon ends and leaves everything to the next."""
+
+    succeeds = True
+
+    def __str__(self) -> str:
+        return "stopped with keep_devices, started again"
+
+    def act(self, site: Site) -> None:
+        site.write(keep_devices=True)
+        site.ctl("reload")
+        site.daemon.signal(signal.SIGTERM)
+        assert site.daemon.ended() == 0, site.recent()
+        site.write()
+        site.again()
+
+    def expect(self, expected: Expected) -> None:
+        expected.applied()
+
+
+@dataclass(frozen=True, slots=True)
+class ControlStops(Operation):
+    """The control plane is stopped for a while."""
+
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"control plane stopped for {self.seconds} s"
+
+    def act(self, site: Site) -> None:
+        site.daemon.signal(signal.SIGSTOP)
+        time.sleep(self.seconds)
+        site.daemon.signal(signal.SIGCONT)
+        site.daemon.metrics()
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade(Operation):
+    """The program is executed again, and its workers are renewed."""
+
+    by_signal: bool = False
+    succeeds = True
+
+    def __str__(self) -> str:
+        return f"upgrade by {'signal' if self.by_signal else 'epairctl'}"
+
+    def act(self, site: Site) -> None:
+        with site.says("upgraded to"):
+            if self.by_signal:
+                site.daemon.signal(signal.SIGUSR2)
+            else:
+                site.ctl("upgrade")
+
+    def expect(self, expected: Expected) -> None:
+        expected.applied()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDeleted(Operation):
+    """Somebody deletes a device: its interface goes whole."""
+
+    name: str
+    device: str
+    netns: str
+
+    def __str__(self) -> str:
+        return f"ip link del {self.device}"
+
+    def act(self, site: Site) -> None:
+        place = site.lab.place(site.expanded(self.netns))
+        with site.says(f"{self.device}: the device is gone"):
+            place.ip(f"link del {self.device}")
+
+    def expect(self, expected: Expected) -> None:
+        expected.destroy(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Meanwhile(Operation):
+    """Two things at once."""
+
+    first: Operation
+    second: Operation
+    delay_ms: int
+    """How long the second waits."""
+
+    @property
+    def loses(self) -> bool:  # type: ignore[override]
+        return self.first.loses or self.second.loses
+
+    @property
+    def unsure(self) -> bool:  # type: ignore[override]
+        return self.first.succeeds
+
+    def __str__(self) -> str:
+        return f"{self.first}; after {self.delay_ms} ms {self.second}"
+
+    def act(self, site: Site) -> None:
+        with ThreadPoolExecutor(1) as thread:
+            acting = thread.submit(self.first.act, site)
+            time.sleep(self.delay_ms / 1000)
+            try:
+                self.second.act(site)
+            finally:
+                failure = acting.exception()
+        if failure is not None and not isinstance(self.second, ControlDies):
+            raise failure  # the answer of a control plane that is killed dies with it
+        if self._other is not None:
+            self._other.again(site)
+
+    def expect(self, expected: Expected) -> None:
+        if self._other is self.first:
+            self.second.expect(expected)
+            self.first.expect(expected)
+        else:
+            self.first.expect(expected)
+            self.second.expect(expected)
+
+    @property
+    def _other(self) -> Operation | None:
+        """What was done before or behind a control plane's end: nobody knows."""
+        if self.second.succeeds:
+            return self.first
+        return self.second if self.first.succeeds and not self.second.loses else None

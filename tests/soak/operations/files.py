@@ -1,0 +1,74 @@
+"""The file changes, and is read again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.soak.expected import Expected, Interface
+from tests.soak.operations.operation import Operation
+from tests.soak.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Reload(Operation):
+    """A file that is read."""
+
+    told: str
+    file: tuple[tuple[str, Interface], ...]
+    workers: int
+    queue_limit: int
+
+    def __str__(self) -> str:
+        return f"reload: {self.told}"
+
+    def act(self, site: Site) -> None:
+        site.write(file=dict(self.file), workers=self.workers, queue_limit=self.queue_limit)
+        site.ctl("reload")
+
+    def expect(self, expected: Expected) -> None:
+        expected.file, expected.workers, expected.queue_limit = (
+            dict(self.file),
+            self.workers,
+            self.queue_limit,
+        )
+        expected.applied()
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid(Operation):
+    """A file with a mistake in it, which changes nothing."""
+
+    more: str
+    complaint: str
+    upgrading: bool = False
+    """It is the new program that finds it."""
+
+    def __str__(self) -> str:
+        return f"{'upgrade' if self.upgrading else 'reload'} with a mistake: {self.complaint}"
+
+    def act(self, site: Site) -> None:
+        site.write(self.more)
+        try:
+            said = site.refused("upgrade" if self.upgrading else "reload")
+            assert self.complaint in said, said
+        finally:
+            site.write()
+
+
+@dataclass(frozen=True, slots=True)
+class Midway(Operation):
+    """A file of which something cannot be had; all that was done before is undone."""
+
+    def __str__(self) -> str:
+        return "reload that fails half-way"
+
+    def act(self, site: Site) -> None:
+        site.lab.home.ip("link add epair61b type veth peer name other61")
+        try:
+            site.write("[epair.epair62]\n[epair.epair61]\n")
+            said = site.refused("reload")
+            assert "epair61b" in said, said
+            assert "everything is as it was before" in said, said
+        finally:
+            site.write()
+            site.lab.home.ip("link del epair61b")

@@ -1,0 +1,151 @@
+"""What a user asks for with epairctl."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+
+from tests.scenarios.ctl import EPAIRCTL, asked, control_socket
+from tests.soak.expected import Expected, Interface, words
+from tests.soak.operations.operation import Operation
+from tests.soak.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Create(Operation):
+    """An interface is made."""
+
+    name: str
+    found: Interface
+    by_kind: bool = False
+    """Asked for by its kind alone: it gets the lowest number."""
+
+    def __str__(self) -> str:
+        return " ".join(["create", *self._words])
+
+    def act(self, site: Site) -> None:
+        made = site.ctl("create", *self._words).strip()
+        assert made == self.name, f"made {made}, not {self.name}"
+
+    def expect(self, expected: Expected) -> None:
+        expected.create(self.name, self.found)
+
+    def again(self, site: Site) -> None:
+        done = asked(site.lab, "create", *self._words)
+        assert done.returncode == 0 or "EEXIST" in done.stderr, done
+
+    @property
+    def _words(self) -> list[str]:
+        return [self.name.rstrip("0123456789") if self.by_kind else self.name, *words(self.found)]
+
+
+@dataclass(frozen=True, slots=True)
+class Destroy(Operation):
+    """An interface goes."""
+
+    name: str
+    by: str
+    """Its own name, or a half's."""
+
+    def __str__(self) -> str:
+        return f"destroy {self.by}"
+
+    def act(self, site: Site) -> None:
+        site.ctl("destroy", self.by)
+
+    def expect(self, expected: Expected) -> None:
+        expected.destroy(self.name)
+
+    def again(self, site: Site) -> None:
+        done = asked(site.lab, "destroy", self.by)
+        assert done.returncode == 0 or "ENXIO" in done.stderr, done
+
+
+@dataclass(frozen=True, slots=True)
+class Set(Operation):
+    """An interface is changed in place."""
+
+    name: str
+    by: str
+    """Its own name, or a half's."""
+    setting: str
+    found: Interface
+    """As it is then."""
+
+    def __str__(self) -> str:
+        return f"set {self.by} {self.setting}"
+
+    def act(self, site: Site) -> None:
+        site.ctl("set", self.by, self.setting)
+
+    def expect(self, expected: Expected) -> None:
+        expected.change(self.name, self.found)
+
+
+@dataclass(frozen=True, slots=True)
+class Patch(Operation):
+    """A half is plugged into another."""
+
+    half: str
+    other: str
+
+    def __str__(self) -> str:
+        return f"patch {self.half} {self.other}"
+
+    def act(self, site: Site) -> None:
+        site.ctl("patch", "--force", self.half, self.other)
+
+    def expect(self, expected: Expected) -> None:
+        expected.patch(self.half, self.other)
+
+
+@dataclass(frozen=True, slots=True)
+class Unpatch(Operation):
+    """A half is plugged into none."""
+
+    half: str
+
+    def __str__(self) -> str:
+        return f"unpatch {self.half}"
+
+    def act(self, site: Site) -> None:
+        site.ctl("unpatch", self.half)
+
+    def expect(self, expected: Expected) -> None:
+        expected.unpatch(self.half)
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Operation):
+    """Something that cannot be had."""
+
+    request: tuple[str, ...]
+    error: str
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.request)}: {self.error}"
+
+    def act(self, site: Site) -> None:
+        said = site.refused(*self.request)
+        assert self.error in said, said
+
+
+@dataclass(frozen=True, slots=True)
+class Watchers(Operation):
+    """Some watch what happens, and go without a word."""
+
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.count} times epairctl monitor, killed"
+
+    def act(self, site: Site) -> None:
+        command = (EPAIRCTL, "--socket", str(control_socket(site.lab)), "monitor")
+        watching = [site.lab.home.start(*command) for _ in range(self.count)]
+        site.ctl("create", "epair60")
+        for each in watching:
+            each.says("epair60b")
+        site.ctl("destroy", "epair60")
+        for each in watching:
+            each.signal(signal.SIGKILL)
+            each.ended()

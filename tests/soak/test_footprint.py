@@ -1,0 +1,49 @@
+"""What is flat, and what is not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.soak.footprint import descriptors, private_kb, rows
+
+MEMORY = "control plane, private memory"
+
+
+def test_memory_may_grow_by_so_much_and_descriptors_by_none() -> None:
+    before = {MEMORY: 50_000, "control plane, tasks": 8}
+    assert all(row.flat for row in rows(before, {MEMORY: 56_144, "control plane, tasks": 8}))
+    found = {row.what: row.flat for row in rows(before, {MEMORY: 56_145, "control plane, tasks": 9})}
+    assert found == {MEMORY: False, "control plane, tasks": False}
+
+
+def test_less_is_flat_and_what_is_new_is_not() -> None:
+    found = rows({"workers, descriptors, tun": 8}, {"workers, descriptors, inotify": 1})
+    assert {row.what: row.flat for row in found} == {
+        "workers, descriptors, tun": True,
+        "workers, descriptors, inotify": False,
+    }
+
+
+def test_descriptors_are_told_by_kind(tmp_path: Path) -> None:
+    ours = [os.getpid()]
+    before = descriptors(ours)
+    read, write = os.pipe()
+    file = os.open(tmp_path / "file", os.O_CREAT)
+    ledger = os.memfd_create("epaird-ledger")
+    try:
+        found = descriptors(ours)
+    finally:
+        for fd in (read, write, file, ledger):
+            os.close(fd)
+    more = {kind: number - before.get(kind, 0) for kind, number in found.items()}
+    assert {kind: number for kind, number in more.items() if number} == {"pipe": 2, "file": 1, "ledger": 1}
+
+
+def test_private_memory_is_what_a_process_has_written_to() -> None:
+    before = private_kb([os.getpid()])
+    kept = bytearray(b"x" * (32 << 20))
+    assert private_kb([os.getpid()]) - before == pytest.approx(32 << 10, rel=0.2)
+    assert kept
