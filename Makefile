@@ -13,6 +13,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CONFIG ?= config/epaird.toml
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+MINUTES ?= 10
+SEED ?=
+OPERATIONS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -78,6 +81,11 @@ test: programs $(STAMP)-test ## run every test (as root: those with real devices
 .PHONY: bench
 bench: root $(STAMP) ## as root: measure a cable beside the kernel's veth; BENCH_ARGS="--quick --plot bench.svg"
 	@exec $(BIN)/epaird bench $(BENCH_ARGS)
+
+.PHONY: soak
+soak: root programs $(STAMP)-test ## as root: MINUTES=10 of random accidents under traffic; SEED=4711 OPERATIONS=57 again
+	@exec $(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(OPERATIONS),--operations $(OPERATIONS))
 
 .PHONY: lint
 lint: $(STAMP)-lint ## ruff and mypy

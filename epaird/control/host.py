@@ -87,9 +87,7 @@ class Host:
     def close(self) -> None:
         """Stop watching, and end the thread."""
         self.stop_watching()
-        if self._names is not None:
-            asyncio.get_running_loop().remove_reader(self._names.fileno())
-            self._names.close()
+        self._watch_no_names()
         self._reader.close()
         self._thread.shutdown()
 
@@ -121,7 +119,7 @@ class Host:
 
     async def remove_namespace(self, name: str) -> None:
         """Take a namespace's name away."""
-        self._owned.pop(namespace.path_of(name), None)
+        self._disown(namespace.path_of(name))
         await self._run(namespace.remove, name)
 
     def namespace_identity(self, name: str) -> Identity:
@@ -273,8 +271,20 @@ class Host:
     def _see_to_names(self) -> None:
         for path, owned in tuple(self._owned.items()):
             if self._happened is not None and not _leads_to(path, owned.identity):
-                del self._owned[path]
+                self._disown(path)
                 self._happened(LinkEvent(Kind.NAMESPACE_GONE, nsid=owned.nsid))
+
+    def _disown(self, path: str) -> None:
+        """One that was made here is no more; with the last of them, there are no names to watch."""
+        self._owned.pop(path, None)
+        if not self._owned:
+            self._watch_no_names()
+
+    def _watch_no_names(self) -> None:
+        if self._names is not None:
+            asyncio.get_running_loop().remove_reader(self._names.fileno())
+            self._names.close()
+            self._names = None
 
     async def _remove(self, asked: Sequence[Iterable[Tap]]) -> list[Exception | None]:
         await self._run(removal.remove, [tap for taps in asked for tap in taps])

@@ -1,17 +1,14 @@
 """The namespaces that live and die with the daemon.
 
 What was made is written down beside the control socket: after a crash the next daemon takes over its
-predecessor's namespaces, and never removes one that somebody else made.  A lock tells a daemon that
-crashed from one that runs.
+predecessor's namespaces, and never removes one that somebody else made.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import logging
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,19 +23,15 @@ class Namespaces:
     """Those of ``namespaces.create``."""
 
     def __init__(self, host: Host, directory: Path) -> None:
-        """``directory`` is where the record is kept; it is made when the first namespace is."""
+        """``directory`` is where the record is kept: that of which the daemon has the lock."""
         self._host = host
         self._record = directory / "namespaces.json"
         self._made: dict[str, Identity] = {}
-        self._lock: int | None = None
 
     async def create(self, names: Iterable[str]) -> None:
         """Make them.  Raises KernelError, EEXIST when one exists that no daemon of ours made.
 
         What a predecessor left is ours from now on, whether it is among them or not."""
-        names = tuple(names)
-        if names or self._record.exists():
-            self._lock_directory()
         self._made = {name: identity for name, identity in self._read().items() if self._is(name, identity)}
         for name in self._made:
             await self._host.own_namespace(name)
@@ -47,8 +40,6 @@ class Namespaces:
 
     async def add(self, name: str) -> None:
         """Make one more.  Raises KernelError as :meth:`create`."""
-        if self._lock is None:
-            self._lock_directory()
         if name in self._made and not self._is(name, self._made[name]):
             del self._made[name]
         await self._make(name)
@@ -75,9 +66,6 @@ class Namespaces:
                 self._write()
             except KernelError as error:
                 log.warning("%s", error)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     async def _make(self, name: str) -> None:
         try:
@@ -94,21 +82,6 @@ class Namespaces:
             await self._host.own_namespace(name)
             log.info("namespace %s: taken over from a daemon that ended without removing it", name)
         self._write()
-
-    def _lock_directory(self) -> None:
-        directory = self._record.parent
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise KernelError(
-                errno.EBUSY,
-                f"{directory}: another epaird runs and keeps its namespaces there: stop it, or set "
-                "daemon.control_socket to a path in another directory",
-            ) from error
-        except OSError as error:
-            raise KernelError.about(str(directory), error.errno) from error
 
     def _is(self, name: str, identity: Identity) -> bool:
         """Whether the namespace of this name is still the one we mean."""

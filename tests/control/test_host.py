@@ -22,7 +22,7 @@ from epaird.kernel import namespace
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import Identity
 from tests.control.fake import FakeHost
-from tests.loop import on_loop, turns, until
+from tests.loop import descriptors, on_loop, turns, until
 
 
 def operations(kind: type) -> dict[str, inspect.Signature]:
@@ -159,6 +159,23 @@ async def test_a_namespace_is_made_known_and_removed() -> None:
         await host.remove_namespace(name)
         with pytest.raises(KernelError, match=f"namespace {name}: does not exist"):
             host.namespace_identity(name)
+    finally:
+        with contextlib.suppress(KernelError):
+            namespace.remove(name)
+        host.close()
+
+
+@pytest.mark.real
+@on_loop
+async def test_names_are_watched_as_long_as_a_namespace_is_ours() -> None:
+    host = Host()
+    name = f"ept{os.getpid()}h"
+    try:
+        before = descriptors()
+        await host.make_namespace(name)
+        assert "anon_inode:inotify" in descriptors().values()
+        await host.remove_namespace(name)
+        assert descriptors() == before
     finally:
         with contextlib.suppress(KernelError):
             namespace.remove(name)

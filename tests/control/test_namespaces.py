@@ -4,7 +4,6 @@ import asyncio
 import errno
 import json
 import logging
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,12 +25,6 @@ async def machine() -> AsyncIterator[FakeHost]:
         host.close()
 
 
-def crash(namespaces: Namespaces) -> None:
-    """The daemon ends without a chance to do anything."""
-    assert namespaces._lock is not None
-    os.close(namespaces._lock)
-
-
 def record(directory: Path) -> dict[str, object]:
     """What is written down."""
     path = directory / "namespaces.json"
@@ -42,24 +35,24 @@ def record(directory: Path) -> dict[str, object]:
 @on_loop
 async def test_what_is_made_is_written_down_and_removed_again(tmp_path: Path) -> None:
     async with machine() as host:
-        namespaces = Namespaces(host, tmp_path / "run")
+        namespaces = Namespaces(host, tmp_path)
         await namespaces.create(["red", "blue"])
         assert {name: tuple(identity) for name, identity in host.namespaces.items()} == {
             name: tuple(identity)  # type: ignore[arg-type]
-            for name, identity in record(tmp_path / "run").items()
+            for name, identity in record(tmp_path).items()
         }
         await namespaces.remove_all()
         assert not host.namespaces
-        assert not list((tmp_path / "run").iterdir())
+        assert not record(tmp_path)
 
 
 @on_loop
 async def test_no_namespaces_leave_no_trace(tmp_path: Path) -> None:
     async with machine() as host:
-        namespaces = Namespaces(host, tmp_path / "run")
+        namespaces = Namespaces(host, tmp_path)
         await namespaces.create([])
         await namespaces.remove_all()
-        assert not (tmp_path / "run").exists()
+        assert not record(tmp_path)
         assert not host.steps
 
 
@@ -70,7 +63,6 @@ async def test_after_a_crash_they_are_taken_over(tmp_path: Path, caplog: pytest.
         first = Namespaces(host, tmp_path)
         await first.create(["red", "blue"])
         before = dict(host.namespaces)
-        crash(first)
         second = Namespaces(host, tmp_path)
         await second.create(["red", "blue"])
         assert host.namespaces == before
@@ -87,11 +79,9 @@ async def test_those_a_crashed_daemon_made_and_nobody_wants_now_are_removed_too(
     async with machine() as host:
         first = Namespaces(host, tmp_path)
         await first.create(["red", "blue"])
-        crash(first)
         second = Namespaces(host, tmp_path)
         await second.create(["green"])
         assert set(record(tmp_path)) == {"red", "blue", "green"}
-        crash(second)
         third = Namespaces(host, tmp_path)
         await third.create([])
         await third.remove_all()
@@ -132,7 +122,6 @@ async def test_one_that_was_replaced_after_a_crash_is_foreign(tmp_path: Path) ->
     async with machine() as host:
         first = Namespaces(host, tmp_path)
         await first.create(["red"])
-        crash(first)
         host.add_namespace("red")
         second = Namespaces(host, tmp_path)
         with pytest.raises(KernelError, match="red exists already and is not ours"):
@@ -219,36 +208,6 @@ def test_a_broken_record_is_said_and_not_used(
             assert said.endswith(": not used")
 
     on_loop(start)()
-
-
-@on_loop
-async def test_a_second_daemon_does_not_take_what_the_first_one_uses(tmp_path: Path) -> None:
-    async with machine() as host:
-        first, second = Namespaces(host, tmp_path), Namespaces(host, tmp_path)
-        await first.create(["red"])
-        with pytest.raises(KernelError) as caught:
-            await second.create(["red"])
-        assert caught.value.errno == errno.EBUSY
-        assert str(caught.value) == (
-            f"{tmp_path}: another epaird runs and keeps its namespaces there: stop it, or set "
-            "daemon.control_socket to a path in another directory"
-        )
-        await second.remove_all()
-        assert list(host.namespaces) == ["red"]
-        await first.remove_all()
-        await second.create(["red"])
-        await second.remove_all()
-
-
-@on_loop
-async def test_a_place_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    async with machine() as host:
-        namespaces = Namespaces(host, tmp_path / "file")
-        with pytest.raises(KernelError, match=f"^{tmp_path}/file: "):
-            await namespaces.create(["red"])
-        assert not host.namespaces
-        await namespaces.remove_all()
 
 
 @on_loop

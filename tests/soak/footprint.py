@@ -80,11 +80,13 @@ def footprint(site: Site) -> dict[str, int]:
 
 
 def private_kb(pids: Iterable[int]) -> int:
-    """Memory that these processes share with nobody."""
+    """Memory that these processes have written to and share with nobody, swapped out or not.
+
+    Not the pages of programs and libraries, which are a process's own as long as nobody else runs them."""
     total = 0
     for pid in pids:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        total += sum(map(int, re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+) kB", text, re.MULTILINE)))
+        total += sum(map(int, re.findall(r"^(?:Private_Dirty|Swap):\s+(\d+) kB", text, re.MULTILINE)))
     return total
 
 

@@ -36,8 +36,8 @@ class Course:
 
 
 COURSES: Final = (
-    Course("red", "blue", "10.0.0.2", "10.0.0.2", 9000, 2000, "epair0a", "epair0b"),
-    Course("blue", "red", "10.0.0.1", "10.0.0.1", 9001, 1000, "epair0b", "epair0a"),
+    Course("red", "blue", "10.0.0.2", "10.0.0.2", 9000, 5000, "epair0a", "epair0b"),
+    Course("blue", "red", "10.0.0.1", "10.0.0.1", 9001, 2000, "epair0b", "epair0a"),
     Course("red", "blue", "10.0.2.2", "10.0.2.2", 9002, 1000, "epair2a", "epair2b"),
     Course("red", "red", "10.88.7.9", "10.88.7.1", 9003, 1000, "lo1", "lo1"),
 )

@@ -152,26 +152,6 @@ class Upgrade(Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceDeleted(Operation):
-    """Somebody deletes a device: its interface goes whole."""
-
-    name: str
-    device: str
-    netns: str
-
-    def __str__(self) -> str:
-        return f"ip link del {self.device}"
-
-    def act(self, site: Site) -> None:
-        place = site.lab.place(site.expanded(self.netns))
-        with site.says(f"{self.device}: the device is gone"):
-            place.ip(f"link del {self.device}")
-
-    def expect(self, expected: Expected) -> None:
-        expected.destroy(self.name)
-
-
-@dataclass(frozen=True, slots=True)
 class Meanwhile(Operation):
     """Two things at once."""
 

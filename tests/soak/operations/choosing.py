@@ -12,7 +12,6 @@ from tests.soak.operations.accidents import (
     ControlDies,
     ControlKeeps,
     ControlStops,
-    DeviceDeleted,
     Meanwhile,
     SpareDies,
     Upgrade,
@@ -21,6 +20,7 @@ from tests.soak.operations.accidents import (
 )
 from tests.soak.operations.files import Invalid, Midway, Reload
 from tests.soak.operations.operation import Operation
+from tests.soak.operations.owners import DeviceDeleted, Jiggled, MadeNamespaceDeleted, NamespaceDeleted
 from tests.soak.operations.requests import Create, Destroy, Patch, Refused, Set, Unpatch, Watchers
 
 AT_RUNTIME: Final = range(20, 40)
@@ -158,7 +158,8 @@ def reload(choose: Random, expected: Expected) -> Operation:
     if choose.random() < 0.3:
         queue_limit = choose.choice((500, 2100, 4000))
         told.append(f"queue_limit = {queue_limit}")
-    return Reload(", ".join(told), tuple(file.items()), workers, queue_limit)
+    by_signal = choose.random() < 0.2
+    return Reload(", ".join(told), tuple(file.items()), workers, queue_limit, by_signal)
 
 
 def _edit(choose: Random, file: dict[str, Interface]) -> str:
@@ -221,13 +222,26 @@ def succession(choose: Random, _expected: Expected) -> Operation:
     return choose.choice((ControlDies(), ControlDies(), ControlKeeps(), Upgrade(), Upgrade(by_signal=True)))
 
 
-def deleted(choose: Random, expected: Expected) -> Operation | None:
-    """A device that somebody deletes."""
+def by_owners(choose: Random, expected: Expected) -> Operation | None:
+    """What becomes of devices and namespaces behind the daemon's back."""
+    what = choose.choice(("device", "device", "jiggled", "jiggled", "namespace", "made"))
+    made = [
+        name
+        for name, each in expected.movable.items()
+        if isinstance(each, Pair) and MADE in (each.a.netns, each.b.netns)
+    ]
+    if what == "namespace":
+        return NamespaceDeleted()
+    if what == "made":
+        return MadeNamespaceDeleted(tuple(made)) if expected.namespace_made else None
     if not expected.movable:
         return None
     name, found = choose.choice(list(expected.movable.items()))
     device = choose.choice(names(name, found))
-    return DeviceDeleted(name, device, expected.devices[device][1].netns)
+    _, settings = expected.devices[device]
+    if what == "device":
+        return DeviceDeleted(name, device, settings.netns)
+    return Jiggled(device, settings.netns, settings.mtu, settings.up)
 
 
 def while_a_worker_dies(choose: Random, expected: Expected) -> Operation | None:
@@ -244,6 +258,22 @@ def while_the_control_plane_dies(choose: Random, expected: Expected) -> Operatio
     """A change, and a control plane that dies meanwhile."""
     change = _a_change(choose, expected)
     return None if change is None else Meanwhile(change, ControlDies(), choose.randrange(150, 500))
+
+
+def two_changes(choose: Random, expected: Expected) -> Operation | None:
+    """Two changes that have nothing to do with each other, at once."""
+    runtime = {name: found for name, found in expected.movable.items() if name in expected.runtime}
+    first = by_name(choose, expected)
+    if first is None or not runtime:
+        return None
+    name, found = choose.choice(list(runtime.items()))
+    mtu = choose.choice(MTUS)
+    others: list[Operation] = [Destroy(name, name), reload(choose, expected)]
+    if isinstance(found, Loopback):
+        others.append(Set(name, name, f"mtu={mtu}", replace(found, mtu=mtu)))
+    else:
+        others.append(Set(name, name + "a", f"mtu={mtu}", with_half(found, "a", mtu=mtu)))
+    return Meanwhile(first, choose.choice(others), choose.randrange(200))
 
 
 def while_upgrading(choose: Random, expected: Expected) -> Operation | None:
@@ -270,11 +300,12 @@ KINDS: Final[dict[Draw, int]] = {
     reload: 14,
     invalid: 3,
     midway: 2,
-    deleted: 4,
+    by_owners: 6,
     worker_dies: 8,
     other_processes: 4,
     succession: 4,
     while_a_worker_dies: 6,
+    two_changes: 4,
     while_the_control_plane_dies: 2,
     while_upgrading: 2,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 
 from tests.soak.expected import Expected, Interface
@@ -17,13 +18,18 @@ class Reload(Operation):
     file: tuple[tuple[str, Interface], ...]
     workers: int
     queue_limit: int
+    by_signal: bool = False
 
     def __str__(self) -> str:
-        return f"reload: {self.told}"
+        return f"reload{' by signal' if self.by_signal else ''}: {self.told}"
 
     def act(self, site: Site) -> None:
         site.write(file=dict(self.file), workers=self.workers, queue_limit=self.queue_limit)
-        site.ctl("reload")
+        if not self.by_signal:
+            site.ctl("reload")
+            return
+        with site.says("reloaded "):
+            site.daemon.signal(signal.SIGHUP)
 
     def expect(self, expected: Expected) -> None:
         expected.file, expected.workers, expected.queue_limit = (

@@ -1,0 +1,89 @@
+"""What those do who own the namespaces: devices are deleted, renamed and turned, namespaces go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tests.scenarios.lab import until
+from tests.soak.expected import MADE, Expected, pair, words
+from tests.soak.operations.operation import Operation
+from tests.soak.site import Site
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDeleted(Operation):
+    """Somebody deletes a device: its interface goes whole."""
+
+    name: str
+    device: str
+    netns: str
+
+    def __str__(self) -> str:
+        return f"ip link del {self.device}"
+
+    def act(self, site: Site) -> None:
+        place = site.lab.place(site.expanded(self.netns))
+        with site.says(f"{self.device}: the device is gone"):
+            place.ip(f"link del {self.device}")
+
+    def expect(self, expected: Expected) -> None:
+        expected.destroy(self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Jiggled(Operation):
+    """Somebody renames a device, turns it off and resizes it, and undoes all of it."""
+
+    device: str
+    netns: str
+    mtu: int
+    up: bool
+
+    def __str__(self) -> str:
+        return f"ip link set {self.device} down, name, mtu, and back"
+
+    def act(self, site: Site) -> None:
+        place = site.lab.place(site.expanded(self.netns))
+        place.ip(f"link set {self.device} down")
+        place.ip(f"link set {self.device} name other")
+        place.ip("link set other mtu 2000")
+        place.ip(f"link set other mtu {self.mtu}")
+        place.ip(f"link set other name {self.device}")
+        if self.up:
+            place.ip(f"link set {self.device} up")
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceDeleted(Operation):
+    """A namespace of somebody's goes, and a pair with it."""
+
+    def __str__(self) -> str:
+        return "ip netns del, with an end of a pair in it"
+
+    def act(self, site: Site) -> None:
+        brief = site.lab.namespace("brief")
+        site.ctl("create", "epair60", *words(pair(60, "$green", "$brief")))
+        with site.says("epair60 is taken down whole"):
+            brief.remove()
+        until(lambda: all(each["pair"] != "epair60" for each in site.interfaces()), site.recent)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeNamespaceDeleted(Operation):
+    """The namespace that the daemon has made goes, and a reload makes it again."""
+
+    names: tuple[str, ...]
+    """Of the pairs in it."""
+
+    def __str__(self) -> str:
+        return "ip netns del of the daemon's own, reload"
+
+    def act(self, site: Site) -> None:
+        site.lab[MADE.removeprefix("$")].remove()
+        until(lambda: not {each["pair"] for each in site.interfaces()} & {*self.names}, site.recent)
+        site.ctl("reload")
+
+    def expect(self, expected: Expected) -> None:
+        for name in self.names:
+            expected.destroy(name)
+        expected.applied()
