@@ -91,31 +91,30 @@ class Host:
         self._reader.close()
         self._thread.shutdown()
 
-    async def make_namespace(self, name: str) -> Identity:
-        """Make a namespace, with lo up."""
+    async def make_namespace(self, name: str, known: Callable[[Identity], None]) -> None:
+        """Make a namespace, with lo up; ``known`` is told which it is before it has its name, in a thread."""
 
-        async def make() -> Identity:
-            await self._run(namespace.create, name)
+        async def make() -> None:
+            await self._run(namespace.create, name, known)
             try:
-                return await self.own_namespace(name)
+                await self.own_namespace(name)
             except KernelError:
                 await self._run(namespace.remove, name)
                 raise
 
-        return await whole(make())
+        await whole(make())
 
-    async def own_namespace(self, name: str) -> Identity:
+    async def own_namespace(self, name: str) -> None:
         """Take a namespace for one that was made here."""
 
         def look() -> _Owned:
             with namespace.opened(name) as fd:
                 return _Owned(link.namespace_id(fd), namespace.identity(name))
 
-        owned = self._owned[namespace.path_of(name)] = await self._run(look)
+        self._owned[namespace.path_of(name)] = await self._run(look)
         if self._names is None:
             self._names = NameWatch()
             asyncio.get_running_loop().add_reader(self._names.fileno(), self._name_gone)
-        return owned.identity
 
     async def remove_namespace(self, name: str) -> None:
         """Take a namespace's name away."""

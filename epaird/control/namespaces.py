@@ -6,6 +6,7 @@ predecessor's namespaces, and never removes one that somebody else made.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -68,12 +69,20 @@ class Namespaces:
                 log.warning("%s", error)
 
     async def _make(self, name: str) -> None:
+        before = self._made.get(name)
+
+        def known(identity: Identity) -> None:
+            # Before it has its name: whoever comes after a crash knows whose it is.
+            self._made[name] = identity
+            self._write()
+
         try:
-            self._made[name] = await self._host.make_namespace(name)
+            await self._host.make_namespace(name, known)
         except KernelError as error:
+            self._forget(name, before)
             if error.errno != errno.EEXIST:
                 raise
-            if name not in self._made:
+            if before is None:
                 raise KernelError(
                     errno.EEXIST,
                     f"namespaces.create: {name} exists already and is not ours: take it off the list to "
@@ -81,7 +90,15 @@ class Namespaces:
                 ) from error
             await self._host.own_namespace(name)
             log.info("namespace %s: taken over from a daemon that ended without removing it", name)
-        self._write()
+            self._write()
+
+    def _forget(self, name: str, before: Identity | None) -> None:
+        """It was not made: what was known of this name is still so."""
+        if before is not None:
+            self._made[name] = before
+        elif self._made.pop(name, None) is not None:
+            with contextlib.suppress(KernelError):  # the record that is there names nothing that exists
+                self._write()
 
     def _is(self, name: str, identity: Identity) -> bool:
         """Whether the namespace of this name is still the one we mean."""

@@ -14,7 +14,7 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -43,10 +43,11 @@ def path_of(name_or_path: str) -> str:
     return name_or_path if "/" in name_or_path else f"{RUN_DIRECTORY}/{name_or_path}"
 
 
-def create(name: str) -> None:
+def create(name: str, known: Callable[[Identity], None] = lambda _: None) -> None:
     """Make a namespace as ``ip netns add`` does, with ``lo`` up.
 
-    Raises KernelError, EEXIST when there is a file of this name already.
+    ``known`` is told which one it is before it has its name: who dies in between leaves nothing.  Raises
+    what that raises, or KernelError, EEXIST when there is a file of this name already.
     """
     if not name.isascii() or "/" in name or name in ("", ".", ".."):
         raise KernelError(errno.EINVAL, f"namespace {name!r}: not a name: ASCII without '/' is allowed")
@@ -58,6 +59,7 @@ def create(name: str) -> None:
             _check(_LIBC.unshare(abi.CLONE_NEWNET))
             try:
                 _bring_up_loopback()
+                known(identity(None))
                 # By thread-self this binds the namespace just made, without a process of its own.
                 pyroute2.netns.attach(path, "thread-self", libc=_LIBC)
             finally:

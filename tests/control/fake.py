@@ -244,9 +244,12 @@ class FakeHost(Host):
 
     def add_namespace(self, name: str) -> Identity:
         """A namespace that somebody made, in the place of any other of this name."""
-        self._next_namespace += 1
-        identity = self.namespaces[name] = Identity(HOME.device, HOME.inode + self._next_namespace)
+        identity = self.namespaces[name] = self._another_namespace()
         return identity
+
+    def _another_namespace(self) -> Identity:
+        self._next_namespace += 1
+        return Identity(HOME.device, HOME.inode + self._next_namespace)
 
     def delete(self, device: str) -> LinkEvent:
         """Delete a device, as ``ip link del`` would; the event that tells."""
@@ -267,21 +270,23 @@ class FakeHost(Host):
         self.closed = True
         self._thread.shutdown()
 
-    async def make_namespace(self, name: str) -> Identity:
-        def make() -> Identity:
+    async def make_namespace(self, name: str, known: Callable[[Identity], None]) -> None:
+        def make() -> None:
             self._step("make_namespace")
             if name in self.namespaces:
                 raise KernelError(errno.EEXIST, f"namespace {name}: exists already")
-            return self.add_namespace(name)
+            identity = self._another_namespace()
+            known(identity)
+            self.namespaces[name] = identity
 
-        return await self._run(make)
+        await self._run(make)
 
-    async def own_namespace(self, name: str) -> Identity:
-        def own() -> Identity:
+    async def own_namespace(self, name: str) -> None:
+        def own() -> None:
             self._step("own_namespace")
-            return self._identity(name)
+            self._identity(name)
 
-        return await self._run(own)
+        await self._run(own)
 
     async def remove_namespace(self, name: str) -> None:
         def remove() -> None:

@@ -154,8 +154,9 @@ async def test_a_namespace_is_made_known_and_removed() -> None:
     host = Host()
     name = f"ept{os.getpid()}h"
     try:
-        identity = await host.make_namespace(name)
-        assert host.namespace_identity(name) == identity == namespace.identity(name)
+        known: list[Identity] = []
+        await host.make_namespace(name, known.append)
+        assert [host.namespace_identity(name)] == known == [namespace.identity(name)]
         await host.remove_namespace(name)
         with pytest.raises(KernelError, match=f"namespace {name}: does not exist"):
             host.namespace_identity(name)
@@ -172,7 +173,7 @@ async def test_names_are_watched_as_long_as_a_namespace_is_ours() -> None:
     name = f"ept{os.getpid()}h"
     try:
         before = descriptors()
-        await host.make_namespace(name)
+        await host.make_namespace(name, lambda _: None)
         assert "anon_inode:inotify" in descriptors().values()
         await host.remove_namespace(name)
         assert descriptors() == before
@@ -190,7 +191,7 @@ async def test_a_cancellation_while_a_namespace_is_made_comes_behind_it() -> Non
     made: list[Identity] = []
 
     async def make() -> None:
-        made.append(await host.make_namespace(name))
+        await host.make_namespace(name, made.append)
         await asyncio.sleep(3600)
 
     try:

@@ -172,6 +172,36 @@ async def test_one_that_cannot_be_made_is_an_error_and_the_others_are_removed(tm
 
 
 @on_loop
+async def test_what_is_made_is_written_down_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that is killed in between is followed by one that knows whose the namespace is."""
+    async with machine() as host:
+        namespaces = Namespaces(host, tmp_path)
+        seen: list[tuple[list[str], list[str]]] = []
+        write = namespaces._write
+
+        def look() -> None:
+            write()
+            seen.append((list(record(tmp_path)), list(host.namespaces)))
+
+        monkeypatch.setattr(namespaces, "_write", look)
+        await namespaces.create(["red", "blue"])
+        assert seen == [(["red"], []), (["red", "blue"], ["red"])]
+        await Namespaces(host, tmp_path).create(["red", "blue"])
+
+
+@on_loop
+async def test_one_that_is_not_made_after_all_is_not_written_down(tmp_path: Path) -> None:
+    async with machine() as host:
+        namespaces = Namespaces(host, tmp_path)
+        host.add_namespace("blue")
+        with pytest.raises(KernelError, match="blue exists already and is not ours"):
+            await namespaces.create(["red", "blue"])
+        assert list(record(tmp_path)) == ["red"]
+
+
+@on_loop
 async def test_a_cancellation_leaves_none_behind(tmp_path: Path) -> None:
     async with machine() as host:
         namespaces = Namespaces(host, tmp_path)

@@ -89,6 +89,30 @@ def test_a_failed_creation_leaves_nothing(
     assert namespace.identity(None) == home
 
 
+def test_which_it_is_is_known_before_it_has_its_name(new_name: Callable[[], str]) -> None:
+    name, home = new_name(), namespace.identity(None)
+    known: list[namespace.Identity] = []
+
+    def look(identity: namespace.Identity) -> None:
+        assert not Path(namespace.path_of(name)).exists()
+        known.append(identity)
+
+    namespace.create(name, look)
+    assert known == [namespace.identity(name)] != [home]
+
+
+def test_who_cannot_remember_it_has_none_made(new_name: Callable[[], str]) -> None:
+    name, home = new_name(), namespace.identity(None)
+
+    def forget(_identity: namespace.Identity) -> None:
+        raise KernelError(errno.ENOSPC, "no room")
+
+    with pytest.raises(KernelError, match="no room"):
+        namespace.create(name, forget)
+    assert not Path(namespace.path_of(name)).exists()
+    assert namespace.identity(None) == home
+
+
 def test_removing(new_namespace: Callable[[], str]) -> None:
     name = new_namespace()
     namespace.remove(name)
