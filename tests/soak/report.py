@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.soak.footprint import Row
+from tests.soak.footprint import CONTROL_MEMORY, Row
 from tests.soak.soak import Done, Soak
 
 
@@ -45,7 +45,7 @@ class Report:
         descriptors = sum(each for what, each in found.items() if what.startswith("control plane, desc"))
         text = (
             f"{time.strftime('%H:%M:%S')} {done.number:4} {done.seconds:5.1f} s"
-            f"  {found['control plane, private memory'] / 1024:5.1f} MB"
+            f"  {found[CONTROL_MEMORY] / 1024:5.1f} MB"
             f" {descriptors:3} fds {found['control plane, tasks']:2} tasks  {done.what}"
             + (f"  (lost {done.lost}, all counted)" if done.lost else "")
         )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Final
 
 from tests.scenarios.lab import Lab, until
-from tests.soak.footprint import Row, footprint, rows
+from tests.soak.footprint import CONTROL_MEMORY, TOLERANCES, Row, footprint, rows
 from tests.soak.invariants import Invariants
 from tests.soak.operations.choosing import WARM_UP, calm, operations
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
 from tests.soak.traffic import Traffic
 
+LONG: Final = 40
+"""Operations; in so many a control plane has come to its usual size."""
 ALIKE: Final = 3
 """So many looks at the footprint in a row must be the same, but for the memory."""
 
@@ -34,6 +38,8 @@ class Done:
     lost: int
     """Frames of pairs that it was not about; all of them are counted as lost."""
     footprint: dict[str, int]
+    life: int
+    """Which control plane it was, or has become."""
 
 
 @dataclass(slots=True)
@@ -69,7 +75,18 @@ class Soak:
     @property
     def rows(self) -> list[Row]:
         """The comparison of the end with the beginning, which is behind the warm-up."""
-        return rows(self.before, self.after)
+        return [*rows(self.before, self.after), *self._longest_life()]
+
+    def _longest_life(self) -> list[Row]:
+        """The memory of the control plane that has lived longest, if that was long."""
+        lives = Counter(each.life for each in self.done)
+        if not lives or lives.most_common(1)[0][1] < LONG:
+            return []
+        life, count = lives.most_common(1)[0]
+        memory = [each.footprint[CONTROL_MEMORY] for each in self.done if each.life == life]
+        begin, end = (round(median(part)) for part in (memory[LONG // 8 : LONG // 4], memory[-LONG // 8 :]))
+        what = f"{CONTROL_MEMORY}, over {count} operations"
+        return [Row(what, begin, end, TOLERANCES[CONTROL_MEMORY])]
 
     def _do(self, chosen: Iterable[Operation], site: Site, invariants: Invariants) -> None:
         for operation in chosen:
@@ -81,9 +98,9 @@ class Soak:
             except (AssertionError, OSError) as error:
                 at = f"operation {len(self.done) + 1}, {operation}"
                 raise Failed(f"{at}:\n{error}\nthe daemon said last:\n{site.recent()}") from error
-            self.done.append(
-                Done(len(self.done) + 1, str(operation), time.monotonic() - began, lost, footprint(site))
-            )
+            life = (self.done[-1].life if self.done else 0) + operation.succeeds
+            seconds = time.monotonic() - began
+            self.done.append(Done(len(self.done) + 1, str(operation), seconds, lost, footprint(site), life))
             self.tell(self.done[-1])
 
     def _settled(self, site: Site) -> dict[str, int]:

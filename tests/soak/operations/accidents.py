@@ -165,6 +165,10 @@ class Meanwhile(Operation):
         return self.first.loses or self.second.loses
 
     @property
+    def succeeds(self) -> bool:  # type: ignore[override]
+        return self.first.succeeds or self.second.succeeds
+
+    @property
     def unsure(self) -> bool:  # type: ignore[override]
         return self.first.succeeds
 
