@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +13,8 @@ from tests.scenarios.transfers import (
     RED,
     RED6,
     Capture,
-    Sink,
     datagrams,
     ping,
-    send,
     tcp,
 )
 
@@ -127,26 +124,3 @@ def test_two_pairs_on_one_worker_both_carry(lab: Lab) -> None:
     server.kill()
     page = daemon.at_rest()
     assert {page.interface(device).worker for device in page.devices()} == {"0"}
-
-
-def test_with_two_queues_both_workers_carry_and_no_flow_is_reordered(lab: Lab) -> None:
-    daemon = lab.daemon(NAMESPACES + pair(queues=2), workers=2, worker_timeout=0)
-    red, blue = lab["red"], lab["blue"]
-    datagrams(red, blue, BLUE, 5000, flows=8, window=200)
-    datagrams(blue, red, RED, 5000, flows=8, window=200)
-    tcp(red, blue, BLUE, 20_000_000)
-    before = [written(worker) for worker in daemon.workers()]
-    with Sink(blue, BLUE) as sink:
-        for flow in range(32):
-            send(red, BLUE, sink.port, [flow])
-        sink.await_arrivals(32)
-        assert sorted(sink.arrived()) == list(range(32))
-    after = [written(worker) for worker in daemon.workers()]
-    assert all(then > now for now, then in zip(before, after, strict=True))
-    assert daemon.at_rest().interface("epair0a").worker == "0,1"
-
-
-def written(pid: int) -> int:
-    """The bytes that a process has written."""
-    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("wchar:"))

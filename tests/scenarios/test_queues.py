@@ -1,0 +1,113 @@
+"""A pair with several queues: its flows are forwarded by several workers, each flow by one, in order."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.scenarios.lab import NAMESPACES, Lab, pair
+from tests.scenarios.transfers import BLUE, RED, Sink, acquaint, datagrams, send, tcp
+
+pytestmark = pytest.mark.real
+
+FRAME = 10 + 14 + 20 + 8 + 64
+"""Bytes that a worker reads for a datagram of 64: before it virtio_net_hdr, Ethernet, IPv4 and UDP."""
+MANY = 64
+"""Datagrams under way at once, which a receive buffer holds."""
+ROUNDS = 100
+FLOWS_TRIED = 64
+"""Were the kernel's choice a coin's, all of them would come to one of two queues once in 2**63 times."""
+_NUMBER = struct.Struct("!Q56x")
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Two connected sockets."""
+
+    red: socket.socket
+    blue: socket.socket
+
+    @classmethod
+    def between(cls, lab: Lab) -> Self:
+        """A new one, by ports that are free."""
+        flow = cls(*(lab[name].socket(socket.AF_INET, socket.SOCK_DGRAM) for name in ("red", "blue")))
+        flow.red.bind((RED, 0))
+        flow.blue.bind((BLUE, 0))
+        flow.red.connect(flow.blue.getsockname())
+        flow.blue.connect(flow.red.getsockname())
+        return flow
+
+
+def read(workers: Sequence[int]) -> list[int]:
+    """The bytes that each of these processes has read: a worker reads nothing but frames."""
+    return [_io(pid, "rchar") for pid in workers]
+
+
+def written(workers: Sequence[int]) -> list[int]:
+    """The bytes that each of these processes has written."""
+    return [_io(pid, "wchar") for pid in workers]
+
+
+def _io(pid: int, what: str) -> int:
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
+
+
+def growth(before: Sequence[int], after: Sequence[int]) -> list[int]:
+    """By how much each has grown."""
+    return [now - then for then, now in zip(before, after, strict=True)]
+
+
+def cross(source: Sequence[socket.socket], target: Sequence[socket.socket]) -> None:
+    """Send datagrams from each socket to its peer, in turn; each must get its own, once and in order."""
+    for number in range(MANY):
+        for each in source:
+            each.send(_NUMBER.pack(number))
+    for each in target:
+        assert [_NUMBER.unpack(each.recv(2048))[0] for _ in range(MANY)] == list(range(MANY))
+
+
+def test_each_flow_has_one_worker_both_ways_and_keeps_its_order(lab: Lab) -> None:
+    red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
+    daemon = lab.daemon(pair(ipv6=False, queues=2), workers=2)
+    acquaint(red, blue, BLUE)
+    acquaint(blue, red, RED)
+    workers = daemon.workers()
+    flows: dict[int, Flow] = {}
+    for _ in range(FLOWS_TRIED):
+        flow, before = Flow.between(lab), read(workers)
+        cross([flow.red], [flow.blue])
+        share = growth(before, read(workers))
+        assert sorted(share) == [0, MANY * FRAME]
+        flows.setdefault(share.index(MANY * FRAME), flow)
+        if len(flows) == len(workers):
+            break
+    reds, blues = zip(*((flow.red, flow.blue) for flow in flows.values()), strict=True)
+    before = read(workers)
+    for _ in range(ROUNDS):
+        cross(reds, blues)
+        cross(blues, reds)
+    assert growth(before, read(workers)) == [2 * ROUNDS * MANY * FRAME] * 2
+    daemon.at_rest()
+
+
+def test_with_two_queues_both_workers_carry_and_no_flow_is_reordered(lab: Lab) -> None:
+    daemon = lab.daemon(NAMESPACES + pair(queues=2), workers=2, worker_timeout=0)
+    red, blue = lab["red"], lab["blue"]
+    datagrams(red, blue, BLUE, 5000, flows=8, window=200)
+    datagrams(blue, red, RED, 5000, flows=8, window=200)
+    tcp(red, blue, BLUE, 20_000_000)
+    before = written(daemon.workers())
+    with Sink(blue, BLUE) as sink:
+        for flow in range(32):
+            send(red, BLUE, sink.port, [flow])
+        sink.await_arrivals(32)
+        assert sorted(sink.arrived()) == list(range(32))
+    assert all(growth(before, written(daemon.workers())))
+    assert daemon.at_rest().interface("epair0a").worker == "0,1"
