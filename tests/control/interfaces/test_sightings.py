@@ -1,0 +1,205 @@
+"""What happens to the devices of pairs: told once, and pairs taken down or resized by it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from epaird.kernel.watch import Kind, LinkEvent
+from tests.control.stage import IdleWorker, Stage, idle_stage
+from tests.loop import on_loop, turns, until
+
+
+def gone(device: str) -> str:
+    why = "the device is gone (it was deleted, or its namespace was)"
+    return f"{device}: {why}: {device[:-1]} is taken down whole"
+
+
+@on_loop
+async def test_a_half_that_is_lost_while_the_pair_is_made_is_noticed(said: Callable[[], list[str]]) -> None:
+    async with idle_stage() as stage:
+        held = stage.host.hold("configure")
+        making = asyncio.create_task(stage.make())
+        await until(held.reached.is_set)
+        stage.host.tell(stage.host.delete("epair0b"))
+        held.released.set()
+        await making
+        await until(lambda: not len(stage.pairs))
+        assert said() == [gone("epair0b")]
+        assert not stage.left()
+
+
+@on_loop
+async def test_a_rename_is_said_once(said: Callable[[], list[str]]) -> None:
+    async with idle_stage() as stage:
+        await stage.make()
+        link = stage.host.links["epair0a"]
+        link.place = replace(link.place, name="uplink")
+        event = stage.host.event("epair0a")
+        stage.host.tell(event, event)
+        assert said() == ["epair0a: renamed from epair0a to uplink"]
+        assert stage.reading("epair0a").name == "uplink"
+
+
+@on_loop
+async def test_a_move_is_said_once_and_the_half_is_found_there(said: Callable[[], list[str]]) -> None:
+    async with idle_stage() as stage:
+        await stage.make()
+        stage.host.add_namespace("red")
+        left = stage.host.move("epair0a", "red", "eth7")
+        stage.host.tell(left, stage.host.event("epair0a"))
+        assert said() == [
+            "epair0a: moved from the daemon's own namespace to namespace red, "
+            "where it is down and without addresses until somebody sees to it"
+        ]
+        reading = stage.reading("epair0a")
+        assert (reading.netns, reading.name) == ("red", "eth7")
+        stage.host.tell(stage.host.delete("epair0a"))
+        assert said() == [gone("epair0a")]
+        await until(lambda: not stage.left())
+
+
+@on_loop
+async def test_a_deleted_half_takes_the_pair_down(said: Callable[[], list[str]]) -> None:
+    async with idle_stage() as stage:
+        await stage.make()
+        stage.host.tell(stage.host.delete("epair0b"))
+        assert said() == [gone("epair0b")]
+        await until(lambda: not stage.left())
+
+
+@pytest.mark.parametrize("netns", ["red", None])
+def test_both_halves_at_once_are_one_loss(netns: str | None, said: Callable[[], list[str]]) -> None:
+    async def both() -> None:
+        async with idle_stage() as stage:
+            stage.host.add_namespace("red")
+            await stage.make(a={"netns": netns}, b={"netns": netns})
+            stage.host.tell(stage.host.delete("epair0a"), stage.host.delete("epair0b"))
+            stage.pairs.gone("epair0", "epair0a")
+            stage.pairs.gone("epair0", "epair0b")
+            assert said() == [gone("epair0a")]
+            await until(lambda: not stage.left())
+            assert stage.host.steps.count("close_taps") == 1
+            assert said() == []
+
+    on_loop(both)()
+
+
+@on_loop
+async def test_a_namespace_that_ends_takes_its_pairs_with_it_and_no_other(
+    said: Callable[[], list[str]],
+) -> None:
+    async with idle_stage() as stage:
+        stage.host.add_namespace("red")
+        stage.host.add_namespace("blue")
+        await stage.make("epair0", a={"netns": "red"}, b={"netns": "red"})
+        await stage.make("epair1", a={"netns": "red"}, b={"netns": "blue"})
+        await stage.make("epair2", a={"netns": "blue"})
+        await stage.make("epair3")
+        nsid = stage.host.links["epair0a"].place.nsid
+        stage.host.tell(LinkEvent(Kind.NAMESPACE_GONE, nsid))
+        assert said() == [gone("epair0a"), gone("epair1a")]
+        await until(lambda: [pair.name for pair in stage.pairs] == ["epair2", "epair3"])
+
+
+@on_loop
+async def test_a_worker_that_tells_first_or_alone_is_believed(said: Callable[[], list[str]]) -> None:
+    async with idle_stage(2) as stage:
+        await stage.make("epair0", queues=2)
+        await stage.make("epair1")
+        stage.pairs.gone("epair0.1", "epair0b")
+        stage.pairs.gone("epair7", "epair7b")
+        stage.host.tell(stage.host.delete("epair0b"))
+        assert said() == [gone("epair0b")]
+        await until(lambda: [pair.name for pair in stage.pairs] == ["epair1"])
+        stage.pairs.gone("epair0.0", "epair0a")
+        assert said() == []
+
+
+@on_loop
+async def test_what_happens_to_other_devices_is_nothing_to_us(said: Callable[[], list[str]]) -> None:
+    async with idle_stage() as stage:
+        stage.host.add_namespace("red")
+        await stage.make(a={"netns": "red"})
+        a, b = (stage.host.links[device].place for device in ("epair0a", "epair0b"))
+        stage.host.steps.clear()
+        stage.host.tell(
+            LinkEvent(Kind.NEW, None, 999, "eth0", mtu=1300),
+            LinkEvent(Kind.DELETED, None, a.index, "eth0"),
+            LinkEvent(Kind.DELETED, a.nsid, b.index, "eth0"),
+            LinkEvent(Kind.DELETED, 77, a.index, "eth0"),
+            LinkEvent(Kind.NAMESPACE_GONE, 77),
+        )
+        assert stage.host.steps == []
+        assert said() == []
+        assert len(stage.pairs) == 1
+
+
+@on_loop
+async def test_a_new_mtu_resizes_every_cable_of_the_pair(said: Callable[[], list[str]]) -> None:
+    async with idle_stage(2) as stage:
+        await stage.make(queues=2)
+        event = stage.host.event("epair0b", mtu=9000)
+        stage.host.tell(event, event, stage.host.event("epair0a", mtu=1500))
+        resizes = [("resize", f"epair0.{queue}", (1500, 9000)) for queue in (0, 1)]
+        await until(lambda: sorted(_orders(stage, "resize")) == resizes)
+        assert said() == []
+
+
+@on_loop
+async def test_an_event_that_is_not_about_the_mtu_changes_none() -> None:
+    async with idle_stage() as stage:
+        await stage.make()
+        place = stage.host.links["epair0a"].place
+        stage.host.tell(LinkEvent(Kind.NEW, place.nsid, place.index, place.name))
+        await turns()
+        assert not _orders(stage, "resize")
+
+
+@on_loop
+async def test_a_half_that_cannot_be_looked_at_stays(said: Callable[[], list[str]]) -> None:
+    async with idle_stage() as stage:
+        await stage.make()
+        stage.host.fail("find", errno.ENFILE)
+        stage.host.tell(stage.host.event("epair0a"))
+        assert said() == ["epair0a: find: Too many open files in system"]
+        assert len(stage.pairs) == 1
+
+
+@on_loop
+async def test_after_an_overrun_everything_is_looked_at(said: Callable[[], list[str]]) -> None:
+    async with idle_stage() as stage:
+        stage.host.add_namespace("red")
+        for number in range(4):
+            await stage.make(f"epair{number}")
+        stage.host.delete("epair0a")
+        stage.host.move("epair1b", "red")
+        changed = stage.host.links["epair2a"]
+        changed.statistics = replace(changed.statistics, mtu=1280)
+        stage.host.tell(LinkEvent(Kind.OVERRUN))
+        assert said() == [
+            "the kernel has dropped link events: looking at every interface afresh",
+            gone("epair0a"),
+            "epair1b: moved from the daemon's own namespace to namespace red, "
+            "where it is down and without addresses until somebody sees to it",
+        ]
+        await until(lambda: ("resize", "epair2", (1280, 1500)) in stage.workers[0].orders)
+        await until(lambda: [pair.name for pair in stage.pairs] == ["epair1", "epair2", "epair3"])
+
+
+@on_loop
+async def test_an_overrun_while_statistics_fail_is_survived(said: Callable[[], list[str]]) -> None:
+    async with idle_stage() as stage:
+        await stage.make()
+        stage.host.fail("statistics")
+        stage.host.tell(LinkEvent(Kind.OVERRUN))
+        assert said()[1:] == ["statistics: Input/output error"]
+        assert len(stage.pairs) == 1
+
+
+def _orders(stage: Stage[IdleWorker], kind: str) -> list[tuple[object, ...]]:
+    return [order for worker in stage.workers for order in worker.orders if order[0] == kind]
