@@ -1,0 +1,181 @@
+"""A cable of real devices with nothing around it: the forwarding path as it is, called by hand.
+
+It imports what a worker does and what makes devices, so that it runs under any Python that has these."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from epaird.bench.mmsg import Batch
+from epaird.dataplane.burst import BURST_FRAMES
+from epaird.dataplane.forward import Forwarder
+from epaird.dataplane.frames import read_limit
+from epaird.dataplane.interface import Interface, join
+from epaird.dataplane.queue import Queue
+from epaird.kernel import namespace, tun
+from epaird.ledger import IPACKETS, Table
+
+RED: Final = "10.9.0.1"
+BLUE: Final = "10.9.0.2"
+_MTU: Final = 1500
+_ROOMY: Final = 1 << 26
+_SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; Python has no name for it
+_SUPER_FRAMES: Final = 4
+_SUPER_FRAME: Final = 65536 - 1448
+
+
+class Quiet:
+    """What a forwarder asks of its loop, where it need not ask."""
+
+    def start_reading(self, interface: Interface) -> None: ...
+    def stop_reading(self, interface: Interface) -> None: ...
+    def await_room(self, interface: Interface) -> None: ...
+    def await_restart(self) -> None: ...
+    def gone(self, interface: Interface) -> None: ...
+
+
+class Cable:
+    """red and blue, namespaces of its own, and the cable between them, from ``with`` to its end."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Cable:
+        with contextlib.ExitStack() as stack:
+            table = Table.create(3)
+            stack.callback(os.close, table.fd)
+            self.places = {name: f"epfig{os.getpid()}{name}" for name in ("red", "blue")}
+            ends = []
+            for slot, (name, address) in enumerate(zip(self.places, (RED, BLUE), strict=True), 1):
+                tap = _device(stack, self.places[name], address)
+                ends.append(Interface(name, tap.fds[0], table.slot(slot)))
+            self.red, self.blue = ends
+            for end in ends:
+                end.limit, end.at_once = read_limit(_MTU, _MTU), BURST_FRAMES
+            join(self.red, self.blue)
+            self.forwarder = Forwarder(Queue(2100, table.slot(0)), Quiet())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stack.close()
+
+    def endpoint(self, place: str, kind: int) -> socket.socket:
+        """A socket in red or in blue, with room for all that may come."""
+        with namespace.inside(self.places[place]):
+            made = self._stack.enter_context(socket.socket(socket.AF_INET, kind))
+        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOMY)
+        return made
+
+    def both_ways(self) -> None:
+        """Forward until there is nothing left."""
+        while not all([self.forwarder.transmit(self.red), self.forwarder.transmit(self.blue)]):
+            pass
+
+    def acquainted(self, sender: socket.socket, receiver: socket.socket) -> None:
+        """Have them find each other: after that only what they send crosses."""
+        sender.send(bytes(8))
+        deadline = time.monotonic() + 10
+        receiver.setblocking(False)
+        while time.monotonic() < deadline:
+            self.both_ways()
+            with contextlib.suppress(BlockingIOError):
+                receiver.recv(8)
+                return
+        raise TimeoutError("nothing crosses")
+
+
+def _device(stack: contextlib.ExitStack, place: str, address: str) -> tun.Tap:
+    namespace.create(place)
+    stack.callback(namespace.remove, place)
+    with namespace.inside(place):
+        for which in ("all", "default"):
+            with open(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6", "w") as file:  # noqa: PTH123
+                file.write("1")
+        tap = tun.open_tap("eth0")
+    stack.callback(tap.close)
+    for command in (
+        "link set eth0 txqueuelen 10000 up",
+        f"addr add {address}/24 dev eth0",
+        "qdisc replace dev eth0 root noqueue",
+    ):
+        program = "tc" if command.startswith("qdisc") else "ip"
+        subprocess.run([program, "-n", place, *command.split()], check=True, capture_output=True)
+    return tap
+
+
+Burst = Callable[[], int]
+"""Fills a ring and forwards what is in it; nanoseconds that the forwarding took."""
+
+
+@contextlib.contextmanager
+def datagrams(*, joined: bool, size: int = 64) -> Iterator[tuple[Cable, Burst, int]]:
+    """Full bursts of equal datagrams; the cable, one burst to be measured, and its frames."""
+    with Cable() as cable:
+        cable.red.coalesce = joined
+        receiver, sender = (cable.endpoint(place, socket.SOCK_DGRAM) for place in ("blue", "red"))
+        receiver.bind((BLUE, 0))
+        sender.connect(receiver.getsockname())
+        cable.acquainted(sender, receiver)
+        going, coming = Batch(BURST_FRAMES, size), Batch(BURST_FRAMES, size)
+
+        def burst() -> int:
+            before = cable.blue.words[IPACKETS]
+            going.send(sender, 0)
+            start = time.perf_counter_ns()
+            cable.forwarder.transmit(cable.red)
+            took = time.perf_counter_ns() - start
+            if cable.blue.words[IPACKETS] - before != BURST_FRAMES:
+                raise RuntimeError("other frames cross than those sent")
+            coming.receive(receiver, socket.MSG_DONTWAIT)
+            return took
+
+        yield cable, burst, BURST_FRAMES
+
+
+@contextlib.contextmanager
+def stream() -> Iterator[tuple[Cable, Burst, int]]:
+    """A TCP stream, some super-frames at a time and what answers them; as ``datagrams``."""
+    with Cable() as cable:
+        listener, sender = (cable.endpoint(place, socket.SOCK_STREAM) for place in ("blue", "red"))
+        listener.bind((BLUE, 0))
+        listener.listen()
+        sender.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            sender.connect(listener.getsockname())
+        listener.setblocking(False)
+        receiver = _accepted(cable, listener)
+        receiver.setblocking(False)
+        chunk, into = bytes(_SUPER_FRAMES * _SUPER_FRAME), bytearray(1 << 20)
+
+        def burst() -> int:
+            took, missing = 0, sender.send(chunk)
+            while missing:
+                start = time.perf_counter_ns()
+                cable.both_ways()
+                took += time.perf_counter_ns() - start
+                with contextlib.suppress(BlockingIOError):
+                    missing -= receiver.recv_into(into)
+            return took
+
+        for _ in range(200):
+            burst()
+        before = cable.blue.words[IPACKETS]
+        for _ in range(100):
+            burst()
+        yield cable, burst, round((cable.blue.words[IPACKETS] - before) / 100)
+
+
+def _accepted(cable: Cable, listener: socket.socket) -> socket.socket:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        cable.both_ways()
+        with contextlib.suppress(BlockingIOError):
+            return listener.accept()[0]
+    raise TimeoutError("no connection")

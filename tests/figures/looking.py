@@ -1,0 +1,87 @@
+"""What poll_spin_us buys and what it costs, by how much there is to forward.
+
+    python -m tests.figures.looking [--rounds N] [--keep FILE]
+
+With --keep the figures go behind those that the file keeps of earlier runs, and the table is of all."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.figures.asking import answering, asked
+from tests.figures.tables import in_turn, kept, medians, say
+from tests.scenarios.lab import Daemon, Lab, pair
+from tests.scenarios.transfers import BLUE, RED, acquaint, ping
+
+SPINS_US: Final = (0, 20, 50)
+RATES: Final = (0, 100, 1000, 20_000)
+"""Questions a second."""
+SECONDS: Final = 1.0
+
+
+class Subject:
+    """A daemon with one pair, one worker and a poll_spin_us."""
+
+    def __init__(self, spin_us: int, stack: contextlib.ExitStack) -> None:
+        self.lab = stack.enter_context(Lab())
+        self.red, blue = (self.lab.namespace(name, ipv6=False) for name in ("red", "blue"))
+        daemon: Daemon = self.lab.daemon(pair(ipv6=False), workers=1, poll_spin_us=spin_us)
+        stack.callback(self.lab.finish)
+        ping(self.red, BLUE)
+        acquaint(self.red, blue, BLUE)
+        acquaint(blue, self.red, RED)
+        stack.enter_context(answering(blue, BLUE))
+        self.worker = daemon.worker()
+
+    def measure(self, rate: int) -> tuple[float, ...]:
+        """Answers a second, the round trip's median and p99 in microseconds, the worker's CPU in per cent."""
+        before = self._ran_ns()
+        if rate:
+            answers = tuple(asked(self.red, BLUE, rate, SECONDS))
+        else:
+            time.sleep(SECONDS)
+            answers = (0.0, 0.0, 0.0)
+        return (*answers, 100 * (self._ran_ns() - before) / (SECONDS * 1e9))
+
+    def _ran_ns(self) -> int:
+        return int(Path(f"/proc/{self.worker}/schedstat").read_text().split()[0])
+
+
+def measured(rounds: int) -> dict[str, list[tuple[float, ...]]]:
+    """By rate and spin, each round."""
+    with contextlib.ExitStack() as stack:
+        subjects = {spin_us: Subject(spin_us, stack) for spin_us in SPINS_US}
+        keys = [(rate, spin_us) for rate in RATES for spin_us in SPINS_US]
+        found = in_turn(rounds, keys, lambda key: subjects[key[1]].measure(key[0]))
+    return {f"{rate} {spin_us}": rows for (rate, spin_us), rows in found.items()}
+
+
+def table(found: dict[str, list[tuple[float, ...]]]) -> list[Sequence[str]]:
+    """A line a rate; of each spin the round trip's median and p99, and the CPU."""
+    rows: list[Sequence[str]] = []
+    for rate in RATES:
+        cells = [f"{rate:,}"]
+        for spin_us in SPINS_US:
+            _, median, p99, cpu = medians(found[f"{rate} {spin_us}"])
+            cells.append(f"{median:.0f} / {p99:.0f} µs, {cpu:.1f} %" if rate else f"{cpu:.2f} %")
+        rows.append(cells)
+    return rows
+
+
+def main() -> None:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--keep", type=Path)
+    chosen = parser.parse_args()
+    found = kept(chosen.keep, measured(chosen.rounds))
+    say(["questions a second", *(f"poll_spin_us = {each}" for each in SPINS_US)], table(found))
+
+
+if __name__ == "__main__":
+    main()
