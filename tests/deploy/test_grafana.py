@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from tests.prometheus import Prometheus, Sample
-from tests.scenarios.lab import CABLE, Daemon, Lab, until
+from tests.scenarios.lab import CABLE, Daemon, Lab
 from tests.scenarios.transfers import BLUE
+from tests.scenarios.waiting import until
 
 DASHBOARD = Path(__file__).parent.parent.parent / "deploy" / "grafana" / "epaird.json"
 VARIABLES = {

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from epaird.bench.roundtrip import PORT
 from epaird.bench.statistics import percentile
-from tests.scenarios.lab import Namespace
+from tests.scenarios.places import Namespace
 
 _PAYLOAD: Final = bytes(64)
 _PATIENCE_S: Final = 1.0

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-from tests.scenarios.lab import DEADLINE_S, EPAIRD, Daemon, Lab
+from tests.scenarios.lab import EPAIRD, Daemon, Lab
+from tests.scenarios.waiting import DEADLINE_S
 
 EPAIRCTL: Final = str(Path(EPAIRD).with_name("epairctl"))
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from tests.deploy.manager import ServiceManager
 from tests.scenarios.ctl import epairctl
-from tests.scenarios.lab import EPAIRD, Daemon, Lab, pair, until
+from tests.scenarios.lab import EPAIRD, Daemon, Lab, pair
 from tests.scenarios.paced import Outcome, Stream
 from tests.scenarios.page import Interface, Page
 from tests.scenarios.transfers import BLUE, ping
+from tests.scenarios.waiting import until
 
 __all__ = ["ROWS", "Cable", "Managed", "Row", "small_disk", "table"]
 

@@ -17,40 +17,27 @@ import shutil
 import signal
 import socket
 import string
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Final, Self
 
 from epaird.dataplane.process import SPARE, WORKER
 from epaird.kernel import namespace
 from tests.scenarios.page import Page
-
-DEADLINE_S: Final = 20.0
-"""Far more than anything here takes; what is not so by then will not be."""
+from tests.scenarios.places import Namespace, Running
+from tests.scenarios.waiting import DEADLINE_S, until
 
 EPAIRD: Final = str(Path(sys.executable).with_name("epaird"))
 
 LISTEN: Final = "127.0.0.1:9862"
 NAMESPACES: Final = '[namespaces]\ncreate = ["$red", "$blue"]\n'
 
-T = TypeVar("T")
 _numbers = itertools.count()
-
-
-def until(condition: Callable[[], T], otherwise: Callable[[], object] = lambda: "") -> T:
-    """Wait for a condition and return its first true value; fail with what ``otherwise`` says."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited for {DEADLINE_S:.0f} s in vain: {otherwise()}")
-        time.sleep(0.01)
-    return value
 
 
 def pair(
@@ -89,167 +76,6 @@ def _toml(value: object) -> str:
 
 CABLE: Final = NAMESPACES + pair()
 """What the manual begins with: red and blue, made by the daemon and joined by epair0."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """What ``ip -s link`` says of a device."""
-
-    index: int
-    name: str
-    mtu: int
-    mac: str
-    up: bool
-    tx_packets: int
-    tx_dropped: int
-    rx_packets: int
-    rx_dropped: int
-
-
-class Namespace:
-    """A network namespace, by the name that ``ip netns`` shows; it need not exist yet."""
-
-    def __init__(self, name: str, stack: contextlib.ExitStack) -> None:
-        """Sockets and processes made in it end with ``stack``."""
-        self.name = name
-        self._stack = stack
-
-    def __str__(self) -> str:
-        return self.name
-
-    @property
-    def exists(self) -> bool:
-        return Path("/run/netns", self.name).exists()
-
-    def create(self) -> Self:
-        """Make it, ``lo`` up."""
-        namespace.create(self.name)
-        return self
-
-    def remove(self) -> None:
-        """Take its name away, as a user does."""
-        subprocess.run(["ip", "netns", "del", self.name], check=True)
-
-    def inside(self) -> contextlib.AbstractContextManager[None]:
-        """Be in it for the block: what is started and opened there stays there."""
-        return namespace.inside(self.name)
-
-    def run(self, *command: str) -> str:
-        """What a command that succeeds says."""
-        with self.inside():
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode != 0:
-            raise AssertionError(f"{self} {' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
-        return done.stdout
-
-    def write(self, file: str, text: str) -> None:
-        """Write to a file of /proc/sys/net, of which each namespace has its own."""
-        with self.inside():
-            Path(file).write_text(text)
-
-    def ip(self, arguments: str) -> str:
-        """Run ``ip`` with these arguments."""
-        return self.run("ip", *arguments.split())
-
-    def tc(self, arguments: str) -> str:
-        """Run ``tc`` with these arguments."""
-        return self.run("tc", *arguments.split())
-
-    def start(self, *command: str) -> Running:
-        """Start a command that ends with the test at the latest."""
-        with self.inside():
-            running = Running(command)
-        self._stack.callback(running.kill)
-        return running
-
-    def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
-        """A socket in it, which waits at most DEADLINE_S."""
-        with self.inside():
-            made = socket.socket(family, kind, protocol)
-        made.settimeout(DEADLINE_S)
-        return self._stack.enter_context(made)
-
-    def links(self, kind: str | None = None) -> dict[str, Link]:
-        """Its devices by name, all or those of a kind (``tun``)."""
-        command = ["ip", "-s", "-j", "link", "show", *(("type", kind) if kind else ())]
-        found = json.loads(self.run(*command) or "[]")
-        return {each["ifname"]: _link(each) for each in found if each}
-
-    def settled(self, device: str) -> None:
-        """Wait until a device's IPv6 addresses are known to be nobody else's: then they can be used."""
-        show = ("ip", "-j", "-6", "addr", "show", "dev", device, "tentative")
-        until(lambda: not any(each for each in json.loads(self.run(*show) or "[]")), lambda: self.run(*show))
-
-
-class Running:
-    """A command that runs beside the test."""
-
-    def __init__(self, command: tuple[str, ...]) -> None:
-        self.start(command)
-
-    def start(self, command: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
-        """Start it; ``options`` are Popen's."""
-        self.command = command
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            self._out, self._err = (os.fdopen(os.dup(each.fileno()), "rb") for each in (out, err))
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True, **options
-            )
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def running(self) -> bool:
-        return self.process.poll() is None
-
-    @property
-    def stdout(self) -> bytes:
-        """All it has written to stdout so far."""
-        return os.pread(self._out.fileno(), 1 << 30, 0)
-
-    @property
-    def stderr(self) -> str:
-        """All it has written to stderr so far."""
-        return os.pread(self._err.fileno(), 1 << 30, 0).decode()
-
-    def says(self, words: str) -> None:
-        """Wait until it has said this on stderr or stdout."""
-
-        def said() -> bool:
-            return words in self.stderr or words.encode() in self.stdout
-
-        until(lambda: said() or not self.running, self.__repr__)
-        if not said():
-            raise AssertionError(f"never said {words!r}: {self!r}")
-
-    def signal(self, number: int) -> None:
-        """Send it a signal."""
-        self.process.send_signal(number)
-
-    def ctrl_c(self) -> None:
-        """What a terminal does: SIGINT to every process of the foreground process group."""
-        os.killpg(self.pid, signal.SIGINT)
-
-    def ended(self) -> int:
-        """Wait for its end: its exit status, negative for a signal."""
-        try:
-            return self.process.wait(DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"does not end: {self!r}") from None
-
-    def kill(self) -> None:
-        """End it now, if it has not ended."""
-        if self.running:
-            self.process.kill()
-            self.process.wait()
-        self._out.close()
-        self._err.close()
-
-    def __repr__(self) -> str:
-        status = self.process.poll()
-        return f"<{' '.join(self.command)}, exit status {status}>\n{self.stderr}"
 
 
 class Daemon(Running):
@@ -532,18 +358,3 @@ class _Names(dict[str, str]):
 
     def __missing__(self, name: str) -> str:
         return self._prefix + name
-
-
-def _link(found: dict[str, Any]) -> Link:
-    received, sent = found["stats64"]["rx"], found["stats64"]["tx"]
-    return Link(
-        index=found["ifindex"],
-        name=found["ifname"],
-        mtu=found["mtu"],
-        mac=found.get("address", ""),
-        up="UP" in found["flags"],
-        tx_packets=sent["packets"],
-        tx_dropped=sent["dropped"],
-        rx_packets=received["packets"],
-        rx_dropped=received["dropped"],
-    )

@@ -24,7 +24,8 @@ from epaird.ledger import Slots, Table
 from epaird.macpool import MacPool
 from epaird.settings import LoopbackSettings
 from tests.loop import descriptors
-from tests.scenarios.lab import DEADLINE_S, Lab
+from tests.scenarios.lab import Lab
+from tests.scenarios.waiting import DEADLINE_S
 
 T = TypeVar("T")
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from epaird.bench.mmsg import Batch
-from tests.scenarios.lab import DEADLINE_S, Namespace
+from tests.scenarios.places import Namespace
+from tests.scenarios.waiting import DEADLINE_S
 
 PORT: Final = 9000
 _SIZE: Final = 64

@@ -16,8 +16,9 @@ import sys
 import time
 from typing import Final, Self
 
-from tests.scenarios.lab import DEADLINE_S, Namespace
 from tests.scenarios.paced import Program, told
+from tests.scenarios.places import Namespace
+from tests.scenarios.waiting import DEADLINE_S
 
 PORT: Final = 9100
 _TICK_S: Final = 0.01

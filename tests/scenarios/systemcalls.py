@@ -15,7 +15,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-from tests.scenarios.lab import Lab, until
+from tests.scenarios.lab import Lab
+from tests.scenarios.waiting import until
 
 WAIT: Final = "epoll_pwait"
 CLOCK: Final = "clock_gettime"

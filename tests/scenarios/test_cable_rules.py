@@ -11,8 +11,9 @@ import socket
 import pytest
 
 from epaird.ledger import REASONS
-from tests.scenarios.lab import Lab, Namespace
+from tests.scenarios.lab import Lab
 from tests.scenarios.living import Life, beside, life, living, until
+from tests.scenarios.places import Namespace
 from tests.scenarios.transfers import ping, tcp
 
 pytestmark = pytest.mark.real

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.scenarios.lab import NAMESPACES, Daemon, Lab, Namespace, pair, until
+from tests.scenarios.lab import NAMESPACES, Daemon, Lab, pair
+from tests.scenarios.places import Namespace
 from tests.scenarios.transfers import BLUE, RED, Flood, Sink, acquaint, ping
+from tests.scenarios.waiting import until
 
 pytestmark = pytest.mark.real
 

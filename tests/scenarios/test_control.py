@@ -14,8 +14,9 @@ from contextlib import ExitStack
 import pytest
 
 from tests.scenarios.ctl import EPAIRCTL, asked, control_socket, epairctl, refused
-from tests.scenarios.lab import CABLE, DEADLINE_S, NAMESPACES, Lab, until
+from tests.scenarios.lab import CABLE, NAMESPACES, Lab
 from tests.scenarios.transfers import BLUE, RED, datagrams, ping
+from tests.scenarios.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.real
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.scenarios.lab import CABLE, NAMESPACES, Daemon, Lab, pair, until
+from tests.scenarios.lab import CABLE, NAMESPACES, Daemon, Lab, pair
 from tests.scenarios.transfers import BLUE, RED, Flood, Sink, acquaint, ping
+from tests.scenarios.waiting import until
 
 pytestmark = pytest.mark.real
 

@@ -21,7 +21,8 @@ import pytest
 from tests.deploy.manager import ServiceManager
 from tests.scenarios.faults import Cable, Managed, small_disk
 from tests.scenarios.hanging import hung
-from tests.scenarios.lab import Daemon, Lab, name_of, until
+from tests.scenarios.lab import Daemon, Lab, name_of
+from tests.scenarios.waiting import until
 
 pytestmark = pytest.mark.real
 

@@ -7,8 +7,9 @@ import struct
 
 import pytest
 
-from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair, until
+from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, BROADCAST, Sink, Wire, frame, ping
+from tests.scenarios.waiting import until
 
 pytestmark = pytest.mark.real
 

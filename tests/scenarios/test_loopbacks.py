@@ -12,8 +12,9 @@ import struct
 import pytest
 
 from epaird.ledger import REASONS
-from tests.scenarios.lab import Lab, Namespace
+from tests.scenarios.lab import Lab
 from tests.scenarios.living import Life, beside, life, living, refused, until
+from tests.scenarios.places import Namespace
 from tests.scenarios.transfers import ping, tcp
 
 pytestmark = pytest.mark.real

@@ -10,8 +10,9 @@ import pytest
 
 from epaird.kernel import link, namespace
 from epaird.kernel.watch import Kind, LinkWatch
-from tests.scenarios.lab import Lab, until
+from tests.scenarios.lab import Lab
 from tests.scenarios.transfers import ping
+from tests.scenarios.waiting import until
 
 pytestmark = pytest.mark.real
 

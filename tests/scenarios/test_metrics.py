@@ -10,8 +10,9 @@ import pytest
 from epaird import __version__
 from epaird.ledger import REASONS
 from tests.prometheus import Prometheus, promtool_check
-from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair, until
+from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, datagrams, ping, tcp
+from tests.scenarios.waiting import until
 
 pytestmark = pytest.mark.real
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.scenarios.lab import DEADLINE_S, Daemon, Lab, until
+from tests.scenarios.lab import Daemon, Lab
 from tests.scenarios.page import Interface
+from tests.scenarios.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.real
 

@@ -10,8 +10,9 @@ import pytest
 
 from epaird.configuration import digest
 from tests.scenarios.ctl import asked, epairctl, reload, rewrite
-from tests.scenarios.lab import CABLE, EPAIRD, NAMESPACES, Lab, pair, until
+from tests.scenarios.lab import CABLE, EPAIRD, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, RED, Flood, Sink, ping
+from tests.scenarios.waiting import until
 
 pytestmark = pytest.mark.real
 

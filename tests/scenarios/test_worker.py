@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair, until
+from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, ping
+from tests.scenarios.waiting import until
 
 pytestmark = pytest.mark.real
 

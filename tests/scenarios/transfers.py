@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from operator import lt
 from typing import Final, Self
 
-from tests.scenarios.lab import DEADLINE_S, Namespace, until
+from tests.scenarios.places import Namespace
+from tests.scenarios.waiting import DEADLINE_S, until
 
 RED: Final = "10.0.0.1"
 BLUE: Final = "10.0.0.2"

@@ -13,8 +13,8 @@ import socket
 import sys
 from typing import Final
 
-from tests.scenarios.lab import DEADLINE_S
 from tests.scenarios.paced import told
+from tests.scenarios.waiting import DEADLINE_S
 
 UNITS: Final = range(64)
 """Of which interfaces it talks to."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from tests.scenarios.lab import Link, until
+from tests.scenarios.places import Link
+from tests.scenarios.waiting import until
 from tests.soak.expected import Loopback, Pair
 from tests.soak.footprint import descriptors
 from tests.soak.site import Site

@@ -12,7 +12,8 @@ from typing import Any, Final, Self
 from epaird.ctl.client import Client
 from epaird.dataplane.process import WORKER
 from tests.scenarios.ctl import asked, control_socket, epairctl, rewrite
-from tests.scenarios.lab import Daemon, Lab, name_of, until
+from tests.scenarios.lab import Daemon, Lab, name_of
+from tests.scenarios.waiting import until
 from tests.soak.expected import MADE, Expected, Interface, text
 
 PLACES: Final = ("red", "blue", "green", "white")

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
 
-from tests.scenarios.lab import Lab, until
+from tests.scenarios.lab import Lab
+from tests.scenarios.waiting import until
 from tests.soak.footprint import CONTROL_MEMORY, TOLERANCES, Row, footprint, rows
 from tests.soak.invariants import Invariants
 from tests.soak.operations.choosing import WARM_UP, calm, operations

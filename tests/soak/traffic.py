@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from tests.scenarios.lab import Namespace, until
 from tests.scenarios.paced import Outcome, Program, Stream
+from tests.scenarios.places import Namespace
 from tests.scenarios.pouring import Poured
+from tests.scenarios.waiting import until
 from tests.soak.site import Site
 
 BYTES_A_SECOND: Final = 4_000_000

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tests.scenarios.hanging import hung
-from tests.scenarios.lab import until
+from tests.scenarios.waiting import until
 from tests.soak.expected import Expected
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.scenarios.lab import until
+from tests.scenarios.waiting import until
 from tests.soak.expected import MADE, Expected, pair, words
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
