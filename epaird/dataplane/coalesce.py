@@ -21,6 +21,7 @@ of its successor in one call.
 from __future__ import annotations
 
 import re
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -50,11 +51,12 @@ _WORTH_CACHING: Final = 16
 
 _REPEATED: Final = [sum(1 << 64 * i for i in range(frames)) for frames in range(SEGMENTS_MAX + 1)]
 """Times a 64-bit word: that word, so many times."""
+_COUNT: Final = (1 << 48) - 1
+"""What a 64-bit word that starts with an identification and ends with a checksum grows by in a datagram."""
 _COUNTED: Final = [
-    sum((frames - 1 - i) * ((1 << 48) - 1) << 64 * i for i in range(frames))
-    for frames in range(SEGMENTS_MAX + 1)
+    sum((frames - 1 - i) * _COUNT << 64 * i for i in range(frames)) for frames in range(SEGMENTS_MAX + 1)
 ]
-"""What words that start with an identification and end with a checksum grow by, over so many datagrams."""
+"""What such words grow by, over so many datagrams."""
 
 _from_bytes: Final = int.from_bytes
 
@@ -172,7 +174,10 @@ class _Protocol:
                 plan.singly(range(frames))
                 return True
             if counting != unchanged + _COUNTED[frames]:
-                return False
+                # The sender outruns the cable: the ring was full, and what is missing was never in it.
+                numbers = struct.unpack(f">{frames}Q", counting.to_bytes(8 * frames))
+                self._join_following(range(frames), [length] * frames, _follows(numbers, _COUNT), plan)
+                return True
         headers = self._headers
         leader = headers.leader(self._heads[0], length)
         if leader is None or headers.countable(leader) < frames:
@@ -221,10 +226,17 @@ class _Protocol:
                 plan.singly(slots)
                 return
         heads = self._heads
-        numbers = [_from_bytes(heads[slot]) for slot in slots]
-        follows = bytes(map(self._headers.step.__eq__, map(sub, numbers[1:], numbers)))
+        follows = _follows([_from_bytes(heads[slot]) for slot in slots], self._headers.step)
         if alike:
             follows = bytes(map(and_, follows, alike))
+        self._join_following(slots, sizes, follows, plan)
+
+    def _join_following(
+        self, slots: Sequence[int], sizes: Sequence[int], follows: bytes, plan: _Plan
+    ) -> None:
+        """Plan the delivery of these slots in this order, whose frames have these sizes.
+
+        ``follows`` has a 1 for each but the first that is the next of the one before, and of its size."""
         at = 0
         for found in _FOLLOWING.finditer(follows):
             stop = found.end() + 1
@@ -293,6 +305,11 @@ class _Protocol:
         pairs = [(column[: frames - 1], column[1:frames]) for column in self._constant]
         self._successions[frames] = pairs
         return pairs
+
+
+def _follows(numbers: Sequence[int], step: int) -> bytes:
+    """For each but the first, a 1 where it is ``step`` more than the one before."""
+    return bytes(map(step.__eq__, map(sub, numbers[1:], numbers)))
 
 
 def _column(arena: memoryview, slot: int, offset: int) -> memoryview:

@@ -1,26 +1,21 @@
 """The forwarding path: read a burst from one half, deliver it to the other, count it.
 
 A burst is delivered at once, while it is in the cache.  Nothing is done per frame that can be done per
-burst: on the usual path a frame costs a readv(), two comparisons, a slice and a write(), and of those
+burst: on the usual path a frame costs a read(), two comparisons, a slice and a write(), and of those
 that can be coalesced less.
-
-Who pays for a frame that does not arrive:
-
-- too long or too short, or the peer is down or gone: its sender, ``oerrors``;
-- refused by the kernel, or spoiled while it waited in the queue: its receiver, ``ierrors``; it had been sent.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
-from epaird.dataplane.burst import SLOT, Burst
+from epaird.dataplane.burst import SLOT
 from epaird.dataplane.coalesce import Coalescer, Delivery
 from epaird.dataplane.frames import ETHERNET, HEADER, VLAN_TAG
 from epaird.dataplane.interface import Interface
+from epaird.dataplane.path import DOWN, Path, Poller, count_refused, write
 from epaird.dataplane.queue import Queue
 from epaird.dataplane.toobig import too_big
 from epaird.ledger import (
@@ -39,76 +34,32 @@ from epaird.ledger import (
     Words,
 )
 
-DOWN: Final = (errno.EIO, errno.EBADFD, errno.EBADF)
-"""The device is down, or gone, or there is none: the half is not plugged in."""
+ANSWERS: Final = 8
+"""Bursts the halves of one cable may exchange before it is another cable's turn."""
 
 
-class Poller(Protocol):
-    """What the forwarder asks of the loop that calls it."""
-
-    def start_reading(self, interface: Interface) -> None:
-        """Call ``transmit`` whenever its owner has sent something."""
-
-    def stop_reading(self, interface: Interface) -> None:
-        """Do not, any more."""
-
-    def await_room(self, interface: Interface) -> None:
-        """Call ``resume`` when its device takes frames again."""
-
-    def await_restart(self) -> None:
-        """Call ``restart`` soon."""
-
-    def gone(self, interface: Interface) -> None:
-        """Its device no longer exists."""
-
-
-class Forwarder:
+class Forwarder(Path):
     """Moves frames between the halves of cables; one per worker."""
 
     def __init__(self, queue: Queue, poller: Poller) -> None:
-        self._queue = queue
-        self._poller = poller
-        self._burst = Burst()
+        super().__init__(queue, poller)
         self._coalescer = Coalescer(self._burst.arena, SLOT)
 
-    def transmit(self, source: Interface) -> bool:
-        """Read one burst that ``source``'s owner sent, and deliver it to the peer's.
+    def exchange(self, source: Interface) -> bool:
+        """Transmit from one half, then from the other what it has to answer already, and so on for a while.
 
-        True when there was no more to read.  False when there may be, or when the queue has no room: then
-        nothing was read and ``source`` is on the drain list."""
-        queue, burst = self._queue, self._burst
-        room = queue.limit - queue.length
-        if room <= 0:
-            queue.overflow(source)
-            self._poller.stop_reading(source)
-            return False
-        try:
-            burst.read(source.read, source.limit, min(room, source.at_once))
-        except OSError:
-            self._poller.gone(source)
-            burst.exhausted = True
-        if burst.refused:
-            self._refuse(source)
-        if burst.lengths:
-            self._deliver(source)
-        return burst.exhausted
-
-    def resume(self, target: Interface) -> None:
-        """Deliver what waits for ``target``, until its device takes no more."""
-        backlog = target.backlog
-        while backlog:
-            frame = backlog[0]
-            error = write(target, frame)
-            if isinstance(error, BlockingIOError):
-                self._poller.await_room(target)
-                return
-            if error is None:
-                _count(target.words, IPACKETS, [frame])
-            else:
-                target.words[IERRORS + (PEER_DOWN if error.errno in DOWN else WRITE_ERROR)] += 1
-            self._queue.taken(target)
-        if self._queue.restart_due:
-            self._poller.await_restart()
+        A receiver's acknowledgements, and what they let its sender send, are there as soon as write() has
+        returned: the kernel does all that in it.  To read them at once spares the loop a turn for each.
+        True when there was no more to read."""
+        exhausted = self.transmit(source)
+        for _ in range(ANSWERS):
+            source = source.peer
+            if not exhausted or not source.attached or source.listed:
+                break
+            exhausted = self.transmit(source)
+            if not self._burst.lengths:
+                break
+        return exhausted
 
     def restart(self) -> None:
         """The queue has drained: let those on the drain list send, in order."""
@@ -139,7 +90,6 @@ class Forwarder:
                 source.words[TOO_BIG] += 1
 
     def _deliver(self, source: Interface) -> None:
-        """Deliver the burst behind what waits already, and count it."""
         target, burst = source.peer, self._burst
         if target.backlog:
             self.resume(target)
@@ -220,9 +170,12 @@ class Forwarder:
                 source.words[OERRORS + PEER_DOWN] += 1
             else:
                 sent.append(frame)
-                target.words[IERRORS + WRITE_ERROR] += 1
+                count_refused(target, error)
         _count(source.words, OPACKETS, sent)
-        _count(target.words, IPACKETS, delivered)
+        self._received(target.words, delivered)
+
+    def _received(self, words: Words, frames: Sequence[bytes | memoryview]) -> None:
+        _count(words, IPACKETS, frames)
 
 
 def _write_each(fd: int, frames: Sequence[memoryview]) -> int:
@@ -234,15 +187,6 @@ def _write_each(fd: int, frames: Sequence[memoryview]) -> int:
     except OSError:
         return len(frames) - 1 - len(list(remaining))
     return len(frames)
-
-
-def write(target: Interface, frame: bytes | memoryview) -> OSError | None:
-    """Deliver one frame; why it was refused, or None."""
-    try:
-        os.write(target.fd, frame)
-    except OSError as error:
-        return error
-    return None
 
 
 def _add(words: Words, packets: int, count: int, octets: int, multicasts: int) -> None:

@@ -16,10 +16,10 @@ class Loop(Protocol):
     """What takes the forwarder's place for a loopback."""
 
     def transmit(self, interface: Interface) -> bool:
-        """As :meth:`epaird.dataplane.forward.Forwarder.transmit`."""
+        """As :meth:`epaird.dataplane.path.Path.transmit`."""
 
     def resume(self, interface: Interface) -> None:
-        """As :meth:`epaird.dataplane.forward.Forwarder.resume`."""
+        """As :meth:`epaird.dataplane.path.Path.resume`."""
 
 
 class Interface:
@@ -104,6 +104,8 @@ def join(a: Interface, b: Interface) -> None:
 
 
 def nobody() -> Interface:
-    """What an unplugged half has for a peer: nothing can be delivered there."""
+    """What an unplugged half has for a peer: nothing can be delivered there, and nothing comes from there."""
     unwritable = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-    return Interface("nobody", unwritable, memoryview(array("Q", bytes(SLOT_BYTES))))
+    interface = Interface("nobody", unwritable, memoryview(array("Q", bytes(SLOT_BYTES))))
+    interface.attached = False
+    return interface

@@ -12,13 +12,12 @@ As in NetBSD a packet counts as sent before its family is looked at, and as rece
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from epaird.dataplane.burst import Burst
-from epaird.dataplane.forward import DOWN, Poller, write
 from epaird.dataplane.frames import HEADER
 from epaird.dataplane.interface import Interface
+from epaird.dataplane.path import Path, Poller, count_refused, write
 from epaird.dataplane.queue import Queue
 from epaird.ledger import (
     FAMILY,
@@ -27,9 +26,7 @@ from epaird.ledger import (
     IPACKETS,
     OERRORS,
     OPACKETS,
-    PEER_DOWN,
     RUNT,
-    WRITE_ERROR,
     Words,
 )
 
@@ -46,15 +43,13 @@ def read_limit(mtu: int) -> int:
     return HEADER + mtu
 
 
-class Loopback:
+class Loopback(Path):
     """Moves the packets of loopbacks; one per worker."""
 
     def __init__(self, queue: Queue, poller: Poller, unknown: Callable[[Interface, int], None]) -> None:
         """``unknown(interface, version)`` is called for each packet of no family that a loopback takes."""
-        self._queue = queue
-        self._poller = poller
+        super().__init__(queue, poller)
         self._unknown = unknown
-        self._burst = Burst()
         self._reflecting: set[Interface] = set()
 
     def add(self, interface: Interface, *, reflect: bool) -> None:
@@ -68,43 +63,12 @@ class Loopback:
         """Forget an interface."""
         self._reflecting.discard(interface)
 
-    def transmit(self, interface: Interface) -> bool:
-        """Read one burst and deliver it; False when there may be more, as the Forwarder's."""
-        queue, burst = self._queue, self._burst
-        room = queue.limit - queue.length
-        if room <= 0:
-            queue.overflow(interface)
-            self._poller.stop_reading(interface)
-            return False
-        try:
-            burst.read(interface.read, interface.limit, min(room, interface.at_once))
-        except OSError:
-            self._poller.gone(interface)
-            burst.exhausted = True
-        for reason in burst.refused:
-            interface.words[OERRORS + reason] += 1
-        if burst.lengths:
-            self._deliver(interface, burst.frames())
-        return burst.exhausted
+    def _refuse(self, source: Interface) -> None:
+        for reason in self._burst.refused:
+            source.words[OERRORS + reason] += 1
 
-    def resume(self, interface: Interface) -> None:
-        """Deliver what waits, until the device takes no more."""
-        while interface.backlog:
-            packet = interface.backlog[0]
-            error = write(interface, packet)
-            if isinstance(error, BlockingIOError):
-                self._poller.await_room(interface)
-                return
-            if error is None:
-                _count(interface.words, IPACKETS, [packet])
-            else:
-                _refused(interface, error)
-            self._queue.taken(interface)
-        if self._queue.restart_due:
-            self._poller.await_restart()
-
-    def _deliver(self, interface: Interface, packets: list[memoryview]) -> None:
-        words = interface.words
+    def _deliver(self, source: Interface) -> None:
+        interface, words, packets = source, source.words, self._burst.frames()
         if interface.backlog:
             self.resume(interface)
         _count(words, OPACKETS, packets)
@@ -122,13 +86,16 @@ class Loopback:
                 waiting = sound[position:]
                 break
             else:
-                _refused(interface, error)
+                count_refused(interface, error)
         interface.refs -= len(sound)
         words[IN_FLIGHT] = len(interface.backlog)
-        _count(words, IPACKETS, delivered)
+        self._received(words, delivered)
         if waiting:
             self._queue.put(interface, [bytes(each) for each in waiting])
             self._poller.await_room(interface)
+
+    def _received(self, words: Words, frames: Sequence[bytes | memoryview]) -> None:
+        _count(words, IPACKETS, frames)
 
     def _sound(self, interface: Interface, packet: memoryview, reflect: bool) -> bool:
         """Whether a packet can be delivered; its addresses have changed places then, if they shall."""
@@ -156,11 +123,7 @@ class Loopback:
         return False
 
 
-def _refused(interface: Interface, error: OSError) -> None:
-    interface.words[IERRORS + (PEER_DOWN if error.errno in DOWN else WRITE_ERROR)] += 1
-
-
-def _count(words: Words, packets: int, those: list[memoryview] | list[bytes]) -> None:
+def _count(words: Words, packets: int, those: Sequence[bytes | memoryview]) -> None:
     """Add these packets to the counters at ``packets`` and behind it."""
     words[packets] += len(those)
     words[packets + 1] += sum(map(len, those)) - HEADER * len(those)

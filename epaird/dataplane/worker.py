@@ -149,9 +149,10 @@ class Worker:
             self._words[HEARTBEAT_NS] = time.monotonic_ns()
 
     def _readable(self, interface: Interface) -> None:
-        self._forwarder.transmit(interface)
+        exhausted = self._forwarder.exchange(interface)
         self._words[HEARTBEAT_NS] = now_ns = time.monotonic_ns()
-        if self._spin.forwarded(now_ns):
+        # While there is more to read the loop does not sleep, and to offer the core would be to lose it.
+        if exhausted and self._spin.forwarded(now_ns):
             self._loop.call_soon(self._look_again)
 
     def _look_again(self) -> None:

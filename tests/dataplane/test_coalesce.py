@@ -157,6 +157,16 @@ def test_identifications_must_count_up(fragment: int) -> None:
     assert runs(*[Datagram(fragment=fragment)] * 20) == []
 
 
+@pytest.mark.parametrize("wrong", [{}, {"ttl": 63}, {"header_checksum_xor": 1}])
+def test_between_gaps_each_stretch_is_a_run_of_its_own(wrong: dict[str, Any]) -> None:
+    """What a ring that was full for moments has kept; a leader of a later stretch must be right as well."""
+    burst = [*series(16), *series(16, 40), *series(5, 70), *series(16, 90)]
+    if wrong:
+        burst[16] = burst[16].but(**wrong)
+    later = range(17, 32) if wrong else range(16, 32)
+    assert runs(*burst) == [list(range(16)), list(later), list(range(37, 53))]
+
+
 def test_a_run_ends_where_the_identification_wraps() -> None:
     assert runs(*series(20, 65526)) == [list(range(10)), list(range(10, 20))]
 

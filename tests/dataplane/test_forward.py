@@ -5,7 +5,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epaird.dataplane.forward import ANSWERS
 from epaird.dataplane.frames import HEADER
+from epaird.dataplane.interface import Interface, nobody
 from epaird.ledger import IBYTES, IMCASTS, IPACKETS, OBYTES, OMCASTS, OPACKETS
 from tests.dataplane.conftest import Bench, frame
 
@@ -23,6 +25,50 @@ def test_a_burst_arrives_unchanged_and_in_order(make_bench: type[Bench]) -> None
     assert bench.forwarder.transmit(bench.interfaces[0])
     assert bench.owners[1].receives() == sent
     bench.check_ledger()
+
+
+def test_answers_that_are_there_already_cross_too(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    sent, answers = numbered(3), numbered(2, size=60)
+    bench.owners[0].sends(*sent)
+    bench.owners[1].sends(*answers)
+    assert bench.forwarder.exchange(bench.interfaces[0])
+    assert bench.owners[1].receives() == sent
+    assert bench.owners[0].receives() == answers
+    bench.check_ledger()
+
+
+def test_two_that_answer_each_other_for_ever_leave_the_loop_its_turn(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    transmit, reads = bench.forwarder.transmit, 0
+
+    def answering(interface: Interface) -> bool:
+        nonlocal reads
+        reads += 1
+        exhausted = transmit(interface)
+        bench.owners[bench.interfaces.index(interface.peer)].sends(frame())
+        return exhausted
+
+    bench.forwarder.transmit = answering  # type: ignore[method-assign]
+    bench.owners[0].sends(frame())
+    bench.forwarder.exchange(bench.interfaces[0])
+    assert reads == 1 + ANSWERS
+
+
+def test_who_is_on_the_drain_list_or_nowhere_is_not_asked_for_answers(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    a, b = bench.interfaces
+    bench.queue.overflow(a)
+    for owner in bench.owners:
+        owner.sends(frame())
+    bench.forwarder.exchange(b)
+    assert len(bench.owners[0].receives()) == 1
+    assert bench.owners[1].receives() == []
+
+    b.peer = nobody()
+    bench.owners[1].sends(frame())
+    bench.forwarder.exchange(b)
+    assert bench.oerrors(b)["peer_down"] == 1
 
 
 def test_what_is_counted_on_both_sides(make_bench: type[Bench]) -> None:
