@@ -75,8 +75,9 @@ class Cable:
 
     def both_ways(self) -> None:
         """Forward until there is nothing left."""
-        while not all([self.forwarder.transmit(self.red), self.forwarder.transmit(self.blue)]):
-            pass
+        for end in (self.red, self.blue):
+            while not self.forwarder.exchange(end):
+                pass
 
     def acquainted(self, sender: socket.socket, receiver: socket.socket) -> None:
         """Have them find each other: after that only what they send crosses."""
