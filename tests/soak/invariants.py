@@ -9,6 +9,7 @@ from tests.scenarios.places import Link
 from tests.scenarios.waiting import until
 from tests.soak.expected import Loopback, Pair
 from tests.soak.footprint import descriptors
+from tests.soak.onlookers import Onlookers
 from tests.soak.site import Site
 from tests.soak.traffic import Traffic
 
@@ -21,9 +22,10 @@ Counters = dict[str, dict[str, Any]]
 class Invariants:
     """They are looked at again and again, and each time compared with the time before."""
 
-    def __init__(self, site: Site, traffic: Traffic) -> None:
+    def __init__(self, site: Site, traffic: Traffic, onlookers: Onlookers) -> None:
         self._site = site
         self._traffic = traffic
+        self._onlookers = onlookers
         self._counters: Counters = {}
         """Of each device, when it was looked at last."""
         self._read: dict[str, int] = {}
@@ -53,7 +55,7 @@ class Invariants:
             wrong.append(f"{lost} frames are lost of pairs that nothing was done to")
         if (status := self._site.daemon.healthz()) != 200:
             wrong.append(f"/healthz: {status}")
-        wrong += self._site.new_lines()
+        wrong += [*self._site.new_lines(), *self._onlookers.complaints]
         if wrong:
             raise AssertionError("\n".join(wrong))
         self._remember()

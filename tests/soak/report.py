@@ -55,7 +55,9 @@ class Report:
             self._progress.update(self._bar, completed=at)
 
     def table(self, soak: Soak) -> None:
-        """How it was in the beginning and at the end."""
+        """How it was in the beginning and at the end, if it came to its end."""
+        if not soak.after:
+            return
         table = Table(box=None, pad_edge=False, header_style="")
         table.add_column("")
         for head in ("begin", "end", "may grow by", ""):
@@ -67,8 +69,8 @@ class Report:
         self._console.print(table)
         lost = sum(each.lost for each in soak.done)
         self._console.print(
-            f"{len(soak.done)} operations, {soak.sent} datagrams over pairs that nothing was done to: {lost} "
-            "lost with workers that died, all of them counted; none twice, none out of order",
+            f"{len(soak.done)} operations; {soak.looks} looks at the metrics; {soak.sent} datagrams over "
+            f"pairs that nothing was done to, {lost} of them lost with workers that died, and each counted",
             highlight=False,
             soft_wrap=True,
         )

@@ -13,6 +13,7 @@ from tests.scenarios.lab import Lab
 from tests.scenarios.waiting import until
 from tests.soak.footprint import CONTROL_MEMORY, TOLERANCES, Row, footprint, rows
 from tests.soak.invariants import Invariants
+from tests.soak.onlookers import Onlookers
 from tests.soak.operations.choosing import WARM_UP, calm, operations
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
@@ -54,21 +55,23 @@ class Soak:
     after: dict[str, int] = field(default_factory=dict)
     sent: int = 0
     """Datagrams that have crossed pairs nothing was done to."""
+    looks: int = 0
+    """At the metrics page."""
 
     def run(self, goes_on: Callable[[int], bool]) -> None:
         """Do operations as long as it ``goes_on``, which is asked with how many were done.  Raises Failed."""
         with Lab() as lab, Site(lab) as site:
-            with Traffic(site) as traffic:
-                invariants = Invariants(site, traffic)
+            with Traffic(site) as traffic, Onlookers(site) as onlookers:
+                invariants = Invariants(site, traffic, onlookers)
                 chosen = operations(self.seed, site.expected)
                 self._do((next(chosen) for _ in range(WARM_UP)), site, invariants)
                 self._do(calm(site.expected), site, invariants)
-                self.before = self._settled(site)
+                self.before = self._settled(site, onlookers)
                 while goes_on(len(self.done)):
                     self._do((next(chosen),), site, invariants)
                 self._do(calm(site.expected), site, invariants)
-                self.after = self._settled(site)
-                self.sent = traffic.sent()
+                self.after = self._settled(site, onlookers)
+                self.sent, self.looks = traffic.sent(), onlookers.looks
             lab.finish()
         if not all(row.flat for row in self.rows):
             raise Failed("not flat: " + ", ".join(row.what for row in self.rows if not row.flat))
@@ -104,8 +107,9 @@ class Soak:
             self.done.append(Done(len(self.done) + 1, str(operation), seconds, lost, footprint(site), life))
             self.tell(self.done[-1])
 
-    def _settled(self, site: Site) -> dict[str, int]:
+    def _settled(self, site: Site, onlookers: Onlookers) -> dict[str, int]:
         """What there is once nothing changes any more."""
+        onlookers.pause()
         seen: list[dict[str, int]] = []
 
         def settled() -> bool:
@@ -114,6 +118,7 @@ class Soak:
             return len(last) == ALIKE and all(each == last[0] for each in last)
 
         until(settled, lambda: f"it never settles: {seen[-2:]}")
+        onlookers.go()
         return seen[-1]
 
 
