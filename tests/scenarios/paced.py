@@ -78,7 +78,9 @@ class Program:
             raise AssertionError("it has pipes")
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
-        return dict(json.loads(self._process.stdout.readline()))
+        if not (said := self._process.stdout.readline()):
+            raise AssertionError(f"{self._process.args}: has ended")
+        return dict(json.loads(said))
 
     def end(self) -> dict[str, Any]:
         """Have it end; what it has done."""

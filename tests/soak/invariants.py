@@ -130,6 +130,8 @@ class Invariants:
 
     def _ledger(self, *, loses: bool) -> list[str]:
         """Every frame has met its one fate, and nothing is in flight."""
+        if gone := [device for device in self._found if self._where(device) not in self._kernel]:
+            return [f"the kernel has no {device}" for device in gone]
         wrong = self._traffic.unaccounted(self._found)
         for device, each in self._found.items():
             # The kernel's counters are those of all queues of a device; of several queues what a worker has
@@ -213,8 +215,11 @@ class Invariants:
         return sent - _met(self._found[peer]["stats"]) if peer in self._found else 0
 
     def _link(self, device: str) -> Link:
+        return self._kernel[self._where(device)]
+
+    def _where(self, device: str) -> tuple[str, str]:
         each = self._found[device]
-        return self._kernel[each["netns"] or self._site.lab.home.name, each["name"]]
+        return each["netns"] or self._site.lab.home.name, each["name"]
 
     def _queues(self, device: str) -> int:
         owner = self._owner(device)

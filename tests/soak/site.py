@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-from epaird.ctl.client import Client
+from epaird.ctl.client import Client, Failed
 from epaird.dataplane.process import WORKER
 from tests.scenarios.ctl import asked, control_socket, epairctl, rewrite
 from tests.scenarios.lab import Daemon, Lab, name_of
@@ -56,11 +56,13 @@ class Site:
     def interfaces(self) -> list[dict[str, Any]]:
         """Every interface, by the API, with its counters."""
         client = Client(str(control_socket(self.lab)))
-        found = {each["device"]: each for each in client.ask("GET", "interfaces")}
-        for each in client.ask("GET", "stats")["interfaces"]:
-            if each["device"] in found:
-                found[each["device"]]["stats"] = each["stats"]
-        return list(found.values())
+        try:
+            found = {each["device"]: each for each in client.ask("GET", "interfaces")}
+            counters = client.ask("GET", "stats")["interfaces"]
+        except Failed as failed:
+            raise AssertionError(str(failed)) from failed
+        known = {each["device"]: each["stats"] for each in counters}
+        return [each | {"stats": known[device]} for device, each in found.items() if device in known]
 
     def workers_by_number(self) -> dict[int, list[int]]:
         """The processes of each worker, by age."""

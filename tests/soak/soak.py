@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -23,6 +24,10 @@ LONG: Final = 40
 """Operations; in so many a control plane has come to its usual size."""
 ALIKE: Final = 3
 """So many looks at the footprint in a row must be the same, but for the memory."""
+
+
+WRONG: Final = (AssertionError, OSError, subprocess.SubprocessError)
+"""What is raised when something is not as it should be."""
 
 
 class Failed(Exception):
@@ -61,20 +66,27 @@ class Soak:
     def run(self, goes_on: Callable[[int], bool]) -> None:
         """Do operations as long as it ``goes_on``, which is asked with how many were done.  Raises Failed."""
         with Lab() as lab, Site(lab) as site:
-            with Traffic(site) as traffic, Onlookers(site) as onlookers:
-                invariants = Invariants(site, traffic, onlookers)
-                chosen = operations(self.seed, site.expected)
-                self._do((next(chosen) for _ in range(WARM_UP)), site, invariants)
-                self._do(calm(site.expected), site, invariants)
-                self.before = self._settled(site, onlookers)
-                while goes_on(len(self.done)):
-                    self._do((next(chosen),), site, invariants)
-                self._do(calm(site.expected), site, invariants)
-                self.after = self._settled(site, onlookers)
-                self.sent, self.looks = traffic.sent(), onlookers.looks
-            lab.finish()
+            try:
+                with Traffic(site) as traffic, Onlookers(site) as onlookers:
+                    self._soak(site, Invariants(site, traffic, onlookers), onlookers, goes_on)
+                    self.sent, self.looks = traffic.sent(), onlookers.looks
+                lab.finish()
+            except WRONG as error:
+                raise Failed(f"at rest:\n{error}\nthe daemon said last:\n{site.recent()}") from error
         if not all(row.flat for row in self.rows):
             raise Failed("not flat: " + ", ".join(row.what for row in self.rows if not row.flat))
+
+    def _soak(
+        self, site: Site, invariants: Invariants, onlookers: Onlookers, goes_on: Callable[[int], bool]
+    ) -> None:
+        chosen = operations(self.seed, site.expected)
+        self._do((next(chosen) for _ in range(WARM_UP)), site, invariants)
+        self._do(calm(site.expected), site, invariants)
+        self.before = self._settled(site, onlookers)
+        while goes_on(len(self.done)):
+            self._do((next(chosen),), site, invariants)
+        self._do(calm(site.expected), site, invariants)
+        self.after = self._settled(site, onlookers)
 
     @property
     def rows(self) -> list[Row]:
@@ -99,7 +111,7 @@ class Soak:
                 operation.act(site)
                 operation.expect(site.expected)
                 lost = invariants.hold(loses=operation.loses, unsure=operation.unsure)
-            except (AssertionError, OSError) as error:
+            except WRONG as error:
                 at = f"operation {len(self.done) + 1}, {operation}"
                 raise Failed(f"{at}:\n{error}\nthe daemon said last:\n{site.recent()}") from error
             life = (self.done[-1].life if self.done else 0) + operation.succeeds
