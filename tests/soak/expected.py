@@ -155,6 +155,14 @@ class Expected:
         """The name that an interface gets which is made without one."""
         return next(name for unit in itertools.count() if (name := f"{kind}{unit}") not in self.there)
 
+    @property
+    def changed(self) -> bool:
+        """Whether something is not as the file says."""
+        pairs = [name for name, found in self.file.items() if isinstance(found, Pair)]
+        return any(self.there.get(name) != found for name, found in self.file.items()) or any(
+            self.peers[name + "a"] != name + "b" for name in pairs
+        )
+
     def carrier(self, device: str) -> bool:
         """Whether its owner sees one."""
         name, settings = self.devices[device]

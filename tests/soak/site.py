@@ -74,7 +74,7 @@ class Site:
 
     def worker(self, number: int) -> int:
         """The process that is the worker of a number, once there is one."""
-        return until(lambda: self.workers_by_number().get(number, [0]))[-1]
+        return until(lambda: self.workers_by_number().get(number), self.recent)[-1]
 
     # What is done to it.
 
@@ -101,9 +101,11 @@ class Site:
     @contextlib.contextmanager
     def says(self, words: str, times: int = 1) -> Iterator[None]:
         """The daemon says something because of what is done in the block, so many times at least."""
-        before = len(self.daemon.said(words))
+        daemon = self.daemon
+        wanted = len(daemon.said(words)) + times
         yield
-        until(lambda: len(self.daemon.said(words)) >= before + times, self.recent)
+        until(lambda: len(daemon.said(words)) >= wanted or not daemon.running, self.recent)
+        assert len(daemon.said(words)) >= wanted, f"ended before it said {words!r}"
 
     # What is seen of it.
 

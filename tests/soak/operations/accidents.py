@@ -22,14 +22,21 @@ class WorkerDies(Operation):
     number: int
     how: str = "killed"
     with_the_spare: bool = False
+    times: int = 1
+    """As soon as there is another, the same again."""
     loses = True
 
     def __str__(self) -> str:
-        return f"worker {self.number} {self.how}" + ", the spare killed" * self.with_the_spare
+        often = f" {self.times} times" * (self.times > 1)
+        return f"worker {self.number} {self.how}{often}" + ", the spare killed" * self.with_the_spare
 
     def act(self, site: Site) -> None:
         if self.with_the_spare:
             site.kill(until(site.daemon.spares)[0])
+        for _ in range(self.times):
+            self._once(site)
+
+    def _once(self, site: Site) -> None:
         pid = site.worker(self.number)
         if self.how == "hangs":
             with contextlib.suppress(ProcessLookupError), hung(pid):
@@ -40,7 +47,7 @@ class WorkerDies(Operation):
 
     def expect(self, expected: Expected) -> None:
         if self.number in expected.restarts:
-            expected.restarts[self.number] += 1
+            expected.restarts[self.number] += self.times
 
 
 @dataclass(frozen=True, slots=True)

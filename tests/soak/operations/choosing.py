@@ -18,7 +18,7 @@ from tests.soak.operations.accidents import (
     WorkerDies,
     WorkersDie,
 )
-from tests.soak.operations.files import Invalid, Midway, Reload
+from tests.soak.operations.files import Invalid, Midway, Planned, Reload, Saved
 from tests.soak.operations.operation import Operation
 from tests.soak.operations.owners import DeviceDeleted, Jiggled, MadeNamespaceDeleted, NamespaceDeleted
 from tests.soak.operations.requests import Create, Destroy, Patch, Refused, Set, Unpatch, Watchers
@@ -206,10 +206,16 @@ def midway(_choose: Random, _expected: Expected) -> Operation:
     return Midway()
 
 
+def consulted(choose: Random, expected: Expected) -> Operation:
+    """What there is is compared with the file, or saved."""
+    return choose.choice((Planned(expected.changed), Saved()))
+
+
 def worker_dies(choose: Random, expected: Expected) -> Operation:
     """One worker."""
     how = choose.choice(("killed", "killed", "stopped", "hangs"))
-    return WorkerDies(choose.randrange(expected.workers), how, with_the_spare=choose.random() < 0.2)
+    number, times = choose.randrange(expected.workers), choose.choice((1, 1, 1, 3))
+    return WorkerDies(number, how, choose.random() < 0.2, times)
 
 
 def other_processes(choose: Random, _expected: Expected) -> Operation:
@@ -246,7 +252,7 @@ def by_owners(choose: Random, expected: Expected) -> Operation | None:
 
 def while_a_worker_dies(choose: Random, expected: Expected) -> Operation | None:
     """A change, and a worker that dies of something meanwhile."""
-    change = _a_change(choose, expected)
+    change = _a_change(choose, expected) if choose.random() < 0.8 else ControlStops(1.0)
     if change is None:
         return None
     workers = min(expected.workers, change.workers if isinstance(change, Reload) else expected.workers)
@@ -258,6 +264,11 @@ def while_the_control_plane_dies(choose: Random, expected: Expected) -> Operatio
     """A change, and a control plane that dies meanwhile."""
     change = _a_change(choose, expected)
     return None if change is None else Meanwhile(change, ControlDies(), choose.randrange(150, 500))
+
+
+def while_both_go(choose: Random, _expected: Expected) -> Operation:
+    """An upgrade, and a control plane that dies of it, before or behind itself."""
+    return Meanwhile(Upgrade(), ControlDies(), choose.randrange(200, 4000))
 
 
 def two_changes(choose: Random, expected: Expected) -> Operation | None:
@@ -300,6 +311,7 @@ KINDS: Final[dict[Draw, int]] = {
     reload: 14,
     invalid: 3,
     midway: 2,
+    consulted: 4,
     by_owners: 6,
     worker_dies: 8,
     other_processes: 4,
@@ -308,6 +320,7 @@ KINDS: Final[dict[Draw, int]] = {
     two_changes: 4,
     while_the_control_plane_dies: 2,
     while_upgrading: 2,
+    while_both_go: 1,
 }
 """How often each kind comes, relative to the others."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
+from tests.scenarios.ctl import asked
 from tests.soak.expected import Expected, Interface
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
@@ -78,3 +79,32 @@ class Midway(Operation):
         finally:
             site.write()
             site.lab.home.ip("link del epair61b")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned(Operation):
+    """What a reload would do is looked at."""
+
+    changes: bool
+    """Whether it would do anything."""
+
+    def __str__(self) -> str:
+        return f"reload --dry-run: {'changes' if self.changes else 'nothing'}"
+
+    def act(self, site: Site) -> None:
+        done = asked(site.lab, "reload", "--dry-run")
+        assert (done.returncode, done.stderr) == (2 if self.changes else 0, ""), done
+
+
+@dataclass(frozen=True, slots=True)
+class Saved(Operation):
+    """What there is is saved; a reload of that would do nothing."""
+
+    def __str__(self) -> str:
+        return "save, plan what was saved"
+
+    def act(self, site: Site) -> None:
+        file = site.lab.directory / "saved.toml"
+        file.write_text(site.ctl("save"))
+        done = asked(site.lab, "plan", str(file))
+        assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}{done.stderr}{file.read_text()}"
