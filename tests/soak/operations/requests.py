@@ -6,6 +6,7 @@ import signal
 from dataclasses import dataclass
 
 from tests.scenarios.ctl import EPAIRCTL, asked, control_socket
+from tests.scenarios.waiting import until
 from tests.soak.expected import Expected, Interface, words
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
@@ -142,10 +143,13 @@ class Watchers(Operation):
     def act(self, site: Site) -> None:
         command = (EPAIRCTL, "--socket", str(control_socket(site.lab)), "monitor")
         watching = [site.lab.home.start(*command) for _ in range(self.count)]
-        site.ctl("create", "epair60")
-        for each in watching:
-            each.says("epair60b")
-        site.ctl("destroy", "epair60")
+
+        def all_have_seen() -> bool:
+            site.ctl("create", "epair60")
+            site.ctl("destroy", "epair60")
+            return all(b"epair60b" in each.stdout for each in watching)
+
+        until(all_have_seen, lambda: f"they see nothing: {watching}")
         for each in watching:
             each.signal(signal.SIGKILL)
             each.ended()
