@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Verb = Literal["create", "destroy", "change", "recreate", "restore", "adopt"]
+Verb = Literal["create", "destroy", "change", "recreate", "restore", "adopt", "restart"]
 
 MARKS: Final[dict[Verb, str]] = {
     "create": "  +", "destroy": "  -", "change": "  ~", "recreate": "-/+", "restore": "  ~", "adopt": "   ",
+    "restart": "  !",
 }  # fmt: skip
 """As ``terraform plan`` has them."""
 NOTHING: Final = "Nothing to do: everything is as the configuration says."
@@ -41,7 +42,8 @@ class Action:
 
     verb: Verb
     """``recreate`` is to destroy and create, ``restore`` to put back what others took away, ``adopt`` to
-    take what was made at runtime for the configuration's: nothing is done to it."""
+    take what was made at runtime for the configuration's: nothing is done to it; ``restart`` is what only a
+    restart of the daemon does."""
     kind: str
     """``epair``, ``lo``, ``namespace`` or ``daemon``."""
     name: str
@@ -77,4 +79,6 @@ def summary(actions: Iterable[Action]) -> str:
     counted: Counter[str] = Counter(each.verb for each in actions)
     counted["change"] += counted["restore"]
     told = [f"{counted[verb]} to {verb}" for verb in ("create", "change", "recreate", "destroy")]
+    if counted["restart"]:
+        told.append(f"{counted['restart']} to restart the daemon for")
     return ", ".join(told)

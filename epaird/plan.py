@@ -16,7 +16,7 @@ from typing import Final
 from pydantic import BaseModel
 
 from epaird import patches
-from epaird.actions import Action, Detail
+from epaird.actions import Action, Detail, Verb
 from epaird.cloners import LO
 from epaird.names import HALVES
 from epaird.patches import Peers
@@ -39,8 +39,9 @@ NEVER_IN_PLACE: Final = {
     "offload": "a device has its offloads from the start",
 }
 """Keys of an interface, at any level, that it cannot change, and why."""
-RESTART: Final = frozenset({"daemon.control_socket", "metrics.listen"})
-"""Keys that only a restart of the daemon applies."""
+RESTART: Final = frozenset({"daemon.control_socket"})
+"""Keys that only a restart of the daemon applies: beside the control socket are its lock, its state and the
+sockets of its workers, all of which a successor looks for in one place."""
 _TABLES: Final = 1 << 16
 
 
@@ -151,11 +152,6 @@ class Plan:
             self.namespaces_made or self.steps or self.patches or self.restored or self.destroyed_last
             or self.namespaces_removed or self.daemon
         )  # fmt: skip
-
-    @property
-    def needs_restart(self) -> tuple[Difference, ...]:
-        """Changes that a reload cannot apply, only a restart."""
-        return tuple(each for each in self.daemon if each.key in RESTART)
 
 
 def plan(
@@ -414,10 +410,11 @@ def _of_restore(restore: Restore) -> Action:
 
 
 def _of_daemon(differences: Iterable[Difference]) -> Iterator[Action]:
-    found: dict[str, list[Detail]] = {}
+    found: dict[tuple[Verb, str], list[Detail]] = {}
     for each in differences:
         table, _, key = each.key.partition(".")
-        note = "only a restart of the daemon applies it" if each.key in RESTART else ""
-        found.setdefault(table, []).append(Detail(key, _shown(each.old), _shown(each.new), note))
-    for table, details in found.items():
-        yield Action("change", "daemon", table, tuple(details))
+        verb: Verb = "restart" if each.key in RESTART else "change"
+        note = "only a restart of the daemon applies it" if verb == "restart" else ""
+        found.setdefault((verb, table), []).append(Detail(key, _shown(each.old), _shown(each.new), note))
+    for (verb, table), details in found.items():
+        yield Action(verb, "daemon", table, tuple(details))

@@ -202,7 +202,7 @@ def test_it_reads_as_terraforms() -> None:
         "namespaces": {"create": ["x"]},
     }
     then = {
-        "daemon": {"workers": 4},
+        "daemon": {"workers": 4, "control_socket": "/run/other/control.sock"},
         "metrics": {"listen": ""},
         "epair": {
             "epair0": {"a": {"netns": "blue", "mtu": 9000}},
@@ -224,10 +224,13 @@ def test_it_reads_as_terraforms() -> None:
         "  - namespace x",
         "  ~ daemon",
         "      workers: auto -> 4",
+        "  ! daemon",
+        "      control_socket: /run/epaird/control.sock -> /run/other/control.sock"
+        "  # only a restart of the daemon applies it",
         "  ~ metrics",
-        '      listen: 127.0.0.1:9862 -> ""  # only a restart of the daemon applies it',
+        '      listen: 127.0.0.1:9862 -> ""',
         "",
-        "Plan: 1 to create, 3 to change, 1 to recreate, 2 to destroy.",
+        "Plan: 1 to create, 3 to change, 1 to recreate, 2 to destroy, 1 to restart the daemon for.",
     ]
 
 

@@ -22,7 +22,7 @@ from epaird.control.greeting import counted, greeting
 from epaird.control.host import Host
 from epaird.control.interfaces.ifnet import Half, Loopback
 from epaird.control.interfaces.registry import Interfaces
-from epaird.control.metrics.web import MetricsServer
+from epaird.control.metrics.page import MetricsPage
 from epaird.control.namespaces import Namespaces
 from epaird.control.operations import Refused
 from epaird.control.readings import Reading
@@ -59,9 +59,9 @@ log = logging.getLogger(__name__)
 
 SLOTS = 1 << 16
 """Of the ledger: more than the interfaces a process can have descriptors for."""
-LOCK, CONTROL, OWN_CONTROL = "lock", "control", "own-control"
-"""Names of descriptors that are passed to us: the run directory's lock, and the control socket, bound by
-the service manager or by ourselves."""
+LOCK, CONTROL, OWN_CONTROL, PAGE = "lock", "control", "own-control", "metrics"
+"""Names of descriptors that are passed to us: the run directory's lock, the control socket, bound by the
+service manager or by ourselves, and where the metrics page listens."""
 STATUS_S = 60.0
 """How old the status may be that a service manager shows, where it wants no other sign of life."""
 
@@ -174,7 +174,7 @@ class Daemon:
         self._undo.callback(lambda: self._directory.release(keep=self._leaving))
         self._host = Host()
         self._undo.callback(self._host.close)
-        keep = (LOCK, CONTROL, OWN_CONTROL)
+        keep = (LOCK, CONTROL, OWN_CONTROL, PAGE)
         self._remains = find(directory, self._passed, self._host.home, keep=keep)
         self._store = FdStore(manager or Notifier(None))
         self._store.forget(self._remains.unknown)
@@ -205,6 +205,7 @@ class Daemon:
         self._manager = manager or Notifier(None)
         self._file_watch: FileWatch | None = None
         self._source = source
+        self._page = MetricsPage(self.reading)
         self.reloads = Reloads(
             configuration,
             source=source,
@@ -214,6 +215,7 @@ class Daemon:
             go_by=self._go_by,
             shrink=self._shrink,
             lacking=lambda wanted: have_enough(needed(wanted)),
+            moving=lambda wanted: self._page.moving(wanted.metrics),
             begun=lambda: self._manager.reloading(time.monotonic_ns()),
             ended=lambda: self._manager.ready(self.health().status),
         )
@@ -232,7 +234,8 @@ class Daemon:
         configuration, undo = self._configuration, self._undo
         # Bound first, so that of two daemons only one begins; whoever asks it before all is made waits.
         control = self._control = self._bind_control()
-        metrics = await self._serve_metrics()
+        undo.push_async_callback(self._page.stop)
+        self._page.open(configuration.metrics, listener(self._passed, PAGE))
         undo.push_async_callback(self._spares.stop)
         undo.callback(lambda: self._hearts is not None and self._hearts.cancel())
         undo.push_async_callback(self._let_go)
@@ -240,6 +243,7 @@ class Daemon:
         await Takeover(
             self._remains, self._host, self._table, self._slots, self._workers, self._interfaces
         ).take_over()
+        await self._workforce.tune(configuration.daemon)
         await together(*(worker.start() for worker in self._workers if not worker.forwards))
         undo.push_async_callback(self._unless_leaving, self._namespaces.remove_all)
         await self._namespaces.create(configuration.namespaces.create)
@@ -250,6 +254,7 @@ class Daemon:
         # Not before: a thousand pairs that are made, or that go, have 16,000 things told of them.
         self._host.watch(self._interfaces.happened)
         self._interfaces.look_at_all()
+        await self._page.start()
         await control.start()
         self._leaving = False
         self._remains = Remains()
@@ -264,7 +269,7 @@ class Daemon:
             self._renewing = spawn(self._renew(), "renewing the workers")
             undo.callback(self._renewing.cancel)
         undo.push_async_callback(control.stop)  # and stopped before anything is taken down
-        for line in greeting(self._interfaces, len(self._workers), metrics):
+        for line in greeting(self._interfaces, len(self._workers), self._page.url):
             log.info("%s", line)
 
     def _keep_workers(self) -> None:
@@ -298,7 +303,7 @@ class Daemon:
         for half in configuration.halves:
             if half.settings.mac not in (None, "stable"):
                 self._macs.reserve(str(half.settings.mac))
-        await self._workforce.tune(before, now)
+        await self._workforce.tune(now, before)
         try:
             await self._workforce.grow(_worker_count(configuration))
         finally:
@@ -339,13 +344,12 @@ class Daemon:
     def _hand_over(self) -> list[tuple[str, int]]:
         """Copies of the descriptors that this process keeps when it executes itself again, by name."""
         ours, listener = self._control.hand_over()
-        found = [
-            (LOCK, self._directory.fd),
-            (OWN_CONTROL if ours else CONTROL, listener),
-            (LEDGER, self._table.fd),
-        ]
+        found = [(LOCK, self._directory.fd), (LEDGER, self._table.fd)]
         found += [(ifnet.device, fd) for ifnet in self._ifnets() for fd in ifnet.tap.fds]
-        return [(name, fd if fd == listener else os.dup(fd)) for name, fd in found]
+        copies = [(OWN_CONTROL if ours else CONTROL, listener)]
+        if (page := self._page.copy()) is not None:
+            copies.append((PAGE, page))
+        return [*copies, *((name, os.dup(fd)) for name, fd in found)]
 
     async def _renew(self) -> None:
         """Give every worker a process of the code as it is now, one worker after the other."""
@@ -464,15 +468,6 @@ class Daemon:
             control = ControlServer.bind(path, self._interfaces, self.reloads)
         self._undo.push_async_callback(control.stop)
         return control
-
-    async def _serve_metrics(self) -> str | None:
-        settings = self._configuration.metrics
-        if settings.host is None or settings.port is None:
-            return None
-        server = MetricsServer.bind(settings.host, settings.port, self.reading)
-        self._undo.push_async_callback(server.stop)
-        await server.start()
-        return server.url
 
 
 def _passed(found: Iterable[Inherited], name: str) -> int | None:

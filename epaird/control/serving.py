@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -60,6 +61,8 @@ class Connection(H11Protocol):
         self.app_state = {"connection": self}
         self._limits = limits
         self._streams = False
+        self._last = False
+        """The next answer is the last."""
 
     @property
     def clients_turn(self) -> bool:
@@ -114,12 +117,21 @@ class Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         self._restart_clock()
+        if self._last:
+            self.shutdown()
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
         self.gone.set()
         super().connection_lost(exc)
+
+    def finish(self) -> None:
+        """Close it behind the answer under way, or behind the first, if nothing has been asked yet."""
+        if self.cycle is None:
+            self._last = True
+        else:
+            self.shutdown()
 
     def cut(self) -> None:
         """End it now, whatever is still to be sent."""
@@ -150,10 +162,11 @@ class Server:
         connection: type[Connection] = Connection,
     ) -> None:
         """Serve on ``listener``, which is the server's to close."""
-        self._listener = listener
+        self.listener = listener
         self._limits = limits
         self._connection = connection
         self._server: asyncio.Server | None = None
+        self._handed_over = False
         self._state = ServerState()
         self._config = Config(
             application,
@@ -176,32 +189,42 @@ class Server:
         def connect() -> Connection:
             return self._connection(self._config, self._state, self._limits)
 
-        if self._listener.family == socket.AF_UNIX:
+        if self.listener.family == socket.AF_UNIX:
             # Since Python 3.13 closing would remove the file, which is not ours alone to remove.
             keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-            self._server = await loop.create_unix_server(
-                connect, sock=self._listener, backlog=BACKLOG, **keep
-            )
+            self._server = await loop.create_unix_server(connect, sock=self.listener, backlog=BACKLOG, **keep)
         else:
-            self._server = await loop.create_server(connect, sock=self._listener, backlog=BACKLOG)
+            self._server = await loop.create_server(connect, sock=self.listener, backlog=BACKLOG)
 
-    async def stop(self) -> None:
-        """Close the socket, let answers under way leave, cut every other connection, end what is left."""
-        if self._server is None:
-            self._listener.close()
+    def copy(self) -> int:
+        """A copy of the listening socket, for who goes on with it; whoever has connected by the time this
+        one stops is still answered here."""
+        self._handed_over = True
+        return os.dup(self.listener.fileno())
+
+    async def stop(self, patience_s: float | None = None) -> None:
+        """Close the socket, let answers under way leave, cut every other connection, end what is left.
+
+        With ``patience_s`` there are so many seconds for that, and who has not asked yet may."""
+        server = self._server
+        if server is None:
+            self.listener.close()
             return
-        self._server.close()
+        server.close()
         connections = _open(self._state.connections)
         for connection in connections:
-            connection.shutdown()
+            if self._handed_over or patience_s is not None:
+                connection.finish()
+            else:
+                connection.shutdown()
         try:
-            async with asyncio.timeout(self._limits.stop_seconds):
+            async with asyncio.timeout(self._limits.stop_seconds if patience_s is None else patience_s):
                 await _all_gone(connections)
         except TimeoutError:
             for connection in _open(self._state.connections):
                 connection.cut()
             await _all_gone(connections)
-        await self._server.wait_closed()
+        await server.wait_closed()
         self._server = None
         await self.give_up()
         if self._state.tasks:

@@ -9,7 +9,7 @@ from epaird.actions import Action, Detail, Verb, lines
 
 _COLOURS: Final[dict[Verb | None, str]] = {
     "create": "green", "destroy": "red", "change": "yellow", "recreate": "magenta", "restore": "cyan",
-    "adopt": "dim", None: "bold",
+    "adopt": "dim", "restart": "red", None: "bold",
 }  # fmt: skip
 
 

@@ -93,6 +93,22 @@ def test_the_control_plane_is_killed_and_started_again(lab: Lab) -> None:
     assert cable.daemon.metrics().worker().restarts == 0
 
 
+def test_a_worker_that_is_adopted_works_by_the_settings_of_who_adopts_it(lab: Lab) -> None:
+    cable = Cable(lab)
+    worker = cable.daemon.worker()
+    kill(cable.daemon.pid)
+    cable.daemon.ended()
+    text = cable.daemon.file.read_text()
+    cable.daemon.file.write_text(
+        text.replace("[daemon]\n", "[daemon]\nqueue_limit = 1\norphan_timeout = 0\n")
+    )
+    cable.daemon = lab.again(cable.daemon).greeted()
+    assert cable.daemon.worker() == worker
+    kill(cable.daemon.pid)
+    until(lambda: worker not in cable.daemon.workers(), cable.daemon.__repr__)
+    cable.daemon.ended()
+
+
 @pytest.mark.parametrize("rate", [FAST])
 def test_an_upgrade(lab: Lab, rate: int) -> None:
     cable = Cable(lab)

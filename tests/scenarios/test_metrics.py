@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
+import urllib.request
 from collections.abc import Callable
+from typing import Self
 
 import pytest
 
@@ -12,7 +16,7 @@ from epaird.ledger import REASONS
 from tests.prometheus import Prometheus, promtool_check
 from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, datagrams, ping, tcp
-from tests.scenarios.waiting import until
+from tests.scenarios.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.real
 
@@ -71,6 +75,61 @@ def test_curl_gets_the_page_and_health(lab: Lab) -> None:
     assert f'epaird_build_info{{version="{__version__}"}} 1' in page
     assert re.search(r'^epaird_interface_info\{.*device="epair0a".*\} 1$', page, re.MULTILINE)
     assert lab.home.run("curl", "--fail", "--silent", url.replace("metrics", "healthz")) == "ok\n"
+
+
+class Scrapes:
+    """A scraper that never rests, each time on a connection of its own."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.answers = 0
+        self.faults: list[str] = []
+        """Whatever was not the page, with every interface."""
+        self._home = lab.home
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._scrape)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def go_on(self) -> None:
+        """Wait until there are some more answers."""
+        before = self.answers
+        until(lambda: self.answers >= before + 5, lambda: self.faults)
+
+    def _scrape(self) -> None:
+        with self._home.inside():
+            while not self._ending.is_set():
+                try:
+                    with urllib.request.urlopen("http://127.0.0.1:9862/metrics", timeout=DEADLINE_S) as page:
+                        whole = b'epaird_interface_info{device="epair0b"' in page.read()
+                    self.faults += [] if whole else ["without interfaces"]
+                except OSError as error:
+                    self.faults.append(str(error))
+                self.answers += 1
+
+
+def test_a_scrape_during_an_upgrade_waits_and_has_its_answer(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE)
+    with Scrapes(lab) as one, Scrapes(lab) as other:
+        one.go_on()
+        daemon.signal(signal.SIGUSR2)
+        daemon.says("upgraded")
+        one.go_on()
+        other.go_on()
+    assert one.faults == other.faults == []
+
+
+def test_the_page_of_an_upgraded_daemon_is_where_its_file_says_by_then(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE)
+    lab.configuration(CABLE, listen="0.0.0.0:9862").replace(daemon.file)
+    daemon.signal(signal.SIGUSR2)
+    daemon.says("upgraded")
+    assert lab.home.run("ss", "-Htln").split()[3::5] == ["0.0.0.0:9862"]
 
 
 def test_every_reason_is_there_from_the_start(lab: Lab) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from epaird.actions import Action
+from epaird.actions import Action, Verb
 from epaird.control.operations import Event
 from epaird.control.readings import InterfaceReading, Reading, WorkerReading
 from epaird.ledger import REASONS
@@ -79,9 +79,10 @@ class PlanDetail(Answer):
 class PlanAction(Answer):
     """What becomes of one thing."""
 
-    verb: Literal["create", "destroy", "change", "recreate", "restore", "adopt"] = Field(
+    verb: Verb = Field(
         description="recreate: destroyed and created; restore: what others took away is put back; adopt: "
-        "what was made at runtime is the configuration's, and nothing is done to it."
+        "what was made at runtime is the configuration's, and nothing is done to it; restart: only a restart "
+        "of the daemon does it."
     )
     kind: str = Field(examples=["epair", "lo", "namespace", "daemon"])
     name: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 from pathlib import Path
@@ -82,9 +81,9 @@ class ControlServer(Server):
 
         Also, whether the file is ours."""
         ours, self._file = self._file is not None, None
-        return ours, os.dup(self._listener.fileno())
+        return ours, self.copy()
 
-    async def stop(self) -> None:
+    async def stop(self, patience_s: float | None = None) -> None:
         """Take the socket's file away, let changes under way end or undo them, end every stream.
 
         Once stopped there is nothing left to stop."""
@@ -93,7 +92,7 @@ class ControlServer(Server):
             self._file = None
         self._api.changes.refuse()
         await self._api.streams.close()
-        await super().stop()
+        await super().stop(patience_s)
 
     async def give_up(self) -> None:
         """Cancel changes under way."""

@@ -29,7 +29,7 @@ from epaird.control.serving import BACKLOG, Limits, ListenError, Server
 
 __all__ = ["ListenError", "MetricsServer", "application"]
 
-EXCHANGE_SECONDS: Final = 75
+EXCHANGE_SECONDS: Final = 75.0
 """Longer than the usual scrape interval of a minute, so that a scraper keeps its connection."""
 
 CONNECTIONS_MAX: Final = 64
@@ -104,7 +104,7 @@ class MetricsServer(Server):
 
         Raises :class:`ListenError` when the address cannot be listened on.
         """
-        return cls(_listen(host, port), read)
+        return cls(listen(host, port), read)
 
     @property
     def url(self) -> str:
@@ -112,16 +112,44 @@ class MetricsServer(Server):
         return f"http://{_host_port(*self.address)}/metrics"
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, ours: socket.socket | None = None) -> socket.socket:
+    """A socket that listens there: ``ours``, if it does, or else another, though ``ours`` may have the port.
+
+    Raises :class:`ListenError`; may have to ask for the address of a name, and wait for the answer."""
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+        family, _, _, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        address = (str(found[0]), port)
+        if ours is not None and ours.family == family and _same(ours.getsockname()[:2], address):
+            return ours
+        try:
+            return socket.create_server(address, family=family, backlog=BACKLOG)
+        except OSError as error:
+            if ours is None or error.errno != errno.EADDRINUSE:
+                raise
+            return _listen_beside(ours, family, address)
     except socket.gaierror:
         fault = f"{host!r} is neither an address nor a known host name"
     except OSError as error:
         code = error.errno or 0
         fault = _host_port(host, port) + (_BIND_FAULTS.get(code) or f": {os.strerror(code)}")
     raise ListenError(f"metrics.listen: {fault}")
+
+
+def _same(there: tuple[str, int], wanted: tuple[str, int]) -> bool:
+    return there[0] == wanted[0] and wanted[1] in (0, there[1])
+
+
+def _listen_beside(ours: socket.socket, family: int, address: tuple[str, int]) -> socket.socket:
+    """A socket for an address that includes another of ours, or is included: 0.0.0.0 beside 127.0.0.1.
+
+    The kernel lets two have one port when both agree, for as long as both of them are being bound."""
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        made = socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=True)
+    finally:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+    return made
 
 
 def _host_port(host: str, port: int) -> str:

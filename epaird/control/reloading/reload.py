@@ -13,6 +13,7 @@ import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ from epaird.control.operations import Refused
 from epaird.control.readings import ConfigurationReading
 from epaird.control.reloading.applying import Applying
 from epaird.control.reloading.present import Present, everything, missing, present
+from epaird.control.serving import ListenError
 from epaird.control.tasks import whole
 from epaird.control.workforce.workers import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
@@ -64,14 +66,16 @@ class Reloads:
         go_by: Callable[[Configuration], Awaitable[None]],
         shrink: Callable[[Configuration], Awaitable[None]],
         lacking: Callable[[Configuration], list[str]],
+        moving: Callable[[Configuration], AbstractAsyncContextManager[None]],
         begun: Callable[[], None] = lambda: None,
         ended: Callable[[], None] = lambda: None,
     ) -> None:
         """``configuration`` was read from ``source`` and is in force.
 
         ``go_by`` has the daemon itself go by a configuration and have as many workers at least, ``shrink``
-        ends those that are too many; ``lacking`` says what the machine lacks for one.  ``begun`` and
-        ``ended`` are called around a reload."""
+        ends those that are too many; ``lacking`` says what the machine lacks for one.  ``moving`` has what
+        the daemon serves served where a configuration says, once its block has ended well; it raises
+        ListenError before.  ``begun`` and ``ended`` are called around a reload."""
         self.force = configuration
         self._path = source.path if source is not None else None
         self._host = host
@@ -80,6 +84,7 @@ class Reloads:
         self._go_by = go_by
         self._shrink = shrink
         self._lacking = lacking
+        self._moving = moving
         self._begun = begun
         self._ended = ended
         self._tried = source.sha256 if source is not None else ""
@@ -263,13 +268,16 @@ class Reloads:
             force=self.force,
         )
         try:
-            await applying.apply()
+            async with self._moving(wanted):
+                await applying.apply()
+        except ListenError as error:
+            raise Refused(errno.EADDRNOTAVAIL, str(error)) from error
         except FAILURES as error:
             code = error.errno if isinstance(error, KernelError | Refused) else errno.EIO
             raise Refused(code, f"{error}; everything is as it was before") from error
-        # Keys that only a restart applies are in force as they were.
+        # What only a restart applies is in force as it was.
         daemon = wanted.daemon.model_copy(update={"control_socket": self.force.daemon.control_socket})
-        self.force = wanted.model_copy(update={"daemon": daemon, "metrics": self.force.metrics})
+        self.force = wanted.model_copy(update={"daemon": daemon})
 
 
 def _tell(done: tuple[Action, ...]) -> None:

@@ -73,9 +73,9 @@ class Workforce:
             await asyncio.sleep(_LOOK_AGAIN_S)
         await together(*(self._end(worker) for worker in going))
 
-    async def tune(self, before: DaemonSettings, settings: DaemonSettings) -> None:
-        """Have all of them work by these settings, if they are others than ``before``."""
-        if _tuned(before) == _tuned(settings):
+    async def tune(self, settings: DaemonSettings, before: DaemonSettings | None = None) -> None:
+        """Have all of them work by these settings, unless they do already, by those of ``before``."""
+        if before is not None and _tuned(before) == _tuned(settings):
             return
         await together(
             *(

@@ -302,6 +302,24 @@ def test_stop_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         until_closed(connection)
 
 
+def test_who_has_connected_before_it_is_handed_over_is_answered_by_it() -> None:
+    with serving(pair) as running:
+        early = running.connect()
+        assert running.get("/healthz")[1] == b"ok\n"  # it was accepted before this was
+        successor = socket.socket(fileno=running.server.copy())
+        stopping = threading.Thread(target=running.stop)
+        stopping.start()
+        wait_until(lambda: running.server.listener.fileno() < 0)
+        late = running.connect(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+        early.sendall(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert until_closed(early).endswith(b"ok\n")
+        stopping.join()
+        taken, _ = successor.accept()
+        assert taken.recv(65536).startswith(b"GET /healthz")
+        for each in (late, taken, successor):
+            each.close()
+
+
 def test_stop_cuts_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "STOP_SECONDS", 0.01)
     many = Reading(tuple(interface(f"epair{unit}a") for unit in range(1000)), (worker(),))

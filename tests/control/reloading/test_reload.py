@@ -27,11 +27,17 @@ from epaird.control.reloading.reload import Source
 from epaird.control.workforce.links import Link
 from epaird.kernel.tun import Tap
 from epaird.messages import Attach, Detach, Resize, Tune
+from epaird.plan import RESTART
+from epaird.settings import DaemonSettings
 from tests.control.fake import FakeHost
 from tests.loop import has_children, on_loop, until
 
 RED = {"netns": "red", "addresses": ["10.0.0.1/24"]}
 BLUE = {"netns": "blue", "addresses": ["10.0.0.2/24"], "routes": [{"to": "default", "via": "10.0.0.1"}]}
+
+
+log_formats: list[str] = []
+"""The one that was set up last."""
 
 
 class Running:
@@ -57,6 +63,11 @@ class Running:
         """What a reload of such a file does to whom."""
         self.write(**tables)
         return verbs(await self.daemon.reloads.reload(dry_run=dry_run))
+
+    async def reload_all(self, **tables: Any) -> tuple[Action, ...]:  # noqa: ANN401
+        """What such a reload does, in full."""
+        self.write(**tables)
+        return await self.daemon.reloads.reload()
 
     async def refused(self, **tables: Any) -> Refused:  # noqa: ANN401
         with pytest.raises(Refused) as refused:
@@ -102,9 +113,11 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     monkeypatch.setattr(host, "rename", renamed)
     monkeypatch.setattr(daemon, "Host", lambda: host)
 
-    def set_up(level: str, _form: str) -> None:
+    def set_up(level: str, form: str) -> None:
         logging.getLogger().setLevel(level.upper())
+        log_formats[:] = [form]
 
+    log_formats.clear()
     monkeypatch.setattr(logs, "set_up", set_up)
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     return host
@@ -410,10 +423,166 @@ async def test_workers_go_by_other_settings_without_being_replaced(at_hand: Begi
 @on_loop
 async def test_what_needs_a_restart_is_said_and_stays(at_hand: Begin) -> None:
     async with at_hand() as it:
-        it.write(metrics={"listen": "127.0.0.1:1"})
+        it.write(daemon={"control_socket": "/run/elsewhere/control.sock"})
         (action,) = await it.daemon.reloads.reload()
+        assert action.verb == "restart"
         assert action.details[0].note == "only a restart of the daemon applies it"
         assert await it.daemon.reloads.reload(dry_run=True) == (action,)
+
+
+OTHER = {
+    "workers": 3,
+    "queue_limit": 7,
+    "poll_spin_us": 0,
+    "worker_timeout": 0,
+    "orphan_timeout": 7.0,
+    "drain_timeout": 0.2,
+    "keep_devices": True,
+    "watch": True,
+    "log_level": "warning",
+    "log_format": "json",
+}
+"""Keys of [daemon] that a reload applies, and values that differ from their defaults."""
+
+
+def in_force(it: Running) -> dict[str, object]:
+    """What the daemon does by each of these keys."""
+    (settings,) = {
+        (each._settings.queue_limit, each._settings.poll_spin_us, each._settings.orphan_timeout)
+        for each in it.daemon._workers
+    }
+    return {
+        "workers": len(it.daemon._workers),
+        **dict(zip(("queue_limit", "poll_spin_us", "orphan_timeout"), settings, strict=True)),
+        "worker_timeout": it.daemon._hearts is not None,
+        # By these it goes when it ends.
+        "drain_timeout": it.daemon._configuration.daemon.drain_timeout,
+        "keep_devices": it.daemon.keeps_devices,
+        "watch": it.daemon._file_watch is not None,
+        "log_level": logging.getLogger().level,
+        "log_format": log_formats[-1:] or ["text"],
+    }
+
+
+def test_every_key_of_the_daemon_is_applied_or_said_to_need_a_restart() -> None:
+    restart = {key.removeprefix("daemon.") for key in RESTART}
+    assert OTHER.keys() | restart == DaemonSettings.model_fields.keys()
+    assert not OTHER.keys() & restart
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_a_key_of_the_daemon_is_applied_in_place_and_alone(at_hand: Begin, key: str) -> None:
+    async def change() -> None:
+        async with at_hand() as it:
+            before = in_force(it)
+            (action,) = await it.reload_all(daemon={key: OTHER[key]})
+            assert (action.verb, action.name, action.details[0].note) == ("change", "daemon", "")
+            after = in_force(it)
+            assert [each for each in after if after[each] != before[each]] == [key]
+            await it.reload()
+            assert in_force(it) == before
+
+    on_loop(change)()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as it:
+        port: int = it.getsockname()[1]
+        return port
+
+
+def healthz(host: str, port: int) -> bytes:
+    with socket.create_connection((host, port), timeout=20) as connection, connection.makefile("rb") as file:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        return file.read()
+
+
+def serves(host: str, port: int) -> bool:
+    try:
+        return healthz(host, port).startswith(b"HTTP/1.1 ")
+    except ConnectionRefusedError:
+        return False
+
+
+@on_loop
+async def test_the_metrics_page_moves_and_goes_and_comes(at_hand: Begin) -> None:
+    here, there = free_port(), free_port()
+    async with at_hand(metrics={"listen": f"127.0.0.1:{here}"}) as it:
+
+        async def listens(*wanted: tuple[str, int]) -> bool:
+            places = [("127.0.0.1", here), ("127.0.0.2", here), ("127.0.0.1", there), ("::1", there)]
+            return [each for each in places if await asyncio.to_thread(serves, *each)] == list(wanted)
+
+        assert await listens(("127.0.0.1", here))
+        for listen, places in (
+            (f"127.0.0.1:{there}", [("127.0.0.1", there)]),
+            (f"127.0.0.1:{here}", [("127.0.0.1", here)]),
+            (f"0.0.0.0:{here}", [("127.0.0.1", here), ("127.0.0.2", here)]),  # includes what it had
+            (f"127.0.0.2:{here}", [("127.0.0.2", here)]),  # and is included
+            ("", []),
+            (f"[::1]:{there}", [("::1", there)]),
+        ):
+            (action,) = await it.reload_all(metrics={"listen": listen})
+            assert (action.verb, action.name, action.details[0].note) == ("change", "metrics", "")
+            await until(lambda: not it.daemon._page._going)
+            assert await listens(*places), listen
+            assert it.daemon.reloads.force.metrics.listen == listen
+        assert await it.reload(metrics={"listen": f"[::1]:{there}"}) == {}
+    assert not serves("::1", there)
+
+
+@on_loop
+async def test_a_page_that_cannot_move_fails_the_reload_before_anything(
+    at_hand: Begin, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = free_port()
+    async with at_hand(metrics={"listen": f"127.0.0.1:{here}"}) as it:
+        before = it.state()
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = "{}:{}".format(*taken.getsockname())
+            it.host.steps.clear()
+            refusal = await it.refused(
+                metrics={"listen": address}, daemon={"queue_limit": 9}, epair={"epair0": pair(), "epair1": {}}
+            )
+        line = f"metrics.listen: {address} is in use by another program"
+        assert str(refusal) == line
+        errors = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
+        assert errors == [f"not reloaded: {line}"]
+        assert set(it.host.steps) <= {"present", "namespace_identity"}
+        assert it.state() == before
+        assert await asyncio.to_thread(serves, "127.0.0.1", here)
+
+
+@on_loop
+async def test_a_page_stays_where_it_was_when_something_else_of_the_reload_fails(at_hand: Begin) -> None:
+    here, there = free_port(), free_port()
+    async with at_hand(metrics={"listen": f"127.0.0.1:{here}"}) as it:
+        it.host.fail("open_tap")
+        wanted = {"epair": {"epair0": pair(), "epair1": {}}, "metrics": {"listen": f"127.0.0.1:{there}"}}
+        await it.refused(**wanted)
+        assert await asyncio.to_thread(serves, "127.0.0.1", here)
+        assert not await asyncio.to_thread(serves, "127.0.0.1", there)
+        assert await it.reload(**wanted) == {"epair1": "create", "metrics": "change"}
+        assert await asyncio.to_thread(serves, "127.0.0.1", there)
+
+
+@on_loop
+async def test_who_has_connected_to_the_old_page_is_answered_to_the_end(at_hand: Begin) -> None:
+    here, there = free_port(), free_port()
+    async with at_hand(metrics={"listen": f"127.0.0.1:{here}"}) as it:
+        silent, writer = await asyncio.open_connection("127.0.0.1", here)
+        begun, also = await asyncio.open_connection("127.0.0.1", here)
+        also.write(b"GET /healthz HTT")
+        assert await asyncio.to_thread(serves, "127.0.0.1", here)  # both were accepted before it
+        await it.reload(metrics={"listen": f"127.0.0.1:{there}"})
+        assert not await asyncio.to_thread(serves, "127.0.0.1", here)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
+        also.write(b"P/1.1\r\nhost: a\r\n\r\n")
+        for reader in (silent, begun):  # and no more than answered: the connection ends
+            assert (await reader.read()).endswith(b"ok\n")
+        writer.close()
+        also.close()
+        await until(lambda: not it.daemon._page._going)
 
 
 @on_loop
