@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+from epaird.kernel import namespace
+
 DEADLINE_S: Final = 60.0
 """Far more than anything here takes; what is not so by then will not be."""
 
@@ -39,6 +41,17 @@ def until(condition: Callable[[], T], otherwise: Callable[[], object] = lambda: 
             raise AssertionError(f"waited for {DEADLINE_S:.0f} s in vain: {otherwise()}")
         time.sleep(0.05)
     return value
+
+
+class Namespace:
+    """A network namespace of a machine."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def inside(self) -> contextlib.AbstractContextManager[None]:
+        """Be in it for the block, and in nothing else of the machine."""
+        return namespace.inside(self._path)
 
 
 class Machine:
@@ -103,6 +116,21 @@ class Machine:
         listed = self.try_run("cat", f"/sys/fs/cgroup{directory}/cgroup.procs").stdout if directory else ""
         return sorted(map(int, listed.split()))
 
+    def namespace(self, name: str) -> Namespace:
+        """One of those that ``ip netns`` shows there."""
+        return Namespace(f"/proc/{self._init}/root/run/netns/{name}")
+
+    def outside(self, pid: int) -> int:
+        """The number that a process of it has here."""
+        space = Path(f"/proc/{self._init}/ns/pid").stat()
+        for directory in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                status = (directory / "status").read_text()
+                numbers = status.partition("NSpid:")[2].partition("\n")[0].split()
+                if int(numbers[-1]) == pid and os.path.samestat((directory / "ns" / "pid").stat(), space):
+                    return int(directory.name)
+        raise AssertionError(f"there is no process {pid}")
+
     def _await_init(self, process: subprocess.Popen[bytes], log: Path) -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
 
@@ -150,7 +178,9 @@ def _make_cgroup() -> Path:
         mount, _, kind = line.partition(" - ")
         if kind.startswith("cgroup2 "):
             try:
-                return Path(tempfile.mkdtemp(prefix="ept-machine-", dir=mount.split()[4]))
+                made = Path(tempfile.mkdtemp(prefix="ept-machine-", dir=mount.split()[4]))
+                made.chmod(0o755)  # as the root of all of them
+                return made
             except OSError as error:
                 raise CannotBoot(f"no control group of its own: {error}") from error
     raise CannotBoot("cgroup2 is not mounted")

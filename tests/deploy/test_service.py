@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from epaird.dataplane.process import WORKER
 from tests.deploy.conftest import ROOT
 from tests.deploy.machine import Machine, until
+from tests.scenarios.hanging import hung
+from tests.scenarios.paced import Stream
 
 UNITS = ROOT / "deploy" / "systemd"
 SERVICE = "epaird.service"
@@ -50,6 +53,20 @@ class Service:
     @property
     def workers(self) -> list[int]:
         return [pid for pid in self.machine.processes(SERVICE) if pid != self.pid]
+
+    def forwarding(self) -> list[int]:
+        """Its workers without the process that is none yet."""
+        return [pid for pid in self.workers if self.status(pid)["Name"].startswith(WORKER)]
+
+    def carries(self, frames: int) -> None:
+        """Wait until so many more have come to blue, by the kernel's count."""
+
+        def arrived() -> int:
+            (link,) = json.loads(self.machine.run("ip", "-n", "blue", "-s", "-json", "link", "show", "eth0"))
+            return int(link["stats64"]["rx"]["packets"])
+
+        before = arrived()
+        until(lambda: arrived() >= before + frames)
 
     def running(self) -> bool:
         return self.shown("ActiveState") == "active" and self.shown("SubState") == "running"
@@ -260,13 +277,53 @@ def test_a_worker_that_dies_is_no_reason_to_start_again(service: Service) -> Non
 
 
 @pytest.mark.real
-def test_killed_it_takes_its_workers_with_it_and_comes_back(service: Service) -> None:
+def test_killed_it_comes_back_while_its_workers_carry_on_and_nothing_is_lost(service: Service) -> None:
     service.start()
-    before = {service.pid, *service.workers}
-    service.machine.run("kill", "-KILL", str(service.pid))
-    until(lambda: service.shown("NRestarts") == "1" and service.running())
-    assert not before & {service.pid, *service.workers}
+    before, control, workers = device(service), service.pid, service.forwarding()
     service.ping()
+    red, blue = map(service.machine.namespace, ("red", "blue"))
+    with Stream(red, blue, "10.0.0.2", 20_000) as stream:
+        service.carries(2000)
+        service.machine.run("kill", "-KILL", str(control))
+        service.carries(2000)
+        until(lambda: service.shown("NRestarts") == "1" and service.running())
+        service.carries(2000)
+        outcome = stream.end()
+    assert (outcome.lost, outcome.ordered) == (0, True)
+    assert service.pid != control
+    assert service.forwarding() == workers
+    assert device(service) == before
+    assert taken_over(service)
+    service.machine.run("systemctl", "restart", SERVICE)
+    assert not {control, *workers} & set(service.machine.processes(SERVICE))
+    service.machine.run("systemctl", "stop", SERVICE)
+    assert service.machine.processes(SERVICE) == []
+    assert service.machine.run("ip", "netns", "list") == ""
+
+
+@pytest.mark.real
+def test_killed_and_not_started_again_it_leaves_nothing_behind_for_long(service: Service) -> None:
+    service.drop_in("[Service]\nRestart=no\n")
+    text = service.machine.run("cat", CONFIGURATION)
+    service.machine.write(CONFIGURATION, text.replace("[daemon]\n", "[daemon]\norphan_timeout = 1\n"))
+    service.start()
+    service.machine.run("kill", "-KILL", str(service.pid))
+    until(lambda: service.shown("Result") == "signal" and not service.machine.processes(SERVICE))
+    until(lambda: not service.machine.run("ip", "-n", "red", "link", "show", "type", "tun"))
+    service.start()  # which removes the namespaces
+
+
+@pytest.mark.real
+def test_stopped_while_it_hangs_it_is_ended_with_its_workers(service: Service) -> None:
+    service.drop_in("[Service]\nTimeoutStopSec=1s\n")
+    service.start()
+    assert service.forwarding()
+    with hung(service.machine.outside(service.pid)):
+        service.machine.run("systemctl", "stop", SERVICE)
+    assert service.shown("Result") == "timeout"
+    assert service.machine.processes(SERVICE) == []
+    assert service.machine.run("ip", "-n", "red", "link", "show", "type", "tun") == ""
+    service.start()  # which removes the namespaces
 
 
 def device(service: Service) -> str:
@@ -281,11 +338,12 @@ def taken_over(service: Service) -> bool:
 
 
 @pytest.mark.real
-def test_its_devices_outlive_it_in_the_managers_store(service: Service) -> None:
+def test_its_devices_outlive_all_its_processes_in_the_managers_store(service: Service) -> None:
     service.start()
-    before = device(service)
-    service.machine.run("kill", "-KILL", str(service.pid))
+    before, processes = device(service), {service.pid, *service.workers}
+    service.machine.run("systemctl", "kill", "--signal=KILL", SERVICE)
     until(lambda: service.shown("NRestarts") == "1" and service.running())
+    assert not processes & {service.pid, *service.workers}
     assert device(service) == before
     assert taken_over(service)
     service.ping()

@@ -16,12 +16,12 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from epaird.bench.mmsg import Batch
-from tests.scenarios.places import Namespace
 from tests.scenarios.waiting import DEADLINE_S
 
 PORT: Final = 9000
@@ -59,10 +59,17 @@ class Outcome:
         return self.sent - self.received
 
 
+class Place(Protocol):
+    """A network namespace."""
+
+    def inside(self) -> AbstractContextManager[None]:
+        """Be in it for the block: what is started there stays there."""
+
+
 class Program:
     """A program that says it is ready, and what it has done so far whenever it is told something."""
 
-    def __init__(self, place: Namespace, module: str, *arguments: str) -> None:
+    def __init__(self, place: Place, module: str, *arguments: str) -> None:
         """Start a module's, with these arguments, and wait until it is ready."""
         with place.inside():
             self._process = subprocess.Popen(
@@ -105,8 +112,8 @@ class Stream:
 
     def __init__(
         self,
-        source: Namespace,
-        target: Namespace,
+        source: Place,
+        target: Place,
         address: str,
         rate: int,
         *,
