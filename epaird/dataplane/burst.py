@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from epaird.dataplane.frames import FRAME_MAX, HEADER, SHORTEST, objection
@@ -70,11 +71,24 @@ class Burst:
             if room < 0:
                 return
 
-    def frames(self, slots: Iterable[int] | None = None) -> list[memoryview]:
-        """The frames in these slots, or all, without those refused."""
-        if slots is None:
-            return [slot[:length] for slot, length in zip(self._slots, self.lengths, strict=False) if length]
-        return [self._slots[slot][: self.lengths[slot]] for slot in slots]
+    def write(self, fd: int, slots: Sequence[int] | None = None) -> int:
+        """Write the frames in these slots, or all, until one is refused; how many were not.
+
+        Only for frames of which none was refused when they were read."""
+        write, count = os.write, len(self.lengths if slots is None else slots)
+        remaining: Iterator[tuple[memoryview, int]] = zip(self._slots, self.lengths, strict=False)
+        if slots is not None:
+            remaining = iter([(self._slots[slot], self.lengths[slot]) for slot in slots])
+        try:
+            for slot, length in remaining:
+                write(fd, slot[:length])
+        except OSError:
+            return count - 1 - len(list(remaining))
+        return count
+
+    def frames(self) -> list[memoryview]:
+        """The frames, without those refused."""
+        return [slot[:length] for slot, length in zip(self._slots, self.lengths, strict=False) if length]
 
     def multicasts(self) -> int:
         """How many of the frames are for a group; only for a burst with none refused."""

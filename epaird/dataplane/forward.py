@@ -103,7 +103,7 @@ class Forwarder(Path):
         deliveries = self._coalescer.join(lengths) if source.coalesce else None
         superframes = datagrams = 0
         if deliveries is None:
-            arrived = _write_each(target.fd, burst.frames())
+            arrived = burst.write(target.fd)
         else:
             arrived, superframes, datagrams = self._write_joined(target, deliveries)
         target.refs -= count
@@ -133,7 +133,7 @@ class Forwarder(Path):
         for buffers, slots in deliveries:
             count = len(slots)
             if buffers is None:
-                written = _write_each(fd, self._burst.frames(slots))
+                written = self._burst.write(fd, slots)
                 writes += written
                 arrived += written
                 if written < count:
@@ -176,17 +176,6 @@ class Forwarder(Path):
 
     def _received(self, words: Words, frames: Sequence[bytes | memoryview]) -> None:
         _count(words, IPACKETS, frames)
-
-
-def _write_each(fd: int, frames: Sequence[memoryview]) -> int:
-    """Write frames until one is refused; how many were not."""
-    write, remaining = os.write, iter(frames)
-    try:
-        for frame in remaining:
-            write(fd, frame)
-    except OSError:
-        return len(frames) - 1 - len(list(remaining))
-    return len(frames)
 
 
 def _add(words: Words, packets: int, count: int, octets: int, multicasts: int) -> None:
