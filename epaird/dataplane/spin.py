@@ -6,10 +6,9 @@ and when nobody else wants the core: the sender or the receiver of a stream may 
 worker, and has more use for it.  So
 
 - between two looks the caller offers the core to others (sched_yield); when somebody took it, and nothing
-  had come by then, the core is wanted more elsewhere, and the worker rests;
-- a worker that has looked in vain several times in a row rests too.
-
-Resting it sleeps as soon as there is nothing to do, and tries again now and then.
+  had come by then, the core is wanted more elsewhere, and the worker sleeps at once;
+- a worker that has looked in vain several times in a row, for either reason, rests: it sleeps as soon as
+  there is nothing to do, and tries again now and then.
 """
 
 from __future__ import annotations
@@ -63,19 +62,13 @@ class Spin:
 
     def look_again(self, now_ns: int) -> bool:
         """Whether to go on looking; once False the caller sleeps."""
-        if self._taken:
-            return self._rest()
-        self._taken = now_ns - self._looked_ns > TAKEN_NS
-        self._looked_ns = now_ns
-        if now_ns < self._until_ns or self._taken:
-            return True
+        if not self._taken:
+            self._taken = now_ns - self._looked_ns > TAKEN_NS
+            self._looked_ns = now_ns
+            if now_ns < self._until_ns or self._taken:
+                return True
+        self._looking = False
         self._vain = 0 if self._found else self._vain + 1
         if self._vain >= VAIN_MAX:
-            return self._rest()
-        self._looking = False
-        return False
-
-    def _rest(self) -> bool:
-        self._looking = self._taken = False
-        self._resting = REST
+            self._resting = REST
         return False

@@ -74,12 +74,22 @@ def test_a_find_ends_the_rest() -> None:
     assert not spin.forwarded(now)
 
 
-def test_who_lost_the_core_and_found_nothing_rests() -> None:
+def lose_the_core(spin: Spin, now: int) -> int:
+    """Forward something, offer the core, and find nothing when it comes back; the time then."""
+    assert spin.forwarded(now)
+    assert spin.look_again(now + TAKEN_NS + 1), "something may have come meanwhile"
+    assert not spin.look_again(now + TAKEN_NS + 1 + LOOK_NS)
+    return now + 2 * TAKEN_NS
+
+
+def test_who_lost_the_core_and_found_nothing_sleeps_and_after_several_times_rests() -> None:
     spin = Spin(50)
-    assert spin.forwarded(0)
-    assert spin.look_again(TAKEN_NS + 1), "something may have come meanwhile"
-    assert not spin.look_again(TAKEN_NS + 1 + LOOK_NS)
-    assert not spin.forwarded(100_000)
+    now = 0
+    for _ in range(VAIN_MAX):
+        now = lose_the_core(spin, now)
+    for _ in range(REST):
+        assert not spin.forwarded(now)
+    lose_the_core(spin, now)
 
 
 def test_who_lost_the_core_and_found_something_goes_on() -> None:
