@@ -102,6 +102,11 @@ class Tune:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """Give a sign of life.  Answered by a beat of the worker's heart, in the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """End now.  Only this ends a worker: a control plane that is gone may have a successor."""
 
@@ -186,6 +191,7 @@ Message = (
     | Resize
     | Detach
     | Tune
+    | Ping
     | End
     | Adopt
     | Adopted
@@ -205,6 +211,7 @@ _TYPES: Final[dict[str, Callable[..., Message]]] = {
         Resize,
         Detach,
         Tune,
+        Ping,
         End,
         Adopt,
         Adopted,

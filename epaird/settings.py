@@ -45,7 +45,7 @@ POLL_SPIN: Final = WholeNumber(0, 1000)
 """Microseconds."""
 WORKERS: Final = WholeNumber(1, 1024)
 WORKER_TIMEOUT: Final = Seconds(0.5, 60)
-"""Seconds: two beats of a worker's heart, and a minute."""
+"""Seconds: more than a beat of a worker's heart, and a minute."""
 ORPHAN_TIMEOUT: Final = Seconds(0.1, 86_400)
 DRAIN_TIMEOUT: Final = Seconds(0.1, 60)
 

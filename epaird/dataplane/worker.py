@@ -31,14 +31,17 @@ from epaird.messages import (
     Gone,
     Message,
     Overflow,
+    Ping,
     Resize,
     Start,
     Tune,
     UnknownFamily,
 )
 
-HEARTBEAT_S: Final = 0.25
-"""How often the loop says it is alive."""
+HEARTBEAT_S: Final = 0.4
+"""How often the loop says it is alive when nothing else has it turn."""
+OVERFLOW_S: Final = 0.25
+"""How often it is looked whether a queue that was told full still is."""
 RETRY_S: Final = 0.1
 """How often a device that took nothing is tried again, besides when it says it has room: a device that
 goes down meanwhile never says so."""
@@ -101,6 +104,7 @@ class Worker:
 
     def start_reading(self, interface: Interface) -> None:
         if interface.attached:
+            self._beat()  # a drain list may be long
             readable = self._readable if interface.loop is None else self._loopback_readable
             self._loop.add_reader(interface.fd, readable, interface)
 
@@ -109,7 +113,7 @@ class Worker:
         if self._queue.oactive and not self._overflowing:
             self._overflowing = True
             self._say(Overflow(True, interface.name))
-            self._loop.call_later(HEARTBEAT_S, self._overflown)
+            self._loop.call_later(OVERFLOW_S, self._overflown)
 
     def await_room(self, interface: Interface) -> None:
         if interface not in self._waiting:
@@ -131,7 +135,7 @@ class Worker:
     def _overflown(self) -> None:
         """A queue that fills and drains all the time is told as one that is full."""
         if self._queue.oactive:
-            self._loop.call_later(HEARTBEAT_S, self._overflown)
+            self._loop.call_later(OVERFLOW_S, self._overflown)
         else:
             self._overflowing = False
             self._say(Overflow(False, ""))
@@ -177,8 +181,11 @@ class Worker:
         if self._queue.restart_due:
             self._forwarder.restart()
 
-    def _heartbeat(self) -> None:
+    def _beat(self) -> None:
         self._words[HEARTBEAT_NS] = time.monotonic_ns()
+
+    def _heartbeat(self) -> None:
+        self._beat()
         self._words[CPU_NS] = self._cpu_before_ns + time.process_time_ns()
         self._loop.call_later(HEARTBEAT_S, self._heartbeat)
 
@@ -195,7 +202,8 @@ class Worker:
                 yield about, tuple(end.fd for end in cable.ends)
 
     def obey(self, order: Message, fds: list[int]) -> None:
-        """Carry out an order of the control plane, or begin to."""
+        """Carry out an order of the control plane, or begin to.  Each is a sign of life."""
+        self._beat()
         match order:
             case Attach():
                 self._say(Done(order.id, self._attach(order, fds)))
@@ -210,6 +218,8 @@ class Worker:
                 self._queue.limit = order.queue_limit
                 self._spin.look_for(order.poll_spin_us)
                 self._say(Done(order.id))
+            case Ping():
+                pass
             case _:
                 raise ValueError(f"not an order: {order}")
 

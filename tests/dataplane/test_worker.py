@@ -21,7 +21,7 @@ from epaird.channel import Channel
 from epaird.dataplane import worker as worker_module
 from epaird.dataplane.worker import Worker
 from epaird.ledger import IERRORS, IN_FLIGHT, IPACKETS, LISTED, OPACKETS, WRITE_ERROR, Table
-from epaird.messages import Attach, Detach, Done, Gone, Message, Ready, Resize, Start, Tune
+from epaird.messages import Attach, Detach, Done, Gone, Message, Ping, Ready, Resize, Start, Tune
 from tests.dataplane.conftest import Owner, frame
 from tests.loop import on_loop, turns, until
 
@@ -291,6 +291,17 @@ async def test_a_receiver_that_went_down_while_frames_waited_is_tried_again(
             os.close(target.fd)
             target.fd = up
         assert not control.words(2)[IN_FLIGHT]
+
+
+@on_loop
+async def test_each_order_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "HEARTBEAT_S", 3600)
+    async with worker() as found:
+        for order in (Ping(), Detach(1, "nobody", 1.0)):
+            before = found.words(0)[ledger.HEARTBEAT_NS]
+            found.worker.obey(order, [])
+            assert found.words(0)[ledger.HEARTBEAT_NS] > before
+        assert found.told == [Done(1, "nobody is not attached")]
 
 
 @on_loop

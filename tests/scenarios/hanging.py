@@ -1,16 +1,23 @@
-"""A process that hangs: it is held by ptrace(2), which its parent does not see as it sees a stop."""
+"""Processes that hang, in both forms: held, so that they do nothing; and computing, so that they do nothing
+else."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import os
+import platform
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 _PTRACE_SEIZE: Final = 0x4206
 _PTRACE_INTERRUPT: Final = 0x4207
 _WALL: Final = 0x40000000
+
+_HERE_AGAIN: Final = {"x86_64": b"\xeb\xfe", "aarch64": b"\x00\x00\x00\x14"}
+"""A jump to itself."""
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
@@ -18,7 +25,8 @@ _LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_
 
 @contextlib.contextmanager
 def hung(pid: int) -> Iterator[None]:
-    """Have a process do nothing until the block ends or somebody kills it."""
+    """Have a process do nothing until the block ends or somebody kills it: it is held by ptrace(2), which its
+    parent does not see as it sees a stop."""
     _ptrace(_PTRACE_SEIZE, pid)
     _ptrace(_PTRACE_INTERRUPT, pid)
     os.waitpid(pid, _WALL)
@@ -27,6 +35,18 @@ def hung(pid: int) -> Iterator[None]:
     finally:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, _WALL)
+
+
+@contextlib.contextmanager
+def hung_busy(pid: int) -> Iterator[None]:
+    """Have a process compute from its next system call's return on, for ever."""
+    # proc(5): /proc/PID/syscall ends with the program counter of a process that is in a system call.
+    here = Path(f"/proc/{pid}/syscall")
+    with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
+        while (fields := here.read_text().split())[0] == "running":
+            time.sleep(0)
+        os.pwrite(memory.fileno(), _HERE_AGAIN[platform.machine()], int(fields[-1], 16))
+    yield
 
 
 def _ptrace(request: int, pid: int) -> None:

@@ -139,7 +139,7 @@ class Daemon(Running):
     def calm(self) -> None:
         """See that nothing is in a busy loop, which never sleeps; to be asked when there is no traffic.
 
-        A worker's heartbeat wakes it four times a second, the question for its page the control plane."""
+        A worker's heartbeat wakes it a few times a second, the question for its page the control plane."""
         pids = (self.pid, *self.workers())
         slept = {pid: _voluntary_switches(pid) for pid in pids}
         before, started = self.metrics(), time.monotonic()

@@ -14,13 +14,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from tests.deploy.manager import ServiceManager
 from tests.scenarios.faults import Cable, Managed, small_disk
-from tests.scenarios.hanging import hung
+from tests.scenarios.hanging import hung, hung_busy
 from tests.scenarios.lab import Daemon, Lab, name_of
 from tests.scenarios.waiting import until
 
@@ -53,16 +54,50 @@ def test_a_worker_that_is_killed_or_stopped(lab: Lab, how: Callable[[int], None]
     assert cable.daemon.metrics().worker().restarts == 1
 
 
-def test_a_worker_that_hangs(lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("how", "words"), [(hung, "hung"), (hung_busy, "hung, computing")], ids=["held", "computing"]
+)
+def test_a_worker_that_hangs(
+    lab: Lab, how: Callable[[int], AbstractContextManager[None]], words: str
+) -> None:
     cable = Cable(lab)
     before = cable.page()
     with cable.stream() as stream:
         cable.carries()
-        with hung(cable.daemon.worker()):
+        with how(cable.daemon.worker()):
             cable.daemon.says("has hung")
         cable.daemon.says("again")
         cable.carries()
-        cable.row("worker hung", 20_000, before, stream)
+        cable.row(f"worker {words}", 20_000, before, stream)
+    assert cable.page().interface("epair0a").oqdrops == 0
+
+
+@pytest.mark.parametrize("how", [hung, hung_busy])
+def test_a_worker_that_hangs_while_nothing_comes(
+    lab: Lab, how: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    cable = Cable(lab)
+    with how(cable.daemon.worker()):
+        cable.daemon.says("has hung")
+    cable.daemon.says("again")
+    cable.carries_on()
+
+
+def test_a_machine_that_is_loaded_is_nobodys_fault(lab: Lab) -> None:
+    """Workers wait for a processor for long then, with frames before them, and none is killed for it."""
+    cable = Cable(lab, workers=2)
+    before, workers = cable.page(), cable.daemon.workers()
+    busy = [
+        lab.home.start(sys.executable, "-c", "while True: pass")
+        for _ in range(4 * len(os.sched_getaffinity(0)))
+    ]
+    with cable.stream() as stream:
+        cable.carries(30_000)
+        for each in busy:
+            each.kill()
+        cable.row("machine loaded", 20_000, before, stream)
+    assert cable.daemon.workers() == workers
+    assert not cable.daemon.said("has hung")
 
 
 def test_a_worker_that_dies_again_and_again(lab: Lab) -> None:

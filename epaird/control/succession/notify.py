@@ -25,7 +25,7 @@ FDS_AT_ONCE: Final = 253
 PATIENCE_S: Final = 1.0
 """How long a message may wait for room in the manager's queue."""
 LOOK_AGAIN_S: Final = 0.25
-"""How soon to look again while something is not alive, as often as a worker's heart beats."""
+"""How soon to look again while something is not alive."""
 
 
 class Notifier:

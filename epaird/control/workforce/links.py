@@ -25,6 +25,7 @@ from epaird.messages import (
     Done,
     End,
     Message,
+    Ping,
     Ready,
     Resize,
     Start,
@@ -133,6 +134,10 @@ class Link:
     def tune(self, queue_limit: int, poll_spin_us: int, orphan_timeout: float) -> asyncio.Future[None]:
         """Have it work by other settings."""
         return self._ask(Tune(next(self._ids), queue_limit, poll_spin_us, orphan_timeout))
+
+    def ping(self) -> None:
+        """Ask for a beat of its heart, which is seen in the ledger."""
+        self._channel.send(Ping())
 
     def tell_to_end(self) -> None:
         """Have it end."""

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from epaird.control.tasks import spawn, whole
@@ -44,6 +44,8 @@ class Launched:
 
     process: Process
     connection: socket.socket
+    waited: bool = False
+    """It was a spare, which has imported all it needs."""
 
 
 async def launch() -> Launched:
@@ -145,7 +147,7 @@ class Spares:
         if self._keeping is not None:
             self._keeping.cancel()
             self._keeping = None
-        return spare
+        return replace(spare, waited=True)
 
     async def stop(self) -> None:
         """End the one that waits."""

@@ -27,11 +27,16 @@ __all__ = ["Attachment", "Worker", "WorkerLost", "WorkerRefused"]
 log = logging.getLogger(__name__)
 
 ALIVE_S: Final = 1.0
-"""A worker whose own loop has not turned for so long is not alive; it says so four times a second."""
+"""A worker whose own loop has not turned for so long is not alive: two beats of its heart."""
 BACKOFF_S: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
 """Pauses before the first, second, ... replacement of a process that does not stay."""
 STAYED_S: Final = 10.0
 """A process that ran this long counts as having stayed."""
+STARTING_S: Final = 5.0
+"""How long a new process may take until it takes orders; then it is killed.  The next may take twice as long:
+the machine may be that busy."""
+SPARE_STARTING_S: Final = 1.0
+"""How long one may take that waited for this: it has nothing to prepare."""
 ENDING_S: Final = 2.0
 """How long a process may take to end once it is told to; then it is killed."""
 HANDING_OVER_S: Final = 5.0
@@ -98,10 +103,11 @@ class Worker:
 
     async def start(self) -> None:
         """Start the process, and wait until it takes orders; raises WorkerLost when it does not."""
-        link = self._link = self._linked(await self._launch())
+        launched = await self._launch()
+        link = self._link = self._linked(launched)
         self.pid = link.pid
         self._started_at = time.monotonic()
-        await self._begin(link, self._settings)
+        await self._begin(link, self._settings, self._patience(launched))
         # The process is told of every cable there is now, and attach() tells it of those to come.
         self._running.set()
         self._changed()
@@ -129,13 +135,14 @@ class Worker:
         Raises WorkerLost when there is no other process; then everything is as it was."""
         if self._link is None or not self.forwards:
             raise WorkerLost(f"worker {self.number} is not running")
-        going, coming = self._link, self._linked(await self._launch())
+        launched = await self._launch()
+        going, coming = self._link, self._linked(launched)
         words = self._table.slot(slot)
         words[CPU_NS] = self._words[CPU_NS]
         settings = replace(self._settings, slot=slot)
         self._next = coming
         try:
-            await self._begin(coming, settings)
+            await self._begin(coming, settings, self._patience(launched))
         except WorkerLost:
             self._next = None
             raise
@@ -204,11 +211,15 @@ class Worker:
                 with contextlib.suppress(WorkerLost):
                     await link.tune(queue_limit, poll_spin_us, orphan_timeout)
 
+    def ask(self) -> None:
+        """Ask the process for a beat of its heart."""
+        if self._link is not None:
+            self._link.ping()
+
     def kill(self) -> None:
         """Kill the process, which does nothing any more; another takes over."""
         if self._link is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._link.process.kill()
+            _kill(self._link)
 
     async def stop(self) -> None:
         """End the process; nothing is asked of it any more."""
@@ -251,6 +262,12 @@ class Worker:
         """CLOCK_MONOTONIC, in nanoseconds, when its own loop last turned."""
         return self._words[HEARTBEAT_NS]
 
+    @property
+    def life(self) -> tuple[int, ...]:
+        """``beat_ns``, and what else changes only while its loop does something."""
+        words = self._words
+        return words[HEARTBEAT_NS], words[QUEUE_FRAMES], words[DRAIN_LIST]
+
     async def _launch(self) -> Launched:
         try:
             return await whole(self._spares.take() if self._spares is not None else launch())
@@ -260,9 +277,21 @@ class Worker:
     def _linked(self, launched: Launched) -> Link:
         return Link(f"worker {self.number}", launched, self._heard, self._ended)
 
-    async def _begin(self, link: Link, settings: Start) -> None:
+    def _patience(self, launched: Launched) -> float:
+        if launched.waited:
+            return SPARE_STARTING_S
+        return STARTING_S * (1 << min(max(0, self._failures - 1), len(BACKOFF_S)))
+
+    async def _begin(self, link: Link, settings: Start, patience_s: float) -> None:
         try:
-            await link.begin(settings, self._table.fd, self._directory)
+            async with asyncio.timeout(patience_s):
+                await link.begin(settings, self._table.fd, self._directory)
+        except TimeoutError:
+            _kill(link)
+            await link.gone(ENDING_S)
+            raise WorkerLost(
+                f"worker {self.number} (pid {link.pid}) took no orders within {patience_s:g} s and was killed"
+            ) from None
         except WorkerLost:
             how = await link.gone(ENDING_S)
             raise WorkerLost(f"worker {self.number} ended before it took orders: {how}") from None
@@ -336,8 +365,7 @@ class Worker:
     async def _replace(self, links: list[Link]) -> None:
         """Have a successor take over, however many it takes."""
         for link in links[1:]:
-            with contextlib.suppress(ProcessLookupError):
-                link.process.kill()
+            _kill(link)
             await link.gone(ENDING_S)
         how = await links[0].gone(ENDING_S)
         log.warning("worker %d (pid %d) ended: %s; starting another", self.number, links[0].pid, how)
@@ -366,6 +394,11 @@ class Worker:
         if self._replacing is not None:
             self._replacing.cancel()
             await asyncio.wait((self._replacing,))
+
+
+def _kill(link: Link) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        link.process.kill()
 
 
 def _done() -> asyncio.Future[None]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from epaird.control.workforce import workers
+from epaird.control.workforce.processes import Spares
 from epaird.control.workforce.workers import Worker, WorkerLost
 from tests.control.stage import balance, real_stage
 from tests.control.workforce.staged import crosses, drained, fill, idle, nothing, pid, replaced
@@ -233,6 +234,61 @@ async def test_a_process_that_ends_before_it_takes_orders_is_an_error_of_the_sta
     with pytest.raises(WorkerLost, match=r"^worker 0 ended before it took orders: exit status 3$"):
         async with real_stage():
             pass
+
+
+@on_loop
+async def test_a_process_that_says_nothing_is_killed_and_an_error_of_the_start(
+    monkeypatch: pytest.MonkeyPatch, program: Callable[[str], None]
+) -> None:
+    monkeypatch.setattr(workers, "STARTING_S", 0.05)
+    program("exec sleep 1000")
+    said = r"^worker 0 \(pid \d+\) took no orders within 0.05 s and was killed$"
+    with pytest.raises(WorkerLost, match=said):
+        async with real_stage():
+            pass
+
+
+@on_loop
+async def test_successors_that_say_nothing_are_killed_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, program: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    async with real_stage() as stage:
+        (worker,) = stage.workers
+        await stage.make()
+        monkeypatch.setattr(workers, "STARTING_S", 0.01)
+        right = sys.executable
+        program("exec sleep 1000")
+        os.kill(pid(worker), signal.SIGKILL)
+        await until(lambda: worker.restarts >= 3)
+        monkeypatch.setattr(sys, "executable", right)
+        monkeypatch.setattr(workers, "STARTING_S", 5.0)
+        await until(lambda: worker.forwards)
+        await crosses(stage, "epair0")
+    patiences = [message.split()[8] for message in caplog.messages if "took no orders" in message]
+    assert patiences[:2] == ["0.01", "0.02"], "each has twice as long, up to a point"
+
+
+@on_loop
+async def test_a_spare_that_says_nothing_is_followed_by_one_that_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(workers, "SPARE_STARTING_S", 0.05)
+    spares = Spares()
+    async with real_stage() as stage:
+        (worker,) = stage.workers
+        await stage.make()
+        monkeypatch.setattr(worker, "_spares", spares)
+        spares.keep()
+        await until(lambda: spares.pid is not None)
+        spare = spares.pid
+        assert spare is not None
+        os.kill(spare, signal.SIGSTOP)
+        os.kill(pid(worker), signal.SIGKILL)
+        await replaced(worker, 2)
+        await crosses(stage, "epair0")
+        said = f"worker 0 (pid {spare}) took no orders within 0.05 s and was killed; starting another"
+        assert said in caplog.messages
+        await spares.stop()
 
 
 @on_loop
