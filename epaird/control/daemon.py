@@ -239,7 +239,7 @@ class Daemon:
         undo.push_async_callback(self._spares.stop)
         undo.callback(lambda: self._hearts is not None and self._hearts.cancel())
         undo.push_async_callback(self._let_go)
-        takes_over = self._remains.usable
+        takes_over, said = self._remains.usable, self._remains.said
         await Takeover(
             self._remains, self._host, self._table, self._slots, self._workers, self._interfaces
         ).take_over()
@@ -264,7 +264,7 @@ class Daemon:
         self._watch_file()
         undo.callback(self._stop_watching_file)
         if takes_over or any(half.settings.peer is not None for half in configuration.halves):
-            await self.reloads.catch_up()
+            await self.reloads.catch_up(said)
         if takes_over and os.environ.pop(reexec.UPGRADED, ""):
             self._renewing = spawn(self._renew(), "renewing the workers")
             undo.callback(self._renewing.cancel)
@@ -367,12 +367,21 @@ class Daemon:
         log.info("upgraded to epaird %s", __version__)
 
     def _state(self) -> State:
+        force = self.reloads.force
         return State(
             home=tuple(self._host.home),
             macs_made=self._macs.made,
             workers=tuple(map(saved_worker, self._workers)),
-            pairs=tuple(saved_pair(pair) for pair in self._interfaces.pairs if not pair.going),
-            loopbacks=tuple(saved_loopback(each) for each in self._interfaces.loopbacks if not each.going),
+            pairs=tuple(
+                saved_pair(pair, force.epair.get(pair.name))
+                for pair in self._interfaces.pairs
+                if not pair.going
+            ),
+            loopbacks=tuple(
+                saved_loopback(each, (force.lo or {}).get(each.device))
+                for each in self._interfaces.loopbacks
+                if not each.going
+            ),
         )
 
     def _forget_state(self) -> None:

@@ -92,7 +92,7 @@ def test_a_machine_that_is_loaded_is_nobodys_fault(lab: Lab) -> None:
         for _ in range(4 * len(os.sched_getaffinity(0)))
     ]
     with cable.stream() as stream:
-        cable.carries(30_000)
+        cable.carries(5_000)
         for each in busy:
             each.kill()
         cable.row("machine loaded", 20_000, before, stream)

@@ -226,6 +226,16 @@ class Expected:
         for name, wanted in self.file.items():
             if isinstance(wanted, Pair):
                 self.patch(name + "a", name + "b")
+        self._as_the_file_says()
+
+    def succeeded(self) -> None:
+        """Another control plane goes on with what there is: of the file it makes what is not there."""
+        for name, wanted in self.file.items():
+            if name not in self.there:
+                self.create(name, wanted, runtime=False)
+        self._as_the_file_says()
+
+    def _as_the_file_says(self) -> None:
         self.namespace_made = any(netns == MADE for netns in _places(self.file))
         self.restarts = {number: self.restarts.get(number, 0) for number in range(self.workers)}
 

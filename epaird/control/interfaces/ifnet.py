@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from epaird.control.interfaces.wires import Wire
 
 Origin = Literal["configuration", "runtime"]
+CarrierRule = Literal["peer", "always", "off"]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -85,6 +86,8 @@ class Pair:
     """Who asked for it."""
     going: bool = False
     """It is being taken down."""
+    plugged: CarrierRule = "peer"
+    """The rule for carrier that it has when its plug is not pulled."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     """It has been taken down."""
 

@@ -39,8 +39,6 @@ class InPlace:
         self._host = host
         self._pairs = pairs
         self._loopbacks = loopbacks
-        self._plugged: dict[Pair, str] = {}
-        """The rule for carrier that a pair had before its plug was pulled."""
         self._one_at_a_time = asyncio.Lock()
 
     async def change(self, found: Pair | Half | Loopback, settings: Mapping[str, object]) -> None:
@@ -97,7 +95,7 @@ class InPlace:
                 self._pairs.patching.turned(half)
         elif (before.carrier, before.coalesce) != (after.carrier, after.coalesce):
             if after.carrier == "off":
-                self._plugged[pair] = before.carrier
+                pair.plugged = before.carrier
             patching = self._pairs.patching
             async with patching.held(*pair.halves) as those:
                 await patching.rewire(those)
@@ -166,7 +164,7 @@ class InPlace:
                 wanted[key] |= value
             elif key == "carrier" and value == "on":
                 if wanted[key] == "off":
-                    wanted[key] = self._plugged.get(pair, "peer")
+                    wanted[key] = pair.plugged
             elif key in HalfSettings.model_fields and key not in _OF_A_PAIR:
                 for side in HALVES:
                     wanted[side][key] = value

@@ -12,7 +12,7 @@ import contextlib
 import errno
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +31,9 @@ from epaird.control.reloading.present import Present, everything, missing, prese
 from epaird.control.serving import ListenError
 from epaird.control.tasks import whole
 from epaird.control.workforce.workers import WorkerLost, WorkerRefused
+from epaird.kept import kept
 from epaird.kernel.errors import KernelError
-from epaird.plan import Plan, actions, interfaces, plan
+from epaird.plan import InterfaceSettings, Plan, actions, interfaces, plan
 from epaird.settings import Configuration, NamespacesSettings, namespace_name
 from epaird.values import dotted
 
@@ -113,19 +114,24 @@ class Reloads:
             finally:
                 self._ended()
 
-    async def catch_up(self) -> None:
-        """Have everything that a predecessor left as the configuration says that is in force.
+    async def catch_up(self, said: Mapping[str, InterfaceSettings]) -> None:
+        """Have everything that a predecessor left as the configuration says that is in force, but for what
+        was changed at runtime where it says as before.  ``said`` is what it said of each interface then.
 
         What cannot be had is said, and stays as it was left."""
         async with self._one_at_a_time:
+            force = self.force
+            there = self._present(force)
+            wanted = kept(there.configuration, there.peers, said, force)
             try:
-                found = await self._plan(self.force, first=True)
+                found = await self._plan(wanted, first=True)
                 if not found.empty:
                     _tell(actions(found))
-                    await self._apply(found, self.force)
+                    await self._apply(found, wanted)
             except Refused as refusal:
                 for problem in refusal.problems or (str(refusal),):
                     log.error("%s", problem)
+            self.force = force
 
     async def signalled(self) -> None:
         """Reload, for who waits for no answer: the log has it."""

@@ -26,6 +26,7 @@ from epaird.control.succession.state import SavedDevice, State
 from epaird.control.workforce.links import by_directory, socket_name
 from epaird.kernel.namespace import Identity
 from epaird.messages import Adopt, Adopted, Attached, Done, Message, decode, encode
+from epaird.settings import LoopbackSettings, PairSettings
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,19 @@ class Remains:
             taken |= {worker.slot for worker in self.state.workers}
             taken |= {slot for device in devices(self.state) for slot in device.slots}
         return taken
+
+    @property
+    def said(self) -> dict[str, PairSettings | LoopbackSettings]:
+        """What the configuration said of its interfaces, by name, when the state was written."""
+        if self.state is None:
+            return {}
+        found: dict[str, PairSettings | LoopbackSettings] = {
+            each.device.name: each.said or each.settings
+            for each in self.state.loopbacks
+            if each.origin == "configuration"
+        }
+        pairs = (each for each in self.state.pairs if each.origin == "configuration")
+        return found | {each.name: each.said or each.settings for each in pairs}
 
     def worker_slot(self, number: int) -> int | None:
         """The slot of the worker of a number; None when there was no such worker."""

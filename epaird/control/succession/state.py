@@ -18,7 +18,7 @@ from typing import Final
 from pydantic import BaseModel, ValidationError
 
 from epaird.control.host import Place
-from epaird.control.interfaces.ifnet import Half, Ifnet, Loopback, Origin, Pair
+from epaird.control.interfaces.ifnet import CarrierRule, Half, Ifnet, Loopback, Origin, Pair
 from epaird.control.workforce.workers import Worker
 from epaird.kernel.namespace import Identity
 from epaird.names import Half as Side
@@ -98,6 +98,9 @@ class SavedPair(BaseModel):
     origin: Origin
     workers: tuple[int, ...]
     halves: tuple[SavedHalf, SavedHalf]
+    plugged: CarrierRule = "peer"
+    said: PairSettings | None = None
+    """What the configuration says of it, where its settings are others."""
 
 
 class SavedLoopback(BaseModel):
@@ -107,6 +110,8 @@ class SavedLoopback(BaseModel):
     settings: LoopbackSettings
     origin: Origin
     worker: int
+    said: LoopbackSettings | None = None
+    """What the configuration says of it, where its settings are others."""
 
 
 class SavedWorker(BaseModel):
@@ -136,8 +141,8 @@ def saved_worker(worker: Worker) -> SavedWorker:
     return SavedWorker(number=worker.number, slot=worker.slot, pid=worker.pid or 0, restarts=worker.restarts)
 
 
-def saved_pair(pair: Pair) -> SavedPair:
-    """A pair to be written down."""
+def saved_pair(pair: Pair, said: PairSettings | None = None) -> SavedPair:
+    """A pair to be written down; ``said`` is what the configuration says of it."""
     a, b = pair.halves
     return SavedPair(
         name=pair.name,
@@ -145,16 +150,19 @@ def saved_pair(pair: Pair) -> SavedPair:
         origin=pair.origin,
         workers=tuple(worker.number for worker in pair.workers),
         halves=(_saved_half(a), _saved_half(b)),
+        plugged=pair.plugged,
+        said=said if said != pair.settings else None,
     )
 
 
-def saved_loopback(loopback: Loopback) -> SavedLoopback:
-    """A loopback to be written down."""
+def saved_loopback(loopback: Loopback, said: LoopbackSettings | None = None) -> SavedLoopback:
+    """A loopback to be written down; ``said`` is what the configuration says of it."""
     return SavedLoopback(
         device=_device(loopback),
         settings=loopback.settings,
         origin=loopback.origin,
         worker=loopback.worker.number,
+        said=said if said != loopback.settings else None,
     )
 
 

@@ -110,7 +110,7 @@ class Takeover:
                 )
         a, b = halves
         workers = tuple(self._workers[number % len(self._workers)] for number in saved.workers)
-        pair = Pair(saved.name, saved.settings, (a, b), workers, saved.origin)
+        pair = Pair(saved.name, saved.settings, (a, b), workers, saved.origin, plugged=saved.plugged)
         for each in pair.halves:
             each.pair = pair
             self._halves[each.device] = each
@@ -187,6 +187,7 @@ class Takeover:
             survivors.remove(mine)
             with contextlib.suppress(ProcessLookupError):
                 worker.adopt(_launched(mine), mine.path)
+                await worker.bring_up_to_date()
                 missing += [(worker, cable) for cable in await self._compare(worker, mine)]
         for each in survivors:
             with contextlib.suppress(ProcessLookupError):
@@ -218,7 +219,12 @@ class Takeover:
 
 
 def _same(have: Attached, wanted: Attachment) -> bool:
-    return (have.names, have.slots, have.kind) == (wanted.names, wanted.slots, wanted.kind)
+    return (have.names, have.slots, have.kind, have.coalesce) == (
+        wanted.names,
+        wanted.slots,
+        wanted.kind,
+        wanted.coalesce,
+    )
 
 
 def _launched(survivor: Survivor) -> Launched:

@@ -206,10 +206,15 @@ class Worker:
             poll_spin_us=poll_spin_us,
             orphan_timeout=orphan_timeout,
         )
+        await self.bring_up_to_date()
+
+    async def bring_up_to_date(self) -> None:
+        """Have the process work by the settings as they are, whatever it was started with."""
+        settings = self._settings
         for link in (self._link, self._next):
             if link is not None and link.running:
                 with contextlib.suppress(WorkerLost):
-                    await link.tune(queue_limit, poll_spin_us, orphan_timeout)
+                    await link.tune(settings.queue_limit, settings.poll_spin_us, settings.orphan_timeout)
 
     def ask(self) -> None:
         """Ask the process for a beat of its heart."""

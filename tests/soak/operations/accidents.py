@@ -97,7 +97,7 @@ class ControlDies(Operation):
         site.again()
 
     def expect(self, expected: Expected) -> None:
-        expected.applied()
+        expected.succeeded()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class Upgrade(Operation):
                 site.ctl("upgrade")
 
     def expect(self, expected: Expected) -> None:
-        expected.applied()
+        expected.succeeded()
 
 
 @dataclass(frozen=True, slots=True)
