@@ -5,9 +5,9 @@ JSON object whose ``type`` names the class, and the file descriptors it speaks o
 (SCM_RIGHTS).  Requests carry an ``id`` and are answered by one :class:`Done`, in any order:
 a cable whose frames are still in flight answers late and holds up nobody.
 
-A worker may be older than the control plane that adopts it, but is never given a cable by it, only asked
-what it has and told to let go.  So what is said for that stays as it is: Adopt, Adopted, Attached, Detach,
-Done, End.
+A worker may be older or newer than the control plane that finds it.  One that speaks another
+:data:`PROTOCOL` is given no cable and no other order, only asked what it has and told to let go.  So what is
+said for that stays as it is, whatever the protocol: Adopt, Adopted, Attached, Detach, Done, End.
 
 This module is part of the data plane's world too: it imports the standard library only.
 """
@@ -18,6 +18,9 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+PROTOCOL: Final = 1
+"""To be raised when a message, or what it means, is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class CableKind:
     """What a loopback sends is delivered to itself, source and destination swapped."""
     VERBATIM: Final = "verbatim"
     """What a loopback sends is delivered to itself as it is."""
+    KEPT: Final = "kept"
+    """Nothing is read: see :class:`Keep`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,16 @@ class Detach:
     cable: str
     patience: float
     """Seconds to wait for a receiver that takes nothing; then its frames are dropped and counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Let a cable go as at :class:`Detach`, but keep its descriptors until it is attached again under this
+    name, or detached: meanwhile nobody else may have them besides a control plane that may be killed."""
+
+    id: int
+    cable: str
+    patience: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +144,8 @@ class Adopted:
     slot: int
     queue_limit: int
     poll_spin_us: int
+    protocol: int = 0
+    """That it speaks; 0 is one of before there were any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +207,7 @@ Message = (
     | Attach
     | Resize
     | Detach
+    | Keep
     | Tune
     | Ping
     | End
@@ -210,6 +228,7 @@ _TYPES: Final[dict[str, Callable[..., Message]]] = {
         Attach,
         Resize,
         Detach,
+        Keep,
         Tune,
         Ping,
         End,

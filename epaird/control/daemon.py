@@ -240,6 +240,8 @@ class Daemon:
         undo.callback(lambda: self._hearts is not None and self._hearts.cancel())
         undo.push_async_callback(self._let_go)
         takes_over, said = self._remains.usable, self._remains.said
+        inherited = {survivor.about.pid for survivor in self._remains.survivors}
+        workers_before = len(self._remains.state.workers) if self._remains.state is not None else 0
         await Takeover(
             self._remains, self._host, self._table, self._slots, self._workers, self._interfaces
         ).take_over()
@@ -254,6 +256,8 @@ class Daemon:
         # Not before: a thousand pairs that are made, or that go, have 16,000 things told of them.
         self._host.watch(self._interfaces.happened)
         self._interfaces.look_at_all()
+        if takes_over and workers_before != len(self._workers):
+            await self._workforce.share()
         await self._page.start()
         await control.start()
         self._leaving = False
@@ -266,7 +270,7 @@ class Daemon:
         if takes_over or any(half.settings.peer is not None for half in configuration.halves):
             await self.reloads.catch_up(said)
         if takes_over and os.environ.pop(reexec.UPGRADED, ""):
-            self._renewing = spawn(self._renew(), "renewing the workers")
+            self._renewing = spawn(self._renew(inherited), "renewing the workers")
             undo.callback(self._renewing.cancel)
         undo.push_async_callback(control.stop)  # and stopped before anything is taken down
         for line in greeting(self._interfaces, len(self._workers), self._page.url):
@@ -351,9 +355,11 @@ class Daemon:
             copies.append((PAGE, page))
         return [*copies, *((name, os.dup(fd)) for name, fd in found)]
 
-    async def _renew(self) -> None:
-        """Give every worker a process of the code as it is now, one worker after the other."""
+    async def _renew(self, inherited: set[int]) -> None:
+        """Give every worker with one of these processes one of the code as it is now, one after the other."""
         for worker in tuple(self._workers):
+            if worker.pid not in inherited:
+                continue
             before, slot = worker.slot, self._slots.take()
             try:
                 await worker.renew(slot)

@@ -24,7 +24,7 @@ from typing import Any, Final
 from epaird.channel import Channel
 from epaird.dataplane.worker import Worker
 from epaird.ledger import Table
-from epaird.messages import Adopt, Adopted, Done, End, Message, Ready, Start, Tune
+from epaird.messages import PROTOCOL, Adopt, Adopted, Done, End, Message, Ready, Start, Tune
 
 SPARE: Final = "epaird-spare"
 """The name, as ps -o comm shows it, of a process that is nobody's worker yet."""
@@ -95,7 +95,9 @@ class Process:
         if self._worker is None:
             return
         start = self._start
-        about = Adopted(os.getpid(), start.worker, start.slot, start.queue_limit, start.poll_spin_us)
+        about = Adopted(
+            os.getpid(), start.worker, start.slot, start.queue_limit, start.poll_spin_us, PROTOCOL
+        )
         self._channel.send(about, (self._table.fd,))
         for attached, fds in self._worker.attached():
             self._channel.send(attached, fds)

@@ -29,6 +29,7 @@ from epaird.messages import (
     Detach,
     Done,
     Gone,
+    Keep,
     Message,
     Overflow,
     Ping,
@@ -51,13 +52,15 @@ class Cable:
     """Two interfaces, or one that leads nowhere or back to itself, and what is to be done once they are
     let go."""
 
-    __slots__ = ("deadline", "detached", "ends", "order")
+    __slots__ = ("deadline", "detached", "ends", "keep", "order")
 
     def __init__(self, ends: tuple[Interface, ...], order: Attach) -> None:
         self.ends = ends
         self.order = order
         """What was asked for."""
         self.detached: Callable[[], None] | None = None
+        self.keep = False
+        """Its descriptors stay once it is let go."""
         self.deadline: asyncio.TimerHandle | None = None
 
     @property
@@ -86,6 +89,8 @@ class Worker:
         self._spin = Spin(start.poll_spin_us)
         self._restarting = False
         self._cables: dict[str, Cable] = {}
+        self._kept: dict[str, Cable] = {}
+        """Those that were let go, but for their descriptors."""
         self._cable_of: dict[Interface, str] = {}
         self._told: set[Interface] = set()
         """Loopbacks of which an unknown family was told."""
@@ -192,13 +197,12 @@ class Worker:
     # What the control plane asks for.
 
     def attached(self) -> Iterator[tuple[Attached, tuple[int, ...]]]:
-        """Every cable that is not being let go, and its descriptors."""
-        for cable in self._cables.values():
-            if cable.detached is None:
+        """Every cable that is not being let go for good, and its descriptors."""
+        for cable in (*self._cables.values(), *self._kept.values()):
+            if cable.detached is None or cable.keep:
                 order = cable.order
-                about = Attached(
-                    order.cable, order.names, order.slots, order.mtus, order.coalesce, order.kind
-                )
+                kind = CableKind.KEPT if cable.keep else order.kind
+                about = Attached(order.cable, order.names, order.slots, order.mtus, order.coalesce, kind)
                 yield about, tuple(end.fd for end in cable.ends)
 
     def obey(self, order: Message, fds: list[int]) -> None:
@@ -207,12 +211,15 @@ class Worker:
         match order:
             case Attach():
                 self._say(Done(order.id, self._attach(order, fds)))
-            case Resize() | Detach() if order.cable not in self._cables:
+            case Detach() if order.cable in self._kept:
+                self._close(self._kept.pop(order.cable))
+                self._say(Done(order.id))
+            case Resize() | Detach() | Keep() if order.cable not in self._cables:
                 self._say(Done(order.id, f"{order.cable} is not attached"))
             case Resize():
                 self._cables[order.cable].resize(order.mtus)
                 self._say(Done(order.id))
-            case Detach():
+            case Detach() | Keep():
                 self._detach(order)
             case Tune():
                 self._queue.limit = order.queue_limit
@@ -244,6 +251,8 @@ class Worker:
                 if self._loopback is None:
                     self._loopback = Loopback(self._queue, self, self._unknown_family)
                 self._loopback.add(ends[0], reflect=order.kind == CableKind.REFLECT)
+        if (kept := self._kept.pop(order.cable, None)) is not None:
+            self._close(kept)
         cable = self._cables[order.cable] = Cable(ends, order)
         cable.resize(order.mtus)
         for end in ends:
@@ -252,8 +261,11 @@ class Worker:
             self.start_reading(end)
         return ""
 
-    def _detach(self, order: Detach) -> None:
+    def _detach(self, order: Detach | Keep) -> None:
         cable = self._cables[order.cable]
+        if cable.deadline is not None:  # it was being let go already, for another control plane
+            cable.deadline.cancel()
+        cable.keep = isinstance(order, Keep)
         cable.detached = lambda: self._say(Done(order.id))
         for half in cable.ends:
             half.attached = False
@@ -280,6 +292,13 @@ class Worker:
                 self._loopback.remove(half)
             self._told.discard(half)
             del self._cable_of[half]
-            os.close(half.fd)
         del self._cables[name]
+        if cable.keep:
+            self._kept[name] = cable
+        else:
+            self._close(cable)
         cable.detached()
+
+    def _close(self, cable: Cable) -> None:
+        for half in cable.ends:
+            os.close(half.fd)

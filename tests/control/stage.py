@@ -69,12 +69,15 @@ class IdleWorker(Worker):
     async def resize(self, cable: str, mtus: tuple[int, ...]) -> None:
         self.orders.append(("resize", cable, mtus))
 
-    async def detach(self, cable: str, patience: float) -> None:
+    async def detach(self, cable: str, patience: float, *, keep: bool = False) -> None:  # noqa: ARG002
         if self.attachments.pop(cable, None) is not None:
             self.orders.append(("detach", cable, patience))
             await self.letting_go.wait()
             if self.failure is not None:
                 raise self.failure
+
+    async def drop(self, cable: str, patience: float) -> None:
+        """Nothing is kept."""
 
 
 class Stage(Generic[W]):

@@ -17,6 +17,7 @@ import pytest
 from epaird.dataplane.process import FAILED, SPARE
 from epaird.ledger import IN_FLIGHT, OPACKETS, Table
 from epaird.messages import (
+    PROTOCOL,
     Adopt,
     Adopted,
     Attach,
@@ -141,7 +142,7 @@ def test_an_orphan_forwards_and_tells_the_next_one_everything(
         worker.adopt()
         worker.say(Adopt(77))
         about, (table_fd,) = worker.hears()
-        assert about == Adopted(worker.process.pid, 3, 1, 2100, 0)
+        assert about == Adopted(worker.process.pid, 3, 1, 2100, 0, PROTOCOL)
         with contextlib.ExitStack() as fds:
             fds.callback(os.close, table_fd)
             assert Table(table_fd).slot(2)[OPACKETS] == generation

@@ -21,7 +21,20 @@ from epaird.channel import Channel
 from epaird.dataplane import worker as worker_module
 from epaird.dataplane.worker import Worker
 from epaird.ledger import IERRORS, IN_FLIGHT, IPACKETS, LISTED, OPACKETS, WRITE_ERROR, Table
-from epaird.messages import Attach, Detach, Done, Gone, Message, Ping, Ready, Resize, Start, Tune
+from epaird.messages import (
+    Attach,
+    CableKind,
+    Detach,
+    Done,
+    Gone,
+    Keep,
+    Message,
+    Ping,
+    Ready,
+    Resize,
+    Start,
+    Tune,
+)
 from tests.dataplane.conftest import Owner, frame
 from tests.loop import on_loop, turns, until
 
@@ -58,6 +71,15 @@ class Control:
         self.worker.obey(order, [])
         return order.id
 
+    def keep(self, cable: str = "epair0", patience: float = 3600) -> int:
+        order = Keep(self._next(), cable, patience)
+        self.worker.obey(order, [])
+        return order.id
+
+    def has(self) -> dict[str, str]:
+        """What the worker would tell another control plane: cables and their kinds."""
+        return {about.cable: about.kind for about, _ in self.worker.attached()}
+
     def resize(self, mtus: tuple[int, int], cable: str = "epair0") -> int:
         order = Resize(self._next(), cable, mtus)
         self.worker.obey(order, [])
@@ -87,7 +109,7 @@ async def worker(queue_limit: int = 2100, poll_spin_us: int = 0) -> AsyncIterato
     try:
         yield control
     finally:
-        for cable in tuple(control.worker._cables):
+        for cable in (*control.worker._cables, *control.worker._kept):
             await control.answered(control.detach(cable, patience=0))
         for owner in control.owners.values():
             owner.close()
@@ -186,6 +208,50 @@ async def test_nothing_is_read_of_a_cable_that_is_being_let_go() -> None:
         assert control.words(1)[OPACKETS] == sent
         control.owners["epair0b"].receives()
         await until(lambda: not control.worker._cables)
+
+
+@on_loop
+async def test_what_is_kept_is_not_read_and_is_told_until_it_is_let_go() -> None:
+    async with worker() as control:
+        control.attach()
+        await control.answered(control.keep())
+        ((about, fds),) = control.worker.attached()
+        assert (about.cable, about.kind, len(fds)) == ("epair0", CableKind.KEPT, 2)
+        owner = control.owners["epair0a"]
+        owner.sends(frame())
+        await turns(20)
+        assert control.words(1)[OPACKETS] == 0
+        await control.answered(control.keep(), "epair0 is not attached")
+        owner.device.close()
+        owner.sends(frame())
+        await control.answered(control.detach())
+        assert not control.has()
+        with pytest.raises(ConnectionRefusedError):
+            owner.sends(frame())
+
+
+@on_loop
+async def test_what_is_kept_is_forgotten_when_it_is_attached_again() -> None:
+    async with worker() as control:
+        control.attach()
+        await control.answered(control.keep())
+        await control.answered(control.attach())
+        assert control.has() == {"epair0": CableKind.CABLE}
+        assert not control.worker._kept
+
+
+@on_loop
+async def test_what_is_being_let_go_is_told_if_it_is_to_be_kept() -> None:
+    async with worker() as control:
+        control.attach()
+        await control.fill()
+        control.keep()
+        assert control.has() == {"epair0": CableKind.KEPT}
+        # Another control plane has less patience, and lets go for good.
+        order = control.detach(patience=0.01)
+        assert not control.has()
+        await control.answered(order)
+        assert not control.worker._kept
 
 
 @on_loop

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.scenarios.lab import NAMESPACES, Daemon, Lab, pair, until
-from tests.scenarios.test_control import epairctl
-from tests.scenarios.test_reload import rewrite
+from tests.scenarios.ctl import epairctl, rewrite
+from tests.scenarios.lab import NAMESPACES, Daemon, Lab, pair
+from tests.scenarios.waiting import until
 
 pytestmark = pytest.mark.real
 

@@ -67,8 +67,8 @@ class Half(Ifnet):
     """The pair it is a half of."""
     peer: Half | None = None
     """The half it is patched to."""
-    carrier_on: bool = True
-    """What TUNSETCARRIER said last; a new device has carrier."""
+    carrier_on: bool | None = True
+    """What TUNSETCARRIER said last; a new device has carrier.  None: it is not known."""
     rewiring: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while what it is patched to changes."""
 

@@ -115,9 +115,14 @@ class Loopbacks:
 
     async def rewire(self, loopback: Loopback) -> None:
         """Have its worker do as its settings say now.  Raises WorkerLost or WorkerRefused."""
-        if loopback.wire is not None:
-            await loopback.wire.detach()
-        await Wire(self._table, (loopback,), (loopback.worker,)).attach()
+        before = loopback.wire
+        if before is not None:
+            await before.detach(keep=True)
+        try:
+            await Wire(self._table, (loopback,), (loopback.worker,)).attach()
+        finally:
+            if before is not None:
+                await before.forget()
 
     async def route_through(self, loopback: Loopback) -> None:
         """Have packets to its own addresses pass it, where its settings say so.  Raises KernelError."""

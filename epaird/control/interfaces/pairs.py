@@ -102,7 +102,7 @@ class Pairs:
         log.debug("%s: made, forwarded by worker %s", name, a.wire.numbers if a.wire else "none")
         for half in pair.halves:
             self.patching.see_to_carrier(half)
-            half.carrier = half.up and half.carrier_on
+            half.carrier = half.up and bool(half.carrier_on)
             self._bus.tell("created", half.device)
         # What happened to a half while the other was seen to has been told, and nobody listened.
         for half in pair.halves:

@@ -87,10 +87,13 @@ class Patching:
         for half in ends:
             if not _connected(half):
                 self.see_to_carrier(half)
-        await together(*(wire.detach() for wire in wires))
-        for half in sorted(ends, key=lambda each: each.device):
-            if half.wire is None and not half.going:
-                await self.wire_of(half).attach()
+        await together(*(wire.detach(keep=True) for wire in wires))
+        try:
+            for half in sorted(ends, key=lambda each: each.device):
+                if half.wire is None and not half.going:
+                    await self.wire_of(half).attach()
+        finally:
+            await together(*(wire.forget() for wire in wires))
         for half in ends:
             self.see_to_carrier(half)
 

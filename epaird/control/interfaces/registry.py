@@ -197,6 +197,8 @@ class Interfaces:
     def look_at_all(self) -> None:
         """See what has become of everything, where nothing was told of it."""
         self._sightings.look_at_all()
+        for half in self.pairs.halves:
+            self.pairs.patching.see_to_carrier(half)
 
     def sight(self, ifnet: Half | Loopback) -> None:
         """Watch an interface that was taken over."""

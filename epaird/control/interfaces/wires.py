@@ -44,6 +44,11 @@ class Wire:
         self._bases: dict[tuple[int, Ifnet], int] = {}
 
     @property
+    def cables(self) -> tuple[tuple[str, Worker], ...]:
+        """Of each queue the cable, and who forwards it."""
+        return tuple(zip(self._cables, self.workers, strict=True))
+
+    @property
     def numbers(self) -> str:
         """The workers' numbers, ``0`` or ``0,1``."""
         return ",".join(map(str, sorted({worker.number for worker in self.workers})))
@@ -54,42 +59,56 @@ class Wire:
             end.wire = self
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(self.detach)
-            for queue, (cable, worker) in enumerate(zip(self._cables, self.workers, strict=True)):
-                for sender, receiver in self._directions:
-                    self._bases[queue, sender] = ledger.balance(*self._slots(queue, sender, receiver))
+            for queue, (cable, worker) in enumerate(self.cables):
+                self.rebase(queue)
                 await worker.attach(self._attachment(queue, cable))
             undo.pop_all()
 
+    def rebase(self, queue: int) -> None:
+        """What its ends have counted so far has nothing to do with what they count from now on."""
+        for sender, receiver in self._directions:
+            self._bases[queue, sender] = ledger.balance(*self._slots(queue, sender, receiver))
+
     def adopt(self, bases: Mapping[tuple[int, Ifnet], int]) -> None:
         """Take it for forwarded, as a predecessor had it, with the ``bases`` it had; the workers learn what
-        they are to forward when they are adopted or started."""
+        they are to forward by themselves."""
         for end in self.ends:
             end.wire = self
-        self._bases = dict(bases)
-        for queue, (cable, worker) in enumerate(zip(self._cables, self.workers, strict=True)):
+        for queue in range(len(self.workers)):
+            self.rebase(queue)
+        self._bases |= bases
+        for queue, (cable, worker) in enumerate(self.cables):
             worker.attachments[cable] = self._attachment(queue, cable)
 
     def bases(self, sender: Ifnet) -> tuple[int, ...]:
         """What the balance of each queue of a sender was when it was plugged in."""
         return tuple(self._bases.get((queue, sender), 0) for queue in range(len(self.workers)))
 
-    async def detach(self, patience: float = PATIENCE_S) -> None:
-        """Have it let go; returns once no frame of it is in flight and nothing refers to it."""
+    async def detach(self, patience: float = PATIENCE_S, *, keep: bool = False) -> None:
+        """Have it let go; returns once no frame of it is in flight and nothing refers to it.
+
+        With ``keep`` the workers have the descriptors still, until :meth:`forget`: should the control plane
+        be killed before its ends are forwarded again, its successor gets them from there."""
         try:
-            await together(
-                *(
-                    worker.detach(cable, patience)
-                    for cable, worker in zip(self._cables, self.workers, strict=True)
-                )
-            )
+            await together(*(worker.detach(cable, patience, keep=keep) for cable, worker in self.cables))
         finally:
             for end in self.ends:
                 if end.wire is self:
                     end.wire = None
 
+    async def forget(self) -> None:
+        """Have the workers keep nothing of it, now that its ends are forwarded again."""
+        await together(
+            *(
+                worker.drop(cable, PATIENCE_S)
+                for cable, worker in self.cables
+                if cable not in worker.attachments
+            )
+        )
+
     def resize(self) -> None:
         """Have frames measured by what are now the MTUs of its ends."""
-        for cable, worker in zip(self._cables, self.workers, strict=True):
+        for cable, worker in self.cables:
             spawn(worker.resize(cable, self._mtus), f"resizing {cable}")
 
     def settle(self, worker: Worker, measured: Mapping[Ifnet, LinkStatistics]) -> None:
@@ -98,20 +117,23 @@ class Wire:
         With several queues the kernel's counters are those of all of them, and other workers go on;
         then only what had been counted as sent, and waited, is known to be lost."""
         for queue, each in enumerate(self.workers):
-            if each is not worker:
-                continue
-            if self._kind == CableKind.UNPLUGGED:
-                (end,) = self.ends
-                read = measured[end].tx_packets if len(self.workers) == 1 and end in measured else 0
-                ledger.settle_unplugged(self._table.slot(end.slots[queue]), read=read)
-            for sender, receiver in self._directions:
-                known = len(self.workers) == 1 and sender in measured and receiver in measured
-                ledger.settle(
-                    *self._slots(queue, sender, receiver),
-                    read=measured[sender].tx_packets if known else None,
-                    written=measured[receiver].rx_packets if known else None,
-                    base=self._bases.get((queue, sender), 0),
-                )
+            if each is worker:
+                self.settle_queue(queue, measured)
+
+    def settle_queue(self, queue: int, measured: Mapping[Ifnet, LinkStatistics]) -> None:
+        """The same for one queue, whoever forwarded it."""
+        if self._kind == CableKind.UNPLUGGED:
+            (end,) = self.ends
+            read = measured[end].tx_packets if len(self.workers) == 1 and end in measured else 0
+            ledger.settle_unplugged(self._table.slot(end.slots[queue]), read=read)
+        for sender, receiver in self._directions:
+            known = len(self.workers) == 1 and sender in measured and receiver in measured
+            ledger.settle(
+                *self._slots(queue, sender, receiver),
+                read=measured[sender].tx_packets if known else None,
+                written=measured[receiver].rx_packets if known else None,
+                base=self._bases.get((queue, sender), 0),
+            )
 
     def _attachment(self, queue: int, cable: str) -> Attachment:
         return Attachment(

@@ -25,7 +25,7 @@ from epaird.control.succession.notify import Inherited
 from epaird.control.succession.state import SavedDevice, State
 from epaird.control.workforce.links import by_directory, socket_name
 from epaird.kernel.namespace import Identity
-from epaird.messages import Adopt, Adopted, Attached, Done, Message, decode, encode
+from epaird.messages import PROTOCOL, Adopt, Adopted, Attached, Done, Message, decode, encode
 from epaird.settings import LoopbackSettings, PairSettings
 
 log = logging.getLogger(__name__)
@@ -130,6 +130,10 @@ def find(
     _take_passed(remains, passed, keep)
     for path in sorted(directory.glob(socket_name("*"))):
         _take_survivor(remains, path)
+    # Of two with one number, while it was renewed, the first is the one to go on with.
+    remains.survivors.sort(
+        key=lambda each: (each.about.protocol == PROTOCOL, len(each.attached)), reverse=True
+    )
     if not remains.usable:
         _give_up(remains)
     return remains

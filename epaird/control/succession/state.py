@@ -85,7 +85,6 @@ class SavedHalf(BaseModel):
     device: SavedDevice
     side: Side
     mac: str
-    carrier_on: bool
     peer: str | None
     """The name of the half it is patched to."""
 
@@ -171,7 +170,6 @@ def _saved_half(half: Half) -> SavedHalf:
         device=_device(half),
         side=half.side,
         mac=half.mac,
-        carrier_on=half.carrier_on,
         peer=half.peer.device if half.peer is not None else None,
     )
 

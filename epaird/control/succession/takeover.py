@@ -1,37 +1,30 @@
 """Taking over from a predecessor: its interfaces are ours from now on, while its workers forward them.
 
 In order: the devices, from their descriptors; what is plugged into what; the workers, each with what it
-forwards already.  What a worker forwards and nobody knows of is let go, what nobody forwards is accounted
-for (its worker has died) and given to a worker.  A device that is gone takes its pair along.
+forwards already (:mod:`epaird.control.succession.survivors`).  A device that is gone takes its pair along.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 from collections.abc import Sequence
-from typing import Final
 
 from epaird.control.host import Host
 from epaird.control.interfaces.ifnet import Half, Ifnet, Loopback, Pair
 from epaird.control.interfaces.registry import Interfaces
+from epaird.control.interfaces.sightings import measured
 from epaird.control.interfaces.wires import Wire
-from epaird.control.succession.predecessor import Remains, Survivor
+from epaird.control.succession.predecessor import Remains
 from epaird.control.succession.state import SavedDevice, SavedLoopback, SavedPair
-from epaird.control.workforce.links import Attachment, Link, WorkerLost, WorkerRefused
-from epaird.control.workforce.processes import Adopted, Launched
+from epaird.control.succession.survivors import Survivors
 from epaird.control.workforce.workers import Worker
 from epaird.kernel import tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.tun import Tap
 from epaird.ledger import Slots, Table
-from epaird.messages import Attached
 
 log = logging.getLogger(__name__)
-
-PATIENCE_S: Final = 1.0
-"""How long a cable that nobody knows of may take to be let go."""
 
 
 class Takeover:
@@ -54,9 +47,13 @@ class Takeover:
         self._interfaces = interfaces
         self._saved: dict[str, SavedDevice] = {}
         self._halves: dict[str, Half] = {}
+        self._wires: list[Wire] = []
+        self._survivors: Survivors | None = None
 
     async def take_over(self) -> None:
-        """Everything that is left.  Workers that are still without a process are to be started then."""
+        """Everything that is left.  Workers that are still without a process are to be started then.
+
+        Raises WorkerLost when a worker that is needed cannot be started."""
         saved = self._remains.state
         if saved is None:
             return
@@ -73,14 +70,15 @@ class Takeover:
             self._interfaces.loopbacks.adopt(loopback)
         self._plug(loopbacks)
         await self._take_workers()
+        if self._survivors is not None:
+            await self._survivors.end()
         ifnets: tuple[Half | Loopback, ...] = (*self._halves.values(), *loopbacks)
         for ifnet in ifnets:
             self._interfaces.sight(ifnet)
         self._remains.close()
-        survived = sum(worker.forwards for worker in self._workers)
         log.info(
             "taken over from a daemon that ended: %d interfaces, %d of %d workers",
-            len(ifnets), survived, len(saved.workers),
+            len(ifnets), len(self._remains.survivors), len(saved.workers),
         )  # fmt: skip
 
     def _pair(self, saved: SavedPair) -> Pair | None:
@@ -105,7 +103,7 @@ class Takeover:
                         mtu=device.mtu,
                         up=device.up,
                         carrier=device.carrier,
-                        carrier_on=half.carrier_on,
+                        carrier_on=None,  # it may have been killed before it had that written down
                     )
                 )
         a, b = halves
@@ -172,72 +170,21 @@ class Takeover:
         for end in wire.ends:
             bases |= {(queue, end): base for queue, base in enumerate(self._saved[end.device].bases)}
         wire.adopt(bases)
+        self._wires.append(wire)
 
     async def _take_workers(self) -> None:
-        """Have each survivor be a worker, and those that are too many give away what they have."""
+        """Have the wires forwarded, by those that do so already where that can be."""
         saved = self._remains.state.workers if self._remains.state is not None else ()
         restarts = {each.number: each.restarts for each in saved}
-        missing: list[tuple[Worker, str]] = []
-        survivors = sorted(self._remains.survivors, key=lambda each: len(each.attached), reverse=True)
+        survivors = self._survivors = Survivors(self._remains.survivors, self._workers)
         for worker in self._workers:
             worker.restarts = restarts.get(worker.number, 0)
-            mine = next((each for each in survivors if each.about.worker == worker.number), None)
-            if mine is None:
-                continue
-            survivors.remove(mine)
-            with contextlib.suppress(ProcessLookupError):
-                worker.adopt(_launched(mine), mine.path)
-                await worker.bring_up_to_date()
-                missing += [(worker, cable) for cable in await self._compare(worker, mine)]
-        for each in survivors:
-            with contextlib.suppress(ProcessLookupError):
-                await _dismiss(each)
-        for worker in self._workers:
-            if not worker.forwards and worker.number in restarts:
+            if worker.number in restarts and worker.number not in survivors.numbers:
                 worker.restarts += 1
-                await self._interfaces.worker_lost(worker)
-        for worker, cable in missing:
-            try:
-                await worker.attach(worker.attachments[cable])
-            except (WorkerLost, WorkerRefused) as error:
-                log.error("%s is not forwarded any more: %s", cable, error)
-
-    async def _compare(self, worker: Worker, survivor: Survivor) -> list[str]:
-        """Have a worker let go of what it should not have; what it has not."""
-        missing = []
-        for cable, wanted in worker.attachments.items():
-            have = survivor.attached.pop(cable, None)
-            if have is None or not _same(have, wanted):
-                missing.append(cable)
-                if have is not None:
-                    survivor.attached[cable] = have
-            elif have.mtus != wanted.mtus:
-                await worker.resize(cable, wanted.mtus)
-        for cable in survivor.attached:
-            await worker.drop(cable, PATIENCE_S)
-        return missing
-
-
-def _same(have: Attached, wanted: Attachment) -> bool:
-    return (have.names, have.slots, have.kind, have.coalesce) == (
-        wanted.names,
-        wanted.slots,
-        wanted.kind,
-        wanted.coalesce,
-    )
-
-
-def _launched(survivor: Survivor) -> Launched:
-    """Raises ProcessLookupError when it has died since."""
-    return Launched(Adopted(survivor.about.pid), survivor.connection)
-
-
-async def _dismiss(survivor: Survivor) -> None:
-    """End a worker that nobody needs, once what it has is another's."""
-    link = Link("a worker too many", _launched(survivor), lambda _: None, lambda _: None)
-    link.adopted(survivor.path)
-    for cable in survivor.attached:
-        with contextlib.suppress(WorkerLost, WorkerRefused):
-            await link.detach(cable, PATIENCE_S)
-    link.tell_to_end()
-    await link.gone(PATIENCE_S)
+        ends = {end for wire in self._wires for end in wire.ends}
+        try:
+            found = measured(self._host, ends)
+        except KernelError as error:
+            log.warning("what workers have lost that died is known in part only: %s", error)
+            found = {}
+        await survivors.hand_over(self._wires, found)

@@ -50,7 +50,7 @@ HUNG_S: Final = 0.75
 """A heart that has not beaten for so long has stopped, if there is as much evidence as:"""
 EVIDENCE: Final = 0.1
 """Of that time; or, however short the silence is,"""
-EVIDENCE_FRAMES_WAIT: Final = 0.03
+EVIDENCE_FRAMES_WAIT: Final = 1 / 30
 """of it, when frames wait."""
 PATIENCE: Final = 8
 """Who is silent for so many times as long is taken for hung all the same."""

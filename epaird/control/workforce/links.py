@@ -24,6 +24,7 @@ from epaird.messages import (
     Detach,
     Done,
     End,
+    Keep,
     Message,
     Ping,
     Ready,
@@ -85,6 +86,7 @@ class Link:
         self._answers: dict[int, asyncio.Future[None]] = {}
         self._channel = Channel(launched.connection, self._received, self._hung_up)
         self._socket: Path | None = None
+        self._understands = True
 
     @property
     def pid(self) -> int:
@@ -111,9 +113,12 @@ class Link:
             await ready
         self.running = True
 
-    def adopted(self, path: Path | None) -> None:
-        """It runs already, for it was begun by a predecessor; ``path`` is where it listens."""
+    def adopted(self, path: Path | None, *, understands: bool = True) -> None:
+        """It runs already, for it was begun by a predecessor; ``path`` is where it listens.
+
+        One that does not understand us can be told to detach and to end, and nothing else."""
         self._socket = path
+        self._understands = understands
         self.running = True
 
     def attach(self, each: Attachment) -> asyncio.Future[None]:
@@ -130,6 +135,12 @@ class Link:
     def detach(self, cable: str, patience: float) -> asyncio.Future[None]:
         """Have a cable let go."""
         return self._ask(Detach(next(self._ids), cable, patience))
+
+    def keep(self, cable: str, patience: float) -> asyncio.Future[None]:
+        """Have a cable let go but for its descriptors, until it is attached again or detached."""
+        if not self._understands:
+            return self.detach(cable, patience)
+        return self._ask(Keep(next(self._ids), cable, patience))
 
     def tune(self, queue_limit: int, poll_spin_us: int, orphan_timeout: float) -> asyncio.Future[None]:
         """Have it work by other settings."""
@@ -164,7 +175,9 @@ class Link:
             self._socket.unlink(missing_ok=True)
         return how
 
-    def _ask(self, order: Attach | Resize | Detach | Tune, fds: tuple[int, ...] = ()) -> asyncio.Future[None]:
+    def _ask(
+        self, order: Attach | Resize | Detach | Keep | Tune, fds: tuple[int, ...] = ()
+    ) -> asyncio.Future[None]:
         """The answer, WorkerRefused, or WorkerLost when there will be none."""
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.running:

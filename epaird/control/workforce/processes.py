@@ -20,6 +20,8 @@ from epaird.control.tasks import spawn, whole
 
 log = logging.getLogger(__name__)
 
+PROGRAM = ("-I", "-m", "epaird.dataplane")
+"""What Python is started with; the descriptor of the socketpair's other end is added."""
 AGAIN_S: Final = (0.0, 1.0, 5.0, 30.0)
 """Pauses before another spare, when those before did not stay."""
 
@@ -57,7 +59,7 @@ async def launch() -> Launched:
             # A session of its own, so that a terminal's Ctrl-C reaches the control plane alone.
             process = await whole(
                 asyncio.create_subprocess_exec(
-                    sys.executable, "-I", "-m", "epaird.dataplane", str(theirs.fileno()),
+                    sys.executable, *PROGRAM, str(theirs.fileno()),
                     pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
                 )
             )  # fmt: skip

@@ -58,7 +58,11 @@ class Workforce:
             raise
         if new:
             self._workers.extend(new)
-            await self._move(shared({each: self._of(each) for each in self._those()}, len(self._workers)))
+            await self.share()
+
+    async def share(self) -> None:
+        """Have each worker forward as much as any other."""
+        await self._move(shared({each: self._of(each) for each in self._those()}, len(self._workers)))
 
     async def shrink(self, count: int) -> None:
         """Have so many, if there are more; those that stay take the cables of those that go."""

@@ -119,7 +119,7 @@ class Worker:
                 del self.attachments[cable]
                 log.error("worker %d: %s is not forwarded any more: %s", self.number, cable, error)
 
-    def adopt(self, launched: Launched, path: Path) -> None:
+    def adopt(self, launched: Launched, path: Path) -> Link:
         """Take over the process of a predecessor, which listens at ``path``; ``attachments`` are what it
         forwards already."""
         link = self._link = self._linked(launched)
@@ -127,6 +127,7 @@ class Worker:
         self.pid = link.pid
         self._started_at = time.monotonic()
         self._running.set()
+        return link
 
     async def renew(self, slot: int) -> None:
         """Replace the process by another, without a frame lost: each cable is let go by the one, and is the
@@ -183,20 +184,25 @@ class Worker:
             with contextlib.suppress(WorkerLost):
                 await (await self._holder(cable)).resize(cable, mtus)
 
-    async def detach(self, cable: str, patience: float) -> None:
-        """Have a cable let go: returns once no frame of it is in flight and nothing refers to it."""
+    async def detach(self, cable: str, patience: float, *, keep: bool = False) -> None:
+        """Have a cable let go: returns once no frame of it is in flight and nothing refers to it.
+
+        With ``keep`` the process has its descriptors still, lest they go with the control plane, until it is
+        attached again or dropped."""
         if self.attachments.pop(cable, None) is not None:
             try:
-                await (await self._holder(cable)).detach(cable, patience)
+                link = await self._holder(cable)
+                await (link.keep(cable, patience) if keep else link.detach(cable, patience))
             except WorkerLost:
                 log.debug("worker %d ended while it let %s go", self.number, cable)
             self._handed_over.pop(cable, None)
 
     async def drop(self, cable: str, patience: float) -> None:
-        """Have the process let go of a cable that nobody knows of."""
-        if self._link is not None:
-            with contextlib.suppress(WorkerLost, WorkerRefused):
-                await self._link.detach(cable, patience)
+        """Have the process let go of a cable that nobody knows of, or of what it keeps of one."""
+        for link in (self._link, self._next):
+            if link is not None and link.running:
+                with contextlib.suppress(WorkerLost, WorkerRefused):
+                    await link.detach(cable, patience)
 
     async def tune(self, *, queue_limit: int, poll_spin_us: int, orphan_timeout: float) -> None:
         """Have it work by other settings: frames, microseconds and seconds; so will its successors."""
@@ -323,9 +329,10 @@ class Worker:
         """From one process to the other; while it is nobody's its frames wait in the kernel's ring."""
         done = self._handed_over[cable] = asyncio.get_running_loop().create_future()
         try:
-            await going.detach(cable, HANDING_OVER_S)
+            await going.keep(cable, HANDING_OVER_S)
             if cable in self.attachments:
                 await coming.attach(self.attachments[cable])
+            await going.detach(cable, HANDING_OVER_S)
         except WorkerLost:
             pass  # whoever it was: _ended() sees to it
         except WorkerRefused as error:

@@ -106,7 +106,7 @@ def test_one_that_is_stopped_needs_no_evidence() -> None:
 
 
 def test_a_longer_patience_is_longer_throughout() -> None:
-    assert 225 <= Patient(Heart(7.5)).forwards().hangs() <= 275
+    assert 250 <= Patient(Heart(7.5)).forwards().hangs() <= 300
     assert 7500 <= Patient(Heart(7.5)).idles().hangs() <= 7600
 
 
@@ -120,7 +120,7 @@ def test_one_that_waits_for_a_processor_is_given_time() -> None:
 
 
 def test_one_that_is_let_run_little_is_given_as_much() -> None:
-    assert Patient().forwards().hangs(state="R", share=0.1) >= 225
+    assert Patient().forwards().hangs(state="R", share=0.1) >= 250
 
 
 def test_one_that_the_kernel_keeps_waiting_is_given_time() -> None:

@@ -1,0 +1,29 @@
+"""Runs the daemon with workers of older code: they have never heard of some orders, and die of them.
+
+Once it is upgraded its workers are as they are now."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from typing import Final
+
+from epaird.control.succession.reexec import UPGRADED
+from epaird.control.workforce import processes
+
+OLDER: Final = """
+import epaird.messages
+import epaird.dataplane.process
+from epaird.dataplane.__main__ import main
+
+for order in ("Keep", "Ping", "Resize", "Tune"):
+    del epaird.messages._TYPES[order]
+epaird.dataplane.process.PROTOCOL = 0
+main()
+"""
+
+if UPGRADED not in os.environ:
+    processes.PROGRAM = ("-I", "-c", OLDER)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
