@@ -122,10 +122,10 @@ async def test_whichever_step_fails_it_says_one_line_and_leaves_nothing(
     lines: Callable[..., list[str]],
     tmp_path: Path,
 ) -> None:
-    host.failing_step = 5
+    host.failing_step = 7
     assert await daemon._run(configured()) == 1
     (line,) = lines(logging.ERROR)
-    assert line == f"{host.steps[5]}: Input/output error"
+    assert line == f"{host.steps[7]}: Input/output error"
     assert nothing_left(host, tmp_path)
 
 

@@ -104,3 +104,15 @@ def test_pairs_can_be_chained_by_a_router(lab: Lab) -> None:
     tcp(lab["red"], lab["green"], "10.0.1.2", 5_000_000)
     tcp(lab["green"], lab["red"], RED, 5_000_000)
     daemon.at_rest()
+
+
+def test_fresh_pairs_have_no_errors(lab: Lab) -> None:
+    """The half that comes up first says nothing before the other is there to hear it."""
+    daemon = lab.daemon(NAMESPACES + "".join(pair(unit, ipv6=False) for unit in range(20)))
+    for unit in range(20):
+        for netns in ("red", "blue"):
+            lab[netns].settled(f"eth{unit}")
+    page = daemon.at_rest()
+    spoken = [page.interface(device) for device in page.devices()]
+    assert all(interface.opackets for interface in spoken)
+    assert not sum(sum(interface.oerrors.values()) + interface.oqdrops for interface in spoken)

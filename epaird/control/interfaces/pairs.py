@@ -91,6 +91,9 @@ class Pairs:
             undo.push_async_callback(self._unplug, pair)
             await self.patching.plug_in(pair)
             for half in pair.halves:
+                # Who comes up first would speak to a peer that is not up yet.
+                self.patching.see_to_carrier(half)
+            for half in pair.halves:
                 half.place = await self._host.place(
                     half.tap, half.settings.name or half.device, half.settings.netns
                 )
