@@ -18,7 +18,7 @@ from epaird import __version__, mac
 from epaird.control import logs
 from epaird.control.api.server import ControlServer
 from epaird.control.descriptors import have_enough, needed
-from epaird.control.greeting import counted, greeting
+from epaird.control.greeting import census, greeting
 from epaird.control.host import Host
 from epaird.control.interfaces.ifnet import Half, Loopback
 from epaird.control.interfaces.registry import Interfaces
@@ -417,7 +417,7 @@ class Daemon:
     def health(self) -> Health:
         """Whether every worker is alive, and all there is, in a line."""
         dead = [each.worker for each in map(Worker.reading, self._workers) if not each.alive]
-        status = f"{counted(len(self._interfaces.pairs), 'pair')}, {counted(len(self._workers), 'worker')}"
+        status = census(self._interfaces, len(self._workers))
         news = [f"worker {number} is not alive" for number in dead]
         if not self.reloads.reading().successful:
             news.append("the last reload failed")

@@ -17,10 +17,7 @@ def greeting(interfaces: Interfaces, workers: int, metrics: str | None) -> Itera
     """The lines.  ``metrics`` is the page's address, None when there is none."""
     pairs = sorted(interfaces.pairs, key=lambda pair: names.pair_unit(pair.name))
     loopbacks = sorted(interfaces.loopbacks, key=lambda each: LO.unit(each.device) or 0)
-    made = [counted(len(pairs), "pair")]
-    if loopbacks:
-        made.append(counted(len(loopbacks), "loopback"))
-    yield f"epaird {__version__}: {', '.join([*made, counted(workers, 'worker')])}"
+    yield f"epaird {__version__}: {census(interfaces, workers)}"
     for number, pair in enumerate(pairs):
         if number == _PAIRS_SHOWN:
             yield f"  and {len(pairs) - number} more"
@@ -44,8 +41,15 @@ def greeting(interfaces: Interfaces, workers: int, metrics: str | None) -> Itera
         yield f"metrics: {metrics}"
 
 
-def counted(count: int, thing: str) -> str:
-    """``1 pair``, ``2 pairs``."""
+def census(interfaces: Interfaces, workers: int) -> str:
+    """``2 pairs, 1 loopback, 2 workers``; loopbacks only where there are any."""
+    made = [_counted(len(interfaces.pairs), "pair")]
+    if len(interfaces.loopbacks):
+        made.append(_counted(len(interfaces.loopbacks), "loopback"))
+    return ", ".join([*made, _counted(workers, "worker")])
+
+
+def _counted(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
