@@ -114,9 +114,11 @@ class Table:
 class Slots:
     """Which slots of a table are free; the lowest is handed out first, zeroed."""
 
-    def __init__(self, table: Table, taken: Collection[int] = ()) -> None:
-        """``taken`` are those that somebody has already."""
+    def __init__(self, table: Table, taken: Collection[int] = (), *, resting: bool = False) -> None:
+        """``taken`` are those that somebody has already; ``resting``: what is released is nobody's until
+        :meth:`rested`."""
         self._table = table
+        self._resting: list[int] | None = [] if resting else None
         self._free = [slot for slot in range(table.slots) if slot not in taken]
 
     def take(self) -> int:
@@ -127,7 +129,17 @@ class Slots:
 
     def release(self, slot: int) -> None:
         """Nobody writes to the slot any more."""
-        heapq.heappush(self._free, slot)
+        if self._resting is None:
+            heapq.heappush(self._free, slot)
+        else:
+            self._resting.append(slot)
+
+    def rested(self) -> None:
+        """Nobody speaks any more of the slots that were released before."""
+        for slot in self._resting or ():
+            heapq.heappush(self._free, slot)
+        if self._resting:
+            self._resting.clear()
 
 
 def balance(sender: Words, receiver: Words) -> int:

@@ -381,3 +381,14 @@ def test_answers_of_our_own_are_no_frames_delivered(table: Table) -> None:
     sender[OPACKETS], receiver[IPACKETS], receiver[ledger.TOO_BIG] = 10, 10, 4
     assert settle(sender, receiver, read=10, written=14) == 0
     assert receiver[IPACKETS] == 10
+
+
+def test_a_slot_that_rests_is_nobodys_until_it_has_rested(table: Table) -> None:
+    slots = Slots(table, resting=True)
+    first, second = slots.take(), slots.take()
+    slots.release(first)
+    assert slots.take() == second + 1
+    slots.rested()
+    assert slots.take() == first
+    slots.rested()
+    assert slots.take() == second + 2

@@ -185,8 +185,8 @@ class Daemon:
         self._undo.callback(os.close, self._table.fd)
         state = self._remains.state
         self._macs = MacPool(mac.host_id(), state.macs_made if state is not None else 0)
-        slots = self._slots = Slots(self._table, self._remains.slots)
-        self._keeper = Keeper(directory, self._state, self._update_store)
+        slots = self._slots = Slots(self._table, self._remains.slots, resting=True)
+        self._keeper = Keeper(directory, self._state, self._state_written)
         self._undo.callback(self._forget_state)
         self._spares = Spares()
         self._hearts: asyncio.Task[None] | None = None
@@ -396,6 +396,12 @@ class Daemon:
         else:
             self._keeper.remove()
             self._store.update({})
+
+    def _state_written(self) -> None:
+        # A successor knows a device by its slot: none may be another's while the file gives it to the first.
+        if not self._keeper.failed:
+            self._slots.rested()
+        self._update_store()
 
     def _update_store(self) -> None:
         """Have the service manager keep what the state file speaks of."""

@@ -18,6 +18,8 @@ import pytest
 from epaird import __version__
 from epaird.configuration import parse
 from epaird.control import daemon
+from epaird.control.succession import state
+from epaird.control.succession.predecessor import devices
 from epaird.settings import Configuration
 from tests.control.fake import FakeHost
 from tests.loop import has_children, on_loop, until
@@ -239,6 +241,32 @@ async def test_a_worker_that_dies_is_replaced_and_the_daemon_goes_on(
         host.links["epair0a"].owner.sends()
         await until(host.links["epair0b"].owner.receives)
         assert [worker.restarts for worker in running.reading().workers] == [1, 1]
+    assert nothing_left(host, tmp_path)
+
+
+@on_loop
+async def test_a_slot_is_nobody_elses_while_the_state_file_gives_it_to_one_that_is_gone(
+    host: FakeHost, configured: Callable[..., Configuration], tmp_path: Path
+) -> None:
+    """A successor would take the device that has the slot now for the one that had it."""
+    async with daemon.Daemon(configured()) as running:
+        await running.start()
+        await running._interfaces.create("epair5", {})
+        running._keeper.write()
+        running._keeper.changed = lambda: None  # type: ignore[method-assign]
+        running._interfaces.bus.changed = lambda: None
+        await running._interfaces.destroy("epair5")
+        await running._interfaces.create("epair6", {})
+        written = state.read(tmp_path / "run")
+        assert written is not None
+        assert [pair.name for pair in written.pairs] == ["epair0", "epair5"]
+        told = {slot for device in devices(written) for slot in device.slots}
+        (now,) = (pair for pair in running._interfaces.pairs if pair.name == "epair6")
+        assert not told & {slot for half in now.halves for slot in half.slots}
+        running._keeper.write()
+        await running._interfaces.create("epair7", {})
+        (now,) = (pair for pair in running._interfaces.pairs if pair.name == "epair7")
+        assert {slot for half in now.halves for slot in half.slots} <= told
     assert nothing_left(host, tmp_path)
 
 

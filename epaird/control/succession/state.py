@@ -219,6 +219,11 @@ class Keeper:
         self._pause_s = SOON_S
         self._failed = False
 
+    @property
+    def failed(self) -> bool:
+        """It could not be written when it was to be."""
+        return self._failed
+
     def changed(self) -> None:
         """Something is not as it was: the file is to be written soon."""
         if self._due is None:
