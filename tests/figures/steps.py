@@ -129,10 +129,10 @@ class Steps:
         self._coalescer.join(self._burst.lengths)
         return clock() - start
 
-    def frames(self) -> int:
+    def burst_write(self) -> int:
         self.burst_read()
         start = clock()
-        self._burst.frames()
+        self._burst.write(self._cable.blue.fd)
         return clock() - start
 
     def writes(self) -> int:
@@ -262,7 +262,8 @@ def rows(found: Mapping[str, float]) -> list[Row]:
         return single, 0.0, joined, 0.0
 
     looking, read = found["burst_read"] - found["reads"], found["burst_read"]
-    rest = found["transmit"] - read - found["frames"] - found["writes"]
+    cutting = found["burst_write"] - found["writes"]
+    rest = found["transmit"] - read - found["burst_write"]
     rest_joined = found["transmit_joined"] - read - found["join"] - found["writev"]
     steps = [
         Row("a turn of the loop", "`worker.py`: `Worker._readable`", call("turn") * 2),
@@ -270,8 +271,8 @@ def rows(found: Mapping[str, float]) -> list[Row]:
         Row("`read()`", "`burst.py`: `Burst.read`", call("reads") * 2),
         Row("check its length, note it", "`burst.py`: `Burst.read`", python(looking, looking)),
         Row("find what can be joined", "`coalesce.py`: `Coalescer.join`", python(0.0, found["join"])),
-        Row("cut it out of its slot", "`burst.py`: `Burst.frames`", python(found["frames"], 0.0)),
-        Row("`write()`", "`forward.py`: `_write_each`", (*call("writes"), 0.0, 0.0)),
+        Row("cut it out of its slot", "`burst.py`: `Burst.write`", python(cutting, 0.0)),
+        Row("`write()`", "`burst.py`: `Burst.write`", (*call("writes"), 0.0, 0.0)),
         Row("`writev()`", "`forward.py`: `Forwarder._write_joined`", (0.0, 0.0, *call("writev"))),
         Row("references, counters", "`forward.py`: `Forwarder._deliver`", python(rest, rest_joined)),
     ]
