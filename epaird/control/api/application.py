@@ -8,12 +8,12 @@ Everything is under ``/v1``, and described by ``/v1/openapi.json``.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from http import HTTPMethod, HTTPStatus
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from urllib.parse import quote
 
-from fastapi import Body, FastAPI, Path, Query, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
@@ -23,8 +23,9 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from epaird import __version__
-from epaird.control.api import models, problems
-from epaird.control.api.changes import Changes, listed, plain
+from epaird.control.api import interfaces, models, problems
+from epaird.control.api.answers import OF_CHANGES, SCHEMAS, answer, refusals
+from epaird.control.api.changes import Changes
 from epaird.control.api.credentials import Peer
 from epaird.control.api.guard import Guard
 from epaird.control.api.problems import problem
@@ -44,58 +45,17 @@ DESCRIPTION: Final = (
     "What cannot be done is answered with a problem document of RFC 9457 that has the name of an errno."
 )
 
-_SCHEMAS: Final = "#/components/schemas/"
-
-Name = Annotated[
-    str,
-    Path(description="A half, a pair or a loopback by its own name.", examples=["epair0a", "epair0", "lo1"]),
-]
-
 _SAID: Final[_Models] = [(problems.Problem, "serialization"), (models.Happened, "serialization")]
 """Where FastAPI does not see it."""
 
 _TABLES: Final[_Models] = [(table, "validation") for table in (PairSettings, HalfSettings, LoopbackSettings)]
 """Of the configuration: an interface's settings are those of one of them."""
 
-_SETTINGS: Final = {"anyOf": [{"$ref": _SCHEMAS + table.__name__} for table, _ in _TABLES]}
+_SETTINGS: Final = {"anyOf": [{"$ref": SCHEMAS + table.__name__} for table, _ in _TABLES]}
 
 _NAMES: Final = TypeAdapter(list[str])
-_CREATED: Final = TypeAdapter(models.Created)
 _STATISTICS: Final = TypeAdapter(models.Statistics)
-_INTERFACES: Final = TypeAdapter(list[models.Interface])
 _PLAN: Final = TypeAdapter(models.Plan)
-_DETAILS: Final = TypeAdapter(list[models.InterfaceDetails])
-
-
-def _refusals(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """The problem documents that an operation may answer with."""
-    content = {problems.MEDIA_TYPE: {"schema": {"$ref": _SCHEMAS + "Problem"}}}
-    return {
-        int(status): {"description": _WHY[status], "content": content} for status in (*_ALWAYS, *statuses)
-    }
-
-
-_WHY: Final = {
-    HTTPStatus.BAD_REQUEST: "Not HTTP, or not JSON (EINVAL)",
-    HTTPStatus.FORBIDDEN: "Neither root nor of the group epaird, or never allowed (EPERM)",
-    HTTPStatus.NOT_FOUND: "No such interface (ENXIO)",
-    HTTPStatus.CONFLICT: "The name is taken (EEXIST), or the interface is busy (EBUSY)",
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large (EMSGSIZE)",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not JSON (EINVAL)",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "A value that cannot be (EINVAL, ENOSPC, ENODEV)",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "A bug of ours, or a worker is lost (EIO)",
-    HTTPStatus.SERVICE_UNAVAILABLE: "The machine has no more to give (ENOMEM, EMFILE, EAGAIN), "
-    "or the daemon is stopping (ESHUTDOWN)",
-}
-_ALWAYS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.INTERNAL_SERVER_ERROR)
-_OF_CHANGES: Final = (
-    HTTPStatus.NOT_FOUND,
-    HTTPStatus.CONFLICT,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.SERVICE_UNAVAILABLE,
-)
 
 
 class Api(FastAPI):
@@ -132,11 +92,10 @@ class Api(FastAPI):
         )
         self.changes: Final = Changes()
         self.streams: Final = Streams(operations.events)
-        self._operations = operations
+        self.operations: Final = operations
         self._reloads = reloads
         self._clock = clock
-        self._add_interfaces()
-        self._add_patching()
+        interfaces.add(self)
         self._add_looking()
         self._add_reloading()
 
@@ -146,125 +105,24 @@ class Api(FastAPI):
             return self.openapi_schema
         document = super().openapi()
         schemas = document["components"]["schemas"]
-        template = _SCHEMAS + "{model}"
+        template = SCHEMAS + "{model}"
         for models_and_modes in (_SAID, _TABLES):
             _, found = models_json_schema(models_and_modes, ref_template=template)
             schemas.update(found["$defs"])
         patch = document["paths"]["/v1/interfaces/{name}"]["patch"]["requestBody"]
         schemas["Settings"] = patch["content"]["application/json"]["schema"] | _SETTINGS
-        schemas["Create"]["properties"]["settings"] = {"$ref": _SCHEMAS + "Settings"}
-        patch["content"]["application/json"]["schema"] = {"$ref": _SCHEMAS + "Settings"}
+        schemas["Create"]["properties"]["settings"] = {"$ref": SCHEMAS + "Settings"}
+        patch["content"]["application/json"]["schema"] = {"$ref": SCHEMAS + "Settings"}
         return document
 
-    def _add_interfaces(self) -> None:
-        operations = self._operations
-
-        @self.get(
-            "/v1/interfaces",
-            response_model=list[models.Interface],
-            responses=_refusals(HTTPStatus.UNPROCESSABLE_ENTITY),
-        )
-        async def list_interfaces(
-            kind: Annotated[str | None, Query(description="Only those this cloner makes: epair, lo.")] = None,
-        ) -> Response:
-            """Every interface."""
-            if kind is not None:
-                _check_kind(kind, operations.cloners())
-            found = map(models.interface, operations.reading().interfaces)
-            return _json(_INTERFACES, [each for each in found if kind in (None, each.kind)])
-
-        @self.post(
-            "/v1/interfaces",
-            status_code=HTTPStatus.CREATED,
-            response_model=models.Created,
-            responses={
-                201: {
-                    "headers": {
-                        "Location": {"description": "Where the interface is.", "schema": {"type": "string"}}
-                    }
-                },
-                **_refusals(*_OF_CHANGES),
-            },
-        )
-        async def create_interface(request: Request, wanted: models.Create) -> Response:
-            """Make an interface, by the name of a cloner or with a number."""
-            create = operations.create(wanted.name, wanted.settings)
-            made = await self._change(request, f"created{listed(wanted.settings)}", create, None)
-            location = {"location": f"/v1/interfaces/{quote(made)}"}
-            return _json(_CREATED, models.Created(name=made), HTTPStatus.CREATED, location)
-
-        @self.get(
-            "/v1/interfaces/{name}",
-            response_model=list[models.InterfaceDetails],
-            responses=_refusals(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY),
-        )
-        async def show_interface(name: Name) -> Response:
-            """One interface, or both halves of a pair, with their counters."""
-            return self._details(name)
-
-        @self.patch(
-            "/v1/interfaces/{name}",
-            response_model=list[models.InterfaceDetails],
-            responses=_refusals(*_OF_CHANGES),
-        )
-        async def change_interface(
-            request: Request, name: Name, settings: Annotated[models.Settings, Body()]
-        ) -> Response:
-            """Change an interface in place; what is not named stays."""
-            await self._change(request, f"set{listed(settings)}", operations.change(name, settings), name)
-            return self._details(name)
-
-        @self.delete(
-            "/v1/interfaces/{name}",
-            status_code=HTTPStatus.NO_CONTENT,
-            response_model=None,
-            responses=_refusals(*_OF_CHANGES),
-        )
-        async def destroy_interface(request: Request, name: Name) -> Response:
-            """Destroy a loopback, or a pair by its name or either half's."""
-            await self._change(request, "destroyed", operations.destroy(name), name)
-            return Response(status_code=HTTPStatus.NO_CONTENT)
-
-    def _add_patching(self) -> None:
-        operations = self._operations
-
-        @self.put(
-            "/v1/interfaces/{name}/peer",
-            status_code=HTTPStatus.NO_CONTENT,
-            response_model=None,
-            responses=_refusals(*_OF_CHANGES),
-        )
-        async def patch_interface(request: Request, name: Name, into: models.Patch) -> Response:
-            """Plug a half into another one; each leaves its old peer."""
-            operations.interface(name)
-            try:
-                operations.interface(into.peer)
-            except Refused as unknown:
-                # Not 404: what the address names is there.
-                return problems.of_body(unknown, "peer")
-            patch = operations.patch(name, into.peer, force=into.force)
-            await self._change(request, f"patched into {plain(into.peer)}", patch, name)
-            return Response(status_code=HTTPStatus.NO_CONTENT)
-
-        @self.delete(
-            "/v1/interfaces/{name}/peer",
-            status_code=HTTPStatus.NO_CONTENT,
-            response_model=None,
-            responses=_refusals(*_OF_CHANGES),
-        )
-        async def unpatch_interface(request: Request, name: Name) -> Response:
-            """Unplug a half: neither it nor its peer has a carrier then."""
-            await self._change(request, "unpatched", operations.unpatch(name), name)
-            return Response(status_code=HTTPStatus.NO_CONTENT)
-
     def _add_looking(self) -> None:
-        operations = self._operations
+        operations = self.operations
 
         @self.post(
             "/v1/upgrade",
             status_code=HTTPStatus.NO_CONTENT,
             response_model=None,
-            responses=_refusals(
+            responses=refusals(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -273,18 +131,18 @@ class Api(FastAPI):
         )
         async def upgrade_daemon(request: Request) -> Response:
             """Execute the program as it is installed now, while the cables go on carrying."""
-            await self._change(request, "upgrading", operations.upgrade(), "epaird")
+            await self.change(request, "upgrading", operations.upgrade(), "epaird")
             return Response(status_code=HTTPStatus.NO_CONTENT)
 
-        @self.get("/v1/cloners", response_model=list[str], responses=_refusals())
+        @self.get("/v1/cloners", response_model=list[str], responses=refusals())
         async def list_cloners() -> Response:
             """The kinds of interfaces that can be made."""
-            return _json(_NAMES, list(operations.cloners()))
+            return answer(_NAMES, list(operations.cloners()))
 
-        @self.get("/v1/stats", response_model=models.Statistics, responses=_refusals())
+        @self.get("/v1/stats", response_model=models.Statistics, responses=refusals())
         async def read_statistics() -> Response:
             """Every counter there is, at one moment."""
-            return _json(_STATISTICS, models.statistics(operations.reading(), self._clock()))
+            return answer(_STATISTICS, models.statistics(operations.reading(), self._clock()))
 
         @self.get(
             "/v1/events",
@@ -293,11 +151,11 @@ class Api(FastAPI):
                 200: {
                     "description": "Events without an end, a line of JSON each, or server-sent events.",
                     "content": {
-                        NDJSON: {"schema": {"$ref": _SCHEMAS + "Happened"}},
+                        NDJSON: {"schema": {"$ref": SCHEMAS + "Happened"}},
                         SERVER_SENT: {"schema": {"type": "string"}},
                     },
                 },
-                **_refusals(HTTPStatus.SERVICE_UNAVAILABLE),
+                **refusals(HTTPStatus.SERVICE_UNAVAILABLE),
             },
         )
         async def follow_events(request: Request) -> Response:
@@ -305,18 +163,18 @@ class Api(FastAPI):
             return self.streams.answer(",".join(request.headers.getlist("accept")))
 
     def _add_reloading(self) -> None:
-        @self.post("/v1/reload", response_model=models.Plan, responses=_refusals(*_OF_CHANGES))
+        @self.post("/v1/reload", response_model=models.Plan, responses=refusals(*OF_CHANGES))
         async def reload_configuration(request: Request, how: models.Reload) -> Response:
             """Read the configuration's file again, and apply what is different."""
             reload = self._configuration().reload(dry_run=how.dry_run)
             if how.dry_run:
-                return _json(_PLAN, models.plan(await reload))
-            return _json(_PLAN, models.plan(await self._change(request, "reloaded", reload, "configuration")))
+                return answer(_PLAN, models.plan(await reload))
+            return answer(_PLAN, models.plan(await self.change(request, "reloaded", reload, "configuration")))
 
-        @self.post("/v1/plan", response_model=models.Plan, responses=_refusals(*_OF_CHANGES))
+        @self.post("/v1/plan", response_model=models.Plan, responses=refusals(*OF_CHANGES))
         async def plan_configuration(file: models.File) -> Response:
             """What a reload would do if the configuration's file had this text."""
-            return _json(_PLAN, models.plan(await self._configuration().plan(file.text, file.name)))
+            return answer(_PLAN, models.plan(await self._configuration().plan(file.text, file.name)))
 
         @self.get(
             "/v1/configuration",
@@ -326,7 +184,7 @@ class Api(FastAPI):
                     "description": "The file that would make what there is.",
                     "content": {TOML: {"schema": {"type": "string"}}},
                 },
-                **_refusals(HTTPStatus.UNPROCESSABLE_ENTITY),
+                **refusals(HTTPStatus.UNPROCESSABLE_ENTITY),
             },
         )
         async def read_configuration() -> Response:
@@ -338,15 +196,12 @@ class Api(FastAPI):
             raise Refused(errno.EOPNOTSUPP, "this daemon has no configuration to read again")
         return self._reloads
 
-    async def _change(
+    async def change(
         self, request: Request, what: str, change: Coroutine[Any, Any, T], name: str | None
     ) -> T:
         """Make a change of the interface ``name``; None is the one that is its result."""
         peer = request.state.connection.peer
         return await self.changes.run(peer, what, change, lambda made: str(made) if name is None else name)
-
-    def _details(self, name: str) -> Response:
-        return _json(_DETAILS, [models.details(each) for each in self._operations.interface(name)])
 
     async def _not_served(self, request: Request, exception: Exception) -> Response:
         """Wrong HTTP: no such place, or not this method."""
@@ -369,21 +224,6 @@ class Api(FastAPI):
             if any(route.matches(scope)[0] is Match.FULL for route in self.router.routes):
                 methods.append(method.value)
         return methods
-
-
-def _json(
-    adapter: TypeAdapter[T],
-    value: T,
-    status: HTTPStatus = HTTPStatus.OK,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    # Not FastAPI's own way, which would look at each of some thousand interfaces twice.
-    return Response(adapter.dump_json(value) + b"\n", status, headers, "application/json")
-
-
-def _check_kind(kind: str, cloners: tuple[str, ...]) -> None:
-    if kind not in cloners:
-        raise Refused(errno.EINVAL, f"kind: {plain(kind)} is none of {', '.join(cloners)}")
 
 
 def _shown_path(request: Request) -> str:
