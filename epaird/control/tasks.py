@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
@@ -31,16 +31,35 @@ async def together(*awaitables: Awaitable[object]) -> None:
             raise outcome
 
 
-async def whole(awaitable: Awaitable[T]) -> T:
+async def all_or_none(*awaitables: Awaitable[object]) -> None:
+    """Wait for all of them; when one fails the others are cancelled, and its failure raised behind them."""
+    tasks = [asyncio.ensure_future(each) for each in awaitables]
+    if not tasks:
+        return
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def whole(awaitable: Awaitable[T], *, unless: Callable[[], bool] = lambda: False) -> T:
     """Wait for something whose result must not be lost half-way.
 
-    A cancellation meanwhile takes effect behind it: at the caller's next await, when there is a result."""
+    A cancellation meanwhile takes effect behind it: at the caller's next await, when there is a result.
+    At once it does where ``unless``, which is asked then, says that nothing has been begun."""
     future = asyncio.ensure_future(awaitable)
     cancelled = False
     while not future.done():
         try:
             await asyncio.wait((future,))
         except asyncio.CancelledError:
+            if unless():
+                future.cancel()
+                raise
             cancelled = True
     if cancelled:
         if future.cancelled() or future.exception() is not None:

@@ -69,3 +69,21 @@ async def test_who_is_cancelled_meanwhile_takes_nothing_from_the_others() -> Non
     assert await other == 4
     await asyncio.wait((one,))
     assert press.carried == [[1, 2]]
+
+
+@on_loop
+async def test_what_is_cancelled_while_it_waits_is_never_done() -> None:
+    press = Press()
+    first = asyncio.ensure_future(press.batches.ask(1))
+    await until(lambda: press.carried)
+    others = [asyncio.ensure_future(press.batches.ask(number)) for number in range(2, 6)]
+    await turns()
+    for each in (first, others[1], others[2]):
+        each.cancel()
+    await turns()
+    assert [each.done() for each in (first, *others)] == [False, False, True, True, False]
+    press.free.set()
+    assert await asyncio.gather(others[0], others[3]) == [4, 10]
+    assert press.carried == [[1], [2, 5]]
+    with pytest.raises(asyncio.CancelledError):  # behind what was on its way
+        await first

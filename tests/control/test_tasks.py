@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from epaird.control.tasks import spawn, together, whole
+from epaird.control.tasks import all_or_none, spawn, together, whole
 from tests.loop import on_loop, turns
 
 
@@ -140,3 +140,47 @@ async def test_a_deadline_around_it_is_one_still() -> None:
     made.set_result(None)
     with pytest.raises(TimeoutError):
         await task
+
+
+@on_loop
+async def test_once_one_fails_the_others_are_cancelled_and_waited_for() -> None:
+    ended: list[str] = []
+
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("no")
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append("waits")
+
+    async def succeeds() -> None:
+        ended.append("succeeds")
+
+    with pytest.raises(ValueError, match="no"):
+        await all_or_none(waits(), fails(), succeeds())
+    assert ended == ["succeeds", "waits"]
+    await all_or_none()
+    await all_or_none(succeeds())
+
+
+@on_loop
+async def test_cancelled_it_cancels_all_and_waits_for_them() -> None:
+    ended: list[int] = []
+
+    async def waits(number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(number)
+
+    task = asyncio.ensure_future(all_or_none(waits(1), waits(2)))
+    await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == [1, 2]
