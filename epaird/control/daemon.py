@@ -258,6 +258,8 @@ class Daemon:
         self._interfaces.look_at_all()
         if takes_over and workers_before != len(self._workers):
             await self._workforce.share()
+        if not self._host.hears_everything:
+            undo.callback(spawn(self._interfaces.look_away(), "looking into other namespaces").cancel)
         await self._page.start()
         await control.start()
         self._leaving = False

@@ -69,6 +69,8 @@ class Host:
         self._home = namespace.identity(None)
         self._reader = LinkReader()
         self._watch: LinkWatch | None = None
+        self.hears_everything = True
+        """What happens in other namespaces is told while watching."""
         self._names: NameWatch | None = None
         self._happened: Callable[[LinkEvent], None] | None = None
         self._owned: dict[str, _Owned] = {}
@@ -244,6 +246,7 @@ class Host:
     def watch(self, happened: Callable[[LinkEvent], None]) -> None:
         """Call back for everything that happens to a device in any namespace with an id here."""
         watch = self._watch = LinkWatch()
+        self.hears_everything = watch.everywhere
         self._happened = happened
 
         def readable() -> None:

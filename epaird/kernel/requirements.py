@@ -21,6 +21,17 @@ def missing(*, namespaces: bool = True, tun_device: str = _TUN_DEVICE) -> list[s
     return [*_missing_capabilities(namespaces), *_missing_device(tun_device)]
 
 
+def lesser() -> list[str]:
+    """One line for each thing that is missing and can be done without, with what is lost thereby."""
+    if _effective_capabilities() >> abi.CAP_NET_BROADCAST & 1:
+        return []
+    return [
+        "CAP_NET_BROADCAST is missing: what others do to interfaces in other namespaces (up, down, MTU, "
+        "name) is seen by looking once a second only: run as root; in a container, add "
+        "--cap-add NET_BROADCAST"
+    ]
+
+
 def _missing_capabilities(namespaces: bool) -> list[str]:
     wanted = {"CAP_NET_ADMIN": (abi.CAP_NET_ADMIN, "to make devices")}
     if namespaces:

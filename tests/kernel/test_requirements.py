@@ -40,6 +40,13 @@ def test_without_privileges() -> None:
     assert all("run as root" in line for line in lines[:2])
 
 
+def test_what_can_be_done_without() -> None:
+    assert requirements.lesser() == []
+    program = WITHOUT_PRIVILEGES.format(namespaces=True).replace("missing(namespaces=True)", "lesser()")
+    (line,) = in_a_child(program).splitlines()
+    assert line.startswith("CAP_NET_BROADCAST is missing: what others do to interfaces in other namespaces")
+
+
 def test_devices_at_home_only_need_less() -> None:
     lines = in_a_child(WITHOUT_PRIVILEGES.format(namespaces=False)).splitlines()
     assert not any("CAP_SYS_ADMIN" in line for line in lines)

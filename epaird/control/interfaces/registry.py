@@ -194,6 +194,10 @@ class Interfaces:
         """Something happened to a device, ours perhaps."""
         self._sightings.happened(event)
 
+    async def look_away(self) -> None:
+        """For ever: see what becomes of interfaces in other namespaces, where nothing is told of it."""
+        await self._sightings.look_away()
+
     def look_at_all(self) -> None:
         """See what has become of everything, where nothing was told of it."""
         self._sightings.look_at_all()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
 
 from epaird.control.host import Host, Place
 from epaird.control.interfaces.events import Bus
 from epaird.control.interfaces.ifnet import Half, Ifnet
 from epaird.kernel.errors import KernelError
+from epaird.kernel.requirements import lesser
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.watch import Kind, LinkEvent
 
 log = logging.getLogger(__name__)
+
+LOOK_AGAIN_S: Final = 1.0
+"""How often to look where nothing is told.  It costs a core some percent for a thousand pairs."""
 
 
 class Owner(Protocol):
@@ -127,12 +132,26 @@ class Sightings:
             self._bus.tell("up" if up else "down", ifnet.device)
             self._owners[ifnet].turned(ifnet)
 
+    async def look_away(self) -> None:
+        """For ever: see what becomes of interfaces in other namespaces, where the kernel does not tell."""
+        said = False
+        while True:
+            await asyncio.sleep(LOOK_AGAIN_S)
+            away = [ifnet for ifnet in self._owners if ifnet.place.nsid is not None]
+            if away and not said:
+                said = True
+                for line in lesser():
+                    log.warning("%s", line)
+            self._look_at(away)
+
     def look_at_all(self) -> None:
         """See what has become of everything, where nothing was told of it."""
-        for ifnet in tuple(self._owners):
-            self.look(ifnet)
+        self._look_at(tuple(self._owners))
+
+    def _look_at(self, ifnets: Sequence[Ifnet]) -> None:
+        there = [ifnet for ifnet in ifnets if self.look(ifnet)]
         try:
-            found = measured(self._host, self._owners)
+            found = measured(self._host, there)
         except KernelError as error:
             log.warning("%s", error)
             return
