@@ -44,7 +44,7 @@ from epaird.control.succession.predecessor import LEDGER, Remains, find
 from epaird.control.succession.rundirectory import RunDirectory
 from epaird.control.succession.state import Keeper, State, saved_loopback, saved_pair, saved_worker
 from epaird.control.succession.takeover import Takeover
-from epaird.control.tasks import spawn, together
+from epaird.control.tasks import all_or_none, spawn, together
 from epaird.control.workforce.heartbeats import watch as watch_hearts
 from epaird.control.workforce.processes import Spares
 from epaird.control.workforce.resizing import Workforce
@@ -445,7 +445,7 @@ class Daemon:
                 self._macs.reserve(str(half.settings.mac))
         there = {pair.name for pair in self._interfaces.pairs}
         there |= {loopback.device for loopback in self._interfaces.loopbacks}
-        await together(
+        await all_or_none(
             *(
                 self._interfaces.create_loopback(each.device, each.settings)
                 for each in configuration.loopbacks

@@ -82,3 +82,15 @@ def test_a_namespace_that_was_made_here_ends_when_its_name_is_removed(lab: Lab) 
     ping(lab[ends(number)[0]], f"10.9.{number}.2")
     daemon.at_rest()
     daemon.stop()
+
+
+def test_one_that_cannot_be_made_is_said_before_all_the_others_are_made(lab: Lab) -> None:
+    """By the indices that the kernel has given to devices meanwhile."""
+    lab.home.ip("link add epair3a type veth peer name x3")
+    before = lab.home.links()["epair3a"].index
+    failed = lab.launch("".join(f"[epair.epair{number}]\n" for number in range(1000)))
+    failed.left_nothing(1)
+    (line,) = failed.log
+    assert line.startswith("epair3a: ")
+    lab.home.ip("link add probe type veth peer name x4")
+    assert lab.home.links()["probe"].index - before < 200
