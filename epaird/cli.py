@@ -63,8 +63,8 @@ def run(config: Path) -> int:
     file = _read(config)
     if file is None:
         return PROBLEMS
-    from epaird.control.daemon import run as run_daemon
     from epaird.control.reloading.reload import Source
+    from epaird.control.running import run as run_daemon
     from epaird.control.succession.reexec import CHECK_ONLY
 
     if os.environ.get(CHECK_ONLY):

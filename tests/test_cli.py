@@ -32,9 +32,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Configuration]:
         configurations.append(configuration)
         return 7
 
-    daemon = types.ModuleType("epaird.control.daemon")
+    daemon = types.ModuleType("epaird.control.running")
     monkeypatch.setattr(daemon, "run", run, raising=False)
-    monkeypatch.setitem(sys.modules, "epaird.control.daemon", daemon)
+    monkeypatch.setitem(sys.modules, "epaird.control.running", daemon)
     return configurations
 
 
@@ -126,7 +126,7 @@ def test_an_interrupt_is_no_mistake(
     def interrupted(configuration: Configuration, source: Source) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["epaird.control.daemon"], "run", interrupted)
+    monkeypatch.setattr(sys.modules["epaird.control.running"], "run", interrupted)
     assert cli.main(["run", "--config", str(SAMPLE)]) == 130
     assert capfd.readouterr().err.strip() == ""
 

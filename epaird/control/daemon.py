@@ -1,4 +1,4 @@
-"""The daemon: everything it needs, started in order, and taken down again in reverse."""
+"""The control plane: everything it needs, started in order, and taken down again in reverse."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import contextlib
 import errno
 import logging
 import os
-import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
-
-import uvloop
+from pathlib import Path
 
 from epaird import __version__, mac
 from epaird.control import logs
@@ -20,7 +18,6 @@ from epaird.control.api.server import ControlServer
 from epaird.control.descriptors import have_enough, needed
 from epaird.control.greeting import census, greeting
 from epaird.control.host import Host
-from epaird.control.interfaces.ifnet import Half, Loopback
 from epaird.control.interfaces.registry import Interfaces
 from epaird.control.metrics.page import MetricsPage
 from epaird.control.namespaces import Namespaces
@@ -28,29 +25,17 @@ from epaird.control.operations import Refused
 from epaird.control.readings import Reading
 from epaird.control.reloading.filewatch import FileWatch
 from epaird.control.reloading.reload import Reloads, Source
-from epaird.control.serving import ListenError
 from epaird.control.succession import reexec
-from epaird.control.succession.fdstore import FdStore
-from epaird.control.succession.notify import (
-    Health,
-    Inherited,
-    Notifier,
-    attend,
-    listener,
-    take_inherited,
-    watchdog_s,
-)
-from epaird.control.succession.predecessor import LEDGER, Remains, find
+from epaird.control.succession.legacy import LOCK, Legacy
+from epaird.control.succession.notify import Health, Inherited, Notifier, listener, take_inherited
+from epaird.control.succession.predecessor import Remains, find
 from epaird.control.succession.rundirectory import RunDirectory
-from epaird.control.succession.state import Keeper, State, saved_loopback, saved_pair, saved_worker
 from epaird.control.succession.takeover import Takeover
 from epaird.control.tasks import all_or_none, spawn, together
 from epaird.control.workforce.heartbeats import watch as watch_hearts
 from epaird.control.workforce.processes import Spares
 from epaird.control.workforce.resizing import Workforce
-from epaird.control.workforce.workers import Worker, WorkerLost, WorkerRefused
-from epaird.kernel.errors import KernelError
-from epaird.kernel.requirements import missing
+from epaird.control.workforce.workers import Worker, WorkerLost
 from epaird.ledger import Slots, Table
 from epaird.macpool import MacPool
 from epaird.settings import Configuration
@@ -59,97 +44,9 @@ log = logging.getLogger(__name__)
 
 SLOTS = 1 << 16
 """Of the ledger: more than the interfaces a process can have descriptors for."""
-LOCK, CONTROL, OWN_CONTROL, PAGE = "lock", "control", "own-control", "metrics"
-"""Names of descriptors that are passed to us: the run directory's lock, the control socket, bound by the
-service manager or by ourselves, and where the metrics page listens."""
-STATUS_S = 60.0
-"""How old the status may be that a service manager shows, where it wants no other sign of life."""
-
-
-def run(configuration: Configuration, source: Source | None = None) -> int:
-    """Run until SIGINT or SIGTERM; the exit status.  What is missing is said on stderr, a line each."""
-    logs.set_up(configuration.daemon.log_level, configuration.daemon.log_format)
-    lacking = missing(namespaces=_leaves_home(configuration)) or have_enough(needed(configuration))
-    for line in lacking:
-        log.error("%s", line)
-    if lacking:
-        return 1
-    return uvloop.run(_run(configuration, source))
-
-
-async def _run(configuration: Configuration, source: Source | None = None) -> int:
-    stop, hangup = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
-    manager = Notifier(os.environ.get("NOTIFY_SOCKET"))
-    upgrade = asyncio.Event()
-    asked = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGUSR2: upgrade, signal.SIGHUP: hangup}
-    for number, event in asked.items():
-        loop.add_signal_handler(number, event.set)
-    reexec.let_signals_in()
-    fds: list[tuple[str, int]] = []
-    try:
-        daemon = Daemon(configuration, manager, source)
-    except KernelError as error:
-        log.error("%s", error)
-        return 1
-    async with daemon:
-        started = spawn(daemon.start(), "starting", awaited=True)
-        stopped = spawn(_ending(daemon, stop, upgrade), "waiting for a signal")
-        tasks = [started, stopped]
-        await asyncio.wait((started, stopped), return_when=asyncio.FIRST_COMPLETED)
-        try:
-            if started.done():
-                await started
-                if manager:
-                    tasks.append(_attend(manager, daemon))
-                tasks.append(spawn(_reload_at(hangup, daemon), "reloading"))
-                fds = await daemon.end(upgrading=await stopped)
-        except (KernelError, ListenError, WorkerLost, WorkerRefused) as error:
-            log.error("%s", error)
-            return 1
-        finally:
-            for task in tasks:
-                task.cancel()
-                await asyncio.wait((task,))
-        if not fds:
-            manager.stopping()
-            log.info("stopping")
-    if fds:
-        reexec.execute(fds)
-    return 0
-
-
-async def _ending(daemon: Daemon, stop: asyncio.Event, upgrade: asyncio.Event) -> bool:
-    """Wait for a reason to end; whether it is to execute the program again, for which ``upgrade`` asks."""
-    while not stop.is_set() and not daemon.upgrading.is_set():
-        events = (stop, upgrade, daemon.upgrading)
-        waiting = [spawn(event.wait(), "waiting for a reason to end", awaited=True) for event in events]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-        if upgrade.is_set():
-            upgrade.clear()
-            try:
-                await daemon.upgrade()
-            except Refused as refusal:
-                log.error("%s", refusal)
-    return not stop.is_set()
-
-
-async def _reload_at(hangup: asyncio.Event, daemon: Daemon) -> None:
-    """For ever: reload when it is asked for; however often meanwhile, once more is enough."""
-    while await hangup.wait():
-        hangup.clear()
-        await daemon.reloads.signalled()
-
-
-def _attend(manager: Notifier, daemon: Daemon) -> asyncio.Task[None]:
-    """Tell the service manager that everything is there, and from now on how it is."""
-    manager.ready(daemon.health().status)
-    interval_s = (watchdog_s(os.environ, os.getpid()) or STATUS_S) / 2
-    return spawn(attend(manager, interval_s, daemon.health), "telling the service manager")
+CONTROL, OWN_CONTROL, PAGE = "control", "own-control", "metrics"
+"""Names under which sockets that listen are passed to us: for control, bound by the service manager or by
+ourselves, and of the metrics page."""
 
 
 class Daemon:
@@ -163,21 +60,42 @@ class Daemon:
 
         Raises KernelError when another daemon has the run directory."""
         self._configuration = configuration
+        self._manager = manager or Notifier(None)
         self.upgrading = asyncio.Event()
         """The program on disk can take over, and is to."""
         self._leaving = False
         """What there is, is left to a successor when this ends."""
-        directory = configuration.daemon.control_socket.parent
-        self._passed = take_inherited()
+        self._source = source
         self._undo = contextlib.AsyncExitStack()
+        self._take_possession(configuration.daemon.control_socket.parent)
+        self._spares = Spares()
+        self._hearts: asyncio.Task[None] | None = None
+        self._workers = [self._worker(number) for number in range(_worker_count(configuration))]
+        self._interfaces = Interfaces(
+            self._host, self._table, self._slots, self._workers, self._macs,
+            loopbacks=configuration.lo is not None, upgrade=self.upgrade,
+        )  # fmt: skip
+        self._legacy = Legacy(
+            self._directory, self._host, self._table, self._slots, self._macs, self._workers,
+            self._interfaces, self._manager, force=lambda: self.reloads.force,
+        )  # fmt: skip
+        self._legacy.disown(self._remains.unknown)
+        self._undo.callback(lambda: self._legacy.end(keep=self._leaving))
+        self._namespaces = Namespaces(self._host, self._directory.path)
+        self._workforce = Workforce(self._workers, self._interfaces, self._slots, self._worker)
+        self._page = MetricsPage(self.reading)
+        self._file_watch: FileWatch | None = None
+        self.reloads = self._reloading()
+
+    def _take_possession(self, directory: Path) -> None:
+        """Of the run directory, and of what a predecessor has left, or of a new ledger."""
+        self._passed = take_inherited()
         self._directory = RunDirectory(directory, _passed(self._passed, LOCK))
         self._undo.callback(lambda: self._directory.release(keep=self._leaving))
         self._host = Host()
         self._undo.callback(self._host.close)
         keep = (LOCK, CONTROL, OWN_CONTROL, PAGE)
         self._remains = find(directory, self._passed, self._host.home, keep=keep)
-        self._store = FdStore(manager or Notifier(None))
-        self._store.forget(self._remains.unknown)
         # Until it is all ours, whatever fails is no reason to take it down.
         self._leaving = self._remains.usable
         fd = self._remains.table_fd
@@ -185,30 +103,12 @@ class Daemon:
         self._undo.callback(os.close, self._table.fd)
         state = self._remains.state
         self._macs = MacPool(mac.host_id(), state.macs_made if state is not None else 0)
-        slots = self._slots = Slots(self._table, self._remains.slots, resting=True)
-        self._keeper = Keeper(directory, self._state, self._state_written)
-        self._undo.callback(self._forget_state)
-        self._spares = Spares()
-        self._hearts: asyncio.Task[None] | None = None
-        self._workers = [self._worker(number) for number in range(_worker_count(configuration))]
-        self._interfaces = Interfaces(
-            self._host,
-            self._table,
-            slots,
-            self._workers,
-            self._macs,
-            loopbacks=configuration.lo is not None,
-            upgrade=self.upgrade,
-        )
-        self._namespaces = Namespaces(self._host, directory)
-        self._workforce = Workforce(self._workers, self._interfaces, slots, self._worker)
-        self._manager = manager or Notifier(None)
-        self._file_watch: FileWatch | None = None
-        self._source = source
-        self._page = MetricsPage(self.reading)
-        self.reloads = Reloads(
-            configuration,
-            source=source,
+        self._slots = Slots(self._table, self._remains.slots, resting=True)
+
+    def _reloading(self) -> Reloads:
+        return Reloads(
+            self._configuration,
+            source=self._source,
             host=self._host,
             interfaces=self._interfaces,
             namespaces=self._namespaces,
@@ -264,8 +164,8 @@ class Daemon:
         await control.start()
         self._leaving = False
         self._remains = Remains()
-        self._interfaces.bus.changed = self._keeper.changed
-        self._keeper.write()
+        self._interfaces.bus.changed = self._legacy.changed
+        self._legacy.write()
         self._keep_workers()
         self._watch_file()
         undo.callback(self._stop_watching_file)
@@ -335,10 +235,10 @@ class Daemon:
     async def end(self, *, upgrading: bool) -> list[tuple[str, int]]:
         """To be called when it is to end, before the context is left, which takes everything down then, or
         nothing, where it is a successor's.  What this very process keeps when it is ``upgrading``."""
-        fds = self._hand_over() if upgrading else []
+        fds = [*self._listeners(), *self._legacy.descriptors()] if upgrading else []
         if upgrading or self.keeps_devices:
             self._leaving = True
-            self._keeper.write()
+            self._legacy.write()
         return fds
 
     async def upgrade(self) -> None:
@@ -347,15 +247,14 @@ class Daemon:
             raise Refused(errno.ENOEXEC, f"not upgraded: the program as it is now cannot run: {objection}")
         self.upgrading.set()
 
-    def _hand_over(self) -> list[tuple[str, int]]:
-        """Copies of the descriptors that this process keeps when it executes itself again, by name."""
-        ours, listener = self._control.hand_over()
-        found = [(LOCK, self._directory.fd), (LEDGER, self._table.fd)]
-        found += [(ifnet.device, fd) for ifnet in self._ifnets() for fd in ifnet.tap.fds]
-        copies = [(OWN_CONTROL if ours else CONTROL, listener)]
-        if (page := self._page.copy()) is not None:
-            copies.append((PAGE, page))
-        return [*copies, *((name, os.dup(fd)) for name, fd in found)]
+    def _listeners(self) -> list[tuple[str, int]]:
+        """Copies of the sockets that listen, by name: who connects from now on waits for the successor."""
+        ours, control = self._control.hand_over()
+        page = self._page.copy()
+        return [
+            (OWN_CONTROL if ours else CONTROL, control),
+            *([(PAGE, page)] if page is not None else []),
+        ]
 
     async def _renew(self, inherited: set[int]) -> None:
         """Give every worker with one of these processes one of the code as it is now, one after the other."""
@@ -373,46 +272,6 @@ class Daemon:
                 log.info("worker %d is renewed (pid %d)", worker.number, worker.pid)
             self._spares.keep()
         log.info("upgraded to epaird %s", __version__)
-
-    def _state(self) -> State:
-        force = self.reloads.force
-        return State(
-            home=tuple(self._host.home),
-            macs_made=self._macs.made,
-            workers=tuple(map(saved_worker, self._workers)),
-            pairs=tuple(
-                saved_pair(pair, force.epair.get(pair.name))
-                for pair in self._interfaces.pairs
-                if not pair.going
-            ),
-            loopbacks=tuple(
-                saved_loopback(each, (force.lo or {}).get(each.device))
-                for each in self._interfaces.loopbacks
-                if not each.going
-            ),
-        )
-
-    def _forget_state(self) -> None:
-        if self._leaving:
-            self._keeper.cancel()
-        else:
-            self._keeper.remove()
-            self._store.update({})
-
-    def _state_written(self) -> None:
-        # A successor knows a device by its slot: none may be another's while the file gives it to the first.
-        if not self._keeper.failed:
-            self._slots.rested()
-        self._update_store()
-
-    def _update_store(self) -> None:
-        """Have the service manager keep what the state file speaks of."""
-        wanted: dict[str, tuple[object, tuple[int, ...]]] = {LEDGER: (self._table, (self._table.fd,))}
-        wanted |= {ifnet.device: (ifnet.tap, ifnet.tap.fds) for ifnet in self._ifnets() if not ifnet.going}
-        self._store.update(wanted)
-
-    def _ifnets(self) -> tuple[Half | Loopback, ...]:
-        return (*self._interfaces.pairs.halves, *self._interfaces.loopbacks)
 
     async def _let_go(self) -> None:
         """Of all workers there are by now."""
@@ -500,7 +359,3 @@ def _passed(found: Iterable[Inherited], name: str) -> int | None:
 def _worker_count(configuration: Configuration) -> int:
     workers = configuration.daemon.workers
     return len(os.sched_getaffinity(0)) if workers == "auto" else workers
-
-
-def _leaves_home(configuration: Configuration) -> bool:
-    return bool(configuration.namespaces.create) or any(each.namespace for each in configuration.interfaces)

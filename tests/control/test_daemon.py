@@ -18,6 +18,7 @@ import pytest
 from epaird import __version__
 from epaird.configuration import parse
 from epaird.control import daemon
+from epaird.control import running as program
 from epaird.control.succession import state
 from epaird.control.succession.predecessor import devices
 from epaird.settings import Configuration
@@ -91,7 +92,7 @@ async def test_it_makes_what_is_configured_and_takes_it_down_again(
     lines: Callable[..., list[str]],
     tmp_path: Path,
 ) -> None:
-    running = asyncio.create_task(daemon._run(configured()))
+    running = asyncio.create_task(program._run(configured()))
     await until(lambda: lines()[-1:] and lines()[-1].startswith("metrics: "))
     assert lines()[:3] == [
         f"epaird {__version__}: 1 pair, 2 workers",
@@ -125,7 +126,7 @@ async def test_whichever_step_fails_it_says_one_line_and_leaves_nothing(
     tmp_path: Path,
 ) -> None:
     host.failing_step = 7
-    assert await daemon._run(configured()) == 1
+    assert await program._run(configured()) == 1
     (line,) = lines(logging.ERROR)
     assert line == f"{host.steps[7]}: Input/output error"
     assert nothing_left(host, tmp_path)
@@ -141,7 +142,7 @@ def test_whatever_is_refused_nothing_is_left(
 ) -> None:
     async def fail() -> None:
         host.fail(operation)
-        running = asyncio.create_task(daemon._run(configured()))
+        running = asyncio.create_task(program._run(configured()))
         await until(lambda: running.done() or (lines()[-1:] and lines()[-1].startswith("metrics: ")))
         if not running.done():  # what has been made works all the same
             stop()
@@ -166,7 +167,7 @@ def test_a_signal_at_any_step_takes_down_what_there_is(
 ) -> None:
     async def interrupt() -> None:
         held = host.hold(operation)
-        running = asyncio.create_task(daemon._run(configured()))
+        running = asyncio.create_task(program._run(configured()))
         await until(held.reached.is_set)
         os.kill(os.getpid(), number)
         await asyncio.sleep(0.01)
@@ -187,7 +188,7 @@ async def test_a_signal_before_anything_is_made_is_obeyed(
     tmp_path: Path,
 ) -> None:
     for moment_s in (0, 0.003, 0.03):
-        running = asyncio.create_task(daemon._run(configured()))
+        running = asyncio.create_task(program._run(configured()))
         await asyncio.sleep(moment_s)
         stop()
         assert await running == 0
@@ -205,7 +206,7 @@ async def test_a_worker_that_does_not_start_is_said_in_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    assert await daemon._run(configured()) == 1
+    assert await program._run(configured()) == 1
     assert lines() == ["worker 0 ended before it took orders: exit status 1"]
     assert nothing_left(host, tmp_path)
 
@@ -219,7 +220,7 @@ async def test_a_port_in_use_is_said_before_anything_is_made(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert await daemon._run(configured(metrics={"listen": f"127.0.0.1:{port}"})) == 1
+        assert await program._run(configured(metrics={"listen": f"127.0.0.1:{port}"})) == 1
     assert lines() == [f"metrics.listen: 127.0.0.1:{port} is in use by another program"]
     assert not host.steps
     assert nothing_left(host, tmp_path)
@@ -252,8 +253,8 @@ async def test_a_slot_is_nobody_elses_while_the_state_file_gives_it_to_one_that_
     async with daemon.Daemon(configured()) as running:
         await running.start()
         await running._interfaces.create("epair5", {})
-        running._keeper.write()
-        running._keeper.changed = lambda: None  # type: ignore[method-assign]
+        running._legacy.write()
+        running._legacy.changed = lambda: None  # type: ignore[method-assign]
         running._interfaces.bus.changed = lambda: None
         await running._interfaces.destroy("epair5")
         await running._interfaces.create("epair6", {})
@@ -263,7 +264,7 @@ async def test_a_slot_is_nobody_elses_while_the_state_file_gives_it_to_one_that_
         told = {slot for device in devices(written) for slot in device.slots}
         (now,) = (pair for pair in running._interfaces.pairs if pair.name == "epair6")
         assert not told & {slot for half in now.halves for slot in half.slots}
-        running._keeper.write()
+        running._legacy.write()
         await running._interfaces.create("epair7", {})
         (now,) = (pair for pair in running._interfaces.pairs if pair.name == "epair7")
         assert {slot for half in now.halves for slot in half.slots} <= told
@@ -309,10 +310,10 @@ def test_what_the_machine_lacks_is_said_and_nothing_is_begun(
         asked.append(namespaces)
         return ["no root", "no /dev/net/tun"]
 
-    monkeypatch.setattr(daemon, "missing", missing)
+    monkeypatch.setattr(program, "missing", missing)
     monkeypatch.setattr("epaird.control.logs.set_up", lambda *_arguments: None)
-    assert daemon.run(configured()) == 1
-    assert daemon.run(configured(namespaces={"create": []}, epair={"epair0": {}})) == 1
+    assert program.run(configured()) == 1
+    assert program.run(configured(namespaces={"create": []}, epair={"epair0": {}})) == 1
     assert asked == [True, False]
     assert lines() == ["no root", "no /dev/net/tun"] * 2
     host.close()

@@ -21,6 +21,7 @@ import tomli_w
 from epaird.actions import Action
 from epaird.configuration import read
 from epaird.control import daemon, logs
+from epaird.control import running as program
 from epaird.control.host import Place
 from epaird.control.operations import Refused
 from epaird.control.reloading.reload import Source
@@ -603,7 +604,7 @@ async def test_a_hangup_reloads_and_the_page_and_the_manager_are_told(
     it = Running(tmp_path / "epaird.toml", host)
     it.write()
     file = read(it.path)
-    running = asyncio.create_task(daemon._run(file.configuration, Source(it.path, file.sha256)))
+    running = asyncio.create_task(program._run(file.configuration, Source(it.path, file.sha256)))
     await until(lambda: heard("READY=1"))
     said.clear()
     it.write(epair={"epair0": pair(), "epair1": {}})
