@@ -15,7 +15,7 @@ from epaird.control.interfaces.events import Bus
 from epaird.control.interfaces.ifnet import Ifnet, Loopback, Origin, link_settings, reading
 from epaird.control.interfaces.sightings import Sightings, measured, where
 from epaird.control.interfaces.unregister import Unregistering
-from epaird.control.interfaces.wires import Wire
+from epaird.control.interfaces.wires import Wire, settle
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import spawn, together
 from epaird.control.workforce.workers import Worker
@@ -147,16 +147,7 @@ class Loopbacks:
 
     async def worker_lost(self, worker: Worker) -> None:
         """A worker has died: settle its account, while nobody reads its loopbacks."""
-        those = [each for each in self if each.worker is worker and each.wire is not None]
-        if those:
-            try:
-                found = measured(self._host, those)
-            except KernelError as error:
-                log.warning("worker %d: what it lost is known in part only: %s", worker.number, error)
-                found = {}
-            for each in those:
-                if each.wire is not None:
-                    each.wire.settle(worker, found)
+        settle(self._host, worker, [each for each in self if each.worker is worker])
 
     # What is told of a loopback.
 

@@ -17,7 +17,7 @@ from epaird.control.interfaces.ifnet import Half, Ifnet, Origin, Pair, link_sett
 from epaird.control.interfaces.patching import Patching
 from epaird.control.interfaces.sightings import Sightings, measured
 from epaird.control.interfaces.unregister import Unregistering
-from epaird.control.interfaces.wires import PATIENCE_S
+from epaird.control.interfaces.wires import PATIENCE_S, settle
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import spawn, together
 from epaird.control.workforce.workers import Worker
@@ -151,13 +151,7 @@ class Pairs:
 
     async def worker_lost(self, worker: Worker) -> None:
         """A worker has died: settle its account, while nobody reads its cables."""
-        try:
-            found = measured(self._host, self.halves)
-        except KernelError as error:
-            log.warning("worker %d: what it lost is known in part only: %s", worker.number, error)
-            found = {}
-        for wire in {half.wire for half in self.halves if half.wire is not None}:
-            wire.settle(worker, found)
+        settle(self._host, worker, self.halves)
 
     def readings(self) -> tuple[InterfaceReading, ...]:
         """Every half now; one that vanishes meanwhile is left out.  Raises KernelError."""

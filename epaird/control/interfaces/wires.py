@@ -8,16 +8,22 @@ its wire is let go and another is made, while its frames wait in the kernel's ri
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from epaird import ledger
+from epaird.control.host import Host
 from epaird.control.interfaces.ifnet import Half, Ifnet, Loopback
+from epaird.control.interfaces.sightings import measured
 from epaird.control.tasks import spawn, together
 from epaird.control.workforce.workers import Attachment, Worker
+from epaird.kernel.errors import KernelError
 from epaird.kernel.statistics import LinkStatistics
 from epaird.ledger import Table
 from epaird.messages import CableKind
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S: Final = 1.0
 """How long a wire that is let go waits for a receiver that takes nothing."""
@@ -179,3 +185,17 @@ def _name(ends: tuple[Half | Loopback, ...]) -> str:
 
 def _coalesces(end: Half | Loopback) -> bool:
     return isinstance(end, Half) and end.pair.settings.coalesce and end.tap.takes_datagrams
+
+
+def settle(host: Host, worker: Worker, ifnets: Iterable[Ifnet]) -> None:
+    """A worker has died: settle its account with the wires of these, while nobody reads them."""
+    wired = {ifnet: ifnet.wire for ifnet in ifnets if ifnet.wire is not None}
+    if not wired:
+        return
+    try:
+        found = measured(host, wired)
+    except KernelError as error:
+        log.warning("worker %d: what it lost is known in part only: %s", worker.number, error)
+        found = {}
+    for wire in dict.fromkeys(wired.values()):
+        wire.settle(worker, found)
