@@ -19,7 +19,7 @@ from epaird.kernel.watch import Kind, LinkEvent
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN_S: Final = 1.0
-"""How often to look where nothing is told.  It costs a core some percent for a thousand pairs."""
+"""How often to look where nothing is told: each look asks the kernel about every interface there."""
 
 
 class Owner(Protocol):
