@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from epaird.control.interfaces import sightings
 from epaird.kernel.watch import Kind, LinkEvent
 from tests.control.stage import IdleWorker, Stage, idle_stage
 from tests.loop import on_loop, turns, until
@@ -203,3 +204,30 @@ async def test_an_overrun_while_statistics_fail_is_survived(said: Callable[[], l
 
 def _orders(stage: Stage[IdleWorker], kind: str) -> list[tuple[object, ...]]:
     return [order for worker in stage.workers for order in worker.orders if order[0] == kind]
+
+
+@on_loop
+async def test_where_nothing_is_told_it_is_looked_for_and_that_is_said_once(
+    said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sightings, "LOOK_AGAIN_S", 0.001)
+    monkeypatch.setattr(sightings, "lesser", lambda: ["a capability is missing"])
+    async with idle_stage() as stage:
+        pair = await stage.make()
+        looking = asyncio.create_task(stage.pairs._sightings.look_away())
+        here, there = (stage.host.links[half.device] for half in pair.halves)
+        await turns()
+        assert not said()  # nobody is away
+        stage.host.add_namespace("red")
+        stage.host.tell(stage.host.move("epair0b", "red"))
+        said()
+        for link in (here, there):
+            link.statistics = replace(link.statistics, mtu=1280)
+        await until(lambda: pair.halves[1].mtu == 1280)
+        assert pair.halves[0].mtu == 1500  # of which the kernel tells
+        there.place = replace(there.place, name="eth7")
+        await until(lambda: pair.halves[1].place.name == "eth7")
+        stage.host.delete("epair0b")
+        await until(lambda: not len(stage.pairs))
+        looking.cancel()
+        assert said() == ["a capability is missing", "epair0b: renamed from epair0b to eth7", gone("epair0b")]
