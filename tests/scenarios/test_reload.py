@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
 from epaird.configuration import digest
+from epaird.kernel.watch import Kind, LinkEvent, LinkWatch
 from tests.scenarios.ctl import asked, epairctl, reload, rewrite
+from tests.scenarios.faults import Cable
 from tests.scenarios.lab import CABLE, EPAIRD, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, RED, Flood, Sink, ping
 from tests.scenarios.waiting import until
@@ -57,6 +60,38 @@ def test_an_unchanged_pair_loses_nothing_while_others_come_change_and_go(lab: La
     after = daemon.metrics().interface("epair0a")
     assert lab["red"].links()["eth0"].index == red.index
     assert after.oqdrops == before.oqdrops == 0
+
+
+def test_where_one_of_a_thousand_changes_the_kernel_hears_of_no_other(lab: Lab) -> None:
+    cable = Cable(lab, others(999))
+    wanted = pair(ipv6=False) + others(999).replace("[epair.epair500]\n", "[epair.epair500]\na.mtu = 1400\n")
+
+    def links() -> dict[str, int]:
+        return {
+            name: link.index for place in (lab.home, cable.red) for name, link in place.links("tun").items()
+        }
+
+    def settled() -> bool:
+        shown = json.loads(lab.home.ip("-j link show type tun"))
+        return all("LOWER_UP" in each["flags"] and each["operstate"] != "DOWN" for each in shown if each)
+
+    until(settled)
+    before = links()
+    assert len(before) == 2 * 999 + 1
+    with ExitStack() as stack, cable.stream(5000) as stream:
+        with lab.home.inside():
+            watch = stack.enter_context(closing(LinkWatch()))
+        cable.carries(1000)
+        rewrite(cable.daemon, wanted, workers=1)
+        assert "0 to create, 1 to change, 0 to recreate, 0 to destroy" in epairctl(lab, "reload")
+        cable.carries(1000)
+        events: list[LinkEvent] = []
+        while some := watch.read():
+            events += some
+        outcome = stream.end()
+    assert (outcome.lost, outcome.ordered) == (0, True)
+    assert {(event.kind, event.name) for event in events} == {(Kind.NEW, "epair500a")}
+    assert links() == before
 
 
 def test_a_pair_changes_in_place_under_traffic(lab: Lab) -> None:
