@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird import ledger
-from epaird.dataplane import forward
+from epaird.dataplane import burst, forward, path
 from epaird.dataplane.interface import Interface
 from epaird.ledger import (
     COALESCED_DATAGRAMS,
@@ -242,7 +242,8 @@ def mortal(length: int, *, coalesce: bool) -> Iterator[MortalBench]:
     bench = MortalBench(Life(length), coalesce=coalesce)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(forward, "os", bench)
+            for module in (burst, forward, path):
+                patch.setattr(module, "os", bench)
             yield bench
     finally:
         bench.close()

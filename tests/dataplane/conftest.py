@@ -106,7 +106,7 @@ class Bench:
         while True:
             before = self._progress()
             for interface in self._readable():
-                self.forwarder.transmit(interface)
+                self.forwarder.exchange(interface)
             for interface in list(self.polls.awaiting_room):
                 self.polls.awaiting_room.discard(interface)
                 self.forwarder.resume(interface)
