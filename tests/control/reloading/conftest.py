@@ -1,0 +1,67 @@
+"""A daemon that was started with a file, on a machine without a kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epaird.configuration import read
+from epaird.control import daemon, logs
+from epaird.control.host import Place
+from epaird.control.reloading.reload import Source
+from epaird.kernel.tun import Tap
+from tests.control.fake import FakeHost
+from tests.control.reloading.running import Running, log_formats
+from tests.loop import has_children
+
+
+@pytest.fixture
+def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+    host = FakeHost()
+    rename = host.rename
+
+    async def renamed(tap: Tap, place: Place, name: str) -> None:
+        await rename(tap, place, name)
+        host.tell(host.event(tap.name))
+        host.tell(host.event(tap.name))  # also when looking was made to fail
+
+    monkeypatch.setattr(host, "rename", renamed)
+    monkeypatch.setattr(daemon, "Host", lambda: host)
+
+    def set_up(level: str, form: str) -> None:
+        logging.getLogger().setLevel(level.upper())
+        log_formats[:] = [form]
+
+    log_formats.clear()
+    monkeypatch.setattr(logs, "set_up", set_up)
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    return host
+
+
+@pytest.fixture
+def at_hand(tmp_path: Path, host: FakeHost) -> Callable[..., contextlib.AbstractAsyncContextManager[Running]]:
+    """A daemon that was started with a file."""
+
+    @contextlib.asynccontextmanager
+    async def begin(**tables: Any) -> AsyncIterator[Running]:  # noqa: ANN401
+        running = Running(tmp_path / "epaird.toml", host)
+        running.base |= tables
+        running.write()
+        file = read(running.path)
+        level = logging.getLogger().level
+        logging.getLogger().setLevel(file.configuration.daemon.log_level.upper())
+        async with daemon.Daemon(file.configuration, None, Source(running.path, file.sha256)) as it:
+            await it.start()
+            running.daemon = it
+            host.steps.clear()
+            yield running
+        logging.getLogger().setLevel(level)
+        assert not host.links
+        assert not has_children()
+
+    return begin

@@ -1,0 +1,116 @@
+"""A reload of what the file says of the daemon itself: its workers and other settings."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from epaird.plan import RESTART
+from epaird.settings import DaemonSettings
+from tests.control.reloading.running import Begin, Running, log_formats
+from tests.loop import on_loop, until
+
+
+@on_loop
+async def test_workers_come_and_go_while_every_frame_arrives(at_hand: Begin) -> None:
+    many: dict[str, Any] = {f"epair{number}": {} for number in range(6)}
+    async with at_hand(epair=many) as it:
+        for count in (3, 2, 4, 1):
+            asyncio.get_running_loop().call_soon(it.host.links["epair0a"].owner.sends, 20)
+            await it.reload(epair=many, daemon={"workers": count})
+            loads = [len(worker.attachments) for worker in it.daemon._workers]
+            assert sum(loads) == 6
+            assert max(loads) - min(loads) <= 1
+            assert len(it.daemon.reading().workers) == count
+            for name in many:
+                await until(it.carries(f"{name}a", f"{name}b"))
+        sent = it.host.links["epair0a"].owner.sent
+        await until(lambda: len(it.host.links["epair0b"].owner.receives()) == sent)
+
+
+@on_loop
+async def test_workers_go_by_other_settings_without_being_replaced(at_hand: Begin) -> None:
+    async with at_hand() as it:
+        (worker,) = it.daemon._workers
+        pid = worker.pid
+        assert await it.reload(daemon={"queue_limit": 7, "poll_spin_us": 0}) == {"daemon": "change"}
+        assert worker.reading().queue_limit == 7
+        there = it.host.links["epair0b"].owner
+        sender = it.host.links["epair0a"].owner
+
+        def full() -> bool:
+            sender.sends_all_it_can()
+            return worker.reading().oactive
+
+        await until(full)
+        assert worker.reading().queue_frames == 7
+        await until(lambda: len(there.receives()) == it.host.links["epair0a"].owner.sent)
+        assert worker.pid == pid
+
+
+@on_loop
+async def test_what_needs_a_restart_is_said_and_stays(at_hand: Begin) -> None:
+    async with at_hand() as it:
+        it.write(daemon={"control_socket": "/run/elsewhere/control.sock"})
+        (action,) = await it.daemon.reloads.reload()
+        assert action.verb == "restart"
+        assert action.details[0].note == "only a restart of the daemon applies it"
+        assert await it.daemon.reloads.reload(dry_run=True) == (action,)
+
+
+OTHER = {
+    "workers": 3,
+    "queue_limit": 7,
+    "poll_spin_us": 0,
+    "worker_timeout": 0,
+    "orphan_timeout": 7.0,
+    "drain_timeout": 0.2,
+    "keep_devices": True,
+    "watch": True,
+    "log_level": "warning",
+    "log_format": "json",
+}
+"""Keys of [daemon] that a reload applies, and values that differ from their defaults."""
+
+
+def in_force(it: Running) -> dict[str, object]:
+    """What the daemon does by each of these keys."""
+    (settings,) = {
+        (each._settings.queue_limit, each._settings.poll_spin_us, each._settings.orphan_timeout)
+        for each in it.daemon._workers
+    }
+    return {
+        "workers": len(it.daemon._workers),
+        **dict(zip(("queue_limit", "poll_spin_us", "orphan_timeout"), settings, strict=True)),
+        "worker_timeout": it.daemon._hearts is not None,
+        # By these it goes when it ends.
+        "drain_timeout": it.daemon._configuration.daemon.drain_timeout,
+        "keep_devices": it.daemon.keeps_devices,
+        "watch": it.daemon._file_watch is not None,
+        "log_level": logging.getLogger().level,
+        "log_format": log_formats[-1:] or ["text"],
+    }
+
+
+def test_every_key_of_the_daemon_is_applied_or_said_to_need_a_restart() -> None:
+    restart = {key.removeprefix("daemon.") for key in RESTART}
+    assert OTHER.keys() | restart == DaemonSettings.model_fields.keys()
+    assert not OTHER.keys() & restart
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_a_key_of_the_daemon_is_applied_in_place_and_alone(at_hand: Begin, key: str) -> None:
+    async def change() -> None:
+        async with at_hand() as it:
+            before = in_force(it)
+            (action,) = await it.reload_all(daemon={key: OTHER[key]})
+            assert (action.verb, action.name, action.details[0].note) == ("change", "daemon", "")
+            after = in_force(it)
+            assert [each for each in after if after[each] != before[each]] == [key]
+            await it.reload()
+            assert in_force(it) == before
+
+    on_loop(change)()
