@@ -51,6 +51,10 @@ class InterfaceReading:
     imcasts: int
     too_big: int
     """ICMP messages of ours to the owner, about frames too long for the peer."""
+    coalesced_datagrams: int
+    """Frames that reached the owner as part of a super-frame of our making."""
+    coalesced_superframes: int
+    """Super-frames of our making that reached the owner."""
     oerrors: tuple[int, ...]
     """One count for each of :data:`epaird.ledger.REASONS`, in that order."""
     ierrors: tuple[int, ...]

@@ -54,11 +54,9 @@ class Forwarder(Path):
         exhausted = self.transmit(source)
         for _ in range(ANSWERS):
             source = source.peer
-            if not exhausted or not source.attached or source.listed:
+            if not (exhausted and self._burst.lengths and source.attached) or source.listed:
                 break
             exhausted = self.transmit(source)
-            if not self._burst.lengths:
-                break
         return exhausted
 
     def restart(self) -> None:

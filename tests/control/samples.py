@@ -27,6 +27,8 @@ def interface(device: str, **changes: object) -> InterfaceReading:
         "refs": 1,
         "held_bytes": 0,
         "too_big": 0,
+        "coalesced_datagrams": 0,
+        "coalesced_superframes": 0,
         "oactive": False,
         "oerrors": (0,) * len(REASONS),
         "ierrors": (0,) * len(REASONS),

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.real
 USUAL = {"read", "write", "writev", NOTHING_TO_READ, WAIT, CLOCK}
 """All that a worker calls that does not look again."""
 BURSTS = 5
+COALESCED = ("datagrams", "superframes")
 _NUMBER = struct.Struct("!Q")
 
 
@@ -117,6 +118,9 @@ def test_flows_in_turn_are_joined_where_it_is_worth_while_and_keep_their_order(
     assert calls["read"] == BURSTS * BURST_FRAMES
     assert (calls["writev"], calls["write"]) == tuple(BURSTS * each for each in writes)
     assert lab["blue"].links()["eth0"].rx_packets == arrived + BURSTS * sum(writes)
+    page, (superframes, _) = daemon.metrics(), writes
+    joined = [page.value(f"epaird_coalesced_{each}_total", device="epair0b") for each in COALESCED]
+    assert joined == [BURSTS * BURST_FRAMES * (superframes > 0), BURSTS * superframes]
     check_turns(calls)
     daemon.at_rest()
 

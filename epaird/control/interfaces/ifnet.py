@@ -147,6 +147,8 @@ def reading(ifnet: Half | Loopback, statistics: LinkStatistics, table: Table) ->
         ibytes=words[ledger.IBYTES],
         imcasts=words[ledger.IMCASTS],
         too_big=words[ledger.TOO_BIG],
+        coalesced_datagrams=words[ledger.COALESCED_DATAGRAMS],
+        coalesced_superframes=words[ledger.COALESCED_SUPERFRAMES],
         oerrors=tuple(words[ledger.OERRORS : ledger.OERRORS + reasons]),
         ierrors=tuple(words[ledger.IERRORS : ledger.IERRORS + reasons]),
     )

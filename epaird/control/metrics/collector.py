@@ -34,6 +34,11 @@ _INTERFACE_ANSWERS: Final = {
     "too_big": "ICMP messages the interface's owner was sent about frames too long for the peer",
 }
 
+_COALESCED: Final = {
+    "datagrams": "Datagrams that reached the interface's owner joined with others of their flow",
+    "superframes": "Super-frames of joined datagrams that reached the interface's owner",
+}
+
 _INTERFACE_ERRORS: Final = {
     "oerrors": "Frames the interface's owner sent that were lost, by reason",
     "ierrors": "Frames on their way to the interface's owner that were lost, by reason",
@@ -133,6 +138,9 @@ def _interface_families(interfaces: Sequence[InterfaceReading]) -> Iterator[Metr
         yield _counter(f"epaird_interface_{name}", _bsd(name, told), labels, values)
     for name, told in _INTERFACE_ANSWERS.items():
         yield _counter(f"epaird_interface_{name}", told, labels, list(map(attrgetter(name), interfaces)))
+    for name, told in _COALESCED.items():
+        values = list(map(attrgetter(f"coalesced_{name}"), interfaces))
+        yield _counter(f"epaird_coalesced_{name}", told, labels, values)
     for name, told in _INTERFACE_ERRORS.items():
         counts = list(chain.from_iterable(map(attrgetter(name), interfaces)))
         yield _counter(f"epaird_interface_{name}", _bsd(name, told), reasons, counts)

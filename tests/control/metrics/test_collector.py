@@ -27,6 +27,8 @@ CONTRACT = {
     "epaird_interface_ipackets_total": ("counter", DEVICE),
     "epaird_interface_ibytes_total": ("counter", DEVICE),
     "epaird_interface_too_big_total": ("counter", DEVICE),
+    "epaird_coalesced_datagrams_total": ("counter", DEVICE),
+    "epaird_coalesced_superframes_total": ("counter", DEVICE),
     "epaird_interface_imcasts_total": ("counter", DEVICE),
     "epaird_interface_oerrors_total": ("counter", REASON),
     "epaird_interface_ierrors_total": ("counter", REASON),
@@ -82,6 +84,13 @@ def test_errors_have_every_reason_from_the_start() -> None:
             sample = f"epaird_interface_{name}_total"
             assert value(reading, sample, device="epair0a", reason=reason) == first + place
             assert value(reading, sample, device="epair0b", reason=reason) == 0
+
+
+def test_what_was_joined_follows_the_reading() -> None:
+    reading = pair(coalesced_datagrams=640, coalesced_superframes=10)
+    assert value(reading, "epaird_coalesced_datagrams_total", device="epair0a") == 640
+    assert value(reading, "epaird_coalesced_superframes_total", device="epair0a") == 10
+    assert value(reading, "epaird_coalesced_datagrams_total", device="epair0b") == 0
 
 
 def test_gauges_follow_the_reading() -> None:
