@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -115,20 +116,39 @@ Burst = Callable[[], int]
 """Fills a ring and forwards what is in it; nanoseconds that the forwarding took."""
 
 
+def nanoseconds(burst: Burst, frames: int, seconds: float) -> float:
+    """What a frame takes: the median of bursts, so that nothing else counts."""
+    for _ in range(200):
+        burst()
+    end, samples = time.monotonic() + seconds, []
+    while time.monotonic() < end:
+        samples.append(burst())
+    return statistics.median(samples) / frames
+
+
 @contextlib.contextmanager
-def datagrams(*, joined: bool, size: int = 64) -> Iterator[tuple[Cable, Burst, int]]:
-    """Full bursts of equal datagrams; the cable, one burst to be measured, and its frames."""
+def datagrams(
+    *, joined: bool, size: int = 64, flows: int = 1, mixed: bool = False
+) -> Iterator[tuple[Cable, Burst, int]]:
+    """Full bursts of equal datagrams; the cable, one burst to be measured, and its frames.
+
+    Of several flows each has its share of a burst in one piece, or, ``mixed``, a datagram in turn."""
     with Cable() as cable:
         cable.red.coalesce = joined
-        receiver, sender = (cable.endpoint(place, socket.SOCK_DGRAM) for place in ("blue", "red"))
+        receiver = cable.endpoint("blue", socket.SOCK_DGRAM)
         receiver.bind((BLUE, 0))
-        sender.connect(receiver.getsockname())
-        cable.acquainted(sender, receiver)
-        going, coming = Batch(BURST_FRAMES, size), Batch(BURST_FRAMES, size)
+        senders = [cable.endpoint("red", socket.SOCK_DGRAM) for _ in range(flows)]
+        for sender in senders:
+            sender.connect(receiver.getsockname())
+        cable.acquainted(senders[0], receiver)
+        turns = BURST_FRAMES // flows if mixed else 1
+        going, coming = Batch(BURST_FRAMES // flows // turns, size), Batch(BURST_FRAMES, size)
 
         def burst() -> int:
             before = cable.blue.words[IPACKETS]
-            going.send(sender, 0)
+            for _ in range(turns):
+                for sender in senders:
+                    going.send(sender, 0)
             start = time.perf_counter_ns()
             cable.forwarder.transmit(cable.red)
             took = time.perf_counter_ns() - start

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
-from tests.figures.cable import Burst, Cable, datagrams, stream
+from tests.figures.cable import Burst, Cable, datagrams, nanoseconds, stream
 from tests.figures.tables import in_turn, kept, medians, say
 
 SECONDS: Final = 0.6
@@ -34,12 +32,7 @@ def alone() -> list[float]:
     found = []
     for kind in KINDS.values():
         with kind() as (_, burst, frames):
-            for _ in range(200):
-                burst()
-            end, samples = time.monotonic() + SECONDS, []
-            while time.monotonic() < end:
-                samples.append(burst())
-            found.append(statistics.median(samples) / frames)
+            found.append(nanoseconds(burst, frames, SECONDS))
     return found
 
 
