@@ -212,6 +212,8 @@ async def test_queue_limit_1_with_a_stalled_worker_counts_every_frame(lab: Lab) 
             for half, place in (("a", red), ("b", blue))
         }
         await it.interfaces.create("epair0", halves)
+        # Its queueing discipline, behind the ring, is there a moment after the carrier.
+        await until(lambda: "state UP" in red.ip("link show eth0"))
         pid = it.workers[0].pid
         assert pid is not None
         for number in range(20):
