@@ -25,6 +25,7 @@ from epaird.control.operations import Refused
 from epaird.control.readings import Reading
 from epaird.control.reloading.filewatch import FileWatch
 from epaird.control.reloading.reload import Reloads, Source
+from epaird.control.resizing import Workforce
 from epaird.control.succession import reexec
 from epaird.control.succession.legacy import LOCK, Legacy
 from epaird.control.succession.notify import Health, Inherited, Notifier, listener, take_inherited
@@ -34,7 +35,6 @@ from epaird.control.succession.takeover import Takeover
 from epaird.control.tasks import all_or_none, spawn, together
 from epaird.control.workforce.heartbeats import watch as watch_hearts
 from epaird.control.workforce.processes import Spares
-from epaird.control.workforce.resizing import Workforce
 from epaird.control.workforce.workers import Worker, WorkerLost
 from epaird.ledger import Slots, Table
 from epaird.macpool import MacPool

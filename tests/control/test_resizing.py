@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaird.control.workforce.resizing import shared
+from epaird.control.resizing import shared
 
 ASSIGNED = st.dictionaries(st.integers(0, 99), st.lists(st.integers(0, 5), min_size=1, max_size=3).map(tuple))
 
