@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -16,6 +17,7 @@ from epaird.kernel.statistics import LinkReader
 from epaird.kernel.watch import LinkWatch
 
 _numbers = itertools.count()
+_PREFIX = f"ept{os.getpid() % 100_000}k"
 
 
 class MakeTap(Protocol):
@@ -27,7 +29,13 @@ class MakeTap(Protocol):
 @pytest.fixture
 def new_name() -> Callable[[], str]:
     """A name that no other test uses, short enough for a device."""
-    return lambda: f"ept{os.getpid() % 100_000}k{next(_numbers) % 10_000}"
+    return lambda: f"{_PREFIX}{next(_numbers) % 10_000}"
+
+
+@pytest.fixture(autouse=True)
+def _no_namespace_is_left() -> Iterator[None]:
+    yield
+    assert not list(Path(namespace.RUN_DIRECTORY).glob(f"{_PREFIX}*"))
 
 
 @pytest.fixture

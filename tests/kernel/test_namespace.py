@@ -98,7 +98,10 @@ def test_which_it_is_is_known_before_it_has_its_name(new_name: Callable[[], str]
         known.append(identity)
 
     namespace.create(name, look)
-    assert known == [namespace.identity(name)] != [home]
+    try:
+        assert known == [namespace.identity(name)] != [home]
+    finally:
+        namespace.remove(name)
 
 
 def test_who_cannot_remember_it_has_none_made(new_name: Callable[[], str]) -> None:
