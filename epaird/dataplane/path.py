@@ -27,7 +27,7 @@ class Poller(Protocol):
     """What a path asks of the loop that calls it."""
 
     def start_reading(self, interface: Interface) -> None:
-        """Call ``transmit`` whenever its owner has sent something."""
+        """Have it transmit whenever its owner has sent something."""
 
     def stop_reading(self, interface: Interface) -> None:
         """Do not, any more."""

@@ -155,7 +155,7 @@ class Worker:
     def _loopback_readable(self, interface: Interface) -> None:
         if interface.loop is not None:
             interface.loop.transmit(interface)
-            self._words[HEARTBEAT_NS] = time.monotonic_ns()
+            self._beat()
 
     def _readable(self, interface: Interface) -> None:
         exhausted = self._forwarder.exchange(interface)

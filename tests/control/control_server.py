@@ -7,7 +7,6 @@ import json
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -19,10 +18,8 @@ import uvloop
 
 from epaird.control.api.server import ControlServer
 from epaird.control.serving import ListenError
+from tests.control.awaiting import DEADLINE
 from tests.control.operations import FakeOperations, FakeReloads
-
-DEADLINE = 30
-"""Seconds after which a test gives up waiting; never a measure."""
 
 T = TypeVar("T")
 
@@ -135,24 +132,3 @@ def serving(path: Path) -> Iterator[Control]:
     finally:
         running.stop()
     assert running.loop_errors == []
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Return once the condition holds; fail when it never does."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def until_closed(connection: socket.socket) -> bytes:
-    """What still comes before the server ends the connection."""
-    received = b""
-    try:
-        while part := connection.recv(65536):
-            received += part
-    except ConnectionResetError:
-        pass
-    finally:
-        connection.close()
-    return received

@@ -11,6 +11,7 @@ from typing import Self
 import pytest
 
 from tests.deploy.machine import CannotBoot, Machine
+from tests.deploy.service import CONFIGURATION, DROP_INS, SERVICE, Service
 from tests.scenarios.conftest import lab
 
 __all__ = ["lab"]
@@ -42,6 +43,18 @@ def machine(package: Path) -> Iterator[Machine]:
     """A machine with the package installed and the service not running; every test leaves it so."""
     with new_machine(package) as machine:
         yield machine
+
+
+@pytest.fixture
+def service(machine: Machine) -> Iterator[Service]:
+    """The service as installed, with the configuration as installed, not running."""
+    configuration = machine.run("cat", CONFIGURATION)
+    yield Service(machine)
+    machine.run("systemctl", "stop", SERVICE)
+    machine.try_run("systemctl", "reset-failed", SERVICE)
+    machine.run("rm", "-rf", DROP_INS)
+    machine.run("systemctl", "daemon-reload")
+    machine.write(CONFIGURATION, configuration)
 
 
 def new_machine(package: Path) -> Machine:

@@ -107,22 +107,12 @@ def told(timeout_s: float) -> str | None:
     return os.read(0, 64).decode().strip()
 
 
-class Stream:
-    """The stream from ``with`` to :meth:`end`."""
+class Flow:
+    """A program that sends and one that receives, from ``with`` to its end."""
 
-    def __init__(
-        self,
-        source: Place,
-        target: Place,
-        address: str,
-        rate: int,
-        *,
-        port: int = PORT,
-        bind: str | None = None,
-    ) -> None:
-        """``bind`` is the receiver's own address, where it is another than that to which all is sent."""
-        self._sink = Program(target, __spec__.name, "sink", bind or address, str(port))
-        self._sender = Program(source, __spec__.name, "send", address, str(port), str(rate))
+    def __init__(self, *, sink: Program, sender: Program) -> None:
+        self._sink = sink
+        self._sender = sender
 
     def __enter__(self) -> Self:
         return self
@@ -138,6 +128,26 @@ class Stream:
     def go(self) -> None:
         """Go on."""
         self._sender.tell("go")
+
+
+class Stream(Flow):
+    """The stream from ``with`` to :meth:`end`."""
+
+    def __init__(
+        self,
+        source: Place,
+        target: Place,
+        address: str,
+        rate: int,
+        *,
+        port: int = PORT,
+        bind: str | None = None,
+    ) -> None:
+        """``bind`` is the receiver's own address, where it is another than that to which all is sent."""
+        super().__init__(
+            sink=Program(target, __spec__.name, "sink", bind or address, str(port)),
+            sender=Program(source, __spec__.name, "send", address, str(port), str(rate)),
+        )
 
     def outcome(self) -> Outcome:
         """What has become of it so far."""

@@ -14,9 +14,9 @@ import select
 import socket
 import sys
 import time
-from typing import Final, Self
+from typing import Final
 
-from tests.scenarios.paced import Program, told
+from tests.scenarios.paced import Flow, Program, told
 from tests.scenarios.places import Namespace
 from tests.scenarios.waiting import DEADLINE_S
 
@@ -28,37 +28,24 @@ _PATTERN: Final = memoryview(random.Random(1).randbytes(_PERIOD) * 18)
 _ROOM: Final = 1 << 20
 
 
-class Poured:
+class Poured(Flow):
     """The stream from ``with`` to its end."""
 
     def __init__(
         self, source: Namespace, target: Namespace, address: str, rate: int, *, port: int = PORT
     ) -> None:
-        self._basin = Program(target, __spec__.name, "basin", address, str(port))
-        self._pouring = Program(source, __spec__.name, "pour", address, str(port), str(rate))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for program in (self._pouring, self._basin):
-            program.kill()
-
-    def pause(self) -> None:
-        """Send nothing for the time being."""
-        self._pouring.tell("pause")
-
-    def go(self) -> None:
-        """Go on."""
-        self._pouring.tell("go")
+        super().__init__(
+            sink=Program(target, __spec__.name, "basin", address, str(port)),
+            sender=Program(source, __spec__.name, "pour", address, str(port), str(rate)),
+        )
 
     def on_its_way(self) -> int:
         """Bytes that were sent and have not arrived yet.  Raises AssertionError when others have arrived, or
         the connection has ended."""
-        arrived = self._basin.tell("say")
+        arrived = self._sink.tell("say")
         if not arrived["intact"] or not arrived["open"]:
             raise AssertionError(f"the TCP stream is broken: {arrived}")
-        return int(self._pouring.tell("say")["sent"]) - int(arrived["received"])
+        return int(self._sender.tell("say")["sent"]) - int(arrived["received"])
 
 
 def _piece(position: int, length: int) -> memoryview:

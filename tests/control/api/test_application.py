@@ -18,7 +18,8 @@ from epaird.control.api import guard, streams
 from epaird.control.operations import Refused
 from epaird.control.readings import Reading
 from epaird.kernel.errors import KernelError
-from tests.control.control_server import DEADLINE, Control, until
+from tests.control.awaiting import DEADLINE, until
+from tests.control.control_server import Control
 
 
 def create(control: Control, name: str = "epair", **settings: object) -> str:

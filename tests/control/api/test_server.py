@@ -22,7 +22,8 @@ from epaird.control.api import server as apiserver
 from epaird.control.api.credentials import Peer, may_control, peer_of
 from epaird.control.api.socketfile import SocketFile
 from epaird.control.serving import ListenError
-from tests.control.control_server import DEADLINE, Answer, Control, serving, until, until_closed
+from tests.control.awaiting import DEADLINE, until, until_closed
+from tests.control.control_server import Answer, Control, serving
 
 GET = b"GET /v1/cloners HTTP/1.1\r\nhost: epaird\r\n\r\n"
 

@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -28,11 +27,9 @@ from epaird.control.metrics import web
 from epaird.control.metrics.web import ListenError, MetricsServer
 from epaird.control.readings import Reading
 from epaird.ledger import REASONS
+from tests.control.awaiting import DEADLINE, until, until_closed
 from tests.control.samples import interface, pair, worker
 from tests.prometheus import Prometheus, promtool_check
-
-DEADLINE = 30
-"""Seconds after which a test gives up waiting; never a measure."""
 
 
 class Serving:
@@ -102,27 +99,6 @@ def page() -> Iterator[Serving]:
     """A running server over an idle pair."""
     with serving(pair) as running:
         yield running
-
-
-def until_closed(connection: socket.socket) -> bytes:
-    """What still comes before the server ends the connection."""
-    received = b""
-    try:
-        while part := connection.recv(65536):
-            received += part
-    except ConnectionResetError:
-        pass
-    finally:
-        connection.close()
-    return received
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Return once the condition holds; fail when it never does."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 # What it answers
@@ -309,7 +285,7 @@ def test_who_has_connected_before_it_is_handed_over_is_answered_by_it() -> None:
         successor = socket.socket(fileno=running.server.copy())
         stopping = threading.Thread(target=running.stop)
         stopping.start()
-        wait_until(lambda: running.server.listener.fileno() < 0)
+        until(lambda: running.server.listener.fileno() < 0)
         late = running.connect(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
         early.sendall(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
         assert until_closed(early).endswith(b"ok\n")
@@ -348,7 +324,7 @@ def test_a_thousand_idle_connections_hold_few_descriptors() -> None:
         def held() -> int:
             return len(list(Path("/proc/self/fd").iterdir())) - before - len(connections)
 
-        wait_until(lambda: held() <= web.CONNECTIONS_MAX)
+        until(lambda: held() <= web.CONNECTIONS_MAX)
 
 
 def test_a_connection_without_an_exchange_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,56 @@
+"""The units, as systemd finds them: without fault, and hardly exposed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.conftest import ROOT
+from tests.deploy.machine import Machine
+from tests.deploy.service import (
+    SERVICE,
+)
+
+UNITS = ROOT / "deploy" / "systemd"
+
+
+def exposure(directory: Path) -> float:
+    """How exposed ``systemd-analyze security`` finds the unit there."""
+    command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(directory / SERVICE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    # What it does not understand it says, and finds nothing wrong with.
+    assert not done.stderr
+    level = re.search(rf"Overall exposure level for {SERVICE}: ([0-9.]+)", done.stdout)
+    assert level
+    return float(level[1])
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    """A directory with the service's unit alone."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs systemd-analyze: apt-get install systemd")
+    shutil.copy(UNITS / SERVICE, tmp_path)
+    return tmp_path
+
+
+def test_the_exposure(unit: Path) -> None:
+    assert exposure(unit) < 4.0
+
+
+def test_the_exposure_without_namespaces(unit: Path) -> None:
+    drop_ins = unit / f"{SERVICE}.d"
+    drop_ins.mkdir()
+    shutil.copy(UNITS / "drop-ins" / "home-only.conf", drop_ins)
+    assert exposure(unit) < 2.5
+
+
+@pytest.mark.real
+def test_the_units_are_without_fault(machine: Machine) -> None:
+    done = machine.try_run("systemd-analyze", "verify", "--man=yes", SERVICE, "epaird.socket")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
