@@ -134,10 +134,16 @@ class Worker:
         other's a moment later.  ``slot`` of the ledger is the other's; the present one is free then.
 
         Raises WorkerLost when there is no other process; then everything is as it was."""
-        if self._link is None or not self.forwards:
+        going = self._link
+        if going is None or not self.forwards:
             raise WorkerLost(f"worker {self.number} is not running")
         launched = await self._launch()
-        going, coming = self._link, self._linked(launched)
+        coming = self._linked(launched)
+        if going is not self._link or not self.forwards:
+            # It has died meanwhile, and has or will have a successor that is not this one.
+            _kill(coming)
+            await coming.gone(ENDING_S)
+            raise WorkerLost(f"worker {self.number} died while it was renewed")
         words = self._table.slot(slot)
         words[CPU_NS] = self._words[CPU_NS]
         settings = replace(self._settings, slot=slot)

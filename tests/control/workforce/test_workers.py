@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from epaird import ledger
+from epaird.control.workforce.processes import Launched
 from epaird.control.workforce.workers import WorkerLost, WorkerRefused
 from tests.control.fake import numbered
 from tests.control.stage import balance, real_stage
@@ -301,6 +302,32 @@ def test_a_death_while_it_is_renewed_is_one_of_the_worker(which: str) -> None:
             stage.slots.release(slot)
 
     on_loop(die)()
+
+
+@on_loop
+async def test_a_death_before_there_is_another_to_renew_it_leaves_one_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with real_stage() as stage:
+        await stage.make()
+        (worker,) = stage.workers
+        goes, slot, launch, launched = pid(worker), stage.slots.take(), worker._launch, []
+
+        async def slow() -> Launched:
+            monkeypatch.setattr(worker, "_launch", launch)
+            launched.append(await launch())
+            os.kill(goes, signal.SIGKILL)
+            await replaced(worker)
+            return launched[0]
+
+        monkeypatch.setattr(worker, "_launch", slow)
+        with pytest.raises(WorkerLost, match="died while it was renewed"):
+            await worker.renew(slot)
+        stage.slots.release(slot)
+        assert worker.pid not in (goes, launched[0].process.pid)
+        assert not is_there(launched[0].process.pid)
+        assert worker._next is None
+        await crosses(stage, "epair0")
 
 
 @on_loop
