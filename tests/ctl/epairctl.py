@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.control.control_server import DEADLINE, Control
+from tests.control.awaiting import DEADLINE
+from tests.control.control_server import Control
 
 EPAIRCTL = str(Path(sys.executable).with_name("epairctl"))
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from epaird import __version__
-from tests.control.control_server import DEADLINE, serving, until
+from tests.control.awaiting import DEADLINE, until
+from tests.control.control_server import serving
 from tests.ctl.epairctl import EPAIRCTL, Cli
 
 # Commands

@@ -15,7 +15,8 @@ import pytest
 from epaird.control.operations import Refused
 from epaird.ctl.cli import DEFAULT_SOCKET
 from epaird.settings import DaemonSettings
-from tests.control.control_server import DEADLINE, serving, until
+from tests.control.awaiting import DEADLINE, until
+from tests.control.control_server import serving
 from tests.ctl.epairctl import EPAIRCTL, Cli
 
 

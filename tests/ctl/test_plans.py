@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from epaird.actions import Action, Detail
-from tests.control.control_server import DEADLINE
+from tests.control.awaiting import DEADLINE
 from tests.ctl.epairctl import EPAIRCTL, Cli
 
 PLANNED = (
