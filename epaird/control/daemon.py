@@ -169,7 +169,8 @@ class Daemon:
         self._keep_workers()
         self._watch_file()
         undo.callback(self._stop_watching_file)
-        if takes_over or any(half.settings.peer is not None for half in configuration.halves):
+        left_over = set(self._namespaces.there) - set(configuration.namespaces.create)
+        if takes_over or left_over or any(half.settings.peer is not None for half in configuration.halves):
             await self.reloads.catch_up(said)
         if takes_over and os.environ.pop(reexec.UPGRADED, ""):
             self._renewing = spawn(self._renew(inherited), "renewing the workers")

@@ -53,9 +53,10 @@ class Namespaces:
         self._made.pop(name, None)
         self._write()
 
-    def still(self, name: str) -> bool:
-        """Whether one is there as it was made."""
-        return name in self._made and self._is(name, self._made[name])
+    @property
+    def there(self) -> tuple[str, ...]:
+        """Those of ours that nobody has removed or replaced, a predecessor's among them."""
+        return tuple(name for name, identity in self._made.items() if self._is(name, identity))
 
     async def remove_all(self) -> None:
         """Remove those that were made, unless somebody has put another in the place of one."""

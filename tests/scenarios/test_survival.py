@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +37,11 @@ def upgraded(lab: Lab, daemon: Daemon) -> Daemon:
 def saved(lab: Lab) -> str:
     """The configuration that would make what there is."""
     return epairctl(lab, "save")
+
+
+def namespaces() -> set[str]:
+    """Those that have a name."""
+    return {each.name for each in Path("/run/netns").iterdir()}
 
 
 def changed(lab: Lab) -> None:
@@ -105,3 +113,38 @@ def test_a_worker_that_is_adopted_works_by_the_configuration_there_is_now(lab: L
     daemon.ended()
     # After 30 s it would have ended, had it not been told.
     until(lambda: not lab.processes("epaird"))
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["the workers live", "nobody lives"])
+def test_a_namespace_that_is_off_the_list_meanwhile_goes(lab: Lab, alone: bool) -> None:
+    daemon = lab.daemon(TEXT + '[epair.epair9]\na.netns = "$red"\n')
+    if alone:
+        # While the control plane cannot start others.
+        daemon.signal(signal.SIGSTOP)
+        for pid in lab.processes("epaird.dataplane"):
+            os.kill(pid, signal.SIGKILL)
+    daemon.signal(signal.SIGKILL)
+    daemon.ended()
+    rewrite(daemon, '[namespaces]\ncreate = ["$red"]\n[epair.epair9]\na.netns = "$red"\n')
+    daemon = lab.again(daemon).greeted()
+    red, blue = lab.expanded("$red"), lab.expanded("$blue")
+    assert blue not in namespaces()
+    assert red in namespaces()
+    assert list(json.loads((lab.directory / "run" / "namespaces.json").read_text())) == [red]
+
+
+def test_a_namespace_that_is_off_the_list_stays_while_something_made_at_runtime_lives_in_it(lab: Lab) -> None:
+    daemon = lab.daemon(TEXT)
+    epairctl(lab, "create", "lo7", "mode=verbatim", "netns=$blue")
+    until(lambda: '"lo7"' in (lab.directory / "run" / "state.json").read_text())
+    daemon.signal(signal.SIGKILL)
+    daemon.ended()
+    rewrite(daemon, '[namespaces]\ncreate = ["$red"]\n')
+    lab.again(daemon).greeted()
+    blue = lab.expanded("$blue")
+    assert "Nothing to do" in epairctl(lab, "reload")
+    assert blue in namespaces()
+    assert blue in saved(lab)
+    epairctl(lab, "destroy", "lo7")
+    assert "1 to destroy" in epairctl(lab, "reload")
+    assert blue not in namespaces()

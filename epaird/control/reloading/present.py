@@ -44,9 +44,9 @@ class Present:
 
 
 def present(
-    interfaces: Interfaces, force: Configuration, namespaces: NamespacesSettings, file: Configuration
+    interfaces: Interfaces, force: Configuration, namespaces: Iterable[str], file: Configuration
 ) -> Present:
-    """What there is of the configuration in ``force``, and of what ``file`` has.
+    """What there is of the configuration in ``force``, and of what ``file`` has, and these ``namespaces``.
 
     Made at runtime and not in the file is what a reload has nothing to do with."""
     pairs = {
@@ -61,7 +61,7 @@ def present(
         if not each.going and (each.origin == "configuration" or each.device in wanted)
     }
     lo = loopbacks if loopbacks or force.lo is not None else None
-    configuration = force.model_copy(update={"namespaces": namespaces, "epair": pairs, "lo": lo})
+    configuration = force.model_copy(update={"namespaces": _made(namespaces), "epair": pairs, "lo": lo})
     runtime = {pair.name for pair in interfaces.pairs if pair.origin == "runtime"}
     runtime |= {each.device for each in interfaces.loopbacks if each.origin == "runtime"}
     return Present(
@@ -72,7 +72,7 @@ def present(
     )
 
 
-def everything(interfaces: Interfaces, force: Configuration, namespaces: NamespacesSettings) -> Configuration:
+def everything(interfaces: Interfaces, force: Configuration, namespaces: Iterable[str]) -> Configuration:
     """The configuration that would make everything there is, what was made at runtime included."""
     pairs = {
         pair.name: pair.settings.model_copy(
@@ -90,7 +90,11 @@ def everything(interfaces: Interfaces, force: Configuration, namespaces: Namespa
         if not each.going
     }
     lo = loopbacks if loopbacks or force.lo is not None else None
-    return force.model_copy(update={"namespaces": namespaces, "epair": pairs, "lo": lo})
+    return force.model_copy(update={"namespaces": _made(namespaces), "epair": pairs, "lo": lo})
+
+
+def _made(namespaces: Iterable[str]) -> NamespacesSettings:
+    return NamespacesSettings(create=tuple(namespaces))
 
 
 def peers(interfaces: Interfaces) -> dict[str, str | None]:

@@ -34,7 +34,7 @@ from epaird.control.workforce.workers import WorkerLost, WorkerRefused
 from epaird.kept import kept
 from epaird.kernel.errors import KernelError
 from epaird.plan import InterfaceSettings, Plan, actions, interfaces, plan
-from epaird.settings import Configuration, NamespacesSettings, namespace_name
+from epaird.settings import Configuration, namespace_name
 from epaird.values import dotted
 
 log = logging.getLogger(__name__)
@@ -162,7 +162,7 @@ class Reloads:
 
     def text(self) -> str:
         """The configuration that would make what there is.  Raises Refused when no file can say it."""
-        found = everything(self._interfaces, self.force, self._their_namespaces())
+        found = everything(self._interfaces, self.force, self._namespaces.there)
         try:
             parse(found.model_dump())
         except InvalidConfiguration as error:
@@ -228,12 +228,20 @@ class Reloads:
         return found
 
     def _present(self, configuration: Configuration) -> Present:
-        return present(self._interfaces, self.force, self._their_namespaces(), configuration)
+        # What a predecessor left goes, unless it is still lived in: then it does with the daemon.
+        listed = self.force.namespaces.create
+        stay = {netns for netns, _ in self._at_runtime(configuration)}
+        there = [name for name in self._namespaces.there if name in listed or name not in stay]
+        return present(self._interfaces, self.force, there, configuration)
 
-    def _their_namespaces(self) -> NamespacesSettings:
-        """Those of ours that nobody has removed."""
-        there = tuple(name for name in self.force.namespaces.create if self._namespaces.still(name))
-        return self.force.namespaces.model_copy(update={"create": there})
+    def _at_runtime(self, configuration: Configuration) -> Iterator[tuple[str, str]]:
+        """The namespace and the name of each device that was made at run time, and is to stay so."""
+        ours = interfaces(configuration)
+        pairs = (each for each in self._interfaces.pairs if each.name not in ours)
+        loopbacks = (each for each in self._interfaces.loopbacks if each.device not in ours)
+        halves = (half for pair in pairs if pair.origin == "runtime" for half in pair.halves)
+        for each in (*halves, *(each for each in loopbacks if each.origin == "runtime")):
+            yield namespace_name(each.place.netns), each.device
 
     def _namespace_problems(self, found: Plan, wanted: Configuration) -> Iterator[str]:
         """Namespaces that are not there, and those that cannot go."""
@@ -246,18 +254,7 @@ class Reloads:
                 except KernelError as error:
                     yield f"{dotted((*each.location, 'netns'))}: {error}"
         stay = {(each.namespace, each.device) for each in wanted.interfaces}
-        ours = interfaces(wanted)
-        stay |= {
-            (namespace_name(half.place.netns), half.device)
-            for pair in self._interfaces.pairs
-            if pair.origin == "runtime" and pair.name not in ours
-            for half in pair.halves
-        }
-        stay |= {
-            (namespace_name(each.place.netns), each.device)
-            for each in self._interfaces.loopbacks
-            if each.origin == "runtime" and each.device not in ours
-        }
+        stay |= set(self._at_runtime(wanted))
         for netns, device in sorted(stay):
             if netns in found.namespaces_removed:
                 yield f"namespaces.create: {netns} cannot go, {device} lives in it"
