@@ -17,7 +17,7 @@ def said(**pairs: dict[str, Any]) -> Configuration:
 def found(
     now: Configuration, before: Configuration, then: Configuration, plugs: dict[str, str | None] | None = None
 ) -> Configuration:
-    return kept(now, peers(now) | (plugs or {}), before.epair | (before.lo or {}), then)
+    return kept(now, peers(now) | (plugs or {}), {**before.epair, **(before.lo or {})}, then)
 
 
 BEFORE = said(epair0={"a": {"mtu": 1500}}, epair1={})

@@ -83,7 +83,7 @@ async def test_what_is_cancelled_while_it_waits_is_never_done() -> None:
     await turns()
     assert [each.done() for each in (first, *others)] == [False, False, True, True, False]
     press.free.set()
-    assert await asyncio.gather(others[0], others[3]) == [4, 10]
+    assert [await others[0], await others[3]] == [4, 10]
     assert press.carried == [[1], [2, 5]]
     with pytest.raises(asyncio.CancelledError):  # behind what was on its way
         await first

@@ -135,7 +135,7 @@ class Traffic(RuleBasedStateMachine):
         self.queue.unlist(self.interfaces[number])
 
     @invariant()
-    def rules(self) -> None:
+    def the_rules_are_kept(self) -> None:
         queue = self.queue
         assert queue.length == sum(len(each.backlog) for each in self.interfaces) <= queue.limit
         assert list(queue.drain_list) == self.listing

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.deploy.manager import ServiceManager
 from tests.scenarios.ctl import epairctl
@@ -70,7 +71,7 @@ class Cable:
         more: str = "",
         *,
         start: Callable[..., Daemon] | None = None,
-        **settings: object,
+        **settings: Any,  # noqa: ANN401
     ) -> None:
         """``start`` starts the daemon instead of the laboratory."""
         self.lab = lab

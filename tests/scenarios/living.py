@@ -8,7 +8,7 @@ import functools
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 import uvloop
@@ -33,16 +33,16 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-def living(
-    test: Callable[Concatenate[Lab, P], Coroutine[Any, Any, None]],
-) -> Callable[Concatenate[Lab, P], None]:
+def living(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     """Run a test on a loop of the daemon's kind, in its laboratory's home."""
 
     @functools.wraps(test)
-    def run(lab: Lab, *args: P.args, **kwargs: P.kwargs) -> None:
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        lab = next(each for each in (*args, *kwargs.values()) if isinstance(each, Lab))
+
         async def within_time() -> None:
             async with asyncio.timeout(2 * DEADLINE_S):
-                await test(lab, *args, **kwargs)
+                await test(*args, **kwargs)
 
         with lab.home.inside():
             uvloop.run(within_time())

@@ -86,7 +86,7 @@ class Program:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
         if not (said := self._process.stdout.readline()):
-            raise AssertionError(f"{self._process.args}: has ended")
+            raise AssertionError(f"{self._process.args!r}: has ended")
         return dict(json.loads(said))
 
     def end(self) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def _receive(address: str, port: int) -> dict[str, float]:
         into.bind((address, port))
         _say_ready()
         while True:
-            select.select([into, *([0] if quiet_since is None else [])], [], [], _QUIET_S)
+            select.select([into.fileno(), *([0] if quiet_since is None else [])], [], [], _QUIET_S)
             line = told(0) if quiet_since is None else None
             now = time.monotonic()
             if count := batch.receive(into, socket.MSG_DONTWAIT):

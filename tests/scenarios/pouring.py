@@ -85,7 +85,8 @@ def _basin(address: str, port: int) -> dict[str, object]:
         while (line := told(0)) != "":
             if line is not None:
                 _say(found)
-            if not select.select([into, 0] if found["open"] else [0], [], [])[0] or not found["open"]:
+            watched = [into.fileno(), 0] if found["open"] else [0]
+            if not select.select(watched, [], [])[0] or not found["open"]:
                 continue
             try:
                 count = into.recv_into(room, 0, socket.MSG_DONTWAIT)

@@ -7,9 +7,11 @@ import json
 import os
 import signal
 import socket
+from functools import partial
 
 import pytest
 
+from epaird.control.readings import InterfaceReading
 from epaird.ledger import REASONS
 from tests.scenarios.lab import Lab
 from tests.scenarios.living import Life, beside, life, living, until
@@ -216,8 +218,14 @@ async def test_queue_limit_1_with_a_stalled_worker_counts_every_frame(lab: Lab) 
         await until(lambda: "state UP" in red.ip("link show eth0"))
         pid = it.workers[0].pid
         assert pid is not None
+
+        def accounted(a0: InterfaceReading, b0: InterfaceReading, sent: int) -> bool:
+            a, b = it.one("epair0a"), it.one("epair0b")
+            read, dropped = a.opackets - a0.opackets, a.oqdrops - a0.oqdrops
+            return read + dropped == sent and b.ipackets - b0.ipackets == read
+
         for number in range(20):
-            before = it.one("epair0a"), it.one("epair0b")
+            a0, b0 = it.one("epair0a"), it.one("epair0b")
             os.kill(pid, signal.SIGSTOP)
             with red.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
                 raw.bind(("eth0", 0))
@@ -227,12 +235,5 @@ async def test_queue_limit_1_with_a_stalled_worker_counts_every_frame(lab: Lab) 
                     except OSError:
                         continue  # the ring is full; counted all the same
             os.kill(pid, signal.SIGCONT)
-            sent = 100 + 10 * number
-
-            def accounted(before: object = before, sent: int = sent) -> bool:
-                (a0, b0), a, b = before, it.one("epair0a"), it.one("epair0b")  # type: ignore[misc]
-                read, dropped = a.opackets - a0.opackets, a.oqdrops - a0.oqdrops
-                return read + dropped == sent and b.ipackets - b0.ipackets == read
-
-            await until(accounted)
-            assert it.one("epair0a").oqdrops - before[0].oqdrops == 10 * number
+            await until(partial(accounted, a0, b0, 100 + 10 * number))
+            assert it.one("epair0a").oqdrops - a0.oqdrops == 10 * number

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,9 +108,10 @@ def test_a_worker_that_dies_again_and_again(lab: Lab) -> None:
         for deaths in range(1, 4):
             cable.carries()
             kill(cable.daemon.worker())
-            until(lambda deaths=deaths: len(cable.daemon.said("again")) == deaths, cable.daemon.__repr__)
+            cable.daemon.says_times("again", deaths)
         cable.carries()
         cable.row("worker killed three times", 20_000, before, stream)
+    assert len(cable.daemon.said("again")) == 3
     assert cable.daemon.metrics().worker().restarts == 3
 
 
@@ -405,7 +407,7 @@ def test_the_whole_service_is_killed_and_started_again(lab: Lab) -> None:
     """As systemd does: nobody survives but the descriptors in its store, and the state file."""
     with ServiceManager(str(lab.directory / "notify")) as manager:
 
-        def start(text: str, **daemon: object) -> Daemon:
+        def start(text: str, **daemon: Any) -> Daemon:  # noqa: ANN401
             started = Managed(lab, lab.configuration(text, **daemon), manager)
             lab._daemons.append(started)
             return started

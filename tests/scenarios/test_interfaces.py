@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import time
+from functools import partial
 
 import pytest
 
@@ -230,12 +231,16 @@ async def test_carrier_follows_the_peer_or_is_always_there_or_off(lab: Lab) -> N
         await until(lambda: it.one("epair0a").carrier and it.one("epair0b").carrier)
         lab.home.ip("link set epair1a up")
         await until(lambda: it.one("epair1a").carrier)
+
+        def carries(pair: str) -> bool:
+            return all(it.one(pair + half).carrier for half in "ab")
+
         for pair, rule in (("epair0", "peer"), ("epair1", "always")):
             await it.interfaces.change(pair, {"carrier": "off"})
             assert [it.one(pair + half).carrier for half in "ab"] == [False, False]
             assert "NO-CARRIER" in lab.home.ip(f"link show {pair}a")
             await it.interfaces.change(pair, {"carrier": "on"})
-            await until(lambda pair=pair: all(it.one(pair + half).carrier for half in "ab"))
+            await until(partial(carries, pair))
             (found,) = (each for each in it.interfaces.pairs if each.name == pair)
             assert found.settings.carrier == rule
 

@@ -10,6 +10,7 @@ import socket
 import pytest
 
 from epaird.control.interfaces.registry import Interfaces
+from epaird.control.readings import InterfaceReading
 from epaird.ledger import REASONS
 from tests.scenarios.lab import Lab
 from tests.scenarios.living import Life, beside, happens, life, living, refused, until
@@ -125,7 +126,7 @@ def _sent(it: Life, device: str) -> int:
     return _sent_of(it.one(device))
 
 
-def _sent_of(reading: object) -> int:
+def _sent_of(reading: InterfaceReading) -> int:
     return reading.oqdrops + sum(reading.oerrors) + reading.opackets
 
 
@@ -154,15 +155,16 @@ async def test_no_frame_is_lost_or_reordered_by_patching_under_traffic(lab: Lab)
                 sent += 1
                 await asyncio.sleep(0)
 
-        task = asyncio.create_task(send())
-        goal = 0
-        for _ in range(10):
+        async def some_are_sent() -> None:
             goal = sent + 200
-            await until(lambda goal=goal: sent >= goal)
+            await until(lambda: sent >= goal)
+
+        task = asyncio.create_task(send())
+        for _ in range(10):
+            await some_are_sent()
             for half in ("epair5b", "epair0b"):
                 await interfaces.patch("epair0a", half, force=True)
-                goal = sent + 200
-                await until(lambda goal=goal: sent >= goal)
+                await some_are_sent()
         sending = False
         await task
         await it.at_rest("epair0a", "epair0b", "epair5a", "epair5b")

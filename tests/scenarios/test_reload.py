@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
 import pytest
 
@@ -113,10 +114,14 @@ def test_a_pair_changes_in_place_under_traffic(lab: Lab) -> None:
 def test_workers_come_and_go_under_traffic(lab: Lab) -> None:
     daemon = lab.daemon(CABLE + others(9), workers=1)
     before = daemon.metrics().interface("epair0a")
+
+    def there_are(workers: int) -> bool:
+        return len(daemon.workers()) == workers
+
     with every_frame_arrives(lab), every_frame_arrives(lab, "blue", RED):
         for workers in (4, 2, 3, 1):
             reload(daemon, CABLE + others(9), workers=workers)
-            until(lambda workers=workers: len(daemon.workers()) == workers)  # type: ignore[misc]
+            until(partial(there_are, workers))
             until(daemon.spares, lambda: "those that came have taken the spare")
     assert daemon.metrics().interface("epair0a").oqdrops == before.oqdrops
 

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ COALESCED = ("datagrams", "superframes")
 _NUMBER = struct.Struct("!Q")
 
 
-def cable(lab: Lab, *, poll_spin_us: int = 0, **settings: object) -> Daemon:
+def cable(lab: Lab, *, poll_spin_us: int = 0, **settings: Any) -> Daemon:  # noqa: ANN401
     """red and blue, joined, with neighbours that need not ask who is who; one worker, which nobody watches:
     while strace holds it, it seems to hang."""
     red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
@@ -91,7 +92,7 @@ def test_a_burst_of_one_flow_costs_a_read_for_each_and_one_write(lab: Lab) -> No
     ids=["each longer than the last", "coalesce = false"],
 )
 def test_datagrams_that_are_not_joined_cost_a_read_and_a_write_each(
-    lab: Lab, size: Callable[[int], int], settings: dict[str, object]
+    lab: Lab, size: Callable[[int], int], settings: dict[str, Any]
 ) -> None:
     daemon = cable(lab, **settings)
     with Core(daemon.worker()) as core, Trace(lab, daemon.worker()) as trace:

@@ -13,7 +13,7 @@ DEADLINE_S: Final = 20.0
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], otherwise: Callable[[], object] = lambda: "") -> T:
+def until(condition: Callable[[], T | None], otherwise: Callable[[], object] = lambda: "") -> T:
     """Wait for a condition and return its first true value; fail with what ``otherwise`` says."""
     deadline = time.monotonic() + DEADLINE_S
     while not (value := condition()):

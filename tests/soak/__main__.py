@@ -35,13 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = Report(console)
     soak = Soak(seed, report.line)
     ending = time.monotonic() + 60 * wanted.minutes
+    operations: int | None = wanted.operations
 
     def goes_on(done: int) -> bool:
-        return done < wanted.operations if wanted.operations is not None else time.monotonic() < ending
+        return done < operations if operations is not None else time.monotonic() < ending
 
     status = 0
     try:
-        with report.progressing(60 * wanted.minutes, wanted.operations):
+        with report.progressing(60 * wanted.minutes, operations):
             soak.run(goes_on)
     except Failed as error:
         console.print(str(error), markup=False, highlight=False)

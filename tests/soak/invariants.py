@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.scenarios.places import Link
@@ -45,7 +45,7 @@ class Invariants:
         traffic = self._traffic
         traffic.pause()
         for rule in (self._existence, self._workers, self._files):
-            until(lambda rule=rule: not rule(), lambda rule=rule: "\n".join(rule()))  # type: ignore[misc]
+            _until_kept(rule)
         traffic.arrived()
         until(
             lambda: self._look() and not self._ledger(loses=loses),
@@ -210,7 +210,8 @@ class Invariants:
 
     def _read_uncounted(self, device: str) -> int:
         stats = self._found[device]["stats"]
-        return self._link(device).tx_packets - stats["opackets"] - sum(stats["oerrors"].values())
+        counted: int = stats["opackets"] + sum(stats["oerrors"].values())
+        return self._link(device).tx_packets - counted
 
     def _balance(self, device: str) -> int:
         peer = self._found[device]["peer"] or device
@@ -235,5 +236,10 @@ class Invariants:
         return expected.there[expected.devices[device][0]]
 
 
+def _until_kept(rule: Callable[[], list[str]]) -> None:
+    until(lambda: not rule(), lambda: "\n".join(rule()))
+
+
 def _met(stats: dict[str, Any]) -> int:
-    return int(stats["ipackets"]) + sum(stats["ierrors"].values())
+    met: int = stats["ipackets"] + sum(stats["ierrors"].values())
+    return met

@@ -139,6 +139,6 @@ class Site:
         made = [MADE.removeprefix("$")] if self.expected.namespace_made else []
         return [self.lab[name].name for name in ("home", *PLACES, *made)]
 
-    def _settings(self) -> dict[str, object]:
+    def _settings(self) -> dict[str, Any]:
         expected = self.expected
         return {"workers": expected.workers, "queue_limit": expected.queue_limit}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,10 @@ async def test_a_page_stays_where_it_was_when_something_else_of_the_reload_fails
     here, there = free_port(), free_port()
     async with at_hand(metrics={"listen": f"127.0.0.1:{here}"}) as it:
         it.host.fail("open_tap")
-        wanted = {"epair": {"epair0": pair(), "epair1": {}}, "metrics": {"listen": f"127.0.0.1:{there}"}}
+        wanted: dict[str, Any] = {
+            "epair": {"epair0": pair(), "epair1": {}},
+            "metrics": {"listen": f"127.0.0.1:{there}"},
+        }
         await it.refused(**wanted)
         assert await asyncio.to_thread(serves, "127.0.0.1", here)
         assert not await asyncio.to_thread(serves, "127.0.0.1", there)
