@@ -12,10 +12,12 @@ from typing import Any, Final, ParamSpec
 
 import uvloop
 
+from tests.waiting import DEADLINE_S
+
 P = ParamSpec("P")
 
-DEADLINE: Final = 30.0
-"""Seconds after which a test gives up waiting; never a measure."""
+TEST_S: Final = 1.5 * DEADLINE_S
+"""What a test may take altogether; longer than a wait, which says what it waits for."""
 
 
 def on_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
@@ -36,14 +38,6 @@ def on_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
         assert orphans or not has_children(), "a process was left behind"
 
     return run
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition; fail when it does not come true."""
-    deadline = asyncio.get_running_loop().time() + DEADLINE
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, "waited in vain"
-        await asyncio.sleep(0.002)
 
 
 async def turns(count: int = 3) -> None:
@@ -90,7 +84,7 @@ async def _watched(test: Coroutine[Any, Any, None]) -> None:
     failures: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _loop, context: failures.append(context))
-    async with asyncio.timeout(DEADLINE):
+    async with asyncio.timeout(TEST_S):
         await test
         await turns()
     others = asyncio.all_tasks() - {asyncio.current_task()}

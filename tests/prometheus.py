@@ -7,13 +7,14 @@ import json
 import shutil
 import socket
 import subprocess
-import time
 import urllib.parse
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import pytest
+
+from tests.waiting import until
 
 _CONFIGURATION = """
 global:
@@ -60,11 +61,11 @@ class Prometheus:
             "--log.level=warn",
         ]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self._directory
             )
         try:
-            self._wait_ready()
+            self._wait_ready(process)
         except BaseException:
             self._end()
             raise
@@ -89,25 +90,22 @@ class Prometheus:
             raise AssertionError(f"{expression}: {len(series)} series")
         return series[0].value if series else None
 
-    def until(self, expression: str, value: float, seconds: float = 30) -> None:
-        """Wait until the query's only series has this value; AssertionError after ``seconds``."""
-        deadline = time.monotonic() + seconds
-        while (seen := self.value(expression)) != value:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{expression} is {seen}, not {value}; targets: {self.targets()}")
-            time.sleep(0.05)
+    def until(self, expression: str, value: float) -> None:
+        """Wait until the query's only series has this value."""
+        until(
+            lambda: self.value(expression) == value,
+            lambda: f"{expression} is {self.value(expression)}, not {value}; targets: {self.targets()}",
+        )
 
     def targets(self) -> list[dict[str, Any]]:
         """What it says of its target: ``health``, ``lastError`` and more."""
         active: list[dict[str, Any]] = json.loads(self._get("/api/v1/targets"))["data"]["activeTargets"]
         return active
 
-    def _wait_ready(self) -> None:
-        deadline = time.monotonic() + 30
-        while not self._ready():
-            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"Prometheus did not start:\n{self._log.read_text()}")
-            time.sleep(0.05)
+    def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
+        until(lambda: self._ready() or process.poll() is not None, self._log.read_text)
+        if process.poll() is not None:
+            raise AssertionError(f"Prometheus did not start:\n{self._log.read_text()}")
 
     def _ready(self) -> bool:
         try:

@@ -12,7 +12,8 @@ import pytest
 
 from epaird.channel import Channel
 from epaird.messages import Done, Gone, Message
-from tests.loop import descriptors, on_loop, turns, until
+from tests.loop import descriptors, on_loop, turns
+from tests.waiting import eventually
 
 
 @dataclass
@@ -60,7 +61,7 @@ async def test_messages_arrive_both_ways_in_order() -> None:
         for number in range(5):
             here.channel.send(Done(number))
             there.channel.send(Gone("epair0", str(number)))
-        await until(lambda: len(here.messages) == len(there.messages) == 5)
+        await eventually(lambda: len(here.messages) == len(there.messages) == 5)
         assert there.messages == [Done(number) for number in range(5)]
         assert here.messages == [Gone("epair0", str(number)) for number in range(5)]
 
@@ -77,10 +78,10 @@ async def test_more_than_the_kernel_takes_at_once_neither_block_nor_get_lost() -
         await turns()
         there = End()
         there.open(theirs)
-        await until(lambda: len(there.messages) == 1000)
+        await eventually(lambda: len(there.messages) == 1000)
         assert there.messages == [Done(number) for number in range(1000)]
         here.channel.send(Done(1000))
-        await until(lambda: there.messages[-1] == Done(1000))
+        await eventually(lambda: there.messages[-1] == Done(1000))
         for end in (here, there):
             end.channel.close()
 
@@ -95,7 +96,7 @@ async def test_a_channel_with_nothing_to_send_keeps_the_loop_asleep() -> None:
             here.channel.send(Done(number))
         there = End()
         there.open(theirs)
-        await until(lambda: len(there.messages) == 100)
+        await eventually(lambda: len(there.messages) == 100)
         await turns()
         assert not asyncio.get_running_loop().remove_writer(ours.fileno()), "polled for room all the time"
         for end in (here, there):
@@ -112,7 +113,7 @@ async def test_descriptors_come_with_their_message_and_are_close_on_exec() -> No
             here.channel.send(Done(1))
             here.channel.send(Done(2), (one.fileno(), other.fileno()))
             here.channel.send(Done(3), (other.fileno(),))
-            await until(lambda: len(there.messages) == 3)
+            await eventually(lambda: len(there.messages) == 3)
         assert [len(fds) for fds in there.fds] == [0, 2, 1]
         for fds, expected in zip(there.fds, ([], files, files[1:]), strict=True):
             assert [descriptors()[fd] for fd in fds] == list(expected)
@@ -128,7 +129,7 @@ async def test_descriptors_of_messages_that_wait_arrive_too() -> None:
         for number in range(50):
             here.channel.send(Done(number), (thing.fileno(),))
         there.open(theirs)
-        await until(lambda: len(there.messages) == 50)
+        await eventually(lambda: len(there.messages) == 50)
         assert all(len(fds) == 1 for fds in there.fds)
         for fds in there.fds:
             os.close(fds[0])
@@ -142,7 +143,7 @@ async def test_the_other_end_closing_is_told_once_behind_what_it_said() -> None:
         here.channel.send(Done(1))
         here.channel.send(Done(2))
         here.channel.close()
-        await until(lambda: there.ended)
+        await eventually(lambda: there.ended)
         assert there.messages == [Done(1), Done(2)]
         there.channel.send(Done(3))
         await turns()
@@ -157,7 +158,7 @@ async def test_the_other_end_closing_with_something_unread_is_told_too() -> None
     here.open(ours)
     here.channel.send(Done(1))
     theirs.close()  # ECONNRESET for us
-    await until(lambda: here.ended)
+    await eventually(lambda: here.ended)
     await turns()
     assert here.ended == 1
 
@@ -170,7 +171,7 @@ async def test_sending_to_an_end_that_has_closed_is_nothing() -> None:
     theirs.close()
     for number in range(100):
         here.channel.send(Done(number))
-    await until(lambda: here.ended)
+    await eventually(lambda: here.ended)
     here.channel.send(Done(100))
     await turns()
 
@@ -183,7 +184,7 @@ async def test_an_end_that_closes_while_much_waits_ends_it() -> None:
     for number in range(1000):
         here.channel.send(Done(number))
     theirs.close()
-    await until(lambda: here.ended)
+    await eventually(lambda: here.ended)
     here.channel.close()
 
 
@@ -212,7 +213,7 @@ async def test_the_receiver_may_close_the_channel() -> None:
         there.channel._received = close
         for number in range(3):
             here.channel.send(Done(number))
-        await until(lambda: here.ended)
+        await eventually(lambda: here.ended)
         assert there.messages == [Done(0)]
         assert not there.ended
 
@@ -233,7 +234,7 @@ async def test_a_receiver_that_fails_misses_one_message_and_no_other() -> None:
         there.channel._received = fail_once
         for number in range(3):
             here.channel.send(Done(number))
-        await until(lambda: len(there.messages) == 2)
+        await eventually(lambda: len(there.messages) == 2)
         loop.set_exception_handler(usual)
         assert [type(failure) for failure in failures] == [ZeroDivisionError]
 
@@ -244,7 +245,7 @@ def test_nothing_is_left_open(closer: int) -> None:
         before = descriptors()
         async with ends() as both:
             both[closer].channel.close()
-            await until(lambda: both[1 - closer].ended)
+            await eventually(lambda: both[1 - closer].ended)
         assert descriptors().keys() == before.keys()
 
     on_loop(close)()

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 from epaird.bench.children import process_tree
-from tests.kernel.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

@@ -18,8 +18,8 @@ import uvloop
 
 from epaird.control.api.server import ControlServer
 from epaird.control.serving import ListenError
-from tests.control.awaiting import DEADLINE
 from tests.control.operations import FakeOperations, FakeReloads
+from tests.waiting import DEADLINE_S
 
 T = TypeVar("T")
 
@@ -78,13 +78,13 @@ class Control:
     def start(self) -> None:
         """Return once it answers; raises what keeps it from it."""
         self._thread.start()
-        self.loop = self._started.result(DEADLINE)
+        self.loop = self._started.result(DEADLINE_S)
 
     def stop(self) -> None:
         """Return once it has stopped; a server that does not stop fails the test."""
         if self._thread.is_alive():
             self.stop_soon()
-        self._thread.join(DEADLINE)
+        self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive(), "stop() hangs"
         assert not self.tasks_left, f"tasks left: {self.tasks_left}"
 
@@ -96,11 +96,11 @@ class Control:
         """Call something where the server runs, and return its result."""
         done: Future[T] = Future()
         self.loop.call_soon_threadsafe(lambda: done.set_result(function()))
-        return done.result(DEADLINE)
+        return done.result(DEADLINE_S)
 
     def curl(self, path: str, *options: str, data: object = None, as_user: tuple[str, ...] = ()) -> Answer:
         """One request by curl.  ``data`` is sent as a user does, by -d."""
-        command = [*as_user, "curl", "-isS", "--max-time", str(DEADLINE)]
+        command = [*as_user, "curl", "-isS", "--max-time", str(DEADLINE_S)]
         command += ["--unix-socket", str(self.path), *options]
         if data is not None:
             command += ["-d", data if isinstance(data, str) else json.dumps(data)]
@@ -115,7 +115,7 @@ class Control:
     def connect(self, *said: bytes) -> socket.socket:
         """A connection on which this was said so far."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(DEADLINE)
+        connection.settimeout(DEADLINE_S)
         connection.connect(str(self.path))
         for part in said:
             connection.sendall(part)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from epaird.control.batches import Batches
-from tests.loop import on_loop, turns, until
+from tests.loop import on_loop, turns
+from tests.waiting import eventually
 
 
 class Press:
@@ -29,7 +30,7 @@ class Press:
 async def test_what_is_asked_while_it_is_busy_is_carried_out_together() -> None:
     press = Press()
     first = asyncio.ensure_future(press.batches.ask(1))
-    await until(lambda: press.carried)
+    await eventually(lambda: press.carried)
     others = [asyncio.ensure_future(press.batches.ask(number)) for number in range(2, 50)]
     await turns()
     press.free.set()
@@ -63,7 +64,7 @@ async def test_each_has_its_own_failure() -> None:
 async def test_who_is_cancelled_meanwhile_takes_nothing_from_the_others() -> None:
     press = Press()
     one, other = (asyncio.ensure_future(press.batches.ask(number)) for number in (1, 2))
-    await until(lambda: press.carried)
+    await eventually(lambda: press.carried)
     one.cancel()
     press.free.set()
     assert await other == 4
@@ -75,7 +76,7 @@ async def test_who_is_cancelled_meanwhile_takes_nothing_from_the_others() -> Non
 async def test_what_is_cancelled_while_it_waits_is_never_done() -> None:
     press = Press()
     first = asyncio.ensure_future(press.batches.ask(1))
-    await until(lambda: press.carried)
+    await eventually(lambda: press.carried)
     others = [asyncio.ensure_future(press.batches.ask(number)) for number in range(2, 6)]
     await turns()
     for each in (first, others[1], others[2]):

@@ -23,7 +23,8 @@ from epaird.control.succession import state
 from epaird.control.succession.predecessor import devices
 from epaird.settings import Configuration
 from tests.control.fake import FakeHost
-from tests.loop import has_children, on_loop, until
+from tests.loop import has_children, on_loop
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ async def test_it_makes_what_is_configured_and_takes_it_down_again(
     tmp_path: Path,
 ) -> None:
     running = asyncio.create_task(program._run(configured()))
-    await until(lambda: lines()[-1:] and lines()[-1].startswith("metrics: "))
+    await eventually(lambda: lines()[-1:] and lines()[-1].startswith("metrics: "))
     assert lines()[:3] == [
         f"epaird {__version__}: 1 pair, 2 workers",
         "  epair0: epair0a in red (10.0.0.1/24) <-> epair0b in blue (10.0.0.2/24)",
@@ -101,7 +102,7 @@ async def test_it_makes_what_is_configured_and_takes_it_down_again(
     ]
     a, b = (host.links[device].owner for device in ("epair0a", "epair0b"))
     a.sends(3)
-    await until(lambda: len(b.receives()) == 3)
+    await eventually(lambda: len(b.receives()) == 3)
     url = lines()[-1].removeprefix("metrics: ")
 
     def counted() -> bool:
@@ -143,7 +144,7 @@ def test_whatever_is_refused_nothing_is_left(
     async def fail() -> None:
         host.fail(operation)
         running = asyncio.create_task(program._run(configured()))
-        await until(lambda: running.done() or (lines()[-1:] and lines()[-1].startswith("metrics: ")))
+        await eventually(lambda: running.done() or (lines()[-1:] and lines()[-1].startswith("metrics: ")))
         if not running.done():  # what has been made works all the same
             stop()
         status = await running
@@ -168,7 +169,7 @@ def test_a_signal_at_any_step_takes_down_what_there_is(
     async def interrupt() -> None:
         held = host.hold(operation)
         running = asyncio.create_task(program._run(configured()))
-        await until(held.reached.is_set)
+        await eventually(held.reached.is_set)
         os.kill(os.getpid(), number)
         await asyncio.sleep(0.01)
         os.kill(os.getpid(), number)
@@ -238,9 +239,9 @@ async def test_a_worker_that_dies_is_replaced_and_the_daemon_goes_on(
         for worker in running._workers:
             assert worker.pid is not None
             os.kill(worker.pid, signal.SIGKILL)
-        await until(lambda: all(worker.restarts == 1 and worker.forwards for worker in running._workers))
+        await eventually(lambda: all(worker.restarts == 1 and worker.forwards for worker in running._workers))
         host.links["epair0a"].owner.sends()
-        await until(host.links["epair0b"].owner.receives)
+        await eventually(host.links["epair0b"].owner.receives)
         assert [worker.restarts for worker in running.reading().workers] == [1, 1]
     assert nothing_left(host, tmp_path)
 

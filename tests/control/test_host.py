@@ -22,7 +22,8 @@ from epaird.kernel import namespace
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import Identity
 from tests.control.fake import FakeHost
-from tests.loop import descriptors, on_loop, turns, until
+from tests.loop import descriptors, on_loop, turns
+from tests.waiting import eventually
 
 
 def operations(kind: type) -> dict[str, inspect.Signature]:
@@ -88,7 +89,7 @@ async def test_a_thing_is_cancelled_before_or_behind_and_never_half_way() -> Non
         made.append(await host._run(make))
 
     task = asyncio.create_task(keep())
-    await until(begun.is_set)
+    await eventually(begun.is_set)
     task.cancel()
     await turns()
     go_on.set()
@@ -121,7 +122,7 @@ async def test_a_loop_that_ends_while_many_ask_does_end() -> None:
 
     batches: Batches[int, int] = Batches(carry_out, at_once=1)
     asking = [asyncio.create_task(batches.ask(number)) for number in range(3)]
-    await until(begun.is_set)
+    await eventually(begun.is_set)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -196,7 +197,7 @@ async def test_a_cancellation_while_a_namespace_is_made_comes_behind_it() -> Non
 
     try:
         task = asyncio.create_task(make())
-        await until(Path(f"/run/netns/{name}").exists)
+        await eventually(Path(f"/run/netns/{name}").exists)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

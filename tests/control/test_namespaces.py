@@ -13,7 +13,8 @@ import pytest
 from epaird.control.namespaces import Namespaces
 from epaird.kernel.errors import KernelError
 from tests.control.fake import FakeHost
-from tests.loop import on_loop, turns, until
+from tests.loop import on_loop, turns
+from tests.waiting import eventually
 
 
 @asynccontextmanager
@@ -207,7 +208,7 @@ async def test_a_cancellation_leaves_none_behind(tmp_path: Path) -> None:
         namespaces = Namespaces(host, tmp_path)
         held = host.hold("make_namespace")
         making = asyncio.create_task(namespaces.create(["red", "blue"]))
-        await until(held.reached.is_set)
+        await eventually(held.reached.is_set)
         making.cancel()
         await turns()
         held.released.set()

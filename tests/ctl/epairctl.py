@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.control.awaiting import DEADLINE
 from tests.control.control_server import Control
+from tests.waiting import DEADLINE_S
 
 EPAIRCTL = str(Path(sys.executable).with_name("epairctl"))
 
@@ -28,7 +28,7 @@ class Cli:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=DEADLINE,
+            timeout=DEADLINE_S,
             check=False,
         )
 

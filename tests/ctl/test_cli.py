@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from epaird import __version__
-from tests.control.awaiting import DEADLINE, until
 from tests.control.control_server import serving
 from tests.ctl.epairctl import EPAIRCTL, Cli
+from tests.waiting import DEADLINE_S, until
 
 # Commands
 
@@ -91,7 +91,7 @@ def test_stats_watched_are_rates_again_and_again(pair: Cli) -> None:
         assert heading[:3] == ["NAME", "ipackets/s", "ibit/s"]
         assert row == ["epair0a", *"0000000"]
     process.send_signal(signal.SIGINT)
-    assert process.wait(DEADLINE) == 130
+    assert process.wait(DEADLINE_S) == 130
     assert process.communicate()[1].strip() == ""
 
 
@@ -123,7 +123,7 @@ def test_monitor(cli: Cli, options: tuple[str, ...], expected: str) -> None:
     assert expected in line
     assert "\x1b" not in line
     process.send_signal(signal.SIGINT)
-    assert process.wait(DEADLINE) == 130
+    assert process.wait(DEADLINE_S) == 130
     assert process.communicate()[1].strip() == ""
 
 
@@ -131,7 +131,7 @@ def test_monitor_tells_the_daemons_end(tmp_path: Path) -> None:
     with serving(tmp_path / "control.sock") as control:
         process = Cli(control).start("monitor")
         until(lambda: control.operations.readers)
-    assert process.wait(DEADLINE) == 1
+    assert process.wait(DEADLINE_S) == 1
     assert process.communicate() == ("", "epairctl: the daemon has ended\n")
 
 
@@ -214,7 +214,7 @@ def _in_terminal(cli: Cli, arguments: list[str]) -> bytes:
         pass
     finally:
         process.send_signal(signal.SIGINT)
-        process.wait(DEADLINE)
+        process.wait(DEADLINE_S)
         os.close(ours)
     return text
 

@@ -15,9 +15,9 @@ import pytest
 from epaird.control.operations import Refused
 from epaird.ctl.cli import DEFAULT_SOCKET
 from epaird.settings import DaemonSettings
-from tests.control.awaiting import DEADLINE, until
 from tests.control.control_server import serving
 from tests.ctl.epairctl import EPAIRCTL, Cli
+from tests.waiting import DEADLINE_S, until
 
 
 def test_a_refusal_is_one_line_with_the_errno(pair: Cli) -> None:
@@ -39,7 +39,7 @@ def test_arguments_that_are_not_utf8_are_told(cli: Cli) -> None:
             [EPAIRCTL.encode(), *(word.encode() for word in command), b"\xff"],
             env=cli.environment,
             capture_output=True,
-            timeout=DEADLINE,
+            timeout=DEADLINE_S,
             check=False,
         )
         assert done.returncode == 1
@@ -122,7 +122,7 @@ def test_a_daemon_that_ends_before_it_answers(cli: Cli, tmp_path: Path) -> None:
         listener.listen()
         process = cli.start("--socket", str(path), "list")
         listener.accept()[0].close()
-        assert process.wait(DEADLINE) == 1
+        assert process.wait(DEADLINE_S) == 1
     assert process.communicate() == ("", "epairctl: the daemon has ended without an answer\n")
 
 
@@ -143,7 +143,7 @@ def test_another_program_at_the_socket(cli: Cli, tmp_path: Path) -> None:
             with listener.accept()[0] as connection:
                 connection.recv(65536)
                 connection.sendall(said)
-            assert process.wait(DEADLINE) == 1
+            assert process.wait(DEADLINE_S) == 1
         assert process.communicate() == ("", f"epairctl: {line}\n")
         path.unlink()
 
@@ -166,7 +166,7 @@ def test_a_second_never_waits_for_the_first(pair: Cli) -> None:
     monitor = pair.start("monitor")
     until(lambda: pair.operations.readers)
     pair.control.on_loop(pair.operations.gate.set)
-    assert first.wait(DEADLINE) == 0
+    assert first.wait(DEADLINE_S) == 0
     assert monitor.stdout is not None
     assert "epair0 destroyed" in monitor.stdout.readline()
     monitor.kill()

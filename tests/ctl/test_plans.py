@@ -9,8 +9,8 @@ import subprocess
 from pathlib import Path
 
 from epaird.actions import Action, Detail
-from tests.control.awaiting import DEADLINE
 from tests.ctl.epairctl import EPAIRCTL, Cli
+from tests.waiting import DEADLINE_S
 
 PLANNED = (
     Action("create", "epair", "epair1", (Detail("a.mtu", "", "9000"),)),
@@ -58,7 +58,7 @@ def test_on_a_terminal_a_plan_is_in_colours(cli: Cli) -> None:
     ours, theirs = pty.openpty()
     done = subprocess.run(
         [EPAIRCTL, "reload"], env=cli.environment | {"TERM": "xterm-256color"}, stdout=theirs,
-        timeout=DEADLINE, check=False,
+        timeout=DEADLINE_S, check=False,
     )  # fmt: skip
     os.close(theirs)
     assert done.returncode == 0

@@ -20,10 +20,10 @@ from epaird.kernel import namespace, tun
 from tests.dataplane.bursts import bursts
 from tests.dataplane.datagrams import MAC_A, MAC_B, Datagram
 from tests.dataplane.test_coalesce import BURST, SLOT, series
+from tests.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.real
 
-DEADLINE_S = 10
 END = bytes(10) + MAC_B + MAC_A + b"\x88\xb5"
 """A frame that marks the end of what was written."""
 

@@ -36,7 +36,8 @@ from epaird.messages import (
     Tune,
 )
 from tests.dataplane.conftest import Owner, frame
-from tests.loop import on_loop, turns, until
+from tests.loop import on_loop, turns
+from tests.waiting import eventually
 
 MTUS = (1500, 1500)
 
@@ -89,7 +90,7 @@ class Control:
         return self.table.slot(slot)
 
     async def answered(self, order: int, error: str = "") -> None:
-        await until(lambda: Done(order, error) in self.told)
+        await eventually(lambda: Done(order, error) in self.told)
 
     async def fill(self, name: str = "epair0a") -> None:
         """Send until frames wait in the queue."""
@@ -125,7 +126,7 @@ async def receives(owner: Owner, count: int) -> list[bytes]:
         received.extend(owner.receives())
         return len(received) >= count
 
-    await until(all_there)
+    await eventually(all_there)
     return received
 
 
@@ -158,8 +159,8 @@ async def test_while_it_spins_frames_cross_too_and_then_it_sleeps(monkeypatch: p
         a, b = control.owners["epair0a"], control.owners["epair0b"]
         for _ in range(20):
             a.sends(frame())
-            await until(b.receives)
-        await until(lambda: looks and not looks[-1])
+            await eventually(b.receives)
+        await eventually(lambda: looks and not looks[-1])
         before = len(looks)
         await turns(20)
         assert len(looks) == before
@@ -207,7 +208,7 @@ async def test_nothing_is_read_of_a_cable_that_is_being_let_go() -> None:
         await turns(20)
         assert control.words(1)[OPACKETS] == sent
         control.owners["epair0b"].receives()
-        await until(lambda: not control.worker._cables)
+        await eventually(lambda: not control.worker._cables)
 
 
 @on_loop
@@ -280,9 +281,9 @@ async def test_a_blocked_sender_is_restarted_when_the_queue_has_drained() -> Non
                 sent += 1
             await asyncio.sleep(0)
         assert len(await receives(b, sent)) == sent
-        await until(lambda: not control.words(1)[LISTED])
+        await eventually(lambda: not control.words(1)[LISTED])
         a.sends(frame(b"again"))
-        await until(lambda: frame(b"again") in b.receives())
+        await eventually(lambda: frame(b"again") in b.receives())
 
 
 @on_loop
@@ -298,8 +299,8 @@ async def test_a_listed_cable_leaves_the_drain_list_when_it_is_let_go() -> None:
             await asyncio.sleep(0)
         await control.answered(control.detach(patience=0))
         assert not control.words(1)[LISTED]
-        await until(lambda: control.owners["epair1b"].receives())
-        await until(lambda: not control.words(3)[LISTED])
+        await eventually(lambda: control.owners["epair1b"].receives())
+        await eventually(lambda: not control.words(3)[LISTED])
 
 
 @on_loop
@@ -319,12 +320,12 @@ async def test_a_device_that_vanished_is_told_once_and_keeps_nothing_busy(
 
         interface.read = gone
         control.owners["epair0a"].sends(frame(), frame())
-        await until(lambda: Gone("epair0", "epair0a") in control.told)
+        await eventually(lambda: Gone("epair0", "epair0a") in control.told)
         await turns(20)
         assert control.told.count(Gone("epair0", "epair0a")) == 1
         assert reads == 1
         control.owners["epair1a"].sends(frame())
-        await until(lambda: control.owners["epair1b"].receives())
+        await eventually(lambda: control.owners["epair1b"].receives())
         await control.answered(control.detach())
 
 
@@ -335,10 +336,10 @@ async def test_a_new_mtu_is_the_measure_from_then_on() -> None:
         a, b = control.owners["epair0a"], control.owners["epair0b"]
         large = frame(bytes(2000))
         a.sends(large)
-        await until(lambda: sum(control.words(1)[ledger.OERRORS : ledger.IERRORS]))
+        await eventually(lambda: sum(control.words(1)[ledger.OERRORS : ledger.IERRORS]))
         await control.answered(control.resize((9000, 9000)))
         a.sends(large)
-        await until(lambda: large in b.receives())
+        await eventually(lambda: large in b.receives())
 
 
 @on_loop
@@ -353,7 +354,7 @@ async def test_a_receiver_that_went_down_while_frames_waited_is_tried_again(
         with open("/proc/self/mem", "r+b", buffering=0) as down:  # noqa: ASYNC230, PTH123
             up, target.fd = target.fd, os.dup(down.fileno())  # answers EIO, as a TAP that is down
             asyncio.get_running_loop().remove_writer(up)
-            await until(lambda: control.words(2)[IERRORS + ledger.PEER_DOWN])
+            await eventually(lambda: control.words(2)[IERRORS + ledger.PEER_DOWN])
             os.close(target.fd)
             target.fd = up
         assert not control.words(2)[IN_FLIGHT]
@@ -381,7 +382,7 @@ async def test_its_heart_beats_and_its_time_is_told(monkeypatch: pytest.MonkeyPa
         second.begin()
         first = words[ledger.HEARTBEAT_NS]
         assert first <= time.monotonic_ns()
-        await until(lambda: words[ledger.HEARTBEAT_NS] > first)
+        await eventually(lambda: words[ledger.HEARTBEAT_NS] > first)
         assert words[ledger.CPU_NS] > 10**12, "a successor goes on counting"
 
 
@@ -417,7 +418,7 @@ async def process() -> AsyncIterator[tuple[subprocess.Popen[bytes], Channel, lis
         yield running, channel, said
     finally:
         channel.close()
-        await until(lambda: running.poll() is not None)
+        await eventually(lambda: running.poll() is not None)
 
 
 @on_loop
@@ -425,14 +426,14 @@ async def test_the_process_is_ready_once_started_ignores_signals_and_ends_with_t
     table = Table.create(4)
     async with process() as (running, channel, said):
         channel.send(Start(0, 0, 10, 0), (table.fd,))
-        await until(lambda: said)
+        await eventually(lambda: said)
         assert said == [Ready(running.pid)]
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             running.send_signal(number)
         before = table.slot(0)[ledger.HEARTBEAT_NS]
-        await until(lambda: table.slot(0)[ledger.HEARTBEAT_NS] > before)
+        await eventually(lambda: table.slot(0)[ledger.HEARTBEAT_NS] > before)
         channel.close()
-        await until(lambda: running.poll() is not None)
+        await eventually(lambda: running.poll() is not None)
         assert running.returncode == 0
     os.close(table.fd)
 
@@ -441,7 +442,7 @@ async def test_the_process_is_ready_once_started_ignores_signals_and_ends_with_t
 async def test_a_process_whose_control_plane_ends_before_it_started_ends_too() -> None:
     async with process() as (running, channel, _):
         channel.close()
-        await until(lambda: running.poll() is not None)
+        await eventually(lambda: running.poll() is not None)
         assert running.returncode == 0
 
 
@@ -456,12 +457,12 @@ async def test_it_works_by_another_limit_while_frames_wait() -> None:
                 a.sends(frame())
             return bool(control.words(0)[ledger.WORKER_OACTIVE])
 
-        await until(full)
+        await eventually(full)
         assert control.words(0)[ledger.QUEUE_FRAMES] == 4
         for limit in (2, 50):
             order = Tune(control._next(), queue_limit=limit, poll_spin_us=0, orphan_timeout=0)
             control.worker.obey(order, [])
             assert Done(order.id) in control.told
-        await until(lambda: (b.receives(), not control.words(0)[ledger.QUEUE_FRAMES])[1])
+        await eventually(lambda: (b.receives(), not control.words(0)[ledger.QUEUE_FRAMES])[1])
         assert not control.words(0)[ledger.WORKER_OACTIVE]
         assert control.worker._queue.limit == 50

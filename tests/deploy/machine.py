@@ -12,35 +12,19 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, Self
 
 from epaird.kernel import namespace
-
-DEADLINE_S: Final = 60.0
-"""Far more than anything here takes; what is not so by then will not be."""
+from tests.waiting import DEADLINE_S, until
 
 _BOOT: Final = Path(__file__).with_name("boot")
 _INIT: Final = Path("/lib/systemd/systemd")
 
-T = TypeVar("T")
-
 
 class CannotBoot(Exception):
     """No systemd can be booted here, and why."""
-
-
-def until(condition: Callable[[], T], otherwise: Callable[[], object] = lambda: "") -> T:
-    """Wait for a condition and return its first true value; fail with what ``otherwise`` says."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited for {DEADLINE_S:.0f} s in vain: {otherwise()}")
-        time.sleep(0.05)
-    return value
 
 
 class Namespace:
@@ -86,7 +70,7 @@ class Machine:
         done = subprocess.run(
             ["nsenter", f"--target={self._init}", "--all", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
              "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", *command],
-            input=given, capture_output=True, timeout=DEADLINE_S, check=False,
+            input=given, capture_output=True, timeout=3 * DEADLINE_S, check=False,
         )  # fmt: skip
         return subprocess.CompletedProcess(
             command, done.returncode, done.stdout.decode(), done.stderr.decode()

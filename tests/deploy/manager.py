@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
 
-_DEADLINE_S: Final = 30.0
+from tests.waiting import DEADLINE_S
+
 _LARGEST: Final = 4096
 """NOTIFY_BUFFER_MAX of systemd: a longer message is dropped."""
 _FDS_MAX: Final = 768
@@ -64,7 +65,7 @@ class ServiceManager:
 
     def receive(self) -> dict[str, str]:
         """Wait for one message and do as it says."""
-        self._socket.settimeout(_DEADLINE_S)
+        self._socket.settimeout(DEADLINE_S)
         return self._receive()
 
     def receive_all(self) -> list[dict[str, str]]:

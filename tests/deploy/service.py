@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from epaird.dataplane.process import WORKER
-from tests.deploy.machine import Machine, until
+from tests.deploy.machine import Machine
+from tests.waiting import until
 
 SERVICE = "epaird.service"
 DROP_INS = f"/etc/systemd/system/{SERVICE}.d"

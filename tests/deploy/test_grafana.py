@@ -18,7 +18,7 @@ import pytest
 from tests.prometheus import Prometheus, Sample
 from tests.scenarios.lab import CABLE, Daemon, Lab
 from tests.scenarios.transfers import BLUE
-from tests.scenarios.waiting import until
+from tests.waiting import until
 
 DASHBOARD = Path(__file__).parent.parent.parent / "deploy" / "grafana" / "epaird.json"
 VARIABLES = {

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.machine import Machine, until
+from tests.deploy.machine import Machine
+from tests.waiting import until
 
 
 class OfAKind:

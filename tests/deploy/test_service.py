@@ -7,7 +7,6 @@ import re
 
 import pytest
 
-from tests.deploy.machine import until
 from tests.deploy.service import (
     AT_HOME,
     CONFIGURATION,
@@ -18,6 +17,7 @@ from tests.deploy.service import (
     SYS_ADMIN,
     Service,
 )
+from tests.waiting import until
 
 
 @pytest.mark.real

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.deploy.machine import until
 from tests.deploy.service import (
     CONFIGURATION,
     SERVICE,
@@ -12,6 +11,7 @@ from tests.deploy.service import (
 )
 from tests.scenarios.hanging import hung
 from tests.scenarios.paced import Stream
+from tests.waiting import until
 
 
 @pytest.mark.real

@@ -15,7 +15,7 @@ from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from tests.kernel.conftest import MakeTap
 from tests.kernel.openfiles import open_files
-from tests.kernel.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

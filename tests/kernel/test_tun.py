@@ -18,7 +18,7 @@ from epaird.kernel.errors import KernelError
 from epaird.kernel.statistics import LinkReader
 from tests.kernel.conftest import MakeTap
 from tests.kernel.openfiles import open_files
-from tests.kernel.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.scenarios.lab import EPAIRD, Daemon, Lab
-from tests.scenarios.waiting import DEADLINE_S
+from tests.waiting import DEADLINE_S
 
 EPAIRCTL: Final = str(Path(EPAIRD).with_name("epairctl"))
 

@@ -16,7 +16,7 @@ from tests.scenarios.lab import EPAIRD, Daemon, Lab, pair
 from tests.scenarios.paced import Outcome, Stream
 from tests.scenarios.page import Interface, Page
 from tests.scenarios.transfers import BLUE, ping
-from tests.scenarios.waiting import until
+from tests.waiting import until
 
 __all__ = ["ROWS", "Cable", "Managed", "Row", "small_disk", "table"]
 

@@ -30,7 +30,7 @@ from epaird.dataplane.process import SPARE, WORKER
 from epaird.kernel import namespace
 from tests.scenarios.page import Page
 from tests.scenarios.places import Namespace, Running
-from tests.scenarios.waiting import DEADLINE_S, until
+from tests.waiting import DEADLINE_S, until
 
 EPAIRD: Final = str(Path(sys.executable).with_name("epaird"))
 

@@ -25,7 +25,7 @@ from epaird.macpool import MacPool
 from epaird.settings import LoopbackSettings
 from tests.loop import descriptors
 from tests.scenarios.lab import Lab
-from tests.scenarios.waiting import DEADLINE_S
+from tests.waiting import DEADLINE_S, eventually
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class Life:
 
     async def at_rest(self, *devices: str) -> None:
         """Wait until every frame has met its fate at these interfaces."""
-        await until(lambda: all(self.one(device).refs == 1 for device in devices))
+        await eventually(lambda: all(self.one(device).refs == 1 for device in devices))
 
     def left(self) -> dict[str, object]:
         """What there is of interfaces."""
@@ -121,17 +121,9 @@ async def life(
         await together(*(worker.stop() for worker in those))
         host.close()
         os.close(table.fd)
-    await until(lambda: asyncio.all_tasks() <= tasks)
+    await eventually(lambda: asyncio.all_tasks() <= tasks)
     left = [file for fd, file in descriptors().items() if before.get(fd) != file and "tun" in file]
     assert not left
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition; fail when it does not come true."""
-    deadline = asyncio.get_running_loop().time() + DEADLINE_S
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, "waited in vain"
-        await asyncio.sleep(0.01)
 
 
 async def beside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

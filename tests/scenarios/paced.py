@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
 from epaird.bench.mmsg import Batch
-from tests.scenarios.waiting import DEADLINE_S
+from tests.waiting import DEADLINE_S
 
 PORT: Final = 9000
 _SIZE: Final = 64

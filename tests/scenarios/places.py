@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from epaird.kernel import namespace
-from tests.scenarios.waiting import DEADLINE_S, until
+from tests.waiting import DEADLINE_S, until
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from typing import Final
 
 from tests.scenarios.paced import Flow, Program, told
 from tests.scenarios.places import Namespace
-from tests.scenarios.waiting import DEADLINE_S
+from tests.waiting import DEADLINE_S
 
 PORT: Final = 9100
 _TICK_S: Final = 0.01

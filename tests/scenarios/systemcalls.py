@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from tests.scenarios.lab import Lab
-from tests.scenarios.waiting import until
+from tests.waiting import until
 
 WAIT: Final = "epoll_pwait"
 CLOCK: Final = "clock_gettime"

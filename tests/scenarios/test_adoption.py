@@ -15,7 +15,7 @@ import pytest
 from tests.scenarios.ctl import EPAIRCTL, control_socket
 from tests.scenarios.faults import Cable
 from tests.scenarios.lab import Lab, name_of
-from tests.scenarios.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

@@ -14,9 +14,10 @@ import pytest
 from epaird.control.readings import InterfaceReading
 from epaird.ledger import REASONS
 from tests.scenarios.lab import Lab
-from tests.scenarios.living import Life, beside, life, living, until
+from tests.scenarios.living import Life, beside, life, living
 from tests.scenarios.places import Namespace
 from tests.scenarios.transfers import ping, tcp
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -78,7 +79,7 @@ async def test_the_ledger_is_exact_when_a_worker_dies_after_such_answers(lab: La
         worker = it.workers[0]
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGKILL)
-        await until(lambda: worker.restarts == 1 and worker.forwards)
+        await eventually(lambda: worker.restarts == 1 and worker.forwards)
         await it.at_rest("epair0a", "epair0b")
         a, b = it.one("epair0a"), it.one("epair0b")
         assert before == b.opackets - a.ipackets - sum(a.ierrors) == 0
@@ -106,7 +107,7 @@ async def test_a_bridge_over_four_halves_breaks_the_loop(lab: Lab) -> None:
             states[:] = [_state(place, port) for place in (red, blue) for port in ("eth0", "eth1")]
             return sorted(states) == ["blocking", "forwarding", "forwarding", "forwarding"]
 
-        await until(settled)
+        await eventually(settled)
         await beside(ping, red, "10.0.0.2")
         # Were there a loop, one broadcast would go round it for ever.
         before = _sent(it)
@@ -215,7 +216,7 @@ async def test_queue_limit_1_with_a_stalled_worker_counts_every_frame(lab: Lab) 
         }
         await it.interfaces.create("epair0", halves)
         # Its queueing discipline, behind the ring, is there a moment after the carrier.
-        await until(lambda: "state UP" in red.ip("link show eth0"))
+        await eventually(lambda: "state UP" in red.ip("link show eth0"))
         pid = it.workers[0].pid
         assert pid is not None
 
@@ -235,5 +236,5 @@ async def test_queue_limit_1_with_a_stalled_worker_counts_every_frame(lab: Lab) 
                     except OSError:
                         continue  # the ring is full; counted all the same
             os.kill(pid, signal.SIGCONT)
-            await until(partial(accounted, a0, b0, 100 + 10 * number))
+            await eventually(partial(accounted, a0, b0, 100 + 10 * number))
             assert it.one("epair0a").oqdrops - a0.oqdrops == 10 * number

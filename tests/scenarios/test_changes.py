@@ -11,7 +11,7 @@ import pytest
 from tests.scenarios.lab import NAMESPACES, Daemon, Lab, pair
 from tests.scenarios.places import Namespace
 from tests.scenarios.transfers import BLUE, RED, Flood, Sink, acquaint, ping
-from tests.scenarios.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

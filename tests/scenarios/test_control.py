@@ -16,7 +16,7 @@ import pytest
 from tests.scenarios.ctl import EPAIRCTL, asked, control_socket, epairctl, refused
 from tests.scenarios.lab import CABLE, NAMESPACES, Lab
 from tests.scenarios.transfers import BLUE, RED, datagrams, ping
-from tests.scenarios.waiting import DEADLINE_S, until
+from tests.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.real
 

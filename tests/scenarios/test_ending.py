@@ -10,7 +10,7 @@ import pytest
 
 from tests.scenarios.lab import CABLE, NAMESPACES, Daemon, Lab, pair
 from tests.scenarios.transfers import BLUE, RED, Flood, Sink, acquaint, ping
-from tests.scenarios.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

@@ -24,7 +24,7 @@ from tests.deploy.manager import ServiceManager
 from tests.scenarios.faults import Cable, Managed, small_disk
 from tests.scenarios.hanging import hung, hung_busy
 from tests.scenarios.lab import Daemon, Lab, name_of
-from tests.scenarios.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

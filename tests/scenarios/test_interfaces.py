@@ -18,8 +18,9 @@ from epaird import mac
 from epaird.control.operations import Refused
 from tests.loop import descriptors
 from tests.scenarios.lab import Lab
-from tests.scenarios.living import beside, happens, life, living, refused, until
+from tests.scenarios.living import beside, happens, life, living, refused
 from tests.scenarios.transfers import ping
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -105,7 +106,7 @@ async def test_either_name_destroys_both_also_after_renames_and_moves(lab: Lab) 
             if number == 1:
                 lab.home.ip("link set epair1a name green")
                 lab.home.ip(f"link set epair1b netns {blue} name white")
-                await until(lambda: it.is_("epair1b", netns=blue.name))
+                await eventually(lambda: it.is_("epair1b", netns=blue.name))
             await it.interfaces.destroy(name)
             assert sorted([*red.links("tun"), *blue.links("tun"), *lab.home.links("tun")]) == ["lo0"]
         await it.interfaces.create("epair0", {})
@@ -224,13 +225,13 @@ async def test_carrier_follows_the_peer_or_is_always_there_or_off(lab: Lab) -> N
         await it.interfaces.create("epair1", {"a": {"up": False}, "carrier": "always"})
         assert [it.one(each).carrier for each in ("epair0b", "epair1b")] == [False, True]
         lab.home.ip("link set epair0a up")
-        await until(lambda: it.one("epair0a").carrier and it.one("epair0b").carrier)
+        await eventually(lambda: it.one("epair0a").carrier and it.one("epair0b").carrier)
         lab.home.ip("link set epair0b down")
-        await until(lambda: not it.one("epair0a").carrier)
+        await eventually(lambda: not it.one("epair0a").carrier)
         lab.home.ip("link set epair0b up")
-        await until(lambda: it.one("epair0a").carrier and it.one("epair0b").carrier)
+        await eventually(lambda: it.one("epair0a").carrier and it.one("epair0b").carrier)
         lab.home.ip("link set epair1a up")
-        await until(lambda: it.one("epair1a").carrier)
+        await eventually(lambda: it.one("epair1a").carrier)
 
         def carries(pair: str) -> bool:
             return all(it.one(pair + half).carrier for half in "ab")
@@ -240,7 +241,7 @@ async def test_carrier_follows_the_peer_or_is_always_there_or_off(lab: Lab) -> N
             assert [it.one(pair + half).carrier for half in "ab"] == [False, False]
             assert "NO-CARRIER" in lab.home.ip(f"link show {pair}a")
             await it.interfaces.change(pair, {"carrier": "on"})
-            await until(partial(carries, pair))
+            await eventually(partial(carries, pair))
             (found,) = (each for each in it.interfaces.pairs if each.name == pair)
             assert found.settings.carrier == rule
 
@@ -280,7 +281,7 @@ async def test_create_and_destroy_racing_from_four_clients(lab: Lab) -> None:
             await it.interfaces.destroy(pair.name)
         assert it.left() == {"devices": ["lo0"], "interfaces": ["lo0"], "attachments": ["lo0"]}
         assert not red.links("tun")
-        await until(lambda: len(descriptors()) <= before)
+        await eventually(lambda: len(descriptors()) <= before)
         assert await it.interfaces.create("epair", {}) == "epair0"
 
 
@@ -334,7 +335,7 @@ async def test_a_second_destroy_is_busy_and_references_are_waited_for(
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         going = [asyncio.create_task(it.interfaces.destroy(name)) for name in ("epair0a", "lo1")]
-        await until(lambda: "waiting for lo1 to become free. Usage count = 2" in caplog.messages)
+        await eventually(lambda: "waiting for lo1 to become free. Usage count = 2" in caplog.messages)
         for name in ("epair0", "epair0a", "epair0b", "lo1"):
             assert (await refused(it.interfaces.destroy(name)))[0] == "EBUSY"
         assert (await refused(it.interfaces.create("epair0", {})))[0] == "EEXIST"

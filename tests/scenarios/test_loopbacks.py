@@ -13,9 +13,10 @@ import pytest
 
 from epaird.ledger import REASONS
 from tests.scenarios.lab import Lab
-from tests.scenarios.living import Life, beside, life, living, refused, until
+from tests.scenarios.living import Life, beside, life, living, refused
 from tests.scenarios.places import Namespace
 from tests.scenarios.transfers import ping, tcp
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -66,7 +67,7 @@ async def test_reflect_answers_for_every_address_of_its_subnets(lab: Lab) -> Non
         for address in ("10.88.7.9", "fd88:7::9"):
             await beside(tcp_to_oneself, red, address)
             await beside(udp_to_oneself, red, address)
-        await until(lambda: balanced(it, "lo1"))
+        await eventually(lambda: balanced(it, "lo1"))
         reading = it.one("lo1")
         assert reading.opackets == reading.ipackets > 50
         assert reading.obytes == reading.ibytes > 20_000_000
@@ -128,7 +129,7 @@ async def test_verbatim_with_policy_routing_carries_traffic_to_the_own_address(l
         await beside(ping, red, "10.88.8.1")
         assert it.one("lo2").ipackets >= 10
         await beside(ping, red, "127.0.0.1")
-        await until(lambda: balanced(it, "lo1"))
+        await eventually(lambda: balanced(it, "lo1"))
         await it.interfaces.destroy("lo1")
         await beside(ping, red, "10.88.8.1")
         assert it.one("lo2").ipackets >= 20
@@ -168,12 +169,12 @@ async def test_other_families_are_counted_and_logged_once(lab: Lab, caplog: pyte
         with red.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as raw:
             for _ in range(3):
                 raw.sendto(struct.pack("!I", 0x70000000) + bytes(40), ("lo1", 0x88B5))
-        await until(lambda: it.one("lo1").opackets == before.opackets + 3 and balanced(it, "lo1"))
+        await eventually(lambda: it.one("lo1").opackets == before.opackets + 3 and balanced(it, "lo1"))
         after = it.one("lo1")
         assert after.ierrors[REASONS.index("family")] == 3
         assert after.obytes == before.obytes + 3 * 44
         assert after.ipackets == before.ipackets
-        await until(lambda: any("neither IPv4 nor IPv6" in each for each in caplog.messages))
+        await eventually(lambda: any("neither IPv4 nor IPv6" in each for each in caplog.messages))
         await it.interfaces.destroy("lo1")
         assert len([each for each in caplog.messages if "neither IPv4 nor IPv6" in each]) == 1
 
@@ -194,7 +195,7 @@ async def test_a_full_queue_is_oqdrops(lab: Lab) -> None:
                 sender.sendto(bytes(1000), ("10.88.7.9", sink.getsockname()[1]))
         assert it.one("lo1").oqdrops == 92
         os.kill(pid, signal.SIGCONT)
-        await until(lambda: it.one("lo1").ipackets == 8 and balanced(it, "lo1"))
+        await eventually(lambda: it.one("lo1").ipackets == 8 and balanced(it, "lo1"))
 
 
 @living
@@ -202,7 +203,7 @@ async def test_a_device_deleted_by_others_takes_its_loopback_down(lab: Lab) -> N
     async with life(lab) as it:
         await it.interfaces.create("lo1", {})
         lab.home.ip("link del lo1")
-        await until(lambda: len(it.interfaces.loopbacks) == 1)
+        await eventually(lambda: len(it.interfaces.loopbacks) == 1)
         assert it.left()["attachments"] == ["lo0"]
 
 
@@ -216,6 +217,6 @@ async def test_a_worker_that_dies_settles_its_loopbacks(lab: Lab) -> None:
         assert worker.pid is not None
 
         os.kill(worker.pid, signal.SIGKILL)
-        await until(lambda: worker.restarts == 1 and worker.forwards)
+        await eventually(lambda: worker.restarts == 1 and worker.forwards)
         await beside(ping, red, "10.88.7.9")
-        await until(lambda: balanced(it, "lo1"))
+        await eventually(lambda: balanced(it, "lo1"))

@@ -12,7 +12,7 @@ from epaird.kernel import link, namespace
 from epaird.kernel.watch import Kind, LinkWatch
 from tests.scenarios.lab import Lab
 from tests.scenarios.transfers import ping
-from tests.scenarios.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

@@ -16,7 +16,7 @@ from epaird.ledger import REASONS
 from tests.prometheus import Prometheus, promtool_check
 from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, datagrams, ping, tcp
-from tests.scenarios.waiting import DEADLINE_S, until
+from tests.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.real
 

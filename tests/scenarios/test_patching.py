@@ -13,8 +13,9 @@ from epaird.control.interfaces.registry import Interfaces
 from epaird.control.readings import InterfaceReading
 from epaird.ledger import REASONS
 from tests.scenarios.lab import Lab
-from tests.scenarios.living import Life, beside, happens, life, living, refused, until
+from tests.scenarios.living import Life, beside, happens, life, living, refused
 from tests.scenarios.transfers import ping, tcp
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -62,14 +63,14 @@ async def _patch(lab: Lab, workers: int) -> None:
         ]  # fmt: skip
         # Unpatched ones need no force.
         await interfaces.patch("epair5a", "epair0b", force=False)
-        await until(lambda: it.one("epair5a").carrier and it.one("epair0b").carrier)
+        await eventually(lambda: it.one("epair5a").carrier and it.one("epair0b").carrier)
         await beside(ping, lab["green"], "10.0.0.2")
         # On destruction the other pair's halves become unpatched.
         await interfaces.destroy("epair0")
         assert [it.one(each).peer for each in ("epair5a", "epair5b")] == ["", ""]
         assert [it.one(each).carrier for each in ("epair5a", "epair5b")] == [False, False]
         await interfaces.patch("epair5a", "epair5b", force=False)
-        await until(lambda: it.one("epair5a").carrier and it.one("epair5b").carrier)
+        await eventually(lambda: it.one("epair5a").carrier and it.one("epair5b").carrier)
         lab["green"].ip("neigh flush all")
         await beside(ping, lab["green"], "10.0.0.4")
         assert [it.one(each).mac for each in ("epair5a", "epair5b")] == macs[2:]
@@ -114,11 +115,11 @@ async def test_unpatched_halves_have_no_carrier_and_their_frames_count(lab: Lab)
         after = it.one("epair0a")
         dropped = after.oqdrops - before.oqdrops
         errors = after.oerrors[REASONS.index("peer_down")] - before.oerrors[REASONS.index("peer_down")]
-        await until(lambda: _sent(it, "epair0a") - _sent_of(before) >= 50)
+        await eventually(lambda: _sent(it, "epair0a") - _sent_of(before) >= 50)
         assert dropped + errors <= 50
         assert it.one("epair0a").opackets == before.opackets
         await interfaces.patch("epair0a", "epair0b", force=False)
-        await until(lambda: it.one("epair0a").carrier)
+        await eventually(lambda: it.one("epair0a").carrier)
         await beside(ping, red, "10.0.0.2")
 
 
@@ -157,7 +158,7 @@ async def test_no_frame_is_lost_or_reordered_by_patching_under_traffic(lab: Lab)
 
         async def some_are_sent() -> None:
             goal = sent + 200
-            await until(lambda: sent >= goal)
+            await eventually(lambda: sent >= goal)
 
         task = asyncio.create_task(send())
         for _ in range(10):
@@ -200,7 +201,7 @@ async def test_a_worker_that_dies_settles_what_is_patched_across_pairs(lab: Lab)
         before = {each: it.one(each) for each in ("epair0a", "epair5b", "epair0b", "epair5a")}
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGKILL)
-        await until(lambda: worker.restarts == 1 and worker.forwards)
+        await eventually(lambda: worker.restarts == 1 and worker.forwards)
         for device, reading in before.items():
             after = it.one(device)
             assert (after.oerrors, after.ierrors) == (reading.oerrors, reading.ierrors)
@@ -213,11 +214,11 @@ async def test_carrier_off_pulls_the_plug_of_whatever_is_patched(lab: Lab) -> No
     async with life(lab) as it:
         interfaces = await two_pairs(it)
         await interfaces.patch("epair0a", "epair5b", force=True)
-        await until(lambda: it.one("epair5b").carrier)
+        await eventually(lambda: it.one("epair5b").carrier)
         await interfaces.change("epair0", {"carrier": "off"})
-        await until(lambda: not it.one("epair5b").carrier and not it.one("epair0a").carrier)
+        await eventually(lambda: not it.one("epair5b").carrier and not it.one("epair0a").carrier)
         assert it.one("epair5b").peer == "epair0a"
         await interfaces.change("epair0", {"carrier": "on"})
-        await until(lambda: it.one("epair5b").carrier and it.one("epair0a").carrier)
+        await eventually(lambda: it.one("epair5b").carrier and it.one("epair0a").carrier)
         lab["red"].ip("neigh flush all")
         await beside(ping, lab["red"], "10.0.0.4")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.scenarios.lab import Daemon, Lab
 from tests.scenarios.page import Interface
-from tests.scenarios.waiting import DEADLINE_S, until
+from tests.waiting import DEADLINE_S, until
 
 pytestmark = pytest.mark.real
 

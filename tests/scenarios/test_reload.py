@@ -16,7 +16,7 @@ from tests.scenarios.ctl import asked, epairctl, reload, rewrite
 from tests.scenarios.faults import Cable
 from tests.scenarios.lab import CABLE, EPAIRD, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, RED, Flood, Sink, ping
-from tests.scenarios.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

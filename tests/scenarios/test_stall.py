@@ -16,7 +16,7 @@ from tests.scenarios.lab import Daemon, Lab, pair
 from tests.scenarios.page import Page
 from tests.scenarios.places import Namespace
 from tests.scenarios.transfers import Sink, Wire, frame, number_of, ping, send
-from tests.scenarios.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

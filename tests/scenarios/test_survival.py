@@ -13,7 +13,7 @@ import pytest
 
 from tests.scenarios.ctl import epairctl, rewrite
 from tests.scenarios.lab import NAMESPACES, Daemon, Lab, pair
-from tests.scenarios.waiting import until
+from tests.waiting import until
 
 pytestmark = pytest.mark.real
 

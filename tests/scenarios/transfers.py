@@ -17,7 +17,7 @@ from operator import lt
 from typing import Final, Self
 
 from tests.scenarios.places import Namespace
-from tests.scenarios.waiting import DEADLINE_S, until
+from tests.waiting import DEADLINE_S, until
 
 RED: Final = "10.0.0.1"
 BLUE: Final = "10.0.0.2"

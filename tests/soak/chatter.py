@@ -14,7 +14,7 @@ import sys
 from typing import Final
 
 from tests.scenarios.paced import told
-from tests.scenarios.waiting import DEADLINE_S
+from tests.waiting import DEADLINE_S
 
 UNITS: Final = range(64)
 """Of which interfaces it talks to."""

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.scenarios.places import Link
-from tests.scenarios.waiting import until
 from tests.soak.expected import Loopback, Pair
 from tests.soak.footprint import descriptors
 from tests.soak.onlookers import Onlookers
 from tests.soak.site import Site
 from tests.soak.traffic import Traffic
+from tests.waiting import until
 
 _COUNTERS = ("opackets", "obytes", "omcasts", "oqdrops", "ipackets", "ibytes", "imcasts")
 _ERRORS = ("oerrors", "ierrors")

@@ -13,8 +13,8 @@ from epaird.ctl.client import Client, Failed
 from epaird.dataplane.process import WORKER
 from tests.scenarios.ctl import asked, control_socket, epairctl, rewrite
 from tests.scenarios.lab import Daemon, Lab, name_of
-from tests.scenarios.waiting import until
 from tests.soak.expected import MADE, Expected, Interface, text
+from tests.waiting import until
 
 PLACES: Final = ("red", "blue", "green", "white")
 _OURS: Final = ("a bug of ours", "Traceback", "is not forwarded any more", "rolling a reload back")

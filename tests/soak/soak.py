@@ -11,7 +11,6 @@ from statistics import median
 from typing import Final
 
 from tests.scenarios.lab import Lab
-from tests.scenarios.waiting import until
 from tests.soak.footprint import CONTROL_MEMORY, TOLERANCES, Row, footprint, rows
 from tests.soak.invariants import Invariants
 from tests.soak.onlookers import Onlookers
@@ -19,6 +18,7 @@ from tests.soak.operations.choosing import WARM_UP, calm, operations
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
 from tests.soak.traffic import Traffic
+from tests.waiting import until
 
 LONG: Final = 40
 """Operations; in so many a control plane has come to its usual size."""

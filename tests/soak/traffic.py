@@ -10,8 +10,8 @@ from typing import Any, Final, Self
 from tests.scenarios.paced import Outcome, Program, Stream
 from tests.scenarios.places import Namespace
 from tests.scenarios.pouring import Poured
-from tests.scenarios.waiting import until
 from tests.soak.site import Site
+from tests.waiting import until
 
 BYTES_A_SECOND: Final = 4_000_000
 Interfaces = Mapping[str, Mapping[str, Any]]

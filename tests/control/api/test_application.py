@@ -18,8 +18,8 @@ from epaird.control.api import guard, streams
 from epaird.control.operations import Refused
 from epaird.control.readings import Reading
 from epaird.kernel.errors import KernelError
-from tests.control.awaiting import DEADLINE, until
 from tests.control.control_server import Control
+from tests.waiting import DEADLINE_S, until
 
 
 def create(control: Control, name: str = "epair", **settings: object) -> str:
@@ -411,7 +411,7 @@ def test_the_bound_of_a_body_is_far_above_what_settings_take(control: Control) -
     settings = {"addresses": addresses, "routes": []}
     data = {"name": "epair", "settings": {"a": settings, "b": settings}}
     assert len(json.dumps(data)) < guard.BODY_MAX / 5
-    assert control.curl("/v1/interfaces", "--max-time", str(DEADLINE), data=data).status == 201
+    assert control.curl("/v1/interfaces", "--max-time", str(DEADLINE_S), data=data).status == 201
 
 
 # The configuration as a whole

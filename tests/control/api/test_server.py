@@ -22,8 +22,8 @@ from epaird.control.api import server as apiserver
 from epaird.control.api.credentials import Peer, may_control, peer_of
 from epaird.control.api.socketfile import SocketFile
 from epaird.control.serving import ListenError
-from tests.control.awaiting import DEADLINE, until, until_closed
 from tests.control.control_server import Answer, Control, serving
+from tests.waiting import DEADLINE_S, until, until_closed
 
 GET = b"GET /v1/cloners HTTP/1.1\r\nhost: epaird\r\n\r\n"
 
@@ -160,7 +160,7 @@ def test_clients_that_come_early_wait(tmp_path: Path) -> None:
 
     control.bound = bound
     control.start()
-    client.join(DEADLINE)
+    client.join(DEADLINE_S)
     control.stop()
     assert [answer.status for answer in early] == [200]
 
@@ -199,7 +199,7 @@ def test_a_change_that_the_daemons_end_leaves_no_time_is_refused(
 
 
 def test_requests_that_come_too_late_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apiserver, "LIMITS", replace(apiserver.LIMITS, stop_seconds=DEADLINE))
+    monkeypatch.setattr(apiserver, "LIMITS", replace(apiserver.LIMITS, stop_seconds=DEADLINE_S))
     with serving(tmp_path / "control.sock") as control:
         control.on_loop(control.operations.gate.clear)
         change = control.connect(b"DELETE /v1/interfaces/nix HTTP/1.1\r\nhost: a\r\n\r\n")
@@ -257,7 +257,7 @@ def test_of_many_that_start_at_once_one_listens(tmp_path: Path) -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(DEADLINE)
+            thread.join(DEADLINE_S)
         (only,) = made
         assert len(refused) == 7
         with socket.socket(socket.AF_UNIX) as client:

@@ -16,7 +16,8 @@ from epaird.kernel.errors import KernelError
 from epaird.kernel.link import Route
 from epaird.kernel.watch import Kind, LinkEvent
 from tests.control.stage import IdleWorker, Stage, idle_stage
-from tests.loop import on_loop, turns, until
+from tests.loop import on_loop, turns
+from tests.waiting import eventually
 
 FULL = {
     "queues": 2,
@@ -92,7 +93,7 @@ async def test_whenever_it_is_cancelled_nothing_is_left() -> None:
         for operation in ("open_tap", "place", "configure"):
             held = stage.host.hold(operation)
             making = asyncio.create_task(stage.make(**FULL))
-            await until(held.reached.is_set)
+            await eventually(held.reached.is_set)
             making.cancel()
             await turns()
             assert not making.done(), "what the kernel's thread is making would be nobody's"
@@ -196,7 +197,7 @@ async def test_devices_go_after_the_last_frame_has_arrived() -> None:
         pair = await stage.make()
         stage.workers[0].letting_go.clear()
         going = asyncio.create_task(stage.pairs.destroy(pair))
-        await until(lambda: ("detach", "epair0", PATIENCE_S) in stage.workers[0].orders)
+        await eventually(lambda: ("detach", "epair0", PATIENCE_S) in stage.workers[0].orders)
         await turns(10)
         assert "close_taps" not in stage.host.steps
         assert len(stage.slots.taken) == 3

@@ -22,7 +22,8 @@ from epaird.macpool import MacPool
 from epaird.settings import LoopbackSettings
 from tests.control.fake import FakeHost
 from tests.control.stage import IdleWorker
-from tests.loop import on_loop, until
+from tests.loop import on_loop
+from tests.waiting import eventually
 
 HOST_ID = 1
 
@@ -95,7 +96,7 @@ async def test_the_unit_of_one_that_is_being_made_is_taken() -> None:
     async with scene() as it:
         held = it.host.hold("open_tap")
         first = asyncio.create_task(it.interfaces.create("epair", {}))
-        await until(held.reached.is_set)
+        await eventually(held.reached.is_set)
         second = asyncio.create_task(it.interfaces.create("epair", {}))
         assert await refused(it.interfaces.create("epair0", {})) == "EEXIST"
         held.released.set()
@@ -166,7 +167,7 @@ async def test_the_order_of_unregistering() -> None:
         events = it.interfaces.events()
         it.worker.letting_go.clear()
         going = asyncio.create_task(it.interfaces.destroy("epair0"))
-        await until(lambda: "epair0" not in it.worker.attachments)
+        await eventually(lambda: "epair0" not in it.worker.attachments)
         assert "epair0a" in it.host.links
         assert await refused(it.interfaces.destroy("epair0b")) == "EBUSY"
         it.worker.letting_go.set()
@@ -187,7 +188,7 @@ async def test_references_that_do_not_go_are_said_again_and_again(
         it.worker.letting_go.clear()
         going = asyncio.create_task(it.interfaces.destroy("lo1"))
         line = "waiting for lo1 to become free. Usage count = 2"
-        await until(lambda: caplog.messages.count(line) >= 3)
+        await eventually(lambda: caplog.messages.count(line) >= 3)
         # The device has been withdrawn, and the name is not free yet.
         assert "lo1" not in it.host.links
         assert await refused(it.interfaces.create("lo1", {})) == "EEXIST"

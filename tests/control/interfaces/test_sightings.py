@@ -12,7 +12,8 @@ import pytest
 from epaird.control.interfaces import sightings
 from epaird.kernel.watch import Kind, LinkEvent
 from tests.control.stage import IdleWorker, Stage, idle_stage
-from tests.loop import on_loop, turns, until
+from tests.loop import on_loop, turns
+from tests.waiting import eventually
 
 
 def gone(device: str) -> str:
@@ -25,11 +26,11 @@ async def test_a_half_that_is_lost_while_the_pair_is_made_is_noticed(said: Calla
     async with idle_stage() as stage:
         held = stage.host.hold("configure")
         making = asyncio.create_task(stage.make())
-        await until(held.reached.is_set)
+        await eventually(held.reached.is_set)
         stage.host.tell(stage.host.delete("epair0b"))
         held.released.set()
         await making
-        await until(lambda: not len(stage.pairs))
+        await eventually(lambda: not len(stage.pairs))
         assert said() == [gone("epair0b")]
         assert not stage.left()
 
@@ -61,7 +62,7 @@ async def test_a_move_is_said_once_and_the_half_is_found_there(said: Callable[[]
         assert (reading.netns, reading.name) == ("red", "eth7")
         stage.host.tell(stage.host.delete("epair0a"))
         assert said() == [gone("epair0a")]
-        await until(lambda: not stage.left())
+        await eventually(lambda: not stage.left())
 
 
 @on_loop
@@ -70,7 +71,7 @@ async def test_a_deleted_half_takes_the_pair_down(said: Callable[[], list[str]])
         await stage.make()
         stage.host.tell(stage.host.delete("epair0b"))
         assert said() == [gone("epair0b")]
-        await until(lambda: not stage.left())
+        await eventually(lambda: not stage.left())
 
 
 @pytest.mark.parametrize("netns", ["red", None])
@@ -83,7 +84,7 @@ def test_both_halves_at_once_are_one_loss(netns: str | None, said: Callable[[], 
             stage.pairs.gone("epair0", "epair0a")
             stage.pairs.gone("epair0", "epair0b")
             assert said() == [gone("epair0a")]
-            await until(lambda: not stage.left())
+            await eventually(lambda: not stage.left())
             assert stage.host.steps.count("close_taps") == 1
             assert said() == []
 
@@ -104,7 +105,7 @@ async def test_a_namespace_that_ends_takes_its_pairs_with_it_and_no_other(
         nsid = stage.host.links["epair0a"].place.nsid
         stage.host.tell(LinkEvent(Kind.NAMESPACE_GONE, nsid))
         assert said() == [gone("epair0a"), gone("epair1a")]
-        await until(lambda: [pair.name for pair in stage.pairs] == ["epair2", "epair3"])
+        await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair2", "epair3"])
 
 
 @on_loop
@@ -116,7 +117,7 @@ async def test_a_worker_that_tells_first_or_alone_is_believed(said: Callable[[],
         stage.pairs.gone("epair7", "epair7b")
         stage.host.tell(stage.host.delete("epair0b"))
         assert said() == [gone("epair0b")]
-        await until(lambda: [pair.name for pair in stage.pairs] == ["epair1"])
+        await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair1"])
         stage.pairs.gone("epair0.0", "epair0a")
         assert said() == []
 
@@ -147,7 +148,7 @@ async def test_a_new_mtu_resizes_every_cable_of_the_pair(said: Callable[[], list
         event = stage.host.event("epair0b", mtu=9000)
         stage.host.tell(event, event, stage.host.event("epair0a", mtu=1500))
         resizes = [("resize", f"epair0.{queue}", (1500, 9000)) for queue in (0, 1)]
-        await until(lambda: sorted(_orders(stage, "resize")) == resizes)
+        await eventually(lambda: sorted(_orders(stage, "resize")) == resizes)
         assert said() == []
 
 
@@ -188,8 +189,8 @@ async def test_after_an_overrun_everything_is_looked_at(said: Callable[[], list[
             "epair1b: moved from the daemon's own namespace to namespace red, "
             "where it is down and without addresses until somebody sees to it",
         ]
-        await until(lambda: ("resize", "epair2", (1280, 1500)) in stage.workers[0].orders)
-        await until(lambda: [pair.name for pair in stage.pairs] == ["epair1", "epair2", "epair3"])
+        await eventually(lambda: ("resize", "epair2", (1280, 1500)) in stage.workers[0].orders)
+        await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair1", "epair2", "epair3"])
 
 
 @on_loop
@@ -223,11 +224,11 @@ async def test_where_nothing_is_told_it_is_looked_for_and_that_is_said_once(
         said()
         for link in (here, there):
             link.statistics = replace(link.statistics, mtu=1280)
-        await until(lambda: pair.halves[1].mtu == 1280)
+        await eventually(lambda: pair.halves[1].mtu == 1280)
         assert pair.halves[0].mtu == 1500  # of which the kernel tells
         there.place = replace(there.place, name="eth7")
-        await until(lambda: pair.halves[1].place.name == "eth7")
+        await eventually(lambda: pair.halves[1].place.name == "eth7")
         stage.host.delete("epair0b")
-        await until(lambda: not len(stage.pairs))
+        await eventually(lambda: not len(stage.pairs))
         looking.cancel()
         assert said() == ["a capability is missing", "epair0b: renamed from epair0b to eth7", gone("epair0b")]

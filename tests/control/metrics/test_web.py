@@ -27,9 +27,9 @@ from epaird.control.metrics import web
 from epaird.control.metrics.web import ListenError, MetricsServer
 from epaird.control.readings import Reading
 from epaird.ledger import REASONS
-from tests.control.awaiting import DEADLINE, until, until_closed
 from tests.control.samples import interface, pair, worker
 from tests.prometheus import Prometheus, promtool_check
+from tests.waiting import DEADLINE_S, until, until_closed
 
 
 class Serving:
@@ -53,18 +53,18 @@ class Serving:
     def start(self) -> None:
         """Return once it answers."""
         self._thread.start()
-        self._loop = self._started.result(DEADLINE)
+        self._loop = self._started.result(DEADLINE_S)
 
     def stop(self) -> None:
         """Return once it has stopped; a server that does not stop fails the test."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(DEADLINE)
+        self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive(), "stop() hangs"
 
     def get(self, path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
         """One request on a connection of its own."""
-        connection = http.client.HTTPConnection(*self.server.address, timeout=DEADLINE)
+        connection = http.client.HTTPConnection(*self.server.address, timeout=DEADLINE_S)
         try:
             connection.request(
                 method, path, headers={name.replace("_", "-"): text for name, text in headers.items()}
@@ -76,7 +76,7 @@ class Serving:
 
     def connect(self, *said: bytes) -> socket.socket:
         """A connection on which this was said so far."""
-        connection = socket.create_connection(self.server.address, timeout=DEADLINE)
+        connection = socket.create_connection(self.server.address, timeout=DEADLINE_S)
         for part in said:
             connection.sendall(part)
         return connection
@@ -266,7 +266,7 @@ def test_the_port_is_held_from_binding_on_and_free_after_stop() -> None:
 
 
 def test_stop_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "STOP_SECONDS", 2 * DEADLINE)
+    monkeypatch.setattr(web, "STOP_SECONDS", 2 * DEADLINE_S)
     with serving(pair) as running:
         silent = running.connect()
         half = running.connect(b"GET /metrics HTTP/1.1\r\nhost:")
@@ -308,7 +308,7 @@ def test_stop_cuts_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(read) as running:
         deaf = running.connect(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n" * 20)
         for _ in range(2):
-            assert scraped.acquire(timeout=DEADLINE)
+            assert scraped.acquire(timeout=DEADLINE_S)
     until_closed(deaf)
 
 
@@ -337,7 +337,7 @@ def test_a_connection_without_an_exchange_is_cut(monkeypatch: pytest.MonkeyPatch
 
 
 def test_connections_are_kept_for_the_next_scrape(page: Serving) -> None:
-    connection = http.client.HTTPConnection(*page.server.address, timeout=DEADLINE)
+    connection = http.client.HTTPConnection(*page.server.address, timeout=DEADLINE_S)
     connection.connect()
     assert connection.sock is not None
     name = connection.sock.getsockname()

@@ -11,7 +11,8 @@ import pytest
 from epaird.plan import RESTART
 from epaird.settings import DaemonSettings
 from tests.control.reloading.running import Begin, Running, log_formats
-from tests.loop import on_loop, until
+from tests.loop import on_loop
+from tests.waiting import eventually
 
 
 @on_loop
@@ -26,9 +27,9 @@ async def test_workers_come_and_go_while_every_frame_arrives(at_hand: Begin) -> 
             assert max(loads) - min(loads) <= 1
             assert len(it.daemon.reading().workers) == count
             for name in many:
-                await until(it.carries(f"{name}a", f"{name}b"))
+                await eventually(it.carries(f"{name}a", f"{name}b"))
         sent = it.host.links["epair0a"].owner.sent
-        await until(lambda: len(it.host.links["epair0b"].owner.receives()) == sent)
+        await eventually(lambda: len(it.host.links["epair0b"].owner.receives()) == sent)
 
 
 @on_loop
@@ -45,9 +46,9 @@ async def test_workers_go_by_other_settings_without_being_replaced(at_hand: Begi
             sender.sends_all_it_can()
             return worker.reading().oactive
 
-        await until(full)
+        await eventually(full)
         assert worker.reading().queue_frames == 7
-        await until(lambda: len(there.receives()) == it.host.links["epair0a"].owner.sent)
+        await eventually(lambda: len(there.receives()) == it.host.links["epair0a"].owner.sent)
         assert worker.pid == pid
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from epaird.control.reloading.filewatch import FileWatch
 from epaird.kernel.errors import KernelError
-from tests.loop import on_loop, until
+from tests.loop import on_loop
+from tests.waiting import eventually
 
 
 class Seen:
@@ -20,7 +21,7 @@ class Seen:
 
     async def again(self) -> None:
         """Wait until it was called since the last time."""
-        await until(lambda: self.times)
+        await eventually(lambda: self.times)
         self.times = 0
 
 

@@ -24,7 +24,8 @@ from epaird.control.workforce.links import Link
 from epaird.messages import Attach, Detach, Resize, Tune
 from tests.control.fake import FakeHost
 from tests.control.reloading.running import BLUE, RED, Begin, Running, pair
-from tests.loop import on_loop, until
+from tests.loop import on_loop
+from tests.waiting import eventually
 
 
 @on_loop
@@ -52,7 +53,7 @@ async def test_pairs_come_go_and_change(at_hand: Begin) -> None:
         assert "epair1a" not in it.host.links
         assert len(it.host.links["epair2a"].owners) == 2
         assert it.host.links["epair3a"].place.name == "eth7"
-        await until(it.carries())
+        await eventually(it.carries())
         assert await it.reload(dry_run=True, **tables_of(it)) == {}
 
 
@@ -75,7 +76,7 @@ async def test_an_unchanged_pair_is_not_touched(at_hand: Begin, monkeypatch: pyt
         monkeypatch.setattr(Link, "_ask", counted)
         done = await it.reload(epair={"epair0": pair(), **many, "epair7": {"a": {"mtu": 1400}}})
         assert done == {"epair7": "change"}
-        await until(lambda: asked == [("Resize", "epair7")])
+        await eventually(lambda: asked == [("Resize", "epair7")])
         assert sorted(set(it.host.steps)) == ["namespace_identity", "present", "reconfigure"]
         assert it.host.steps.count("present") == 1
         assert it.host.steps.count("reconfigure") == 1
@@ -227,9 +228,9 @@ async def test_what_was_taken_away_is_put_back_and_what_others_added_is_left(at_
 async def test_a_pair_that_was_lost_is_made_again(at_hand: Begin) -> None:
     async with at_hand() as it:
         it.host.tell(it.host.delete("epair0a"))
-        await until(lambda: not it.host.links)
+        await eventually(lambda: not it.host.links)
         assert await it.reload() == {"epair0": "create"}
-        await until(it.carries())
+        await eventually(it.carries())
 
 
 @on_loop
@@ -271,11 +272,11 @@ async def test_a_hangup_reloads_and_the_page_and_the_manager_are_told(
     it.write()
     file = read(it.path)
     running = asyncio.create_task(program._run(file.configuration, Source(it.path, file.sha256)))
-    await until(lambda: heard("READY=1"))
+    await eventually(lambda: heard("READY=1"))
     said.clear()
     it.write(epair={"epair0": pair(), "epair1": {}})
     os.kill(os.getpid(), signal.SIGHUP)
-    await until(lambda: heard("READY=1"))
+    await eventually(lambda: heard("READY=1"))
     order = [line for each in said for line in each.splitlines() if line in ("RELOADING=1", "READY=1")]
     assert order == ["RELOADING=1", "READY=1"]
     assert "MONOTONIC_USEC=" in next(each for each in said if "RELOADING=1" in each)
@@ -283,7 +284,7 @@ async def test_a_hangup_reloads_and_the_page_and_the_manager_are_told(
     said.clear()
     it.path.write_text("[daemon]\nworkers = 0\n")
     os.kill(os.getpid(), signal.SIGHUP)
-    await until(lambda: heard("the last reload failed"))
+    await eventually(lambda: heard("the last reload failed"))
     assert "epair1a" in host.links
     os.kill(os.getpid(), signal.SIGTERM)
     assert await running == 0
@@ -295,14 +296,14 @@ async def test_a_watched_file_is_read_again_when_it_was_written_or_replaced(at_h
     async with at_hand() as it:
         await it.reload(daemon={"watch": True})
         it.write(daemon={"watch": True}, epair={"epair0": pair(), "epair1": {}})
-        await until(lambda: it.daemon.reloads.reading().successes == 2)
+        await eventually(lambda: it.daemon.reloads.reading().successes == 2)
         assert "epair1b" in it.host.links
         it.path.touch()  # nothing new
         path = it.path
         it.path = path.with_name(".new")
         it.write(daemon={"watch": True}, epair={"epair0": pair(), "epair2": {}})
         it.path = it.path.rename(path)
-        await until(lambda: it.daemon.reloads.reading().successes == 3)
+        await eventually(lambda: it.daemon.reloads.reading().successes == 3)
         assert {"epair2b", "epair1b"} & it.host.links.keys() == {"epair2b"}
         await it.reload(epair={"epair0": pair()})  # and watches no more
         steps = len(it.host.steps)
@@ -317,7 +318,7 @@ async def test_a_caller_who_goes_away_stops_no_reload(at_hand: Begin) -> None:
         held = it.host.hold("open_tap")
         it.write(epair={"epair0": pair(), "epair1": {}})
         asking = asyncio.create_task(it.daemon.reloads.reload())
-        await until(held.reached.is_set)
+        await eventually(held.reached.is_set)
         asking.cancel()
         held.released.set()
         with contextlib.suppress(asyncio.CancelledError):

@@ -26,7 +26,8 @@ from epaird.control.succession.notify import (
 )
 from epaird.control.tasks import spawn
 from tests.deploy.manager import ServiceManager
-from tests.loop import on_loop, turns, until
+from tests.loop import on_loop, turns
+from tests.waiting import eventually
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -171,14 +172,14 @@ async def test_signs_of_life_and_status_while_everything_is_alive(tmp_path: Path
     health = Health(alive=True, status="1 pair")
     with ServiceManager(str(tmp_path / "notify")) as manager:
         task = spawn(attend(Notifier(manager.address), 0.001, lambda: health), "attending")
-        await until(lambda: (manager.receive_all(), manager.unit.signs_of_life >= 5)[1])
+        await eventually(lambda: (manager.receive_all(), manager.unit.signs_of_life >= 5)[1])
         assert [each for each in manager.messages if "STATUS" in each] == [
             {"STATUS": "1 pair", "WATCHDOG": "1"}
         ]
         health = Health(alive=True, status="2 pairs")
-        await until(lambda: (manager.receive_all(), manager.unit.status == "2 pairs")[1])
+        await eventually(lambda: (manager.receive_all(), manager.unit.status == "2 pairs")[1])
         task.cancel()
-        await until(task.done)
+        await eventually(task.done)
 
 
 @on_loop
@@ -194,16 +195,16 @@ async def test_no_sign_of_life_while_a_worker_is_not_alive(tmp_path: Path) -> No
     with ServiceManager(str(tmp_path / "notify")) as manager:
         task = spawn(attend(Notifier(manager.address), 3600, look), "attending")
         # It is looked at soon again, however long the interval.
-        await until(lambda: looks >= 3)
+        await eventually(lambda: looks >= 3)
         manager.receive_all()
         assert manager.messages == [{"STATUS": "worker 1 is not alive"}]
         health = Health(alive=True, status="fine")
-        await until(lambda: (manager.receive_all(), manager.unit.signs_of_life)[1])
+        await eventually(lambda: (manager.receive_all(), manager.unit.signs_of_life)[1])
         seen = looks
         await turns(20)
         assert looks == seen
         task.cancel()
-        await until(task.done)
+        await eventually(task.done)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import pytest
 from epaird.control.succession import state
 from epaird.control.succession.state import Keeper, SavedWorker, State, read, saved_pair
 from tests.control.stage import idle_stage
-from tests.loop import on_loop, until
+from tests.loop import on_loop
+from tests.waiting import eventually
 
 
 def some(made: int = 3) -> State:
@@ -59,11 +60,11 @@ async def test_many_changes_are_written_once(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path, now)
     for _ in range(100):
         keeper.changed()
-    await until(lambda: written)
+    await eventually(lambda: written)
     await asyncio.sleep(0.1)
     assert len(written) == 1
     keeper.changed()
-    await until(lambda: len(written) == 2)
+    await eventually(lambda: len(written) == 2)
     found = read(tmp_path)
     assert found is not None
     assert found.macs_made == 2
@@ -87,6 +88,6 @@ async def test_what_cannot_be_written_is_said_once_and_tried_again(
     assert caplog.messages == [said]
     caplog.set_level("INFO")
     directory.mkdir()
-    await until(file.exists)
+    await eventually(file.exists)
     assert caplog.messages[-1] == f"{file}: can be written again"
     assert read(directory) == some()

@@ -9,7 +9,7 @@ from pathlib import Path
 from epaird import ledger
 from epaird.control.workforce.workers import Attachment, Worker
 from tests.control.stage import Stage
-from tests.loop import until
+from tests.waiting import eventually
 
 
 def pid(worker: Worker) -> int:
@@ -34,14 +34,14 @@ def nothing(cable: str) -> Attachment:
 
 async def replaced(worker: Worker, times: int = 1) -> None:
     """Wait until a worker that died forwards again."""
-    await until(lambda: worker.restarts >= times and worker.forwards)
+    await eventually(lambda: worker.restarts >= times and worker.forwards)
 
 
 async def crosses(stage: Stage[Worker], pair: str) -> None:
     """A frame crosses a pair."""
     before = len(stage.owner(f"{pair}b").receives())
     stage.owner(f"{pair}a").sends()
-    await until(lambda: len(stage.owner(f"{pair}b").receives()) > before)
+    await eventually(lambda: len(stage.owner(f"{pair}b").receives()) > before)
 
 
 async def fill(stage: Stage[Worker]) -> int:
@@ -51,7 +51,7 @@ async def fill(stage: Stage[Worker]) -> int:
         with contextlib.suppress(BlockingIOError):
             owner.sends(3)
         await asyncio.sleep(0.001)
-    await until(lambda: owner.taken == owner.sent == words[ledger.OPACKETS])
+    await eventually(lambda: owner.taken == owner.sent == words[ledger.OPACKETS])
     return stage.words("epair0b")[ledger.IN_FLIGHT]
 
 
@@ -64,4 +64,4 @@ async def drained(stage: Stage[Worker]) -> None:
         read = stage.words(device)[ledger.OPACKETS] == owner.taken == owner.sent
         return read and not stage.words(peer)[ledger.IN_FLIGHT]
 
-    await until(lambda: done("epair0a", "epair0b") & done("epair0b", "epair0a"))
+    await eventually(lambda: done("epair0a", "epair0b") & done("epair0b", "epair0a"))

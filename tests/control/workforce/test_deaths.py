@@ -16,7 +16,8 @@ from epaird.control.workforce.processes import Spares
 from epaird.control.workforce.workers import Worker, WorkerLost
 from tests.control.stage import balance, real_stage
 from tests.control.workforce.staged import crosses, drained, fill, idle, nothing, pid, replaced
-from tests.loop import has_children, on_loop, turns, until
+from tests.loop import has_children, on_loop, turns
+from tests.waiting import eventually
 
 PAUSES_S = workers.BACKOFF_S
 
@@ -107,7 +108,7 @@ async def test_requests_a_dead_worker_did_not_answer_are_its_successors_or_done(
         letting_go = asyncio.create_task(worker.detach("epair0", 3600))
         attaching = asyncio.create_task(stage.make("epair2"))
         resizing = asyncio.create_task(worker.resize("epair1", (9000, 9000)))
-        await until(lambda: "epair2" in worker.attachments)
+        await eventually(lambda: "epair2" in worker.attachments)
         await turns()
         assert not any(task.done() for task in (letting_go, attaching, resizing))
         os.kill(pid(worker), signal.SIGKILL)
@@ -129,7 +130,7 @@ def test_what_is_asked_while_there_is_no_process_is_done_by_the_next(moment_s: f
             leaving = await stage.make("epair1")
             os.kill(pid(worker), signal.SIGKILL)
             if moment_s is not None:
-                await until(lambda: not worker.forwards)
+                await eventually(lambda: not worker.forwards)
                 await asyncio.sleep(moment_s)
             resizing = asyncio.create_task(worker.resize("epair0", (9000, 1500)))
             making = asyncio.create_task(stage.make("epair2"))
@@ -156,13 +157,13 @@ async def test_a_successor_that_dies_as_well_has_a_successor(
         right = sys.executable
         program("exit 3")
         os.kill(pid(worker), signal.SIGKILL)
-        await until(lambda: worker.restarts >= 3)
+        await eventually(lambda: worker.restarts >= 3)
         monkeypatch.setattr(sys, "executable", "/nonexistent/python")
         before = worker.restarts
-        await until(lambda: worker.restarts >= before + 3)
+        await eventually(lambda: worker.restarts >= before + 3)
         assert not worker.forwards
         monkeypatch.setattr(sys, "executable", right)
-        await until(lambda: worker.forwards)
+        await eventually(lambda: worker.forwards)
         await crosses(stage, "epair0")
 
 
@@ -187,9 +188,9 @@ async def test_the_pauses_grow_until_a_process_stays(
         right = sys.executable
         program("exit 3")
         os.kill(pid(worker), signal.SIGKILL)
-        await until(lambda: len(made) >= 5)
+        await eventually(lambda: len(made) >= 5)
         monkeypatch.setattr(sys, "executable", right)
-        await until(lambda: worker.forwards)
+        await eventually(lambda: worker.forwards)
         assert made[:5] == [0, 1, 2, 2, 2]
         monkeypatch.setattr(workers, "STAYED_S", 0.0)
         made.clear()
@@ -259,10 +260,13 @@ async def test_successors_that_say_nothing_are_killed_and_tried_again(
         right = sys.executable
         program("exec sleep 1000")
         os.kill(pid(worker), signal.SIGKILL)
-        await until(lambda: worker.restarts >= 3)
+        await eventually(lambda: worker.restarts >= 3)
         monkeypatch.setattr(sys, "executable", right)
+        before = worker.restarts
+        # One more that says nothing is on its way: it, too, has only as long as the others.
+        await eventually(lambda: worker.restarts > before or worker.forwards)
         monkeypatch.setattr(workers, "STARTING_S", 5.0)
-        await until(lambda: worker.forwards)
+        await eventually(lambda: worker.forwards)
         await crosses(stage, "epair0")
     patiences = [message.split()[8] for message in caplog.messages if "took no orders" in message]
     assert patiences[:2] == ["0.01", "0.02"], "each has twice as long, up to a point"
@@ -279,7 +283,7 @@ async def test_a_spare_that_says_nothing_is_followed_by_one_that_does(
         await stage.make()
         monkeypatch.setattr(worker, "_spares", spares)
         spares.keep()
-        await until(lambda: spares.pid is not None)
+        await eventually(lambda: spares.pid is not None)
         spare = spares.pid
         assert spare is not None
         os.kill(spare, signal.SIGSTOP)
@@ -360,7 +364,7 @@ async def test_a_stop_during_the_pause_before_a_replacement_is_not_held_up(
     async with real_stage() as stage:
         (worker,) = stage.workers
         os.kill(pid(worker), signal.SIGKILL)
-        await until(lambda: stage.lost)
+        await eventually(lambda: stage.lost)
         attaching = asyncio.create_task(worker.attach(nothing("epair9")))
         await turns()
         await worker.stop()

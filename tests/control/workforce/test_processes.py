@@ -14,7 +14,8 @@ import pytest
 from epaird.control.workforce import processes
 from epaird.control.workforce.processes import Adopted, Spares, end, launch
 from epaird.dataplane.process import SPARE
-from tests.loop import has_children, on_loop, until
+from tests.loop import has_children, on_loop
+from tests.waiting import eventually
 
 
 def comm(pid: int) -> str:
@@ -27,13 +28,13 @@ async def test_one_is_kept_ready_taken_and_ended() -> None:
     assert spares.pid is None
     spares.keep()
     spares.keep()
-    await until(lambda: spares.pid is not None and comm(spares.pid) == SPARE)
+    await eventually(lambda: spares.pid is not None and comm(spares.pid) == SPARE)
     pid = spares.pid
     taken = await spares.take()
     assert taken.process.pid == pid
     assert spares.pid is None
     spares.keep()
-    await until(lambda: spares.pid is not None)
+    await eventually(lambda: spares.pid is not None)
     await spares.stop()
     taken.connection.close()
     assert await end(taken.process, 10) == "exit status 0"
@@ -56,11 +57,11 @@ async def test_one_that_dies_is_followed_by_another(
     monkeypatch.setattr(processes, "AGAIN_S", (0.0, 0.01))
     spares = Spares()
     spares.keep()
-    await until(lambda: spares.pid is not None)
+    await eventually(lambda: spares.pid is not None)
     first = spares.pid
     assert first is not None
     os.kill(first, signal.SIGKILL)
-    await until(lambda: spares.pid not in (None, first))
+    await eventually(lambda: spares.pid not in (None, first))
     assert caplog.messages == [f"the spare worker (pid {first}) ended (-9); starting another"]
     await spares.stop()
 
@@ -74,9 +75,9 @@ async def test_one_that_cannot_be_started_is_tried_again(
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
     spares = Spares()
     spares.keep()
-    await until(lambda: len(caplog.messages) > 1)
+    await eventually(lambda: len(caplog.messages) > 1)
     monkeypatch.setattr(sys, "executable", right)
-    await until(lambda: spares.pid is not None)
+    await eventually(lambda: spares.pid is not None)
     await spares.stop()
 
 

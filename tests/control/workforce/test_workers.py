@@ -18,7 +18,8 @@ from epaird.control.workforce.workers import WorkerLost, WorkerRefused
 from tests.control.fake import numbered
 from tests.control.stage import balance, real_stage
 from tests.control.workforce.staged import crosses, drained, fill, open_files, pid, replaced
-from tests.loop import has_children, on_loop, until
+from tests.loop import has_children, on_loop
+from tests.waiting import eventually
 
 # A worker's life.
 
@@ -27,7 +28,7 @@ from tests.loop import has_children, on_loop, until
 async def test_a_worker_is_alive_and_has_a_process_until_it_is_stopped() -> None:
     async with real_stage(2) as stage:
         assert len({pid(worker) for worker in stage.workers}) == 2
-        await until(lambda: all(worker.reading().alive for worker in stage.workers))
+        await eventually(lambda: all(worker.reading().alive for worker in stage.workers))
         assert [worker.reading().worker for worker in stage.workers] == ["0", "1"]
         assert [worker.reading().restarts for worker in stage.workers] == [0, 0]
         assert all(worker.reading().cpu_seconds > 0 for worker in stage.workers)
@@ -136,7 +137,7 @@ async def test_a_device_that_vanishes_is_told_and_its_pair_taken_down() -> None:
         await stage.make()
         await stage.make("epair1")
         stage.owner("epair0b").vanish()
-        await until(lambda: [pair.name for pair in stage.pairs] == ["epair1"])
+        await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair1"])
         await crosses(stage, "epair1")
 
 
@@ -160,7 +161,7 @@ async def test_a_larger_mtu_lets_larger_frames_pass() -> None:
             stage.host.tell(stage.host.event(device, mtu=9000))
         await stage.workers[0].resize("epair0", (9000, 9000))
         os.write(stage.owner("epair0a").end.fileno(), jumbo)
-        await until(lambda: jumbo in stage.owner("epair0b").receives())
+        await eventually(lambda: jumbo in stage.owner("epair0b").receives())
 
 
 # Refusing.
@@ -206,7 +207,7 @@ async def test_a_successor_with_less_room_forwards_what_it_can(
             await stage.make(f"epair{number}")
         program(f'ulimit -n 40; exec {sys.executable} "$@"')
         os.kill(pid(worker), signal.SIGKILL)
-        await until(lambda: worker.forwards and len(worker.attachments) < 20)
+        await eventually(lambda: worker.forwards and len(worker.attachments) < 20)
         refused = [f"epair{number}" for number in range(20) if f"epair{number}" not in worker.attachments]
         said = "worker 0: {0} is not forwarded any more: {0}: too many files are open"
         assert caplog.messages[1:] == [said.format(cable) for cable in refused]
@@ -286,7 +287,7 @@ def test_a_death_while_it_is_renewed_is_one_of_the_worker(which: str) -> None:
             stage.owner("epair0a").sends(5)
             slot, goes = stage.slots.take(), pid(worker)
             renewing = asyncio.create_task(worker.renew(slot))
-            await until(lambda: worker._handed_over)
+            await eventually(lambda: worker._handed_over)
             comes = worker._next
             assert comes is not None
             os.kill(goes if which == "the one that goes" else comes.pid, signal.SIGKILL)

@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tests.scenarios.hanging import hung
-from tests.scenarios.waiting import until
 from tests.soak.expected import Expected
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
+from tests.waiting import until
 
 
 @dataclass(frozen=True, slots=True)

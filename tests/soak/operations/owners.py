@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.scenarios.waiting import until
 from tests.soak.expected import MADE, Expected, pair, words
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
+from tests.waiting import until
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import signal
 from dataclasses import dataclass
 
 from tests.scenarios.ctl import EPAIRCTL, asked, control_socket
-from tests.scenarios.waiting import until
 from tests.soak.expected import Expected, Interface, words
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
+from tests.waiting import until
 
 
 @dataclass(frozen=True, slots=True)
