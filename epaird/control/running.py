@@ -21,6 +21,7 @@ from epaird.control.tasks import spawn
 from epaird.control.workforce.workers import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import missing
+from epaird.kernel.scheduling import stand_back
 from epaird.settings import Configuration
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ STATUS_S = 60.0
 def run(configuration: Configuration, source: Source | None = None) -> int:
     """Run until SIGINT or SIGTERM; the exit status.  What is missing is said on stderr, a line each."""
     logs.set_up(configuration.daemon.log_level, configuration.daemon.log_format)
+    stand_back()
     lacking = missing(namespaces=_leaves_home(configuration)) or have_enough(needed(configuration))
     for line in lacking:
         log.error("%s", line)

@@ -8,7 +8,8 @@ worker, and has more use for it.  So
 - between two looks the caller offers the core to others (sched_yield); when somebody took it, and nothing
   had come by then, the core is wanted more elsewhere, and the worker sleeps at once;
 - a worker that has looked in vain several times in a row, for either reason, rests: it sleeps as soon as
-  there is nothing to do, and tries again now and then.
+  there is nothing to do, and tries again now and then, less and less often.  Each try may cost a packet: what
+  computes on the same core, and is given it by the offer, keeps it until the next tick, some milliseconds.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Final
 VAIN_MAX: Final = 8
 """So many looks in vain in a row, and it rests."""
 REST: Final = 31
-"""So many bursts it forwards without looking again, before it tries once more."""
+"""So many bursts it forwards without looking again, before it tries once more; in vain, twice as many."""
+REST_MAX: Final = 32 * REST
+"""At most so many: 50 ms of packets that answer each other, half a second of 2000 in a second."""
 TAKEN_NS: Final = 10_000
 """Between two looks so far apart somebody else had the core; by itself a turn of the loop takes 2000."""
 
@@ -26,7 +29,9 @@ TAKEN_NS: Final = 10_000
 class Spin:
     """The looks of one worker."""
 
-    __slots__ = ("_found", "_looked_ns", "_looking", "_resting", "_spin_ns", "_taken", "_until_ns", "_vain")
+    __slots__ = (
+        "_found", "_looked_ns", "_looking", "_rest", "_resting", "_spin_ns", "_taken", "_until_ns", "_vain",
+    )  # fmt: skip
 
     def __init__(self, spin_us: int) -> None:
         """``spin_us`` is how long to look, in microseconds; 0 is never."""
@@ -37,6 +42,7 @@ class Spin:
         self._taken = False
         self._found = False
         self._vain = 0
+        self._rest = REST
         self._resting = 0
 
     def look_for(self, spin_us: int) -> None:
@@ -68,7 +74,11 @@ class Spin:
             if now_ns < self._until_ns or self._taken:
                 return True
         self._looking = False
-        self._vain = 0 if self._found else self._vain + 1
+        if self._found:
+            self._vain, self._rest = 0, REST
+            return False
+        self._vain += 1
         if self._vain >= VAIN_MAX:
-            self._resting = REST
+            self._resting = self._rest
+            self._rest = min(2 * self._rest, REST_MAX)
         return False

@@ -63,9 +63,10 @@ def messages(buffer: bytearray, size: int) -> Iterator[tuple[int, int, int, int,
 class RouteSocket:
     """Requests to rtnetlink of the namespace this was made in, one at a time or many together."""
 
-    def __init__(self) -> None:
-        """Raises KernelError when there can be no such socket."""
-        self.buffer = bytearray(BUFFER_BYTES)
+    def __init__(self, buffer_bytes: int = BUFFER_BYTES) -> None:
+        """``buffer_bytes`` is how much of an answer is read at a time: the kernel writes as much of a dump in
+        one system call, up to 32 KB.  Raises KernelError when there can be no such socket."""
+        self.buffer = bytearray(buffer_bytes)
         self._sequence = 0
         self._socket = _open()
 
@@ -76,7 +77,7 @@ class RouteSocket:
     def request(self, kind: int, flags: int, payload: bytes) -> Iterator[tuple[int, int, int, int]]:
         """(type, flags, start, end) of each message of the answer; its payload is in ``buffer``.
 
-        Must be read to its end.  Raises KernelError with the kernel's errno.
+        Must be read to its end.  Raises KernelError with the kernel's errno; EMSGSIZE when it does not fit.
         """
         try:
             yield from self._converse(kind, flags | abi.NLM_F_REQUEST, payload)
@@ -115,7 +116,7 @@ class RouteSocket:
         )
         outcomes = [-1] * len(requests)
         while -1 in outcomes:
-            size = self._socket.recv_into(self.buffer)
+            size = self._receive()
             for answer, _, sequence, start, _ in messages(self.buffer, size):
                 position = sequence - first & 0xFFFFFFFF
                 if answer == abi.NLMSG_ERROR and position < len(outcomes):
@@ -128,7 +129,7 @@ class RouteSocket:
         self._socket.send(HEADER.pack(HEADER.size + len(payload), kind, flags, mine, 0) + payload)
         several = flags & abi.NLM_F_DUMP == abi.NLM_F_DUMP or flags & abi.NLM_F_ACK
         while True:
-            size = self._socket.recv_into(self.buffer)
+            size = self._receive()
             for answer, answer_flags, sequence, start, end in messages(self.buffer, size):
                 if sequence != mine:
                     continue
@@ -138,6 +139,13 @@ class RouteSocket:
                 yield answer, answer_flags, start, end
                 if not several:
                     return
+
+    def _receive(self) -> int:
+        """The next datagram, into the buffer: its bytes."""
+        size = self._socket.recv_into(self.buffer, 0, socket.MSG_TRUNC)
+        if size > len(self.buffer):
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+        return size
 
     def _raise_error(self, start: int, end: int) -> None:
         """An ERROR message carries an errno, negative or 0; so does DONE."""

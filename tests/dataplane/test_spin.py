@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from epaird.dataplane.spin import REST, TAKEN_NS, VAIN_MAX, Spin
+from epaird.dataplane.spin import REST, REST_MAX, TAKEN_NS, VAIN_MAX, Spin
 
 LOOK_NS = 2_000
 """A turn of the loop."""
@@ -47,13 +47,13 @@ def test_zero_is_never() -> None:
     assert not spin.look_again(0)
 
 
-def test_looks_in_vain_make_it_rest_and_try_again() -> None:
+def test_looks_in_vain_make_it_rest_and_try_again_less_and_less_often() -> None:
     spin = Spin(50)
     now = 0
     for _ in range(VAIN_MAX):
         now = look_in_vain(spin, now)
-    for _ in range(3):
-        for _ in range(REST):
+    for rest in (REST, 2 * REST, 4 * REST, 8 * REST, 16 * REST, REST_MAX, REST_MAX):
+        for _ in range(rest):
             assert not spin.forwarded(now)
         now = look_in_vain(spin, now)
 
@@ -71,7 +71,9 @@ def test_a_find_ends_the_rest() -> None:
     now = look(spin, now, 10**9)
     for _ in range(VAIN_MAX):
         now = look_in_vain(spin, now)
-    assert not spin.forwarded(now)
+    for _ in range(REST):
+        assert not spin.forwarded(now)
+    look_in_vain(spin, now)
 
 
 def lose_the_core(spin: Spin, now: int) -> int:

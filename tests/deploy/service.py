@@ -66,6 +66,12 @@ class Service:
         self.machine.write(f"{DROP_INS}/test.conf", text)
         self.machine.run("systemctl", "daemon-reload")
 
+    def add(self, example: str) -> None:
+        """A drop-in that comes with it."""
+        self.machine.run("mkdir", "-p", DROP_INS)
+        self.machine.run("cp", f"/usr/share/doc/epaird/examples/{example}", DROP_INS)
+        self.machine.run("systemctl", "daemon-reload")
+
     def status(self, pid: int) -> dict[str, str]:
         """What /proc/PID/status says."""
         lines = self.machine.run("cat", f"/proc/{pid}/status").splitlines()

@@ -7,16 +7,17 @@ import re
 
 import pytest
 
+from epaird.kernel.scheduling import LONG_NS
 from tests.deploy.service import (
     AT_HOME,
     CONFIGURATION,
-    DROP_INS,
     NET_ADMIN,
     NET_BROADCAST,
     SERVICE,
     SYS_ADMIN,
     Service,
 )
+from tests.scheduling import needs_slices, slice_ns
 from tests.waiting import until
 
 
@@ -43,6 +44,16 @@ def test_its_control_plane_has_three_capabilities_and_its_workers_none(service: 
         for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
             assert int(worker[kind], 16) == 0
         assert (worker["NoNewPrivs"], worker["Seccomp"]) == ("1", "2")
+
+
+@needs_slices
+@pytest.mark.real
+def test_its_control_plane_stands_back_where_it_is_permitted(service: Service) -> None:
+    service.add("long-slices.conf")
+    service.start()
+    service.ping()
+    assert slice_ns(service.machine.outside(service.pid)) == LONG_NS
+    assert {slice_ns(service.machine.outside(pid)) for pid in service.forwarding()} == {slice_ns()}
 
 
 @pytest.mark.real
@@ -216,9 +227,7 @@ def test_a_configuration_that_cannot_be_is_told_as_an_error(service: Service) ->
 
 @pytest.mark.real
 def test_without_namespaces_it_needs_less(service: Service) -> None:
-    service.machine.run("mkdir", "-p", DROP_INS)
-    service.machine.run("cp", "/usr/share/doc/epaird/examples/home-only.conf", DROP_INS)
-    service.machine.run("systemctl", "daemon-reload")
+    service.add("home-only.conf")
     service.machine.write(CONFIGURATION, AT_HOME)
     service.start()
     assert int(service.status(service.pid)["CapBnd"], 16) == NET_ADMIN

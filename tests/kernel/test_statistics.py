@@ -199,3 +199,14 @@ def test_no_file_descriptor_is_left(new_tap: MakeTap) -> None:
     reader.close()
     reader.close()
     assert open_files() == before
+
+
+def test_a_device_about_which_there_is_more_to_say_than_is_read_at_a_time(
+    reader: LinkReader, new_tap: MakeTap
+) -> None:
+    before, tap, after = new_tap(), new_tap(), new_tap()
+    for number in range(90):
+        altname = f"{tap.name}-{number:0100}"
+        subprocess.run(["ip", "link", "property", "add", "dev", tap.name, "altname", altname], check=True)
+    found = reader.read()
+    assert {found[each.index].name for each in (before, tap, after)} == {before.name, tap.name, after.name}

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from epaird.kernel.scheduling import LONG_NS
 from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, ping
+from tests.scheduling import needs_slices, slice_ns
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -38,7 +40,7 @@ def test_it_imports_what_forwarding_needs_and_nothing_else() -> None:
     packages = {name.partition(".")[0] for name in found} - sys.stdlib_module_names
     assert {each for each in packages if "cython" not in each} == {"epaird", "uvloop"}  # uvloop is Cython's
     ours = {name for name in found if name.startswith("epaird.") and not name.startswith("epaird.dataplane")}
-    kernel = {f"epaird.kernel{each}" for each in ("", ".abi", ".errors", ".privileges")}
+    kernel = {f"epaird.kernel{each}" for each in ("", ".abi", ".errors", ".privileges", ".scheduling")}
     assert ours <= {"epaird.channel", "epaird.ledger", "epaird.messages"} | kernel
 
 
@@ -52,6 +54,13 @@ def test_it_has_no_privilege_and_cannot_gain_one(lab: Lab) -> None:
         assert about["NoNewPrivs"] == ["1"]
         assert about["Uid"] == about["Gid"] == [NOBODY] * 4
         assert about["Threads"] == ["1"]
+
+
+@needs_slices
+def test_it_is_served_at_once_and_the_control_plane_stands_back(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE, workers=2)
+    assert [slice_ns(pid) for pid in daemon.workers()] == [slice_ns()] * 2
+    assert slice_ns(daemon.pid) == LONG_NS > slice_ns()
 
 
 def test_it_has_the_descriptors_of_its_own_cables_only(lab: Lab) -> None:
