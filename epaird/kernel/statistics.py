@@ -34,6 +34,8 @@ _WANTED: Final = frozenset((abi.IFLA_IFNAME, abi.IFLA_MTU, abi.IFLA_ADDRESS, abi
 _KEY: Final = struct.Struct("=H12xI")
 """From struct ifinfomsg's hardware type on: this, and the header of the first attribute, the name's."""
 # The kernel filters by kind, and leaves out the IPv6 counters, a quarter of the answer; IFLA_STATS64 stays.
+# Without an IFLA_EXT_MASK it would not look first how much there is to say of a device, and would end a dump
+# at one of which there is more than fits.
 _TUN_ONLY: Final = attribute(
     abi.IFLA_LINKINFO | abi.NLA_F_NESTED, attribute(abi.IFLA_INFO_KIND, b"tun\0")
 ) + attribute(abi.IFLA_EXT_MASK, INT.pack(abi.RTEXT_FILTER_SKIP_STATS))

@@ -11,12 +11,13 @@ from itertools import chain
 from operator import attrgetter
 from typing import Final
 
-from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector as Collecting
 
 from epaird import __version__
 from epaird.control.metrics.exposition import Columns, Labels
+from epaird.control.metrics.process import ProcessCollector
 from epaird.control.readings import ConfigurationReading, InterfaceReading, Reading, WorkerReading
 from epaird.ledger import REASONS
 
@@ -92,7 +93,7 @@ def metrics_registry(read: Callable[[], Reading]) -> CollectorRegistry:
     """A registry of its own for the daemon's metrics and the control plane's ``process_*``."""
     registry = CollectorRegistry()
     registry.register(Collector(read))
-    ProcessCollector(registry=registry)
+    registry.register(ProcessCollector())
     return registry
 
 

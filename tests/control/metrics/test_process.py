@@ -1,0 +1,43 @@
+"""What the control plane's process is, with prometheus_client's own collector as the oracle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import prometheus_client
+import pytest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from epaird.control.metrics.process import ProcessCollector, open_fds
+
+
+def families(collector: Collector) -> dict[str, Metric]:
+    return {family.name: family for family in collector.collect()}
+
+
+def test_what_is_told_is_what_prometheus_client_tells() -> None:
+    ours, theirs = families(ProcessCollector()), families(prometheus_client.ProcessCollector(registry=None))
+    assert {name: (family.type, family.documentation) for name, family in ours.items()} == {
+        name: (family.type, family.documentation) for name, family in theirs.items()
+    }
+    for name, family in theirs.items():
+        (sample,), (expected,) = ours[name].samples, family.samples
+        assert (sample.name, sample.labels) == (expected.name, expected.labels)
+        # Between the two the process goes on; and they round to a tick, or to a second.
+        assert sample.value == pytest.approx(expected.value, rel=0.05, abs=1.0), name
+
+
+def test_descriptors_are_counted_while_they_are_open() -> None:
+    before = open_fds()
+    with Path(os.devnull).open():
+        assert open_fds() == before + 1
+    assert open_fds() == before
+
+
+def test_where_the_kernel_does_not_say_how_many_they_are_listed() -> None:
+    """As of /proc/self/fd before Linux 6.2, and of this one still."""
+    threads = Path("/proc/self/task")
+    assert threads.stat().st_size == 0
+    assert open_fds(threads) == len(list(threads.iterdir())) >= 1
