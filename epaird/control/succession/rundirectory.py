@@ -31,8 +31,10 @@ class RunDirectory:
                 f"{path}: another epaird runs{self._owner()}: stop it, or set daemon.control_socket to a "
                 "path in another directory",
             ) from error
+        except FileExistsError as error:
+            raise KernelError.about(f"daemon.control_socket: {path}", errno.ENOTDIR) from error
         except OSError as error:
-            raise KernelError.about(str(path), error.errno) from error
+            raise KernelError.about(f"daemon.control_socket: {path}", error.errno) from error
 
     def release(self, *, keep: bool = False) -> None:
         """Let others have it; ``keep``: with the file, for a process that goes on with the lock."""
