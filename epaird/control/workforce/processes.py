@@ -130,6 +130,7 @@ class Spares:
     def __init__(self) -> None:
         self._spare: Launched | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._stopped = False
 
     @property
     def pid(self) -> int | None:
@@ -137,8 +138,8 @@ class Spares:
         return self._spare.process.pid if self._spare is not None else None
 
     def keep(self) -> None:
-        """Have one from now on."""
-        if self._keeping is None or self._keeping.done():
+        """Have one from now on, unless it has been stopped."""
+        if not self._stopped and (self._keeping is None or self._keeping.done()):
             self._keeping = spawn(self._keep(), "keeping a spare worker")
 
     async def take(self) -> Launched:
@@ -152,7 +153,8 @@ class Spares:
         return replace(spare, waited=True)
 
     async def stop(self) -> None:
-        """End the one that waits."""
+        """End the one that waits, and have none any more."""
+        self._stopped = True
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait((self._keeping,))

@@ -14,7 +14,7 @@ import pytest
 from epaird.control.workforce import processes
 from epaird.control.workforce.processes import Adopted, Spares, end, launch
 from epaird.dataplane.process import SPARE
-from tests.loop import has_children, on_loop
+from tests.loop import has_children, on_loop, turns
 from tests.waiting import eventually
 
 
@@ -64,6 +64,18 @@ async def test_one_that_dies_is_followed_by_another(
     await eventually(lambda: spares.pid not in (None, first))
     assert caplog.messages == [f"the spare worker (pid {first}) ended (-9); starting another"]
     await spares.stop()
+
+
+@on_loop
+async def test_whoever_wants_one_at_the_very_end_gets_none() -> None:
+    """A worker that has just been replaced, while everything is taken down."""
+    spares = Spares()
+    spares.keep()
+    await spares.stop()
+    spares.keep()
+    await turns()
+    assert spares.pid is None
+    assert not has_children()
 
 
 @on_loop
