@@ -33,12 +33,12 @@ STATUS_S = 60.0
 def run(configuration: Configuration, source: Source | None = None) -> int:
     """Run until SIGINT or SIGTERM; the exit status.  What is missing is said on stderr, a line each."""
     logs.set_up(configuration.daemon.log_level, configuration.daemon.log_format)
-    stand_back()
     lacking = missing(namespaces=_leaves_home(configuration)) or have_enough(needed(configuration))
     for line in lacking:
         log.error("%s", line)
     if lacking:
         return 1
+    stand_back()
     return uvloop.run(_run(configuration, source))
 
 
