@@ -195,12 +195,17 @@ class Worker:
 
         With ``keep`` the process has its descriptors still, lest they go with the control plane, until it is
         attached again or dropped."""
-        if self.attachments.pop(cable, None) is not None:
-            try:
-                link = await self._holder(cable)
+        if cable not in self.attachments:
+            return
+        try:
+            # Only then off the list: what is between two processes is let go by the one where it arrives.
+            link = await self._holder(cable)
+            if self.attachments.pop(cable, None) is not None:
                 await (link.keep(cable, patience) if keep else link.detach(cable, patience))
-            except WorkerLost:
-                log.debug("worker %d ended while it let %s go", self.number, cable)
+        except WorkerLost:
+            log.debug("worker %d ended while it let %s go", self.number, cable)
+        finally:
+            self.attachments.pop(cable, None)
             self._handed_over.pop(cable, None)
 
     async def drop(self, cable: str, patience: float) -> None:

@@ -18,7 +18,7 @@ from epaird.control.workforce.workers import WorkerLost, WorkerRefused
 from tests.control.fake import numbered
 from tests.control.stage import balance, real_stage
 from tests.control.workforce.staged import crosses, drained, fill, open_files, pid, replaced
-from tests.loop import has_children, on_loop
+from tests.loop import has_children, on_loop, turns
 from tests.waiting import eventually
 
 # A worker's life.
@@ -274,6 +274,26 @@ async def test_what_is_asked_while_it_is_renewed_is_done_once() -> None:
         assert sorted(worker.attachments) == sorted(pair.name for pair in stage.pairs)
         for pair in stage.pairs:
             await crosses(stage, pair.name)
+        stage.slots.release(slot)
+
+
+@on_loop
+async def test_what_goes_while_it_is_handed_over_is_let_go_by_who_comes() -> None:
+    async with real_stage() as stage:
+        for number in range(5):
+            await stage.make(f"epair{number}")
+        (worker,) = stage.workers
+        slot = stage.slots.take()
+        renewing = asyncio.create_task(worker.renew(slot))
+        while not worker._handed_over:
+            await turns(1)
+        assert not any(each.done() for each in worker._handed_over.values())
+        await worker.detach("epair3", 1)
+        assert sorted(worker.attachments) == ["epair0", "epair1", "epair2", "epair4"]
+        with stage.owner("epair3b").watched() as device:
+            await stage.pairs.destroy(next(pair for pair in stage.pairs if pair.name == "epair3"))
+            assert device.let_go()
+        await renewing
         stage.slots.release(slot)
 
 
