@@ -32,29 +32,20 @@ class ProcessCollector(Collector):
         """The families, each with one sample."""
         pages, resident = map(int, (_PROC / "statm").read_text().split()[:2])
         page_bytes = resource.getpagesize()
+        max_fds, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         for name, told, value in (
             ("virtual_memory_bytes", "Virtual memory size in bytes.", pages * page_bytes),
             ("resident_memory_bytes", "Resident memory size in bytes.", resident * page_bytes),
-            (
-                "start_time_seconds",
-                "Start time of the process since unix epoch in seconds.",
-                self._started,
-            ),
+            ("start_time_seconds", "Start time of the process since unix epoch in seconds.", self._started),
             ("open_fds", "Number of open file descriptors.", open_fds()),
-            ("max_fds", "Maximum number of open file descriptors.", _max_fds()),
+            ("max_fds", "Maximum number of open file descriptors.", max_fds),
         ):
             yield GaugeMetricFamily(f"process_{name}", told, value=value)
-        used_s = time.process_time()
-        yield CounterMetricFamily(
-            "process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", value=used_s
-        )
+        told = "Total user and system CPU time spent in seconds."
+        yield CounterMetricFamily("process_cpu_seconds_total", told, value=time.process_time())
 
 
 def open_fds(directory: Path = _PROC / "fd") -> int:
     """How many descriptors there are."""
     # A kernel before 6.2 does not say.
     return directory.stat().st_size or len(list(directory.iterdir()))
-
-
-def _max_fds() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -198,15 +198,16 @@ class Worker:
         if cable not in self.attachments:
             return
         try:
-            # Only then off the list: what is between two processes is let go by the one where it arrives.
-            link = await self._holder(cable)
-            if self.attachments.pop(cable, None) is not None:
+            try:
+                # Only then off the list: what is between two processes is let go by the one where it arrives.
+                link = await self._holder(cable)
+            finally:
+                known = self.attachments.pop(cable, None)
+            if known is not None:
                 await (link.keep(cable, patience) if keep else link.detach(cable, patience))
         except WorkerLost:
             log.debug("worker %d ended while it let %s go", self.number, cable)
-        finally:
-            self.attachments.pop(cable, None)
-            self._handed_over.pop(cable, None)
+        self._handed_over.pop(cable, None)
 
     async def drop(self, cable: str, patience: float) -> None:
         """Have the process let go of a cable that nobody knows of, or of what it keeps of one."""
@@ -329,8 +330,7 @@ class Worker:
     async def _holder(self, cable: str) -> Link:
         """Who has a cable, once it is not between two processes.  Raises WorkerLost."""
         if cable in self._handed_over:
-            with contextlib.suppress(WorkerRefused):
-                await asyncio.shield(self._handed_over[cable])
+            await asyncio.shield(self._handed_over[cable])
         link = self._next if cable in self._handed_over else self._link
         if link is None or not self.forwards:
             raise WorkerLost(f"worker {self.number} is not running")

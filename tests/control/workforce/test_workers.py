@@ -14,7 +14,7 @@ import pytest
 
 from epaird import ledger
 from epaird.control.workforce.processes import Launched
-from epaird.control.workforce.workers import WorkerLost, WorkerRefused
+from epaird.control.workforce.workers import Worker, WorkerLost, WorkerRefused
 from tests.control.fake import numbered
 from tests.control.stage import balance, real_stage
 from tests.control.workforce.staged import crosses, drained, fill, open_files, pid, replaced
@@ -277,6 +277,14 @@ async def test_what_is_asked_while_it_is_renewed_is_done_once() -> None:
         stage.slots.release(slot)
 
 
+async def handing_over(worker: Worker, slot: int) -> asyncio.Task[None]:
+    """The renewal of a worker, which has begun to hand its cables over."""
+    renewing = asyncio.create_task(worker.renew(slot))
+    while not worker._handed_over:
+        await turns(1)
+    return renewing
+
+
 @on_loop
 async def test_what_goes_while_it_is_handed_over_is_let_go_by_who_comes() -> None:
     async with real_stage() as stage:
@@ -284,9 +292,7 @@ async def test_what_goes_while_it_is_handed_over_is_let_go_by_who_comes() -> Non
             await stage.make(f"epair{number}")
         (worker,) = stage.workers
         slot = stage.slots.take()
-        renewing = asyncio.create_task(worker.renew(slot))
-        while not worker._handed_over:
-            await turns(1)
+        renewing = await handing_over(worker, slot)
         assert not any(each.done() for each in worker._handed_over.values())
         await worker.detach("epair3", 1)
         assert sorted(worker.attachments) == ["epair0", "epair1", "epair2", "epair4"]
@@ -306,9 +312,7 @@ def test_a_death_while_it_is_renewed_is_one_of_the_worker(which: str) -> None:
             (worker,) = stage.workers
             stage.owner("epair0a").sends(5)
             slot, goes = stage.slots.take(), pid(worker)
-            renewing = asyncio.create_task(worker.renew(slot))
-            while not worker._handed_over:  # and some of them are not yet
-                await turns(1)
+            renewing = await handing_over(worker, slot)
             comes = worker._next
             assert comes is not None
             os.kill(goes if which == "the one that goes" else comes.pid, signal.SIGKILL)
