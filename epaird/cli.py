@@ -15,7 +15,7 @@ import click
 from epaird import __version__
 
 if TYPE_CHECKING:
-    from epaird.configuration import File
+    from epaird.config.reading import File
 
 DEFAULT_CONFIG: Final = Path("/etc/epaird/epaird.toml")
 PROBLEMS: Final = 1
@@ -63,9 +63,9 @@ def run(config: Path) -> int:
     file = _read(config)
     if file is None:
         return PROBLEMS
+    from epaird.control.handover.reexec import CHECK_ONLY
     from epaird.control.reloading.reload import Source
     from epaird.control.running import run as run_daemon
-    from epaird.control.succession.reexec import CHECK_ONLY
 
     if os.environ.get(CHECK_ONLY):
         return 0
@@ -79,7 +79,7 @@ def check(file: Path) -> int:
     found = _read(file)
     if found is None:
         return PROBLEMS
-    from epaird.configuration import quoted_path, remarks
+    from epaird.config.reading import quoted_path, remarks
 
     configuration = found.configuration
     pairs = len(configuration.epair)
@@ -124,7 +124,7 @@ def bench(
 
 def _read(file: Path) -> File | None:
     """The configuration, or None after every problem has been said."""
-    from epaird.configuration import InvalidConfiguration, read
+    from epaird.config.reading import InvalidConfiguration, read
 
     try:
         return read(file)

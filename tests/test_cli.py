@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from epaird import __version__, cli
-from epaird.configuration import Configuration
+from epaird.config.reading import Configuration
 from epaird.control.reloading.reload import Source
 
 SAMPLE = Path(__file__).parent.parent / "config" / "epaird.toml"

@@ -12,33 +12,34 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from epaird import __version__, mac
+from epaird import __version__
+from epaird.config.settings import Configuration
 from epaird.control import logs
 from epaird.control.api.server import ControlServer
-from epaird.control.descriptors import have_enough, needed
 from epaird.control.greeting import census, greeting
-from epaird.control.host import Host
+from epaird.control.handover import reexec
+from epaird.control.handover.leaving import LOCK, Legacy
+from epaird.control.handover.notify import Health, Inherited, Notifier, listener, take_inherited
+from epaird.control.handover.predecessor import Remains, find
+from epaird.control.handover.rundirectory import RunDirectory
+from epaird.control.handover.takeover import Takeover
 from epaird.control.interfaces.registry import Interfaces
+from epaird.control.machine.descriptors import have_enough, needed
+from epaird.control.machine.host import Host
+from epaird.control.machine.namespaces import Namespaces
 from epaird.control.metrics.page import MetricsPage
-from epaird.control.namespaces import Namespaces
 from epaird.control.operations import Refused
 from epaird.control.readings import Reading
 from epaird.control.reloading.filewatch import FileWatch
 from epaird.control.reloading.reload import Reloads, Source
-from epaird.control.resizing import Workforce
-from epaird.control.succession import reexec
-from epaird.control.succession.legacy import LOCK, Legacy
-from epaird.control.succession.notify import Health, Inherited, Notifier, listener, take_inherited
-from epaird.control.succession.predecessor import Remains, find
-from epaird.control.succession.rundirectory import RunDirectory
-from epaird.control.succession.takeover import Takeover
 from epaird.control.tasks import all_or_none, spawn, together
-from epaird.control.workforce.heartbeats import watch as watch_hearts
-from epaird.control.workforce.processes import Spares
-from epaird.control.workforce.workers import Worker, WorkerLost
-from epaird.ledger import Slots, Table
-from epaird.macpool import MacPool
-from epaird.settings import Configuration
+from epaird.control.workers.liveness import watch as watch_hearts
+from epaird.control.workers.pool import Workforce
+from epaird.control.workers.processes import Spares
+from epaird.control.workers.worker import Worker, WorkerLost
+from epaird.ipc.ledger import Slots, Table
+from epaird.names import mac
+from epaird.names.macpool import MacPool
 
 log = logging.getLogger(__name__)
 

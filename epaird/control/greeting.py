@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Interface, IPv6Interface
 
-from epaird import __version__, names
-from epaird.cloners import LO
+from epaird import __version__
 from epaird.control.interfaces.ifnet import Half, Loopback, Pair
 from epaird.control.interfaces.registry import Interfaces
+from epaird.names import grammar as names
+from epaird.names.cloners import LO
 
 _PAIRS_SHOWN = 8
 

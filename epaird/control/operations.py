@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from epaird.actions import Action
 from epaird.control.readings import InterfaceReading, Reading
+from epaird.plan.actions import Action
 
 
 class Refused(Exception):

@@ -9,20 +9,20 @@ import signal
 
 import uvloop
 
+from epaird.config.settings import Configuration
 from epaird.control import logs
 from epaird.control.daemon import Daemon
-from epaird.control.descriptors import have_enough, needed
+from epaird.control.handover import reexec
+from epaird.control.handover.notify import Notifier, attend, watchdog_s
+from epaird.control.http.serving import ListenError
+from epaird.control.machine.descriptors import have_enough, needed
 from epaird.control.operations import Refused
 from epaird.control.reloading.reload import Source
-from epaird.control.serving import ListenError
-from epaird.control.succession import reexec
-from epaird.control.succession.notify import Notifier, attend, watchdog_s
 from epaird.control.tasks import spawn
-from epaird.control.workforce.workers import WorkerLost, WorkerRefused
+from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import missing
 from epaird.kernel.scheduling import stand_back
-from epaird.settings import Configuration
 
 log = logging.getLogger(__name__)
 

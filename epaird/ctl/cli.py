@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from epaird import __version__
+from epaird.client.client import Client, Failed
 from epaird.ctl import show
-from epaird.ctl.client import Client, Failed
 from epaird.ctl.show import Form, NobodyReads
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from epaird.actions import Action, Detail, Verb, lines
+from epaird.plan.actions import Action, Detail, Verb, lines
 
 _COLOURS: Final[dict[Verb | None, str]] = {
     "create": "green", "destroy": "red", "change": "yellow", "recreate": "magenta", "restore": "cyan",

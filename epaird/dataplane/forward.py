@@ -18,7 +18,7 @@ from epaird.dataplane.interface import Interface
 from epaird.dataplane.path import DOWN, Path, Poller, count_refused, write
 from epaird.dataplane.queue import Queue
 from epaird.dataplane.toobig import too_big
-from epaird.ledger import (
+from epaird.ipc.ledger import (
     COALESCED_DATAGRAMS,
     COALESCED_SUPERFRAMES,
     IERRORS,

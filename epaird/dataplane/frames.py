@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from epaird.ipc.ledger import OVERSIZE, RUNT
 from epaird.kernel.abi import (
     VIRTIO_NET_HDR_GSO_ECN,
     VIRTIO_NET_HDR_GSO_NONE,
@@ -16,7 +17,6 @@ from epaird.kernel.abi import (
     VIRTIO_NET_HDR_GSO_TCPV6,
     VIRTIO_NET_HDR_GSO_UDP_L4,
 )
-from epaird.ledger import OVERSIZE, RUNT
 
 HEADER: Final = 10
 """Bytes of a virtio_net_hdr."""

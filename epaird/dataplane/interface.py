@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from epaird.ledger import HELD_BYTES, IN_FLIGHT, LISTED, OACTIVE, SLOT_BYTES, Words
+from epaird.ipc.ledger import HELD_BYTES, IN_FLIGHT, LISTED, OACTIVE, SLOT_BYTES, Words
 
 
 class Loop(Protocol):

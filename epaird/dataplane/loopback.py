@@ -19,7 +19,7 @@ from epaird.dataplane.frames import HEADER
 from epaird.dataplane.interface import Interface
 from epaird.dataplane.path import Path, Poller, count_refused, write
 from epaird.dataplane.queue import Queue
-from epaird.ledger import (
+from epaird.ipc.ledger import (
     FAMILY,
     IERRORS,
     IN_FLIGHT,

@@ -21,10 +21,10 @@ import struct
 from dataclasses import replace
 from typing import Any, Final
 
-from epaird.channel import Channel
 from epaird.dataplane.worker import Worker
-from epaird.ledger import Table
-from epaird.messages import PROTOCOL, Adopt, Adopted, Done, End, Message, Ready, Start, Tune
+from epaird.ipc.channel import Channel
+from epaird.ipc.ledger import Table
+from epaird.ipc.messages import PROTOCOL, Adopt, Adopted, Done, End, Message, Ready, Start, Tune
 
 SPARE: Final = "epaird-spare"
 """The name, as ps -o comm shows it, of a process that is nobody's worker yet."""

@@ -21,8 +21,8 @@ from epaird.dataplane.interface import Interface, join, nobody
 from epaird.dataplane.loopback import Loopback
 from epaird.dataplane.queue import Queue
 from epaird.dataplane.spin import Spin
-from epaird.ledger import CPU_NS, HEARTBEAT_NS, Table
-from epaird.messages import (
+from epaird.ipc.ledger import CPU_NS, HEARTBEAT_NS, Table
+from epaird.ipc.messages import (
     Attach,
     Attached,
     CableKind,

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from epaird.control.host import Host, Place
+from epaird.control.machine.host import Host, Place
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings, Route
 from epaird.kernel.namespace import Identity

@@ -11,13 +11,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from epaird.actions import Action
+from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings, Settings
+from epaird.config.values import dotted
 from epaird.control.interfaces.events import Bus, Reader
 from epaird.control.operations import Events, Refused
 from epaird.control.readings import InterfaceReading, Reading
-from epaird.names import quoted
-from epaird.settings import HalfSettings, LoopbackSettings, PairSettings, Settings
-from epaird.values import dotted
+from epaird.names.grammar import quoted
+from epaird.plan.actions import Action
 from tests.control.samples import interface, worker
 
 CLONERS = ("epair", "lo")

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
-from epaird import ledger
+from epaird.config.settings import PairSettings
 from epaird.control.interfaces.pairs import Pair, Pairs
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import together
-from epaird.control.workforce.workers import Attachment, Worker
-from epaird.ledger import Slots, Table
-from epaird.settings import PairSettings
+from epaird.control.workers.worker import Attachment, Worker
+from epaird.ipc import ledger
+from epaird.ipc.ledger import Slots, Table
 from tests.control.fake import FakeHost, Owner
 
 W = TypeVar("W", bound=Worker)

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from epaird import __version__
-from epaird.configuration import parse
+from epaird.config.reading import parse
+from epaird.config.settings import Configuration
 from epaird.control import daemon
 from epaird.control import running as program
-from epaird.control.succession import state
-from epaird.control.succession.predecessor import devices
-from epaird.settings import Configuration
+from epaird.control.handover import state
+from epaird.control.handover.predecessor import devices
 from tests.control.fake import FakeHost
 from tests.loop import has_children, on_loop
 from tests.waiting import eventually

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from epaird import __version__
+from epaird.config.settings import LoopbackSettings, PairSettings
 from epaird.control.greeting import greeting
 from epaird.control.interfaces.registry import Interfaces
-from epaird.macpool import MacPool
-from epaird.settings import LoopbackSettings, PairSettings
+from epaird.names.macpool import MacPool
 from tests.control.stage import idle_stage
 from tests.loop import on_loop
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from epaird.config.settings import DaemonSettings
 from epaird.control.operations import Refused
 from epaird.ctl.cli import DEFAULT_SOCKET
-from epaird.settings import DaemonSettings
 from tests.control.control_server import serving
 from tests.ctl.epairctl import EPAIRCTL, Cli
 from tests.waiting import DEADLINE_S, until

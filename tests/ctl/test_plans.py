@@ -8,7 +8,7 @@ import pty
 import subprocess
 from pathlib import Path
 
-from epaird.actions import Action, Detail
+from epaird.plan.actions import Action, Detail
 from tests.ctl.epairctl import EPAIRCTL, Cli
 from tests.waiting import DEADLINE_S
 

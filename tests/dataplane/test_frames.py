@@ -5,8 +5,8 @@ import struct
 import pytest
 
 from epaird.dataplane.frames import ETHERNET, FRAME_MAX, HEADER, VLAN_TAG, objection, read_limit
+from epaird.ipc.ledger import OVERSIZE, RUNT
 from epaird.kernel import abi
-from epaird.ledger import OVERSIZE, RUNT
 
 MTU = 1500
 LIMIT = read_limit(MTU, MTU)

@@ -16,7 +16,7 @@ from epaird.dataplane.frames import HEADER
 from epaird.dataplane.interface import Interface
 from epaird.dataplane.loopback import Loopback, read_limit
 from epaird.dataplane.queue import Queue
-from epaird.ledger import (
+from epaird.ipc.ledger import (
     FAMILY,
     HELD_BYTES,
     IBYTES,

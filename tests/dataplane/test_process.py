@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from epaird.dataplane.process import FAILED, SPARE
-from epaird.ledger import IN_FLIGHT, OPACKETS, Table
-from epaird.messages import (
+from epaird.ipc.ledger import IN_FLIGHT, OPACKETS, Table
+from epaird.ipc.messages import (
     PROTOCOL,
     Adopt,
     Adopted,

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from epaird.dataplane.interface import Interface
 from epaird.dataplane.queue import Queue
-from epaird.ledger import (
+from epaird.ipc.ledger import (
     DRAIN_LIST,
     IN_FLIGHT,
     LISTED,

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from epaird import ledger
-from epaird.channel import Channel
 from epaird.dataplane import worker as worker_module
 from epaird.dataplane.worker import Worker
-from epaird.ledger import IERRORS, IN_FLIGHT, IPACKETS, LISTED, OPACKETS, WRITE_ERROR, Table
-from epaird.messages import (
+from epaird.ipc import ledger
+from epaird.ipc.channel import Channel
+from epaird.ipc.ledger import IERRORS, IN_FLIGHT, IPACKETS, LISTED, OPACKETS, WRITE_ERROR, Table
+from epaird.ipc.messages import (
     Attach,
     CableKind,
     Detach,

@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from epaird.control.succession.notify import Notifier, listener, take_inherited
+from epaird.control.handover.notify import Notifier, listener, take_inherited
 
 notifier = Notifier(os.environ["NOTIFY_SOCKET"])
 found = take_inherited()

@@ -12,9 +12,9 @@ import click
 import pytest
 
 from epaird import cli
-from epaird.configuration import Configuration
+from epaird.config.reading import Configuration
+from epaird.config.settings import Settings
 from epaird.ctl import cli as ctl
-from epaird.settings import Settings
 
 PAGES = ("epaird.8", "epairctl.8", "epaird.toml.5")
 

@@ -19,8 +19,8 @@ from epaird.dataplane.forward import Forwarder
 from epaird.dataplane.frames import read_limit
 from epaird.dataplane.interface import Interface, join
 from epaird.dataplane.queue import Queue
+from epaird.ipc.ledger import IPACKETS, Table
 from epaird.kernel import namespace, tun
-from epaird.ledger import IPACKETS, Table
 
 RED: Final = "10.9.0.1"
 BLUE: Final = "10.9.0.2"

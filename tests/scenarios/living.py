@@ -13,16 +13,16 @@ from typing import Any, ParamSpec, TypeVar
 import pytest
 import uvloop
 
-from epaird import mac
-from epaird.control.host import Host
+from epaird.config.settings import LoopbackSettings
 from epaird.control.interfaces.registry import Interfaces
+from epaird.control.machine.host import Host
 from epaird.control.operations import Event, Refused
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import together
-from epaird.control.workforce.workers import Worker
-from epaird.ledger import Slots, Table
-from epaird.macpool import MacPool
-from epaird.settings import LoopbackSettings
+from epaird.control.workers.worker import Worker
+from epaird.ipc.ledger import Slots, Table
+from epaird.names import mac
+from epaird.names.macpool import MacPool
 from tests.loop import descriptors
 from tests.scenarios.lab import Lab
 from tests.waiting import DEADLINE_S, eventually

@@ -9,16 +9,16 @@ import runpy
 import sys
 from typing import Final
 
-from epaird.control.succession.reexec import UPGRADED
-from epaird.control.workforce import processes
+from epaird.control.handover.reexec import UPGRADED
+from epaird.control.workers import processes
 
 OLDER: Final = """
-import epaird.messages
+import epaird.ipc.messages
 import epaird.dataplane.process
 from epaird.dataplane.__main__ import main
 
 for order in ("Keep", "Ping", "Resize", "Tune"):
-    del epaird.messages._TYPES[order]
+    del epaird.ipc.messages._TYPES[order]
 epaird.dataplane.process.PROTOCOL = 0
 main()
 """

@@ -14,8 +14,8 @@ from functools import partial
 
 import pytest
 
-from epaird import mac
 from epaird.control.operations import Refused
+from epaird.names import mac
 from tests.loop import descriptors
 from tests.scenarios.lab import Lab
 from tests.scenarios.living import beside, happens, life, living, refused

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from epaird.configuration import digest
+from epaird.config.reading import digest
 from epaird.kernel.watch import Kind, LinkEvent, LinkWatch
 from tests.scenarios.ctl import asked, epairctl, reload, rewrite
 from tests.scenarios.faults import Cable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Final, Self
 
-from epaird.ctl.client import Client, Failed
+from epaird.client.client import Client, Failed
 from tests.scenarios.ctl import control_socket
 from tests.soak.site import Site
 

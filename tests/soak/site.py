@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-from epaird.ctl.client import Client, Failed
+from epaird.client.client import Client, Failed
 from epaird.dataplane.process import WORKER
 from tests.scenarios.ctl import asked, control_socket, epairctl, rewrite
 from tests.scenarios.lab import Daemon, Lab, name_of

@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from epaird import __version__
+from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
 from epaird.control.api import interfaces, models, problems
 from epaird.control.api.answers import OF_CHANGES, SCHEMAS, answer, refusals
 from epaird.control.api.changes import Changes
@@ -32,7 +33,6 @@ from epaird.control.api.problems import problem
 from epaird.control.api.streams import NDJSON, SERVER_SENT, Streams
 from epaird.control.operations import Operations, Refused, Reloading
 from epaird.kernel.errors import KernelError
-from epaird.settings import HalfSettings, LoopbackSettings, PairSettings
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from epaird.control.api.credentials import Peer
 from epaird.control.operations import Refused
 from epaird.control.tasks import spawn
-from epaird.names import quoted
+from epaird.names.grammar import quoted
 
 log = logging.getLogger(__name__)
 

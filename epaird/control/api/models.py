@@ -7,10 +7,10 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from epaird.actions import Action, Verb
 from epaird.control.operations import Event
 from epaird.control.readings import InterfaceReading, Reading, WorkerReading
-from epaird.ledger import REASONS
+from epaird.ipc.ledger import REASONS
+from epaird.plan.actions import Action, Verb
 
 COUNTERS: Final = ("opackets", "obytes", "omcasts", "oqdrops", "ipackets", "ibytes", "imcasts")
 

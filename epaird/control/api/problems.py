@@ -16,9 +16,9 @@ from typing import Any, Final
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from epaird.config.values import dotted, shown
 from epaird.control.operations import Refused
 from epaird.kernel.errors import KernelError
-from epaird.values import dotted, shown
 
 MEDIA_TYPE: Final = "application/problem+json"
 

@@ -12,8 +12,8 @@ from epaird.control.api.application import Api
 from epaird.control.api.credentials import Peer, group_id, may_control, peer_of
 from epaird.control.api.problems import MEDIA_TYPE, of_status
 from epaird.control.api.socketfile import SocketFile
+from epaird.control.http.serving import Connection, Limits, Server
 from epaird.control.operations import Operations, Reloading
-from epaird.control.serving import Connection, Limits, Server
 
 LIMITS: Final = Limits(connections=64, exchange_seconds=75, stop_seconds=1.0)
 
@@ -56,7 +56,7 @@ class ControlServer(Server):
     def bind(cls, path: Path, operations: Operations, reloads: Reloading | None = None) -> ControlServer:
         """A server that listens already and answers once started: until then its clients wait.
 
-        Raises :class:`~epaird.control.serving.ListenError` when it cannot listen there, because another
+        Raises :class:`~epaird.control.http.serving.ListenError` when it cannot listen there, because another
         daemon does, for example."""
         group = group_id()
         file = SocketFile(path, group)

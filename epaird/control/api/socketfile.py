@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from epaird.control.serving import BACKLOG, ListenError
+from epaird.control.http.serving import BACKLOG, ListenError
 
 log = logging.getLogger(__name__)
 

@@ -9,15 +9,16 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from epaird import ledger, names
-from epaird.control.host import Place
+from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
+from epaird.control.machine.host import Place
 from epaird.control.readings import InterfaceReading
-from epaird.control.workforce.workers import Worker
+from epaird.control.workers.worker import Worker
+from epaird.ipc import ledger
+from epaird.ipc.ledger import Table
 from epaird.kernel.link import LinkSettings, Route
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
-from epaird.ledger import Table
-from epaird.settings import HalfSettings, LoopbackSettings, PairSettings
+from epaird.names import grammar as names
 
 if TYPE_CHECKING:
     from epaird.control.interfaces.wires import Wire

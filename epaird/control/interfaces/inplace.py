@@ -9,15 +9,15 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from epaird.configuration import parse
-from epaird.control.host import Host
+from epaird.config.reading import parse
+from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
 from epaird.control.interfaces.ifnet import Half, Loopback, Pair, link_settings
 from epaird.control.interfaces.loopbacks import Loopbacks
 from epaird.control.interfaces.pairs import Pairs
+from epaird.control.machine.host import Host
 from epaird.control.operations import Refused
 from epaird.kernel.errors import KernelError
-from epaird.names import HALVES
-from epaird.settings import HalfSettings, LoopbackSettings, PairSettings
+from epaird.names.grammar import HALVES
 
 log = logging.getLogger(__name__)
 

@@ -9,20 +9,20 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 
-from epaird.cloners import LO
-from epaird.control.host import Host, Place
+from epaird.config.settings import LoopbackSettings
 from epaird.control.interfaces.events import Bus
 from epaird.control.interfaces.ifnet import Ifnet, Loopback, Origin, link_settings, reading
 from epaird.control.interfaces.sightings import Sightings, measured, where
 from epaird.control.interfaces.unregister import Unregistering
 from epaird.control.interfaces.wires import Wire, settle
+from epaird.control.machine.host import Host, Place
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import spawn, together
-from epaird.control.workforce.workers import Worker
+from epaird.control.workers.worker import Worker
+from epaird.ipc.ledger import Slots, Table
 from epaird.kernel.errors import KernelError
 from epaird.kernel.policy import TABLES
-from epaird.ledger import Slots, Table
-from epaird.settings import LoopbackSettings
+from epaird.names.cloners import LO
 
 log = logging.getLogger(__name__)
 

@@ -10,23 +10,24 @@ import errno
 import logging
 from collections.abc import Iterator, Sequence
 
-from epaird import mac, names
-from epaird.control.host import Host, Place
+from epaird.config.settings import HalfSettings, PairSettings
 from epaird.control.interfaces.events import Bus
 from epaird.control.interfaces.ifnet import Half, Ifnet, Origin, Pair, link_settings, reading
 from epaird.control.interfaces.patching import Patching
 from epaird.control.interfaces.sightings import Sightings, measured
 from epaird.control.interfaces.unregister import Unregistering
 from epaird.control.interfaces.wires import PATIENCE_S, settle
+from epaird.control.machine.host import Host, Place
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import spawn, together
-from epaird.control.workforce.workers import Worker
+from epaird.control.workers.worker import Worker
+from epaird.ipc.ledger import Slots, Table
 from epaird.kernel.errors import KernelError
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent
-from epaird.ledger import Slots, Table
-from epaird.macpool import MacPool, NoAddress
-from epaird.settings import HalfSettings, PairSettings
+from epaird.names import grammar as names
+from epaird.names import mac
+from epaird.names.macpool import MacPool, NoAddress
 
 __all__ = ["PATIENCE_S", "Half", "Pair", "Pairs"]
 

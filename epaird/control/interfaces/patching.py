@@ -15,13 +15,13 @@ import errno
 import logging
 from collections.abc import AsyncIterator, Iterable
 
-from epaird.control.host import Host
+from epaird.config.wiring import at_first
 from epaird.control.interfaces.ifnet import Half, Pair
 from epaird.control.interfaces.wires import Wire
+from epaird.control.machine.host import Host
 from epaird.control.tasks import together
+from epaird.ipc.ledger import Table
 from epaird.kernel.errors import KernelError
-from epaird.ledger import Table
-from epaird.patches import at_first
 
 log = logging.getLogger(__name__)
 

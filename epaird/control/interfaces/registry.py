@@ -7,26 +7,26 @@ import errno
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
-from epaird.cloners import EPAIR, LO, Cloner, cloner_of
-from epaird.configuration import InvalidConfiguration, parse
-from epaird.control.host import Host
+from epaird.config.reading import InvalidConfiguration, parse
+from epaird.config.settings import LoopbackSettings, PairSettings
 from epaird.control.interfaces.events import Bus, Reader
 from epaird.control.interfaces.ifnet import Half, Loopback, Origin, Pair
 from epaird.control.interfaces.inplace import InPlace
 from epaird.control.interfaces.loopbacks import Loopbacks
 from epaird.control.interfaces.pairs import Pairs
 from epaird.control.interfaces.sightings import Sightings
+from epaird.control.machine.host import Host
 from epaird.control.operations import Refused
 from epaird.control.readings import InterfaceReading, Reading
 from epaird.control.tasks import together, whole
-from epaird.control.workforce.workers import Worker, WorkerLost, WorkerRefused
+from epaird.control.workers.worker import Worker, WorkerLost, WorkerRefused
+from epaird.ipc.ledger import Slots, Table
+from epaird.ipc.messages import Overflow, UnknownFamily
 from epaird.kernel.errors import KernelError
 from epaird.kernel.watch import LinkEvent
-from epaird.ledger import Slots, Table
-from epaird.macpool import MacPool
-from epaird.messages import Overflow, UnknownFamily
-from epaird.names import InvalidName, quoted
-from epaird.settings import LoopbackSettings, PairSettings
+from epaird.names.cloners import EPAIR, LO, Cloner, cloner_of
+from epaird.names.grammar import InvalidName, quoted
+from epaird.names.macpool import MacPool
 
 log = logging.getLogger(__name__)
 

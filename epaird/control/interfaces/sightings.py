@@ -8,9 +8,9 @@ import logging
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
-from epaird.control.host import Host, Place
 from epaird.control.interfaces.events import Bus
 from epaird.control.interfaces.ifnet import Half, Ifnet
+from epaird.control.machine.host import Host, Place
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import lesser
 from epaird.kernel.statistics import LinkStatistics

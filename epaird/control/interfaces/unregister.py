@@ -13,12 +13,12 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from epaird.control.host import Host
 from epaird.control.interfaces.events import Bus
 from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.interfaces.wires import PATIENCE_S
+from epaird.control.machine.host import Host
 from epaird.control.tasks import spawn, together
-from epaird.ledger import Slots, Table
+from epaird.ipc.ledger import Slots, Table
 
 log = logging.getLogger(__name__)
 

@@ -12,16 +12,16 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from epaird import ledger
-from epaird.control.host import Host
 from epaird.control.interfaces.ifnet import Half, Ifnet, Loopback
 from epaird.control.interfaces.sightings import measured
+from epaird.control.machine.host import Host
 from epaird.control.tasks import spawn, together
-from epaird.control.workforce.workers import Attachment, Worker
+from epaird.control.workers.worker import Attachment, Worker
+from epaird.ipc import ledger
+from epaird.ipc.ledger import Table
+from epaird.ipc.messages import CableKind
 from epaird.kernel.errors import KernelError
 from epaird.kernel.statistics import LinkStatistics
-from epaird.ledger import Table
-from epaird.messages import CableKind
 
 log = logging.getLogger(__name__)
 

@@ -12,10 +12,10 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from epaird.config.settings import MetricsSettings
 from epaird.control.metrics.web import EXCHANGE_SECONDS, MetricsServer, listen
 from epaird.control.readings import Reading
 from epaird.control.tasks import spawn, together
-from epaird.settings import MetricsSettings
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from epaird import __version__
+from epaird.control.http.serving import BACKLOG, Limits, ListenError, Server
 from epaird.control.metrics.collector import metrics_registry
 from epaird.control.metrics.exposition import (
     CONTENT_TYPE,
@@ -25,7 +26,6 @@ from epaird.control.metrics.exposition import (
     wants_openmetrics,
 )
 from epaird.control.readings import Reading
-from epaird.control.serving import BACKLOG, Limits, ListenError, Server
 
 __all__ = ["ListenError", "MetricsServer", "application"]
 

@@ -11,14 +11,24 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from epaird.control.host import Host
+from epaird.config.settings import Configuration, PairSettings
 from epaird.control.interfaces.ifnet import Half, Loopback, Origin, Pair, link_settings
 from epaird.control.interfaces.registry import Interfaces
-from epaird.control.namespaces import Namespaces
-from epaird.control.reloading.present import acknowledge, peers
+from epaird.control.machine.host import Host
+from epaird.control.machine.namespaces import Namespaces
+from epaird.control.reloading.current import acknowledge, peers
 from epaird.control.tasks import together
-from epaird.plan import Change, Create, Destroy, InterfaceSettings, Patch, Plan, Recreate, Restore, interfaces
-from epaird.settings import Configuration, PairSettings
+from epaird.plan.diff import (
+    Change,
+    Create,
+    Destroy,
+    InterfaceSettings,
+    Patch,
+    Plan,
+    Recreate,
+    Restore,
+    interfaces,
+)
 
 log = logging.getLogger(__name__)
 

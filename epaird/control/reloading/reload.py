@@ -18,24 +18,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from epaird import saving
-from epaird.actions import Action, lines, summary
-from epaird.configuration import File, InvalidConfiguration, decode, digest, parse, quoted_path, read
-from epaird.control.host import Host
+from epaird.config import saving
+from epaird.config.reading import File, InvalidConfiguration, decode, digest, parse, quoted_path, read
+from epaird.config.settings import Configuration, namespace_name
+from epaird.config.values import dotted
+from epaird.control.http.serving import ListenError
 from epaird.control.interfaces.registry import Interfaces
-from epaird.control.namespaces import Namespaces
+from epaird.control.machine.host import Host
+from epaird.control.machine.namespaces import Namespaces
 from epaird.control.operations import Refused
 from epaird.control.readings import ConfigurationReading
 from epaird.control.reloading.applying import Applying
-from epaird.control.reloading.present import Present, everything, missing, present
-from epaird.control.serving import ListenError
+from epaird.control.reloading.current import Present, everything, missing, present
 from epaird.control.tasks import whole
-from epaird.control.workforce.workers import WorkerLost, WorkerRefused
-from epaird.kept import kept
+from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
-from epaird.plan import InterfaceSettings, Plan, actions, interfaces, plan
-from epaird.settings import Configuration, namespace_name
-from epaird.values import dotted
+from epaird.plan.actions import Action, lines, summary
+from epaird.plan.diff import InterfaceSettings, Plan, actions, interfaces, plan
+from epaird.plan.merge import kept
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from epaird.actions import Action, Detail
 from epaird.control.api import guard, streams
 from epaird.control.operations import Refused
 from epaird.control.readings import Reading
 from epaird.kernel.errors import KernelError
+from epaird.plan.actions import Action, Detail
 from tests.control.control_server import Control
 from tests.waiting import DEADLINE_S, until
 

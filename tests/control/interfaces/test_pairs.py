@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from epaird import ledger
 from epaird.control.interfaces.pairs import PATIENCE_S
-from epaird.control.workforce.workers import WorkerRefused
+from epaird.control.workers.worker import WorkerRefused
+from epaird.ipc import ledger
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import Route
 from epaird.kernel.watch import Kind, LinkEvent

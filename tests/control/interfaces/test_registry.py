@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import pytest
 
+from epaird.config.settings import LoopbackSettings
 from epaird.control.interfaces import unregister
 from epaird.control.interfaces.registry import Interfaces
 from epaird.control.operations import Refused
 from epaird.control.readings import InterfaceReading
-from epaird.control.workforce.workers import Worker
+from epaird.control.workers.worker import Worker
+from epaird.ipc.ledger import Slots, Table
 from epaird.kernel.errors import KernelError
-from epaird.ledger import Slots, Table
-from epaird.macpool import MacPool
-from epaird.settings import LoopbackSettings
+from epaird.names.macpool import MacPool
 from tests.control.fake import FakeHost
 from tests.control.stage import IdleWorker
 from tests.loop import on_loop

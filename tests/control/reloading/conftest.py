@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from epaird.configuration import read
+from epaird.config.reading import read
 from epaird.control import daemon, logs
-from epaird.control.host import Place
+from epaird.control.machine.host import Place
 from epaird.control.reloading.reload import Source
 from epaird.kernel.tun import Tap
 from tests.control.fake import FakeHost

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import tomli_w
 
-from epaird.actions import Action
 from epaird.control import daemon
 from epaird.control.operations import Refused
+from epaird.plan.actions import Action
 from tests.control.fake import FakeHost
 
 RED = {"netns": "red", "addresses": ["10.0.0.1/24"]}

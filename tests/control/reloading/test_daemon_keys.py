@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from epaird.plan import RESTART
-from epaird.settings import DaemonSettings
+from epaird.config.settings import DaemonSettings
+from epaird.plan.diff import RESTART
 from tests.control.reloading.running import Begin, Running, log_formats
 from tests.loop import on_loop
 from tests.waiting import eventually

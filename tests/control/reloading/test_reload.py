@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from epaird.configuration import read
+from epaird.config.reading import read
 from epaird.control import running as program
 from epaird.control.operations import Refused
 from epaird.control.reloading.reload import Source
-from epaird.control.workforce.links import Link
-from epaird.messages import Attach, Detach, Resize, Tune
+from epaird.control.workers.link import Link
+from epaird.ipc.messages import Attach, Detach, Resize, Tune
 from tests.control.fake import FakeHost
 from tests.control.reloading.running import BLUE, RED, Begin, Running, pair
 from tests.loop import on_loop

@@ -1,0 +1,41 @@
+"""The service manager's store: copies of descriptors that outlive every process of the service.
+
+With them and the state file the next process goes on with the same devices and counters, even if no worker
+has survived.  A device that is destroyed is taken out of the store, or it would live on there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from epaird.control.handover.notify import Notifier
+
+Fds = tuple[int, ...]
+
+
+class FdStore:
+    """What we have stored."""
+
+    def __init__(self, manager: Notifier) -> None:
+        self._manager = manager
+        self._stored: dict[str, tuple[object, Fds]] = {}
+
+    def update(self, wanted: Mapping[str, tuple[object, Fds]]) -> None:
+        """Have exactly these in the store: by name, what they belong to and the descriptors.
+
+        Who belongs to somebody else than before is another, though he has the same name and numbers."""
+        if not self._manager:
+            return
+        for name, (owner, fds) in tuple(self._stored.items()):
+            if name not in wanted or wanted[name][0] is not owner or wanted[name][1] != fds:
+                self.forget((name,))
+        for name, found in wanted.items():
+            if name not in self._stored:
+                self._manager.store(name, found[1])
+                self._stored[name] = found
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Take these out of the store, whoever has put them there."""
+        for name in names:
+            self._stored.pop(name, None)
+            self._manager.remove(name)

@@ -1,0 +1,104 @@
+"""Hardware addresses: read from text, or derived as FreeBSD's epair(4) derives them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from epaird.names.grammar import Half, quoted
+
+MACHINE_ID: Final = Path("/etc/machine-id")
+
+_MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_MACHINE_ID: Final = re.compile(r"[0-9a-f]{32}")
+_WORD: Final = 0xFFFF_FFFF
+_LAST_BYTE: Final[dict[Half, int]] = {"a": 0x0A, "b": 0x0B}
+
+
+class InvalidMac(ValueError):
+    """A text that is no interface's hardware address.  One line that repeats it and says why."""
+
+
+def parse(text: str) -> str:
+    """The address in its one form, ``02:5d:11:22:33:0a``; raises InvalidMac.
+
+    Upper case is taken; an interface's address must be one station's, not a group's or all zero.
+    """
+    address = text.lower()
+    if _MAC.fullmatch(address) is None:
+        raise InvalidMac(
+            f'{quoted(text)} is not a hardware address: six bytes in hexadecimal, as in "02:5d:11:22:33:0a"'
+        )
+    if address == "ff:ff:ff:ff:ff:ff":
+        raise InvalidMac(f"{quoted(text)} is the broadcast address, no interface's own")
+    if int(address[:2], 16) & 1:
+        raise InvalidMac(f"{quoted(text)} is a group's address: the first byte must be even")
+    if address == "00:00:00:00:00:00":
+        raise InvalidMac(f"{quoted(text)} is all zero, no interface's address")
+    return address
+
+
+def derive(index: int, host_id: int, half: Half) -> str:
+    """The address of a half: 02, the hash of the pair's index and the host, and 0a or 0b.
+
+    As epair_generate_mac() of FreeBSD's sys/net/if_epair.c on a little-endian machine, so that
+    both halves of a pair differ in the last byte alone.  ``index`` counts to 2**32 and is used for one
+    pair only, ``host_id`` has 64 bits.
+    """
+    digest = jenkins_hash32((index, host_id, host_id >> 32))
+    return bytes((0x02, *digest.to_bytes(4, "little"), _LAST_BYTE[half])).hex(":")
+
+
+@cache
+def host_id(machine_id: Path = MACHINE_ID) -> int:
+    """64 bits that tell this machine from others, the same for the life of the process.
+
+    The first half of the machine id; random where there is none that can be read.
+    """
+    try:
+        text = machine_id.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    # systemd leaves "uninitialized" there until the first boot has ended.
+    known = int(text[:16], 16) if _MACHINE_ID.fullmatch(text) else 0
+    return known or secrets.randbits(64) | 1
+
+
+def jenkins_hash32(words: Sequence[int], initval: int = 0) -> int:
+    """Bob Jenkins' lookup3 ``hashword`` of 32-bit words, as in FreeBSD's sys/libkern/jenkins_hash.c."""
+    a = b = c = (0xDEAD_BEEF + 4 * len(words) + initval) & _WORD
+    if not words:
+        return c
+    padded = [word & _WORD for word in words] + [0] * (-len(words) % 3)
+    for start in range(0, len(padded), 3):
+        if start:
+            a, b, c = _mix(a, b, c)
+        a = (a + padded[start]) & _WORD
+        b = (b + padded[start + 1]) & _WORD
+        c = (c + padded[start + 2]) & _WORD
+    return _final(a, b, c)
+
+
+def _rotated(word: int, bits: int) -> int:
+    return ((word << bits) | (word >> (32 - bits))) & _WORD
+
+
+def _mix(a: int, b: int, c: int) -> tuple[int, int, int]:
+    # Two rounds of the same three steps; after three steps each word has its own place again.
+    for bits in (4, 6, 8, 16, 19, 4):
+        a = ((a - c) & _WORD) ^ _rotated(c, bits)
+        c = (c + b) & _WORD
+        a, b, c = b, c, a
+    return a, b, c
+
+
+def _final(a: int, b: int, c: int) -> int:
+    for bits in (14, 11, 25, 16, 4, 14, 24):
+        c = ((c ^ b) - _rotated(b, bits)) & _WORD
+        a, b, c = b, c, a
+    # The word written last has moved on to b's place.
+    return b

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from epaird.config.settings import Configuration, ConfiguredHalf, HalfSettings, MetricsSettings, RouteSettings
+
+
+def test_the_defaults() -> None:
+    configuration = Configuration.model_validate({"epair": {"epair0": {}}})
+    assert configuration.model_dump() == {
+        "daemon": {
+            "workers": "auto",
+            "control_socket": Path("/run/epaird/control.sock"),
+            "queue_limit": 2100,
+            "poll_spin_us": 50,
+            "worker_timeout": 0.75,
+            "orphan_timeout": 30.0,
+            "drain_timeout": 1.0,
+            "keep_devices": False,
+            "watch": False,
+            "log_level": "info",
+            "log_format": "text",
+        },
+        "metrics": {"listen": "127.0.0.1:9862"},
+        "namespaces": {"create": ()},
+        "epair": {
+            "epair0": {
+                "queues": 1,
+                "offload": True,
+                "coalesce": True,
+                "carrier": "peer",
+                "a": HALF,
+                "b": HALF,
+            }
+        },
+        "lo": None,
+    }
+
+
+HALF = {
+    "netns": None,
+    "name": None,
+    "mac": None,
+    "mtu": 1500,
+    "up": True,
+    "txqueuelen": 10_000,
+    "sndbuf": None,
+    "addresses": (),
+    "routes": (),
+    "peer": None,
+}
+
+
+def test_settings_are_values() -> None:
+    half = HalfSettings.model_validate({"addresses": ["10.0.0.1/24"], "routes": [DEFAULT_ROUTE]})
+    same = HalfSettings.model_validate(half.model_dump())
+    assert half == same
+    assert hash(half) == hash(same)
+    assert HalfSettings.model_validate_json(half.model_dump_json()) == half
+    with pytest.raises(ValidationError):
+        half.mtu = 9000  # type: ignore[misc]
+
+
+DEFAULT_ROUTE = {"to": "default", "via": "10.0.0.2"}
+
+
+def test_values_are_checked_when_a_model_is_built() -> None:
+    with pytest.raises(ValidationError, match="more than a TAP's 65521"):
+        HalfSettings(mtu=65522)
+    assert HalfSettings(mtu=65521).mtu == 65521
+
+
+def test_halves_in_the_order_of_the_file() -> None:
+    configuration = Configuration.model_validate({"epair": {"epair7": {"b": {"name": "eth0"}}, "epair0": {}}})
+    assert [half.device for half in configuration.halves] == ["epair7a", "epair7b", "epair0a", "epair0b"]
+    assert [half.name for half in configuration.halves] == ["epair7a", "eth0", "epair0a", "epair0b"]
+    assert configuration.halves[1].location == ("epair", "epair7", "b")
+    assert configuration.halves[1].settings is configuration.epair["epair7"].half("b")
+
+
+@pytest.mark.parametrize(
+    ("netns", "namespace"),
+    [
+        (None, ""),
+        ("red", "red"),
+        ("/run/netns/red", "red"),
+        ("/var/run/netns/red", "red"),
+        ("/proc/1/ns/net", "/proc/1/ns/net"),
+    ],
+)
+def test_a_namespace_has_one_spelling(netns: str | None, namespace: str) -> None:
+    assert ConfiguredHalf("epair0", "a", HalfSettings(netns=netns)).namespace == namespace
+
+
+def test_default_is_of_the_next_hops_family() -> None:
+    ipv4 = RouteSettings.model_validate(DEFAULT_ROUTE)
+    ipv6 = RouteSettings.model_validate({"to": "default", "via": "fe80::1"})
+    assert ipv4.destination == ip_network("0.0.0.0/0")
+    assert ipv6.destination == ip_network("::/0")
+    assert RouteSettings.model_validate({"to": "10.1.0.0/16", "via": "10.0.0.2"}).destination == ip_network(
+        "10.1.0.0/16"
+    )
+
+
+def test_where_the_metrics_are() -> None:
+    assert (MetricsSettings().host, MetricsSettings().port) == ("127.0.0.1", 9862)
+    ipv6 = MetricsSettings(listen="[::1]:0")
+    assert (ipv6.host, ipv6.port) == ("::1", 0)
+    off = MetricsSettings(listen="")
+    assert (off.host, off.port) == (None, None)

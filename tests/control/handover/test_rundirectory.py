@@ -1,0 +1,49 @@
+"""The run directory's lock."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from epaird.control.handover.rundirectory import RunDirectory
+from epaird.kernel.errors import KernelError
+
+
+def test_one_daemon_has_it_and_leaves_nothing(tmp_path: Path) -> None:
+    first = RunDirectory(tmp_path / "run")
+    with pytest.raises(KernelError) as caught:
+        RunDirectory(tmp_path / "run")
+    assert caught.value.errno == errno.EBUSY
+    assert str(caught.value) == (
+        f"{tmp_path / 'run'}: another epaird runs (pid {os.getpid()}): stop it, or set daemon.control_socket "
+        "to a path in another directory"
+    )
+    first.release()
+    assert not list((tmp_path / "run").iterdir())
+    RunDirectory(tmp_path / "run").release()
+
+
+def test_the_lock_of_a_daemon_that_died_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("1\n")
+    RunDirectory(tmp_path).release()
+
+
+def test_who_goes_on_in_the_same_process_keeps_it(tmp_path: Path) -> None:
+    first = RunDirectory(tmp_path)
+    passed = os.dup(first.fd)
+    first.release(keep=True)
+    with pytest.raises(KernelError):
+        RunDirectory(tmp_path)
+    RunDirectory(tmp_path, passed).release()
+    RunDirectory(tmp_path).release()
+
+
+def test_where_it_cannot_be_it_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for wanted in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(KernelError) as caught:
+            RunDirectory(wanted)
+        assert str(caught.value) == f"daemon.control_socket: {wanted}: Not a directory"

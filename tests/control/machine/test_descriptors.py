@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from epaird.config.reading import parse
+from epaird.control.machine.descriptors import RESERVE, have_enough, needed
+
+PROGRAM = """
+import json, resource
+from epaird.control.machine.descriptors import have_enough
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
+told = have_enough({wanted})
+print(json.dumps([told, resource.getrlimit(resource.RLIMIT_NOFILE)]))
+"""
+
+
+def tried(wanted: int) -> tuple[list[str], list[int]]:
+    """What is said, and the limits then, in a process of its own that may have 300."""
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(wanted=wanted)], check=True, capture_output=True, text=True
+    )
+    told, limits = json.loads(run.stdout)
+    return told, limits
+
+
+def test_a_descriptor_for_each_queue_of_each_half() -> None:
+    configuration = parse({"epair": {"epair0": {}, "epair1": {"queues": 4}}})
+    assert needed(configuration) == 2 + 8 + len(configuration.loopbacks) + RESERVE
+
+
+def test_the_limit_is_raised_as_far_as_it_goes() -> None:
+    assert tried(300) == ([], [300, 300])
+
+
+def test_too_few_are_told_in_one_line() -> None:
+    (line,), limits = tried(301)
+    assert line.startswith("these interfaces need 301 open files and 300 are allowed: raise LimitNOFILE= ")
+    assert limits == [300, 300]
+
+
+def test_no_limit_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    unlimited = (100, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: unlimited)
+    monkeypatch.setattr(resource, "setrlimit", lambda _which, _limits: None)
+    assert have_enough(1 << 40) == []

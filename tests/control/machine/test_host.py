@@ -1,0 +1,253 @@
+"""The real machine, where it can be asked without root, and where the control plane's promises need it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from epaird.control.machine.batches import Batches
+from epaird.control.machine.host import Host
+from epaird.kernel import namespace
+from epaird.kernel.errors import KernelError
+from epaird.kernel.namespace import Identity
+from tests.control.fake import FakeHost
+from tests.loop import descriptors, on_loop, turns
+from tests.waiting import eventually
+
+
+def operations(kind: type) -> dict[str, inspect.Signature]:
+    """What can be asked, and how."""
+    return {
+        name: inspect.signature(function)
+        for name, function in vars(kind).items()
+        if inspect.isfunction(function) and not name.startswith("_")
+    }
+
+
+def test_the_fake_machine_is_asked_as_the_real_one_is() -> None:
+    fake = operations(FakeHost)
+    for name, signature in operations(Host).items():
+        assert fake.get(name) == signature, name
+
+
+@on_loop
+async def test_the_kernel_is_asked_one_thing_at_a_time_in_one_thread() -> None:
+    host = FakeHost()
+    threads: list[str] = []
+    under_way = 0
+
+    def work() -> str:
+        nonlocal under_way
+        assert under_way == 0
+        under_way += 1
+        time.sleep(0)
+        under_way -= 1
+        threads.append(threading.current_thread().name)
+        return "done"
+
+    assert await asyncio.gather(*(host._run(work) for _ in range(20))) == ["done"] * 20
+    assert set(threads) == {"kernel_0"}
+    host.close()
+
+
+@on_loop
+async def test_what_the_thread_raises_reaches_who_asked() -> None:
+    host = FakeHost()
+
+    def fail() -> None:
+        raise KernelError(5, "epair0a: no")
+
+    with pytest.raises(KernelError, match="epair0a: no"):
+        await host._run(fail)
+    host.close()
+
+
+@on_loop
+async def test_a_thing_is_cancelled_before_or_behind_and_never_half_way() -> None:
+    host = FakeHost()
+    begun, go_on = threading.Event(), threading.Event()
+    made: list[int] = []
+
+    def make() -> int:
+        begun.set()
+        assert go_on.wait(30)
+        return 7
+
+    async def keep() -> None:
+        made.append(await host._run(make))
+        made.append(await host._run(make))
+
+    task = asyncio.create_task(keep())
+    await eventually(begun.is_set)
+    task.cancel()
+    await turns()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert made == [7], "what was made is known, and nothing more was begun"
+    begun.clear()
+    task = asyncio.create_task(keep())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not begun.is_set()
+    host.close()
+
+
+@on_loop
+async def test_a_loop_that_ends_while_many_ask_does_end() -> None:
+    """It cancels every task, the one that carries out what is asked too."""
+    host = FakeHost()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    async def carry_out(asked: Sequence[int]) -> list[int | Exception]:
+        await host._run(work)
+        return list(asked)
+
+    batches: Batches[int, int] = Batches(carry_out, at_once=1)
+    asking = [asyncio.create_task(batches.ask(number)) for number in range(3)]
+    await eventually(begun.is_set)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await turns()
+    go_on.set()
+    await asyncio.wait(others)
+    assert all(task.cancelled() for task in asking)
+    host.close()
+
+
+@on_loop
+async def test_closing_waits_for_what_the_thread_is_doing() -> None:
+    host = FakeHost()
+    done = threading.Event()
+
+    def slow() -> None:
+        time.sleep(0.01)
+        done.set()
+
+    task = asyncio.create_task(host._run(slow))
+    await turns()
+    host.close()
+    assert done.is_set()
+    await task
+
+
+@pytest.mark.real
+@on_loop
+async def test_a_namespace_is_made_known_and_removed() -> None:
+    host = Host()
+    name = f"ept{os.getpid()}h"
+    try:
+        known: list[Identity] = []
+        await host.make_namespace(name, known.append)
+        assert [host.namespace_identity(name)] == known == [namespace.identity(name)]
+        await host.remove_namespace(name)
+        with pytest.raises(KernelError, match=f"namespace {name}: does not exist"):
+            host.namespace_identity(name)
+    finally:
+        with contextlib.suppress(KernelError):
+            namespace.remove(name)
+        host.close()
+
+
+@pytest.mark.real
+@on_loop
+async def test_names_are_watched_as_long_as_a_namespace_is_ours() -> None:
+    host = Host()
+    name = f"ept{os.getpid()}h"
+    try:
+        before = descriptors()
+        await host.make_namespace(name, lambda _: None)
+        assert "anon_inode:inotify" in descriptors().values()
+        await host.remove_namespace(name)
+        assert descriptors() == before
+    finally:
+        with contextlib.suppress(KernelError):
+            namespace.remove(name)
+        host.close()
+
+
+@pytest.mark.real
+@on_loop
+async def test_a_cancellation_while_a_namespace_is_made_comes_behind_it() -> None:
+    host = Host()
+    name = f"ept{os.getpid()}h"
+    made: list[Identity] = []
+
+    async def make() -> None:
+        await host.make_namespace(name, made.append)
+        await asyncio.sleep(3600)
+
+    try:
+        task = asyncio.create_task(make())
+        await eventually(Path(f"/run/netns/{name}").exists)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert made == [namespace.identity(name)], "made, and nobody knows"
+    finally:
+        namespace.remove(name)
+        host.close()
+
+
+INTERRUPTED = """
+import asyncio, sys
+import uvloop
+from epaird.control.machine.host import Host
+from epaird.kernel.link import LinkSettings
+
+async def main(name):
+    host = Host()
+    tap = await host.open_tap(name, queues=1, offload=True)
+    place = await host.place(tap, name, None)
+    await host.configure(tap, place, LinkSettings(mtu=1500, txqueuelen=100))
+    host.watch(lambda event: None)
+    print("made", flush=True)
+    if sys.argv[2] == "busy":
+        while True:
+            await host.configure(tap, place, LinkSettings(mtu=1500, txqueuelen=100))
+    await host.close_taps([tap])
+    host.close()
+
+uvloop.run(main(sys.argv[1]))
+"""
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("what", ["clean", "busy"])
+def test_the_interpreter_ends_whatever_the_kernels_thread_is_doing(what: str) -> None:
+    """pyroute2 runs event loops of its own in that thread: none may keep the process, or complain."""
+    name = f"ept{os.getpid()}i"
+    process = subprocess.Popen(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", INTERRUPTED, name, what],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "made\n"
+        if what == "busy":
+            process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=30)
+    assert not Path(f"/sys/class/net/{name}").exists()
+    if what == "clean":
+        assert (process.returncode, complaints) == (0, "")
+    else:
+        assert "KeyboardInterrupt" in complaints
+        assert "Exception in thread" not in complaints

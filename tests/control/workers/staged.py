@@ -1,0 +1,67 @@
+"""Workers of a stage, made to do what a test needs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from epaird.control.workers.worker import Attachment, Worker
+from epaird.ipc import ledger
+from tests.control.stage import Stage
+from tests.waiting import eventually
+
+
+def pid(worker: Worker) -> int:
+    assert worker.pid is not None
+    return worker.pid
+
+
+def open_files(process: int) -> list[str]:
+    return [str(each.readlink()) for each in Path(f"/proc/{process}/fd").iterdir()]
+
+
+def idle(stage: Stage[Worker]) -> Worker:
+    """A worker that has not been started."""
+    gone, lost = stage.pairs.gone, stage.pairs.worker_lost
+    return Worker(7, stage.table, 7, queue_limit=1, poll_spin_us=0, gone=gone, lost=lost)
+
+
+def nothing(cable: str) -> Attachment:
+    """A cable that is none."""
+    return Attachment(cable, ("a", "b"), (0, 0), (1, 2), (1500, 1500), coalesce=False)
+
+
+async def replaced(worker: Worker, times: int = 1) -> None:
+    """Wait until a worker that died forwards again."""
+    await eventually(lambda: worker.restarts >= times and worker.forwards)
+
+
+async def crosses(stage: Stage[Worker], pair: str) -> None:
+    """A frame crosses a pair."""
+    before = len(stage.owner(f"{pair}b").receives())
+    stage.owner(f"{pair}a").sends()
+    await eventually(lambda: len(stage.owner(f"{pair}b").receives()) > before)
+
+
+async def fill(stage: Stage[Worker]) -> int:
+    """Have ``epair0a`` send and the other end not receive, until frames wait; how many do."""
+    owner, words = stage.owner("epair0a"), stage.words("epair0a")
+    while stage.workers[0].reading().queue_frames < 2:
+        with contextlib.suppress(BlockingIOError):
+            owner.sends(3)
+        await asyncio.sleep(0.001)
+    await eventually(lambda: owner.taken == owner.sent == words[ledger.OPACKETS])
+    return stage.words("epair0b")[ledger.IN_FLIGHT]
+
+
+async def drained(stage: Stage[Worker]) -> None:
+    """Let both owners receive until everything that was sent has met its fate."""
+
+    def done(device: str, peer: str) -> bool:
+        owner = stage.owner(device)
+        owner.receives()
+        read = stage.words(device)[ledger.OPACKETS] == owner.taken == owner.sent
+        return read and not stage.words(peer)[ledger.IN_FLIGHT]
+
+    await eventually(lambda: done("epair0a", "epair0b") & done("epair0b", "epair0a"))

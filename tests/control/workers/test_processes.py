@@ -1,0 +1,125 @@
+"""Worker processes: kept ready, adopted, waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from epaird.control.workers import processes
+from epaird.control.workers.processes import Adopted, Spares, end, launch
+from epaird.dataplane.process import SPARE
+from tests.loop import has_children, on_loop, turns
+from tests.waiting import eventually
+
+
+def comm(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+@on_loop
+async def test_one_is_kept_ready_taken_and_ended() -> None:
+    spares = Spares()
+    assert spares.pid is None
+    spares.keep()
+    spares.keep()
+    await eventually(lambda: spares.pid is not None and comm(spares.pid) == SPARE)
+    pid = spares.pid
+    taken = await spares.take()
+    assert taken.process.pid == pid
+    assert spares.pid is None
+    spares.keep()
+    await eventually(lambda: spares.pid is not None)
+    await spares.stop()
+    taken.connection.close()
+    assert await end(taken.process, 10) == "exit status 0"
+    assert not has_children()
+
+
+@on_loop
+async def test_without_one_ready_another_is_started() -> None:
+    spares = Spares()
+    taken = await spares.take()
+    taken.connection.close()
+    await end(taken.process, 10)
+    await spares.stop()
+
+
+@on_loop
+async def test_one_that_dies_is_followed_by_another(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(processes, "AGAIN_S", (0.0, 0.01))
+    spares = Spares()
+    spares.keep()
+    await eventually(lambda: spares.pid is not None)
+    first = spares.pid
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    await eventually(lambda: spares.pid not in (None, first))
+    assert caplog.messages == [f"the spare worker (pid {first}) ended (-9); starting another"]
+    await spares.stop()
+
+
+@on_loop
+async def test_whoever_wants_one_at_the_very_end_gets_none() -> None:
+    """A worker that has just been replaced, while everything is taken down."""
+    spares = Spares()
+    spares.keep()
+    await spares.stop()
+    spares.keep()
+    await turns()
+    assert spares.pid is None
+    assert not has_children()
+
+
+@on_loop
+async def test_one_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(processes, "AGAIN_S", (0.0, 0.01))
+    right = sys.executable
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    spares = Spares()
+    spares.keep()
+    await eventually(lambda: len(caplog.messages) > 1)
+    monkeypatch.setattr(sys, "executable", right)
+    await eventually(lambda: spares.pid is not None)
+    await spares.stop()
+
+
+@on_loop
+async def test_one_that_somebody_else_launched_is_waited_for_and_reaped() -> None:
+    child = subprocess.Popen(["sleep", "100"])  # noqa: ASYNC220  asyncio is not to know of it
+    adopted = Adopted(child.pid)
+    waiting = asyncio.create_task(adopted.wait())
+    adopted.kill()
+    assert await waiting == -signal.SIGKILL
+    assert await adopted.wait() == -signal.SIGKILL
+    adopted.kill()
+    assert not has_children()
+    child.returncode = -9
+
+
+@on_loop
+async def test_one_that_is_no_child_has_an_unknown_status() -> None:
+    shell = ["sh", "-c", "sleep 100 >/dev/null 2>&1 & echo $!"]
+    done = subprocess.run(shell, check=True, capture_output=True)  # noqa: ASYNC221
+    pid = int(done.stdout)
+    adopted = Adopted(pid)
+    os.kill(pid, signal.SIGKILL)
+    assert await adopted.wait() == 0
+
+
+@on_loop
+async def test_there_is_none_of_a_pid_that_nobody_has() -> None:
+    launched = await launch()
+    launched.connection.close()
+    await end(launched.process, 10)
+    with pytest.raises(ProcessLookupError):
+        Adopted(launched.process.pid)

@@ -1,0 +1,372 @@
+"""Worker processes: real ones, forwarding between socketpairs, killed at every bad moment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from epaird.control.workers.processes import Launched
+from epaird.control.workers.worker import Worker, WorkerLost, WorkerRefused
+from epaird.ipc import ledger
+from tests.control.fake import numbered
+from tests.control.stage import balance, real_stage
+from tests.control.workers.staged import crosses, drained, fill, open_files, pid, replaced
+from tests.loop import has_children, on_loop, turns
+from tests.waiting import eventually
+
+# A worker's life.
+
+
+@on_loop
+async def test_a_worker_is_alive_and_has_a_process_until_it_is_stopped() -> None:
+    async with real_stage(2) as stage:
+        assert len({pid(worker) for worker in stage.workers}) == 2
+        await eventually(lambda: all(worker.reading().alive for worker in stage.workers))
+        assert [worker.reading().worker for worker in stage.workers] == ["0", "1"]
+        assert [worker.reading().restarts for worker in stage.workers] == [0, 0]
+        assert all(worker.reading().cpu_seconds > 0 for worker in stage.workers)
+    assert not has_children()
+
+
+@on_loop
+async def test_frames_cross_in_order_and_are_counted() -> None:
+    async with real_stage() as stage:
+        await stage.make()
+        a, b = stage.owner("epair0a"), stage.owner("epair0b")
+        for count in (1, 5, 9):
+            a.sends(count)
+            b.sends(1)
+            await drained(stage)
+        assert b.received == [numbered(number) for number in range(15)]
+        assert balance(stage, "epair0a", "epair0b")["arrived"] == 15
+        assert balance(stage, "epair0b", "epair0a")["arrived"] == 3
+        assert stage.reading("epair0a").obytes == 15 * 54
+
+
+@on_loop
+async def test_workers_have_their_own_cables() -> None:
+    async with real_stage(2) as stage:
+        for number in range(4):
+            stage.host.next_index = 10 + number
+            await stage.make(f"epair{number}")
+        for number in range(4):
+            await crosses(stage, f"epair{number}")
+        assert [sorted(worker.attachments) for worker in stage.workers] == [
+            ["epair0", "epair2"],
+            ["epair1", "epair3"],
+        ]
+
+
+@pytest.mark.real
+@on_loop
+async def test_a_worker_has_no_descriptor_that_was_not_meant_for_it() -> None:
+    """Between a device's opening and its being made close-on-exec a worker may be started."""
+    fd = os.open("/dev/zero", os.O_RDONLY)
+    os.set_inheritable(fd, True)
+    try:
+        async with real_stage(3) as stage:
+            files = [file for worker in stage.workers for file in open_files(pid(worker))]
+            assert "/dev/zero" not in files
+            sockets = [file for file in files if file.startswith("socket:")]
+            assert len(sockets) == len(set(sockets)), "one end of a socketpair in two processes"
+    finally:
+        os.close(fd)
+
+
+# Letting go.
+
+
+@on_loop
+async def test_letting_go_waits_for_the_frames_in_flight() -> None:
+    async with real_stage() as stage:
+        await stage.make()
+        assert await fill(stage)
+        b = stage.owner("epair0b")
+        going = asyncio.create_task(stage.workers[0].detach("epair0", 3600))
+        while not going.done():
+            b.receives()
+            await asyncio.sleep(0)
+        found = balance(stage, "epair0a", "epair0b")
+        assert (found["in flight"], found["lost"], found["write errors"]) == (0, 0, 0)
+        assert b.receives() == [numbered(number) for number in range(found["read"])]
+
+
+@on_loop
+async def test_a_receiver_that_takes_nothing_is_given_up_and_its_frames_are_counted() -> None:
+    async with real_stage() as stage:
+        await stage.make()
+        waiting = await fill(stage)
+        await stage.workers[0].detach("epair0", 0.05)
+        found = balance(stage, "epair0a", "epair0b")
+        assert found["write errors"] == waiting > 0
+        assert found["in flight"] == 0
+
+
+@on_loop
+async def test_a_cable_on_the_drain_list_can_be_let_go() -> None:
+    async with real_stage(queue_limit=2) as stage:
+        await stage.make()
+        (worker,) = stage.workers
+        sender = stage.words("epair0a")
+        while not sender[ledger.LISTED]:
+            stage.owner("epair0a").sends_all_it_can()
+            await asyncio.sleep(0.001)
+        assert (worker.reading().oactive, worker.reading().drain_list) == (True, 1)
+        await worker.detach("epair0", 0.05)
+        assert (sender[ledger.LISTED], sender[ledger.OACTIVE]) == (0, 0)
+        assert (worker.reading().drain_list, worker.reading().queue_frames) == (0, 0)
+
+
+@on_loop
+async def test_what_is_not_attached_is_let_go_at_once() -> None:
+    async with real_stage() as stage:
+        await stage.workers[0].detach("epair7", 1)
+        await stage.workers[0].resize("epair7", (1500, 1500))
+
+
+@on_loop
+async def test_a_device_that_vanishes_is_told_and_its_pair_taken_down() -> None:
+    async with real_stage() as stage:
+        await stage.make()
+        await stage.make("epair1")
+        stage.owner("epair0b").vanish()
+        await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair1"])
+        await crosses(stage, "epair1")
+
+
+@on_loop
+async def test_no_worker_keeps_a_device_that_was_destroyed() -> None:
+    async with real_stage(2) as stage:
+        for _ in range(3):
+            pair = await stage.make()
+            with stage.owner("epair0a").watched() as a, stage.owner("epair0b").watched() as b:
+                await stage.pairs.destroy(pair)
+                assert a.let_go()
+                assert b.let_go()
+
+
+@on_loop
+async def test_a_larger_mtu_lets_larger_frames_pass() -> None:
+    async with real_stage() as stage:
+        await stage.make()
+        jumbo = numbered(0).ljust(3008, b"\0")
+        for device in ("epair0a", "epair0b"):
+            stage.host.tell(stage.host.event(device, mtu=9000))
+        await stage.workers[0].resize("epair0", (9000, 9000))
+        os.write(stage.owner("epair0a").end.fileno(), jumbo)
+        await eventually(lambda: jumbo in stage.owner("epair0b").receives())
+
+
+# Refusing.
+
+
+@on_loop
+async def test_what_a_worker_refuses_is_told_and_not_kept() -> None:
+    async with real_stage() as stage:
+        await stage.make()
+        (worker,) = stage.workers
+        had = worker.attachments["epair0"]
+        with pytest.raises(WorkerRefused, match=r"^epair0: is attached already$"):
+            await worker.attach(had)
+        assert not worker.attachments
+        worker.attachments["epair7"] = had
+        with pytest.raises(WorkerRefused, match=r"^epair7 is not attached$"):
+            await worker.detach("epair7", 1)
+        worker.attachments["epair0"] = had
+
+
+@on_loop
+async def test_a_worker_without_room_for_a_device_says_so(program: Callable[[str], None]) -> None:
+    program(f'ulimit -n 40; exec {sys.executable} "$@"')
+
+    async def make_many() -> None:
+        while True:
+            await stage.make(f"epair{len(stage.pairs)}")
+
+    async with real_stage() as stage:
+        with pytest.raises(WorkerRefused, match=r"epair[0-9]+: too many files are open"):
+            await make_many()
+        assert len(stage.pairs)
+        await crosses(stage, "epair0")
+
+
+@on_loop
+async def test_a_successor_with_less_room_forwards_what_it_can(
+    caplog: pytest.LogCaptureFixture, program: Callable[[str], None]
+) -> None:
+    async with real_stage() as stage:
+        (worker,) = stage.workers
+        for number in range(20):
+            await stage.make(f"epair{number}")
+        program(f'ulimit -n 40; exec {sys.executable} "$@"')
+        os.kill(pid(worker), signal.SIGKILL)
+        await eventually(lambda: worker.forwards and len(worker.attachments) < 20)
+        refused = [f"epair{number}" for number in range(20) if f"epair{number}" not in worker.attachments]
+        said = "worker 0: {0} is not forwarded any more: {0}: too many files are open"
+        assert caplog.messages[1:] == [said.format(cable) for cable in refused]
+        await crosses(stage, "epair0")
+
+
+# Renewing.
+
+
+def is_there(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
+
+
+@on_loop
+async def test_a_renewed_worker_loses_nothing_and_keeps_the_order() -> None:
+    async with real_stage() as stage:
+        for number in range(3):
+            await stage.make(f"epair{number}")
+        (worker,) = stage.workers
+        a, b = stage.owner("epair0a"), stage.owner("epair0b")
+        for _ in range(3):
+            before, slot = pid(worker), stage.slots.take()
+            renewing = asyncio.create_task(worker.renew(slot))
+            old = worker.slot
+            while not renewing.done():
+                with contextlib.suppress(BlockingIOError):
+                    a.sends(3)
+                b.receives()
+                await asyncio.sleep(0)
+            await renewing
+            stage.slots.release(old)
+            assert worker.pid != before
+            assert worker.slot == slot
+            assert not is_there(before)
+        await drained(stage)
+        assert b.received == [numbered(number) for number in range(a.sent)]
+        assert balance(stage, "epair0a", "epair0b")["lost"] == 0
+        assert worker.restarts == 0
+        assert stage.lost == []
+        for number in range(3):
+            await crosses(stage, f"epair{number}")
+        stage.slots.release(worker.slot)
+        stage.slots.taken.add(0)
+
+
+@on_loop
+async def test_what_is_asked_while_it_is_renewed_is_done_once() -> None:
+    async with real_stage() as stage:
+        for number in range(20):
+            await stage.make(f"epair{number}")
+        (worker,) = stage.workers
+        slot = stage.slots.take()
+        renewing = asyncio.create_task(worker.renew(slot))
+        number = 20
+        while not renewing.done():
+            await stage.make(f"epair{number}")
+            await worker.resize(f"epair{number - 5}", (9000, 9000))
+            going = next(pair for pair in stage.pairs if pair.name == f"epair{number - 20}")
+            with stage.owner(f"{going.name}b").watched() as device:
+                await stage.pairs.destroy(going)
+                assert device.let_go()
+            number += 1
+        await renewing
+        assert sorted(worker.attachments) == sorted(pair.name for pair in stage.pairs)
+        for pair in stage.pairs:
+            await crosses(stage, pair.name)
+        stage.slots.release(slot)
+
+
+async def handing_over(worker: Worker, slot: int) -> asyncio.Task[None]:
+    """The renewal of a worker, which has begun to hand its cables over."""
+    renewing = asyncio.create_task(worker.renew(slot))
+    while not worker._handed_over:
+        await turns(1)
+    return renewing
+
+
+@on_loop
+async def test_what_goes_while_it_is_handed_over_is_let_go_by_who_comes() -> None:
+    async with real_stage() as stage:
+        for number in range(5):
+            await stage.make(f"epair{number}")
+        (worker,) = stage.workers
+        slot = stage.slots.take()
+        renewing = await handing_over(worker, slot)
+        assert not any(each.done() for each in worker._handed_over.values())
+        await worker.detach("epair3", 1)
+        assert sorted(worker.attachments) == ["epair0", "epair1", "epair2", "epair4"]
+        with stage.owner("epair3b").watched() as device:
+            await stage.pairs.destroy(next(pair for pair in stage.pairs if pair.name == "epair3"))
+            assert device.let_go()
+        await renewing
+        stage.slots.release(slot)
+
+
+@pytest.mark.parametrize("which", ["the one that goes", "the one that comes"])
+def test_a_death_while_it_is_renewed_is_one_of_the_worker(which: str) -> None:
+    async def die() -> None:
+        async with real_stage() as stage:
+            for number in range(30):
+                await stage.make(f"epair{number}")
+            (worker,) = stage.workers
+            stage.owner("epair0a").sends(5)
+            slot, goes = stage.slots.take(), pid(worker)
+            renewing = await handing_over(worker, slot)
+            comes = worker._next
+            assert comes is not None
+            os.kill(goes if which == "the one that goes" else comes.pid, signal.SIGKILL)
+            with pytest.raises(WorkerLost):
+                await renewing
+            await replaced(worker)
+            assert not is_there(comes.pid)
+            assert not is_there(goes)
+            await crosses(stage, "epair0")
+            await crosses(stage, "epair29")
+            await drained(stage)
+            balance(stage, "epair0a", "epair0b")
+            stage.slots.release(slot)
+
+    on_loop(die)()
+
+
+@on_loop
+async def test_a_death_before_there_is_another_to_renew_it_leaves_one_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with real_stage() as stage:
+        await stage.make()
+        (worker,) = stage.workers
+        goes, slot, launch, launched = pid(worker), stage.slots.take(), worker._launch, []
+
+        async def slow() -> Launched:
+            monkeypatch.setattr(worker, "_launch", launch)
+            launched.append(await launch())
+            os.kill(goes, signal.SIGKILL)
+            await replaced(worker)
+            return launched[0]
+
+        monkeypatch.setattr(worker, "_launch", slow)
+        with pytest.raises(WorkerLost, match="died while it was renewed"):
+            await worker.renew(slot)
+        stage.slots.release(slot)
+        assert worker.pid not in (goes, launched[0].process.pid)
+        assert not is_there(launched[0].process.pid)
+        assert worker._next is None
+        await crosses(stage, "epair0")
+
+
+@on_loop
+async def test_a_worker_that_cannot_be_renewed_goes_on(program: Callable[[str], None]) -> None:
+    async with real_stage() as stage:
+        await stage.make()
+        (worker,) = stage.workers
+        before = worker.pid
+        program("exit 3")
+        with pytest.raises(WorkerLost, match="ended before it took orders: exit status 3"):
+            await worker.renew(5)
+        assert worker.pid == before
+        assert worker.slot == 0
+        await crosses(stage, "epair0")
+        await stage.make("epair1")
+        await crosses(stage, "epair1")

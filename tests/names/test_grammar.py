@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import errno
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaird.names.grammar import (
+    HALVES,
+    IFNAMSIZ,
+    InvalidName,
+    check_device_name,
+    check_namespace_name,
+    half_name,
+    pair_name,
+    pair_unit,
+    quoted,
+)
+
+
+@given(st.integers(0, 999_999_999))
+def test_a_pair_and_its_number_name_each_other(unit: int) -> None:
+    pair = pair_name(unit)
+    assert pair == f"epair{unit}"
+    assert pair_unit(pair) == unit
+    for half in HALVES:
+        assert check_device_name(half_name(pair, half)) == f"epair{unit}{half}"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("epair07", '"epair07" has a leading zero, write "epair7"'),
+        ("epair00", '"epair00" has a leading zero, write "epair0"'),
+        ("epair7a", '"epair7a" is a half\'s name, its pair is "epair7"'),
+        ("epair", '"epair" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+        ("lo1", '"lo1" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+        ("Epair1", '"Epair1" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+        ("epair-1", '"epair-1" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+        ("epair1\n", '"epair1\\n" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+        ("epair١", '"epair١" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+        ("epair7ab", '"epair7ab" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+    ],
+)
+def test_what_is_no_pair_is_refused_with_the_reason(name: str, reason: str) -> None:
+    with pytest.raises(InvalidName) as caught:
+        pair_unit(name)
+    assert str(caught.value) == reason
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_the_halves_letter_must_fit() -> None:
+    assert half_name("epair999999999", "a") == "epair999999999a"
+    with pytest.raises(InvalidName, match="no room for its halves' letter") as caught:
+        pair_name(1_000_000_000)
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(InvalidName, match="no room"):
+        pair_unit("epair" + "9" * 10_000)
+
+
+@pytest.mark.parametrize("name", ["eth0", "a", "-x", "a" * 15, "é" * 7, "名前", "wan.100", "x@y", "lo"])
+def test_names_that_linux_accepts(name: str) -> None:
+    assert check_device_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", '"" is empty'),
+        (".", '"." cannot name a device'),
+        ("..", '".." cannot name a device'),
+        ("all", '"all" cannot name a device: the kernel\'s settings use it'),
+        ("default", '"default" cannot name a device: the kernel\'s settings use it'),
+        ("a/b", '"a/b" has a / in it, no device\'s name may'),
+        ("eth0:1", '"eth0:1" has a : in it, no device\'s name may'),
+        ("epair%d", '"epair%d" has a % in it, no device\'s name may'),
+        ("a b", '"a b" has white space in it'),
+        ("a\n", '"a\\n" has white space in it'),
+        ("a\0", '"a\\x00" has a character in it that does not print'),
+        ("a" * 16, '"aaaaaaaaaaaaaaaa" has 16 bytes, a device\'s name has at most 15'),
+        ("é" * 8, '"éééééééé" has 16 bytes, a device\'s name has at most 15'),
+        ("voilà", '"voilà" has "à" in it, which the kernel takes for white space'),
+        ("\udcff", '"\\udcff" is not valid UTF-8'),
+    ],
+)
+def test_names_that_linux_refuses_or_would_change(name: str, reason: str) -> None:
+    with pytest.raises(InvalidName) as caught:
+        check_device_name(name)
+    assert str(caught.value) == reason
+
+
+@given(st.text())
+def test_any_text_is_a_good_device_name_or_refused_in_one_line(name: str) -> None:
+    reason = ""
+    try:
+        check_device_name(name)
+    except InvalidName as error:
+        reason = str(error)
+    assert reason.isprintable()
+    if not reason:
+        encoded = name.encode()
+        assert 1 <= len(encoded) < IFNAMSIZ
+        # The kernel's dev_valid_name(), and the names it makes up by itself.
+        assert not set(encoded) & set(b"/:% \t\n\v\f\r\xa0\0")
+        assert name not in (".", "..")
+
+
+@pytest.mark.parametrize("name", ["red", "a" * 255, "x:y", "50%", "ns.1"])
+def test_names_that_ip_netns_accepts(name: str) -> None:
+    assert check_namespace_name(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("", "is empty"),
+        ("..", "cannot name a namespace"),
+        ("a/b", "has a / in it"),
+        ("-all", "starts with -"),
+        ("red ", "has white space in it"),
+        ("a\0", "does not print"),
+        ("a" * 256, "has 256 bytes, a namespace's name has at most 255"),
+    ],
+)
+def test_names_that_no_namespace_can_have(name: str, reason: str) -> None:
+    with pytest.raises(InvalidName, match=reason):
+        check_namespace_name(name)
+
+
+@given(st.text(st.characters()))
+def test_a_quoted_text_is_short_and_stays_on_its_line(text: str) -> None:
+    line = quoted(text)
+    assert line.isprintable()
+    assert len(line) <= 2 + 60 * len("\\U0010ffff")
+    assert line[0] == line[-1] == '"'
+
+
+def test_a_quoted_text_can_be_read_back() -> None:
+    assert quoted('a"b\\c\x1b') == '"a\\"b\\\\c\\x1b"'
+    assert quoted("x" * 100) == '"' + "x" * 57 + '..."'
