@@ -19,6 +19,7 @@ from epaird.control.api.server import ControlServer
 from epaird.control.greeting import census, greeting
 from epaird.control.handover import reexec
 from epaird.control.handover.leaving import LOCK, Legacy
+from epaird.control.handover.ledgers import open_ledger
 from epaird.control.handover.notify import Health, Inherited, Notifier, listener, take_inherited
 from epaird.control.handover.predecessor import Remains, find
 from epaird.control.handover.rundirectory import RunDirectory
@@ -37,14 +38,12 @@ from epaird.control.workers.liveness import watch as watch_hearts
 from epaird.control.workers.pool import Workforce
 from epaird.control.workers.processes import Spares
 from epaird.control.workers.worker import Worker, WorkerLost
-from epaird.ipc.ledger import Slots, Table
+from epaird.ipc.ledger import Slots
 from epaird.names import mac
 from epaird.names.macpool import MacPool
 
 log = logging.getLogger(__name__)
 
-SLOTS = 1 << 16
-"""Of the ledger: more than the interfaces a process can have descriptors for."""
 CONTROL, OWN_CONTROL, PAGE = "control", "own-control", "metrics"
 """Names under which sockets that listen are passed to us: for control, bound by the service manager or by
 ourselves, and of the metrics page."""
@@ -99,8 +98,7 @@ class Daemon:
         self._remains = find(directory, self._passed, self._host.home, keep=keep)
         # Until it is all ours, whatever fails is no reason to take it down.
         self._leaving = self._remains.usable
-        fd = self._remains.table_fd
-        self._table = Table.create(SLOTS) if fd is None else Table(fd)
+        self._table = open_ledger(self._remains.ledgers, self._remains.slots)
         self._undo.callback(os.close, self._table.fd)
         state = self._remains.state
         self._macs = MacPool(mac.host_id(), state.macs_made if state is not None else 0)
@@ -324,6 +322,8 @@ class Daemon:
         slot = self._remains.worker_slot(number)
         if slot is None:
             slot = self._slots.take()
+        else:
+            self._table.migrate_worker(slot)
         settings = self._configuration.daemon
         return Worker(
             number,

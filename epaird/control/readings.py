@@ -56,7 +56,7 @@ class InterfaceReading:
     coalesced_superframes: int
     """Super-frames of our making that reached the owner."""
     oerrors: tuple[int, ...]
-    """One count for each of :data:`epaird.ipc.ledger.REASONS`, in that order."""
+    """One count for each of :data:`epaird.ipc.counters.REASONS`, in that order."""
     ierrors: tuple[int, ...]
     """The same, for frames on their way to the owner."""
 

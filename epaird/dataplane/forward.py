@@ -18,7 +18,7 @@ from epaird.dataplane.interface import Interface
 from epaird.dataplane.path import DOWN, Path, Poller, count_refused, write
 from epaird.dataplane.queue import Queue
 from epaird.dataplane.toobig import too_big
-from epaird.ipc.ledger import (
+from epaird.ipc.counters import (
     COALESCED_DATAGRAMS,
     COALESCED_SUPERFRAMES,
     IERRORS,
@@ -31,8 +31,8 @@ from epaird.ipc.ledger import (
     PEER_DOWN,
     TOO_BIG,
     WRITE_ERROR,
-    Words,
 )
+from epaird.ipc.ledger import Words
 
 ANSWERS: Final = 8
 """Bursts the halves of one cable may exchange before it is another cable's turn."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from epaird.ipc.ledger import OVERSIZE, RUNT
+from epaird.ipc.counters import OVERSIZE, RUNT
 from epaird.kernel.abi import (
     VIRTIO_NET_HDR_GSO_ECN,
     VIRTIO_NET_HDR_GSO_NONE,

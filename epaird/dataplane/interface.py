@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from epaird.ipc.ledger import HELD_BYTES, IN_FLIGHT, LISTED, OACTIVE, SLOT_BYTES, Words
+from epaird.ipc.counters import HELD_BYTES, IN_FLIGHT, LISTED, OACTIVE
+from epaird.ipc.ledger import SLOT_BYTES, Words
 
 
 class Loop(Protocol):

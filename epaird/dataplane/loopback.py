@@ -19,16 +19,8 @@ from epaird.dataplane.frames import HEADER
 from epaird.dataplane.interface import Interface
 from epaird.dataplane.path import Path, Poller, count_refused, write
 from epaird.dataplane.queue import Queue
-from epaird.ipc.ledger import (
-    FAMILY,
-    IERRORS,
-    IN_FLIGHT,
-    IPACKETS,
-    OERRORS,
-    OPACKETS,
-    RUNT,
-    Words,
-)
+from epaird.ipc.counters import FAMILY, IERRORS, IN_FLIGHT, IPACKETS, OERRORS, OPACKETS, RUNT
+from epaird.ipc.ledger import Words
 
 _V4_SOURCE: Final = slice(HEADER + 12, HEADER + 16)
 _V4_TARGET: Final = slice(HEADER + 16, HEADER + 20)

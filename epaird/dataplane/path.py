@@ -17,7 +17,8 @@ from typing import Final, Protocol
 from epaird.dataplane.burst import Burst
 from epaird.dataplane.interface import Interface
 from epaird.dataplane.queue import Queue
-from epaird.ipc.ledger import IERRORS, PEER_DOWN, WRITE_ERROR, Words
+from epaird.ipc.counters import IERRORS, PEER_DOWN, WRITE_ERROR
+from epaird.ipc.ledger import Words
 
 DOWN: Final = (errno.EIO, errno.EBADFD, errno.EBADF)
 """The device is down, or gone, or there is none: the half is not plugged in."""

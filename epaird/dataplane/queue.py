@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from epaird.dataplane.interface import Interface
-from epaird.ipc.ledger import DRAIN_LIST, HELD_BYTES, IN_FLIGHT, QUEUE_FRAMES, WORKER_OACTIVE, Words
+from epaird.ipc.counters import DRAIN_LIST, HELD_BYTES, IN_FLIGHT, QUEUE_FRAMES, WORKER_OACTIVE
+from epaird.ipc.ledger import Words
 
 
 class Queue:

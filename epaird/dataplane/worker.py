@@ -21,11 +21,13 @@ from epaird.dataplane.interface import Interface, join, nobody
 from epaird.dataplane.loopback import Loopback
 from epaird.dataplane.queue import Queue
 from epaird.dataplane.spin import Spin
-from epaird.ipc.ledger import CPU_NS, HEARTBEAT_NS, Table
+from epaird.ipc.counters import CPU_NS, HEARTBEAT_NS
+from epaird.ipc.ledger import Table
 from epaird.ipc.messages import (
     Attach,
     Attached,
     CableKind,
+    CableSpec,
     Detach,
     Done,
     Gone,
@@ -36,6 +38,7 @@ from epaird.ipc.messages import (
     Resize,
     Start,
     Tune,
+    Unknown,
     UnknownFamily,
 )
 
@@ -52,11 +55,11 @@ class Cable:
     """Two interfaces, or one that leads nowhere or back to itself, and what is to be done once they are
     let go."""
 
-    __slots__ = ("deadline", "detached", "ends", "keep", "order")
+    __slots__ = ("deadline", "detached", "ends", "keep", "spec")
 
-    def __init__(self, ends: tuple[Interface, ...], order: Attach) -> None:
+    def __init__(self, ends: tuple[Interface, ...], spec: CableSpec) -> None:
         self.ends = ends
-        self.order = order
+        self.spec = spec
         """What was asked for."""
         self.detached: Callable[[], None] | None = None
         self.keep = False
@@ -70,7 +73,7 @@ class Cable:
 
     def resize(self, mtus: tuple[int, ...]) -> None:
         """Measure frames by new MTUs, in bytes."""
-        self.order = replace(self.order, mtus=mtus)
+        self.spec = self.spec.resized(mtus)
         for end in self.ends:
             end.limit = loopback.read_limit(mtus[0]) if end.loop else read_limit(min(mtus), max(mtus))
             end.at_once = frames_at_once(end.limit)
@@ -200,17 +203,15 @@ class Worker:
         """Every cable that is not being let go for good, and its descriptors."""
         for cable in (*self._cables.values(), *self._kept.values()):
             if cable.detached is None or cable.keep:
-                order = cable.order
-                kind = CableKind.KEPT if cable.keep else order.kind
-                about = Attached(order.cable, order.names, order.slots, order.mtus, order.coalesce, kind)
-                yield about, tuple(end.fd for end in cable.ends)
+                spec = replace(cable.spec, kind=CableKind.KEPT) if cable.keep else cable.spec
+                yield Attached(spec), tuple(end.fd for end in cable.ends)
 
     def obey(self, order: Message, fds: list[int]) -> None:
         """Carry out an order of the control plane, or begin to.  Each is a sign of life."""
         self._beat()
         match order:
             case Attach():
-                self._say(Done(order.id, self._attach(order, fds)))
+                self._say(Done(order.id, self._attach(order.cable, fds)))
             case Detach() if order.cable in self._kept:
                 self._close(self._kept.pop(order.cable))
                 self._say(Done(order.id))
@@ -227,22 +228,24 @@ class Worker:
                 self._say(Done(order.id))
             case Ping():
                 pass
+            case Unknown():
+                self._say(Done(order.id, f"unknown request {order.name}"))
             case _:
                 raise ValueError(f"not an order: {order}")
 
-    def _attach(self, order: Attach, fds: list[int]) -> str:
+    def _attach(self, spec: CableSpec, fds: list[int]) -> str:
         """Begin to forward a cable; what is in the way of that, or nothing."""
-        if len(fds) < len(order.names) or order.cable in self._cables:
+        if len(fds) < len(spec.ports) or spec.name in self._cables:
             # The kernel leaves out descriptors that we may not have.
             for fd in fds:
                 os.close(fd)
-            few = len(fds) < len(order.names)
-            return f"{order.cable}: {'too many files are open' if few else 'is attached already'}"
+            few = len(fds) < len(spec.ports)
+            return f"{spec.name}: {'too many files are open' if few else 'is attached already'}"
         ends = tuple(
-            Interface(name, fd, self._table.slot(slot))
-            for name, fd, slot in zip(order.names, fds, order.slots, strict=True)
+            Interface(port.name, fd, self._table.slot(port.slot))
+            for port, fd in zip(spec.ports, fds, strict=True)
         )
-        match order.kind:
+        match spec.kind:
             case CableKind.CABLE:
                 join(*ends)
             case CableKind.UNPLUGGED:
@@ -250,14 +253,14 @@ class Worker:
             case _:
                 if self._loopback is None:
                     self._loopback = Loopback(self._queue, self, self._unknown_family)
-                self._loopback.add(ends[0], reflect=order.kind == CableKind.REFLECT)
-        if (kept := self._kept.pop(order.cable, None)) is not None:
+                self._loopback.add(ends[0], reflect=spec.kind == CableKind.REFLECT)
+        if (kept := self._kept.pop(spec.name, None)) is not None:
             self._close(kept)
-        cable = self._cables[order.cable] = Cable(ends, order)
-        cable.resize(order.mtus)
+        cable = self._cables[spec.name] = Cable(ends, spec)
+        cable.resize(spec.mtus)
         for end in ends:
-            end.coalesce = order.coalesce
-            self._cable_of[end] = order.cable
+            end.coalesce = spec.coalesce
+            self._cable_of[end] = spec.name
             self.start_reading(end)
         return ""
 

@@ -1,25 +1,84 @@
-"""One end of the socketpair between the control plane and a worker, on an event loop.
+"""One end of the socketpair between the control plane and a worker.
 
-This module is part of the data plane's world too: it imports the standard library only.
+:class:`Channel` serves it on an event loop, :class:`Assembler` is the part without I/O: it joins the packets
+of a message whose descriptors do not fit one packet.
+
+This module is imported by worker processes: it uses the standard library only.
 """
 
 from __future__ import annotations
 
 import array
 import asyncio
+import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from epaird.ipc.messages import Message, decode, encode
+from epaird.ipc.messages import Message, More, decode, encode
 
-_MESSAGE_MAX: Final = 65536
-_FDS_MAX: Final = 4
+MESSAGE_MAX: Final = 65536
+"""Bytes of the largest packet."""
+FDS_MAX: Final = 253
+"""Descriptors that one packet carries (SCM_MAX_FD, net/scm.h)."""
+
+
+def packets(message: Message, fds: Sequence[int]) -> Iterator[tuple[bytes, tuple[int, ...]]]:
+    """Yield the packets of a message, each with the descriptors that travel with it."""
+    rest = tuple(fds)
+    while len(rest) > FDS_MAX:
+        yield encode(More()), rest[:FDS_MAX]
+        rest = rest[FDS_MAX:]
+    yield encode(message), rest
+
+
+class Assembler:
+    """Makes messages of packets as they arrive."""
+
+    def __init__(self) -> None:
+        self._fds: list[int] = []
+
+    def add(self, packet: bytes, fds: list[int]) -> tuple[Message, list[int]] | None:
+        """Return the message that a packet completes and its descriptors, or None while more will follow.
+
+        The caller has to close the descriptors.  Raises what :func:`epaird.ipc.messages.decode` raises; then
+        all descriptors received so far are closed."""
+        self._fds += fds
+        try:
+            message = decode(packet)
+        except BaseException:
+            self.close()
+            raise
+        if isinstance(message, More):
+            return None
+        complete, self._fds = self._fds, []
+        return message, complete
+
+    def close(self) -> None:
+        """Close the descriptors of a message that was not completed."""
+        for fd in self._fds:
+            os.close(fd)
+        self._fds = []
+
+
+def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """Return one packet and the descriptors that came with it; an empty packet is the end.
+
+    Raises OSError."""
+    # Not by socket.recv_fds(): it takes flags and leaves them out (Python 3.11).
+    fds = array.array("i")
+    packet, ancillary, _flags, _address = connection.recvmsg(
+        MESSAGE_MAX, socket.CMSG_LEN(FDS_MAX * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    return packet, list(fds)
 
 
 class Channel:
-    """Sends without ever blocking, and calls back with what arrives."""
+    """Sends messages without ever blocking, and calls back with those that arrive."""
 
     def __init__(
         self,
@@ -29,30 +88,33 @@ class Channel:
     ) -> None:
         """Take over ``connection``, a SOCK_SEQPACKET socket.
 
-        ``received`` gets each message and the descriptors that came with it, which are its to close;
-        ``ended`` is called once, when the other side has closed its end."""
+        ``received`` is called with each message and the descriptors that came with it, which it has to
+        close; ``ended`` is called once, when the other side has closed its end."""
         connection.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._received = received
         self._ended = ended
+        self._assembler = Assembler()
         # The kernel takes ten packets at a time (net.unix.max_dgram_qlen); the others wait here.
         self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._loop.add_reader(connection.fileno(), self._readable)
 
     def send(self, message: Message, fds: tuple[int, ...] = ()) -> None:
-        """Send a message, and descriptors with it; they must stay open until it is answered.
+        """Send a message and descriptors with it; they must stay open until it is answered.
 
-        To an end that is closed nothing is sent."""
+        On a closed channel nothing is sent."""
         if self._connection.fileno() < 0:
             return
-        self._outbox.append((encode(message), fds))
-        if len(self._outbox) == 1:
+        idle = not self._outbox
+        self._outbox += packets(message, fds)
+        if idle:
             self._flush()
 
     def close(self) -> None:
-        """Close our end; what has not been sent is dropped."""
+        """Close this end; messages that were not sent are dropped."""
         self._outbox.clear()
+        self._assembler.close()
         if self._connection.fileno() >= 0:
             self._loop.remove_reader(self._connection.fileno())
             self._loop.remove_writer(self._connection.fileno())
@@ -67,7 +129,7 @@ class Channel:
                 self._loop.add_writer(self._connection.fileno(), self._flush)
                 return
             except (BrokenPipeError, ConnectionResetError):
-                # The other side is gone; the reader learns it too, and says so.
+                # The other side is gone; the reader finds out too, and reports it.
                 self._outbox.clear()
                 break
             self._outbox.popleft()
@@ -76,7 +138,7 @@ class Channel:
     def _readable(self) -> None:
         while self._connection.fileno() >= 0:
             try:
-                packet, fds = _receive(self._connection)
+                packet, fds = receive(self._connection)
             except BlockingIOError:
                 return
             except ConnectionResetError:
@@ -85,16 +147,6 @@ class Channel:
                 self.close()
                 self._ended()
                 return
-            self._received(decode(packet), fds)
-
-
-def _receive(connection: socket.socket) -> tuple[bytes, list[int]]:
-    # Not by socket.recv_fds(): it takes flags and leaves them out (Python 3.11).
-    fds = array.array("i")
-    packet, ancillary, _flags, _address = connection.recvmsg(
-        _MESSAGE_MAX, socket.CMSG_LEN(_FDS_MAX * fds.itemsize), socket.MSG_CMSG_CLOEXEC
-    )
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return packet, list(fds)
+            complete = self._assembler.add(packet, fds)
+            if complete is not None:
+                self._received(*complete)

@@ -1,203 +1,271 @@
-"""The counters, in memory that every process of the daemon shares.
+"""The ledger: the counters of every interface and worker, in memory that all processes share.
 
-One memory file holds a table of slots, each ``SLOT_WORDS`` unsigned 64-bit words.  The control
-plane hands slots out; a slot has exactly one writer at any time, the worker that owns the
-interface queue (or is the worker) it describes, and any number of readers.  An aligned 64-bit
-store is one instruction on the machines Linux runs on, so a reader never sees half a number and
-nobody needs a lock.  A slot outlives its writer: when a worker dies its successor goes on
-counting where it stopped, and counters never go back.
+One memory file holds a header and a table of slots, each SLOT_WORDS unsigned 64-bit words.  The control
+plane hands slots out; a slot has exactly one writer at any time, the worker that owns the interface queue
+(or that is the worker) it describes, and any number of readers.  An aligned 64-bit store is one instruction
+on the machines that Linux runs on, so a reader never sees half a number and no lock is needed.  A slot
+outlives its writer: when a worker dies, its replacement continues to count where it stopped, and counters
+never go back.
 
-Counters keep BSD's names and viewpoint, the interface owner's: ``o`` is what the owner sends
-(we read it), ``i`` what reaches the owner (we wrote it).  Every frame has one fate, at rest:
+The header names the layout, the words and the reasons, so that a process of another version can read the
+ledger:
 
-    kernel tx_packets(a) = opackets(a) + oerrors(a, every reason)
-    opackets(a) = ipackets(b) + queued and in flight to b + ierrors(b, every reason)
+- A ledger of the same layout version is used as it is.  Words are only appended, so each process uses the
+  words that it knows.
+- A ledger of any other layout version, or of epaird 0.1.0 which wrote no header, is copied by name, slot by
+  slot, each once its last writer has detached (:meth:`Table.migrate`).  Until then its readings come from
+  the old slot.
 
-This module is part of the data plane's world too: it imports the standard library only.
+This module is imported by worker processes: it uses the standard library only.
 """
 
 from __future__ import annotations
 
 import heapq
+import json
 import mmap
 import os
-from collections.abc import Collection
+import struct
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-REASONS: Final = ("peer_down", "oversize", "runt", "write_error", "worker_lost", "family")
-"""Why a frame was an error; the words of one direction stand in this order.  Only a loopback asks for
-the family: it takes IPv4 and IPv6."""
+from epaird.ipc import counters
+from epaird.ipc.counters import LAYOUT, MIGRATING, REASONS, SLOT_WORDS, Counter
 
-SLOT_WORDS: Final = 32
 SLOT_BYTES: Final = SLOT_WORDS * 8
-
-# Words of an interface's slot (with several queues: of one queue of the interface).
-OPACKETS: Final = 0
-OBYTES: Final = 1
-OMCASTS: Final = 2
-IPACKETS: Final = 3
-IBYTES: Final = 4
-IMCASTS: Final = 5
-IN_FLIGHT: Final = 6
-"""Frames read from the peer and not yet delivered here: being written, or in the queue."""
-LISTED: Final = 7
-"""1 while the interface is on its worker's drain list."""
-OACTIVE: Final = 8
-"""1 while the interface's output is blocked."""
-COALESCED_DATAGRAMS: Final = 9
-"""Frames delivered here as part of a super-frame of our making."""
-COALESCED_SUPERFRAMES: Final = 10
-"""Super-frames of our making delivered here."""
-JOINING: Final = 11
-"""While a burst with such super-frames is written: before the current one, how many writes (bits 32 on)
-and frames (16 on) were done, and how many frames are in it: 1 once it was refused.  0 otherwise."""
-OERRORS: Final = 12
-IERRORS: Final = OERRORS + len(REASONS)
-HELD_BYTES: Final = IERRORS + len(REASONS)
-"""Memory of the frames that wait to be delivered here (NetBSD's mowner)."""
-TOO_BIG: Final = HELD_BYTES + 1
-"""Answers of our own delivered here, to frames that were too long for the peer; no frame of anybody's."""
-
-PEER_DOWN: Final = REASONS.index("peer_down")
-OVERSIZE: Final = REASONS.index("oversize")
-RUNT: Final = REASONS.index("runt")
-WRITE_ERROR: Final = REASONS.index("write_error")
-WORKER_LOST: Final = REASONS.index("worker_lost")
-FAMILY: Final = REASONS.index("family")
-
-# Words of a worker's slot.
-HEARTBEAT_NS: Final = 0
-"""CLOCK_MONOTONIC, in nanoseconds, when the worker's own loop last turned or forwarded something."""
-CPU_NS: Final = 1
-"""User and system time of this and every earlier process of the worker, in nanoseconds."""
-QUEUE_FRAMES: Final = 2
-DRAIN_LIST: Final = 3
-"""Interfaces on the drain list."""
-WORKER_OACTIVE: Final = 4
 
 Words = memoryview
 """A slot: ``SLOT_WORDS`` unsigned 64-bit integers, read and stored by index."""
 
+_MAGIC: Final = b"\xe9epaird\n"
+_PREFIX: Final = struct.Struct("<8sQ")
+"""The magic and the length in bytes of the JSON document that follows it."""
+_HEADER_BYTES: Final = 4096
+"""One page, so that slots are aligned to cache lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a ledger keeps what."""
+
+    version: int
+    """The layout version."""
+    header_bytes: int
+    """Bytes before the first slot."""
+    slot_words: int
+    """Words in a slot."""
+    reasons: tuple[str, ...]
+    """Names of the reasons, in the order of their words."""
+    interface: Mapping[str, int]
+    """The word of each counter of an interface, by name; the first one where there is one per reason."""
+    worker: Mapping[str, int]
+    """The word of each counter of a worker, by name."""
+
+    def encode(self) -> bytes:
+        """Return the header."""
+        document = json.dumps(
+            {
+                "layout": self.version,
+                "header_bytes": self.header_bytes,
+                "slot_words": self.slot_words,
+                "reasons": self.reasons,
+                "interface": dict(self.interface),
+                "worker": dict(self.worker),
+            }
+        ).encode()
+        return (_PREFIX.pack(_MAGIC, len(document)) + document).ljust(self.header_bytes, b"\0")
+
+    @classmethod
+    def decode(cls, data: bytes) -> Layout:
+        """Return the layout that the beginning of a ledger describes; raises ValueError or KeyError."""
+        if data[: len(_MAGIC)] != _MAGIC:
+            return LAYOUT_1
+        _, length = _PREFIX.unpack_from(data)
+        document = json.loads(data[_PREFIX.size : _PREFIX.size + length])
+        return cls(
+            int(document["layout"]),
+            int(document["header_bytes"]),
+            int(document["slot_words"]),
+            tuple(map(str, document["reasons"])),
+            {str(name): int(word) for name, word in document["interface"].items()},
+            {str(name): int(word) for name, word in document["worker"].items()},
+        )
+
+
+def _in_slot(catalogue: Sequence[Counter]) -> dict[str, int]:
+    return {each.name: each.word for each in catalogue if each.word < SLOT_WORDS}
+
+
+CURRENT: Final = Layout(
+    LAYOUT, _HEADER_BYTES, SLOT_WORDS, REASONS, _in_slot(counters.INTERFACE), _in_slot(counters.WORKER)
+)
+"""The layout of the catalogue."""
+
+LAYOUT_1: Final = Layout(
+    version=1,
+    header_bytes=0,
+    slot_words=32,
+    reasons=("peer_down", "oversize", "runt", "write_error", "worker_lost", "family"),
+    interface={
+        "opackets": 0, "obytes": 1, "omcasts": 2, "ipackets": 3, "ibytes": 4, "imcasts": 5,
+        "in_flight": 6, "listed": 7, "oactive": 8,
+        "coalesced_datagrams": 9, "coalesced_superframes": 10, "joining": 11,
+        "oerrors": 12, "ierrors": 18, "held_bytes": 24, "too_big": 25,
+    },
+    worker={"heartbeat_ns": 0, "cpu_ns": 1, "queue_frames": 2, "drain_list": 3, "oactive": 4},
+)  # fmt: skip
+"""The layout of epaird 0.1.0, which wrote no header."""
+
 
 class Table:
-    """The shared table.  The control plane makes it; a worker maps it by its file descriptor."""
+    """The shared table.  The control plane creates it; a worker maps it by its file descriptor."""
 
     def __init__(self, fd: int) -> None:
-        """Map the table behind ``fd``, which stays the caller's to close."""
+        """Map the table behind ``fd``, which the caller has to close.
+
+        Raises ValueError when it is no ledger."""
         self.fd = fd
+        self.older: Table | None = None
+        """A ledger of another layout, from which slots are still to be copied."""
         self._map = mmap.mmap(fd, os.fstat(fd).st_size)
-        self._words = memoryview(self._map).cast("Q")
+        self.layout = _layout_of(self._map)
+        if (len(self._map) - self.layout.header_bytes) % 8:
+            raise ValueError("a ledger consists of whole words")
+        self._words = memoryview(self._map)[self.layout.header_bytes :].cast("Q")
+        if self.layout.version == LAYOUT and self.layout != CURRENT:
+            self._name_words()
 
     @classmethod
     def create(cls, slots: int) -> Table:
-        """A new table of ``slots`` zeroed slots; memory is used only for those written to."""
+        """Create a table of ``slots`` zeroed slots; memory is used only for those that are written to."""
         fd = os.memfd_create("epaird-ledger", os.MFD_CLOEXEC)
-        os.ftruncate(fd, slots * SLOT_BYTES)
+        os.ftruncate(fd, _HEADER_BYTES + slots * SLOT_BYTES)
+        os.pwrite(fd, CURRENT.encode(), 0)
         return cls(fd)
 
     @property
     def slots(self) -> int:
         """How many slots the table has."""
-        return len(self._words) // SLOT_WORDS
+        return len(self._words) // self.layout.slot_words
+
+    @property
+    def usable(self) -> bool:
+        """Whether counters can be kept in this table as they are."""
+        return self.layout.version == LAYOUT
 
     def slot(self, index: int) -> Words:
-        """The words of one slot, live; raises IndexError when there is no such slot."""
+        """Return the words of one slot, live; raises IndexError when there is no such slot."""
         if not 0 <= index < self.slots:
             raise IndexError(f"slot {index} of {self.slots}")
-        return self._words[index * SLOT_WORDS : (index + 1) * SLOT_WORDS]
+        size = self.layout.slot_words
+        return self._words[index * size : (index + 1) * size]
 
     def clear(self, index: int) -> None:
         """Zero a slot before it is handed to its next owner."""
         self.slot(index)[:] = memoryview(bytes(SLOT_BYTES)).cast("Q")
 
+    def read(self, index: int) -> list[int]:
+        """Return the words of an interface's slot as they are now, in this layout, wherever they are kept."""
+        words = self.slot(index)
+        if self.older is not None and words[MIGRATING]:
+            return self.older.converted(index)
+        return words.tolist()
+
+    def supersede(self, older: Table, slots: Collection[int]) -> None:
+        """Replace a ledger of another layout; the counters in these slots are still to be copied from it."""
+        self.older = older
+        for index in slots:
+            self.slot(index)[MIGRATING] = 1
+
+    def migrate(self, index: int) -> None:
+        """Copy an interface's counters from the older ledger, unless that was done before.
+
+        To be called once the last process that counted in the old slot has detached or died."""
+        words = self.slot(index)
+        if words[MIGRATING]:
+            if self.older is not None:
+                words[:MIGRATING] = memoryview(_packed(self.older.converted(index)[:MIGRATING])).cast("Q")
+            # Last, so that a control plane killed here finds the slot complete or copies it again.
+            words[MIGRATING] = 0
+
+    def migrate_worker(self, index: int) -> None:
+        """Copy the processor time of a worker from the older ledger."""
+        words = self.slot(index)
+        if words[MIGRATING]:
+            words[MIGRATING] = 0
+            if self.older is not None:
+                old = self.older.slot(index)
+                words[counters.CPU_NS] = old[self.older.layout.worker["cpu_ns"]]
+
+    def converted(self, index: int) -> list[int]:
+        """Return the words of an interface's slot in the current layout, copied by name."""
+        old, layout = self.slot(index), self.layout
+        words = [0] * SLOT_WORDS
+        for each in counters.INTERFACE:
+            if each.name not in layout.interface or each.word >= SLOT_WORDS:
+                continue
+            first = layout.interface[each.name]
+            if each.by_reason:
+                for number, reason in enumerate(layout.reasons):
+                    if reason in REASONS:
+                        words[each.word + REASONS.index(reason)] = old[first + number]
+            else:
+                words[each.word] = old[first]
+        return words
+
+    def _name_words(self) -> None:
+        """Add the names that this version knows to the header."""
+        merged = Layout(
+            LAYOUT,
+            self.layout.header_bytes,
+            self.layout.slot_words,
+            max(self.layout.reasons, REASONS, key=len),
+            {**self.layout.interface, **CURRENT.interface},
+            {**self.layout.worker, **CURRENT.worker},
+        )
+        header = merged.encode()
+        self._map[: len(header)] = header
+        self.layout = merged
+
+
+def _layout_of(data: mmap.mmap) -> Layout:
+    layout = Layout.decode(data[:_HEADER_BYTES])
+    if layout.version == LAYOUT and (layout.slot_words, layout.header_bytes) != (SLOT_WORDS, _HEADER_BYTES):
+        raise ValueError("a ledger of the current layout has other sizes")
+    return layout
+
+
+def _packed(words: Sequence[int]) -> bytes:
+    return struct.pack(f"@{len(words)}Q", *words)
+
 
 class Slots:
-    """Which slots of a table are free; the lowest is handed out first, zeroed."""
+    """Allocates the slots of a table; the lowest free one is handed out first, zeroed."""
 
     def __init__(self, table: Table, taken: Collection[int] = (), *, resting: bool = False) -> None:
-        """``taken`` are those that somebody has already; ``resting``: what is released is nobody's until
-        :meth:`rested`."""
+        """``taken`` are the slots in use already.  With ``resting``, a slot that is released can be taken
+        again only after :meth:`rested`."""
         self._table = table
         self._resting: list[int] | None = [] if resting else None
         self._free = [slot for slot in range(table.slots) if slot not in taken]
 
     def take(self) -> int:
-        """A free slot; raises IndexError when there is none."""
+        """Return a free slot; raises IndexError when there is none."""
         slot = heapq.heappop(self._free)
         self._table.clear(slot)
         return slot
 
     def release(self, slot: int) -> None:
-        """Nobody writes to the slot any more."""
+        """Free a slot that nothing writes to any more."""
         if self._resting is None:
             heapq.heappush(self._free, slot)
         else:
             self._resting.append(slot)
 
     def rested(self) -> None:
-        """Nobody speaks any more of the slots that were released before."""
+        """Allow slots that were released before to be taken again."""
         for slot in self._resting or ():
             heapq.heappush(self._free, slot)
         if self._resting:
             self._resting.clear()
-
-
-def balance(sender: Words, receiver: Words) -> int:
-    """Frames the sender has sent less those of the receiver that have met a fate: 0 at rest, as long as
-    neither was ever plugged into another."""
-    return sender[OPACKETS] - receiver[IPACKETS] - _errors(receiver, IERRORS)
-
-
-def settle(sender: Words, receiver: Words, *, read: int | None, written: int | None, base: int = 0) -> int:
-    """Account for the frames a worker had in hand when it died, in one direction of a cable.
-
-    ``read`` is what the kernel counted as taken from the sender's device (tx_packets), ``written`` what
-    it counted as delivered to the receiver's (rx_packets); nobody reads or writes meanwhile.  Where they
-    are not known (None), what the worker had counted stands.  ``base`` is their balance when they were
-    plugged together.  What was read and did not arrive is ``worker_lost``; returns how many frames that
-    was."""
-    if written is not None:
-        _settle_delivered(receiver, written)
-    if read is not None:
-        sender[OPACKETS] = max(sender[OPACKETS], read - _errors(sender, OERRORS))
-    lost = max(0, balance(sender, receiver) - base)
-    receiver[IERRORS + WORKER_LOST] += lost
-    _nothing_held(sender, receiver)
-    return lost
-
-
-def settle_unplugged(sender: Words, *, read: int) -> int:
-    """The same for an interface without a peer, whose frames are errors of its own."""
-    lost = max(0, read - sender[OPACKETS] - _errors(sender, OERRORS))
-    sender[OERRORS + WORKER_LOST] += lost
-    _nothing_held(sender, sender)
-    return lost
-
-
-def _errors(words: Words, first: int) -> int:
-    return sum(words[first : first + len(REASONS)])
-
-
-def _nothing_held(sender: Words, receiver: Words) -> None:
-    receiver[IN_FLIGHT] = receiver[JOINING] = receiver[HELD_BYTES] = 0
-    sender[LISTED] = sender[OACTIVE] = 0
-
-
-def _settle_delivered(receiver: Words, written: int) -> None:
-    """Count what was delivered of the last burst and not counted any more: a write is a frame, or a
-    super-frame of our making."""
-    known = receiver[IPACKETS] - receiver[COALESCED_DATAGRAMS] + receiver[COALESCED_SUPERFRAMES]
-    writes = written - known - receiver[TOO_BIG]
-    if writes <= 0:
-        # The frames were counted, and that they were joined was not.
-        receiver[COALESCED_DATAGRAMS] -= writes
-        return
-    joining = receiver[JOINING]
-    before, arrived, joined = joining >> 32, joining >> 16 & 0xFFFF, joining & 0xFFFF
-    frames = writes
-    if joined:
-        frames = arrived if writes <= before else arrived + joined + writes - before - 1
-    receiver[IPACKETS] += frames
-    if frames > writes:
-        receiver[COALESCED_SUPERFRAMES] += 1
-        receiver[COALESCED_DATAGRAMS] += frames - writes + 1

@@ -1,177 +1,214 @@
-"""What the control plane and a worker say to each other.
+"""The messages between the control plane and a worker.
 
-One SOCK_SEQPACKET socketpair joins the control plane to each worker; a packet is one message, a
-JSON object whose ``type`` names the class, and the file descriptors it speaks of ride along
-(SCM_RIGHTS).  Requests carry an ``id`` and are answered by one :class:`Done`, in any order:
-a cable whose frames are still in flight answers late and holds up nobody.
+One SOCK_SEQPACKET socketpair joins the control plane to each worker.  A packet is one message, a JSON
+object whose ``type`` names the class; file descriptors travel with it (SCM_RIGHTS).  Requests carry an
+``id`` and are answered by one :class:`Done`, in any order: a cable whose frames are still in flight is
+answered late and delays no other request.
 
-A worker may be older or newer than the control plane that finds it.  One that speaks another
-:data:`PROTOCOL` is given no cable and no other order, only asked what it has and told to let go.  So what is
-said for that stays as it is, whatever the protocol: Adopt, Adopted, Attached, Detach, Done, End.
+Processes of different versions may meet, after an upgrade and after a rollback:
 
-This module is part of the data plane's world too: it imports the standard library only.
+- Decoding is tolerant.  Unknown fields are ignored, missing ones get their defaults, and a message of an
+  unknown type is decoded as :class:`Unknown`, which a worker answers with an error.
+- A worker that speaks another :data:`PROTOCOL` than the control plane that finds it is given no cable.  It is
+  only asked what it has, and told to detach it and to end.  So Adopt, Adopted, Attached, Detach, Done and End
+  stay as they are, whatever the protocol.
+- Protocol 1 is that of epaird 0.1.0, whose decoding is strict: Adopt, Detach and End keep exactly its fields.
+  Its Attached, which described two ends in three parallel lists, is read as a :class:`CableSpec`.
+
+This module is imported by worker processes: it uses the standard library only.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Any, Final
 
-PROTOCOL: Final = 1
-"""To be raised when a message, or what it means, is another."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The first message to a worker.  With it: the ledger's memory file and, where it is to outlive the
-    control plane, a socket that listens for the next one."""
-
-    worker: int
-    """The worker's number."""
-    slot: int
-    """The worker's own slot of the ledger."""
-    queue_limit: int
-    """Frames its queue may hold."""
-    poll_spin_us: int
-    """Microseconds to look again for frames before sleeping; 0 for never."""
-    orphan_timeout: float = 0
-    """Seconds to go on without a control plane and to wait for another one."""
+PROTOCOL: Final = 2
+"""Raised when a message, or its meaning, becomes another than tolerant decoding can bridge."""
 
 
 class CableKind:
     """What is done with the frames of a cable."""
 
     CABLE: Final = "cable"
-    """What one of two interfaces sends is delivered to the other."""
+    """Frames that one of two ports transmits are delivered to the other."""
     UNPLUGGED: Final = "unplugged"
-    """What one interface sends goes nowhere, and is counted."""
+    """Frames that the port transmits are dropped and counted."""
     REFLECT: Final = "reflect"
-    """What a loopback sends is delivered to itself, source and destination swapped."""
+    """Packets that a loopback transmits are delivered to itself, source and destination swapped."""
     VERBATIM: Final = "verbatim"
-    """What a loopback sends is delivered to itself as it is."""
+    """Packets that a loopback transmits are delivered to itself unchanged."""
     KEPT: Final = "kept"
     """Nothing is read: see :class:`Keep`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Attach:
-    """Forward a cable.  With it: the descriptors of its ends, in this order."""
+class PortSpec:
+    """One port of a cable.  Its descriptor travels with the message."""
 
-    id: int
-    cable: str
-    """The cable's name, unique in its worker: ``epair0`` or, of one queue of several, ``epair0.1``."""
-    names: tuple[str, ...]
-    """The interfaces' names, for the log: two for a cable between halves, one otherwise."""
-    slots: tuple[int, ...]
-    """Their slots of the ledger."""
-    mtus: tuple[int, ...]
-    """Their MTUs in bytes."""
-    coalesce: bool
-    """Whether datagrams may be delivered joined: both devices take UDP super-frames."""
+    name: str = ""
+    """Name of the interface, for the log."""
+    slot: int = 0
+    """Its slot of the ledger."""
+    mtu: int = 0
+    """MTU in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class CableSpec:
+    """A cable as a worker forwards it: what it does with frames, and between which ports."""
+
+    name: str = ""
+    """Name of the cable, unique in its worker: ``epair0`` or, of one queue of several, ``epair0.1``."""
+    ports: tuple[PortSpec, ...] = ()
+    """Two for a cable between halves, one otherwise; their descriptors travel in this order."""
     kind: str = CableKind.CABLE
     """One of :class:`CableKind`."""
+    coalesce: bool = False
+    """True when datagrams may be joined: both devices take UDP super-frames."""
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Slots of the ledger of its ports."""
+        return tuple(port.slot for port in self.ports)
+
+    @property
+    def mtus(self) -> tuple[int, ...]:
+        """MTUs of its ports in bytes."""
+        return tuple(port.mtu for port in self.ports)
+
+    def resized(self, mtus: tuple[int, ...]) -> CableSpec:
+        """Return the same cable with these MTUs in bytes, one for each port."""
+        ports = tuple(PortSpec(port.name, port.slot, mtu) for port, mtu in zip(self.ports, mtus, strict=True))
+        return CableSpec(self.name, ports, self.kind, self.coalesce)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first message to a worker.
+
+    With it travel the ledger's memory file and, where the worker is to outlive the control plane, a socket
+    that listens for the next control plane."""
+
+    worker: int = 0
+    """Number of the worker."""
+    slot: int = 0
+    """The worker's own slot of the ledger."""
+    queue_limit: int = 4096
+    """Most frames in its queue."""
+    poll_spin_us: int = 0
+    """Microseconds to poll for more frames before sleeping; 0 disables it."""
+    orphan_timeout: float = 0
+    """Seconds to continue without a control plane, waiting for another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Forward a cable.  With it travel the descriptors of its ports, in order."""
+
+    id: int = 0
+    cable: CableSpec = CableSpec()
 
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """The MTU of a half has changed."""
+    """Apply new MTUs to a cable."""
 
-    id: int
-    cable: str
-    mtus: tuple[int, ...]
+    id: int = 0
+    cable: str = ""
+    mtus: tuple[int, ...] = ()
+    """MTU of each port in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detach:
-    """Stop reading a cable, let its frames in flight arrive, forget it."""
+    """Stop reading a cable, deliver its frames in flight, and close its descriptors."""
 
-    id: int
-    cable: str
-    patience: float
+    id: int = 0
+    cable: str = ""
+    patience: float = 0
     """Seconds to wait for a receiver that takes nothing; then its frames are dropped and counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Let a cable go as at :class:`Detach`, but keep its descriptors until it is attached again under this
-    name, or detached: meanwhile nobody else may have them besides a control plane that may be killed."""
+    """Detach a cable but keep its descriptors until it is attached again under this name, or detached.
 
-    id: int
-    cable: str
-    patience: float
+    Meanwhile the only other process that has them is a control plane that may be killed."""
+
+    id: int = 0
+    cable: str = ""
+    patience: float = 0
+    """As in :class:`Detach`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tune:
-    """What :class:`Start` said is otherwise from now on."""
+    """Replace settings of :class:`Start`."""
 
-    id: int
-    queue_limit: int
+    id: int = 0
+    queue_limit: int = 4096
     """Frames."""
-    poll_spin_us: int
+    poll_spin_us: int = 0
     """Microseconds."""
-    orphan_timeout: float
+    orphan_timeout: float = 0
     """Seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Give a sign of life.  Answered by a beat of the worker's heart, in the ledger."""
+    """Update the heartbeat in the ledger."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """End now.  Only this ends a worker: a control plane that is gone may have a successor."""
+    """End now.  Only this ends a worker: a control plane that is gone may be replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """The first message of another control plane to a worker whose own is gone: say what you have.
+    """The first message of another control plane to an orphan: report what you have.
 
     Answered by :class:`Adopted`, an :class:`Attached` for each cable, and Done."""
 
-    id: int
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """What the worker was told at its start.  With it: the ledger's memory file."""
+    """The settings of an orphan.  With it travels the ledger's memory file."""
 
-    pid: int
-    worker: int
-    slot: int
-    queue_limit: int
-    poll_spin_us: int
+    pid: int = 0
+    worker: int = 0
+    slot: int = 0
+    queue_limit: int = 0
+    poll_spin_us: int = 0
     protocol: int = 0
-    """That it speaks; 0 is one of before there were any."""
+    """The protocol that it speaks; 0 is older than the first numbered one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A cable that the worker forwards, as it was told to.  With it: the descriptors of its ends."""
+    """A cable that an orphan forwards.  With it travel the descriptors of its ports, in order."""
 
-    cable: str
-    names: tuple[str, ...]
-    slots: tuple[int, ...]
-    mtus: tuple[int, ...]
-    coalesce: bool
-    kind: str
+    cable: CableSpec = CableSpec()
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The worker has imported all it needs, dropped its privileges, and takes requests."""
+    """The worker has imported everything it needs, dropped its privileges, and takes requests."""
 
-    pid: int
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """The answer to the request ``id``."""
 
-    id: int
+    id: int = 0
     error: str = ""
     """What was wrong, in one line; empty when the request was carried out."""
 
@@ -180,26 +217,43 @@ class Done:
 class Gone:
     """A device answers as one that no longer exists; its cable is not read any more."""
 
-    cable: str
-    name: str
+    cable: str = ""
+    name: str = ""
+    """Name of the interface."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overflow:
-    """The worker's queue has filled, or is no longer found full."""
+    """The worker's queue has filled, or was not found full any more."""
 
-    full: bool
-    name: str
-    """The interface that found it full; empty once it is not."""
+    full: bool = False
+    name: str = ""
+    """The interface that found it full; empty when it no longer is."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownFamily:
-    """A loopback has been given what is neither IPv4 nor IPv6; said of the first such packet."""
+    """A loopback was sent a packet that is neither IPv4 nor IPv6; sent for the first such packet."""
 
-    name: str
-    version: int
-    """The first four bits."""
+    name: str = ""
+    """Name of the interface."""
+    version: int = 0
+    """The first four bits of the packet."""
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """Carries descriptors of the message that follows, which has more than one packet can carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A message of a type that this version does not know."""
+
+    name: str = ""
+    """Its type."""
+    id: int = 0
+    """Its id, where it is a request."""
 
 
 Message = (
@@ -219,6 +273,8 @@ Message = (
     | Gone
     | Overflow
     | UnknownFamily
+    | More
+    | Unknown
 )
 
 _TYPES: Final[dict[str, Callable[..., Message]]] = {
@@ -240,17 +296,59 @@ _TYPES: Final[dict[str, Callable[..., Message]]] = {
         Gone,
         Overflow,
         UnknownFamily,
+        More,
     )
 }
 
 
 def encode(message: Message) -> bytes:
-    """One packet."""
+    """Return the packet of a message."""
     return json.dumps({"type": type(message).__name__, **asdict(message)}).encode()
 
 
 def decode(packet: bytes) -> Message:
-    """The message in a packet; what it raises on anything else is a bug of ours."""
-    fields: dict[str, Any] = json.loads(packet)
-    kind = _TYPES[fields.pop("type")]
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+    """Return the message of a packet; raises ValueError when the packet is no JSON object with a type.
+
+    Other errors (TypeError) mean that a field has a value of another kind than it ever had."""
+    document = json.loads(packet)
+    if not isinstance(document, dict) or not isinstance(document.get("type"), str):
+        raise ValueError(f"not a message: {packet[:80]!r}")
+    kind = _TYPES.get(document["type"])
+    if kind is None:
+        number = document.get("id", 0)
+        return Unknown(document["type"], number if isinstance(number, int) else 0)
+    if kind in (Attach, Attached):
+        return kind(**_known(kind, {**document, "cable": _cable(document)}))
+    return kind(**_known(kind, document))
+
+
+def _cable(document: Mapping[str, Any]) -> CableSpec:
+    cable = document.get("cable", {})
+    if isinstance(cable, str):
+        return _cable_of_protocol_1(document)
+    ports = tuple(PortSpec(**_known(PortSpec, port)) for port in cable.get("ports", ()))
+    return CableSpec(**{**_known(CableSpec, cable), "ports": ports})
+
+
+def _cable_of_protocol_1(document: Mapping[str, Any]) -> CableSpec:
+    ports = zip(document["names"], document["slots"], document["mtus"], strict=True)
+    return CableSpec(
+        document["cable"],
+        tuple(PortSpec(*port) for port in ports),
+        document["kind"],
+        document["coalesce"],
+    )
+
+
+def _known(kind: Callable[..., object], document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a document that a class has, lists as tuples."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in document.items()
+        if name in _field_names(kind)
+    }
+
+
+@cache
+def _field_names(kind: Any) -> frozenset[str]:  # noqa: ANN401
+    return frozenset(each.name for each in fields(kind))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from epaird.control.readings import InterfaceReading, Reading, WorkerReading
-from epaird.ipc.ledger import REASONS
+from epaird.ipc.counters import REASONS
 
 
 def interface(device: str, **changes: object) -> InterfaceReading:

@@ -13,7 +13,7 @@ from epaird.control.interfaces.pairs import Pair, Pairs
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import together
 from epaird.control.workers.worker import Attachment, Worker
-from epaird.ipc import ledger
+from epaird.ipc import counters, ledger
 from epaird.ipc.ledger import Slots, Table
 from tests.control.fake import FakeHost, Owner
 
@@ -168,19 +168,19 @@ async def _clear(stage: Stage[W]) -> None:
 def balance(stage: Stage[W], sender: str, receiver: str) -> dict[str, int]:
     """Where the frames of one direction are, by the ledger; checks that every one is somewhere."""
     out, into = stage.words(sender), stage.words(receiver)
-    reasons = range(len(ledger.REASONS))
+    reasons = range(len(counters.REASONS))
     read = stage.host.links[sender].measured().tx_packets
-    oerrors = sum(out[ledger.OERRORS + reason] for reason in reasons)
-    ierrors = sum(into[ledger.IERRORS + reason] for reason in reasons)
+    oerrors = sum(out[counters.OERRORS + reason] for reason in reasons)
+    ierrors = sum(into[counters.IERRORS + reason] for reason in reasons)
     found = {
         "read": read,
-        "sent": out[ledger.OPACKETS],
-        "arrived": into[ledger.IPACKETS],
-        "in flight": into[ledger.IN_FLIGHT],
-        "lost": into[ledger.IERRORS + ledger.WORKER_LOST],
-        "write errors": into[ledger.IERRORS + ledger.WRITE_ERROR],
+        "sent": out[counters.OPACKETS],
+        "arrived": into[counters.IPACKETS],
+        "in flight": into[counters.IN_FLIGHT],
+        "lost": into[counters.IERRORS + counters.WORKER_LOST],
+        "write errors": into[counters.IERRORS + counters.WRITE_ERROR],
     }
-    assert read == out[ledger.OPACKETS] + oerrors, found
-    assert out[ledger.OPACKETS] == into[ledger.IPACKETS] + into[ledger.IN_FLIGHT] + ierrors, found
-    assert into[ledger.IPACKETS] == stage.host.links[receiver].measured().rx_packets, found
+    assert read == out[counters.OPACKETS] + oerrors, found
+    assert out[counters.OPACKETS] == into[counters.IPACKETS] + into[counters.IN_FLIGHT] + ierrors, found
+    assert into[counters.IPACKETS] == stage.host.links[receiver].measured().rx_packets, found
     return found

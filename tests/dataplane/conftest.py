@@ -15,7 +15,8 @@ from epaird.dataplane.forward import Forwarder
 from epaird.dataplane.frames import HEADER, read_limit
 from epaird.dataplane.interface import Interface, join
 from epaird.dataplane.queue import Queue
-from epaird.ipc.ledger import IERRORS, IN_FLIGHT, IPACKETS, OERRORS, OPACKETS, REASONS, Table
+from epaird.ipc.counters import IERRORS, IN_FLIGHT, IPACKETS, OERRORS, OPACKETS, REASONS
+from epaird.ipc.ledger import Table
 
 PLAIN = bytes(HEADER)
 """The virtio_net_hdr of a frame that is nothing special."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from epaird.dataplane.forward import ANSWERS
 from epaird.dataplane.frames import HEADER
 from epaird.dataplane.interface import Interface, nobody
-from epaird.ipc.ledger import IBYTES, IMCASTS, IPACKETS, OBYTES, OMCASTS, OPACKETS
+from epaird.ipc.counters import IBYTES, IMCASTS, IPACKETS, OBYTES, OMCASTS, OPACKETS
 from tests.dataplane.conftest import Bench, frame
 
 MULTICAST = b"\x33\x33\0\0\0\x01"

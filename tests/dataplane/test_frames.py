@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from epaird.dataplane.frames import ETHERNET, FRAME_MAX, HEADER, VLAN_TAG, objection, read_limit
-from epaird.ipc.ledger import OVERSIZE, RUNT
+from epaird.ipc.counters import OVERSIZE, RUNT
 from epaird.kernel import abi
 
 MTU = 1500

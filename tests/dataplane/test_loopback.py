@@ -16,7 +16,7 @@ from epaird.dataplane.frames import HEADER
 from epaird.dataplane.interface import Interface
 from epaird.dataplane.loopback import Loopback, read_limit
 from epaird.dataplane.queue import Queue
-from epaird.ipc.ledger import (
+from epaird.ipc.counters import (
     FAMILY,
     HELD_BYTES,
     IBYTES,
@@ -30,8 +30,8 @@ from epaird.ipc.ledger import (
     OPACKETS,
     OVERSIZE,
     RUNT,
-    Table,
 )
+from epaird.ipc.ledger import Table
 from tests.dataplane.conftest import Owner, Polls
 
 V4 = IP(src="10.88.7.1", dst="10.88.7.9")

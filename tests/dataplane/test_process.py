@@ -15,23 +15,28 @@ from pathlib import Path
 import pytest
 
 from epaird.dataplane.process import FAILED, SPARE
-from epaird.ipc.ledger import IN_FLIGHT, OPACKETS, Table
+from epaird.ipc.counters import IN_FLIGHT, OPACKETS
+from epaird.ipc.ledger import Table
 from epaird.ipc.messages import (
     PROTOCOL,
     Adopt,
     Adopted,
     Attach,
     Attached,
+    CableSpec,
     Detach,
     Done,
     End,
     Message,
+    PortSpec,
     Ready,
     Start,
     decode,
     encode,
 )
 from tests.dataplane.conftest import Owner, frame
+
+CABLE = CableSpec("epair0", (PortSpec("epair0a", 2, 1500), PortSpec("epair0b", 3, 1500)))
 
 
 @dataclass
@@ -63,7 +68,7 @@ class Worker:
             assert self.hears()[0] == Ready(self.process.pid)
 
     def attach(self, a: Owner, b: Owner) -> None:
-        order = Attach(1, "epair0", ("epair0a", "epair0b"), (2, 3), (1500, 1500), coalesce=False)
+        order = Attach(1, CABLE)
         self.say(order, a.device.fileno(), b.device.fileno())
         assert self.hears()[0] == Done(1)
 
@@ -147,9 +152,7 @@ def test_an_orphan_forwards_and_tells_the_next_one_everything(
             fds.callback(os.close, table_fd)
             assert Table(table_fd).slot(2)[OPACKETS] == generation
             attached, devices = worker.hears()
-            assert attached == Attached(
-                "epair0", ("epair0a", "epair0b"), (2, 3), (1500, 1500), coalesce=False, kind="cable"
-            )
+            assert attached == Attached(CABLE)
             for fd, owner in zip(devices, owners, strict=True):
                 fds.callback(os.close, fd)
                 assert os.path.sameopenfile(fd, owner.device.fileno())

@@ -8,16 +8,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from epaird.dataplane.interface import Interface
 from epaird.dataplane.queue import Queue
-from epaird.ipc.ledger import (
-    DRAIN_LIST,
-    IN_FLIGHT,
-    LISTED,
-    OACTIVE,
-    QUEUE_FRAMES,
-    SLOT_BYTES,
-    WORKER_OACTIVE,
-    Words,
-)
+from epaird.ipc.counters import DRAIN_LIST, IN_FLIGHT, LISTED, OACTIVE, QUEUE_FRAMES, WORKER_OACTIVE
+from epaird.ipc.ledger import SLOT_BYTES, Words
 
 
 def words() -> Words:

@@ -18,18 +18,21 @@ import pytest
 
 from epaird.dataplane import worker as worker_module
 from epaird.dataplane.worker import Worker
-from epaird.ipc import ledger
+from epaird.ipc import counters, ledger
 from epaird.ipc.channel import Channel
-from epaird.ipc.ledger import IERRORS, IN_FLIGHT, IPACKETS, LISTED, OPACKETS, WRITE_ERROR, Table
+from epaird.ipc.counters import IERRORS, IN_FLIGHT, IPACKETS, LISTED, OPACKETS, WRITE_ERROR
+from epaird.ipc.ledger import Table
 from epaird.ipc.messages import (
     Attach,
     CableKind,
+    CableSpec,
     Detach,
     Done,
     Gone,
     Keep,
     Message,
     Ping,
+    PortSpec,
     Ready,
     Resize,
     Start,
@@ -63,7 +66,8 @@ class Control:
         fds = [os.dup(self.owners[name].device.fileno()) for name in names]
         slots = (self._slots + 1, self._slots + 2)
         self._slots += 2
-        order = Attach(self._next(), cable, names, slots, mtus, coalesce=False)
+        ports = tuple(PortSpec(*port) for port in zip(names, slots, mtus, strict=True))
+        order = Attach(self._next(), CableSpec(cable, ports))
         self.worker.obey(order, fds)
         return order.id
 
@@ -79,7 +83,7 @@ class Control:
 
     def has(self) -> dict[str, str]:
         """What the worker would tell another control plane: cables and their kinds."""
-        return {about.cable: about.kind for about, _ in self.worker.attached()}
+        return {about.cable.name: about.cable.kind for about, _ in self.worker.attached()}
 
     def resize(self, mtus: tuple[int, int], cable: str = "epair0") -> int:
         order = Resize(self._next(), cable, mtus)
@@ -94,7 +98,7 @@ class Control:
 
     async def fill(self, name: str = "epair0a") -> None:
         """Send until frames wait in the queue."""
-        while not self.words(0)[ledger.QUEUE_FRAMES]:
+        while not self.words(0)[counters.QUEUE_FRAMES]:
             with suppress(BlockingIOError):
                 self.owners[name].sends(frame())
             await asyncio.sleep(0)
@@ -193,7 +197,7 @@ async def test_after_patience_what_waits_is_dropped_and_counted() -> None:
         waiting = control.words(2)[IN_FLIGHT]
         await control.answered(control.detach(patience=0.01))
         assert control.words(2)[IERRORS + WRITE_ERROR] == waiting
-        assert control.words(2)[IN_FLIGHT] == control.words(0)[ledger.QUEUE_FRAMES] == 0
+        assert control.words(2)[IN_FLIGHT] == control.words(0)[counters.QUEUE_FRAMES] == 0
 
 
 @on_loop
@@ -217,7 +221,7 @@ async def test_what_is_kept_is_not_read_and_is_told_until_it_is_let_go() -> None
         control.attach()
         await control.answered(control.keep())
         ((about, fds),) = control.worker.attached()
-        assert (about.cable, about.kind, len(fds)) == ("epair0", CableKind.KEPT, 2)
+        assert (about.cable.name, about.cable.kind, len(fds)) == ("epair0", CableKind.KEPT, 2)
         owner = control.owners["epair0a"]
         owner.sends(frame())
         await turns(20)
@@ -336,7 +340,7 @@ async def test_a_new_mtu_is_the_measure_from_then_on() -> None:
         a, b = control.owners["epair0a"], control.owners["epair0b"]
         large = frame(bytes(2000))
         a.sends(large)
-        await eventually(lambda: sum(control.words(1)[ledger.OERRORS : ledger.IERRORS]))
+        await eventually(lambda: sum(control.words(1)[counters.OERRORS : counters.IERRORS]))
         await control.answered(control.resize((9000, 9000)))
         a.sends(large)
         await eventually(lambda: large in b.receives())
@@ -354,7 +358,7 @@ async def test_a_receiver_that_went_down_while_frames_waited_is_tried_again(
         with open("/proc/self/mem", "r+b", buffering=0) as down:  # noqa: ASYNC230, PTH123
             up, target.fd = target.fd, os.dup(down.fileno())  # answers EIO, as a TAP that is down
             asyncio.get_running_loop().remove_writer(up)
-            await eventually(lambda: control.words(2)[IERRORS + ledger.PEER_DOWN])
+            await eventually(lambda: control.words(2)[IERRORS + counters.PEER_DOWN])
             os.close(target.fd)
             target.fd = up
         assert not control.words(2)[IN_FLIGHT]
@@ -365,9 +369,9 @@ async def test_each_order_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(worker_module, "HEARTBEAT_S", 3600)
     async with worker() as found:
         for order in (Ping(), Detach(1, "nobody", 1.0)):
-            before = found.words(0)[ledger.HEARTBEAT_NS]
+            before = found.words(0)[counters.HEARTBEAT_NS]
             found.worker.obey(order, [])
-            assert found.words(0)[ledger.HEARTBEAT_NS] > before
+            assert found.words(0)[counters.HEARTBEAT_NS] > before
         assert found.told == [Done(1, "nobody is not attached")]
 
 
@@ -376,14 +380,14 @@ async def test_its_heart_beats_and_its_time_is_told(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(worker_module, "HEARTBEAT_S", 0.001)
     async with worker() as control:
         words = control.words(0)
-        words[ledger.CPU_NS] = 10**12
+        words[counters.CPU_NS] = 10**12
         os.close(control.worker._nobody.fd)
         second = control.worker = Worker(Start(0, 0, 10, 0), control.table, control.told.append)
         second.begin()
-        first = words[ledger.HEARTBEAT_NS]
+        first = words[counters.HEARTBEAT_NS]
         assert first <= time.monotonic_ns()
-        await eventually(lambda: words[ledger.HEARTBEAT_NS] > first)
-        assert words[ledger.CPU_NS] > 10**12, "a successor goes on counting"
+        await eventually(lambda: words[counters.HEARTBEAT_NS] > first)
+        assert words[counters.CPU_NS] > 10**12, "a successor goes on counting"
 
 
 @on_loop
@@ -394,7 +398,9 @@ async def test_what_cannot_be_done_is_answered_and_nothing_is_kept() -> None:
         await control.answered(control.detach("epair7"), "epair7 is not attached")
         await control.answered(control.resize(MTUS, "epair7"), "epair7 is not attached")
         fd = os.dup(control.table.fd)
-        control.worker.obey(Attach(99, "epair8", ("a", "b"), (3, 4), MTUS, coalesce=False), [fd])
+        control.worker.obey(
+            Attach(99, CableSpec("epair8", (PortSpec("a", 3, 1500), PortSpec("b", 4, 1500)))), [fd]
+        )
         await control.answered(99, "epair8: too many files are open")
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
@@ -430,8 +436,8 @@ async def test_the_process_is_ready_once_started_ignores_signals_and_ends_with_t
         assert said == [Ready(running.pid)]
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             running.send_signal(number)
-        before = table.slot(0)[ledger.HEARTBEAT_NS]
-        await eventually(lambda: table.slot(0)[ledger.HEARTBEAT_NS] > before)
+        before = table.slot(0)[counters.HEARTBEAT_NS]
+        await eventually(lambda: table.slot(0)[counters.HEARTBEAT_NS] > before)
         channel.close()
         await eventually(lambda: running.poll() is not None)
         assert running.returncode == 0
@@ -455,14 +461,14 @@ async def test_it_works_by_another_limit_while_frames_wait() -> None:
         def full() -> bool:
             with suppress(BlockingIOError):
                 a.sends(frame())
-            return bool(control.words(0)[ledger.WORKER_OACTIVE])
+            return bool(control.words(0)[counters.WORKER_OACTIVE])
 
         await eventually(full)
-        assert control.words(0)[ledger.QUEUE_FRAMES] == 4
+        assert control.words(0)[counters.QUEUE_FRAMES] == 4
         for limit in (2, 50):
             order = Tune(control._next(), queue_limit=limit, poll_spin_us=0, orphan_timeout=0)
             control.worker.obey(order, [])
             assert Done(order.id) in control.told
-        await eventually(lambda: (b.receives(), not control.words(0)[ledger.QUEUE_FRAMES])[1])
-        assert not control.words(0)[ledger.WORKER_OACTIVE]
+        await eventually(lambda: (b.receives(), not control.words(0)[counters.QUEUE_FRAMES])[1])
+        assert not control.words(0)[counters.WORKER_OACTIVE]
         assert control.worker._queue.limit == 50

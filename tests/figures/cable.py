@@ -19,7 +19,8 @@ from epaird.dataplane.forward import Forwarder
 from epaird.dataplane.frames import read_limit
 from epaird.dataplane.interface import Interface, join
 from epaird.dataplane.queue import Queue
-from epaird.ipc.ledger import IPACKETS, Table
+from epaird.ipc.counters import IPACKETS
+from epaird.ipc.ledger import Table
 from epaird.kernel import namespace, tun
 
 RED: Final = "10.9.0.1"

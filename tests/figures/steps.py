@@ -26,7 +26,7 @@ from epaird.bench.mmsg import Batch
 from epaird.dataplane.burst import BURST_FRAMES, SLOT, Burst
 from epaird.dataplane.coalesce import Coalescer
 from epaird.dataplane.spin import Spin
-from epaird.ipc.ledger import HELD_BYTES
+from epaird.ipc.counters import HELD_BYTES
 from tests.figures.cable import BLUE, Cable
 from tests.figures.tables import say
 

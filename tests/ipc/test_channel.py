@@ -5,13 +5,13 @@ import fcntl
 import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 
 import pytest
 
-from epaird.ipc.channel import Channel
-from epaird.ipc.messages import Done, Gone, Message
+from epaird.ipc.channel import FDS_MAX, Assembler, Channel
+from epaird.ipc.messages import Done, Gone, Message, More, encode
 from tests.loop import descriptors, on_loop, turns
 from tests.waiting import eventually
 
@@ -249,3 +249,38 @@ def test_nothing_is_left_open(closer: int) -> None:
         assert descriptors().keys() == before.keys()
 
     on_loop(close)()
+
+
+@on_loop
+async def test_more_descriptors_than_a_packet_carries_arrive_with_their_message() -> None:
+    ours, theirs = pair()
+    here, there = End(), End()
+    here.open(ours)
+    there.open(theirs)
+    with ExitStack() as files:
+        fds = tuple(os.memfd_create(f"fd{number}") for number in range(2 * FDS_MAX + 1))
+        for fd in fds:
+            files.callback(os.close, fd)
+        here.channel.send(Done(1), fds)
+        here.channel.send(Done(2), fds[:1])
+        await eventually(lambda: len(there.messages) == 2)
+        assert there.messages == [Done(1), Done(2)]
+        try:
+            assert list(map(len, there.fds)) == [len(fds), 1]
+            assert all(map(os.path.sameopenfile, there.fds[0], fds))
+        finally:
+            for fd in (*there.fds[0], *there.fds[1]):
+                os.close(fd)
+    here.channel.close()
+    there.channel.close()
+
+
+def test_descriptors_of_a_message_that_never_comes_are_closed() -> None:
+    before = descriptors()
+    assembler = Assembler()
+    assert assembler.add(encode(More()), [os.memfd_create("first")]) is None
+    with pytest.raises(ValueError, match="not a message"):
+        assembler.add(b"[]", [os.memfd_create("second")])
+    assert assembler.add(encode(More()), [os.memfd_create("third")]) is None
+    assembler.close()
+    assert descriptors() == before

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import typing
 from dataclasses import fields
 from typing import Any
@@ -9,9 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.ipc import messages
-from epaird.ipc.messages import Done, Message, decode, encode
+from epaird.ipc.messages import (
+    Adopt,
+    Attach,
+    Attached,
+    CableSpec,
+    Detach,
+    Done,
+    End,
+    Message,
+    PortSpec,
+    Unknown,
+    decode,
+    encode,
+)
 
-KINDS: tuple[Any, ...] = typing.get_args(Message)
+KINDS: tuple[Any, ...] = tuple(kind for kind in typing.get_args(Message) if kind is not Unknown)
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 VALUES: dict[object, st.SearchStrategy[Any]] = {
@@ -20,7 +34,15 @@ VALUES: dict[object, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     str: TEXT,
     tuple[int, ...]: st.lists(st.integers(0, 65535), max_size=3).map(tuple),
-    tuple[str, ...]: st.lists(TEXT, max_size=3).map(tuple),
+    CableSpec: st.builds(
+        CableSpec,
+        TEXT,
+        st.lists(st.builds(PortSpec, TEXT, st.integers(0, 2**16), st.integers(68, 65535)), max_size=3).map(
+            tuple
+        ),
+        TEXT,
+        st.booleans(),
+    ),
 }
 
 
@@ -42,17 +64,51 @@ def test_every_kind_of_message_has_its_own_name() -> None:
 
 def test_the_longest_message_fits_a_packet() -> None:
     names = ("epair4294967295a", "epair4294967295b")
-    worst = messages.Attach(2**63, "epair4294967295.255", names, (65535, 65535), (65521, 65521), True)
+    ports = tuple(PortSpec(name, 65535, 65521) for name in names)
+    worst = Attach(2**63, CableSpec("epair4294967295.255", ports, coalesce=True))
     assert len(encode(worst)) < 1024
 
 
 @pytest.mark.parametrize(
     "packet",
-    [b"", b"{", b"[]", b'{"type": "Nothing"}', b'{"type": "Done"}', b'{"type": "Done", "id": 1, "more": 2}'],
+    [b"", b"{", b"[]", b"{}", b'{"type": 7}', b'{"type": ["Done"]}', b"\xff"],
 )
 def test_anything_else_is_refused(packet: bytes) -> None:
     with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
         decode(packet)
+
+
+def test_unknown_fields_are_ignored_and_missing_ones_defaulted() -> None:
+    assert decode(b'{"type": "Done", "id": 1, "more": {"of": "them"}}') == Done(1)
+    assert decode(b'{"type": "Done"}') == Done(0, "")
+    assert decode(b'{"type": "Attach", "id": 2, "later": 1}') == Attach(2, CableSpec())
+    packet = (
+        b'{"type": "Attach", "id": 3, "cable": {"name": "c", "speed": 9, "ports": [{"slot": 4, "q": 1}]}}'
+    )
+    assert decode(packet) == Attach(3, CableSpec("c", (PortSpec(slot=4),)))
+
+
+def test_a_message_of_an_unknown_type_is_named_and_keeps_its_id() -> None:
+    assert decode(b'{"type": "Teleport", "id": 7, "to": "Mars"}') == Unknown("Teleport", 7)
+    assert decode(b'{"type": "Teleport", "id": "seven"}') == Unknown("Teleport", 0)
+
+
+def test_orders_of_protocol_1_keep_exactly_its_fields() -> None:
+    """A worker of epaird 0.1.0 dies of a field that it does not know, and of one that is missing."""
+    assert json.loads(encode(Adopt(0))) == {"type": "Adopt", "id": 0}
+    assert json.loads(encode(Detach(5, "epair0", 1.0))) == {
+        "type": "Detach", "id": 5, "cable": "epair0", "patience": 1.0,
+    }  # fmt: skip
+    assert json.loads(encode(End())) == {"type": "End"}
+
+
+def test_a_cable_of_protocol_1_is_read() -> None:
+    document = {
+        "type": "Attached", "cable": "epair0", "names": ["epair0a", "epair0b"], "slots": [2, 3],
+        "mtus": [1500, 9000], "coalesce": True, "kind": "cable",
+    }  # fmt: skip
+    ports = (PortSpec("epair0a", 2, 1500), PortSpec("epair0b", 3, 9000))
+    assert decode(json.dumps(document).encode()) == Attached(CableSpec("epair0", ports, coalesce=True))
 
 
 def test_an_answer_is_good_unless_it_says_otherwise() -> None:

@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from epaird.control.readings import InterfaceReading
-from epaird.ipc.ledger import REASONS
+from epaird.ipc.counters import REASONS
 from tests.scenarios.lab import Lab
 from tests.scenarios.living import Life, beside, life, living
 from tests.scenarios.places import Namespace

@@ -11,7 +11,7 @@ import struct
 
 import pytest
 
-from epaird.ipc.ledger import REASONS
+from epaird.ipc.counters import REASONS
 from tests.scenarios.lab import Lab
 from tests.scenarios.living import Life, beside, life, living, refused
 from tests.scenarios.places import Namespace

@@ -12,7 +12,7 @@ from typing import Self
 import pytest
 
 from epaird import __version__
-from epaird.ipc.ledger import REASONS
+from epaird.ipc.counters import REASONS
 from tests.prometheus import Prometheus, promtool_check
 from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, datagrams, ping, tcp

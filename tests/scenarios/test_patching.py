@@ -11,7 +11,7 @@ import pytest
 
 from epaird.control.interfaces.registry import Interfaces
 from epaird.control.readings import InterfaceReading
-from epaird.ipc.ledger import REASONS
+from epaird.ipc.counters import REASONS
 from tests.scenarios.lab import Lab
 from tests.scenarios.living import Life, beside, happens, life, living, refused
 from tests.scenarios.transfers import ping, tcp

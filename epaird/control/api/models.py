@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from epaird.control.operations import Event
 from epaird.control.readings import InterfaceReading, Reading, WorkerReading
-from epaird.ipc.ledger import REASONS
+from epaird.ipc.counters import REASONS
 from epaird.plan.actions import Action, Verb
 
 COUNTERS: Final = ("opackets", "obytes", "omcasts", "oqdrops", "ipackets", "ibytes", "imcasts")

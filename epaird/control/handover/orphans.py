@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from epaird.control.handover.ledgers import table_identity
 from epaird.control.handover.predecessor import Survivor
 from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.interfaces.wires import Wire
@@ -23,7 +24,8 @@ from epaird.control.tasks import together
 from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused
 from epaird.control.workers.processes import Adopted, Launched
 from epaird.control.workers.worker import Worker
-from epaird.ipc.messages import PROTOCOL, Attached, CableKind
+from epaird.ipc.ledger import Table
+from epaird.ipc.messages import PROTOCOL, CableSpec
 from epaird.kernel.statistics import LinkStatistics
 
 log = logging.getLogger(__name__)
@@ -60,8 +62,9 @@ class _Left:
 class Survivors:
     """All of them."""
 
-    def __init__(self, survivors: Sequence[Survivor], workers: Sequence[Worker]) -> None:
+    def __init__(self, survivors: Sequence[Survivor], workers: Sequence[Worker], table: Table) -> None:
         self._workers = workers
+        self._table = table
         self._left: list[_Left] = []
         self._had: dict[int, set[tuple[_Left, str]]] = {}
         """Who had the interface that counts in a slot of the ledger, and its cable there: two while a worker
@@ -69,7 +72,7 @@ class Survivors:
         self._letting_go: dict[tuple[_Left, str], asyncio.Task[bool]] = {}
         ours: dict[int, Survivor] = {}
         for each in survivors:
-            if each.about.protocol == PROTOCOL:
+            if each.about.protocol == PROTOCOL and each.ledger == table_identity(table):
                 ours.setdefault(each.about.worker, each)
         for survivor in survivors:
             number = survivor.about.worker
@@ -81,7 +84,7 @@ class Survivors:
                 else:
                     self._left.append(_Left(survivor, None, _stranger(survivor, launched)))
         for left in self._left:
-            for cable, have in left.survivor.attached.items():
+            for cable, have in left.survivor.cables.items():
                 for slot in have.slots:
                     self._had.setdefault(slot, set()).add((left, cable))
 
@@ -122,14 +125,16 @@ class Survivors:
         measured: Mapping[Ifnet, LinkStatistics],
     ) -> None:
         """Have a worker forward one queue of a wire."""
-        holders = {holder for slot in wanted.slots for holder in self._had.get(slot, ())}
+        holders = {holder for slot in wanted.spec.slots for holder in self._had.get(slot, ())}
         for left, cable in holders:
-            have = left.survivor.attached[cable]
-            if left.worker is worker and cable == wanted.cable and _same(have, wanted):
-                if have.mtus != wanted.mtus:
-                    await worker.resize(cable, wanted.mtus)
+            have = left.survivor.cables[cable]
+            if left.worker is worker and cable == wanted.cable and _same(have, wanted.spec):
+                if have.mtus != wanted.spec.mtus:
+                    await worker.resize(cable, wanted.spec.mtus)
                 return
         let_go = await asyncio.gather(*(self._let_go(*holder) for holder in holders))
+        for slot in wanted.spec.slots:
+            self._table.migrate(slot)
         if holders and all(let_go):
             wire.rebase(queue)
         else:
@@ -152,7 +157,7 @@ class Survivors:
             left.link.tell_to_end()
             await left.link.gone(PATIENCE_S)
         else:
-            unknown = left.survivor.attached.keys() - worker.attachments.keys()
+            unknown = left.survivor.cables.keys() - worker.attachments.keys()
             await together(*(left.drop(cable) for cable in unknown))
 
 
@@ -162,10 +167,5 @@ def _stranger(survivor: Survivor, launched: Launched) -> Link:
     return link
 
 
-def _same(have: Attached, wanted: Attachment) -> bool:
-    return have.kind != CableKind.KEPT and (have.names, have.slots, have.kind, have.coalesce) == (
-        wanted.names,
-        wanted.slots,
-        wanted.kind,
-        wanted.coalesce,
-    )
+def _same(have: CableSpec, wanted: CableSpec) -> bool:
+    return len(have.ports) == len(wanted.ports) and have == wanted.resized(have.mtus)

@@ -7,7 +7,6 @@ asked one after the other, before anything else is done; they go on forwarding m
 
 from __future__ import annotations
 
-import array
 import contextlib
 import logging
 import os
@@ -25,7 +24,8 @@ from epaird.control.handover import state
 from epaird.control.handover.notify import Inherited
 from epaird.control.handover.state import SavedDevice, State
 from epaird.control.workers.link import by_directory, socket_name
-from epaird.ipc.messages import PROTOCOL, Adopt, Adopted, Attached, Done, Message, decode, encode
+from epaird.ipc.channel import Assembler, receive
+from epaird.ipc.messages import PROTOCOL, Adopt, Adopted, Attached, CableSpec, Done, Message, encode
 from epaird.kernel.namespace import Identity
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,6 @@ LEDGER: Final = "ledger"
 """The name under which the ledger's memory file is passed."""
 ANSWER_S: Final = 2.0
 """How long a worker may take to say what it has.  One that is stopped never does."""
-_MESSAGE_MAX: Final = 65536
-_FDS_MAX: Final = 4
 
 
 @dataclass(slots=True)
@@ -46,8 +44,10 @@ class Survivor:
     """Where it listens."""
     connection: socket.socket
     about: Adopted
-    attached: dict[str, Attached] = field(default_factory=dict)
-    """What it forwards, by cable."""
+    ledger: Identity
+    """Device and inode of the ledger that it counts in."""
+    cables: dict[str, CableSpec] = field(default_factory=dict)
+    """What it forwards, by the name of the cable."""
 
 
 @dataclass(slots=True)
@@ -55,8 +55,8 @@ class Remains:
     """Everything that was left."""
 
     state: State | None = None
-    table_fd: int | None = None
-    """The ledger's; None where there is none."""
+    ledgers: dict[Identity, int] = field(default_factory=dict)
+    """Descriptors of ledgers, by device and inode: two after a daemon was killed while it copied one."""
     survivors: list[Survivor] = field(default_factory=list)
     fds: dict[int, int] = field(default_factory=dict)
     """Descriptors of devices, by the slot of the ledger that stands for the same queue."""
@@ -68,7 +68,7 @@ class Remains:
     @property
     def usable(self) -> bool:
         """Whether there is anything to go on from."""
-        return self.state is not None and self.table_fd is not None
+        return self.state is not None and bool(self.ledgers)
 
     @property
     def slots(self) -> set[int]:
@@ -131,9 +131,7 @@ def find(
     for path in sorted(directory.glob(socket_name("*"))):
         _take_survivor(remains, path)
     # Of two with one number, while it was renewed, the first is the one to go on with.
-    remains.survivors.sort(
-        key=lambda each: (each.about.protocol == PROTOCOL, len(each.attached)), reverse=True
-    )
+    remains.survivors.sort(key=lambda each: (each.about.protocol == PROTOCOL, len(each.cables)), reverse=True)
     if not remains.usable:
         _give_up(remains)
     return remains
@@ -146,7 +144,7 @@ def _take_passed(remains: Remains, passed: Iterable[Inherited], keep: Collection
     for name in keep:
         by_name.pop(name, None)
     for fd in by_name.pop(LEDGER, ()):
-        _take_table(remains, fd)
+        _take_ledger(remains, fd)
     for device in devices(remains.state) if remains.state is not None else ():
         for slot, fd in zip(device.slots, by_name.pop(device.name, ()), strict=False):
             remains.fds[slot] = fd
@@ -157,11 +155,12 @@ def _take_passed(remains: Remains, passed: Iterable[Inherited], keep: Collection
             os.close(fd)
 
 
-def _take_table(remains: Remains, fd: int) -> None:
-    if remains.table_fd is None:
-        remains.table_fd = fd
-    else:
+def _take_ledger(remains: Remains, fd: int) -> Identity:
+    status = os.fstat(fd)
+    identity = Identity(status.st_dev, status.st_ino)
+    if remains.ledgers.setdefault(identity, fd) != fd:
         os.close(fd)
+    return identity
 
 
 def _take_survivor(remains: Remains, path: Path) -> None:
@@ -172,59 +171,68 @@ def _take_survivor(remains: Remains, path: Path) -> None:
         try:
             with by_directory(path) as short:
                 connection.connect(short)
-            survivor, table_fd, fds = _ask(path, connection)
+            answer = _ask(connection)
         except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
             _kill(path, error)
             path.unlink(missing_ok=True)
             return
         undo.pop_all()
     connection.setblocking(False)
-    remains.survivors.append(survivor)
-    _take_table(remains, table_fd)
-    for slot, fd in fds:
+    ledger = _take_ledger(remains, answer.ledger_fd)
+    remains.survivors.append(Survivor(path, connection, answer.about, ledger, answer.cables))
+    for slot, fd in answer.fds:
         if slot in remains.fds:
             os.close(fd)
         else:
             remains.fds[slot] = fd
 
 
-def _ask(path: Path, connection: socket.socket) -> tuple[Survivor, int, list[tuple[int, int]]]:
-    """A worker, its ledger, and descriptors by slot.  Raises OSError, EOFError or what decode() does."""
+@dataclass(slots=True)
+class _Answer:
+    """What a worker has answered."""
+
+    about: Adopted
+    ledger_fd: int
+    cables: dict[str, CableSpec] = field(default_factory=dict)
+    fds: list[tuple[int, int]] = field(default_factory=list)
+    """Slots of the ledger and descriptors of devices."""
+
+
+def _ask(connection: socket.socket) -> _Answer:
+    """Ask a worker what it has.  Raises OSError, EOFError or what decode() does."""
     connection.send(encode(Adopt(0)))
-    about, table_fd = None, None
-    attached: dict[str, Attached] = {}
-    found: list[tuple[int, int]] = []
+    answer: _Answer | None = None
     deadline = time.monotonic() + ANSWER_S
     with contextlib.ExitStack() as undo:
+        assembler = Assembler()
+        undo.callback(assembler.close)
         while time.monotonic() < deadline:
-            message, fds = _receive(connection)
+            message, fds = _receive(connection, assembler)
             for fd in fds:
                 undo.callback(os.close, fd)
             match message:
                 case Adopted():
-                    about, (table_fd,) = message, fds
-                case Attached():
-                    attached[message.cable] = message
-                    found += zip(message.slots, fds, strict=True)
-                case Done() if about is not None and table_fd is not None:
+                    (ledger_fd,) = fds
+                    answer = _Answer(message, ledger_fd)
+                case Attached() if answer is not None:
+                    answer.cables[message.cable.name] = message.cable
+                    answer.fds += zip(message.cable.slots, fds, strict=True)
+                case Done() if answer is not None:
                     undo.pop_all()
-                    return Survivor(path, connection, about, attached), table_fd, found
+                    return answer
                 case _:
-                    pass  # news that we shall see for ourselves
+                    pass  # news that is found out anyway
     raise TimeoutError("it does not answer")
 
 
-def _receive(connection: socket.socket) -> tuple[Message, list[int]]:
-    packet, ancillary, _, _ = connection.recvmsg(
-        _MESSAGE_MAX, socket.CMSG_LEN(_FDS_MAX * array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
-    )
-    fds = array.array("i")
-    for level, kind, data in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    if not packet:
-        raise EOFError("it has ended")
-    return decode(packet), list(fds)
+def _receive(connection: socket.socket, assembler: Assembler) -> tuple[Message, list[int]]:
+    while True:
+        packet, fds = receive(connection)
+        if not packet:
+            raise EOFError("it has ended")
+        complete = assembler.add(packet, fds)
+        if complete is not None:
+            return complete
 
 
 def _kill(path: Path, error: Exception) -> None:
@@ -261,9 +269,9 @@ def _give_up(remains: Remains) -> None:
         _kill(survivor.path, Exception("it is not known what it is for"))
         survivor.path.unlink(missing_ok=True)
     remains.survivors.clear()
-    remains.unknown += [*remains.passed, *([LEDGER] if remains.table_fd is not None else [])]
+    remains.unknown += [*remains.passed, *([LEDGER] if remains.ledgers else [])]
     remains.state = None
     remains.close()
-    if remains.table_fd is not None:
-        os.close(remains.table_fd)
-        remains.table_fd = None
+    for fd in remains.ledgers.values():
+        os.close(fd)
+    remains.ledgers.clear()

@@ -27,8 +27,9 @@ from epaird.names.grammar import Half as Side
 log = logging.getLogger(__name__)
 
 FILE: Final = "state.json"
-VERSION: Final = 1
-"""Of the file's form; one of another is not read."""
+VERSION: Final = 2
+"""Version of the file's form.  Any version is read, as far as this program knows its fields: 1 is that of
+epaird 0.1.0."""
 SOON_S: Final = 0.02
 """How long after a change it is written, so that many changes are written once."""
 AGAIN_S: Final = 1.0
@@ -198,9 +199,6 @@ def read(directory: Path) -> State | None:
         return None
     except (OSError, ValidationError) as error:
         log.warning("%s: not used: %s", file, str(error).splitlines()[0])
-        return None
-    if state.version != VERSION:
-        log.warning("%s: not used: it is of another version of epaird", file)
         return None
     return state
 

@@ -10,8 +10,9 @@ import logging
 import os
 from collections.abc import Sequence
 
+from epaird.control.handover.ledgers import finish_migration
 from epaird.control.handover.orphans import Survivors
-from epaird.control.handover.predecessor import Remains
+from epaird.control.handover.predecessor import Remains, devices
 from epaird.control.handover.state import SavedDevice, SavedLoopback, SavedPair
 from epaird.control.interfaces.ifnet import Half, Ifnet, Loopback, Pair
 from epaird.control.interfaces.registry import Interfaces
@@ -72,6 +73,8 @@ class Takeover:
         await self._take_workers()
         if self._survivors is not None:
             await self._survivors.end()
+        slots = {slot for device in devices(saved) for slot in device.slots}
+        finish_migration(self._table, slots)
         ifnets: tuple[Half | Loopback, ...] = (*self._halves.values(), *loopbacks)
         for ifnet in ifnets:
             self._interfaces.sight(ifnet)
@@ -176,7 +179,7 @@ class Takeover:
         """Have the wires forwarded, by those that do so already where that can be."""
         saved = self._remains.state.workers if self._remains.state is not None else ()
         restarts = {each.number: each.restarts for each in saved}
-        survivors = self._survivors = Survivors(self._remains.survivors, self._workers)
+        survivors = self._survivors = Survivors(self._remains.survivors, self._workers, self._table)
         for worker in self._workers:
             worker.restarts = restarts.get(worker.number, 0)
             if worker.number in restarts and worker.number not in survivors.numbers:

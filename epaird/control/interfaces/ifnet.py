@@ -13,7 +13,7 @@ from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
 from epaird.control.machine.host import Place
 from epaird.control.readings import InterfaceReading
 from epaird.control.workers.worker import Worker
-from epaird.ipc import ledger
+from epaird.ipc import counters
 from epaird.ipc.ledger import Table
 from epaird.kernel.link import LinkSettings, Route
 from epaird.kernel.statistics import LinkStatistics
@@ -51,8 +51,8 @@ class Ifnet:
 
     def refs(self, table: Table) -> int:
         """1 for the interface, 1 for each frame in flight to its owner, 1 for each drain list it is on."""
-        words = (table.slot(slot) for slot in self.slots)
-        return 1 + sum(each[ledger.IN_FLIGHT] + each[ledger.LISTED] for each in words)
+        words = (table.read(slot) for slot in self.slots)
+        return 1 + sum(each[counters.IN_FLIGHT] + each[counters.LISTED] for each in words)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -121,7 +121,7 @@ def link_settings(settings: HalfSettings | LoopbackSettings, mac: str | None = N
 def reading(ifnet: Half | Loopback, statistics: LinkStatistics, table: Table) -> InterfaceReading:
     """An interface now, ``statistics`` being what the kernel says of it."""
     words = _words(ifnet, table)
-    reasons = len(ledger.REASONS)
+    reasons = len(counters.REASONS)
     half = ifnet if isinstance(ifnet, Half) else None
     return InterfaceReading(
         device=ifnet.device,
@@ -137,26 +137,26 @@ def reading(ifnet: Half | Loopback, statistics: LinkStatistics, table: Table) ->
         up=statistics.up,
         carrier=statistics.lower_up,
         mtu=statistics.mtu,
-        refs=1 + words[ledger.IN_FLIGHT] + words[ledger.LISTED],
-        held_bytes=words[ledger.HELD_BYTES],
-        oactive=bool(words[ledger.OACTIVE]),
-        opackets=words[ledger.OPACKETS],
-        obytes=words[ledger.OBYTES],
-        omcasts=words[ledger.OMCASTS],
+        refs=1 + words[counters.IN_FLIGHT] + words[counters.LISTED],
+        held_bytes=words[counters.HELD_BYTES],
+        oactive=bool(words[counters.OACTIVE]),
+        opackets=words[counters.OPACKETS],
+        obytes=words[counters.OBYTES],
+        omcasts=words[counters.OMCASTS],
         oqdrops=statistics.tx_dropped,
-        ipackets=words[ledger.IPACKETS],
-        ibytes=words[ledger.IBYTES],
-        imcasts=words[ledger.IMCASTS],
-        too_big=words[ledger.TOO_BIG],
-        coalesced_datagrams=words[ledger.COALESCED_DATAGRAMS],
-        coalesced_superframes=words[ledger.COALESCED_SUPERFRAMES],
-        oerrors=tuple(words[ledger.OERRORS : ledger.OERRORS + reasons]),
-        ierrors=tuple(words[ledger.IERRORS : ledger.IERRORS + reasons]),
+        ipackets=words[counters.IPACKETS],
+        ibytes=words[counters.IBYTES],
+        imcasts=words[counters.IMCASTS],
+        too_big=words[counters.TOO_BIG],
+        coalesced_datagrams=words[counters.COALESCED_DATAGRAMS],
+        coalesced_superframes=words[counters.COALESCED_SUPERFRAMES],
+        oerrors=tuple(words[counters.OERRORS : counters.OERRORS + reasons]),
+        ierrors=tuple(words[counters.IERRORS : counters.IERRORS + reasons]),
     )
 
 
 def _words(ifnet: Ifnet, table: Table) -> list[int]:
     """The sums of its slots' words."""
     if len(ifnet.slots) == 1:
-        return table.slot(ifnet.slots[0]).tolist()
-    return [sum(each) for each in zip(*(table.slot(slot) for slot in ifnet.slots), strict=True)]
+        return table.read(ifnet.slots[0])
+    return [sum(each) for each in zip(*(table.read(slot) for slot in ifnet.slots), strict=True)]

@@ -17,9 +17,9 @@ from epaird.control.interfaces.sightings import measured
 from epaird.control.machine.host import Host
 from epaird.control.tasks import spawn, together
 from epaird.control.workers.worker import Attachment, Worker
-from epaird.ipc import ledger
+from epaird.ipc import ledger, settlement
 from epaird.ipc.ledger import Table
-from epaird.ipc.messages import CableKind
+from epaird.ipc.messages import CableKind, CableSpec, PortSpec
 from epaird.kernel.errors import KernelError
 from epaird.kernel.statistics import LinkStatistics
 
@@ -73,7 +73,9 @@ class Wire:
     def rebase(self, queue: int) -> None:
         """What its ends have counted so far has nothing to do with what they count from now on."""
         for sender, receiver in self._directions:
-            self._bases[queue, sender] = ledger.balance(*self._slots(queue, sender, receiver))
+            self._bases[queue, sender] = settlement.balance(
+                self._table.read(sender.slots[queue]), self._table.read(receiver.slots[queue])
+            )
 
     def adopt(self, bases: Mapping[tuple[int, Ifnet], int]) -> None:
         """Take it for forwarded, as a predecessor had it, with the ``bases`` it had; the workers learn what
@@ -131,10 +133,10 @@ class Wire:
         if self._kind == CableKind.UNPLUGGED:
             (end,) = self.ends
             read = measured[end].tx_packets if len(self.workers) == 1 and end in measured else 0
-            ledger.settle_unplugged(self._table.slot(end.slots[queue]), read=read)
+            settlement.settle_unplugged(self._table.slot(end.slots[queue]), read=read)
         for sender, receiver in self._directions:
             known = len(self.workers) == 1 and sender in measured and receiver in measured
-            ledger.settle(
+            settlement.settle(
                 *self._slots(queue, sender, receiver),
                 read=measured[sender].tx_packets if known else None,
                 written=measured[receiver].rx_packets if known else None,
@@ -142,15 +144,9 @@ class Wire:
             )
 
     def _attachment(self, queue: int, cable: str) -> Attachment:
-        return Attachment(
-            cable,
-            names=tuple(end.device for end in self.ends),
-            fds=tuple(end.tap.fds[queue] for end in self.ends),
-            slots=tuple(end.slots[queue] for end in self.ends),
-            mtus=self._mtus,
-            coalesce=self._coalesce,
-            kind=self._kind,
-        )
+        ports = tuple(PortSpec(end.device, end.slots[queue], end.mtu) for end in self.ends)
+        spec = CableSpec(cable, ports, self._kind, self._coalesce)
+        return Attachment(spec, tuple(end.tap.fds[queue] for end in self.ends))
 
     @property
     def _mtus(self) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from epaird import __version__
 from epaird.control.metrics.exposition import Columns, Labels
 from epaird.control.metrics.process import ProcessCollector
 from epaird.control.readings import ConfigurationReading, InterfaceReading, Reading, WorkerReading
-from epaird.ipc.ledger import REASONS
+from epaird.ipc.counters import REASONS
 
 _INTERFACE_COUNTERS: Final = {
     "opackets": "Frames the interface's owner sent, a super-frame being one",

@@ -20,7 +20,7 @@ from epaird.control.workers.processes import Launched, end
 from epaird.ipc.channel import Channel
 from epaird.ipc.messages import (
     Attach,
-    CableKind,
+    CableSpec,
     Detach,
     Done,
     End,
@@ -31,6 +31,7 @@ from epaird.ipc.messages import (
     Resize,
     Start,
     Tune,
+    Unknown,
 )
 
 log = logging.getLogger(__name__)
@@ -48,20 +49,15 @@ class WorkerRefused(Exception):
 class Attachment:
     """A cable as its worker forwards it."""
 
-    cable: str
-    """Its name, unique in the worker."""
-    names: tuple[str, ...]
-    """The names of the interfaces at its ends, two or one."""
+    spec: CableSpec
+    """What is forwarded, and how."""
     fds: tuple[int, ...]
-    """Their descriptors, kept open by the control plane."""
-    slots: tuple[int, ...]
-    """Their slots of the ledger."""
-    mtus: tuple[int, ...]
-    """Bytes."""
-    coalesce: bool
-    """Whether datagrams may be delivered joined."""
-    kind: str = CableKind.CABLE
-    """One of :class:`epaird.ipc.messages.CableKind`."""
+    """The descriptors of its ports, in order, which the control plane keeps open."""
+
+    @property
+    def cable(self) -> str:
+        """Name of the cable, unique in the worker."""
+        return self.spec.name
 
 
 class Link:
@@ -123,10 +119,7 @@ class Link:
 
     def attach(self, each: Attachment) -> asyncio.Future[None]:
         """Have a cable forwarded."""
-        order = Attach(
-            next(self._ids), each.cable, each.names, each.slots, each.mtus, each.coalesce, each.kind
-        )
-        return self._ask(order, each.fds)
+        return self._ask(Attach(next(self._ids), each.spec), each.fds)
 
     def resize(self, cable: str, mtus: tuple[int, ...]) -> asyncio.Future[None]:
         """Tell of new MTUs, in bytes."""
@@ -193,6 +186,8 @@ class Link:
                 self._answered(0)
             case Done():
                 self._answered(message.id, message.error)
+            case Unknown():
+                log.debug("%s: a message of the unknown type %r was ignored", self._name, message.name)
             case _:
                 self._heard(message)
 

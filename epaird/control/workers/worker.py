@@ -19,7 +19,8 @@ from epaird.control.readings import WorkerReading
 from epaird.control.tasks import spawn, whole
 from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused
 from epaird.control.workers.processes import Launched, Spares, launch
-from epaird.ipc.ledger import CPU_NS, DRAIN_LIST, HEARTBEAT_NS, QUEUE_FRAMES, WORKER_OACTIVE, Table
+from epaird.ipc.counters import CPU_NS, DRAIN_LIST, HEARTBEAT_NS, QUEUE_FRAMES, WORKER_OACTIVE
+from epaird.ipc.ledger import Table
 from epaird.ipc.messages import Gone, Message, Overflow, Start, UnknownFamily
 
 __all__ = ["Attachment", "Worker", "WorkerLost", "WorkerRefused"]
@@ -186,7 +187,7 @@ class Worker:
         """Tell the worker of new MTUs, in bytes; a successor learns them with the cable."""
         attachment = self.attachments.get(cable)
         if attachment is not None:
-            self.attachments[cable] = replace(attachment, mtus=mtus)
+            self.attachments[cable] = replace(attachment, spec=attachment.spec.resized(mtus))
             with contextlib.suppress(WorkerLost):
                 await (await self._holder(cable)).resize(cable, mtus)
 

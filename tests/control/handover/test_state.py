@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
@@ -28,9 +29,12 @@ def test_nothing_is_read_where_nothing_can_be_used(tmp_path: Path, caplog: pytes
         assert read(tmp_path) is None
     assert len(caplog.messages) == 4
     assert all(line.startswith(f"{file}: not used: ") for line in caplog.messages)
-    file.write_text(some().model_copy(update={"version": 2}).model_dump_json())
-    assert read(tmp_path) is None
-    assert caplog.messages[-1] == f"{file}: not used: it is of another version of epaird"
+
+
+def test_a_state_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
+    document = some().model_dump(mode="json") | {"version": 99, "bridges": ["a field of the future"]}
+    (tmp_path / "state.json").write_text(json.dumps(document))
+    assert read(tmp_path) == some().model_copy(update={"version": 99})
 
 
 @on_loop

@@ -11,7 +11,7 @@ import pytest
 
 from epaird.control.interfaces.pairs import PATIENCE_S
 from epaird.control.workers.worker import WorkerRefused
-from epaird.ipc import ledger
+from epaird.ipc import counters
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import Route
 from epaird.kernel.watch import Kind, LinkEvent
@@ -56,9 +56,9 @@ async def test_a_pair_is_made_forwarded_placed_and_configured() -> None:
         assert (a.sndbuf, b.sndbuf) == (None, 70000)
         (attachment,) = stage.workers[0].attachments.values()
         assert attachment.cable == "epair0"
-        assert attachment.names == ("epair0a", "epair0b")
+        assert tuple(port.name for port in attachment.spec.ports) == ("epair0a", "epair0b")
         assert attachment.fds == (a.tap.fds[0], b.tap.fds[0])
-        assert attachment.mtus == (9000, 1500)
+        assert attachment.spec.mtus == (9000, 1500)
         assert list(stage.pairs) == [pair]
 
 
@@ -149,7 +149,7 @@ async def test_a_pair_belongs_to_the_worker_that_a_halfs_index_says_and_queues_s
         for queue, worker in enumerate(pair.workers):
             attachment = worker.attachments[f"epair9.{queue}"]
             assert attachment.fds == tuple(half.tap.fds[queue] for half in pair.halves)
-            assert attachment.slots == tuple(half.slots[queue] for half in pair.halves)
+            assert attachment.spec.slots == tuple(half.slots[queue] for half in pair.halves)
 
 
 @on_loop
@@ -254,17 +254,17 @@ async def test_readings_are_the_ledgers_and_the_kernels() -> None:
         pair = await stage.make(queues=2, a={"netns": "red", "name": "eth0"})
         for number, slot in enumerate(pair.halves[0].slots, 1):
             words = stage.table.slot(slot)
-            words[ledger.OPACKETS], words[ledger.IBYTES] = 10 * number, number
-            words[ledger.IN_FLIGHT], words[ledger.LISTED] = 4, 1
-            words[ledger.OERRORS + ledger.RUNT] = 1
-            words[ledger.IERRORS + ledger.WORKER_LOST] = 3
+            words[counters.OPACKETS], words[counters.IBYTES] = 10 * number, number
+            words[counters.IN_FLIGHT], words[counters.LISTED] = 4, 1
+            words[counters.OERRORS + counters.RUNT] = 1
+            words[counters.IERRORS + counters.WORKER_LOST] = 3
         link = stage.host.links["epair0a"]
         link.statistics = replace(link.statistics, tx_dropped=77)
         reading = stage.reading("epair0a")
         assert (reading.opackets, reading.ibytes, reading.oqdrops) == (30, 3, 77)
         assert reading.refs == 1 + 8 + 2
-        assert reading.oerrors[ledger.RUNT] == sum(reading.oerrors) == 2
-        assert reading.ierrors[ledger.WORKER_LOST] == sum(reading.ierrors) == 6
+        assert reading.oerrors[counters.RUNT] == sum(reading.oerrors) == 2
+        assert reading.ierrors[counters.WORKER_LOST] == sum(reading.ierrors) == 6
         assert (reading.name, reading.netns, reading.pair, reading.half) == ("eth0", "red", "epair0", "a")
         assert (reading.up, reading.carrier, reading.mtu) == (True, True, 1500)
         assert set(reading.worker.split(",")) <= {"0"}
@@ -313,16 +313,16 @@ async def test_frames_in_the_hands_of_a_dead_worker_are_accounted_for() -> None:
             a.take()
         b.deliver(2)
         sender, receiver = stage.words("epair0a"), stage.words("epair0b")
-        sender[ledger.OPACKETS] = receiver[ledger.IPACKETS] = 1
-        receiver[ledger.IN_FLIGHT] = 2
-        sender[ledger.LISTED] = sender[ledger.OACTIVE] = 1
+        sender[counters.OPACKETS] = receiver[counters.IPACKETS] = 1
+        receiver[counters.IN_FLIGHT] = 2
+        sender[counters.LISTED] = sender[counters.OACTIVE] = 1
         await _died(stage)
-        assert sender[ledger.OPACKETS] == 3
-        assert receiver[ledger.IPACKETS] == 2
-        assert stage.reading("epair0b").ierrors[ledger.WORKER_LOST] == 1
+        assert sender[counters.OPACKETS] == 3
+        assert receiver[counters.IPACKETS] == 2
+        assert stage.reading("epair0b").ierrors[counters.WORKER_LOST] == 1
         assert (stage.reading("epair0a").refs, stage.reading("epair0b").refs) == (1, 1)
         await _died(stage)
-        assert stage.reading("epair0b").ierrors[ledger.WORKER_LOST] == 1, "settled twice"
+        assert stage.reading("epair0b").ierrors[counters.WORKER_LOST] == 1, "settled twice"
 
 
 @on_loop
@@ -331,14 +331,14 @@ async def test_with_several_queues_what_waited_is_lost_and_the_other_workers_go_
         pair = await stage.make(queues=2)
         for queue in (0, 1):
             sender, receiver = (stage.table.slot(half.slots[queue]) for half in pair.halves)
-            sender[ledger.OPACKETS] = 10
-            receiver[ledger.IPACKETS] = 7
-            receiver[ledger.IN_FLIGHT] = 3
+            sender[counters.OPACKETS] = 10
+            receiver[counters.IPACKETS] = 7
+            receiver[counters.IN_FLIGHT] = 3
         dead = pair.workers.index(stage.workers[0])
         await _died(stage)
         left = [stage.table.slot(pair.halves[1].slots[queue]) for queue in (dead, 1 - dead)]
-        assert [words[ledger.IERRORS + ledger.WORKER_LOST] for words in left] == [3, 0]
-        assert [words[ledger.IN_FLIGHT] for words in left] == [0, 3]
+        assert [words[counters.IERRORS + counters.WORKER_LOST] for words in left] == [3, 0]
+        assert [words[counters.IN_FLIGHT] for words in left] == [0, 3]
 
 
 @on_loop
@@ -348,8 +348,8 @@ async def test_a_death_while_the_kernel_does_not_answer_settles_what_was_counted
     async with idle_stage() as stage:
         await stage.make()
         sender, receiver = stage.words("epair0a"), stage.words("epair0b")
-        sender[ledger.OPACKETS], receiver[ledger.IPACKETS], receiver[ledger.IN_FLIGHT] = 9, 4, 5
+        sender[counters.OPACKETS], receiver[counters.IPACKETS], receiver[counters.IN_FLIGHT] = 9, 4, 5
         stage.host.fail("statistics")
         await _died(stage)
         assert said() == ["worker 0: what it lost is known in part only: statistics: Input/output error"]
-        assert (receiver[ledger.IERRORS + ledger.WORKER_LOST], receiver[ledger.IN_FLIGHT]) == (5, 0)
+        assert (receiver[counters.IERRORS + counters.WORKER_LOST], receiver[counters.IN_FLIGHT]) == (5, 0)

@@ -147,7 +147,7 @@ async def test_the_wires_of_patched_and_unpatched_halves() -> None:
         for name in ("epair0", "epair1"):
             await it.interfaces.create(name, {})
         await it.interfaces.patch("epair0a", "epair1b", force=True)
-        kinds = {name: each.kind for name, each in it.worker.attachments.items()}
+        kinds = {name: each.spec.kind for name, each in it.worker.attachments.items()}
         assert kinds == {
             "lo0": "reflect", "epair0a-epair1b": "cable", "epair0b": "unplugged", "epair1a": "unplugged",
         }  # fmt: skip

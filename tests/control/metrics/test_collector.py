@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from epaird import __version__
 from epaird.control.metrics.collector import Collector, metrics_registry
 from epaird.control.readings import Reading
-from epaird.ipc.ledger import REASONS
+from epaird.ipc.counters import REASONS
 from tests.control.samples import interface, pair, worker
 
 DEVICE = ("device",)

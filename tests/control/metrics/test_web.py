@@ -26,7 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from epaird.control.metrics import web
 from epaird.control.metrics.web import ListenError, MetricsServer
 from epaird.control.readings import Reading
-from epaird.ipc.ledger import REASONS
+from epaird.ipc.counters import REASONS
 from tests.control.samples import interface, pair, worker
 from tests.prometheus import Prometheus, promtool_check
 from tests.waiting import DEADLINE_S, until, until_closed

@@ -7,7 +7,8 @@ import contextlib
 from pathlib import Path
 
 from epaird.control.workers.worker import Attachment, Worker
-from epaird.ipc import ledger
+from epaird.ipc import counters
+from epaird.ipc.messages import CableSpec, PortSpec
 from tests.control.stage import Stage
 from tests.waiting import eventually
 
@@ -29,7 +30,7 @@ def idle(stage: Stage[Worker]) -> Worker:
 
 def nothing(cable: str) -> Attachment:
     """A cable that is none."""
-    return Attachment(cable, ("a", "b"), (0, 0), (1, 2), (1500, 1500), coalesce=False)
+    return Attachment(CableSpec(cable, (PortSpec("a", 1, 1500), PortSpec("b", 2, 1500))), (0, 0))
 
 
 async def replaced(worker: Worker, times: int = 1) -> None:
@@ -51,8 +52,8 @@ async def fill(stage: Stage[Worker]) -> int:
         with contextlib.suppress(BlockingIOError):
             owner.sends(3)
         await asyncio.sleep(0.001)
-    await eventually(lambda: owner.taken == owner.sent == words[ledger.OPACKETS])
-    return stage.words("epair0b")[ledger.IN_FLIGHT]
+    await eventually(lambda: owner.taken == owner.sent == words[counters.OPACKETS])
+    return stage.words("epair0b")[counters.IN_FLIGHT]
 
 
 async def drained(stage: Stage[Worker]) -> None:
@@ -61,7 +62,7 @@ async def drained(stage: Stage[Worker]) -> None:
     def done(device: str, peer: str) -> bool:
         owner = stage.owner(device)
         owner.receives()
-        read = stage.words(device)[ledger.OPACKETS] == owner.taken == owner.sent
-        return read and not stage.words(peer)[ledger.IN_FLIGHT]
+        read = stage.words(device)[counters.OPACKETS] == owner.taken == owner.sent
+        return read and not stage.words(peer)[counters.IN_FLIGHT]
 
     await eventually(lambda: done("epair0a", "epair0b") & done("epair0b", "epair0a"))

@@ -115,7 +115,7 @@ async def test_requests_a_dead_worker_did_not_answer_are_its_successors_or_done(
         await asyncio.gather(letting_go, attaching, resizing)
         await replaced(worker)
         assert sorted(worker.attachments) == ["epair1", "epair2"]
-        assert worker.attachments["epair1"].mtus == (9000, 9000)
+        assert worker.attachments["epair1"].spec.mtus == (9000, 9000)
         await crosses(stage, "epair2")
 
 
@@ -138,7 +138,7 @@ def test_what_is_asked_while_there_is_no_process_is_done_by_the_next(moment_s: f
             await asyncio.gather(resizing, making, destroying)
             await replaced(worker)
             assert sorted(worker.attachments) == ["epair0", "epair2"]
-            assert worker.attachments["epair0"].mtus == (9000, 1500)
+            assert worker.attachments["epair0"].spec.mtus == (9000, 1500)
             await crosses(stage, "epair2")
             with stage.owner("epair2b").watched() as device:
                 await stage.pairs.destroy(making.result())

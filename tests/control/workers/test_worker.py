@@ -14,7 +14,7 @@ import pytest
 
 from epaird.control.workers.processes import Launched
 from epaird.control.workers.worker import Worker, WorkerLost, WorkerRefused
-from epaird.ipc import ledger
+from epaird.ipc import counters
 from tests.control.fake import numbered
 from tests.control.stage import balance, real_stage
 from tests.control.workers.staged import crosses, drained, fill, open_files, pid, replaced
@@ -115,12 +115,12 @@ async def test_a_cable_on_the_drain_list_can_be_let_go() -> None:
         await stage.make()
         (worker,) = stage.workers
         sender = stage.words("epair0a")
-        while not sender[ledger.LISTED]:
+        while not sender[counters.LISTED]:
             stage.owner("epair0a").sends_all_it_can()
             await asyncio.sleep(0.001)
         assert (worker.reading().oactive, worker.reading().drain_list) == (True, 1)
         await worker.detach("epair0", 0.05)
-        assert (sender[ledger.LISTED], sender[ledger.OACTIVE]) == (0, 0)
+        assert (sender[counters.LISTED], sender[counters.OACTIVE]) == (0, 0)
         assert (worker.reading().drain_list, worker.reading().queue_frames) == (0, 0)
 
 

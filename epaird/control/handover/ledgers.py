@@ -1,0 +1,56 @@
+"""The ledger of a daemon that takes over from another one, perhaps of another version.
+
+A ledger of the current layout is used as it is.  One of another layout is superseded by a new one, and the
+counters of each interface are copied once the last process that counts in the old slot has detached; until
+then they are read from the old slot.  A daemon that is killed meanwhile leaves both ledgers to the next one,
+which finds in the new one which slots are still to be copied.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from epaird.ipc.ledger import Table
+from epaird.kernel.namespace import Identity
+
+SLOTS: Final = 1 << 16
+"""Slots of a new ledger: more than the interfaces that one process can have descriptors for."""
+
+
+def table_identity(table: Table) -> Identity:
+    """Return the device and inode of a ledger's memory file."""
+    status = os.fstat(table.fd)
+    return Identity(status.st_dev, status.st_ino)
+
+
+def open_ledger(ledgers: Mapping[Identity, int], taken: Collection[int]) -> Table:
+    """Return the ledger to count in, of those that a predecessor has left, or a new one.
+
+    ``ledgers`` are descriptors by device and inode; those that are of no use are closed.  ``taken`` are the
+    slots that are in use.  Raises ValueError when a descriptor is no ledger's."""
+    tables = [Table(fd) for fd in ledgers.values()]
+    current = next((table for table in tables if table.usable), None)
+    older = next((table for table in tables if not table.usable), None)
+    for table in tables:
+        if table not in (current, older):
+            os.close(table.fd)
+    if current is None:
+        current = Table.create(SLOTS)
+        if older is not None:
+            current.supersede(older, taken)
+    else:
+        current.older = older
+    return current
+
+
+def finish_migration(table: Table, taken: Collection[int]) -> None:
+    """Copy what is still to be copied from an older ledger, and close it.
+
+    To be called once no process counts in the older ledger any more."""
+    for slot in taken:
+        table.migrate(slot)
+    if table.older is not None:
+        os.close(table.older.fd)
+        table.older = None

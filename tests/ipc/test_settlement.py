@@ -1,0 +1,330 @@
+"""The shared counters, and the account of a worker that died: exact wherever it was killed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaird.dataplane import burst, forward, path
+from epaird.dataplane.interface import Interface
+from epaird.ipc import counters, ledger, settlement
+from epaird.ipc.counters import (
+    COALESCED_DATAGRAMS,
+    IERRORS,
+    IN_FLIGHT,
+    IPACKETS,
+    JOINING,
+    LISTED,
+    OACTIVE,
+    OERRORS,
+    OPACKETS,
+    REASONS,
+)
+from epaird.ipc.ledger import Table, Words
+from epaird.ipc.settlement import settle
+from tests.dataplane.conftest import Bench, frame
+from tests.dataplane.datagrams import Datagram, segments
+
+
+@pytest.fixture
+def table() -> Iterator[Table]:
+    table = Table.create(4)
+    yield table
+    os.close(table.fd)
+
+
+def errors(words: Words, first: int) -> int:
+    """All errors of one direction."""
+    return sum(words[first + reason] for reason in range(len(REASONS)))
+
+
+# The account of a dead worker.
+
+
+@st.composite
+def deaths(draw: st.DrawFn) -> dict[str, Any]:
+    """What the kernel and the dead worker had counted, and what is true."""
+    few = st.integers(0, 50)
+    oerrors = draw(st.lists(few, min_size=len(REASONS), max_size=len(REASONS)))
+    ierrors = draw(st.lists(few, min_size=len(REASONS), max_size=len(REASONS)))
+    delivered, in_hand = draw(few), draw(few)
+    sent = delivered + sum(ierrors) + in_hand
+    return {
+        "oerrors": oerrors,
+        "ierrors": ierrors,
+        "delivered": delivered,
+        "in_hand": in_hand,
+        "sent": sent,
+        "counted_sent": draw(st.integers(0, sent)),
+        "counted_delivered": draw(st.integers(0, delivered)),
+        "in_flight": draw(few),
+    }
+
+
+@given(deaths())
+def test_any_split_of_frames_read_and_written_balances(death: dict[str, Any]) -> None:
+    sender, receiver = (memoryview(bytearray(ledger.SLOT_BYTES)).cast("Q") for _ in range(2))
+    sender[OPACKETS], receiver[IPACKETS] = death["counted_sent"], death["counted_delivered"]
+    receiver[IN_FLIGHT] = death["in_flight"]
+    sender[LISTED] = sender[OACTIVE] = 1
+    for reason in range(len(REASONS)):
+        sender[OERRORS + reason], receiver[IERRORS + reason] = (
+            death["oerrors"][reason],
+            death["ierrors"][reason],
+        )
+    read = death["sent"] + sum(death["oerrors"])
+    assert settle(sender, receiver, read=read, written=death["delivered"]) == death["in_hand"]
+    assert_settled(sender, receiver, read, death["delivered"])
+    assert settle(sender, receiver, read=read, written=death["delivered"]) == 0, "counted twice"
+
+
+def assert_settled(sender: Words, receiver: Words, read: int, delivered: int) -> None:
+    assert sender[OPACKETS] + errors(sender, OERRORS) == read
+    assert receiver[IPACKETS] == delivered
+    assert sender[OPACKETS] == receiver[IPACKETS] + errors(receiver, IERRORS)
+    assert not any((receiver[IN_FLIGHT], receiver[JOINING], sender[LISTED], sender[OACTIVE]))
+
+
+# Killed between any two things a worker does.
+
+
+class Killed(BaseException):
+    """SIGKILL."""
+
+
+class Life:
+    """Ends after so many things done, each a system call or a store to the ledger."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def goes_on(self) -> None:
+        if self.length == 0:
+            raise Killed
+        self.length -= 1
+
+
+class MortalWords:
+    """A slot whose writer may die before any store."""
+
+    def __init__(self, words: Words, life: Life) -> None:
+        self._words = words
+        self._life = life
+
+    def __getitem__(self, word: int) -> int:
+        return self._words[word]
+
+    def __setitem__(self, word: int, value: int) -> None:
+        self._life.goes_on()
+        self._words[word] = value
+
+    def __bytes__(self) -> bytes:
+        return bytes(self._words)
+
+
+class MortalBench(Bench):
+    """A cable whose worker may die before and after every system call and every store; what the kernel
+    would have counted."""
+
+    def __init__(self, life: Life, *, coalesce: bool) -> None:
+        super().__init__()
+        self.life = life
+        self.takes_superframes = True
+        self.read = dict.fromkeys(self.interfaces, 0)
+        self.writes = dict.fromkeys((each.fd for each in self.interfaces), 0)
+        self.delivered = dict.fromkeys((each.fd for each in self.interfaces), 0)
+        for interface in self.interfaces:
+            interface.words = MortalWords(interface.words, life)  # type: ignore[assignment]
+            interface.read = self._mortal_read(interface)
+            interface.coalesce = coalesce
+
+    def slot(self, interface: Interface) -> Words:
+        return self.table.slot(1 + self.interfaces.index(interface))
+
+    def _mortal_read(self, interface: Interface) -> Callable[[memoryview], int | None]:
+        read = interface.read
+
+        def mortal(buffer: memoryview) -> int | None:
+            self.life.goes_on()
+            length = read(buffer)
+            if length is not None:
+                self.read[interface] += 1
+            self.life.goes_on()
+            return length
+
+        return mortal
+
+    def write(self, fd: int, packet: bytes | memoryview) -> int:
+        self.life.goes_on()
+        length = os.write(fd, packet)
+        self.writes[fd] += 1
+        self.delivered[fd] += 1
+        self.life.goes_on()
+        return length
+
+    def writev(self, fd: int, buffers: list[memoryview]) -> int:
+        self.life.goes_on()
+        if not self.takes_superframes:
+            raise OSError(errno.EINVAL, "no super-frames")
+        length = os.writev(fd, buffers)
+        self.writes[fd] += 1
+        self.delivered[fd] += len(segments(b"".join(buffers)))
+        self.life.goes_on()
+        return length
+
+
+@contextmanager
+def mortal(length: int, *, coalesce: bool) -> Iterator[MortalBench]:
+    """A cable whose worker does so many things, and dies."""
+    bench = MortalBench(Life(length), coalesce=coalesce)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (burst, forward, path):
+                patch.setattr(module, "os", bench)
+            yield bench
+    finally:
+        bench.close()
+
+
+def plain(bench: MortalBench) -> None:
+    bench.owners[0].sends(*[frame(b"%d" % number) for number in range(5)])
+    bench.loop()
+
+
+def refused(bench: MortalBench) -> None:
+    bench.owners[0].sends(frame(), frame(bytes(2000)), frame()[:-1], frame(), frame(bytes(2000)))
+    bench.loop()
+
+
+def joined(bench: MortalBench) -> None:
+    """Runs of two sizes, and frames that are no datagrams before, between and behind them."""
+    runs = [[Datagram(b"x" * size, number=number) for number in range(7)] for size in (64, 32)]
+    bench.owners[0].sends(frame(), *map(bytes, runs[0]), frame(), *map(bytes, runs[1]), frame())
+    bench.loop()
+
+
+def super_frames_refused(bench: MortalBench) -> None:
+    bench.takes_superframes = False
+    joined(bench)
+
+
+def both_ways(bench: MortalBench) -> None:
+    bench.owners[0].sends(*[bytes(Datagram(number=number)) for number in range(6)])
+    bench.owners[1].sends(frame(), frame())
+    bench.loop()
+
+
+def waiting(bench: MortalBench) -> None:
+    """The receiver takes nothing, then everything; the sender finds the queue full."""
+    source = bench.interfaces[0]
+    bench.queue.limit = 9
+    # The least there is, so that few frames fill it.
+    bench.owners[1].device.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)
+    while not source.listed:
+        bench.owners[0].sends(frame())
+        bench.loop()
+    while bench.owners[1].receives():
+        bench.loop()
+
+
+def refused_by_the_receiver(bench: MortalBench) -> None:
+    bench.owners[0].sends(*[bytes(Datagram(number=number)) for number in range(6)], frame())
+    bench.owners[1].end.close()
+    bench.loop()
+
+
+def down(bench: MortalBench) -> None:
+    target = bench.interfaces[1]
+    with Path("/proc/self/mem").open("r+b", buffering=0) as device:
+        up, target.fd = target.fd, device.fileno()
+        for counts in (bench.writes, bench.delivered):
+            counts[target.fd] = 0
+        bench.owners[0].sends(*[bytes(Datagram(number=number)) for number in range(3)], frame())
+        try:
+            bench.loop()
+        finally:
+            target.fd = up
+
+
+TRAFFIC = (
+    plain,
+    refused,
+    joined,
+    super_frames_refused,
+    both_ways,
+    waiting,
+    refused_by_the_receiver,
+    down,
+)
+
+
+@pytest.mark.parametrize("coalesce", [False, True])
+@pytest.mark.parametrize("traffic", TRAFFIC)
+def test_every_frame_has_a_fate_wherever_the_worker_is_killed(
+    traffic: Callable[[MortalBench], None], coalesce: bool
+) -> None:
+    life, died = 0, True
+    while died:
+        with mortal(life, coalesce=coalesce) as bench:
+            try:
+                traffic(bench)
+                died = False
+            except Killed:
+                pass
+            for source in bench.interfaces:
+                target = source.peer
+                sender, receiver = bench.slot(source), bench.slot(target)
+                read, written, delivered = (
+                    bench.read[source],
+                    bench.writes[target.fd],
+                    bench.delivered[target.fd],
+                )
+                lost = settle(sender, receiver, read=read, written=written)
+                assert died or not lost
+                try:
+                    assert_settled(sender, receiver, read, delivered)
+                except AssertionError as error:
+                    raise AssertionError(
+                        f"killed after {life} steps, {source.name} to {target.name}"
+                    ) from error
+                assert receiver[COALESCED_DATAGRAMS] <= receiver[IPACKETS]
+            joins = coalesce and traffic in (joined, both_ways)
+            assert died or bool(bench.slot(bench.interfaces[1])[COALESCED_DATAGRAMS]) == joins
+        life += 1
+    assert life > 20
+
+
+def test_what_was_plugged_elsewhere_before_is_no_loss(table: Table) -> None:
+    sender, receiver = table.slot(0), table.slot(1)
+    sender[OPACKETS], receiver[IPACKETS] = 100, 7
+    base = settlement.balance(sender, receiver)
+    assert base == 93
+    sender[OPACKETS] += 5
+    receiver[IPACKETS] += 3
+    assert settle(sender, receiver, read=0, written=0, base=base) == 2
+    assert receiver[IERRORS + counters.WORKER_LOST] == 2
+    assert settlement.balance(sender, receiver) == base
+
+
+def test_frames_of_an_unplugged_half_are_its_own_errors(table: Table) -> None:
+    sender = table.slot(0)
+    sender[OPACKETS], sender[OERRORS + counters.PEER_DOWN] = 10, 5
+    assert settlement.settle_unplugged(sender, read=18) == 3
+    assert sender[OERRORS + counters.WORKER_LOST] == 3
+    assert settlement.settle_unplugged(sender, read=18) == 0
+
+
+def test_answers_of_our_own_are_no_frames_delivered(table: Table) -> None:
+    sender, receiver = table.slot(0), table.slot(1)
+    sender[OPACKETS], receiver[IPACKETS], receiver[counters.TOO_BIG] = 10, 10, 4
+    assert settle(sender, receiver, read=10, written=14) == 0
+    assert receiver[IPACKETS] == 10
