@@ -41,10 +41,8 @@ def test_it_imports_what_forwarding_needs_and_nothing_else() -> None:
     assert {each for each in packages if "cython" not in each} == {"epaird", "uvloop"}  # uvloop is Cython's
     ours = {name for name in found if name.startswith("epaird.") and not name.startswith("epaird.dataplane")}
     kernel = {f"epaird.kernel{each}" for each in ("", ".abi", ".errors", ".privileges", ".scheduling")}
-    assert (
-        ours
-        <= {"epaird.ipc.channel", "epaird.ipc.counters", "epaird.ipc.ledger", "epaird.ipc.messages"} | kernel
-    )
+    ipc = {f"epaird.ipc{each}" for each in ("", ".channel", ".counters", ".ledger", ".messages")}
+    assert ours <= ipc | kernel
 
 
 def test_it_has_no_privilege_and_cannot_gain_one(lab: Lab) -> None:
