@@ -87,7 +87,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._say = say
         self._table = table
-        self._words = table.slot(start.slot)
+        self._words = table.worker_slot(start.slot)
         self._cpu_before_ns = self._words[CPU_NS]
         self._spin = Spin(start.poll_spin_us)
         self._restarting = False

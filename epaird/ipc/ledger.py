@@ -15,6 +15,8 @@ ledger:
 - A ledger of any other layout version, or of epaird 0.1.0 which wrote no header, is copied by name, slot by
   slot, each once its last writer has detached (:meth:`Table.migrate`).  Until then its readings come from
   the old slot.
+- A worker that a control plane of another version spawns counts in the words of that version's layout
+  (:class:`TranslatedWords`).
 
 This module is imported by worker processes: it uses the standard library only.
 """
@@ -28,7 +30,7 @@ import os
 import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from epaird.ipc import counters
 from epaird.ipc.counters import LAYOUT, MIGRATING, REASONS, SLOT_WORDS, Counter
@@ -155,11 +157,26 @@ class Table:
         return self.layout.version == LAYOUT
 
     def slot(self, index: int) -> Words:
-        """Return the words of one slot, live; raises IndexError when there is no such slot."""
+        """Return the words of an interface's slot, live; raises IndexError when there is no such slot."""
+        return self._translated(self._slot(index), counters.INTERFACE, self.layout.interface)
+
+    def worker_slot(self, index: int) -> Words:
+        """Return the words of a worker's slot, live; raises IndexError when there is no such slot."""
+        return self._translated(self._slot(index), counters.WORKER, self.layout.worker)
+
+    def _slot(self, index: int) -> memoryview:
         if not 0 <= index < self.slots:
             raise IndexError(f"slot {index} of {self.slots}")
         size = self.layout.slot_words
         return self._words[index * size : (index + 1) * size]
+
+    def _translated(
+        self, words: memoryview, catalogue: Sequence[Counter], places: Mapping[str, int]
+    ) -> Words:
+        if self.usable:
+            return words
+        # A memoryview to those that count, which index it by one word at a time.
+        return cast(Words, TranslatedWords(words, _places(catalogue, places, self.layout.reasons)))
 
     def clear(self, index: int) -> None:
         """Zero a slot before it is handed to its next owner."""
@@ -195,23 +212,15 @@ class Table:
         if words[MIGRATING]:
             words[MIGRATING] = 0
             if self.older is not None:
-                old = self.older.slot(index)
-                words[counters.CPU_NS] = old[self.older.layout.worker["cpu_ns"]]
+                words[counters.CPU_NS] = self.older.worker_slot(index)[counters.CPU_NS]
 
     def converted(self, index: int) -> list[int]:
         """Return the words of an interface's slot in the current layout, copied by name."""
-        old, layout = self.slot(index), self.layout
+        old = self._slot(index)
         words = [0] * SLOT_WORDS
-        for each in counters.INTERFACE:
-            if each.name not in layout.interface or each.word >= SLOT_WORDS:
-                continue
-            first = layout.interface[each.name]
-            if each.by_reason:
-                for number, reason in enumerate(layout.reasons):
-                    if reason in REASONS:
-                        words[each.word + REASONS.index(reason)] = old[first + number]
-            else:
-                words[each.word] = old[first]
+        places = _places(counters.INTERFACE, self.layout.interface, self.layout.reasons)
+        for word, place in places.items():
+            words[word] = old[place]
         return words
 
     def _name_words(self) -> None:
@@ -227,6 +236,47 @@ class Table:
         header = merged.encode()
         self._map[: len(header)] = header
         self.layout = merged
+
+
+class TranslatedWords:
+    """A slot of a ledger of another layout, indexed by the words of this one.
+
+    A worker gets one when a control plane of another version spawns it, which happens between the moment
+    when the files of epaird are replaced and the upgrade.  What the other layout has no word for is
+    dropped.  It is slower than a memoryview, and short-lived."""
+
+    def __init__(self, words: memoryview, places: Mapping[int, int]) -> None:
+        self._words = words
+        self._places = places
+
+    def __getitem__(self, word: int) -> int:
+        place = self._places.get(word)
+        return 0 if place is None else int(self._words[place])
+
+    def __setitem__(self, word: int, value: int) -> None:
+        place = self._places.get(word)
+        if place is not None:
+            self._words[place] = value
+
+
+def _places(
+    catalogue: Sequence[Counter], places: Mapping[str, int], reasons: Sequence[str]
+) -> dict[int, int]:
+    """Return the word of another layout for each word of this one that it has."""
+    found: dict[int, int] = {}
+    for each in catalogue:
+        first = places.get(each.name)
+        if first is None or each.word >= SLOT_WORDS:
+            continue
+        if each.by_reason:
+            found |= {
+                each.word + REASONS.index(reason): first + number
+                for number, reason in enumerate(reasons)
+                if reason in REASONS
+            }
+        else:
+            found[each.word] = first
+    return found
 
 
 def _layout_of(data: mmap.mmap) -> Layout:

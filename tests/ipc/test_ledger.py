@@ -88,7 +88,7 @@ def old() -> Iterator[Table]:
     """A ledger of epaird 0.1.0, whose interface in slot 1 has counted something in each word."""
     table = Table(ledger_file(LAYOUT_1, 4))
     for word in range(LAYOUT_1.slot_words):
-        table.slot(1)[word] = 1000 + word
+        table._slot(1)[word] = 1000 + word
     yield table
     os.close(table.fd)
 
@@ -121,13 +121,13 @@ def test_counters_are_copied_by_name_once_and_read_from_the_old_slot_until_then(
 ) -> None:
     table.supersede(old, {1})
     assert_converted(table.read(1))
-    old.slot(1)[0] += 7
+    old._slot(1)[0] += 7
     assert table.read(1)[0] == 1007, "the old slot has a writer still"
     assert sum(table.read(2)) == 0
     table.migrate(1)
-    old.slot(1)[0] = 5000
+    old._slot(1)[0] = 5000
     table.migrate(1)
-    old.slot(1)[0] = 1000
+    old._slot(1)[0] = 1000
     assert table.read(1)[0] == 1007
     table.slot(1)[0] = 1000
     assert_converted(table.read(1))
@@ -183,7 +183,7 @@ def test_a_ledger_of_a_layout_of_the_future_is_copied_by_name(table: Table) -> N
     future = Layout(9, 8192, 128, ("family", "loss", "runt"), {"too_big": 99, "oerrors": 3, "warp": 1}, {})
     other = Table(ledger_file(future, 4))
     try:
-        other.slot(3)[99], other.slot(3)[3], other.slot(3)[4], other.slot(3)[5] = 1, 2, 3, 4
+        other._slot(3)[99], other._slot(3)[3], other._slot(3)[4], other._slot(3)[5] = 1, 2, 3, 4
         table.supersede(other, {3})
         table.migrate(3)
         found = {word: value for word, value in enumerate(table.slot(3)) if value}
@@ -191,6 +191,25 @@ def test_a_ledger_of_a_layout_of_the_future_is_copied_by_name(table: Table) -> N
         assert not any(table.slot(3)[IERRORS : IERRORS + 6])
     finally:
         os.close(other.fd)
+
+
+def test_a_worker_of_this_version_counts_in_the_words_of_an_older_layout(old: Table) -> None:
+    words = old.slot(2)
+    for each in counters.INTERFACE:
+        if each.word < SLOT_WORDS:
+            words[each.word] = each.word
+            assert words[each.word] == (0 if each.name == "migrating" else each.word), each.name
+    words[OERRORS + REASONS.index("family")] += 5
+    words[IERRORS + len(REASONS)] = 7  # a reason that 0.1.0 does not know
+    found = list(old._slot(2))
+    expected = [0] * LAYOUT_1.slot_words
+    for each in counters.INTERFACE:
+        if each.name in LAYOUT_1.interface:
+            expected[LAYOUT_1.interface[each.name]] = each.word
+    expected[LAYOUT_1.interface["oerrors"] + 5] = 5
+    assert found == expected
+    old.worker_slot(3)[CPU_NS] = 9
+    assert list(old._slot(3))[:3] == [0, 9, 0]
 
 
 @pytest.mark.parametrize("layout", [Layout(2, 4096, 32, (), {}, {}), Layout(2, 8192, 64, (), {}, {})])

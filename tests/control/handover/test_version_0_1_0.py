@@ -93,7 +93,7 @@ def test_its_counters_go_on_from_where_they_were(ledger: int, saved: State) -> N
     before = descriptors()
     old = Table(os.dup(ledger))
     assert old.layout == LAYOUT_1
-    cpu_ns = old.slot(0)[CPU_NS]
+    cpu_ns = old.worker_slot(0)[CPU_NS]
     slots = set(slots_of(saved).values())
     table = open_ledger({table_identity(old): os.dup(ledger)}, {0, *slots})
     os.close(old.fd)
