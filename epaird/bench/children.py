@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from epaird.bench import lifeline
 from epaird.bench.interruption import Interruption
-from epaird.bench.places import Place
+from epaird.bench.namespaces import BenchNamespace
 
 PYTHON: Final = (sys.executable, "-P")
 """Our own, and nothing taken for a module of ours because it lies in the current directory."""
@@ -38,7 +38,12 @@ class Child:
     ends with the block, or with us."""
 
     def __init__(
-        self, command: Sequence[str], place: Place, interruption: Interruption, *, end: int = signal.SIGKILL
+        self,
+        command: Sequence[str],
+        place: BenchNamespace,
+        interruption: Interruption,
+        *,
+        end: int = signal.SIGKILL,
     ) -> None:
         """``end``: the signal that ends it.  Raises KernelError when the place cannot be entered."""
         self._command = command

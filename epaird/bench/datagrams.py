@@ -4,7 +4,7 @@
     python -m epaird.bench.datagrams send FLOOD     says "ready"; begins when its stdin has a line
 
 FLOOD is a :class:`Flood` in JSON.  Each says what it did in one line of JSON.  The sender goes as fast as
-sendmmsg() lets it: 64 datagrams a call, each a datagram of its own in every respect, since joined ones
+sendmmsg() lets it: 64 datagrams a call, each a datagram of its own in every respect, since enable_gro ones
 (UDP_SEGMENT) would measure something else; those are sent only where ``segments`` says so.
 """
 
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from epaird.bench.mmsg import Batch, joined, segmented
+from epaird.bench.mmsg import Batch, enable_gro, enable_segmentation
 from epaird.kernel import abi
 
 PORT: Final = 9862
@@ -133,7 +133,7 @@ def sink(flood: Flood, ready: Callable[[], object], ended: Callable[[], bool]) -
         }
         if flood.segments > 1:
             for flow in flows:
-                joined(flow)
+                enable_gro(flow)
         wait, flags = _waiting(tuple(flows), stack)
         ready()
         datagrams, first, last, cpu = 0, 0.0, 0.0, time.process_time()
@@ -157,7 +157,7 @@ def _outgoing(address: str, flood: Flood) -> socket.socket:
     flow = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     flow.connect((address, PORT))
     if flood.segments > 1:
-        segmented(flow, flood.size)
+        enable_segmentation(flow, flood.size)
     return flow
 
 

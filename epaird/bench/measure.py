@@ -13,7 +13,7 @@ from typing import Final, Literal
 from epaird.bench import datagrams, roundtrip, stream
 from epaird.bench.children import PYTHON, BenchError, Child, cpu_seconds
 from epaird.bench.interruption import Interruption
-from epaird.bench.places import Place, Places
+from epaird.bench.namespaces import BenchNamespace, BenchNamespaces
 from epaird.bench.plan import Job
 from epaird.bench.results import Datagrams, Figures, RoundTrip, Stream, percentile_name
 from epaird.bench.subjects import address
@@ -21,11 +21,11 @@ from epaird.bench.subjects import address
 IPERF3: Final = shutil.which("iperf3")
 
 
-class Site:
+class Testbed:
     """A subject that carries, and what it takes to measure it."""
 
     def __init__(
-        self, places: Places, forwarder: Child | None, interruption: Interruption, senders: int
+        self, places: BenchNamespaces, forwarder: Child | None, interruption: Interruption, senders: int
     ) -> None:
         """``senders``: how many processes may send at once, and as many receive."""
         self._places = places
@@ -108,10 +108,12 @@ class Site:
         names = map(percentile_name, roundtrip.PERCENTILES)
         return RoundTrip(found.exchanges, found.lost, dict(zip(names, found.microseconds, strict=False)))
 
-    def _ours(self, stack: contextlib.ExitStack, place: Place, module: str, *arguments: str) -> Child:
+    def _ours(
+        self, stack: contextlib.ExitStack, place: BenchNamespace, module: str, *arguments: str
+    ) -> Child:
         return self._start(stack, place, *PYTHON, "-m", f"epaird.bench.{module}", *arguments)
 
-    def _start(self, stack: contextlib.ExitStack, place: Place, *command: str) -> Child:
+    def _start(self, stack: contextlib.ExitStack, place: BenchNamespace, *command: str) -> Child:
         return stack.enter_context(Child(command, place, self._interruption, end=signal.SIGKILL))
 
     def _forwarders_cpu(self) -> Callable[[], float | None]:

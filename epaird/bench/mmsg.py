@@ -119,12 +119,12 @@ class Batch:
             yield self._words[first : first + datagrams * self._stride : self._stride].tolist()
 
 
-def segmented(outgoing: socket.socket, size: int) -> None:
+def enable_segmentation(outgoing: socket.socket, size: int) -> None:
     """Have the kernel split what is sent into datagrams of ``size`` bytes."""
     outgoing.setsockopt(socket.IPPROTO_UDP, abi.UDP_SEGMENT, size)
 
 
-def joined(incoming: socket.socket) -> None:
+def enable_gro(incoming: socket.socket) -> None:
     """Accept several datagrams of a sender as one message."""
     incoming.setsockopt(socket.IPPROTO_UDP, abi.UDP_GRO, 1)
 

@@ -17,14 +17,14 @@ FULL_FRAME: Final = 1472
 SEGMENTS: Final = 44
 """Datagrams of a full frame that fit into a message of 64 KB."""
 
-Kind = Literal["datagrams", "stream", "round trips"]
+JobKind = Literal["datagrams", "stream", "round trips"]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One thing to measure over a cable."""
 
-    kind: Kind
+    kind: JobKind
     seconds: float
     size: int = 0
     """Of ``datagrams``: bytes each."""
@@ -61,7 +61,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BenchPlan:
     """What one run does."""
 
     rounds: int = ROUNDS
@@ -107,11 +107,11 @@ class Plan:
         return self.rounds * len(SUBJECTS) * len(self.jobs)
 
 
-def quick(rounds: int | None = None, seconds: float | None = None) -> Plan:
+def quick(rounds: int | None = None, seconds: float | None = None) -> BenchPlan:
     """A first look: the two ends of each series, in a tenth of the time."""
-    return Plan(rounds or 2, seconds or 0.3, sizes=(64, FULL_FRAME), pairs=(4,))
+    return BenchPlan(rounds or 2, seconds or 0.3, sizes=(64, FULL_FRAME), pairs=(4,))
 
 
-def thorough(rounds: int | None = None, seconds: float | None = None) -> Plan:
+def thorough(rounds: int | None = None, seconds: float | None = None) -> BenchPlan:
     """Everything, in less than two minutes as it is."""
-    return Plan(rounds or ROUNDS, seconds or SECONDS)
+    return BenchPlan(rounds or ROUNDS, seconds or SECONDS)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from epaird.bench.plan import SUBJECTS, Job, Plan
+from epaird.bench.plan import SUBJECTS, BenchPlan, Job
 from epaird.bench.roundtrip import PERCENTILES
 from epaird.bench.statistics import Summary, ratio, summary
 
@@ -97,7 +97,7 @@ class Results:
     """Everything a run has to tell."""
 
     machine: Mapping[str, str | int | float]
-    plan: Plan
+    plan: BenchPlan
     rounds: Sequence[Round]
 
     def rows(self) -> tuple[Row, ...]:

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from epaird.bench.children import BenchError
 from epaird.bench.interruption import Interrupted, Interruption
 from epaird.bench.machine import description
-from epaird.bench.measure import Site
-from epaird.bench.places import Places
-from epaird.bench.plan import SUBJECTS, Plan
+from epaird.bench.measure import Testbed
+from epaird.bench.namespaces import BenchNamespaces
+from epaird.bench.plan import SUBJECTS, BenchPlan
 from epaird.bench.plot import drawn
 from epaird.bench.report import print_report
 from epaird.bench.results import Figures, Results, Round
@@ -29,7 +29,7 @@ Step = Callable[[str], None]
 """Told before each job what it is."""
 
 
-def run(plan: Plan, *, plot: Path | None = None, figures: Path | None = None) -> int:
+def run(plan: BenchPlan, *, plot: Path | None = None, figures: Path | None = None) -> int:
     """Measure, print the table, write the picture and the figures; the exit status.
 
     What is wrong is said on stderr, a line each."""
@@ -54,7 +54,7 @@ def run(plan: Plan, *, plot: Path | None = None, figures: Path | None = None) ->
     return 0
 
 
-def measured(plan: Plan, interruption: Interruption, step: Step) -> Results:
+def measured(plan: BenchPlan, interruption: Interruption, step: Step) -> Results:
     """Run the plan.  Raises BenchError, KernelError, Interrupted, after having taken everything down."""
     machine = description()
     senders = max(1, int(machine["cores"]) // 2)
@@ -71,10 +71,10 @@ def measured(plan: Plan, interruption: Interruption, step: Step) -> Results:
 
 
 def _measured(
-    subject: str, plan: Plan, senders: int, interruption: Interruption, step: Step
+    subject: str, plan: BenchPlan, senders: int, interruption: Interruption, step: Step
 ) -> dict[str, Figures]:
-    with Places() as places, built(subject, places, plan.most_pairs, interruption) as forwarder:
-        site = Site(places, forwarder, interruption, senders)
+    with BenchNamespaces() as places, built(subject, places, plan.most_pairs, interruption) as forwarder:
+        site = Testbed(places, forwarder, interruption, senders)
         found: dict[str, Figures] = {}
         for job in plan.jobs:
             step(f"{subject}: {job.title}")
@@ -82,12 +82,12 @@ def _measured(
         return found
 
 
-def _numbered(step: Step, number: int, plan: Plan) -> Step:
+def _numbered(step: Step, number: int, plan: BenchPlan) -> Step:
     return lambda words: step(f"round {number + 1} of {plan.rounds}, {words}")
 
 
 @contextmanager
-def _progress(plan: Plan) -> Iterator[Step]:
+def _progress(plan: BenchPlan) -> Iterator[Step]:
     """A bar on a terminal, and nothing elsewhere."""
     console = Console(stderr=True)
     columns = (

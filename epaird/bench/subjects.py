@@ -15,7 +15,7 @@ from typing import Final
 
 from epaird.bench.children import PYTHON, BenchError, Child
 from epaird.bench.interruption import Interruption
-from epaird.bench.places import Place, Places
+from epaird.bench.namespaces import BenchNamespace, BenchNamespaces
 from epaird.kernel import link, veth
 
 MOST_PAIRS: Final = 256
@@ -31,7 +31,9 @@ def address(pair: int, half: str) -> str:
 
 
 @contextmanager
-def built(name: str, places: Places, pairs: int, interruption: Interruption) -> Iterator[Child | None]:
+def built(
+    name: str, places: BenchNamespaces, pairs: int, interruption: Interruption
+) -> Iterator[Child | None]:
     """A subject by its name, built and carrying; the process that forwards, if there is one.
 
     Raises KernelError, BenchError and Interrupted, also while it is built."""
@@ -47,7 +49,7 @@ def built(name: str, places: Places, pairs: int, interruption: Interruption) -> 
         yield daemon
 
 
-def _build_veth(places: Places, pairs: int) -> None:
+def _build_veth(places: BenchNamespaces, pairs: int) -> None:
     for pair in range(pairs):
         name = f"veth{pair}"
         indices = veth.create(name, places.a.path, name, places.b.path)
@@ -56,7 +58,7 @@ def _build_veth(places: Places, pairs: int) -> None:
             link.configure(index, settings, netns=place.path, device=name)
 
 
-def _daemon(places: Places, pairs: int, scratch: Path, interruption: Interruption) -> Child:
+def _daemon(places: BenchNamespaces, pairs: int, scratch: Path, interruption: Interruption) -> Child:
     """The real daemon, with everything on, in a home of its own: no other daemon's devices are in its way."""
     file = scratch / "epaird.toml"
     file.write_text(configuration(places, pairs, scratch))
@@ -64,7 +66,7 @@ def _daemon(places: Places, pairs: int, scratch: Path, interruption: Interruptio
     return Child(command, places.home, interruption, end=signal.SIGTERM)
 
 
-def configuration(places: Places, pairs: int, scratch: Path) -> str:
+def configuration(places: BenchNamespaces, pairs: int, scratch: Path) -> str:
     """The daemon's, in TOML: the defaults, and so many pairs."""
     halves = (
         f'[epair.epair{pair}.{half}]\nnetns = "{place.path}"\naddresses = ["{address(pair, half)}/24"]\n'
@@ -75,7 +77,9 @@ def configuration(places: Places, pairs: int, scratch: Path) -> str:
     return own + "".join(halves)
 
 
-def _await_carrying(pair: int, places: Places, daemon: Child | None, interruption: Interruption) -> None:
+def _await_carrying(
+    pair: int, places: BenchNamespaces, daemon: Child | None, interruption: Interruption
+) -> None:
     """Wait until a datagram gets from a to b."""
     deadline = time.monotonic() + _UP_S
     while not _gets_across(pair, places.a, places.b):
@@ -87,7 +91,7 @@ def _await_carrying(pair: int, places: Places, daemon: Child | None, interruptio
         interruption.pause(_PROBE_S)
 
 
-def _gets_across(pair: int, a: Place, b: Place) -> bool:
+def _gets_across(pair: int, a: BenchNamespace, b: BenchNamespace) -> bool:
     with b.inside():
         receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with a.inside():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from epaird.bench.plan import Job, Plan, thorough
+from epaird.bench.plan import BenchPlan, Job, thorough
 from epaird.bench.results import Datagrams, Figures, Results, Round, RoundTrip, Stream
 
 MACHINE: Final[dict[str, str | int | float]] = {
@@ -44,7 +44,7 @@ def results(speeds: tuple[tuple[float, float], ...] = ((1, 1.5), (0.9, 1.4), (1,
     return Results(MACHINE, plan, [_round(plan, *each) for each in speeds])
 
 
-def _round(plan: Plan, veth: float, epaird: float) -> Round:
+def _round(plan: BenchPlan, veth: float, epaird: float) -> Round:
     return {
         "veth": {job.key: figures(job, veth, False) for job in plan.jobs},
         "epaird": {job.key: figures(job, epaird, True) for job in plan.jobs},

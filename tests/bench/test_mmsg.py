@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from epaird.bench.mmsg import Batch, joined, segmented
+from epaird.bench.mmsg import Batch, enable_gro, enable_segmentation
 
 Ends = tuple[socket.socket, socket.socket]
 
@@ -52,9 +52,9 @@ def test_each_is_a_datagram_of_its_own(ends: Ends) -> None:
 @pytest.mark.parametrize("join", [False, True])
 def test_segments(ends: Ends, join: bool) -> None:
     sender, receiver = ends
-    segmented(sender, 1472)
+    enable_segmentation(sender, 1472)
     if join:
-        joined(receiver)
+        enable_gro(receiver)
     assert Batch(2, 1472, 44).send(sender, 0) == 88
     assert received(Batch(3, 1472, 44), receiver, 88) == list(range(88))
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from epaird.bench.plan import FULL_FRAME, SEGMENTS, Plan, quick, thorough
+from epaird.bench.plan import FULL_FRAME, SEGMENTS, BenchPlan, quick, thorough
 
 
 @pytest.mark.parametrize("plan", [quick(), thorough()])
-def test_every_job_has_a_key_and_a_title_of_its_own(plan: Plan) -> None:
+def test_every_job_has_a_key_and_a_title_of_its_own(plan: BenchPlan) -> None:
     assert len({job.key for job in plan.jobs}) == len(plan.jobs)
     assert len({job.title for job in plan.jobs}) == len(plan.jobs)
     assert plan.steps == plan.rounds * 2 * len(plan.jobs)

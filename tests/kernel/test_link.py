@@ -15,7 +15,7 @@ import uvloop
 from epaird.kernel import link, namespace, tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.statistics import LinkReader, LinkStatistics
-from epaird.kernel.watch import Kind, LinkWatch
+from epaird.kernel.watch import LinkEventKind, LinkWatch
 from tests.kernel.conftest import MakeTap
 from tests.kernel.openfiles import open_files
 from tests.waiting import until
@@ -174,7 +174,7 @@ def test_many_devices_and_what_became_of_each(new_tap: MakeTap, new_namespace: C
     good = link.LinkSettings(1400, 2000, addresses=("10.0.0.1/24",))
     bad = link.LinkSettings(70000, 2000, addresses=("10.0.0.1/24",) * 2)
     changes = [
-        link.Change(f"epair{number}a", link.configured(index, bad if number == 1 else good))
+        link.LinkChange(f"epair{number}a", link.configuration_requests(index, bad if number == 1 else good))
         for number, index in enumerate(indices)
     ]
     first, second, third = link.change_all(changes, netns)
@@ -276,7 +276,11 @@ def test_nothing_is_left_open(
     assert {one.index for one in reader.read(nsid).values()} == {index}
     assert open_files() == before
     namespace.remove(netns)
-    until(lambda: any(event.kind is Kind.NAMESPACE_GONE and event.nsid == nsid for event in watch.read()))
+    until(
+        lambda: any(
+            event.kind is LinkEventKind.NAMESPACE_GONE and event.nsid == nsid for event in watch.read()
+        )
+    )
 
 
 def test_from_a_thread_beside_uvloop(

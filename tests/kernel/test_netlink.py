@@ -44,7 +44,7 @@ def test_many_requests_and_what_became_of_each() -> None:
     wanted = [(abi.RTM_GETLINK, 0, nowhere if number % 3 else there) for number in range(1000)]
     with contextlib.closing(RouteSocket()) as route:
         for _ in range(2):
-            outcomes = route.carry_out(wanted)
+            outcomes = route.execute(wanted)
             assert outcomes == [errno.ENODEV if number % 3 else 0 for number in range(1000)]
-        assert route.carry_out([]) == []
+        assert route.execute([]) == []
         assert [kind for kind, *_ in route.request(abi.RTM_GETLINK, 0, there)] == [abi.RTM_NEWLINK]

@@ -11,7 +11,7 @@ from epaird.kernel import link, namespace, removal, tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.statistics import LinkReader
 from epaird.kernel.tun import Tap
-from epaird.kernel.watch import Kind, LinkWatch
+from epaird.kernel.watch import LinkEventKind, LinkWatch
 from tests.kernel.conftest import MakeTap
 from tests.kernel.openfiles import open_files
 from tests.waiting import until
@@ -81,11 +81,15 @@ def test_nothing_is_left_open(new_tap: MakeTap, new_namespace: Callable[[], str]
     netns = new_namespace()
     with namespace.opened(netns) as fd:
         nsid = link.namespace_id(fd)
-    tun.takes_super_frames()
+    tun.super_frame_offloads()
     before = open_files()
     with namespace.inside(netns):
         made = [tun.open_tap(f"eth{number}") for number in range(3)]
     removal.remove(made)
     assert open_files() == before
     namespace.remove(netns)
-    until(lambda: any(event.kind is Kind.NAMESPACE_GONE and event.nsid == nsid for event in watch.read()))
+    until(
+        lambda: any(
+            event.kind is LinkEventKind.NAMESPACE_GONE and event.nsid == nsid for event in watch.read()
+        )
+    )

@@ -17,7 +17,7 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from epaird.kernel import abi, requests
 from epaird.kernel.netlink import HEADER
-from epaird.kernel.requests import Request, Route
+from epaird.kernel.requests import NetlinkRequest, Route
 
 
 def _told(address: IPv4Address | IPv6Address) -> str:
@@ -26,7 +26,7 @@ def _told(address: IPv4Address | IPv6Address) -> str:
     return socket.inet_ntop(family, address.packed)
 
 
-def read(kind: type[nlmsg], request: Request) -> Any:  # noqa: ANN401
+def read(kind: type[nlmsg], request: NetlinkRequest) -> Any:  # noqa: ANN401
     header = HEADER.pack(HEADER.size + len(request.payload), request.kind, request.flags, 1, 0)
     message = kind(header + request.payload)
     message.decode()

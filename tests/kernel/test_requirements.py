@@ -41,10 +41,14 @@ def test_without_privileges() -> None:
 
 
 def test_what_can_be_done_without() -> None:
-    assert requirements.lesser() == []
-    program = WITHOUT_PRIVILEGES.format(namespaces=True).replace("missing(namespaces=True)", "lesser()")
+    assert requirements.missing_optional() == []
+    program = WITHOUT_PRIVILEGES.format(namespaces=True).replace(
+        "missing(namespaces=True)", "missing_optional()"
+    )
     (line,) = in_a_child(program).splitlines()
-    assert line.startswith("CAP_NET_BROADCAST is missing: what others do to interfaces in other namespaces")
+    assert line.startswith(
+        "CAP_NET_BROADCAST is missing: changes that others make to interfaces in other namespaces"
+    )
 
 
 def test_devices_at_home_only_need_less() -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from epaird.kernel import scheduling
-from epaird.kernel.scheduling import LONG_NS, stand_back, step_forward
+from epaird.kernel.scheduling import LONG_NS, use_default_slices, use_long_slices
 from tests.scheduling import needs_slices, slice_ns
 
 T = TypeVar("T")
@@ -18,7 +18,7 @@ T = TypeVar("T")
 pytestmark = needs_slices
 
 
-def aside(look: Callable[[], T], *, before: Callable[[], None] = stand_back) -> T:
+def aside(look: Callable[[], T], *, before: Callable[[], None] = use_long_slices) -> T:
     """What is found by a thread of its own after it has done something."""
     with ThreadPoolExecutor(1, initializer=before) as thread:
         return thread.submit(look).result()
@@ -32,7 +32,7 @@ def usual_ns() -> int:
 def test_its_slices_are_long_and_its_niceness_stays(usual_ns: int) -> None:
     def niceness() -> int:
         os.setpriority(os.PRIO_PROCESS, 0, 5)
-        stand_back()
+        use_long_slices()
         return os.getpriority(os.PRIO_PROCESS, 0)
 
     assert aside(slice_ns) == LONG_NS > usual_ns
@@ -46,7 +46,7 @@ def test_threads_and_processes_do_as_who_started_them_until_they_do_otherwise(us
         return int(subprocess.run(command, capture_output=True, check=True).stdout)
 
     def forward_ns() -> int:
-        return aside(slice_ns, before=step_forward)
+        return aside(slice_ns, before=use_default_slices)
 
     assert aside(process_ns) == LONG_NS
     assert aside(lambda: aside(slice_ns, before=lambda: None)) == LONG_NS
@@ -56,10 +56,10 @@ def test_threads_and_processes_do_as_who_started_them_until_they_do_otherwise(us
 def test_another_policy_is_somebodys_decision(usual_ns: int) -> None:
     def batch() -> tuple[int, int]:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        stand_back()
+        use_long_slices()
         return os.sched_getscheduler(0), slice_ns()
 
-    assert aside(batch, before=step_forward) == (os.SCHED_BATCH, usual_ns)
+    assert aside(batch, before=use_default_slices) == (os.SCHED_BATCH, usual_ns)
 
 
 def test_where_the_system_call_is_unknown_nothing_is_changed(

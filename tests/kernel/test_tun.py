@@ -97,7 +97,7 @@ def test_a_later_failure_leaves_nothing_behind(
     def fail(_: str) -> int:
         raise OSError(errno.ENODEV, "No such device")
 
-    tun.takes_super_frames()
+    tun.super_frame_offloads()
     before = open_files()
     name = new_name()
     monkeypatch.setattr(socket, "if_nametoindex", fail)
@@ -144,7 +144,7 @@ def test_falls_back_in_steps(
             raise OSError(errno.EINVAL, "Invalid argument")
         return ioctl(fd, request, argument)
 
-    monkeypatch.setattr(tun, "takes_super_frames", lambda: EVERYTHING)
+    monkeypatch.setattr(tun, "super_frame_offloads", lambda: EVERYTHING)
     monkeypatch.setattr(fcntl, "ioctl", lesser_kernel)
     tap = new_tap()
     assert tap.offloads == left
@@ -154,8 +154,8 @@ def test_falls_back_in_steps(
 
 def test_the_question_about_super_frames_leaves_no_trace(new_tap: MakeTap) -> None:
     before = devices()
-    tun.takes_super_frames.cache_clear()
-    assert tun.takes_super_frames() & abi.TUN_F_CSUM
+    tun.super_frame_offloads.cache_clear()
+    assert tun.super_frame_offloads() & abi.TUN_F_CSUM
     assert devices() == before
 
 
@@ -163,10 +163,10 @@ def test_the_question_about_super_frames_leaves_no_trace(new_tap: MakeTap) -> No
 def test_a_refused_super_frame_is_told_from_an_accepted_one(new_tap: MakeTap, protocol: int) -> None:
     (fd,) = new_tap().fds
     frame = bytearray(tun._super_frame(protocol))
-    accepted = tun.takes_super_frames() & (0x06 if protocol == socket.IPPROTO_TCP else 0x60)
-    assert tun._takes(fd, bytes(frame)) == bool(accepted)
+    accepted = tun.super_frame_offloads() & (0x06 if protocol == socket.IPPROTO_TCP else 0x60)
+    assert tun._accepts(fd, bytes(frame)) == bool(accepted)
     frame[4:6] = bytes(2)  # gso_size 0 is refused by every kernel
-    assert not tun._takes(fd, bytes(frame))
+    assert not tun._accepts(fd, bytes(frame))
 
 
 @pytest.mark.parametrize("offload", [True, False])

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from epaird.kernel import namespace
+from epaird.kernel.addressing import addressing
 from epaird.kernel.errors import KernelError
-from epaird.kernel.present import present
 
 pytestmark = pytest.mark.real
 
@@ -33,7 +33,7 @@ def test_it_finds_what_ip_has_given(new_namespace: Callable[[], str]) -> None:
         subprocess.run(["ip", "-n", netns, *command.split()], check=True)
     with namespace.inside(netns):
         index = socket.if_nametoindex("x0")
-    found = present(netns)[index]
+    found = addressing(netns)[index]
     linked = {address for address in found.addresses if address.startswith("fe80:")}
     assert found.addresses - linked == {"10.0.0.1/24", "10.0.0.9/32", "fd00::1/64"}
     assert found.routes == {
@@ -43,4 +43,4 @@ def test_it_finds_what_ip_has_given(new_namespace: Callable[[], str]) -> None:
 
 def test_a_namespace_that_is_not_there() -> None:
     with pytest.raises(KernelError, match="does not exist"):
-        present("ept-no-such-namespace")
+        addressing("ept-no-such-namespace")

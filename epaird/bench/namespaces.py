@@ -17,7 +17,7 @@ from epaird.kernel import namespace
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BenchNamespace:
     """A namespace."""
 
     path: str
@@ -28,7 +28,7 @@ class Place:
         return namespace.inside(self.path)
 
 
-class Places:
+class BenchNamespaces:
     """The three namespaces a cable is measured in."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Places:
         self._held.close()
 
 
-def _new(held: contextlib.ExitStack) -> Place:
+def _new(held: contextlib.ExitStack) -> BenchNamespace:
     # A name is how one is made; it is ours for as long as opening it takes.
     name = f"epaird-bench-{secrets.token_hex(6)}"
     with contextlib.ExitStack() as named:
@@ -56,4 +56,4 @@ def _new(held: contextlib.ExitStack) -> Place:
         with namespace.opened(name) as fd:
             kept = os.dup(fd)
     held.callback(os.close, kept)
-    return Place(f"/proc/{os.getpid()}/fd/{kept}")
+    return BenchNamespace(f"/proc/{os.getpid()}/fd/{kept}")
