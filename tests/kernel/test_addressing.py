@@ -1,4 +1,4 @@
-"""Addresses and routes as the kernel has them, against iproute2."""
+"""Addresses and routes in the kernel, compared with iproute2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from epaird.kernel.errors import KernelError
 pytestmark = pytest.mark.real
 
 
-def test_it_finds_what_ip_has_given(new_namespace: Callable[[], str]) -> None:
+def test_addresses_and_routes_that_ip_added_are_found(new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
     for command in (
         "link add x0 type veth peer name x1",
@@ -41,6 +41,6 @@ def test_it_finds_what_ip_has_given(new_namespace: Callable[[], str]) -> None:
     }  # fmt: skip
 
 
-def test_a_namespace_that_is_not_there() -> None:
+def test_a_missing_namespace() -> None:
     with pytest.raises(KernelError, match="does not exist"):
         addressing("ept-no-such-namespace")

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.real
 
 
 def gone(tap: Tap, held: int) -> bool:
-    """By a copy of its descriptor, since its own are closed."""
+    """Test by a copy of the descriptor, since the device's own are closed."""
     try:
         tun.current_name(held)
     except KernelError:
@@ -28,10 +28,10 @@ def gone(tap: Tap, held: int) -> bool:
     return False
 
 
-def test_devices_go_wherever_they_are(
+def test_devices_are_removed_in_every_namespace(
     new_tap: MakeTap, new_namespace: Callable[[], str], reader: LinkReader
 ) -> None:
-    """Also while somebody else, as a worker would, has their descriptors open."""
+    """Also while another process, as a worker would, holds their descriptors open."""
     netns, other = new_namespace(), new_namespace()
     taps = [new_tap(queues=queues) for queues in (1, 1, 1, 2, 1)]
     link.place(taps[1].index, "eth0", netns)
@@ -50,16 +50,16 @@ def test_devices_go_wherever_they_are(
             os.close(fd)
 
 
-def test_what_is_gone_and_what_was_closed(new_tap: MakeTap) -> None:
-    deleted, closed, there = new_tap(), new_tap(), new_tap()
+def test_devices_that_are_gone_or_closed_are_skipped(new_tap: MakeTap) -> None:
+    deleted, closed, present = new_tap(), new_tap(), new_tap()
     link.delete(deleted.index)
     closed.close()
-    held = os.dup(there.fds[0])
+    held = os.dup(present.fds[0])
     try:
-        removal.remove([deleted, closed, there])
-        removal.remove([deleted, closed, there])
+        removal.remove([deleted, closed, present])
+        removal.remove([deleted, closed, present])
         removal.remove([])
-        assert gone(there, held)
+        assert gone(present, held)
         assert deleted.closed
     finally:
         os.close(held)

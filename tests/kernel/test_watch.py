@@ -23,7 +23,7 @@ def nsid_of(netns: str) -> int:
 
 
 class Record:
-    """Everything a watch has told so far."""
+    """All events of a watch so far."""
 
     def __init__(self, watch: LinkWatch) -> None:
         self._watch = watch
@@ -34,7 +34,7 @@ class Record:
         return [event for event in self.events if event.index == index]
 
     def until(self, condition: Callable[[LinkEvent], bool]) -> LinkEvent:
-        """Waits for such an event and forgets it with all that came before."""
+        """Wait for a matching event, discard it and all earlier ones, and return it."""
 
         def find() -> LinkEvent | None:
             self.events += self._watch.read()
@@ -50,7 +50,7 @@ def record(watch: LinkWatch) -> Record:
     return Record(watch)
 
 
-def test_a_life_at_home(record: Record, new_tap: MakeTap) -> None:
+def test_the_life_of_a_device_in_the_own_namespace(record: Record, new_tap: MakeTap) -> None:
     tap = new_tap()
     new = record.until(lambda event: event.index == tap.index)
     assert (new.kind, new.nsid, new.name, new.up, new.mtu) == (LinkEventKind.NEW, None, tap.name, False, 1500)
@@ -65,12 +65,14 @@ def test_a_life_at_home(record: Record, new_tap: MakeTap) -> None:
     assert not deleted.moved
 
 
-def test_the_file_descriptor_is_readable_when_there_is_something(watch: LinkWatch, new_tap: MakeTap) -> None:
+def test_the_file_descriptor_is_readable_when_an_event_is_pending(watch: LinkWatch, new_tap: MakeTap) -> None:
     new_tap()
     assert select.select([watch], [], [], 10)[0] == [watch]
 
 
-def test_a_move_from_home(record: Record, new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+def test_a_move_from_the_own_namespace(
+    record: Record, new_tap: MakeTap, new_namespace: Callable[[], str]
+) -> None:
     tap, netns = new_tap(), new_namespace()
     nsid = nsid_of(netns)
     index = link.place(tap.index, "eth0", netns)
@@ -81,7 +83,7 @@ def test_a_move_from_home(record: Record, new_tap: MakeTap, new_namespace: Calla
     record.until(lambda event: (event.nsid, event.index, event.up) == (nsid, index, True))
 
 
-def test_a_move_between_others_and_a_name_given_there(
+def test_a_move_between_other_namespaces_and_a_rename(
     record: Record, new_tap: MakeTap, new_namespace: Callable[[], str]
 ) -> None:
     red, blue = new_namespace(), new_namespace()
@@ -107,7 +109,7 @@ def test_deleted_in_a_namespace(record: Record, new_tap: MakeTap, new_namespace:
 
 
 def test_the_end_of_a_namespace(record: Record, new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
-    """The watch does not keep it alive, and its devices go without an event of their own."""
+    """The watch does not keep it alive, and its devices disappear without events."""
     netns = new_namespace()
     nsid = nsid_of(netns)
     tap = new_tap()
@@ -141,7 +143,7 @@ def test_a_port_that_leaves_a_bridge_is_not_deleted(
     assert events[-1].mtu == 1234
 
 
-def test_a_burst_is_kept(watch: LinkWatch, new_tap: MakeTap) -> None:
+def test_no_event_of_a_burst_is_lost(watch: LinkWatch, new_tap: MakeTap) -> None:
     tap = new_tap()
     while watch.read():
         pass
@@ -154,7 +156,7 @@ def test_a_burst_is_kept(watch: LinkWatch, new_tap: MakeTap) -> None:
     assert sum(event.index == tap.index for event in events) >= 3000
 
 
-def test_an_overrun_is_told(new_tap: MakeTap) -> None:
+def test_an_overrun_is_reported(new_tap: MakeTap) -> None:
     tap = new_tap()
     with contextlib.closing(LinkWatch(receive_bytes=4096)) as small:
         for number in range(200):
