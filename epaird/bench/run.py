@@ -1,4 +1,4 @@
-"""A whole bench: the rounds, what is seen of them meanwhile, and what is left of them, which is nothing."""
+"""A whole bench: the rounds, their progress and their results, with everything removed afterwards."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from epaird.bench.children import BenchError
 from epaird.bench.interruption import Interrupted, Interruption
 from epaird.bench.machine import description
-from epaird.bench.measure import Testbed
+from epaird.bench.measure import MeasurementSetup
 from epaird.bench.namespaces import BenchNamespaces
 from epaird.bench.plan import SUBJECTS, BenchPlan
-from epaird.bench.plot import drawn
+from epaird.bench.plot import draw
 from epaird.bench.report import print_report
 from epaird.bench.results import Figures, Results, Round
-from epaird.bench.subjects import built
+from epaird.bench.subjects import build
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import missing
 
 Step = Callable[[str], None]
-"""Told before each job what it is."""
+"""A callback that receives the description of each job before it runs."""
 
 
 def run(plan: BenchPlan, *, plot: Path | None = None, figures: Path | None = None) -> int:
-    """Measure, print the table, write the picture and the figures; the exit status.
+    """Measure, print the table, write the picture and the figures, and return the exit status.
 
-    What is wrong is said on stderr, a line each."""
+    Errors are written to stderr, one line each.
+    """
     if problems := (*missing(namespaces=True), *_unwritable(plot, figures)):
         for problem in problems:
             _complain(problem)
         return 1
     try:
         with Interruption() as interruption, _progress(plan) as step:
-            results = measured(plan, interruption, step)
+            results = measure(plan, interruption, step)
     except Interrupted as interrupted:
         _complain("interrupted: everything is taken down again")
         return 128 + interrupted.number
@@ -48,37 +49,40 @@ def run(plan: BenchPlan, *, plot: Path | None = None, figures: Path | None = Non
         return 1
     print_report(results, Console(highlight=False))
     if plot is not None:
-        plot.write_text(drawn(results))
+        plot.write_text(draw(results))
     if figures is not None:
         figures.write_text(json.dumps(results.as_json(), indent=1, allow_nan=False) + "\n")
     return 0
 
 
-def measured(plan: BenchPlan, interruption: Interruption, step: Step) -> Results:
-    """Run the plan.  Raises BenchError, KernelError, Interrupted, after having taken everything down."""
+def measure(plan: BenchPlan, interruption: Interruption, step: Step) -> Results:
+    """Run the plan. Raises BenchError, KernelError, Interrupted, after removing everything."""
     machine = description()
     senders = max(1, int(machine["cores"]) // 2)
     rounds: list[Round] = []
     for number in range(plan.rounds):
-        # Whoever comes second finds a warmer machine: they take turns at that, too.
+        # The second subject meets a warmer machine, so the order alternates.
         order = SUBJECTS if number % 2 == 0 else SUBJECTS[::-1]
         found = {
-            subject: _measured(subject, plan, senders, interruption, _numbered(step, number, plan))
+            subject: _measure_subject(subject, plan, senders, interruption, _numbered(step, number, plan))
             for subject in order
         }
         rounds.append({subject: found[subject] for subject in SUBJECTS})
     return Results(machine, plan, rounds)
 
 
-def _measured(
+def _measure_subject(
     subject: str, plan: BenchPlan, senders: int, interruption: Interruption, step: Step
 ) -> dict[str, Figures]:
-    with BenchNamespaces() as places, built(subject, places, plan.most_pairs, interruption) as forwarder:
-        site = Testbed(places, forwarder, interruption, senders)
+    with (
+        BenchNamespaces() as namespaces,
+        build(subject, namespaces, plan.most_pairs, interruption) as forwarder,
+    ):
+        setup = MeasurementSetup(namespaces, forwarder, interruption, senders)
         found: dict[str, Figures] = {}
         for job in plan.jobs:
             step(f"{subject}: {job.title}")
-            found[job.key] = site.measure(job)
+            found[job.key] = setup.measure(job)
         return found
 
 
@@ -88,7 +92,7 @@ def _numbered(step: Step, number: int, plan: BenchPlan) -> Step:
 
 @contextmanager
 def _progress(plan: BenchPlan) -> Iterator[Step]:
-    """A bar on a terminal, and nothing elsewhere."""
+    """Show a progress bar on a terminal, and nothing elsewhere."""
     console = Console(stderr=True)
     columns = (
         BarColumn(None),
@@ -109,7 +113,7 @@ def _progress(plan: BenchPlan) -> Iterator[Step]:
 
 
 def _unwritable(*files: Path | None) -> Iterator[str]:
-    """The files that could not be written in the end, so that nobody waits for them in vain."""
+    """Yield an error for each file that could not be written after the measurement."""
     for file in files:
         if file is None:
             continue

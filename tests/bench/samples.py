@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from epaird.bench.plan import BenchPlan, Job, thorough
-from epaird.bench.results import Datagrams, Figures, Results, Round, RoundTrip, Stream
+from epaird.bench.results import DatagramFigures, Figures, Results, Round, RoundTripFigures, StreamFigures
 
 MACHINE: Final[dict[str, str | int | float]] = {
     "cpu": "A <fast> & quiet CPU",
@@ -23,11 +23,11 @@ def figures(job: Job, speed: float, forwards: bool) -> Figures:
     """What a job finds on a cable of some speed, 1 being usual."""
     match job.kind:
         case "stream":
-            return Stream("own", 1 << 30, 30 * speed, 20.0 if forwards else None)
+            return StreamFigures("own", 1 << 30, 30 * speed, 20.0 if forwards else None)
         case "round trips":
             trip = {"p50": 20.0, "p90": 25.0, "p99": 60.0, "p99.9": 400.0}
-            return RoundTrip(10_000, 0, {name: value / speed for name, value in trip.items()})
-    return Datagrams(
+            return RoundTripFigures(10_000, 0, {name: value / speed for name, value in trip.items()})
+    return DatagramFigures(
         sent=200_000,
         delivered=190_000,
         reordered=0,

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from epaird.bench.plot import drawn
+from epaird.bench.plot import draw
 from epaird.bench.results import Results
 from tests.bench.samples import results
 
@@ -13,7 +13,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def picture(measured: Results) -> ElementTree.Element:
-    return ElementTree.fromstring(drawn(measured))  # noqa: S314 (our own)
+    return ElementTree.fromstring(draw(measured))  # noqa: S314 (our own)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_both_subjects_and_every_panel() -> None:
 
 
 def test_it_can_be_read_light_and_dark_and_unseen() -> None:
-    text = drawn(results())
+    text = draw(results())
     assert "prefers-color-scheme: dark" in text
     assert 'class="background"' in text
     svg = picture(results())
