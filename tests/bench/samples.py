@@ -1,4 +1,4 @@
-"""Results as a bench would have them."""
+"""Sample results of a bench."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MACHINE: Final[dict[str, str | int | float]] = {
 
 
 def figures(job: Job, speed: float, forwards: bool) -> Figures:
-    """What a job finds on a cable of some speed, 1 being usual."""
+    """Return the figures of a job on a cable of a relative speed; 1 is normal."""
     match job.kind:
         case "stream":
             return StreamFigures("own", 1 << 30, 30 * speed, 20.0 if forwards else None)
@@ -39,9 +39,9 @@ def figures(job: Job, speed: float, forwards: bool) -> Figures:
 
 
 def results(speeds: tuple[tuple[float, float], ...] = ((1, 1.5), (0.9, 1.4), (1, 1.6))) -> Results:
-    """A round for each of the speeds, veth's and epaird's."""
+    """Return results with one round for each pair of speeds, of veth and epaird."""
     plan = thorough(rounds=len(speeds))
-    return Results(MACHINE, plan, [_round(plan, *each) for each in speeds])
+    return Results(MACHINE, plan, [_round(plan, *pair) for pair in speeds])
 
 
 def _round(plan: BenchPlan, veth: float, epaird: float) -> Round:
