@@ -36,16 +36,16 @@ def run(plan: BenchPlan, *, plot: Path | None = None, figures: Path | None = Non
     """
     if problems := (*missing(namespaces=True), *_unwritable(plot, figures)):
         for problem in problems:
-            _complain(problem)
+            _write_error(problem)
         return 1
     try:
         with Interruption() as interruption, _progress(plan) as step:
             results = measure(plan, interruption, step)
     except Interrupted as interrupted:
-        _complain("interrupted: everything is taken down again")
+        _write_error("interrupted: everything is taken down again")
         return 128 + interrupted.number
     except (BenchError, KernelError) as error:
-        _complain(str(error))
+        _write_error(str(error))
         return 1
     print_report(results, Console(highlight=False))
     if plot is not None:
@@ -125,5 +125,5 @@ def _unwritable(*files: Path | None) -> Iterator[str]:
             yield f"{file}: may not be written"
 
 
-def _complain(line: str) -> None:
+def _write_error(line: str) -> None:
     sys.stderr.write(f"epaird: {line}\n")

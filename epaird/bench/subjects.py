@@ -18,8 +18,6 @@ from epaird.bench.interruption import Interruption
 from epaird.bench.namespaces import BenchNamespace, BenchNamespaces
 from epaird.kernel import link, veth
 
-MOST_PAIRS: Final = 256
-"""Most pairs of a subject: each has an IPv4 network, 10.9.N.0/24."""
 _PROBE_PORT: Final = 9865
 _PROBE_TIMEOUT_S: Final = 0.02
 """Time for a probe datagram to arrive, and pause between two probes."""
@@ -28,7 +26,7 @@ _READY_TIMEOUT_S: Final = 60.0
 
 
 def address(pair: int, half: str) -> str:
-    """Return the IPv4 address of a half of a pair."""
+    """Return the IPv4 address of a half of a pair, in the pair's network 10.9.N.0/24; N is below 256."""
     return f"10.9.{pair}.{1 if half == 'a' else 2}"
 
 
