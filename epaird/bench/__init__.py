@@ -1,5 +1,5 @@
-"""``epaird bench``: the cable measured beside the kernel's own, veth, on the machine it is to run on.
+"""``epaird bench``: a comparison of epaird with veth, the kernel's own cable, on the machine where it runs.
 
-Both are built afresh each round and in turn, and the same jobs are run over each.  The absolute figures
-drift with the machine and what else it does; the ratios, taken round by round, are what counts.
+Each round builds both in turn and runs the same jobs over each. The absolute figures drift with the machine
+and its other load; the meaningful results are the ratios, which are computed round by round.
 """

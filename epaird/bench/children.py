@@ -1,4 +1,4 @@
-"""The processes of a bench: started in its namespaces, listened to, measured, and ended."""
+"""Processes of a bench: start them in its namespaces, read their output, measure and end them."""
 
 from __future__ import annotations
 
@@ -16,42 +16,51 @@ from typing import Final, Self
 
 from epaird.bench import lifeline
 from epaird.bench.interruption import Interruption
-from epaird.bench.places import Place
+from epaird.bench.namespaces import BenchNamespace
 
 PYTHON: Final = (sys.executable, "-P")
-"""Our own, and nothing taken for a module of ours because it lies in the current directory."""
+"""The running Python. -P keeps it from importing modules from the current directory."""
 _LIFELINE: Final = (sys.executable, "-I", "-S", lifeline.__file__)
-_PATIENCE_S: Final = 20.0
-"""Beyond what a process has to do, how long it may take to say so on a busy machine."""
-_END_S: Final = 20.0
+_ANSWER_MARGIN_S: Final = 20.0
+"""Time for an answer on a busy machine, beyond the duration of the process's work."""
+_EXIT_TIMEOUT_S: Final = 20.0
+"""Time for a process to exit after its signal, before it is killed with its descendants."""
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
-_SAID: Final = 2000
-"""The last characters of what a process said that are worth repeating."""
+_STDERR_SHOWN: Final = 2000
+"""Bytes of a process's stderr that an error message repeats, from its end."""
 
 
 class BenchError(Exception):
-    """Something could not be measured; one line, and what a process of ours said about it."""
+    """A failed measurement. One line, followed by the stderr of the process that failed."""
 
 
 class Child:
-    """A process in a namespace.  It has a process group of its own, so that Ctrl-C is ours alone, and
-    ends with the block, or with us."""
+    """A process in a namespace.
+
+    It has a process group of its own, so that Ctrl-C reaches only the bench, and ends with the block or
+    with the bench.
+    """
 
     def __init__(
-        self, command: Sequence[str], place: Place, interruption: Interruption, *, end: int = signal.SIGKILL
+        self,
+        command: Sequence[str],
+        namespace: BenchNamespace,
+        interruption: Interruption,
+        *,
+        end: int = signal.SIGKILL,
     ) -> None:
-        """``end``: the signal that ends it.  Raises KernelError when the place cannot be entered."""
+        """``end`` is the signal that ends it. Raises KernelError when the namespace cannot be entered."""
         self._command = command
         self._interruption = interruption
         self._end = end
         self._buffer = b""
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
-        with place.inside():
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        with namespace.inside():
             self._process = subprocess.Popen(
                 [*_LIFELINE, str(os.getpid()), str(int(end)), *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=self._said,
+                stderr=self._stderr,
                 bufsize=0,
                 process_group=0,
             )
@@ -66,70 +75,73 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(self._end)
         try:
-            self._process.wait(_END_S)
+            self._process.wait(_EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             for pid in family:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._said):
+        for stream in (self._process.stdin, self._process.stdout, self._stderr):
             if stream is not None:
                 stream.close()
 
     @property
     def pid(self) -> int:
+        """The process id."""
         return self._process.pid
 
     @property
     def running(self) -> bool:
+        """True until the process has exited."""
         return self._process.poll() is None
 
     def line(self, within: float = 0.0) -> str:
-        """The next line it says, which may take so many seconds more than usual.
+        """Return the next line of its stdout, which may take ``within`` seconds more than usual.
 
-        Raises BenchError when none comes, Interrupted."""
-        deadline = time.monotonic() + within + _PATIENCE_S
+        Raises BenchError when no line comes, Interrupted.
+        """
+        deadline = time.monotonic() + within + _ANSWER_MARGIN_S
         while b"\n" not in self._buffer:
-            if not self._more(deadline):
+            if not self._read_more(deadline):
                 raise self.failure("ended")
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode()
 
     def rest(self, within: float = 0.0) -> str:
-        """All it says until it ends.  Raises BenchError when it does not end, Interrupted."""
-        deadline = time.monotonic() + within + _PATIENCE_S
-        while self._more(deadline):
+        """Return the rest of its stdout. Raises BenchError when it does not end, Interrupted."""
+        deadline = time.monotonic() + within + _ANSWER_MARGIN_S
+        while self._read_more(deadline):
             pass
         text, self._buffer = self._buffer.decode(), b""
         return text
 
     def until(self, words: str) -> None:
-        """Wait for a line with these words."""
+        """Wait for a line that contains ``words``. Raises BenchError, Interrupted."""
         while words not in self.line():
             pass
 
     def begin(self) -> None:
-        """Give it a line to read."""
+        """Write an empty line to its stdin."""
         with contextlib.suppress(BrokenPipeError):
-            assert self._process.stdin is not None  # noqa: S101 (we have asked for it)
+            assert self._process.stdin is not None  # noqa: S101 (opened with PIPE)
             self._process.stdin.write(b"\n")
 
     def finish(self) -> None:
-        """Let its stdin end."""
-        assert self._process.stdin is not None  # noqa: S101
+        """Close its stdin."""
+        assert self._process.stdin is not None  # noqa: S101 (opened with PIPE)
         self._process.stdin.close()
 
-    def failure(self, what: str) -> BenchError:
-        """The error to raise, with what it said."""
-        size = self._said.seek(0, os.SEEK_END)
-        self._said.seek(max(0, size - _SAID))
-        said = self._said.read().decode(errors="replace").strip()
+    def failure(self, cause: str) -> BenchError:
+        """Return an error that names the command, the cause and the end of its stderr."""
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - _STDERR_SHOWN))
+        stderr = self._stderr.read().decode(errors="replace").strip()
         name = " ".join(self._command[:5])
-        return BenchError(f"{name}: {what}" + (f"; it said:\n{said}" if said else ""))
+        return BenchError(f"{name}: {cause}" + (f"; its stderr:\n{stderr}" if stderr else ""))
 
-    def _more(self, deadline: float) -> bool:
-        """Read more of what it says; False when it says no more."""
-        assert self._process.stdout is not None  # noqa: S101
+    def _read_more(self, deadline: float) -> bool:
+        """Read more of its stdout; return False at the end of it."""
+        assert self._process.stdout is not None  # noqa: S101 (opened with PIPE)
         fd = self._process.stdout.fileno()
         if not self._interruption.readable(fd, deadline):
             raise self.failure("does not answer")
@@ -139,7 +151,7 @@ class Child:
 
 
 def process_tree(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """Return the pids of a process and all its descendants, the process first."""
     found, waiting = [], [pid]
     while waiting:
         current = waiting.pop()
@@ -151,12 +163,12 @@ def process_tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and all that descend from it."""
-    return sum(_cpu_seconds(each) for each in process_tree(pid))
+    """Return the user and system time of a process and all its descendants, in seconds."""
+    return sum(_cpu_seconds(member) for member in process_tree(pid))
 
 
 def _cpu_seconds(pid: int) -> float:
-    """To the nanosecond where the kernel keeps it so (CONFIG_SCHED_INFO), else to the tick."""
+    """The resolution is a nanosecond where the kernel has CONFIG_SCHED_INFO, otherwise a tick."""
     try:
         tasks = list(Path(f"/proc/{pid}/task").iterdir())
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9

@@ -1,11 +1,11 @@
-"""The sender and the receiver of datagrams, programs that ``epaird bench`` starts in its namespaces.
+"""Sender and receiver of datagrams, programs that ``epaird bench`` starts in its namespaces.
 
-    python -m epaird.bench.datagrams sink FLOOD     says "ready"; ends some time after its stdin has ended
-    python -m epaird.bench.datagrams send FLOOD     says "ready"; begins when its stdin has a line
+    python -m epaird.bench.datagrams sink FLOOD     prints "ready"; ends some time after the end of its stdin
+    python -m epaird.bench.datagrams send FLOOD     prints "ready"; begins when its stdin has a line
 
-FLOOD is a :class:`Flood` in JSON.  Each says what it did in one line of JSON.  The sender goes as fast as
-sendmmsg() lets it: 64 datagrams a call, each a datagram of its own in every respect, since joined ones
-(UDP_SEGMENT) would measure something else; those are sent only where ``segments`` says so.
+FLOOD is a :class:`Flood` in JSON. Each program prints its results in one line of JSON. The sender is as fast
+as sendmmsg() permits: 64 datagrams per call, each sent separately, since coalesced ones (UDP_SEGMENT) would
+measure something else; the sender uses UDP_SEGMENT only where ``segments`` requests it.
 """
 
 from __future__ import annotations
@@ -22,82 +22,90 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from epaird.bench.mmsg import Batch, joined, segmented
+from epaird.bench.mmsg import Batch, enable_gro, enable_segmentation
+from epaird.bench.output import write_line
 from epaird.kernel import abi
+from epaird.kernel.netlink import set_receive_buffer
 
 PORT: Final = 9862
 _BATCH: Final = 64
-"""Datagrams a system call."""
+"""Most messages per system call."""
 _BATCH_BYTES: Final = 1 << 19
-"""And bytes: a few super-frames, so that they are sent while they are in the cache."""
+"""Most bytes per system call: a few super-frames, so that they are sent while they are in the cache."""
 _RECEIVE_BUFFER: Final = 1 << 26
-"""Bytes, of all receivers together: what is lost shall be lost on the way, not behind it."""
+"""Bytes, for all receivers together: large enough that datagrams are lost on the cable, not after it."""
 _TICK_MS: Final = 100
-"""How long nothing has to come for the receiver to believe that nothing more will."""
+"""Silence after which the receiver regards the flood as over."""
 _CLOCK_EVERY: Final = 16
-"""Batches between two looks at the clock."""
+"""Batches between two readings of the clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flood:
-    """What is sent, to whom, for how long."""
+    """The datagrams to send."""
 
     addresses: tuple[str, ...]
-    """The receivers, a flow to each, in turn."""
+    """The receivers, with one flow each, in turn."""
     size: int
-    """Bytes of a datagram, 8 at least."""
+    """Size of a datagram in bytes, at least 8."""
     segments: int
-    """Datagrams that the sender joins into one message; 1: none are."""
+    """Datagrams that the sender coalesces into one message; 1: none."""
     seconds: float
+    """Duration in seconds."""
 
     def batch(self) -> Batch:
-        """Messages to send, or room for them."""
+        """Return a batch of messages to send, or of buffers to receive them."""
         return Batch(
             max(1, min(_BATCH, _BATCH_BYTES // (self.size * self.segments))), self.size, self.segments
         )
 
     def to_json(self) -> str:
-        """One line."""
+        """Encode as one line of JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Flood:
-        """The inverse of to_json."""
+        """Decode the output of :meth:`to_json`."""
         fields = json.loads(text)
         return cls(**{**fields, "addresses": tuple(fields["addresses"])})
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What the sender did."""
+    """The results of a sender."""
 
     datagrams: int
-    """How many the kernel took."""
+    """Datagrams that the kernel accepted."""
     cpu_seconds: float
+    """CPU time in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What arrived."""
+    """The results of a receiver."""
 
     datagrams: int
+    """Datagrams that arrived."""
     reordered: int
-    """How many came after one of the same flow that was sent later."""
+    """Datagrams that arrived after a later one of the same flow."""
     first: float
-    """When the first came, in seconds of the monotonic clock; 0 when none did."""
+    """Arrival of the first, in seconds of the monotonic clock; 0 when none arrived."""
     last: float
+    """Arrival of the last, likewise."""
     cpu_seconds: float
+    """CPU time in seconds."""
 
 
 class Order:
-    """Whether one flow's datagrams come in the order of their numbers."""
+    """A check of the order of one flow's datagrams, by their sequence numbers."""
 
     def __init__(self) -> None:
         self.reordered = 0
+        """Datagrams that arrived after a later one."""
         self._highest = -1
 
     def take(self, numbers: list[int]) -> None:
-        """The next datagrams' numbers, one at least."""
+        """Check the numbers of the next datagrams, at least one."""
         if numbers[0] >= self._highest and sorted(numbers) == numbers:
             self._highest = numbers[-1]
             return
@@ -107,7 +115,10 @@ class Order:
 
 
 def send(flood: Flood, begin: Callable[[], object]) -> Sent:
-    """Send to each address in turn, a batch at a time, until the time is over."""
+    """Send to each address in turn, a batch at a time, for the duration of the flood.
+
+    ``begin`` is called when the sockets are ready, and blocks until the flood may begin.
+    """
     batch = flood.batch()
     with contextlib.ExitStack() as stack:
         flows = [stack.enter_context(_outgoing(address, flood)) for address in flood.addresses]
@@ -123,7 +134,10 @@ def send(flood: Flood, begin: Callable[[], object]) -> Sent:
 
 
 def sink(flood: Flood, ready: Callable[[], object], ended: Callable[[], bool]) -> Received:
-    """Receive until ``ended`` and nothing has come for a tick."""
+    """Receive until ``ended`` returns True and no datagram has arrived for a tick.
+
+    ``ready`` is called when the sockets are ready.
+    """
     batch = flood.batch()
     with contextlib.ExitStack() as stack:
         room = _RECEIVE_BUFFER // len(flood.addresses)
@@ -133,7 +147,7 @@ def sink(flood: Flood, ready: Callable[[], object], ended: Callable[[], bool]) -
         }
         if flood.segments > 1:
             for flow in flows:
-                joined(flow)
+                enable_gro(flow)
         wait, flags = _waiting(tuple(flows), stack)
         ready()
         datagrams, first, last, cpu = 0, 0.0, 0.0, time.process_time()
@@ -157,16 +171,13 @@ def _outgoing(address: str, flood: Flood) -> socket.socket:
     flow = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     flow.connect((address, PORT))
     if flood.segments > 1:
-        segmented(flow, flood.size)
+        enable_segmentation(flow, flood.size)
     return flow
 
 
 def _incoming(address: str, room: int) -> socket.socket:
     flow = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        flow.setsockopt(socket.SOL_SOCKET, abi.SO_RCVBUFFORCE, room)
-    except PermissionError:
-        flow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    set_receive_buffer(flow, room)
     flow.bind((address, PORT))
     return flow
 
@@ -174,9 +185,9 @@ def _incoming(address: str, room: int) -> socket.socket:
 def _waiting(
     flows: tuple[socket.socket, ...], stack: contextlib.ExitStack
 ) -> tuple[Callable[[], Iterable[socket.socket]], int]:
-    """How to learn which of them have something, for a tick at most, and the flags to receive it with."""
+    """Return a function that waits up to a tick for readable flows, and the flags for receiving."""
     if len(flows) == 1:
-        # One system call a batch instead of two.
+        # One system call per batch instead of two.
         tick = struct.pack("ll", 0, _TICK_MS * 1000)
         flows[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, tick)
         return lambda: flows, abi.MSG_WAITFORONE
@@ -187,24 +198,19 @@ def _waiting(
     return lambda: [by_fd[fd] for fd, _ in epoll.poll(_TICK_MS / 1000)], socket.MSG_DONTWAIT
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
 def _stdin_ended() -> bool:
     readable, _, _ = select.select([sys.stdin], [], [], 0)
     return bool(readable)
 
 
 def main(arguments: list[str]) -> int:
-    """Be what the first argument says."""
+    """Run the program named by the first argument."""
     role, flood = arguments[0], Flood.from_json(arguments[1])
     if role == "sink":
-        _say(json.dumps(asdict(sink(flood, lambda: _say("ready"), _stdin_ended))))
+        write_line(json.dumps(asdict(sink(flood, lambda: write_line("ready"), _stdin_ended))))
     else:
-        _say("ready")
-        _say(json.dumps(asdict(send(flood, sys.stdin.readline))))
+        write_line("ready")
+        write_line(json.dumps(asdict(send(flood, sys.stdin.readline))))
     return 0
 
 

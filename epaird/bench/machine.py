@@ -1,4 +1,4 @@
-"""What the figures were measured on: half of what they mean."""
+"""A description of the machine on which the figures were measured."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _GIB: Final = 1 << 30
 
 
 def description() -> dict[str, str | int | float]:
-    """The machine now, by what a reader would want to know of it."""
-    cpuinfo = _first("/proc/cpuinfo")
-    memory = int(_first("/proc/meminfo").get("MemTotal", "0").split()[0]) * 1024
+    """Return the machine's properties that affect the figures, with its present load."""
+    cpuinfo = _first_values("/proc/cpuinfo")
+    memory = int(_first_values("/proc/meminfo").get("MemTotal", "0").split()[0]) * 1024
     return {
         "cpu": cpuinfo.get("model name") or cpuinfo.get("Model") or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
@@ -29,8 +29,8 @@ def description() -> dict[str, str | int | float]:
     }
 
 
-def described(machine: Mapping[str, str | int | float]) -> str:
-    """In one line."""
+def summary_line(machine: Mapping[str, str | int | float]) -> str:
+    """Return a description in one line."""
     kind = ", virtual" if machine["virtual"] else ""
     return (
         f"{machine['cpu']}, {machine['cores']} cores{kind}, {machine['memory_gib']} GiB, "
@@ -38,8 +38,8 @@ def described(machine: Mapping[str, str | int | float]) -> str:
     )
 
 
-def _first(path: str) -> dict[str, str]:
-    """The keys and values of a file of /proc, the first of each key."""
+def _first_values(path: str) -> dict[str, str]:
+    """Return the keys and values of a file in /proc, with the first value of a repeated key."""
     found: dict[str, str] = {}
     for line in Path(path).read_text().splitlines():
         key, _, value = line.partition(":")

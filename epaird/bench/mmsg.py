@@ -1,8 +1,8 @@
-"""Many datagrams by one system call: sendmmsg() and recvmmsg(), which Python does not have.
+"""Many datagrams per system call: sendmmsg() and recvmmsg(), which Python does not provide.
 
-Everything is allocated once.  Each datagram begins with a number of 64 bits, so that its receiver can
-tell what is missing and what is out of order; the numbers of a whole batch are written and read by one
-slice of a memoryview, because a loop over the datagrams would cost more than sending them.
+All memory is allocated once. Each datagram begins with a sequence number of 64 bits, so that the receiver can
+detect losses and reordering. The numbers of a whole batch are written and read by one slice of a memoryview,
+because a loop over the datagrams would cost more than sending them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from typing import Final
 from epaird.kernel import abi
 
 NUMBER_BYTES: Final = 8
+"""Size of a sequence number."""
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
-_FULL: Final = frozenset({errno.ENOBUFS, errno.EAGAIN, errno.ECONNREFUSED})
-"""The datagram was not taken, and the next may be."""
-_NOTHING: Final = frozenset({errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED})
+_SEND_HARMLESS: Final = frozenset({errno.ENOBUFS, errno.EAGAIN, errno.ECONNREFUSED})
+"""Errors after which the kernel may accept the next datagram."""
+_RECEIVE_HARMLESS: Final = frozenset({errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED})
+"""Errors that mean that no datagram was received."""
 
 
 class _IOVec(ctypes.Structure):
@@ -55,13 +57,17 @@ _LIBC.sendmmsg.argtypes = _LIBC.recvmmsg.argtypes = (
 
 
 class Batch:
-    """Messages of one size, one behind the other in memory, for sendmmsg() or recvmmsg().
+    """Messages of one size, consecutive in memory, for sendmmsg() or recvmmsg().
 
-    A message is one datagram, or ``segments`` of them joined: the kernel splits those on their way
-    (UDP_SEGMENT) or has joined them (UDP_GRO)."""
+    A message is one datagram, or ``segments`` coalesced ones, which the kernel splits on sending
+    (UDP_SEGMENT) or has coalesced on receiving (UDP_GRO).
+    """
 
     def __init__(self, messages: int, size: int, segments: int = 1) -> None:
-        """``size``: bytes of a datagram.  With several segments it must be a multiple of 8."""
+        """``size`` is that of a datagram in bytes: at least 8, with several segments a multiple of 8.
+
+        Raises ValueError for other sizes.
+        """
         if size < NUMBER_BYTES or (segments > 1 and size % NUMBER_BYTES):
             raise ValueError(f"no room for numbers in datagrams of {size} bytes, {segments} in a message")
         self.segments = segments
@@ -86,46 +92,47 @@ class Batch:
             header.iovlen = 1
         self._address = ctypes.addressof(self._headers)
 
-    def send(self, to: socket.socket, number: int) -> int:
-        """Send a batch on a connected socket, its datagrams numbered from ``number``; how many were taken.
+    def send(self, outgoing: socket.socket, number: int) -> int:
+        """Send a batch on a connected socket and return how many datagrams the kernel accepted.
 
-        Raises OSError for what will not pass."""
+        The datagrams are numbered from ``number``. Raises OSError for errors that will not pass.
+        """
         count = self._messages * self.segments
         self._words[:: self._stride] = memoryview(array.array("Q", range(number, number + count)))
-        done: int = _LIBC.sendmmsg(to.fileno(), self._address, self._messages, 0, None)
+        done: int = _LIBC.sendmmsg(outgoing.fileno(), self._address, self._messages, 0, None)
         if done < 0:
-            _raise_unless(_FULL)
+            _raise_unless(_SEND_HARMLESS)
             return 0
         return done * self.segments
 
-    def receive(self, at: socket.socket, flags: int) -> int:
-        """Receive what there is; the number of messages, 0 when there was none.  Raises OSError."""
-        done: int = _LIBC.recvmmsg(at.fileno(), self._address, self._messages, flags, None)
+    def receive(self, incoming: socket.socket, flags: int) -> int:
+        """Receive and return the number of messages, 0 when none was pending. Raises OSError."""
+        done: int = _LIBC.recvmmsg(incoming.fileno(), self._address, self._messages, flags, None)
         if done < 0:
-            _raise_unless(_NOTHING)
+            _raise_unless(_RECEIVE_HARMLESS)
             return 0
         return done
 
     def numbers(self, messages: int) -> list[int]:
-        """The numbers of the datagrams in the first messages, as they came."""
+        """Return the numbers of the datagrams in the first messages, in the order of arrival."""
         if self.segments == 1:
             return self._words[: messages * self._slot_words : self._stride].tolist()
-        return [number for each in self._joined(messages) for number in each]
+        return [number for numbers in self._coalesced(messages) for number in numbers]
 
-    def _joined(self, messages: int) -> Iterator[list[int]]:
+    def _coalesced(self, messages: int) -> Iterator[list[int]]:
         for index, length in enumerate(self._lengths[:messages].tolist()):
             first = index * self._slot_words
             datagrams = -(-length // self._size)
             yield self._words[first : first + datagrams * self._stride : self._stride].tolist()
 
 
-def segmented(outgoing: socket.socket, size: int) -> None:
-    """Have the kernel split what is sent into datagrams of ``size`` bytes."""
+def enable_segmentation(outgoing: socket.socket, size: int) -> None:
+    """Make the kernel split sent messages into datagrams of ``size`` bytes (UDP_SEGMENT)."""
     outgoing.setsockopt(socket.IPPROTO_UDP, abi.UDP_SEGMENT, size)
 
 
-def joined(incoming: socket.socket) -> None:
-    """Accept several datagrams of a sender as one message."""
+def enable_gro(incoming: socket.socket) -> None:
+    """Allow the kernel to deliver several datagrams of a sender as one message (UDP_GRO)."""
     incoming.setsockopt(socket.IPPROTO_UDP, abi.UDP_GRO, 1)
 
 

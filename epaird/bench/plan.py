@@ -1,4 +1,4 @@
-"""Which jobs are run, in which order, and how often.  Pure."""
+"""The jobs of a bench, their order and their repetitions. Pure."""
 
 from __future__ import annotations
 
@@ -7,37 +7,41 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 SUBJECTS: Final = ("veth", "epaird")
-"""In the order in which a round measures them."""
+"""The subjects, in the order in which a round measures them."""
 
 ROUNDS: Final = 5
+"""Default number of rounds."""
 SECONDS: Final = 0.4
+"""Duration of a job."""
 
 FULL_FRAME: Final = 1472
-"""Bytes of payload that make a frame of 1500 with IPv4's and UDP's headers."""
+"""UDP payload in bytes that, with the IPv4 and UDP headers, fills an MTU of 1500."""
 SEGMENTS: Final = 44
-"""Datagrams of a full frame that fit into a message of 64 KB."""
+"""Datagrams of FULL_FRAME bytes that fit into a message of 64 KB."""
 
-Kind = Literal["datagrams", "stream", "round trips"]
+JobKind = Literal["datagrams", "stream", "round trips"]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One thing to measure over a cable."""
+    """One measurement over a cable."""
 
-    kind: Kind
+    kind: JobKind
+    """The kind, which determines the load generator."""
     seconds: float
+    """Duration in seconds."""
     size: int = 0
-    """Of ``datagrams``: bytes each."""
+    """For ``datagrams``: size in bytes."""
     segments: int = 1
-    """Of ``datagrams``: how many the sender joins into one message (UDP_SEGMENT)."""
+    """For ``datagrams``: number that the sender coalesces into one message (UDP_SEGMENT)."""
     pairs: int = 1
-    """Of ``datagrams``: over how many pairs at once, in turn."""
+    """For ``datagrams``: number of pairs over which they are sent, in turn."""
     sweep: bool = False
-    """Of ``datagrams``: whether it belongs to the series over the number of pairs."""
+    """For ``datagrams``: True for the series over the number of pairs."""
 
     @property
     def key(self) -> str:
-        """How the results call it."""
+        """The job's key in the results."""
         match self.kind:
             case "stream":
                 return "tcp"
@@ -49,7 +53,7 @@ class Job:
 
     @property
     def title(self) -> str:
-        """What a person calls it."""
+        """The job's title in tables and messages."""
         match self.kind:
             case "stream":
                 return "TCP"
@@ -61,18 +65,19 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What one run does."""
+class BenchPlan:
+    """The jobs of one run."""
 
     rounds: int = ROUNDS
+    """Number of rounds, each of which runs every job over every subject."""
     seconds: float = SECONDS
-    """Of each job."""
+    """Duration of each job in seconds."""
     sizes: tuple[int, ...] = (64, 256, 512, 1024, FULL_FRAME)
-    """Bytes of a datagram, each a job."""
+    """Datagram sizes in bytes, with one job each."""
     pairs: tuple[int, ...] = (2, 4, 8, 16)
-    """Numbers of pairs, each a job, beyond the one pair of all the others."""
+    """Numbers of pairs, with one job each, besides the jobs over one pair."""
     jobs: tuple[Job, ...] = field(init=False)
-    """Of one round, for each of the subjects."""
+    """The jobs of one round, which are run over each of the subjects."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "jobs", tuple(self._jobs()))
@@ -88,30 +93,30 @@ class Plan:
 
     @property
     def by_size(self) -> tuple[Job, ...]:
-        """The jobs of datagrams over one pair, the joined ones last."""
+        """The datagram jobs over one pair, with the coalesced ones last."""
         return tuple(job for job in self.jobs if job.kind == "datagrams" and not job.sweep)
 
     @property
     def by_pairs(self) -> tuple[Job, ...]:
-        """The jobs that are one but for the number of pairs, from one pair on."""
+        """The jobs that differ only in the number of pairs, from one pair on."""
         return (self.jobs[0], *(job for job in self.jobs if job.sweep))
 
     @property
     def most_pairs(self) -> int:
-        """How many pairs there must be."""
+        """The number of pairs that a subject needs."""
         return max(job.pairs for job in self.jobs)
 
     @property
     def steps(self) -> int:
-        """How many jobs that is in all."""
+        """The total number of measurements."""
         return self.rounds * len(SUBJECTS) * len(self.jobs)
 
 
-def quick(rounds: int | None = None, seconds: float | None = None) -> Plan:
-    """A first look: the two ends of each series, in a tenth of the time."""
-    return Plan(rounds or 2, seconds or 0.3, sizes=(64, FULL_FRAME), pairs=(4,))
+def quick(rounds: int | None = None, seconds: float | None = None) -> BenchPlan:
+    """Return a quick plan: the two ends of each series, in a tenth of the time."""
+    return BenchPlan(rounds or 2, seconds or 0.3, sizes=(64, FULL_FRAME), pairs=(4,))
 
 
-def thorough(rounds: int | None = None, seconds: float | None = None) -> Plan:
-    """Everything, in less than two minutes as it is."""
-    return Plan(rounds or ROUNDS, seconds or SECONDS)
+def thorough(rounds: int | None = None, seconds: float | None = None) -> BenchPlan:
+    """Return the full plan, which takes less than two minutes by default."""
+    return BenchPlan(rounds or ROUNDS, seconds or SECONDS)

@@ -1,4 +1,4 @@
-"""The results as a picture: six panels, SVG, in the reader's colours, light or dark."""
+"""The results as a picture: an SVG of six panels that follows the reader's light or dark colour scheme."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from epaird.bench.machine import described
+from epaird.bench.machine import summary_line
 from epaird.bench.plan import SUBJECTS
 from epaird.bench.quantities import short, steps, ticks, with_unit
 from epaird.bench.results import CPU, FORWARDER, PAIRS, RATE, ROUND_TRIP, VOLUME, Results, Row
@@ -19,10 +19,10 @@ _HEIGHT: Final = 740
 _MARGIN: Final = 32
 _TOP: Final = 92
 _GAP: Final = 36
-_FOOT: Final = 18
-"""How high a bar must be for its figure to stand in it."""
+_LABELLED_BAR: Final = 18
+"""Least height of a bar with its figure inside."""
 
-# It paints its own background, so that it can be read wherever it is put.
+# The background is painted, so that the picture is legible on any page.
 _STYLE: Final = """
 text { font-size: 12px; fill: #3d4654; }
 .background { fill: #ffffff; }
@@ -55,7 +55,7 @@ text { fill: #c3cad5; }
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Where the marks of a panel go."""
+    """The plotting area of a panel."""
 
     x: float
     y: float
@@ -74,17 +74,17 @@ class Box:
 Scale = Callable[[float], float]
 
 
-def drawn(results: Results) -> str:
-    """The picture's text."""
-    drawing = Drawing(_WIDTH, _HEIGHT, "epaird bench", _in_words(results), _STYLE)
+def draw(results: Results) -> str:
+    """Return the picture as SVG text."""
+    drawing = Drawing(_WIDTH, _HEIGHT, "epaird bench", _description(results), _STYLE)
     drawing.rect(0, 0, _WIDTH, _HEIGHT, "background")
     _head(drawing, results)
     panels = (
-        ("Datagrams delivered a second, by size", "bytes of payload", _rates),
+        ("Datagrams delivered per second, by size", "bytes of payload", _rates),
         ("Large transfers", "Gbit/s", _volumes),
         ("Round trip", "µs, logarithmic, by percentile", _round_trips),
-        ("CPU a datagram, by size", "µs; pale: sender's and receiver's.  * by UDP_SEGMENT", _cpu),
-        ("Datagrams delivered a second, by pairs in use", "pairs, 64 bytes", _pairs),
+        ("CPU per datagram, by size", "µs; pale: sender and receiver. * with UDP_SEGMENT", _cpu),
+        ("Datagrams delivered per second, by pairs in use", "pairs, 64 bytes", _pairs),
         ("epaird / veth", "median, lowest and highest; ↑ more is better, ↓ less", _ratios),
     )
     width = (_WIDTH - 2 * _MARGIN - 2 * _GAP) / 3
@@ -98,7 +98,7 @@ def drawn(results: Results) -> str:
     return str(drawing)
 
 
-def _in_words(results: Results) -> str:
+def _description(results: Results) -> str:
     rows = (row for row in results.rows() if row.ratio is not None)
     return "epaird / veth: " + "; ".join(
         f"{row.group}, {row.label}: {row.ratio.median:.2f}" for row in rows if row.ratio
@@ -106,9 +106,9 @@ def _in_words(results: Results) -> str:
 
 
 def _head(drawing: Drawing, results: Results) -> None:
-    drawing.text((_MARGIN, 40), "epaird beside the kernel's veth", "title")
-    rounds = f"{results.plan.rounds} rounds, {results.plan.seconds:g} s a figure"
-    drawing.text((_MARGIN, 62), f"{described(results.machine)}; {rounds}", "quiet")
+    drawing.text((_MARGIN, 40), "epaird compared with the kernel's veth", "title")
+    rounds = f"{results.plan.rounds} rounds, {results.plan.seconds:g} s per figure"
+    drawing.text((_MARGIN, 62), f"{summary_line(results.machine)}; {rounds}", "quiet")
     x = _WIDTH - _MARGIN - 150
     for subject in SUBJECTS:
         drawing.rect(x, 29, 12, 12, subject)
@@ -135,8 +135,8 @@ def _cpu(drawing: Drawing, box: Box, results: Results) -> None:
 def _bars(
     drawing: Drawing, box: Box, rows: Sequence[Row], labels: Sequence[str], parts: Sequence[Row] = ()
 ) -> None:
-    """A bar for each row and subject, with its range; of ``parts``, how much of it is in full colour."""
-    top = max((each.high for row in rows for each in _summaries(row)), default=1.0)
+    """Draw a bar for each row and subject, with its range; ``parts`` are the portions in full colour."""
+    top = max((value.high for row in rows for value in _summaries(row)), default=1.0)
     up = _linear_axis(drawing, box, top * 1.04)
     slot = box.width / max(1, len(rows))
     width = min(38.0, slot * 0.43)
@@ -148,24 +148,24 @@ def _bars(
             if value is None:
                 continue
             x = middle + side * (width / 2 + 1)
-            hint = f"{subject}, {row.label}: {_in_full(value, row.unit)}"
+            hint = f"{subject}, {row.label}: {_with_range(value, row.unit)}"
             part = parts[index].summary(subject) if parts else None
-            look = subject if part is None else f"{subject} pale"
-            drawing.rect(x - width / 2, up(value.median), width, box.bottom - up(value.median), look, hint)
+            css = subject if part is None else f"{subject} pale"
+            drawing.rect(x - width / 2, up(value.median), width, box.bottom - up(value.median), css, hint)
             if part is not None:
                 drawing.rect(x - width / 2, up(part.median), width, box.bottom - up(part.median), subject)
             _whisker(drawing, x, up(value.low), up(value.high))
-            inside = box.bottom - up(value.median) > _FOOT
+            inside = box.bottom - up(value.median) > _LABELLED_BAR
             y = box.bottom - 5 if inside else up(value.high) - 5
             drawing.text((x, y), short(value.median), "inside" if inside else "value", "middle")
 
 
 def _round_trips(drawing: Drawing, box: Box, results: Results) -> None:
     rows = results.group(ROUND_TRIP)
-    found = [each for row in rows for each in _summaries(row)]
+    found = [value for row in rows for value in _summaries(row)]
     if not found:
         return
-    marks = steps(min(each.low for each in found), max(each.high for each in found))
+    marks = steps(min(value.low for value in found), max(value.high for value in found))
     span = math.log10(marks[-1] / marks[0])
 
     def up(value: float) -> float:
@@ -177,13 +177,13 @@ def _round_trips(drawing: Drawing, box: Box, results: Results) -> None:
 
 def _pairs(drawing: Drawing, box: Box, results: Results) -> None:
     rows = results.group(PAIRS)
-    top = max((each.high for row in rows for each in _summaries(row)), default=1.0)
+    top = max((value.high for row in rows for value in _summaries(row)), default=1.0)
     up = _linear_axis(drawing, box, top * 1.04)
     _lines(drawing, box, rows, [row.label.split()[0] for row in rows], up)
 
 
 def _lines(drawing: Drawing, box: Box, rows: Sequence[Row], labels: Sequence[str], up: Scale) -> None:
-    """A line for each subject through its medians, with their ranges."""
+    """Draw a line for each subject through its medians, with their ranges."""
     slot = box.width / max(1, len(rows))
     for index, label in enumerate(labels):
         drawing.text((box.x + slot * (index + 0.5), box.bottom + 17), label, anchor="middle")
@@ -198,20 +198,20 @@ def _lines(drawing: Drawing, box: Box, rows: Sequence[Row], labels: Sequence[str
     for (x, y), side, row, value in marks:
         subject = SUBJECTS[side > 0]
         _whisker(drawing, x, up(value.low), up(value.high))
-        drawing.circle((x, y), 4, subject, f"{subject}, {row.label}: {_in_full(value, row.unit)}")
+        drawing.circle((x, y), 4, subject, f"{subject}, {row.label}: {_with_range(value, row.unit)}")
     for (x, y), side, _, value in marks:
         drawing.text((x + side * 7, y - 6), short(value.median), "value", "end" if side < 0 else "start")
 
 
-_TIMES: Final = {0.125: "⅛", 0.25: "¼", 0.5: "½", 1: "1", 2: "2", 4: "4", 8: "8"}
-_NAMES: Final = {RATE: "", VOLUME: "", ROUND_TRIP: "round trip ", CPU: "CPU, "}
+_RATIO_MARKS: Final = {0.125: "⅛", 0.25: "¼", 0.5: "½", 1: "1", 2: "2", 4: "4", 8: "8"}
+_GROUP_PREFIXES: Final = {RATE: "", VOLUME: "", ROUND_TRIP: "round trip ", CPU: "CPU, "}
 
 
 def _ratios(drawing: Drawing, box: Box, results: Results) -> None:
-    """A dot for each ratio that matters, on a logarithmic axis around 1."""
-    rows = [row for row in _telling(results) if row.ratio is not None]
+    """Draw a dot for each of the main ratios, on a logarithmic axis around 1."""
+    rows = [row for row in _main_rows(results) if row.ratio is not None]
     ratios = [row.ratio for row in rows if row.ratio is not None]
-    reach = max((max(each.high, 1 / max(each.low, 1e-3)) for each in ratios), default=2.0)
+    reach = max((max(value.high, 1 / max(value.low, 1e-3)) for value in ratios), default=2.0)
     reach = min(max(reach * 1.05, 2.0), 8.0)
     inner = Box(box.x + 96, box.y, box.width - 96 - 36, box.height)
 
@@ -219,31 +219,31 @@ def _ratios(drawing: Drawing, box: Box, results: Results) -> None:
         share = math.log(min(max(value, 1 / reach), reach)) / math.log(reach)
         return inner.x + inner.width * (share + 1) / 2
 
-    for mark, words in _TIMES.items():
+    for mark, words in _RATIO_MARKS.items():
         if 1 / reach <= mark <= reach:
-            look = "axis" if mark == 1 else "grid"
-            drawing.line((along(mark), inner.y), (along(mark), inner.bottom), look)
+            css = "axis" if mark == 1 else "grid"
+            drawing.line((along(mark), inner.y), (along(mark), inner.bottom), css)
             drawing.text((along(mark), inner.bottom + 17), words, anchor="middle")
     slot = inner.height / max(1, len(rows))
     for index, (row, value) in enumerate(zip(rows, ratios, strict=True)):
         y = inner.y + slot * (index + 0.5)
-        drawing.text((inner.x - 8, y + 4), _named(row), anchor="end")
+        drawing.text((inner.x - 8, y + 4), _row_name(row), anchor="end")
         drawing.line((along(value.low), y), (along(value.high), y), "range")
-        drawing.circle((along(value.median), y), 4.5, "epaird", f"{_named(row)}: {value.median:.2f}")
+        drawing.circle((along(value.median), y), 4.5, "epaird", f"{_row_name(row)}: {value.median:.2f}")
         drawing.text((inner.right + 36, y + 4), f"{value.median:.2f}", anchor="end")
 
 
-def _telling(results: Results) -> list[Row]:
-    """One end of each series, and what has no series."""
+def _main_rows(results: Results) -> list[Row]:
+    """Return one end of each series, and the rows without a series."""
     sizes = results.group(RATE)
     cpu = results.group(CPU)
     trips = [row for row in results.group(ROUND_TRIP) if row.label in ("p50", "p99")]
     return [sizes[0], sizes[-2], *results.group(VOLUME), *trips, cpu[0]]
 
 
-def _named(row: Row) -> str:
+def _row_name(row: Row) -> str:
     label = "UDP, 64 KB" if "SEGMENT" in row.label else row.label.removesuffix(", one stream")
-    return f"{_NAMES[row.group]}{label} {'↑' if row.better == 'more' else '↓'}"
+    return f"{_GROUP_PREFIXES[row.group]}{label} {'↑' if row.better == 'more' else '↓'}"
 
 
 def _linear_axis(drawing: Drawing, box: Box, top: float) -> Scale:
@@ -260,13 +260,13 @@ def _axis(drawing: Drawing, box: Box, marks: Sequence[float], up: Scale) -> None
     for mark in marks:
         drawing.line((box.x, up(mark)), (box.right, up(mark)), "grid")
         drawing.text(
-            (box.x - 7, up(mark) + 4), short(mark) if mark != int(mark) else _round(mark), "quiet", "end"
+            (box.x - 7, up(mark) + 4), short(mark) if mark != int(mark) else _axis_label(mark), "quiet", "end"
         )
     drawing.line((box.x, box.bottom), (box.right, box.bottom), "axis")
 
 
-def _round(mark: float) -> str:
-    """``200k`` for 200000."""
+def _axis_label(mark: float) -> str:
+    """Return the label of a mark: ``200k`` for 200000."""
     for factor, prefix in ((1_000_000, "M"), (1000, "k")):
         if mark >= factor:
             return f"{mark / factor:g}{prefix}"
@@ -280,8 +280,8 @@ def _whisker(drawing: Drawing, x: float, low: float, high: float) -> None:
 
 
 def _summaries(row: Row) -> list[Summary]:
-    return [each for subject in SUBJECTS if (each := row.summary(subject)) is not None]
+    return [value for subject in SUBJECTS if (value := row.summary(subject)) is not None]
 
 
-def _in_full(value: Summary, unit: str) -> str:
+def _with_range(value: Summary, unit: str) -> str:
     return f"{with_unit(value.median, unit)} ({with_unit(value.low, unit)} to {with_unit(value.high, unit)})"

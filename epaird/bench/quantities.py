@@ -1,4 +1,4 @@
-"""Figures as a person reads them, and the marks of an axis.  Pure."""
+"""Formatting of figures for people, and the marks of an axis. Pure."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-_MANY_MARKS: Final = 9
+_MARKS_LIMIT: Final = 9
 _PREFIXES: Final = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def short(value: float) -> str:
-    """Three digits: ``352k``, ``2.63M``, ``15.9``, ``0.4``."""
+    """Format with three digits: ``352k``, ``2.63M``, ``15.9``, ``0.4``."""
     for factor, prefix in _PREFIXES:
         if abs(value) >= factor * 0.9995:
             return digits(value / factor) + prefix
@@ -19,14 +19,14 @@ def short(value: float) -> str:
 
 
 def digits(value: float) -> str:
-    """Three digits of a number below a thousand, not in scientific notation; whole ones beyond it."""
+    """Format with three digits below a thousand, without decimals above; never in scientific notation."""
     if value == 0 or abs(value) >= 99.95:
         return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}"
 
 
 def with_unit(value: float, unit: str) -> str:
-    """``352 k/s``, ``34.3 Gbit/s``, ``1490 µs``."""
+    """Format with a unit: ``352 k/s``, ``34.3 Gbit/s``, ``1490 µs``."""
     if unit != "/s":
         return f"{digits(value)} {unit}"
     text = short(value)
@@ -34,7 +34,7 @@ def with_unit(value: float, unit: str) -> str:
 
 
 def per_cent(share: float) -> str:
-    """``0 %``, ``0.4 %``, ``13 %``; what is not nothing does not look like it."""
+    """Format a share: ``0 %``, ``0.4 %``, ``13 %``. A share above 0 is never shown as 0."""
     if share <= 0:
         return "0 %"
     if share < 0.0005:
@@ -43,24 +43,26 @@ def per_cent(share: float) -> str:
 
 
 def ticks(top: float, about: int = 5) -> Sequence[float]:
-    """Marks from 0 to ``top`` or just above, ``about`` so many, at 1, 2 or 5 times a power of ten."""
+    """Return about ``about`` marks from 0 to ``top`` or just above, at 1, 2 or 5 times a power of ten."""
     if top <= 0:
         return (0.0, 1.0)
     raw = top / about
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(each * power for each in (1, 2, 5, 10) if each * power >= raw * 0.999)
+    step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= raw * 0.999)
     return tuple(step * index for index in range(math.ceil(top / step - 1e-9) + 1))
 
 
 def steps(low: float, high: float) -> Sequence[float]:
-    """The marks of a logarithmic axis that enclose two values above 0, not too many: powers of ten, and
-    where these are few, 2 and 5 times them."""
+    """Return a few marks of a logarithmic axis that enclose two values above 0.
+
+    They are powers of ten and, where these are few, also 2 and 5 times a power of ten.
+    """
     first, last = math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1
     for digits_of_marks in ((1, 2, 5), (1,)):
         marks = [digit * 10.0**power for power in range(first, last + 1) for digit in digits_of_marks]
-        below = max(each for each in marks if each <= low)
-        above = min(each for each in marks if each > high)
-        enclosing = tuple(each for each in marks if below <= each <= above)
-        if len(enclosing) < _MANY_MARKS:
+        below = max(mark for mark in marks if mark <= low)
+        above = min(mark for mark in marks if mark > high)
+        enclosing = tuple(mark for mark in marks if below <= mark <= above)
+        if len(enclosing) < _MARKS_LIMIT:
             break
     return enclosing

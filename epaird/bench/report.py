@@ -1,4 +1,4 @@
-"""The results as a table for a terminal."""
+"""The results as a table in a terminal."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from epaird.bench.machine import described
+from epaird.bench.machine import summary_line
 from epaird.bench.plan import SUBJECTS
 from epaird.bench.quantities import digits, per_cent, with_unit
 from epaird.bench.results import Results, Row
 from epaird.bench.statistics import NOISY, Summary
 
 NOTHING: Final = "–"
-# Columns, in characters: 80 in all, what a terminal has at least.
+"""Placeholder for a missing figure."""
+# Column widths in characters: 80 in total, the least width of a terminal.
 _LABEL: Final = 20
 _VALUE: Final = 11
 _RATIO: Final = 18
@@ -26,14 +27,14 @@ _LOST: Final = 12
 _GOOD: Final = "green"
 _BAD: Final = "red"
 _CLEAR: Final = 1.05
-"""How far from 1 a ratio must be to be coloured."""
+"""Ratio, or its inverse, from which a ratio is coloured."""
 _BUSY: Final = 0.5
-"""Of the cores, the load at the start from which on others are in the way."""
+"""Load at the start, per core, above which other programs disturb the measurement."""
 
 
 def print_report(results: Results, console: Console) -> None:
-    """The whole of it."""
-    console.print(Text(described(results.machine), style="dim"))
+    """Print the machine, the table and the notes."""
+    console.print(Text(summary_line(results.machine), style="dim"))
     console.print()
     console.print(_table([], header=True))
     for name, rows in groupby(results.rows(), lambda row: row.group):
@@ -45,24 +46,24 @@ def print_report(results: Results, console: Console) -> None:
 
 
 def _table(rows: Iterable[Row], *, header: bool = False) -> Table:
-    """Each figure of both, their ratio, and what was lost; all such tables have the same columns."""
-    made = Table(box=None, pad_edge=False, show_header=header, header_style="bold", padding=(0, 2, 0, 0))
-    made.add_column("median", width=_LABEL, no_wrap=True)
+    """Return a table of figures, ratios and losses. All tables have the same column widths."""
+    table = Table(box=None, pad_edge=False, show_header=header, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("median", width=_LABEL, no_wrap=True)
     for subject in SUBJECTS:
-        made.add_column(subject, width=_VALUE, justify="right", no_wrap=True)
-    made.add_column("epaird / veth", width=_RATIO, no_wrap=True)
-    made.add_column("lost", width=_LOST, no_wrap=True)
+        table.add_column(subject, width=_VALUE, justify="right", no_wrap=True)
+    table.add_column("epaird / veth", width=_RATIO, no_wrap=True)
+    table.add_column("lost", width=_LOST, no_wrap=True)
     for row in rows:
-        made.add_row(*_cells(row))
-    return made
+        table.add_row(*_cells(row))
+    return table
 
 
 def notes(results: Results) -> Iterator[str]:
-    """What one must know to read the table, a line each."""
+    """Yield the notes that explain the table, one line each."""
     rounds = f"{results.plan.rounds} rounds" if results.plan.rounds > 1 else "1 round"
     yield (
-        f"{rounds}, the two in turn, {results.plan.seconds:g} s a figure; in brackets the lowest and the "
-        "highest round.  Lost: by veth and by epaird, of what was sent as fast as could be."
+        f"{rounds}, the two in turn, {results.plan.seconds:g} s per figure; in brackets the lowest and the "
+        "highest round. Lost: by veth and by epaird, as a share of the datagrams sent at full speed."
     )
     orders = (
         f"{subject} {results.reordered(subject)} of {results.delivered(subject)}" for subject in SUBJECTS
@@ -73,7 +74,8 @@ def notes(results: Results) -> Iterator[str]:
         low, high = (worst.ratio.low, worst.ratio.high) if worst.ratio else (0.0, 0.0)
         yield (
             f"~ noisy: {len(noisy)} of the ratios spread by more than {NOISY:.0%} up and down, worst "
-            f"{worst.group.lower()}, {worst.label}: {digits(low)} to {digits(high)}.  More rounds say more."
+            f"{worst.group.lower()}, {worst.label}: {digits(low)} to {digits(high)}. "
+            "More rounds reduce the noise."
         )
     load, cores = float(results.machine["load"]), int(results.machine["cores"])
     if load > cores * _BUSY:
@@ -85,7 +87,7 @@ def _cells(row: Row) -> tuple[Text, ...]:
     lost = ", ".join(per_cent(row.lost[subject]) for subject in SUBJECTS) if row.lost else ""
     return (
         Text(f"  {row.label}"),
-        *(Text(with_unit(each.median, row.unit) if each else NOTHING) for each in values),
+        *(Text(with_unit(value.median, row.unit) if value else NOTHING) for value in values),
         _ratio(row.ratio, row.better),
         Text(lost),
     )

@@ -1,4 +1,4 @@
-"""What was measured, as values, and the rows that a table, a picture and JSON are made of.  Pure."""
+"""The figures of a bench, and the rows of the table, the picture and the JSON output. Pure."""
 
 from __future__ import annotations
 
@@ -7,117 +7,129 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
-from epaird.bench.plan import SUBJECTS, Job, Plan
+from epaird.bench.plan import SUBJECTS, BenchPlan, Job
 from epaird.bench.roundtrip import PERCENTILES
 from epaird.bench.statistics import Summary, ratio, summary
 
 FORMAT: Final = 1
-"""Of the JSON; it changes when a key does."""
+"""Version of the JSON output, which changes when a key does."""
 
 
 @dataclass(frozen=True, slots=True)
-class Datagrams:
-    """One job of datagrams."""
+class DatagramFigures:
+    """The figures of a datagram job."""
 
     sent: int
-    """How many the senders' kernel took."""
+    """Datagrams that the senders' kernel accepted."""
     delivered: int
+    """Datagrams that the receivers received."""
     reordered: int
-    """How many came after one of the same flow that was sent later."""
+    """Datagrams that arrived after a later one of the same flow."""
     per_second: float
-    """Delivered, from the first to the last."""
+    """Rate of delivery, from the first datagram to the last."""
     gbit_per_second: float
-    """Of payload."""
+    """Rate of delivery in Gbit/s of payload."""
     cpu_us: float
-    """Microseconds of CPU for each that was delivered, of sender, receiver and what forwards."""
+    """CPU microseconds of sender, receiver and forwarder per delivered datagram."""
     forwarder_cpu_us: float | None
-    """The part of the processes that forward; None where the kernel does it in the sender's time."""
+    """The forwarder's part of it; None when the kernel forwards, in the sender's time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
-    """One TCP stream."""
+class StreamFigures:
+    """The figures of a TCP stream."""
 
     generator: Literal["iperf3", "own"]
+    """The load generator: iperf3, or :mod:`epaird.bench.stream`."""
     octets: int
-    """Received."""
+    """Bytes received."""
     gbit_per_second: float
+    """Rate of delivery in Gbit/s of payload."""
     forwarder_cpu_us_per_mb: float | None
+    """The forwarder's CPU microseconds per megabyte; None when the kernel forwards."""
 
 
 @dataclass(frozen=True, slots=True)
-class RoundTrip:
-    """One run of questions and answers."""
+class RoundTripFigures:
+    """The figures of a round trip job."""
 
     exchanges: int
+    """Exchanges that were counted."""
     lost: int
+    """Exchanges without an answer."""
     microseconds: Mapping[str, float]
-    """By percentile, "p50" and so on; empty when there was no exchange."""
+    """Round trip times by percentile, "p50" and so on; empty when there was no exchange."""
 
 
-Figures = Datagrams | Stream | RoundTrip
+Figures = DatagramFigures | StreamFigures | RoundTripFigures
 Round = Mapping[str, Mapping[str, Figures]]
-"""What each subject did in each job, by their names."""
+"""The figures of a round, by subject and job key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure, for both subjects, over the rounds."""
+    """One figure of both subjects over the rounds."""
 
     group: str
-    """The heading it stands under."""
+    """The heading of its group."""
     label: str
+    """The row's label within the group."""
     unit: str
+    """The unit of the values."""
     better: Literal["more", "less"]
+    """Whether a higher or a lower value is better."""
     values: Mapping[str, Sequence[float]]
-    """By subject, one of each round; NaN where a round has none."""
+    """The values of the rounds, by subject; NaN when a round has none."""
     lost: Mapping[str, float] | None = None
-    """By subject, the share of the datagrams sent that did not arrive, 0 to 1; None where none are sent."""
+    """Share of lost datagrams, 0 to 1, by subject; None for figures of other jobs."""
 
     def summary(self, subject: str) -> Summary | None:
-        """Over the rounds; None when no round has the figure."""
+        """Return the summary over the rounds; None when no round has the figure."""
         return summary(self.values[subject])
 
     @property
     def ratio(self) -> Summary | None:
-        """epaird's over veth's, round by round."""
+        """The ratio of epaird to veth, computed round by round."""
         return ratio(self.values["epaird"], self.values["veth"])
 
 
-RATE: Final = "Datagrams a second"
-PAIRS: Final = "Datagrams a second over several pairs"
+RATE: Final = "Datagrams per second"
+PAIRS: Final = "Datagrams per second over several pairs"
 VOLUME: Final = "Large transfers"
 ROUND_TRIP: Final = "Round trip"
-CPU: Final = "CPU a datagram, sender and receiver included"
-FORWARDER: Final = "CPU a datagram, epaird's own"
+CPU: Final = "CPU per datagram, sender and receiver included"
+FORWARDER: Final = "CPU per datagram, epaird only"
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything a run has to tell."""
+    """The results of a run."""
 
     machine: Mapping[str, str | int | float]
-    plan: Plan
+    """The machine, as :func:`epaird.bench.machine.description` returns it."""
+    plan: BenchPlan
+    """The plan that was run."""
     rounds: Sequence[Round]
+    """The figures of each round."""
 
     def rows(self) -> tuple[Row, ...]:
-        """In the order in which they are shown."""
+        """Return all rows in their order of display."""
         return tuple(self._rows())
 
     def group(self, name: str) -> tuple[Row, ...]:
-        """The rows under a heading."""
+        """Return the rows of a group."""
         return tuple(row for row in self._rows() if row.group == name)
 
     def reordered(self, subject: str) -> int:
-        """Datagrams that arrived out of order, in all."""
-        return sum(each.reordered for each in self._datagrams(subject))
+        """Return the total of datagrams that arrived out of order."""
+        return sum(figures.reordered for figures in self._datagrams(subject))
 
     def delivered(self, subject: str) -> int:
-        """Datagrams that arrived, in all."""
-        return sum(each.delivered for each in self._datagrams(subject))
+        """Return the total of datagrams that arrived."""
+        return sum(figures.delivered for figures in self._datagrams(subject))
 
     def as_json(self) -> dict[str, Any]:
-        """Every figure, and what the rows make of them."""
+        """Return every figure and the summary of every row."""
         return {
             "format": FORMAT,
             "machine": dict(self.machine),
@@ -125,9 +137,9 @@ class Results:
             "rounds": [
                 {
                     subject: {key: asdict(figures) for key, figures in jobs.items()}
-                    for subject, jobs in each.items()
+                    for subject, jobs in round_.items()
                 }
-                for each in self.rounds
+                for round_ in self.rounds
             ],
             "summary": [_row_as_json(row) for row in self._rows()],
         }
@@ -158,8 +170,8 @@ class Results:
         self, group: str, job: Job, unit: str, value: Callable[[Any], float | None], label: str | None = None
     ) -> Row:
         def values(subject: str) -> tuple[float, ...]:
-            found = (value(each[subject][job.key]) for each in self.rounds)
-            return tuple(math.nan if each is None else each for each in found)
+            found = (value(round_[subject][job.key]) for round_ in self.rounds)
+            return tuple(math.nan if figure is None else figure for figure in found)
 
         counted = group in (RATE, PAIRS)
         return Row(
@@ -172,24 +184,25 @@ class Results:
         )
 
     def _lost(self, subject: str, key: str) -> float:
-        found = [each[subject][key] for each in self.rounds]
-        sent = sum(each.sent for each in found if isinstance(each, Datagrams))
-        delivered = sum(each.delivered for each in found if isinstance(each, Datagrams))
+        found = [round_[subject][key] for round_ in self.rounds]
+        datagrams = [figures for figures in found if isinstance(figures, DatagramFigures)]
+        sent = sum(figures.sent for figures in datagrams)
+        delivered = sum(figures.delivered for figures in datagrams)
         return 1 - delivered / sent if sent else 0.0
 
-    def _datagrams(self, subject: str) -> Iterator[Datagrams]:
-        for each in self.rounds:
-            for figures in each[subject].values():
-                if isinstance(figures, Datagrams):
+    def _datagrams(self, subject: str) -> Iterator[DatagramFigures]:
+        for round_ in self.rounds:
+            for figures in round_[subject].values():
+                if isinstance(figures, DatagramFigures):
                     yield figures
 
 
 def percentile_name(percent: float) -> str:
-    """``p50``, ``p99.9``."""
+    """Return the name of a percentile: ``p50``, ``p99.9``."""
     return f"p{percent:g}"
 
 
-def _at(percentile: str) -> Callable[[RoundTrip], float | None]:
+def _at(percentile: str) -> Callable[[RoundTripFigures], float | None]:
     return lambda figures: figures.microseconds.get(percentile)
 
 
@@ -200,7 +213,7 @@ def _row_as_json(row: Row) -> dict[str, Any]:
         "label": row.label,
         "unit": row.unit,
         "better": row.better,
-        **{subject: asdict(each) if each else None for subject, each in summaries.items()},
+        **{subject: asdict(value) if value else None for subject, value in summaries.items()},
         "ratio": asdict(row.ratio) if row.ratio else None,
         "lost": dict(row.lost) if row.lost is not None else None,
     }

@@ -1,4 +1,4 @@
-"""A whole bench: the rounds, what is seen of them meanwhile, and what is left of them, which is nothing."""
+"""A whole bench: the rounds, their progress and their results, with everything removed afterwards."""
 
 from __future__ import annotations
 
@@ -15,80 +15,84 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from epaird.bench.children import BenchError
 from epaird.bench.interruption import Interrupted, Interruption
 from epaird.bench.machine import description
-from epaird.bench.measure import Site
-from epaird.bench.places import Places
-from epaird.bench.plan import SUBJECTS, Plan
-from epaird.bench.plot import drawn
+from epaird.bench.measure import MeasurementSetup
+from epaird.bench.namespaces import BenchNamespaces
+from epaird.bench.plan import SUBJECTS, BenchPlan
+from epaird.bench.plot import draw
 from epaird.bench.report import print_report
 from epaird.bench.results import Figures, Results, Round
-from epaird.bench.subjects import built
+from epaird.bench.subjects import build
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import missing
 
 Step = Callable[[str], None]
-"""Told before each job what it is."""
+"""A callback that receives the description of each job before it runs."""
 
 
-def run(plan: Plan, *, plot: Path | None = None, figures: Path | None = None) -> int:
-    """Measure, print the table, write the picture and the figures; the exit status.
+def run(plan: BenchPlan, *, plot: Path | None = None, figures: Path | None = None) -> int:
+    """Measure, print the table, write the picture and the figures, and return the exit status.
 
-    What is wrong is said on stderr, a line each."""
+    Errors are written to stderr, one line each.
+    """
     if problems := (*missing(namespaces=True), *_unwritable(plot, figures)):
         for problem in problems:
-            _complain(problem)
+            _write_error(problem)
         return 1
     try:
         with Interruption() as interruption, _progress(plan) as step:
-            results = measured(plan, interruption, step)
+            results = measure(plan, interruption, step)
     except Interrupted as interrupted:
-        _complain("interrupted: everything is taken down again")
+        _write_error("interrupted: everything is taken down again")
         return 128 + interrupted.number
     except (BenchError, KernelError) as error:
-        _complain(str(error))
+        _write_error(str(error))
         return 1
     print_report(results, Console(highlight=False))
     if plot is not None:
-        plot.write_text(drawn(results))
+        plot.write_text(draw(results))
     if figures is not None:
         figures.write_text(json.dumps(results.as_json(), indent=1, allow_nan=False) + "\n")
     return 0
 
 
-def measured(plan: Plan, interruption: Interruption, step: Step) -> Results:
-    """Run the plan.  Raises BenchError, KernelError, Interrupted, after having taken everything down."""
+def measure(plan: BenchPlan, interruption: Interruption, step: Step) -> Results:
+    """Run the plan. Raises BenchError, KernelError, Interrupted, after removing everything."""
     machine = description()
     senders = max(1, int(machine["cores"]) // 2)
     rounds: list[Round] = []
     for number in range(plan.rounds):
-        # Whoever comes second finds a warmer machine: they take turns at that, too.
+        # The second subject meets a warmer machine, so the order alternates.
         order = SUBJECTS if number % 2 == 0 else SUBJECTS[::-1]
         found = {
-            subject: _measured(subject, plan, senders, interruption, _numbered(step, number, plan))
+            subject: _measure_subject(subject, plan, senders, interruption, _numbered(step, number, plan))
             for subject in order
         }
         rounds.append({subject: found[subject] for subject in SUBJECTS})
     return Results(machine, plan, rounds)
 
 
-def _measured(
-    subject: str, plan: Plan, senders: int, interruption: Interruption, step: Step
+def _measure_subject(
+    subject: str, plan: BenchPlan, senders: int, interruption: Interruption, step: Step
 ) -> dict[str, Figures]:
-    with Places() as places, built(subject, places, plan.most_pairs, interruption) as forwarder:
-        site = Site(places, forwarder, interruption, senders)
+    with (
+        BenchNamespaces() as namespaces,
+        build(subject, namespaces, plan.most_pairs, interruption) as forwarder,
+    ):
+        setup = MeasurementSetup(namespaces, forwarder, interruption, senders)
         found: dict[str, Figures] = {}
         for job in plan.jobs:
             step(f"{subject}: {job.title}")
-            found[job.key] = site.measure(job)
+            found[job.key] = setup.measure(job)
         return found
 
 
-def _numbered(step: Step, number: int, plan: Plan) -> Step:
+def _numbered(step: Step, number: int, plan: BenchPlan) -> Step:
     return lambda words: step(f"round {number + 1} of {plan.rounds}, {words}")
 
 
 @contextmanager
-def _progress(plan: Plan) -> Iterator[Step]:
-    """A bar on a terminal, and nothing elsewhere."""
+def _progress(plan: BenchPlan) -> Iterator[Step]:
+    """Show a progress bar on a terminal, and nothing elsewhere."""
     console = Console(stderr=True)
     columns = (
         BarColumn(None),
@@ -109,7 +113,7 @@ def _progress(plan: Plan) -> Iterator[Step]:
 
 
 def _unwritable(*files: Path | None) -> Iterator[str]:
-    """The files that could not be written in the end, so that nobody waits for them in vain."""
+    """Yield an error for each file that could not be written after the measurement."""
     for file in files:
         if file is None:
             continue
@@ -121,5 +125,5 @@ def _unwritable(*files: Path | None) -> Iterator[str]:
             yield f"{file}: may not be written"
 
 
-def _complain(line: str) -> None:
+def _write_error(line: str) -> None:
     sys.stderr.write(f"epaird: {line}\n")

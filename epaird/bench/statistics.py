@@ -1,4 +1,4 @@
-"""What a few noisy rounds say: medians, how far they spread, and ratios taken round by round.  Pure."""
+"""Statistics of a few noisy rounds: medians, their spread, and ratios round by round. Pure."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from typing import Final
 
 NOISY: Final = 0.15
-"""Half of the range of the rounds, over their median: above this a figure says little by itself."""
+"""Spread, half of the range over the median, above which a figure is unreliable by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """One figure over the rounds."""
+    """Summary of one figure over the rounds."""
 
     median: float
+    """The median of the rounds."""
     low: float
     """The lowest of the rounds."""
     high: float
+    """The highest of the rounds."""
 
     @property
     def spread(self) -> float:
@@ -28,26 +30,30 @@ class Summary:
 
     @property
     def noisy(self) -> bool:
+        """True when the spread is above NOISY."""
         return self.spread > NOISY
 
 
 def summary(values: Sequence[float]) -> Summary | None:
-    """Over the rounds that have a value; None when none has."""
+    """Summarise the rounds that have a finite value; return None when none has."""
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return None
     return Summary(statistics.median(known), min(known), max(known))
 
 
-def ratio(ours: Sequence[float], others: Sequence[float]) -> Summary | None:
-    """Ours over the other's, each round's against that same round's.
+def ratio(values: Sequence[float], references: Sequence[float]) -> Summary | None:
+    """Summarise the ratios of values to references, computed round by round.
 
-    What disturbs the machine for longer than a round disturbs both and cancels out, which it does not in
-    the ratio of the medians."""
-    return summary([our / other for our, other in zip(ours, others, strict=True) if other])
+    A disturbance that lasts longer than a round affects both and cancels out, unlike in the ratio of the
+    medians.
+    """
+    return summary(
+        [value / reference for value, reference in zip(values, references, strict=True) if reference]
+    )
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The value that ``percent`` of a sorted, non-empty sequence do not exceed (nearest rank)."""
+    """Return the value that ``percent`` of a sorted, non-empty sequence do not exceed (nearest rank)."""
     rank = math.ceil(len(ordered) * percent / 100)
     return ordered[min(max(rank, 1), len(ordered)) - 1]

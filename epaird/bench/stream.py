@@ -1,6 +1,6 @@
-"""The two ends of a TCP stream, for machines without iperf3, programs that ``epaird bench`` starts.
+"""Sender and receiver of a TCP stream, for machines without iperf3, programs that ``epaird bench`` starts.
 
-python -m epaird.bench.stream receive ADDRESS              says "ready", then what came, in JSON
+python -m epaird.bench.stream receive ADDRESS              prints "ready", then its results in JSON
 python -m epaird.bench.stream send ADDRESS SECONDS
 """
 
@@ -15,26 +15,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from epaird.bench.output import write_line
+
 PORT: Final = 9864
 _CHUNK: Final = 1 << 17
-"""Bytes a system call, as many as iperf3's."""
+"""Bytes per system call, as in iperf3."""
 CONGESTION: Final = "cubic"
-"""Of every stream measured, because what is the machine's default makes a great difference."""
+"""Congestion control of every measured stream, because the machine's default affects the rate strongly."""
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
-    """What arrived of a stream."""
+class ReceivedStream:
+    """The results of a receiver."""
 
     octets: int
+    """Bytes received."""
     seconds: float
-    """From its first byte to its end."""
+    """Time from the first byte to the end of the stream."""
 
 
-def receive(address: str) -> Stream:
-    """Take one stream, to its end."""
+def receive(address: str) -> ReceivedStream:
+    """Receive one stream to its end."""
     with socket.create_server((address, PORT)) as server:
-        _say("ready")
+        write_line("ready")
         stream, _ = server.accept()
     buffer = bytearray(_CHUNK)
     with stream:
@@ -42,11 +45,11 @@ def receive(address: str) -> Stream:
         start = time.monotonic()
         while got := stream.recv_into(buffer):
             octets += got
-        return Stream(octets, max(time.monotonic() - start, 1e-6))
+        return ReceivedStream(octets, max(time.monotonic() - start, 1e-6))
 
 
 def send(address: str, seconds: float) -> None:
-    """Send until the time is over."""
+    """Send for ``seconds``."""
     chunk = memoryview(bytes(_CHUNK))
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
         if CONGESTION in available():
@@ -58,21 +61,16 @@ def send(address: str, seconds: float) -> None:
 
 
 def available() -> tuple[str, ...]:
-    """The kernel's algorithms of congestion control."""
+    """Return the kernel's available congestion control algorithms."""
     with contextlib.suppress(OSError):
         return tuple(Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split())
     return ()
 
 
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
 def main(arguments: list[str]) -> int:
-    """Be what the first argument says."""
+    """Run the program named by the first argument."""
     if arguments[0] == "receive":
-        _say(json.dumps(asdict(receive(arguments[1]))))
+        write_line(json.dumps(asdict(receive(arguments[1]))))
     else:
         send(arguments[1], float(arguments[2]))
     return 0

@@ -1,4 +1,4 @@
-"""What is measured: so many cables between two namespaces, the kernel's or epaird's."""
+"""The subjects of a measurement: cables between two namespaces, veth's or epaird's."""
 
 from __future__ import annotations
 
@@ -15,87 +15,92 @@ from typing import Final
 
 from epaird.bench.children import PYTHON, BenchError, Child
 from epaird.bench.interruption import Interruption
-from epaird.bench.places import Place, Places
+from epaird.bench.namespaces import BenchNamespace, BenchNamespaces
 from epaird.kernel import link, veth
 
-MOST_PAIRS: Final = 256
-"""Each has an IPv4 network of its own, 10.9.N.0/24."""
 _PROBE_PORT: Final = 9865
-_PROBE_S: Final = 0.02
-_UP_S: Final = 60.0
+_PROBE_TIMEOUT_S: Final = 0.02
+"""Time for a probe datagram to arrive, and pause between two probes."""
+_READY_TIMEOUT_S: Final = 60.0
+"""Time for a subject to forward its first datagram."""
 
 
 def address(pair: int, half: str) -> str:
-    """The address of a half of a pair."""
+    """Return the IPv4 address of a half of a pair, in the pair's network 10.9.N.0/24; N is below 256."""
     return f"10.9.{pair}.{1 if half == 'a' else 2}"
 
 
 @contextmanager
-def built(name: str, places: Places, pairs: int, interruption: Interruption) -> Iterator[Child | None]:
-    """A subject by its name, built and carrying; the process that forwards, if there is one.
+def build(
+    name: str, namespaces: BenchNamespaces, pairs: int, interruption: Interruption
+) -> Iterator[Child | None]:
+    """Build a subject and wait until it forwards; yield its forwarding process, None for veth.
 
-    Raises KernelError, BenchError and Interrupted, also while it is built."""
+    Raises KernelError, BenchError and Interrupted, also while building.
+    """
     with contextlib.ExitStack() as stack:
         daemon = None
         if name == "veth":
-            _build_veth(places, pairs)
+            _build_veth(namespaces, pairs)
         else:
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="epaird-bench-")))
-            daemon = stack.enter_context(_daemon(places, pairs, scratch, interruption))
+            daemon = stack.enter_context(_daemon(namespaces, pairs, scratch, interruption))
         for pair in range(pairs):
-            _await_carrying(pair, places, daemon, interruption)
+            _await_ready(pair, namespaces, daemon, interruption)
         yield daemon
 
 
-def _build_veth(places: Places, pairs: int) -> None:
+def _build_veth(namespaces: BenchNamespaces, pairs: int) -> None:
     for pair in range(pairs):
         name = f"veth{pair}"
-        indices = veth.create(name, places.a.path, name, places.b.path)
-        for half, place, index in zip("ab", (places.a, places.b), indices, strict=True):
+        indices = veth.create(name, namespaces.a.path, name, namespaces.b.path)
+        for half, namespace, index in zip("ab", (namespaces.a, namespaces.b), indices, strict=True):
             settings = link.LinkSettings(mtu=1500, txqueuelen=1000, addresses=(f"{address(pair, half)}/24",))
-            link.configure(index, settings, netns=place.path, device=name)
+            link.configure(index, settings, netns=namespace.path, device=name)
 
 
-def _daemon(places: Places, pairs: int, scratch: Path, interruption: Interruption) -> Child:
-    """The real daemon, with everything on, in a home of its own: no other daemon's devices are in its way."""
+def _daemon(namespaces: BenchNamespaces, pairs: int, scratch: Path, interruption: Interruption) -> Child:
+    """Start the real daemon in a namespace without another daemon's devices."""
     file = scratch / "epaird.toml"
-    file.write_text(configuration(places, pairs, scratch))
+    file.write_text(configuration(namespaces, pairs, scratch))
     command = (*PYTHON, "-m", "epaird", "run", "--config", str(file))
-    return Child(command, places.home, interruption, end=signal.SIGTERM)
+    return Child(command, namespaces.home, interruption, end=signal.SIGTERM)
 
 
-def configuration(places: Places, pairs: int, scratch: Path) -> str:
-    """The daemon's, in TOML: the defaults, and so many pairs."""
+def configuration(namespaces: BenchNamespaces, pairs: int, scratch: Path) -> str:
+    """Return the daemon's configuration in TOML: the defaults and ``pairs`` pairs."""
     halves = (
-        f'[epair.epair{pair}.{half}]\nnetns = "{place.path}"\naddresses = ["{address(pair, half)}/24"]\n'
+        f'[epair.epair{pair}.{half}]\nnetns = "{namespace.path}"\naddresses = ["{address(pair, half)}/24"]\n'
         for pair in range(pairs)
-        for half, place in (("a", places.a), ("b", places.b))
+        for half, namespace in (("a", namespaces.a), ("b", namespaces.b))
     )
     own = f'[daemon]\ncontrol_socket = "{scratch}/control.sock"\n[metrics]\nlisten = "127.0.0.1:0"\n'
     return own + "".join(halves)
 
 
-def _await_carrying(pair: int, places: Places, daemon: Child | None, interruption: Interruption) -> None:
-    """Wait until a datagram gets from a to b."""
-    deadline = time.monotonic() + _UP_S
-    while not _gets_across(pair, places.a, places.b):
+def _await_ready(
+    pair: int, namespaces: BenchNamespaces, daemon: Child | None, interruption: Interruption
+) -> None:
+    """Wait until a datagram crosses from a to b."""
+    deadline = time.monotonic() + _READY_TIMEOUT_S
+    while not _crosses(pair, namespaces.a, namespaces.b):
         if daemon is not None and not daemon.running:
             raise daemon.failure("ended")
         if time.monotonic() > deadline:
-            words = f"pair {pair} carries nothing"
-            raise daemon.failure(words) if daemon is not None else BenchError(f"veth: {words}")
-        interruption.pause(_PROBE_S)
+            cause = f"pair {pair} forwards no datagrams"
+            raise daemon.failure(cause) if daemon is not None else BenchError(f"veth: {cause}")
+        interruption.pause(_PROBE_TIMEOUT_S)
 
 
-def _gets_across(pair: int, a: Place, b: Place) -> bool:
+def _crosses(pair: int, a: BenchNamespace, b: BenchNamespace) -> bool:
     with b.inside():
         receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with a.inside():
         sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with receiver, sender, contextlib.suppress(OSError):
-        # The address may not be there yet, nor the way to it.
+        # The address or the route may not exist yet.
         receiver.bind((address(pair, "b"), _PROBE_PORT))
         sender.sendto(b"?", (address(pair, "b"), _PROBE_PORT))
-        readable, _, _ = select.select([receiver], [], [], _PROBE_S)
+        readable, _, _ = select.select([receiver], [], [], _PROBE_TIMEOUT_S)
         return bool(readable)
     return False

@@ -22,7 +22,7 @@ from epaird.control.tasks import spawn
 from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import missing
-from epaird.kernel.scheduling import stand_back
+from epaird.kernel.scheduling import use_long_slices
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def run(configuration: Configuration, source: Source | None = None) -> int:
         log.error("%s", line)
     if lacking:
         return 1
-    stand_back()
+    use_long_slices()
     return uvloop.run(_run(configuration, source))
 
 

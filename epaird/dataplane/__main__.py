@@ -11,7 +11,7 @@ import uvloop
 
 from epaird.dataplane.process import SPARE, forward
 from epaird.kernel.privileges import drop_all
-from epaird.kernel.scheduling import step_forward
+from epaird.kernel.scheduling import use_default_slices
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     comm = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
     os.write(comm, SPARE.encode())
     owner = os.getuid()
-    step_forward()
+    use_default_slices()
     drop_all()
     uvloop.run(forward(socket.socket(fileno=connection), owner, comm))
 

@@ -1,8 +1,7 @@
-"""The kernel's numbers, under the names its headers give them.
+"""Constants of the kernel's ABI, under the names of its headers.
 
-They are those of x86, ARM and RISC-V; alpha, mips, powerpc and sparc encode ioctl requests
-differently.  This module is part of the data plane's world too: it imports the standard library
-only.
+The ioctl numbers are those of x86, ARM and RISC-V; alpha, mips, powerpc and sparc encode ioctl requests
+differently. The data plane imports this module too, so it uses the standard library only.
 """
 
 from __future__ import annotations

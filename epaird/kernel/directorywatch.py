@@ -1,4 +1,4 @@
-"""Told when something happens in a directory, by inotify(7)."""
+"""Notification of changes in directories, by inotify(7)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ _READ_BYTES: Final = 1 << 16
 
 
 class DirectoryWatch:
-    """Watches one directory, or several.  What is there tells more than the events, which are forgotten."""
+    """An inotify watch on one or more directories.
+
+    The events themselves are discarded: the caller reads the directory instead, which is more reliable.
+    """
 
     def __init__(self, *directories: str, events: int, label: str) -> None:
-        """``directories`` must exist; ``events`` are IN_* of inotify(7), ``label`` what messages call it.
+        """Watch ``directories``, which must exist, for ``events``, a mask of IN_* values.
 
-        Raises KernelError."""
+        ``label`` names the watch in error messages. Raises KernelError.
+        """
         self._fd: int = _LIBC.inotify_init1(abi.IN_NONBLOCK | abi.IN_CLOEXEC)
         if self._fd < 0:
             raise KernelError.about(f"watching {label}", ctypes.get_errno())
@@ -31,17 +35,17 @@ class DirectoryWatch:
                 raise KernelError.about(f"watching {directory}", error)
 
     def fileno(self) -> int:
-        """The file descriptor, readable when something has happened."""
+        """Return the file descriptor, which is readable after an event."""
         return self._fd
 
     def close(self) -> None:
-        """Stop watching; a second call does nothing."""
+        """Stop watching. A second call does nothing."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def drain(self) -> None:
-        """Forget what there is to read; never waits."""
+        """Discard all pending events without waiting."""
         with contextlib.suppress(BlockingIOError):
             while os.read(self._fd, _READ_BYTES):
                 pass

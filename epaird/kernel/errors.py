@@ -1,4 +1,4 @@
-"""The one exception of this package."""
+"""The exception that every function of this package raises."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 from typing import Final
 
-_WORDS: Final = {
+_EXPLANATIONS: Final = {
     errno.EPERM: "not permitted: needs root, or CAP_NET_ADMIN and for namespaces CAP_SYS_ADMIN",
     errno.EACCES: "not permitted: needs root, or CAP_NET_ADMIN and for namespaces CAP_SYS_ADMIN",
     errno.EEXIST: "exists already",
@@ -17,7 +17,7 @@ _WORDS: Final = {
 
 
 class KernelError(Exception):
-    """The kernel refused something.  ``str()`` is one line that names the thing and the cause."""
+    """A request that the kernel refused. ``str()`` is one line that names the subject and the cause."""
 
     def __init__(self, error: int, message: str) -> None:
         """``error`` is an errno number; ``message`` has no full stop and no line break."""
@@ -25,12 +25,12 @@ class KernelError(Exception):
         self.errno: int = error
 
     @classmethod
-    def about(cls, thing: str, error: int | None) -> KernelError:
-        """What ``error`` means for ``thing``: ``epair0a: mtu 70000: Invalid argument``."""
+    def about(cls, subject: str, error: int | None) -> KernelError:
+        """Return the error for an errno number: ``epair0a: mtu 70000: Invalid argument``."""
         number = error or errno.EIO
-        return cls(number, f"{thing}: {words_for(number)}")
+        return cls(number, f"{subject}: {explain(number)}")
 
 
-def words_for(number: int) -> str:
-    """What an errno means, and where we can say it, what to do."""
-    return _WORDS.get(number) or os.strerror(number)
+def explain(number: int) -> str:
+    """Return the meaning of an errno number, with a remedy where one is known."""
+    return _EXPLANATIONS.get(number) or os.strerror(number)

@@ -1,8 +1,8 @@
-"""Network namespaces: make, remove, tell apart, and be inside one for a moment.
+"""Network namespaces: create, remove, identify and enter them.
 
-A namespace is given as a name, which stands for /run/netns/NAME as with ``ip netns``, or as any
-path that leads to one, such as /proc/PID/ns/net.  The kernel keeps the namespace per thread: all
-of this affects the calling thread alone and always brings it back home.
+A namespace is given as a name, which means /run/netns/NAME as with ``ip netns``, or as any path that
+leads to one, such as /proc/PID/ns/net. The kernel keeps the namespace per thread: the functions of this
+module affect only the calling thread and always return it to its own namespace.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Identity(NamedTuple):
-    """What two paths to the same namespace have in common."""
+    """The identity of a namespace, equal for every path that leads to it."""
 
     device: int
     """st_dev of its file."""
@@ -39,15 +39,16 @@ class Identity(NamedTuple):
 
 
 def path_of(name_or_path: str) -> str:
-    """The path of a namespace given by name or by path; it need not exist."""
+    """Return the path of a namespace given by name or path. It need not exist."""
     return name_or_path if "/" in name_or_path else f"{RUN_DIRECTORY}/{name_or_path}"
 
 
-def create(name: str, known: Callable[[Identity], None] = lambda _: None) -> None:
-    """Make a namespace as ``ip netns add`` does, with ``lo`` up.
+def create(name: str, before_naming: Callable[[Identity], None] = lambda _: None) -> None:
+    """Create a namespace as ``ip netns add`` does, with ``lo`` up.
 
-    ``known`` is told which one it is before it has its name: who dies in between leaves nothing.  Raises
-    what that raises, or KernelError, EEXIST when there is a file of this name already.
+    ``before_naming`` is called with the identity before the namespace gets its name: a process that dies
+    between the two leaves nothing behind. Its exceptions propagate, and then no namespace is created.
+    Raises KernelError, EEXIST when a file of this name exists already.
     """
     if not name.isascii() or "/" in name or name in ("", ".", ".."):
         raise KernelError(errno.EINVAL, f"namespace {name!r}: not a name: ASCII without '/' is allowed")
@@ -59,8 +60,8 @@ def create(name: str, known: Callable[[Identity], None] = lambda _: None) -> Non
             _check(_LIBC.unshare(abi.CLONE_NEWNET))
             try:
                 _bring_up_loopback()
-                known(identity(None))
-                # By thread-self this binds the namespace just made, without a process of its own.
+                before_naming(identity(None))
+                # With thread-self this binds the new namespace without starting a process.
                 pyroute2.netns.attach(path, "thread-self", libc=_LIBC)
             finally:
                 _enter(home)
@@ -72,7 +73,7 @@ def create(name: str, known: Callable[[Identity], None] = lambda _: None) -> Non
 
 
 def remove(name: str) -> None:
-    """Take a namespace's name away; it ends once nothing else holds it.  Raises KernelError."""
+    """Remove a namespace's name. The namespace ends once nothing else holds it. Raises KernelError."""
     try:
         pyroute2.netns.remove(path_of(name), libc=_LIBC)
     except OSError as error:
@@ -80,14 +81,14 @@ def remove(name: str) -> None:
 
 
 def identity(name_or_path: str | None) -> Identity:
-    """Which namespace this is; None is the calling thread's own.  Raises KernelError."""
+    """Return the identity of a namespace; None is the calling thread's own. Raises KernelError."""
     with _opened(_HOME) if name_or_path is None else opened(name_or_path) as fd:
         status = os.fstat(fd)
         return Identity(status.st_dev, status.st_ino)
 
 
 def name_of(identity: Identity) -> str:
-    """The name that ``ip netns`` knows a namespace by; ``net:[4026532001]`` when it has none."""
+    """Return the name that ``ip netns`` has for a namespace; ``net:[4026532001]`` when it has none."""
     with contextlib.suppress(FileNotFoundError):
         for entry in Path(RUN_DIRECTORY).iterdir():
             with contextlib.suppress(OSError):
@@ -99,7 +100,7 @@ def name_of(identity: Identity) -> str:
 
 @contextlib.contextmanager
 def opened(name_or_path: str) -> Iterator[int]:
-    """A file descriptor of a namespace, which keeps it alive until the block ends.
+    """Open a namespace; its file descriptor keeps it alive until the block ends.
 
     Raises KernelError when the path does not lead to a network namespace.
     """
@@ -117,9 +118,9 @@ def opened(name_or_path: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def inside(name_or_path: str) -> Iterator[None]:
-    """Be in a namespace, in this thread and for the block only.
+    """Enter a namespace, in the calling thread and for the block only.
 
-    A socket made in the block belongs to the namespace and keeps it alive until closed.  Raises
+    A socket created in the block belongs to the namespace and keeps it alive until closed. Raises
     KernelError before the block when the namespace cannot be entered.
     """
     with _opened(_HOME) as home, opened(name_or_path) as fd:
@@ -151,7 +152,7 @@ def _is_network_namespace(fd: int) -> bool:
 
 
 def _enter(fd: int) -> None:
-    _check(_LIBC.setns(fd, abi.CLONE_NEWNET))  # os.setns is Python 3.12's
+    _check(_LIBC.setns(fd, abi.CLONE_NEWNET))  # os.setns exists from Python 3.12 on
 
 
 def _check(result: int) -> None:
@@ -161,9 +162,9 @@ def _check(result: int) -> None:
 
 
 def _bring_up_loopback() -> None:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as anything:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
         request = _IFREQ_FLAGS.pack(b"lo", abi.IFF_UP)
-        fcntl.ioctl(anything, abi.SIOCSIFFLAGS, request)
+        fcntl.ioctl(any_socket, abi.SIOCSIFFLAGS, request)
 
 
 def _failed(name_or_path: str, error: OSError) -> KernelError:

@@ -1,7 +1,7 @@
-"""Netlink messages by struct: what watching, statistics and requests share.
+"""Netlink messages packed by struct, for link events, statistics and requests.
 
-pyroute2 decodes every attribute of a message into objects; watching and statistics want a handful of the
-sixty, often, and of many devices.
+pyroute2 decodes every attribute of a message into objects; link events and statistics need a handful of the
+sixty, often, and for many devices.
 """
 
 from __future__ import annotations
@@ -23,24 +23,28 @@ ATTRIBUTE: Final = struct.Struct("=HH")
 """struct nlattr: length, type."""
 LINK: Final = struct.Struct("=BxHiII")
 """struct ifinfomsg: family, hardware type, index, flags, change mask."""
+ADDRESS: Final = struct.Struct("=BBBBI")
+"""struct ifaddrmsg: family, prefix length, flags, scope, index."""
+ROUTE: Final = struct.Struct("=BBBBBBBBI")
+"""struct rtmsg: family, destination and source prefix length, TOS, table, protocol, scope, type, flags."""
 INT: Final = struct.Struct("=i")
 
 BUFFER_BYTES: Final = 1 << 16
 """More than the kernel puts into one datagram of a dump (32 KB)."""
-_AT_ONCE: Final = 64
-"""Requests sent together: the socket has room for the answers to some 250."""
-_ANSWER_SECONDS: Final = 5
-"""The kernel answers within the system call; this is for the case that it does not."""
+_REQUESTS_PER_SEND: Final = 64
+"""Requests sent together. The socket has room for some 250 answers."""
+_ANSWER_TIMEOUT_S: Final = 5
+"""Timeout for an answer. The kernel normally answers within the system call."""
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
-    """One attribute, padded to its alignment."""
+    """Return one attribute, padded to its alignment."""
     length = ATTRIBUTE.size + len(payload)
     return ATTRIBUTE.pack(length, kind) + payload + bytes(-length % 4)
 
 
 def attributes(buffer: bytearray, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(type, start, end) of each attribute's payload in ``buffer[start:end]``."""
+    """Yield (type, start, end) of each attribute's payload in ``buffer[start:end]``."""
     while start + ATTRIBUTE.size <= end:
         length, kind = ATTRIBUTE.unpack_from(buffer, start)
         if length < ATTRIBUTE.size:
@@ -50,7 +54,7 @@ def attributes(buffer: bytearray, start: int, end: int) -> Iterator[tuple[int, i
 
 
 def messages(buffer: bytearray, size: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """(type, flags, sequence number, start, end) of each message's payload in a datagram."""
+    """Yield (type, flags, sequence number, start, end) of each message's payload in a datagram."""
     start = 0
     while start + HEADER.size <= size:
         length, kind, flags, sequence, _ = HEADER.unpack_from(buffer, start)
@@ -61,42 +65,43 @@ def messages(buffer: bytearray, size: int) -> Iterator[tuple[int, int, int, int,
 
 
 class RouteSocket:
-    """Requests to rtnetlink of the namespace this was made in, one at a time or many together."""
+    """An rtnetlink socket of the namespace in which it was created, for single and batched requests."""
 
     def __init__(self, buffer_bytes: int = BUFFER_BYTES) -> None:
-        """``buffer_bytes`` is how much of an answer is read at a time: the kernel writes as much of a dump in
-        one system call, up to 32 KB.  Raises KernelError when there can be no such socket."""
+        """``buffer_bytes`` is the size of a read: the kernel writes as much of a dump in one system call, up
+        to 32 KB. Raises KernelError when the socket cannot be opened."""
         self.buffer = bytearray(buffer_bytes)
         self._sequence = 0
         self._socket = _open()
 
     def close(self) -> None:
-        """Close the socket; a second call does nothing."""
+        """Close the socket. A second call does nothing."""
         self._socket.close()
 
     def request(self, kind: int, flags: int, payload: bytes) -> Iterator[tuple[int, int, int, int]]:
-        """(type, flags, start, end) of each message of the answer; its payload is in ``buffer``.
+        """Send a request and yield (type, flags, start, end) of each message of the answer.
 
-        Must be read to its end.  Raises KernelError with the kernel's errno; EMSGSIZE when it does not fit.
+        The payload of a message is in ``buffer``. The caller must exhaust the iterator. Raises KernelError
+        with the kernel's errno; EMSGSIZE when a message does not fit the buffer.
         """
         try:
             yield from self._converse(kind, flags | abi.NLM_F_REQUEST, payload)
         except OSError as error:
-            # Whatever of the answer is still to come must not meet the next request.
+            # The rest of this answer must not be taken for the answer to the next request.
             self._socket.close()
             self._socket = _open()
             raise KernelError.about("netlink", error.errno) from error
 
-    def carry_out(self, requests: Sequence[tuple[int, int, bytes]]) -> list[int]:
-        """Have requests carried out in their order, whatever becomes of each: its errno, 0 for none.
+    def execute(self, requests: Sequence[tuple[int, int, bytes]]) -> list[int]:
+        """Execute requests in order and return the errno of each, 0 for success.
 
-        A request is a type, flags, and the message behind its nlmsghdr.  Raises KernelError when the socket
-        fails; then nothing is known of what came of them.
+        A request is a type, flags, and the message after its nlmsghdr. A refused request does not stop the
+        following ones. Raises KernelError when the socket fails; the outcome is then unknown.
         """
         outcomes: list[int] = []
         try:
-            for start in range(0, len(requests), _AT_ONCE):
-                outcomes += self._exchange(requests[start : start + _AT_ONCE])
+            for start in range(0, len(requests), _REQUESTS_PER_SEND):
+                outcomes += self._exchange(requests[start : start + _REQUESTS_PER_SEND])
         except OSError as error:
             self._socket.close()
             self._socket = _open()
@@ -125,42 +130,42 @@ class RouteSocket:
 
     def _converse(self, kind: int, flags: int, payload: bytes) -> Iterator[tuple[int, int, int, int]]:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        mine = self._sequence
-        self._socket.send(HEADER.pack(HEADER.size + len(payload), kind, flags, mine, 0) + payload)
-        several = flags & abi.NLM_F_DUMP == abi.NLM_F_DUMP or flags & abi.NLM_F_ACK
+        expected = self._sequence
+        self._socket.send(HEADER.pack(HEADER.size + len(payload), kind, flags, expected, 0) + payload)
+        multipart = flags & abi.NLM_F_DUMP == abi.NLM_F_DUMP or flags & abi.NLM_F_ACK
         while True:
             size = self._receive()
             for answer, answer_flags, sequence, start, end in messages(self.buffer, size):
-                if sequence != mine:
+                if sequence != expected:
                     continue
                 if answer in (abi.NLMSG_ERROR, abi.NLMSG_DONE):
                     self._raise_error(start, end)
                     return
                 yield answer, answer_flags, start, end
-                if not several:
+                if not multipart:
                     return
 
     def _receive(self) -> int:
-        """The next datagram, into the buffer: its bytes."""
+        """Receive the next datagram into the buffer and return its size in bytes."""
         size = self._socket.recv_into(self.buffer, 0, socket.MSG_TRUNC)
         if size > len(self.buffer):
             raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
         return size
 
     def _raise_error(self, start: int, end: int) -> None:
-        """An ERROR message carries an errno, negative or 0; so does DONE."""
+        """Raise the error of an ERROR or DONE message, which carries an errno, negative or 0."""
         number = -INT.unpack_from(self.buffer, start)[0] if end - start >= INT.size else 0
         if number > 0:
             raise KernelError(number, f"netlink: {os.strerror(number)}")
 
 
-def receive_buffer(to: socket.socket, size: int) -> None:
-    """Let a socket hold ``size`` bytes not yet read, or as much of it as is permitted."""
+def set_receive_buffer(target: socket.socket, size: int) -> None:
+    """Set a socket's receive buffer to ``size`` bytes, or as close to it as the process is permitted."""
     try:
-        to.setsockopt(socket.SOL_SOCKET, abi.SO_RCVBUFFORCE, size)
+        target.setsockopt(socket.SOL_SOCKET, abi.SO_RCVBUFFORCE, size)
     except PermissionError:
         with contextlib.suppress(OSError):
-            to.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+            target.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
 
 def _open() -> socket.socket:
@@ -168,8 +173,8 @@ def _open() -> socket.socket:
         route = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, abi.NETLINK_ROUTE)
     except OSError as error:
         raise KernelError.about("netlink", error.errno or errno.EIO) from error
-    # A refusal need not repeat the request.
+    # Keeps the kernel from repeating the request in a refusal.
     route.setsockopt(abi.SOL_NETLINK, abi.NETLINK_CAP_ACK, 1)
-    timeout = struct.pack("ll", _ANSWER_SECONDS, 0)
+    timeout = struct.pack("ll", _ANSWER_TIMEOUT_S, 0)
     route.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeout)
     return route

@@ -1,7 +1,7 @@
-"""Told when names of namespaces are taken away.
+"""Notification that a namespace lost its name.
 
-A namespace in which a device of ours was made lives as long as the device's descriptors, so that of
-``ip netns del`` the kernel tells nothing: the name alone is gone.
+A namespace in which epaird made a device lives as long as the device's descriptors. The kernel therefore
+reports no event after ``ip netns del``; only the name disappears.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from epaird.kernel.namespace import RUN_DIRECTORY
 
 
 class NameWatch(DirectoryWatch):
-    """Watches the directory of names."""
+    """A watch on the directory of namespace names."""
 
     def __init__(self, directory: str = RUN_DIRECTORY) -> None:
-        """``directory`` must exist.  Raises KernelError."""
+        """``directory`` must exist. Raises KernelError."""
         super().__init__(directory, events=abi.IN_DELETE | abi.IN_MOVED_FROM, label="namespaces")

@@ -1,11 +1,11 @@
-"""Giving up every privilege, for a process that only reads and writes the file descriptors it has.
+"""Privilege drop, for a process that only reads and writes the file descriptors it already has.
 
-The order matters, since each step needs what a later one gives up: the bounding set needs
-CAP_SETPCAP, another user CAP_SETUID and CAP_SETGID; the capabilities themselves go last.  After that
-no_new_privs keeps execve() from giving anything back, so the steps cannot be undone.
+The order matters, since each step needs privileges that a later one gives up: emptying the bounding set
+needs CAP_SETPCAP, changing the user CAP_SETUID and CAP_SETGID; the capabilities themselves are dropped last.
+After that no_new_privs keeps execve() from restoring anything, so the steps cannot be undone.
 
-Capabilities belong to a thread: call this while there is only one.  This module is part of the data
-plane's world: it imports the standard library only, ctypes being the dearest of it at some 3 ms.
+Capabilities belong to a thread: call this while the process has only one. The data plane imports this module,
+so it uses the standard library only; ctypes is the most expensive import, at some 3 ms.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from epaird.kernel import abi
 from epaird.kernel.errors import KernelError
 
 NOBODY: Final = 65534
-"""The kernel's overflow user and group, which own nothing."""
+"""The kernel's overflow user and group id, which own no files."""
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _CAPABILITY_HEADER: Final = struct.Struct("=Ii")
@@ -32,18 +32,18 @@ _MOST_CAPABILITIES: Final = 64
 
 
 def drop_all() -> None:
-    """Become nobody (if root), hold no capability in any set, and be unable to gain one.
+    """Change to the overflow user (if root), clear every capability set, and prevent regaining any.
 
-    Beside that the process leaves no core file, in which traffic might stand, and cannot be traced
-    by others of its user.  Steps that a lesser process may not take are left out when what they take
-    away does not matter without the rest: the bounding set without CAP_SETPCAP, the user without
-    CAP_SETUID.  Raises KernelError when a step fails that nothing may forbid.
+    The process also leaves no core file, which might contain traffic, and other processes of its user
+    cannot trace it. A step that an unprivileged process may not take is skipped when its effect does not
+    matter without the others: the bounding set without CAP_SETPCAP, the user without CAP_SETUID. Raises
+    KernelError when any other step fails.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl("ambient capabilities", abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_CLEAR_ALL)
     _empty_bounding_set()
     if os.geteuid() == 0:
-        _become_nobody()
+        _change_user()
     header = _CAPABILITY_HEADER.pack(abi.LINUX_CAPABILITY_VERSION_3, 0)
     if _LIBC.capset(header, _NO_CAPABILITIES) < 0:
         raise KernelError.about("dropping capabilities", ctypes.get_errno())
@@ -57,11 +57,11 @@ def _empty_bounding_set() -> None:
             _prctl("bounding set", abi.PR_CAPBSET_DROP, capability)
         except KernelError as error:
             if error.errno in (errno.EINVAL, errno.EPERM):
-                return  # behind the last one there is, or without CAP_SETPCAP
+                return  # past the last capability, or without CAP_SETPCAP
             raise
 
 
-def _become_nobody() -> None:
+def _change_user() -> None:
     steps: tuple[Callable[[], None], ...] = (
         lambda: os.setgroups([]),
         lambda: os.setresgid(NOBODY, NOBODY, NOBODY),
@@ -71,12 +71,12 @@ def _become_nobody() -> None:
         try:
             step()
         except OSError as error:
-            # Where root may not change its user, or a user namespace has no such one to change to.
+            # Root may not change its user here, or the user namespace has no such user.
             if error.errno not in (errno.EPERM, errno.EINVAL):
-                raise KernelError.about("becoming nobody", error.errno) from error
+                raise KernelError.about("changing to user 65534", error.errno) from error
 
 
-def _prctl(thing: str, option: int, argument: int) -> None:
+def _prctl(subject: str, option: int, argument: int) -> None:
     arguments = (ctypes.c_ulong(value) for value in (argument, 0, 0, 0))
     if _LIBC.prctl(option, *arguments) < 0:
-        raise KernelError.about(thing, ctypes.get_errno())
+        raise KernelError.about(subject, ctypes.get_errno())

@@ -1,4 +1,4 @@
-"""A device's settings changed in place: only what is different is touched."""
+"""In-place changes of a device's settings, limited to those that differ."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ T = TypeVar("T")
 def reconfigure(
     index: int, before: LinkSettings, after: LinkSettings, *, netns: str | None = None, device: str
 ) -> None:
-    """Make a device that was made as ``before`` as ``after``.
+    """Change a device that was configured with ``before`` to ``after``.
 
-    What others have added stays.  Raises KernelError naming what could not be had; what came before it
-    stays changed.
+    Addresses and routes that other programs added stay. Raises KernelError for the first refused change;
+    the changes made before it stay in force.
     """
     if after.mac is not None and after.mac != before.mac:
         link.set_mac(index, after.mac, netns=netns, device=device)
@@ -28,33 +28,33 @@ def reconfigure(
         link.set_mtu(index, after.mtu, netns=netns, device=device)
     if after.txqueuelen != before.txqueuelen:
         link.set_txqueuelen(index, after.txqueuelen, netns=netns, device=device)
-    for address in _only(before.addresses, after.addresses):
-        with _unless(errno.EADDRNOTAVAIL):
+    for address in _difference(before.addresses, after.addresses):
+        with _ignoring(errno.EADDRNOTAVAIL):
             link.remove_address(index, address, netns=netns, device=device)
-    for address in _only(after.addresses, before.addresses):
-        with _unless(errno.EEXIST):
+    for address in _difference(after.addresses, before.addresses):
+        with _ignoring(errno.EEXIST):
             link.add_address(index, address, netns=netns, device=device)
     if after.up != before.up:
         link.set_up(index, after.up, netns=netns, device=device)
-    # The kernel holds routes only while the device is up, and drops them with it.
-    had, wanted = (each.routes if each.up else () for each in (before, after))
-    for route in _only(had, wanted) if after.up else ():
-        with _unless(errno.ESRCH):
+    # The kernel keeps routes only while the device is up.
+    old, new = (settings.routes if settings.up else () for settings in (before, after))
+    for route in _difference(old, new) if after.up else ():
+        with _ignoring(errno.ESRCH):
             link.remove_route(index, route, netns=netns, device=device)
-    for route in _only(wanted, had):
-        with _unless(errno.EEXIST):
+    for route in _difference(new, old):
+        with _ignoring(errno.EEXIST):
             link.add_route(index, route, netns=netns, device=device)
 
 
-def _only(these: tuple[T, ...], without: tuple[T, ...]) -> tuple[T, ...]:
-    return tuple(each for each in these if each not in without)
+def _difference(items: tuple[T, ...], excluded: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(item for item in items if item not in excluded)
 
 
 @contextlib.contextmanager
-def _unless(known: int) -> Iterator[None]:
-    """Pass over the one error that says that nothing was to be done."""
+def _ignoring(number: int) -> Iterator[None]:
+    """Ignore the one errno that means that the change had been made already."""
     try:
         yield
     except KernelError as error:
-        if error.errno != known:
+        if error.errno != number:
             raise

@@ -1,4 +1,4 @@
-"""What this machine or this process lacks, and what to do about it."""
+"""Requirements that this machine or process does not meet, with a remedy for each."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from typing import Final
 from epaird.kernel import abi
 
 _TUN_DEVICE: Final = "/dev/net/tun"
-_HOW_TO_HAVE: Final = f"modprobe tun; in a container, start it with --device {_TUN_DEVICE}"
+_REMEDY: Final = f"modprobe tun; in a container, start it with --device {_TUN_DEVICE}"
 
 
 def missing(*, namespaces: bool = True, tun_device: str = _TUN_DEVICE) -> list[str]:
-    """One line for each thing that is missing, with what to do; empty when everything is there.
+    """Return one line for each unmet requirement, with a remedy; empty when all are met.
 
-    ``namespaces``: whether devices shall live in other namespaces than the daemon's own.
+    ``namespaces``: True when devices are to be in namespaces other than the daemon's own.
     """
     return [*_missing_capabilities(namespaces), *_missing_device(tun_device)]
 
 
-def lesser() -> list[str]:
-    """One line for each thing that is missing and can be done without, with what is lost thereby."""
+def missing_optional() -> list[str]:
+    """Return one line for each unmet optional requirement, with its consequence and a remedy."""
     if _effective_capabilities() >> abi.CAP_NET_BROADCAST & 1:
         return []
     return [
-        "CAP_NET_BROADCAST is missing: what others do to interfaces in other namespaces (up, down, MTU, "
-        "name) is seen by looking once a second only: run as root; in a container, add "
+        "CAP_NET_BROADCAST is missing: changes that others make to interfaces in other namespaces (up, down, "
+        "MTU, name) are noticed by polling once a second only: run as root; in a container, add "
         "--cap-add NET_BROADCAST"
     ]
 
 
 def _missing_capabilities(namespaces: bool) -> list[str]:
-    wanted = {"CAP_NET_ADMIN": (abi.CAP_NET_ADMIN, "to make devices")}
+    required = {"CAP_NET_ADMIN": (abi.CAP_NET_ADMIN, "to make devices")}
     if namespaces:
-        wanted["CAP_SYS_ADMIN"] = (abi.CAP_SYS_ADMIN, "to make and enter network namespaces")
-    have = _effective_capabilities()
-    who = "root" if os.geteuid() == 0 else "not root"
+        required["CAP_SYS_ADMIN"] = (abi.CAP_SYS_ADMIN, "to make and enter network namespaces")
+    effective = _effective_capabilities()
+    user = "root" if os.geteuid() == 0 else "not root"
     return [
-        f"{name} is missing ({who}), {purpose}: run as root; in a container, add --cap-add {name[4:]}"
-        for name, (number, purpose) in wanted.items()
-        if not have >> number & 1
+        f"{name} is missing ({user}), needed {purpose}: run as root; in a container, add --cap-add {name[4:]}"
+        for name, (number, purpose) in required.items()
+        if not effective >> number & 1
     ]
 
 
@@ -57,9 +57,9 @@ def _missing_device(path: str) -> list[str]:
         os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         if error.errno == errno.ENOENT:
-            return [f"{path} is missing: {_HOW_TO_HAVE}"]
+            return [f"{path} is missing: {_REMEDY}"]
         if error.errno in (errno.ENODEV, errno.ENXIO):
-            return [f"{path} is there, but the kernel has no TUN/TAP driver loaded: {_HOW_TO_HAVE}"]
+            return [f"{path} exists, but the kernel has no TUN/TAP driver loaded: {_REMEDY}"]
         if error.errno in (errno.EPERM, errno.EACCES):
             return [f"{path} may not be opened: run as root; in a container, start it with --device {path}"]
         return [f"{path} cannot be opened: {os.strerror(error.errno or errno.EIO)}"]

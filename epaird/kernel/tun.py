@@ -1,13 +1,12 @@
-"""TAP and TUN devices: opened through python-pytun, and what ioctls on their file descriptors can do.
+"""TAP and TUN devices: opening through python-pytun, and ioctls on their file descriptors.
 
-A device is made in the namespace of the calling thread, and can be moved from there, which takes the kernel
-16 ms.  Its descriptors keep the namespace it was made in alive, so only in one that the daemon itself made
-is a device made in its place.  An ioctl on the file descriptor acts on the
-device wherever it is and whatever it is called by then; python-pytun's own properties do not, so
-nothing here uses them.
+A device is made in the namespace of the calling thread and can be moved from there, which takes the kernel
+16 ms. Its descriptors keep alive the namespace in which it was made, so the daemon makes a device directly in
+its namespace only if the daemon created that namespace. An ioctl on the file descriptor acts on the device
+whatever its namespace and name are by then; python-pytun's own properties do not, so this module does not use
+them.
 
-The messages of functions that take a file descriptor speak of "the device"; the caller knows its
-name.
+The messages of functions that take a file descriptor say "the device"; the caller knows its name.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from typing import Any, Final, Protocol
 import pytun
 
 from epaird.kernel import abi
-from epaird.kernel.errors import KernelError, words_for
+from epaird.kernel.errors import KernelError, explain
 from epaird.kernel.namespace import Identity
 
 TUN_DEVICE: Final = "/dev/net/tun"
@@ -44,14 +43,14 @@ _CHECKSUM: Final = abi.TUN_F_CSUM
 _TCP: Final = abi.TUN_F_TSO4 | abi.TUN_F_TSO6
 _UDP: Final = abi.TUN_F_USO4 | abi.TUN_F_USO6
 _OFFLOAD_STEPS: Final = (
-    # UFO is left out: since Linux 4.14 TUNSETOFFLOAD accepts it and ignores it.  USO4 and USO6 are
-    # accepted only together, and nothing is accepted without CSUM.
+    # UFO is left out: since Linux 4.14 TUNSETOFFLOAD accepts it and ignores it. The kernel accepts USO4
+    # and USO6 only together, and nothing without CSUM.
     _CHECKSUM | _TCP | abi.TUN_F_TSO_ECN | _UDP,
     _CHECKSUM | _TCP | abi.TUN_F_TSO_ECN,
     _CHECKSUM | _TCP,
     _CHECKSUM,
 )
-_OFFLOAD_WORDS: Final = (
+_OFFLOAD_NAMES: Final = (
     (_CHECKSUM, "checksum offload"),
     (_TCP, "TCP segmentation offload"),
     (abi.TUN_F_TSO_ECN, "TCP segmentation offload with ECN"),
@@ -60,7 +59,7 @@ _OFFLOAD_WORDS: Final = (
 
 
 class _Device(Protocol):
-    """What is used of pytun.TunTapDevice; its ``name`` is the one it was opened under."""
+    """The used part of pytun.TunTapDevice. ``name`` is the name under which it was opened."""
 
     @property
     def name(self) -> str: ...
@@ -70,77 +69,78 @@ class _Device(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """An open TAP or TUN device.  It is destroyed when its last file descriptor is closed."""
+    """An open TAP or TUN device. The kernel destroys it when its last file descriptor is closed."""
 
     name: str
-    """The name it was made under."""
+    """The name under which the device was made."""
     index: int
-    """Its interface index then, in the namespace of its maker."""
+    """Its interface index then, in the namespace of its creator."""
     fds: tuple[int, ...]
-    """One file descriptor per queue, non-blocking and close-on-exec, each frame of theirs behind a
-    little-endian virtio_net_hdr of 10 bytes."""
+    """One file descriptor per queue, non-blocking and close-on-exec. Each frame follows a little-endian
+    virtio_net_hdr of 10 bytes."""
     offloads: int
-    """The TUN_F_* in force: which super-frames the device hands over, and takes."""
+    """The TUN_F_* in force: the kinds of super-frames that the device transmits and accepts."""
     missing: tuple[str, ...]
-    """The offloads that were wanted and are not there, in words."""
+    """The wanted offloads that the kernel does not have, in words."""
     _devices: tuple[_Device, ...] = field(repr=False)
 
     @property
     def closed(self) -> bool:
-        """Its file descriptors are not its own any more."""
+        """True when its file descriptors no longer belong to it."""
         return self._devices[0].fileno() < 0
 
     @property
     def takes_datagrams(self) -> bool:
-        """It takes UDP super-frames."""
+        """True when the device accepts UDP super-frames."""
         return self.offloads & _UDP == _UDP
 
     def close(self) -> None:
-        """Close every queue, which takes some 18 ms; a second call does nothing."""
+        """Close every queue, which takes some 18 ms. A second call does nothing."""
         for device in self._devices:
             device.close()
 
 
 def open_tap(name: str, *, queues: int = 1, offload: bool = True) -> Tap:
-    """Make a TAP device of ``queues`` queues in the calling thread's namespace; it is down.
+    """Make a TAP device with ``queues`` queues, which is down, in the calling thread's namespace.
 
-    What the kernel does not offer of the offloads is left out and told in the Tap.  Raises
-    KernelError, and leaves nothing behind then.
+    Offloads that the kernel does not have are left out and listed in ``Tap.missing``. Raises KernelError
+    and then leaves nothing behind.
     """
     return _open_device(name, abi.IFF_TAP, queues, offload)
 
 
 def open_tun(name: str) -> Tap:
-    """Make a TUN device, which carries IP packets, in the calling thread's namespace; it is down.
+    """Make a TUN device, which carries IP packets and is down, in the calling thread's namespace.
 
-    As :func:`open_tap` otherwise, with every offload there is.
+    It has one queue and every offload of the kernel; otherwise as :func:`open_tap`.
     """
     return _open_device(name, abi.IFF_TUN, 1, True)
 
 
 class _Adopted:
-    """A descriptor that somebody else has opened; python-pytun cannot adopt one."""
+    """A descriptor that another process opened; python-pytun cannot adopt one."""
 
     def __init__(self, name: str, fd: int) -> None:
         self.name = name
         self._fd = fd
 
     def fileno(self) -> int:
-        """The descriptor; -1 once it is closed."""
+        """Return the descriptor, -1 once it is closed."""
         return self._fd
 
     def close(self) -> None:
-        """Close it; a second call does nothing."""
+        """Close the descriptor. A second call does nothing."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 
 
 def adopt(name: str, index: int, fds: tuple[int, ...], offloads: int, missing: tuple[str, ...]) -> Tap:
-    """A device that another process has made, by its descriptors, one for each queue; they are the Tap's
-    from now on.  The rest is as it was in that process's Tap.
+    """Return a Tap for a device that another process made, from its descriptors, one for each queue.
 
-    Raises KernelError, EBADFD when the device is gone, and the descriptors are still the caller's."""
+    The Tap owns the descriptors from then on; the other values are those of that process's Tap. Raises
+    KernelError, EBADFD when the device is gone; the caller then still owns the descriptors.
+    """
     for fd in fds:
         current_name(fd)
     devices = tuple(_Adopted(name, fd) for fd in fds)
@@ -159,21 +159,21 @@ def _open_device(name: str, kind: int, queues: int, offload: bool) -> Tap:
     devices: list[_Device] = []
     try:
         devices.append(_open(name, flags | abi.IFF_TUN_EXCL))
-        devices.extend(_open(name, flags) for _ in range(queues - 1))  # they join the first one's device
+        devices.extend(_open(name, flags) for _ in range(queues - 1))  # attaches to the same device
         fds = tuple(device.fileno() for device in devices)
         for fd in fds:
             os.set_blocking(fd, False)
             os.set_inheritable(fd, False)
         _ioctl(fds[0], abi.TUNSETVNETLE, _INT.pack(1))
         wanted = _OFFLOAD_STEPS[0] if offload else 0
-        offloads = _set_offloads(fds[0], wanted & takes_super_frames() if offload else 0)
+        offloads = _set_offloads(fds[0], wanted & super_frame_offloads() if offload else 0)
         set_ten_gigabit(name)
         return Tap(
             name=name,
             index=socket.if_nametoindex(name),
             fds=fds,
             offloads=offloads,
-            missing=tuple(words for bits, words in _OFFLOAD_WORDS if wanted & bits & ~offloads),
+            missing=tuple(words for bits, words in _OFFLOAD_NAMES if wanted & bits & ~offloads),
             _devices=tuple(devices),
         )
     except BaseException as error:
@@ -185,21 +185,21 @@ def _open_device(name: str, kind: int, queues: int, offload: bool) -> Tap:
 
 
 @functools.cache
-def takes_super_frames() -> int:
-    """The TUN_F_* for which this kernel takes super-frames on write, asked once per process.
+def super_frame_offloads() -> int:
+    """Return the TUN_F_* for which this kernel accepts written super-frames, probed once per process.
 
-    Linux 6.6.44 and its siblings offer every offload and answer EINVAL to a written super-frame.
-    The header is judged before the device's state, so a device that is down tells: EIO when the
-    header was good.  It is asked of a device of its own, since each such frame counts as one
-    rx_dropped.  Raises KernelError.
+    Linux 6.6.44 and the stable releases of its time offer every offload and answer EINVAL to a written
+    super-frame. The kernel checks the header before the device's state, so the probe uses a device that is
+    down: it answers EIO when the header was valid. The device is made for the probe, since each such frame
+    counts as one rx_dropped. Raises KernelError.
     """
     every = _OFFLOAD_STEPS[0]
     device = _open("epairprobe%d", abi.IFF_TAP | abi.IFF_NO_PI | abi.IFF_VNET_HDR | abi.IFF_TUN_EXCL)
     try:
         _ioctl(device.fileno(), abi.TUNSETVNETLE, _INT.pack(1))
-        if not _takes(device.fileno(), _super_frame(socket.IPPROTO_TCP)):
+        if not _accepts(device.fileno(), _super_frame(socket.IPPROTO_TCP)):
             return every & _CHECKSUM
-        if not _takes(device.fileno(), _super_frame(socket.IPPROTO_UDP)):
+        if not _accepts(device.fileno(), _super_frame(socket.IPPROTO_UDP)):
             return every & ~_UDP
         return every
     finally:
@@ -207,14 +207,14 @@ def takes_super_frames() -> int:
 
 
 def current_name(fd: int) -> str:
-    """The device's name now, wherever it is.  KernelError EBADFD when it is gone."""
+    """Return the device's current name, in any namespace. Raises KernelError, EBADFD when it is gone."""
     request = _ioctl(fd, abi.TUNGETIFF, bytes(_IFREQ_FLAGS.size))
     name: bytes = _IFREQ_FLAGS.unpack(request)[0]
     return os.fsdecode(name.rstrip(b"\0"))
 
 
 def namespace_of(fd: int) -> Identity:
-    """Which namespace the device is in now.  KernelError EBADFD when it is gone."""
+    """Return the identity of the device's namespace. Raises KernelError, EBADFD when it is gone."""
     with opened_namespace_of(fd) as namespace:
         status = os.fstat(namespace)
         return Identity(status.st_dev, status.st_ino)
@@ -222,9 +222,10 @@ def namespace_of(fd: int) -> Identity:
 
 @contextlib.contextmanager
 def opened_namespace_of(fd: int) -> Iterator[int]:
-    """A file descriptor of the device's namespace, which keeps it alive until the block ends.
+    """Open the device's namespace; its file descriptor keeps it alive until the block ends.
 
-    KernelError EBADFD when the device is gone."""
+    Raises KernelError, EBADFD when the device is gone.
+    """
     try:
         namespace: int = fcntl.ioctl(fd, abi.TUNGETDEVNETNS, 0)
     except OSError as error:
@@ -236,48 +237,48 @@ def opened_namespace_of(fd: int) -> Iterator[int]:
 
 
 def set_sndbuf(fd: int, size: int) -> None:
-    """Bound the bytes delivered and not yet consumed; write() gives EAGAIN beyond it."""
+    """Limit the bytes delivered and not yet consumed; write() returns EAGAIN above the limit."""
     _ioctl(fd, abi.TUNSETSNDBUF, _INT.pack(size))
 
 
 def set_carrier(fd: int, on: bool) -> None:
-    """Plug the cable in or out; works while the device is down, and in any namespace."""
+    """Set the carrier. Works while the device is down, and in any namespace."""
     _ioctl(fd, abi.TUNSETCARRIER, _INT.pack(on))
 
 
 def is_up(fd: int) -> bool:
-    """IFF_UP, by poll(), wherever the device is.  False as well while what was delivered fills its sndbuf."""
+    """Return IFF_UP, by poll(), in any namespace. Also False while delivered frames fill its sndbuf."""
     poll = select.poll()
     poll.register(fd, select.POLLOUT)
     return any(events & select.POLLOUT for _, events in poll.poll(0))
 
 
 def set_ten_gigabit(name: str) -> None:
-    """Have the device of this name, in the calling thread's namespace, say 10 Gbit/s and full duplex.
+    """Set the reported speed of a device in the calling thread's namespace to 10 Gbit/s, full duplex.
 
-    Older kernels say 10 Mbit/s unless told.  Nothing happens where the driver does not let itself be
-    told (before Linux 4.20).
+    Older kernels report 10 Mbit/s by default. Does nothing when the driver cannot set the speed (before
+    Linux 4.20).
     """
     settings = _ETHTOOL_CMD.pack(abi.ETHTOOL_SSET, abi.SPEED_10000, abi.DUPLEX_FULL, abi.PORT_TP)
     memory = ctypes.create_string_buffer(settings, len(settings))
     request = _IFREQ_POINTER.pack(os.fsencode(name), ctypes.addressof(memory))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as anything:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
         try:
-            fcntl.ioctl(anything, abi.SIOCETHTOOL, request)
+            fcntl.ioctl(any_socket, abi.SIOCETHTOOL, request)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise KernelError.about(name, error.errno) from error
 
 
 def hardware_address(fd: int) -> str:
-    """The device's MAC address, ``02:5d:11:22:33:0a``."""
+    """Return the device's MAC address, ``02:5d:11:22:33:0a``."""
     request = _ioctl(fd, abi.SIOCGIFHWADDR, bytes(_IFREQ_HARDWARE.size))
     address: bytes = _IFREQ_HARDWARE.unpack(request)[2]
     return address.hex(":")
 
 
 def set_hardware_address(fd: int, mac: str) -> None:
-    """Give the device the MAC address ``02:5d:11:22:33:0a``; also while it is up."""
+    """Set the device's MAC address, ``02:5d:11:22:33:0a``. Works while it is up."""
     address = bytes.fromhex(mac.replace(":", ""))
     try:
         _ioctl(fd, abi.SIOCSIFHWADDR, _IFREQ_HARDWARE.pack(b"", abi.ARPHRD_ETHER, address))
@@ -301,7 +302,7 @@ def _failed(error: OSError) -> KernelError:
 
 
 def _set_offloads(fd: int, wanted: int) -> int:
-    """Set as many of ``wanted`` as the kernel takes and return them; 0 when it takes none."""
+    """Set as many of ``wanted`` as the kernel accepts and return them; 0 when it accepts none."""
     for step in (*_OFFLOAD_STEPS, 0):
         try:
             fcntl.ioctl(fd, abi.TUNSETOFFLOAD, step & wanted)
@@ -314,29 +315,29 @@ def _set_offloads(fd: int, wanted: int) -> int:
 
 
 def _open(name: str, flags: int) -> _Device:
-    """A pytun device; its errors as KernelError, with what to do."""
+    """Open a pytun device. Raises KernelError with a remedy."""
     open_device: Callable[..., Any] = pytun.TunTapDevice
     try:
         device: _Device = open_device(name=name, flags=flags, dev=TUN_DEVICE)
     except OSError as error:
         if error.errno in (errno.EEXIST, errno.EBUSY):
             raise KernelError(errno.EEXIST, f"{name}: a device of this name exists already") from error
-        raise KernelError(error.errno or errno.EINVAL, f"{name}: {_open_words(error)}") from error
+        raise KernelError(error.errno or errno.EINVAL, f"{name}: {_open_failure(error)}") from error
     return device
 
 
-def _open_words(error: OSError) -> str:
+def _open_failure(error: OSError) -> str:
     if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
         return f"{TUN_DEVICE} is missing: modprobe tun, or in a container --device {TUN_DEVICE}"
     if error.errno in (errno.EPERM, errno.EACCES):
         return f"may not use {TUN_DEVICE}: needs root or CAP_NET_ADMIN, in a container --device {TUN_DEVICE}"
     if error.errno == errno.EINVAL:
         return "not a device name"
-    return words_for(error.errno) if error.errno else str(error)
+    return explain(error.errno) if error.errno else str(error)
 
 
-def _takes(fd: int, frame: bytes) -> bool:
-    """Whether a device that is down finds no fault in a frame's virtio_net_hdr."""
+def _accepts(fd: int, frame: bytes) -> bool:
+    """Return True when a device that is down accepts a frame's virtio_net_hdr."""
     try:
         os.write(fd, frame)
     except OSError as error:
@@ -345,7 +346,7 @@ def _takes(fd: int, frame: bytes) -> bool:
 
 
 def _super_frame(protocol: int) -> bytes:
-    """A correct IPv4 super-frame of three 100-byte segments, behind its virtio_net_hdr."""
+    """Return a correct IPv4 super-frame of three 100-byte segments, after its virtio_net_hdr."""
     payload = bytes(300)
     if protocol == socket.IPPROTO_TCP:
         gso, checksum_offset = abi.VIRTIO_NET_HDR_GSO_TCPV4, 16

@@ -1,4 +1,4 @@
-"""The kernel's own cable, which epaird is measured beside."""
+"""veth pairs, the kernel's own cables, for comparison with epaird."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from epaird.kernel.namespace import inside, opened
 
 
 def create(name: str, netns: str, peer: str, peer_netns: str) -> tuple[int, int]:
-    """Make a veth pair with its ends in two namespaces; their interface indices there.
+    """Create a veth pair across two namespaces and return the interface index of each end.
 
-    Raises KernelError, EEXIST when there is a device of either name, EOPNOTSUPP when the kernel has no
+    Raises KernelError, EEXIST when a device of either name exists, EOPNOTSUPP when the kernel has no
     veth (modprobe veth).
     """
-    with opened(peer_netns) as there, inside(netns), IPRoute() as route:
+    with opened(peer_netns) as peer_fd, inside(netns), IPRoute() as route:
         try:
-            route.link("add", ifname=name, kind="veth", peer={"ifname": peer, "net_ns_fd": there})
+            route.link("add", ifname=name, kind="veth", peer={"ifname": peer, "net_ns_fd": peer_fd})
             (index,) = route.link_lookup(ifname=name)
         except (NetlinkError, OSError) as error:
             number: int = error.code if isinstance(error, NetlinkError) else error.errno or errno.EIO

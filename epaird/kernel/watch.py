@@ -1,13 +1,13 @@
-"""What happens to devices in every namespace that has an id here, from one socket at home.
+"""Events of devices in every namespace that has an id in the watch's own namespace, from one socket.
 
-The socket keeps no namespace alive.  What the kernel tells, and what not:
+The socket keeps no namespace alive. The kernel reports events by these rules:
 
-- A namespace must have an id here, or its events do not come: :func:`epaird.kernel.link.namespace_id`.
-- When a namespace ends, its id goes first; its devices vanish without an event of their own.  So
-  NAMESPACE_GONE stands for the loss of everything there, and the id may soon mean another namespace.
-- A device that moves is DELETED where it was, with ``moved`` set, and NEW where it comes to.
-- Events are lost when nobody reads for long: OVERRUN says so, and the reader must look at everything
-  afresh.
+- Events of a namespace arrive only when it has an id: :func:`epaird.kernel.link.namespace_id`.
+- When a namespace ends, its id is removed first; its devices disappear without events. So NAMESPACE_GONE
+  means the loss of every device there, and the kernel may soon give the id to another namespace.
+- A device that moves is DELETED in its old namespace, with ``moved`` set, and NEW in the other.
+- The kernel drops events when the reader is slow and reports OVERRUN; the reader must then examine every
+  device again.
 """
 
 from __future__ import annotations
@@ -20,59 +20,61 @@ from typing import Final
 
 from epaird.kernel import abi
 from epaird.kernel.errors import KernelError
-from epaird.kernel.netlink import ATTRIBUTE, BUFFER_BYTES, INT, LINK, attributes, messages, receive_buffer
+from epaird.kernel.netlink import ATTRIBUTE, BUFFER_BYTES, INT, LINK, attributes, messages, set_receive_buffer
 
 RECEIVE_BYTES: Final = 1 << 24
-"""Room for events not yet read.  The kernel doubles it and counts some 2 KB for one: about 16,000 of them."""
-_EVENTS_AT_ONCE: Final = 256
-"""A bound on one read, for the sake of what else the caller's loop has to do."""
+"""Receive buffer in bytes. The kernel doubles it and charges some 2 KB per event: about 16,000 events."""
+_EVENTS_PER_READ: Final = 256
+"""Limit of one read, so that the caller's event loop is not held up."""
 _NUMBERS: Final = frozenset((abi.IFLA_MTU, abi.IFLA_NEW_NETNSID, abi.IFLA_NEW_IFINDEX))
 _NSID_SPACE: Final = socket.CMSG_SPACE(INT.size)
 
 
-class Kind(enum.Enum):
-    """What an event tells."""
+class LinkEventKind(enum.Enum):
+    """The kinds of events."""
 
     NEW = enum.auto()
-    """The device exists, and is as the event says: it is new here, or something of it changed."""
+    """The device appeared or changed; the event describes its current state."""
     DELETED = enum.auto()
-    """The device is no longer here."""
+    """The device was deleted or moved to another namespace."""
     NAMESPACE_GONE = enum.auto()
-    """The namespace ended, or lost its id; its devices are gone.  Only ``nsid`` is meant."""
+    """The namespace ended or lost its id; its devices are gone. Only ``nsid`` is valid."""
     OVERRUN = enum.auto()
-    """Events were lost here.  No other field is meant."""
+    """The kernel dropped events. No other field is valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkEvent:
-    """One thing that happened to one device, or to a namespace."""
+    """One event of a device or a namespace."""
 
-    kind: Kind
+    kind: LinkEventKind
+    """The kind, which determines the valid fields."""
     nsid: int | None = None
-    """The namespace it happened in, by its id here; None is the namespace at home."""
+    """The namespace, by its id in the watch's namespace; None is the watch's own namespace."""
     index: int = 0
     """The device's interface index in that namespace."""
     name: str = ""
-    """Its name there."""
+    """The device's name in that namespace."""
     up: bool = False
     """IFF_UP."""
     lower_up: bool = False
-    """IFF_LOWER_UP: it has carrier, and is up."""
+    """IFF_LOWER_UP: the device is up and has carrier."""
     mtu: int = 0
-    """Bytes."""
+    """MTU in bytes."""
     moved: bool = False
-    """DELETED only: it went to another namespace, and lives on there."""
+    """DELETED only: True when the device continues to exist in another namespace."""
     new_nsid: int | None = None
-    """Where it went, of a device that left home; ids that other namespaces use mean nothing here."""
+    """The new namespace of a device that left the watch's own. None for moves between others, whose ids have
+    no meaning here."""
     new_index: int | None = None
-    """Its interface index where it went."""
+    """The interface index in the new namespace."""
 
 
 class LinkWatch:
-    """Watches the devices of the namespace it was made in, and of all those with an id there."""
+    """A watch on the devices of its creator's namespace and of all namespaces with an id in it."""
 
     def __init__(self, receive_bytes: int = RECEIVE_BYTES) -> None:
-        """Raises KernelError when there can be no such socket."""
+        """Raises KernelError when the socket cannot be opened."""
         self._buffer = bytearray(BUFFER_BYTES)
         try:
             self._socket = socket.socket(
@@ -82,27 +84,27 @@ class LinkWatch:
             )
         except OSError as error:
             raise KernelError.about("link events", error.errno) from error
-        receive_buffer(self._socket, receive_bytes)
+        set_receive_buffer(self._socket, receive_bytes)
         self.everywhere = self._listen_everywhere()
-        """Whether other namespaces are watched too: the kernel wants CAP_NET_BROADCAST for it."""
+        """True when other namespaces are watched too, which requires CAP_NET_BROADCAST."""
         self._socket.bind((0, 1 << (abi.RTNLGRP_LINK - 1) | 1 << (abi.RTNLGRP_NSID - 1)))
 
     def fileno(self) -> int:
-        """The file descriptor, readable when there are events."""
+        """Return the file descriptor, which is readable when events are pending."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Close the socket; a second call does nothing."""
+        """Close the socket. A second call does nothing."""
         self._socket.close()
 
     def read(self) -> list[LinkEvent]:
-        """The events that are there, oldest first; never waits.
+        """Return the pending events, oldest first, without waiting.
 
-        At most some hundreds at once: when there are more the file descriptor stays readable.
-        Raises KernelError.
+        At most some hundreds at once: while more are pending the file descriptor stays readable. Raises
+        KernelError.
         """
         events: list[LinkEvent] = []
-        while len(events) < _EVENTS_AT_ONCE:
+        while len(events) < _EVENTS_PER_READ:
             try:
                 size, ancillary, _, _ = self._socket.recvmsg_into([self._buffer], _NSID_SPACE)
             except BlockingIOError:
@@ -110,7 +112,7 @@ class LinkWatch:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise KernelError.about("link events", error.errno) from error
-                events.append(LinkEvent(Kind.OVERRUN))
+                events.append(LinkEvent(LinkEventKind.OVERRUN))
                 continue
             events.extend(self._events(size, _nsid(ancillary)))
         return events
@@ -130,17 +132,17 @@ class LinkWatch:
                 if event is not None:
                     events.append(event)
             elif kind == abi.RTM_DELNSID and nsid is None:
-                # Other namespaces' own lists of ids are told too; they mean nothing here.
-                events.append(LinkEvent(Kind.NAMESPACE_GONE, nsid=self._deleted_nsid(start, end)))
+                # The kernel also reports ids of other namespaces' own lists, which have no meaning here.
+                events.append(LinkEvent(LinkEventKind.NAMESPACE_GONE, nsid=self._deleted_nsid(start, end)))
         return events
 
     def _link(self, kind: int, nsid: int | None, start: int, end: int) -> LinkEvent | None:
         family, _, index, flags, _ = LINK.unpack_from(self._buffer, start)
         if family != socket.AF_UNSPEC:
-            return None  # a bridge says DELLINK of a port that leaves it
+            return None  # a bridge sends DELLINK for a port that leaves it
         name = ""
         numbers: dict[int, int] = {}
-        # By hand and no further than needed: a thousand pairs that come up are 16,000 of these.
+        # Decoded inline and no further than needed: a thousand pairs that come up cause 16,000 messages.
         start, buffer = start + LINK.size, self._buffer
         while start + ATTRIBUTE.size <= end:
             length, attribute = ATTRIBUTE.unpack_from(buffer, start)
@@ -151,11 +153,11 @@ class LinkWatch:
             elif attribute in _NUMBERS:
                 numbers[attribute] = INT.unpack_from(buffer, start + 4)[0]
                 if attribute == abi.IFLA_MTU and kind == abi.RTM_NEWLINK:
-                    break  # the name came before it, and a move is told by DELLINK
+                    break  # the name precedes the MTU, and only a DELLINK reports a move
             start += (length + 3) & ~3
         moved = abi.IFLA_NEW_NETNSID in numbers
         return LinkEvent(
-            Kind.NEW if kind == abi.RTM_NEWLINK else Kind.DELETED,
+            LinkEventKind.NEW if kind == abi.RTM_NEWLINK else LinkEventKind.DELETED,
             nsid=nsid,
             index=index,
             name=name,

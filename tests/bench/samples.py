@@ -1,11 +1,11 @@
-"""Results as a bench would have them."""
+"""Sample results of a bench."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from epaird.bench.plan import Job, Plan, thorough
-from epaird.bench.results import Datagrams, Figures, Results, Round, RoundTrip, Stream
+from epaird.bench.plan import BenchPlan, Job, thorough
+from epaird.bench.results import DatagramFigures, Figures, Results, Round, RoundTripFigures, StreamFigures
 
 MACHINE: Final[dict[str, str | int | float]] = {
     "cpu": "A <fast> & quiet CPU",
@@ -20,14 +20,14 @@ MACHINE: Final[dict[str, str | int | float]] = {
 
 
 def figures(job: Job, speed: float, forwards: bool) -> Figures:
-    """What a job finds on a cable of some speed, 1 being usual."""
+    """Return the figures of a job on a cable of a relative speed; 1 is normal."""
     match job.kind:
         case "stream":
-            return Stream("own", 1 << 30, 30 * speed, 20.0 if forwards else None)
+            return StreamFigures("own", 1 << 30, 30 * speed, 20.0 if forwards else None)
         case "round trips":
             trip = {"p50": 20.0, "p90": 25.0, "p99": 60.0, "p99.9": 400.0}
-            return RoundTrip(10_000, 0, {name: value / speed for name, value in trip.items()})
-    return Datagrams(
+            return RoundTripFigures(10_000, 0, {name: value / speed for name, value in trip.items()})
+    return DatagramFigures(
         sent=200_000,
         delivered=190_000,
         reordered=0,
@@ -39,12 +39,12 @@ def figures(job: Job, speed: float, forwards: bool) -> Figures:
 
 
 def results(speeds: tuple[tuple[float, float], ...] = ((1, 1.5), (0.9, 1.4), (1, 1.6))) -> Results:
-    """A round for each of the speeds, veth's and epaird's."""
+    """Return results with one round for each pair of speeds, of veth and epaird."""
     plan = thorough(rounds=len(speeds))
-    return Results(MACHINE, plan, [_round(plan, *each) for each in speeds])
+    return Results(MACHINE, plan, [_round(plan, *pair) for pair in speeds])
 
 
-def _round(plan: Plan, veth: float, epaird: float) -> Round:
+def _round(plan: BenchPlan, veth: float, epaird: float) -> Round:
     return {
         "veth": {job.key: figures(job, veth, False) for job in plan.jobs},
         "epaird": {job.key: figures(job, epaird, True) for job in plan.jobs},

@@ -9,6 +9,8 @@ import pytest
 
 from epaird.bench.interruption import Interrupted, Interruption
 
+pytestmark = pytest.mark.usefixtures("restored_handlers")
+
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:
@@ -18,19 +20,11 @@ def pipe() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-@pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def soon() -> float:
     return time.monotonic() + 30
 
 
-def test_something_to_read(pipe: tuple[int, int]) -> None:
+def test_a_readable_descriptor(pipe: tuple[int, int]) -> None:
     os.write(pipe[1], b"x")
     with Interruption() as interruption:
         assert interruption.readable(pipe[0], soon())
@@ -67,7 +61,7 @@ def test_a_signal_while_waiting(pipe: tuple[int, int]) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
-def test_another_signal_ends_no_wait(pipe: tuple[int, int]) -> None:
+def test_another_signal_does_not_end_a_wait(pipe: tuple[int, int]) -> None:
     with Interruption() as interruption:
         signal.signal(signal.SIGALRM, lambda *_: os.write(pipe[1], b"x") and None)
         signal.setitimer(signal.ITIMER_REAL, 0.05)
@@ -75,21 +69,21 @@ def test_another_signal_ends_no_wait(pipe: tuple[int, int]) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
-def test_afterwards_all_is_as_before() -> None:
+def test_the_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Interruption():
         assert signal.getsignal(signal.SIGINT) is not before
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_once_interrupted_it_stays_so_to_the_end() -> None:
+def test_after_an_interruption_further_signals_are_ignored() -> None:
     with Interruption():
         os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
-def test_what_is_ignored_stays_ignored() -> None:
+def test_an_ignored_signal_stays_ignored() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with Interruption() as interruption:
         os.kill(os.getpid(), signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""Over the machine's own loopback: no root needed."""
+"""Batches over the machine's loopback, without root."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from epaird.bench.mmsg import Batch, joined, segmented
+from epaird.bench.mmsg import Batch, enable_gro, enable_segmentation
 
 Ends = tuple[socket.socket, socket.socket]
 
 
 @pytest.fixture
 def ends() -> Iterator[Ends]:
-    """A sender and the receiver it is connected to."""
+    """A sender and a receiver that are connected."""
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver,
@@ -39,7 +39,7 @@ def test_numbers_arrive(ends: Ends, size: int) -> None:
     assert received(Batch(5, size), receiver, 16) == list(range(1000, 1016))
 
 
-def test_each_is_a_datagram_of_its_own(ends: Ends) -> None:
+def test_each_datagram_is_separate(ends: Ends) -> None:
     sender, receiver = ends
     Batch(4, 100).send(sender, 7)
     lengths = [len(receiver.recv(2000)) for _ in range(4)]
@@ -52,18 +52,18 @@ def test_each_is_a_datagram_of_its_own(ends: Ends) -> None:
 @pytest.mark.parametrize("join", [False, True])
 def test_segments(ends: Ends, join: bool) -> None:
     sender, receiver = ends
-    segmented(sender, 1472)
+    enable_segmentation(sender, 1472)
     if join:
-        joined(receiver)
+        enable_gro(receiver)
     assert Batch(2, 1472, 44).send(sender, 0) == 88
     assert received(Batch(3, 1472, 44), receiver, 88) == list(range(88))
 
 
-def test_nothing_there(ends: Ends) -> None:
+def test_nothing_pending(ends: Ends) -> None:
     assert Batch(4, 64).receive(ends[1], socket.MSG_DONTWAIT) == 0
 
 
-def test_nobody_listens(ends: Ends) -> None:
+def test_no_receiver(ends: Ends) -> None:
     sender, receiver = ends
     receiver.close()
     batch = Batch(1, 64)
@@ -71,7 +71,7 @@ def test_nobody_listens(ends: Ends) -> None:
     assert batch.send(sender, 1) in (0, 1)  # the refusal of the first may come with the second
 
 
-def test_what_cannot_be_sent_is_an_error() -> None:
+def test_an_unconnected_socket_is_an_error() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unconnected, pytest.raises(OSError):  # noqa: PT011
         Batch(1, 64).send(unconnected, 0)
 

@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from epaird.bench.plan import FULL_FRAME, SEGMENTS, Plan, quick, thorough
+from epaird.bench.plan import FULL_FRAME, SEGMENTS, BenchPlan, quick, thorough
 
 
 @pytest.mark.parametrize("plan", [quick(), thorough()])
-def test_every_job_has_a_key_and_a_title_of_its_own(plan: Plan) -> None:
+def test_keys_and_titles_are_unique(plan: BenchPlan) -> None:
     assert len({job.key for job in plan.jobs}) == len(plan.jobs)
     assert len({job.title for job in plan.jobs}) == len(plan.jobs)
     assert plan.steps == plan.rounds * 2 * len(plan.jobs)
 
 
-def test_what_is_measured() -> None:
+def test_the_jobs() -> None:
     plan = thorough()
     assert plan.by_size[0].size == 64
     assert plan.by_size[-2].size == FULL_FRAME
@@ -25,7 +25,7 @@ def test_what_is_measured() -> None:
 
 def test_the_default_takes_less_than_two_minutes() -> None:
     plan = thorough()
-    # What a job takes beyond its time: its programs' start, and iperf3's whole seconds.
+    # A job also needs time to start its programs, and iperf3 runs for whole seconds.
     assert sum(job.seconds + (1 if job.key == "tcp" else 0.3) for job in plan.jobs) * plan.rounds * 2 < 100
 
 

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from epaird.bench.plot import drawn
+from epaird.bench.plot import draw
 from epaird.bench.results import Results
 from tests.bench.samples import results
 
@@ -13,7 +13,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def picture(measured: Results) -> ElementTree.Element:
-    return ElementTree.fromstring(drawn(measured))  # noqa: S314 (our own)
+    return ElementTree.fromstring(draw(measured))  # noqa: S314 (drawn by the bench)
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_both_subjects_and_every_panel() -> None:
     assert sum(element.attrib["class"] == "line-epaird" for element in svg.iter(f"{SVG}polyline")) == 2
 
 
-def test_it_can_be_read_light_and_dark_and_unseen() -> None:
-    text = drawn(results())
+def test_it_has_two_colour_schemes_and_a_description() -> None:
+    text = draw(results())
     assert "prefers-color-scheme: dark" in text
     assert 'class="background"' in text
     svg = picture(results())
@@ -73,5 +73,5 @@ def test_it_can_be_read_light_and_dark_and_unseen() -> None:
     assert "64 bytes: 1.56" in (description.text or "")
 
 
-def test_words_from_outside_are_escaped() -> None:
+def test_external_text_is_escaped() -> None:
     assert "A <fast> & quiet CPU" in "".join(picture(results()).itertext())

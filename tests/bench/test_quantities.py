@@ -49,7 +49,7 @@ def test_per_cent(share: float, text: str) -> None:
 
 
 @given(st.floats(min_value=1e-6, max_value=1e12))
-def test_ticks_reach_the_top_and_are_few(top: float) -> None:
+def test_a_few_ticks_reach_the_top(top: float) -> None:
     marks = ticks(top)
     assert marks[0] == 0
     assert marks[-1] >= top * 0.999

@@ -15,7 +15,7 @@ def printed(measured: Results) -> list[str]:
     return text.getvalue().splitlines()
 
 
-def test_every_figure_is_there_and_nothing_is_cut() -> None:
+def test_every_figure_is_shown_and_nothing_is_truncated() -> None:
     measured = results()
     lines = printed(measured)
     assert max(map(len, lines)) <= 80
@@ -49,14 +49,14 @@ def test_the_machine_is_described() -> None:
     assert "A <fast> & quiet CPU, 8 cores, 16.0 GiB" in printed(results())[0]
 
 
-def test_noise_is_said_when_there_is_any() -> None:
+def test_noise_is_noted() -> None:
     assert not any("noisy" in line for line in notes(results()))
     (line,) = (line for line in notes(results(((1, 1), (1, 2), (1, 4)))) if "noisy" in line)
     assert "64 bytes" in line
     assert "1.00 to 4.00" in line
 
 
-def test_a_busy_machine_is_said() -> None:
+def test_a_busy_machine_is_noted() -> None:
     measured = results()
     busy = Results({**MACHINE, "load": 7.5}, measured.plan, measured.rounds)
     assert any("load 7.5 on 8 cores" in line for line in notes(busy))

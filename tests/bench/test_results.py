@@ -48,11 +48,11 @@ def test_totals() -> None:
 
 def test_json() -> None:
     measured = results()
-    told = json.loads(json.dumps(measured.as_json(), allow_nan=False))
-    assert told["format"] == 1
-    assert len(told["rounds"]) == 3
-    assert told["rounds"][0]["epaird"]["udp-64"]["delivered"] == 190_000
-    assert told["rounds"][0]["veth"]["udp-64"]["forwarder_cpu_us"] is None
-    assert told["summary"][0]["veth"] == {"median": 300_000, "low": 270_000, "high": 300_000}
-    assert len(told["summary"]) == len(measured.rows())
-    assert not any(math.isnan(row["ratio"]["median"]) for row in told["summary"] if row["ratio"])
+    written = json.loads(json.dumps(measured.as_json(), allow_nan=False))
+    assert written["format"] == 1
+    assert len(written["rounds"]) == 3
+    assert written["rounds"][0]["epaird"]["udp-64"]["delivered"] == 190_000
+    assert written["rounds"][0]["veth"]["udp-64"]["forwarder_cpu_us"] is None
+    assert written["summary"][0]["veth"] == {"median": 300_000, "low": 270_000, "high": 300_000}
+    assert len(written["summary"]) == len(measured.rows())
+    assert not any(math.isnan(row["ratio"]["median"]) for row in written["summary"] if row["ratio"])

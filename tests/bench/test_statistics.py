@@ -32,7 +32,7 @@ def test_spread_is_half_the_range() -> None:
 
 
 def test_the_ratio_is_taken_round_by_round() -> None:
-    # The machine was five times slower in the second round: the ratio does not care.
+    # The machine was five times slower in the second round, which does not affect the ratio.
     assert ratio([200, 40, 200], [100, 20, 100]) == Summary(2, 2, 2)
 
 
@@ -58,4 +58,4 @@ def test_percentile(values: list[float], percent: float) -> None:
 
 def test_percentiles_of_a_hundred() -> None:
     ordered = list(range(1, 101))
-    assert [percentile(ordered, each) for each in (0, 50, 99, 99.9, 100)] == [1, 50, 99, 100, 100]
+    assert [percentile(ordered, percent) for percent in (0, 50, 99, 99.9, 100)] == [1, 50, 99, 100, 100]

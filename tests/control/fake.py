@@ -24,13 +24,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from epaird.control.machine.host import Host, Place
+from epaird.kernel.addressing import DeviceAddressing
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings, Route
 from epaird.kernel.namespace import Identity
-from epaird.kernel.present import Present
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
-from epaird.kernel.watch import Kind, LinkEvent
+from epaird.kernel.watch import LinkEvent, LinkEventKind
 
 HOME: Final = Identity(4, 4026531840)
 FRAME_BYTES: Final = 64
@@ -229,7 +229,9 @@ class FakeHost(Host):
         for event in events:
             self._happened(event)
 
-    def event(self, device: str, kind: Kind = Kind.NEW, mtu: int | None = None) -> LinkEvent:
+    def event(
+        self, device: str, kind: LinkEventKind = LinkEventKind.NEW, mtu: int | None = None
+    ) -> LinkEvent:
         """What the kernel tells of a device as it is now."""
         link = self.links[device]
         place, statistics = link.place, link.statistics
@@ -254,13 +256,13 @@ class FakeHost(Host):
 
     def delete(self, device: str) -> LinkEvent:
         """Delete a device, as ``ip link del`` would; the event that tells."""
-        event = self.event(device, Kind.DELETED)
+        event = self.event(device, LinkEventKind.DELETED)
         self.links[device].exists = False
         return event
 
     def move(self, device: str, netns: str, name: str | None = None) -> LinkEvent:
         """Move a device, as ``ip link set netns`` would; the event that tells at its old place."""
-        event = replace(self.event(device, Kind.DELETED), moved=True)
+        event = replace(self.event(device, LinkEventKind.DELETED), moved=True)
         link = self.links[device]
         link.place = self._place_in(netns, name or link.place.name)
         return event
@@ -354,14 +356,16 @@ class FakeHost(Host):
     async def reconfigure(self, tap: Tap, place: Place, before: LinkSettings, after: LinkSettings) -> None:
         await self._run(self._configure, "reconfigure", tap, place, after)
 
-    async def present(self, namespaces: Iterable[str]) -> dict[str, dict[int, Present]]:
-        def look() -> dict[str, dict[int, Present]]:
+    async def present(self, namespaces: Iterable[str]) -> dict[str, dict[int, DeviceAddressing]]:
+        def look() -> dict[str, dict[int, DeviceAddressing]]:
             self._step("present")
-            found: dict[str, dict[int, Present]] = {netns: {} for netns in namespaces}
+            found: dict[str, dict[int, DeviceAddressing]] = {netns: {} for netns in namespaces}
             for link in self.links.values():
                 if link.place.netns in found and link.settings is not None:
                     routes = {(_spelled_out(route), str(route.via)) for route in link.settings.routes}
-                    here = Present(set(link.settings.addresses), routes if link.settings.up else set())
+                    here = DeviceAddressing(
+                        set(link.settings.addresses), routes if link.settings.up else set()
+                    )
                     found[link.place.netns][link.place.index] = here
             return found
 

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from epaird.bench.mmsg import Batch, segmented
+from epaird.bench.mmsg import Batch, enable_segmentation
 from tests.figures.tables import in_turn, kept, say
 from tests.scenarios.lab import Lab, pair
 from tests.scenarios.places import Namespace
@@ -41,7 +41,7 @@ def send(address: str, port: int, sources: list[int]) -> None:
         for flow, source in zip(flows, sources, strict=True):
             flow.bind(("", source))
             flow.connect((address, port))
-            segmented(flow, SIZE)
+            enable_segmentation(flow, SIZE)
         batch, sent = Batch(1, SIZE, _SEGMENTS), 0
         print("ready", flush=True)  # noqa: T201
         sys.stdin.readline()

@@ -1,4 +1,4 @@
-"""Devices and namespaces of a test's own, gone again after it."""
+"""Devices and namespaces for one test, removed after it."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _PREFIX = f"ept{os.getpid() % 100_000}k"
 
 
 class MakeTap(Protocol):
-    """Opens a TAP under a name of its own."""
+    """Opens a TAP under a unique name."""
 
     def __call__(self, *, queues: int = 1, offload: bool = True) -> tun.Tap: ...
 
 
 @pytest.fixture
 def new_name() -> Callable[[], str]:
-    """A name that no other test uses, short enough for a device."""
+    """Return a name that no other test uses, short enough for a device."""
     return lambda: f"{_PREFIX}{next(_numbers) % 10_000}"
 
 
 @pytest.fixture(autouse=True)
-def _no_namespace_is_left() -> Iterator[None]:
+def _no_namespace_remains() -> Iterator[None]:
     yield
     assert not list(Path(namespace.RUN_DIRECTORY).glob(f"{_PREFIX}*"))
 

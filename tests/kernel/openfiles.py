@@ -1,4 +1,4 @@
-"""What this process has open."""
+"""The open file descriptors of the test process."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def open_files() -> set[str]:
-    """The numbers of its file descriptors."""
+    """Return the numbers of the open file descriptors."""
     return {entry.name for entry in Path("/proc/self/fd").iterdir()}

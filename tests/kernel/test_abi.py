@@ -1,4 +1,4 @@
-"""The constants against the C headers of this machine."""
+"""The constants compared with the C headers of this machine."""
 
 from __future__ import annotations
 
@@ -31,35 +31,34 @@ HEADERS = (
     "linux/udp.h",
     "linux/virtio_net.h",
 )
-OTHERWISE_CALLED = {
+OTHER_NAMES = {
     "LINUX_CAPABILITY_VERSION_3": "_LINUX_CAPABILITY_VERSION_3",
     "NLA_TYPE_MASK": "NLA_TYPE_MASK & 0xFFFF",
     "VIRTIO_NET_HDR_BYTES": "sizeof(struct virtio_net_hdr)",
 }
-YOUNGER_THAN_SOME_HEADERS = {
+NEWER_THAN_SOME_HEADERS = {
     "TUN_F_USO4": "0x20",
     "TUN_F_USO6": "0x40",
     "VIRTIO_NET_HDR_GSO_UDP_L4": "5",
 }
-"""Of Linux 6.2; Ubuntu 22.04 has the headers of 5.15."""
+"""Constants of Linux 6.2; Ubuntu 22.04 has the headers of 5.15."""
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 
 
-def test_the_constants_are_those_of_the_headers(tmp_path: Path) -> None:
-    ours = {name: value for name, value in vars(abi).items() if name.isupper() and isinstance(value, int)}
-    assert len(ours) > 50
+def test_the_constants_equal_those_of_the_headers(tmp_path: Path) -> None:
+    defined = {name: value for name, value in vars(abi).items() if name.isupper() and isinstance(value, int)}
+    assert len(defined) > 50
     includes = "".join(f"#include <{header}>\n" for header in HEADERS)
     guards = "".join(
-        f"#ifndef {name}\n#define {name} {value}\n#endif\n"
-        for name, value in YOUNGER_THAN_SOME_HEADERS.items()
+        f"#ifndef {name}\n#define {name} {value}\n#endif\n" for name, value in NEWER_THAN_SOME_HEADERS.items()
     )
     prints = "".join(
-        f'printf("{name} %lld\\n", (long long)({OTHERWISE_CALLED.get(name, name)}));\n' for name in ours
+        f'printf("{name} %lld\\n", (long long)({OTHER_NAMES.get(name, name)}));\n' for name in defined
     )
     source = tmp_path / "constants.c"
     source.write_text(f"#include <stdio.h>\n{includes}{guards}int main(void) {{\n{prints}return 0;\n}}\n")
     subprocess.run(["cc", "-o", tmp_path / "constants", source], check=True)
     printed = subprocess.run([tmp_path / "constants"], check=True, capture_output=True, text=True).stdout
-    theirs = {name: int(value) for name, value in (line.split() for line in printed.splitlines())}
-    assert theirs == ours
+    expected = {name: int(value) for name, value in (line.split() for line in printed.splitlines())}
+    assert expected == defined

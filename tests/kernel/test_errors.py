@@ -16,7 +16,7 @@ from epaird.kernel.errors import KernelError
         (None, "epair0a: mtu 7: Input/output error"),
     ],
 )
-def test_one_line_names_the_thing_and_the_cause(number: int | None, message: str) -> None:
+def test_one_line_names_the_subject_and_the_cause(number: int | None, message: str) -> None:
     error = KernelError.about("epair0a: mtu 7", number)
     assert str(error) == message
     assert error.errno == (number or errno.EIO)

@@ -15,7 +15,7 @@ import uvloop
 from epaird.kernel import link, namespace, tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.statistics import LinkReader, LinkStatistics
-from epaird.kernel.watch import Kind, LinkWatch
+from epaird.kernel.watch import LinkEventKind, LinkWatch
 from tests.kernel.conftest import MakeTap
 from tests.kernel.openfiles import open_files
 from tests.waiting import until
@@ -47,7 +47,7 @@ def test_a_move_with_a_new_name(new_tap: MakeTap, new_namespace: Callable[[], st
     assert tun.current_name(tap.fds[0]) == "eth0"
 
 
-def test_a_new_name_at_home(new_tap: MakeTap, new_name: Callable[[], str]) -> None:
+def test_a_new_name_in_the_own_namespace(new_tap: MakeTap, new_name: Callable[[], str]) -> None:
     tap, name = new_tap(), new_name()
     assert link.place(tap.index, tap.name, None) == tap.index
     assert link.place(tap.index, name, None) == tap.index
@@ -56,7 +56,7 @@ def test_a_new_name_at_home(new_tap: MakeTap, new_name: Callable[[], str]) -> No
 
 
 def test_an_index_that_is_taken_there(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
-    """Indices are per namespace: the device gets another one where its own is in use."""
+    """Indices are per namespace: the device gets another index when its own is in use."""
     tap, netns = new_tap(), new_namespace()
     subprocess.run(
         ["ip", "-n", netns, "link", "add", "other", "index", str(tap.index), "type", "veth"], check=True
@@ -69,15 +69,17 @@ def test_an_index_that_is_taken_there(new_tap: MakeTap, new_namespace: Callable[
 
 def test_a_name_that_is_taken_there(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     tap, netns = new_tap(), new_namespace()
-    told = refusal(link.place, tap.index, "lo", netns, device="epair0a")
+    refused_with = refusal(link.place, tap.index, "lo", netns, device="epair0a")
     words = f"epair0a: cannot be lo in namespace {netns}: a device of this name exists already"
-    assert told == (errno.EEXIST, words)
+    assert refused_with == (errno.EEXIST, words)
     assert tun.namespace_of(tap.fds[0]) == namespace.identity(None)
     assert tun.current_name(tap.fds[0]) == tap.name
     assert refusal(link.place, tap.index, "lo", None)[0] == errno.EEXIST
 
 
-def test_placing_what_is_not_there(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+def test_placing_when_device_or_namespace_is_missing(
+    new_tap: MakeTap, new_namespace: Callable[[], str]
+) -> None:
     netns = new_namespace()
     tap = new_tap()
     tap.close()
@@ -85,7 +87,7 @@ def test_placing_what_is_not_there(new_tap: MakeTap, new_namespace: Callable[[],
     assert refusal(link.place, new_tap().index, "eth0", "eptnone")[0] == errno.ENOENT
 
 
-def test_a_path_serves_as_a_name_does(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+def test_a_namespace_may_be_given_as_a_path(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
     with namespace.opened(netns) as fd:
         path = f"/proc/self/fd/{fd}"
@@ -123,7 +125,7 @@ def test_everything_is_configured(new_tap: MakeTap, new_namespace: Callable[[], 
     assert {("default", "fd00::2"), ("fd00::/64", None), ("fd09::/64", None)} <= six
 
 
-def test_a_device_that_shall_be_down(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+def test_a_device_that_is_to_be_down(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
     index = link.place(new_tap().index, "eth0", netns)
     settings = link.LinkSettings(
@@ -159,22 +161,22 @@ def test_a_device_that_shall_be_down(new_tap: MakeTap, new_namespace: Callable[[
         ),
     ],
 )
-def test_what_cannot_be_had_is_named(
+def test_the_refused_setting_is_named(
     new_tap: MakeTap, new_namespace: Callable[[], str], settings: link.LinkSettings, message: str
 ) -> None:
     netns = new_namespace()
     index = link.place(new_tap().index, "eth0", netns)
-    told = refusal(link.configure, index, settings, netns=netns, device="epair0a")
-    assert told[1] == f"epair0a: {message}"
+    refused_with = refusal(link.configure, index, settings, netns=netns, device="epair0a")
+    assert refused_with[1] == f"epair0a: {message}"
 
 
-def test_many_devices_and_what_became_of_each(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+def test_many_devices_and_the_outcome_of_each(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
     indices = [link.place(new_tap().index, f"eth{number}", netns) for number in range(3)]
     good = link.LinkSettings(1400, 2000, addresses=("10.0.0.1/24",))
     bad = link.LinkSettings(70000, 2000, addresses=("10.0.0.1/24",) * 2)
     changes = [
-        link.Change(f"epair{number}a", link.configured(index, bad if number == 1 else good))
+        link.LinkChange(f"epair{number}a", link.configuration_requests(index, bad if number == 1 else good))
         for number, index in enumerate(indices)
     ]
     first, second, third = link.change_all(changes, netns)
@@ -216,15 +218,15 @@ def test_changes_at_run_time(new_tap: MakeTap, new_namespace: Callable[[], str])
     assert "UP" not in shown["flags"]
 
 
-def test_what_is_not_there_to_be_removed(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+def test_removing_what_does_not_exist(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
     index = link.place(new_tap().index, "eth0", netns)
     link.configure(index, PLAIN, netns=netns)
     here = {"netns": netns, "device": "epair0a"}
-    told = refusal(link.remove_address, index, "10.0.0.1/24", **here)
-    assert told == (errno.EADDRNOTAVAIL, "epair0a: address 10.0.0.1/24: is not there")
-    told = refusal(link.remove_route, index, link.Route("10.1.0.0/16"), **here)
-    assert told == (errno.ESRCH, "epair0a: route 10.1.0.0/16: is not there")
+    refused_with = refusal(link.remove_address, index, "10.0.0.1/24", **here)
+    assert refused_with == (errno.EADDRNOTAVAIL, "epair0a: address 10.0.0.1/24: is not there")
+    refused_with = refusal(link.remove_route, index, link.Route("10.1.0.0/16"), **here)
+    assert refused_with == (errno.ESRCH, "epair0a: route 10.1.0.0/16: is not there")
     link.delete(index, **here)
     assert refusal(link.delete, index, **here) == (errno.ENODEV, "epair0a: delete: the device is gone")
     assert refusal(link.set_mtu, index, 1500, **here)[0] == errno.ENODEV
@@ -265,7 +267,7 @@ def test_the_id_of_a_namespace(
 def test_nothing_is_left_open(
     new_tap: MakeTap, new_namespace: Callable[[], str], watch: LinkWatch, reader: LinkReader
 ) -> None:
-    """No socket in the namespace, nor anything else that would keep it alive."""
+    """No socket in the namespace and nothing else that would keep it alive."""
     tap, netns = new_tap(), new_namespace()
     with namespace.opened(netns) as fd:
         nsid = link.namespace_id(fd)
@@ -276,13 +278,17 @@ def test_nothing_is_left_open(
     assert {one.index for one in reader.read(nsid).values()} == {index}
     assert open_files() == before
     namespace.remove(netns)
-    until(lambda: any(event.kind is Kind.NAMESPACE_GONE and event.nsid == nsid for event in watch.read()))
+    until(
+        lambda: any(
+            event.kind is LinkEventKind.NAMESPACE_GONE and event.nsid == nsid for event in watch.read()
+        )
+    )
 
 
-def test_from_a_thread_beside_uvloop(
+def test_from_a_thread_besides_uvloop(
     new_tap: MakeTap, new_namespace: Callable[[], str], reader: LinkReader
 ) -> None:
-    """As the control plane calls it: asyncio on uvloop in one thread, this in another."""
+    """As the control plane calls it: asyncio on uvloop in one thread, these functions in another."""
     tap = new_tap()
 
     def build() -> tuple[int, int]:

@@ -29,7 +29,7 @@ def test_a_name_and_a_path() -> None:
     assert namespace.path_of("/proc/7/ns/net") == "/proc/7/ns/net"
 
 
-def test_ip_sees_what_was_made_with_lo_up(new_namespace: Callable[[], str]) -> None:
+def test_ip_sees_the_namespace_with_lo_up(new_namespace: Callable[[], str]) -> None:
     name = new_namespace()
     listed = subprocess.run(["ip", "netns", "list"], check=True, capture_output=True, text=True).stdout
     assert name in listed.split()
@@ -38,7 +38,7 @@ def test_ip_sees_what_was_made_with_lo_up(new_namespace: Callable[[], str]) -> N
     assert "<LOOPBACK,UP,LOWER_UP>" in lo
 
 
-def test_making_one_leaves_every_thread_at_home(new_namespace: Callable[[], str]) -> None:
+def test_creating_one_leaves_every_thread_in_its_namespace(new_namespace: Callable[[], str]) -> None:
     home = namespace.identity(None)
 
     def make() -> None:
@@ -50,7 +50,7 @@ def test_making_one_leaves_every_thread_at_home(new_namespace: Callable[[], str]
     assert namespace.identity(None) == home
 
 
-def test_making_one_starts_no_process(
+def test_creating_one_starts_no_process(
     new_namespace: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fork", lambda: pytest.fail("forked"))
@@ -68,7 +68,7 @@ def test_a_name_that_is_taken_is_refused_and_left_alone(new_namespace: Callable[
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "röd"])
-def test_what_is_no_name(name: str) -> None:
+def test_invalid_names(name: str) -> None:
     with pytest.raises(KernelError, match="not a name"):
         namespace.create(name)
 
@@ -89,29 +89,29 @@ def test_a_failed_creation_leaves_nothing(
     assert namespace.identity(None) == home
 
 
-def test_which_it_is_is_known_before_it_has_its_name(new_name: Callable[[], str]) -> None:
+def test_the_identity_is_reported_before_the_name_exists(new_name: Callable[[], str]) -> None:
     name, home = new_name(), namespace.identity(None)
-    known: list[namespace.Identity] = []
+    reported: list[namespace.Identity] = []
 
-    def look(identity: namespace.Identity) -> None:
+    def report(identity: namespace.Identity) -> None:
         assert not Path(namespace.path_of(name)).exists()
-        known.append(identity)
+        reported.append(identity)
 
-    namespace.create(name, look)
+    namespace.create(name, report)
     try:
-        assert known == [namespace.identity(name)] != [home]
+        assert reported == [namespace.identity(name)] != [home]
     finally:
         namespace.remove(name)
 
 
-def test_who_cannot_remember_it_has_none_made(new_name: Callable[[], str]) -> None:
+def test_an_exception_of_the_callback_prevents_the_creation(new_name: Callable[[], str]) -> None:
     name, home = new_name(), namespace.identity(None)
 
-    def forget(_identity: namespace.Identity) -> None:
+    def fail(_identity: namespace.Identity) -> None:
         raise KernelError(errno.ENOSPC, "no room")
 
     with pytest.raises(KernelError, match="no room"):
-        namespace.create(name, forget)
+        namespace.create(name, fail)
     assert not Path(namespace.path_of(name)).exists()
     assert namespace.identity(None) == home
 
@@ -140,7 +140,7 @@ def test_the_name_of_a_namespace(new_namespace: Callable[[], str]) -> None:
     assert namespace.name_of(identity) == f"net:[{identity.inode}]"
 
 
-def test_inside_and_back(new_namespace: Callable[[], str]) -> None:
+def test_entering_and_leaving(new_namespace: Callable[[], str]) -> None:
     name, home = new_namespace(), namespace.identity(None)
     with namespace.inside(name):
         assert namespace.identity(None) == namespace.identity(name)
@@ -148,7 +148,7 @@ def test_inside_and_back(new_namespace: Callable[[], str]) -> None:
     assert namespace.identity(None) == home
 
 
-def test_back_also_from_an_exception(new_namespace: Callable[[], str]) -> None:
+def test_an_exception_leaves_the_namespace_too(new_namespace: Callable[[], str]) -> None:
     home = namespace.identity(None)
     with pytest.raises(ZeroDivisionError), namespace.inside(new_namespace()):
         raise ZeroDivisionError
@@ -191,7 +191,7 @@ def test_no_file_descriptor_is_left(new_namespace: Callable[[], str]) -> None:
         ("/proc/self/ns/uts", "namespace /proc/self/ns/uts: is not a network namespace"),
     ],
 )
-def test_what_cannot_be_entered(path: str, message: str) -> None:
+def test_paths_that_cannot_be_entered(path: str, message: str) -> None:
     for attempt in (namespace.identity, lambda path: namespace.inside(path).__enter__()):
         with pytest.raises(KernelError) as refusal:
             attempt(path)

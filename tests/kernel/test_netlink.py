@@ -28,23 +28,23 @@ def test_reading_ends_whatever_the_bytes_are(noise: bytes) -> None:
     assert len(list(messages(buffer, len(buffer)))) <= len(noise) / HEADER.size
 
 
-def test_a_refusal_has_the_kernels_errno_and_the_socket_lives_on() -> None:
+def test_a_refusal_has_the_kernels_errno_and_the_socket_remains_usable() -> None:
     with contextlib.closing(RouteSocket()) as route:
-        nobody = LINK.pack(0, 0, 0x7FFFFFFF, 0, 0)
+        missing = LINK.pack(0, 0, 0x7FFFFFFF, 0, 0)
         with pytest.raises(KernelError, match="netlink: ") as refusal:
-            list(route.request(abi.RTM_GETLINK, 0, nobody))
+            list(route.request(abi.RTM_GETLINK, 0, missing))
         assert refusal.value.errno == errno.ENODEV
         loopback = LINK.pack(0, 0, 1, 0, 0)
         assert [kind for kind, *_ in route.request(abi.RTM_GETLINK, 0, loopback)] == [abi.RTM_NEWLINK]
 
 
-def test_many_requests_and_what_became_of_each() -> None:
-    """More than the socket has room for answers to; the errors are where they belong."""
-    there, nowhere = (LINK.pack(0, 0, index, 0, 0) for index in (1, 0x7FFFFFFF))
-    wanted = [(abi.RTM_GETLINK, 0, nowhere if number % 3 else there) for number in range(1000)]
+def test_many_requests_and_the_outcome_of_each() -> None:
+    """More requests than the socket has room for answers; each error belongs to its request."""
+    present, absent = (LINK.pack(0, 0, index, 0, 0) for index in (1, 0x7FFFFFFF))
+    wanted = [(abi.RTM_GETLINK, 0, absent if number % 3 else present) for number in range(1000)]
     with contextlib.closing(RouteSocket()) as route:
         for _ in range(2):
-            outcomes = route.carry_out(wanted)
+            outcomes = route.execute(wanted)
             assert outcomes == [errno.ENODEV if number % 3 else 0 for number in range(1000)]
-        assert route.carry_out([]) == []
-        assert [kind for kind, *_ in route.request(abi.RTM_GETLINK, 0, there)] == [abi.RTM_NEWLINK]
+        assert route.execute([]) == []
+        assert [kind for kind, *_ in route.request(abi.RTM_GETLINK, 0, present)] == [abi.RTM_NEWLINK]

@@ -18,7 +18,7 @@ def readable(watch: NameWatch) -> bool:
     return bool(select.select([watch.fileno()], [], [], 0)[0])
 
 
-def test_a_name_that_goes_is_told(tmp_path: Path) -> None:
+def test_a_removed_name_is_reported(tmp_path: Path) -> None:
     with contextlib.closing(NameWatch(str(tmp_path))) as watch:
         watch.drain()
         (tmp_path / "red").touch()
@@ -31,14 +31,14 @@ def test_a_name_that_goes_is_told(tmp_path: Path) -> None:
         assert not readable(watch)
 
 
-def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_directory(tmp_path: Path) -> None:
     before = open_files()
     with pytest.raises(KernelError, match="No such file or directory"):
         NameWatch(str(tmp_path / "none"))
     assert open_files() == before
 
 
-def test_it_is_closed_once(tmp_path: Path) -> None:
+def test_closing_may_be_repeated(tmp_path: Path) -> None:
     watch = NameWatch(str(tmp_path))
     descriptor = watch.fileno()
     watch.close()

@@ -1,4 +1,4 @@
-"""Rules and routes that lead to a loopback, in a namespace of the test's own."""
+"""Rules and routes that lead to a loopback, in a namespace created for the test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OTHERS = ("10.88.8.1/24",)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A namespace with TUN devices in it."""
+    """A namespace with TUN devices."""
 
     netns: str
     indexes: dict[str, int]
@@ -54,7 +54,7 @@ def place(new_namespace: Callable[[], str], new_name: Callable[[], str]) -> Iter
         yield Place(netns, indexes)
 
 
-def test_rules_come_in_order_and_go_without_a_trace(place: Place) -> None:
+def test_rules_are_ordered_and_removed_without_a_trace(place: Place) -> None:
     before = place.rules()
     place.install("lo1", 1)
     table = policy.TABLES[1]
@@ -72,14 +72,14 @@ def test_rules_come_in_order_and_go_without_a_trace(place: Place) -> None:
     assert str(table) not in place.ip("route", "show", "table", "all")
 
 
-def test_to_install_again_changes_nothing(place: Place) -> None:
+def test_installing_again_changes_nothing(place: Place) -> None:
     place.install("lo1", 1)
     rules = place.rules()
     place.install("lo1", 1)
     assert place.rules() == rules
 
 
-def test_the_last_that_goes_puts_the_local_rule_back(place: Place) -> None:
+def test_removing_the_last_loopback_restores_the_local_rule(place: Place) -> None:
     before = place.rules()
     place.install("lo1", 1)
     place.install("lo2", 2, OTHERS)
@@ -92,7 +92,7 @@ def test_the_last_that_goes_puts_the_local_rule_back(place: Place) -> None:
     assert place.rules() == before
 
 
-def test_what_fails_leaves_nothing(place: Place) -> None:
+def test_a_failed_installation_leaves_nothing(place: Place) -> None:
     before = place.rules()
     link.set_up(place.indexes["lo1"], False, netns=place.netns)
     with pytest.raises(KernelError, match="lo1: policy routing: "):
@@ -100,7 +100,7 @@ def test_what_fails_leaves_nothing(place: Place) -> None:
     assert place.rules() == before
 
 
-def test_of_a_device_that_is_gone(place: Place) -> None:
+def test_removal_for_a_device_that_is_gone(place: Place) -> None:
     before = place.rules()
     place.install("lo1", 1)
     link.delete(place.indexes["lo1"], netns=place.netns)

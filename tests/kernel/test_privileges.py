@@ -16,7 +16,7 @@ with open("/proc/self/status") as status:
 
 
 def in_a_child(program: str) -> str:
-    """What a Python of its own prints when it runs ``program``."""
+    """Return the output of a new Python process that runs ``program``."""
     command = [sys.executable, "-W", "error", "-c", program]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -27,7 +27,7 @@ def status(program: str) -> dict[str, str]:
 
 
 @pytest.mark.real
-def test_nothing_is_left_of_root() -> None:
+def test_no_privilege_of_root_remains() -> None:
     shown = status(DROP_AND_SHOW)
     for capabilities in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
         assert int(shown[capabilities], 16) == 0, capabilities
@@ -37,7 +37,7 @@ def test_nothing_is_left_of_root() -> None:
 
 
 @pytest.mark.real
-def test_nothing_comes_back_by_execve() -> None:
+def test_execve_restores_nothing() -> None:
     program = DROP_AND_SHOW.replace(
         'with open("/proc/self/status") as status:\n    sys.stdout.write(status.read())',
         'os.execv("/bin/cat", ["cat", "/proc/self/status"])',
@@ -47,8 +47,8 @@ def test_nothing_comes_back_by_execve() -> None:
     assert shown["Uid"] == "65534 65534 65534 65534"
 
 
-def test_an_ordinary_process_may_call_it_too() -> None:
-    """One that is not root, as after the first drop; then only what can be left is left."""
+def test_an_unprivileged_process_may_call_it_too() -> None:
+    """A process that is not root, as after the first drop, skips the steps that it may not take."""
     program = "import os\nif os.geteuid() == 0: os.setresuid(65533, 65533, 65533)\n" + DROP_AND_SHOW
     import_first = "from epaird.kernel import privileges\n"
     shown = status(import_first + program)
@@ -57,7 +57,7 @@ def test_an_ordinary_process_may_call_it_too() -> None:
 
 
 @pytest.mark.real
-def test_open_file_descriptors_go_on_working() -> None:
+def test_open_file_descriptors_remain_usable() -> None:
     program = """
 import os
 from epaird.kernel import privileges, tun

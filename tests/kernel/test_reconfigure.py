@@ -1,4 +1,4 @@
-"""A device's settings changed in place, on a real one."""
+"""In-place changes of the settings of a real device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BEFORE = LinkSettings(
 
 
 class Device:
-    """A TAP in a namespace, made as BEFORE."""
+    """A TAP in a namespace, configured with BEFORE."""
 
     def __init__(self, tap_index: int, netns: str) -> None:
         self.netns = netns
@@ -35,7 +35,7 @@ class Device:
         self.index = link.place(tap_index, "eth0", netns)
         link.configure(self.index, BEFORE, netns=netns)
 
-    def give(self, **changes: object) -> None:
+    def change(self, **changes: object) -> None:
         after = replace(self.settings, **changes)  # type: ignore[arg-type]
         reconfigure(self.index, self.settings, after, netns=self.netns, device="epair0a")
         self.settings = after
@@ -59,32 +59,32 @@ def device(new_tap: MakeTap, new_namespace: Callable[[], str]) -> Device:
 
 
 def test_properties(device: Device) -> None:
-    device.give(mtu=9000, txqueuelen=77, mac="02:00:00:00:00:77")
+    device.change(mtu=9000, txqueuelen=77, mac="02:00:00:00:00:77")
     (found,) = json.loads(device.ip("-j", "link", "show", "eth0"))
     assert (found["mtu"], found["txqlen"], found["address"]) == (9000, 77, "02:00:00:00:00:77")
 
 
 def test_addresses_and_routes(device: Device) -> None:
     device.ip("addr", "add", "10.9.0.1/24", "dev", "eth0")
-    device.give(addresses=("10.0.0.1/24", "10.0.5.1/24"), routes=(Route("10.2.0.0/16", "10.0.5.2"),))
+    device.change(addresses=("10.0.0.1/24", "10.0.5.1/24"), routes=(Route("10.2.0.0/16", "10.0.5.2"),))
     assert device.addresses() == {"10.0.0.1/24", "10.0.5.1/24", "10.9.0.1/24"}
     assert device.routes() == {"10.2.0.0/16"}
 
 
-def test_routes_come_back_with_the_device(device: Device) -> None:
-    device.give(up=False)
+def test_routes_are_restored_with_the_device(device: Device) -> None:
+    device.change(up=False)
     assert device.routes() == set()
-    device.give(up=True)
+    device.change(up=True)
     assert device.routes() == {"10.1.0.0/16"}
 
 
-def test_what_somebody_has_done_already_is_no_error(device: Device) -> None:
+def test_a_change_that_another_program_made_already_is_no_error(device: Device) -> None:
     device.ip("addr", "del", "10.0.0.1/24", "dev", "eth0")
     device.ip("addr", "add", "10.0.5.1/24", "dev", "eth0")
-    device.give(addresses=("10.0.5.1/24",), routes=())
+    device.change(addresses=("10.0.5.1/24",), routes=())
     assert device.addresses() == {"10.0.5.1/24"}
 
 
-def test_what_cannot_be_is_said(device: Device) -> None:
+def test_a_refused_change_is_named(device: Device) -> None:
     with pytest.raises(KernelError, match=r"epair0a: mtu 70000: "):
-        device.give(mtu=70000)
+        device.change(mtu=70000)

@@ -11,7 +11,7 @@ from epaird.kernel import link, namespace, removal, tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.statistics import LinkReader
 from epaird.kernel.tun import Tap
-from epaird.kernel.watch import Kind, LinkWatch
+from epaird.kernel.watch import LinkEventKind, LinkWatch
 from tests.kernel.conftest import MakeTap
 from tests.kernel.openfiles import open_files
 from tests.waiting import until
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.real
 
 
 def gone(tap: Tap, held: int) -> bool:
-    """By a copy of its descriptor, since its own are closed."""
+    """Test by a copy of the descriptor, since the device's own are closed."""
     try:
         tun.current_name(held)
     except KernelError:
@@ -28,10 +28,10 @@ def gone(tap: Tap, held: int) -> bool:
     return False
 
 
-def test_devices_go_wherever_they_are(
+def test_devices_are_removed_in_every_namespace(
     new_tap: MakeTap, new_namespace: Callable[[], str], reader: LinkReader
 ) -> None:
-    """Also while somebody else, as a worker would, has their descriptors open."""
+    """Also while another process, as a worker would, holds their descriptors open."""
     netns, other = new_namespace(), new_namespace()
     taps = [new_tap(queues=queues) for queues in (1, 1, 1, 2, 1)]
     link.place(taps[1].index, "eth0", netns)
@@ -50,16 +50,16 @@ def test_devices_go_wherever_they_are(
             os.close(fd)
 
 
-def test_what_is_gone_and_what_was_closed(new_tap: MakeTap) -> None:
-    deleted, closed, there = new_tap(), new_tap(), new_tap()
+def test_devices_that_are_gone_or_closed_are_skipped(new_tap: MakeTap) -> None:
+    deleted, closed, present = new_tap(), new_tap(), new_tap()
     link.delete(deleted.index)
     closed.close()
-    held = os.dup(there.fds[0])
+    held = os.dup(present.fds[0])
     try:
-        removal.remove([deleted, closed, there])
-        removal.remove([deleted, closed, there])
+        removal.remove([deleted, closed, present])
+        removal.remove([deleted, closed, present])
         removal.remove([])
-        assert gone(there, held)
+        assert gone(present, held)
         assert deleted.closed
     finally:
         os.close(held)
@@ -81,11 +81,15 @@ def test_nothing_is_left_open(new_tap: MakeTap, new_namespace: Callable[[], str]
     netns = new_namespace()
     with namespace.opened(netns) as fd:
         nsid = link.namespace_id(fd)
-    tun.takes_super_frames()
+    tun.super_frame_offloads()
     before = open_files()
     with namespace.inside(netns):
         made = [tun.open_tap(f"eth{number}") for number in range(3)]
     removal.remove(made)
     assert open_files() == before
     namespace.remove(netns)
-    until(lambda: any(event.kind is Kind.NAMESPACE_GONE and event.nsid == nsid for event in watch.read()))
+    until(
+        lambda: any(
+            event.kind is LinkEventKind.NAMESPACE_GONE and event.nsid == nsid for event in watch.read()
+        )
+    )

@@ -1,4 +1,4 @@
-"""The requests as pyroute2 reads them."""
+"""The requests, decoded by pyroute2."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from epaird.kernel import abi, requests
 from epaird.kernel.netlink import HEADER
-from epaird.kernel.requests import Request, Route
+from epaird.kernel.requests import NetlinkRequest, Route
 
 
-def _told(address: IPv4Address | IPv6Address) -> str:
-    """As the C library writes it, and so pyroute2."""
+def _text(address: IPv4Address | IPv6Address) -> str:
+    """Return an address as the C library formats it, and therefore pyroute2."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     return socket.inet_ntop(family, address.packed)
 
 
-def read(kind: type[nlmsg], request: Request) -> Any:  # noqa: ANN401
+def read(kind: type[nlmsg], request: NetlinkRequest) -> Any:  # noqa: ANN401
     header = HEADER.pack(HEADER.size + len(request.payload), request.kind, request.flags, 1, 0)
     message = kind(header + request.payload)
     message.decode()
@@ -55,7 +55,7 @@ def test_up_and_down(wanted: bool) -> None:
     assert (message["index"], message["flags"], message["change"]) == (7, int(wanted), 1)
 
 
-def test_a_device_known_by_its_name_is_put_in_a_group() -> None:
+def test_a_device_given_by_name_is_put_into_a_group() -> None:
     message = read(ifinfmsg, requests.group_of_name("epair0a", 4711))
     assert (message["index"], message.get_attr("IFLA_IFNAME")) == (0, "epair0a")
     assert message.get_attr("IFLA_GROUP") == 4711
@@ -75,7 +75,7 @@ def test_an_address(index: int, address: IPv4Address | IPv6Address, length: int)
         message = read(ifaddrmsg, request)
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
         assert (message["family"], message["prefixlen"], message["index"]) == (family, length, index)
-        assert message.get_attr("IFA_ADDRESS") == message.get_attr("IFA_LOCAL") == _told(address)
+        assert message.get_attr("IFA_ADDRESS") == message.get_attr("IFA_LOCAL") == _text(address)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,6 @@ def test_a_route(route: Route, family: int, destination: str | None, length: int
     assert (message["scope"], message["type"], message["proto"]) == (255, 0, 0)
 
 
-def test_everything_cannot_be_deleted_by_its_group() -> None:
+def test_group_0_cannot_be_deleted() -> None:
     with pytest.raises(ValueError, match="group 0"):
         requests.delete_group(0)

@@ -20,7 +20,7 @@ def test_nothing_is_missing_here() -> None:
 
 
 @pytest.mark.real
-def test_no_device_file(tmp_path: Path) -> None:
+def test_a_missing_device_file(tmp_path: Path) -> None:
     path = tmp_path / "tun"
     assert requirements.missing(tun_device=str(path)) == [
         f"{path} is missing: modprobe tun; in a container, start it with --device /dev/net/tun"
@@ -28,7 +28,7 @@ def test_no_device_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_a_device_file_that_does_not_serve(tmp_path: Path) -> None:
+def test_an_unusable_device_file(tmp_path: Path) -> None:
     (line,) = requirements.missing(tun_device=str(tmp_path))
     assert line == f"{tmp_path} cannot be opened: Is a directory"
 
@@ -40,13 +40,17 @@ def test_without_privileges() -> None:
     assert all("run as root" in line for line in lines[:2])
 
 
-def test_what_can_be_done_without() -> None:
-    assert requirements.lesser() == []
-    program = WITHOUT_PRIVILEGES.format(namespaces=True).replace("missing(namespaces=True)", "lesser()")
+def test_optional_requirements() -> None:
+    assert requirements.missing_optional() == []
+    program = WITHOUT_PRIVILEGES.format(namespaces=True).replace(
+        "missing(namespaces=True)", "missing_optional()"
+    )
     (line,) = in_a_child(program).splitlines()
-    assert line.startswith("CAP_NET_BROADCAST is missing: what others do to interfaces in other namespaces")
+    assert line.startswith(
+        "CAP_NET_BROADCAST is missing: changes that others make to interfaces in other namespaces"
+    )
 
 
-def test_devices_at_home_only_need_less() -> None:
+def test_devices_in_the_own_namespace_need_less() -> None:
     lines = in_a_child(WITHOUT_PRIVILEGES.format(namespaces=False)).splitlines()
     assert not any("CAP_SYS_ADMIN" in line for line in lines)

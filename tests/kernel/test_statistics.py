@@ -20,12 +20,12 @@ from tests.waiting import until
 pytestmark = pytest.mark.real
 
 OWN = 0x88B5
-"""The EtherType of these tests' frames, of IEEE's for local experiments."""
+"""The EtherType of these tests' frames, one of those that IEEE reserves for local experiments."""
 
 
 @pytest.fixture
 def quiet(new_namespace: Callable[[], str]) -> str:
-    """A namespace whose devices send nothing by themselves."""
+    """A namespace whose devices send nothing of their own accord."""
     name = new_namespace()
     with namespace.inside(name):
         Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
@@ -58,7 +58,7 @@ def read_all(fd: int) -> int:
     return frames
 
 
-def test_a_device_at_home(reader: LinkReader, new_tap: MakeTap) -> None:
+def test_a_device_in_the_own_namespace(reader: LinkReader, new_tap: MakeTap) -> None:
     tap = new_tap()
     link.configure(tap.index, link.LinkSettings(1400, 1000, mac="02:5d:11:22:33:0a", up=False))
     assert reader.read()[tap.index] == LinkStatistics(
@@ -117,7 +117,7 @@ def test_more_than_one_datagram_of_devices(reader: LinkReader, new_tap: MakeTap,
 
 
 def test_devices_of_all_kinds_side_by_side(reader: LinkReader, quiet: str) -> None:
-    """Their answers differ in layout: by the length of the name, the queueing discipline, a TUN's address."""
+    """Their messages differ in layout: by the length of the name, the qdisc, a TUN's address."""
     with contextlib.ExitStack() as stack:
         with namespace.inside(quiet):
             taps = [tun.open_tap(f"t{'x' * length}") for length in range(9)]
@@ -133,11 +133,11 @@ def test_devices_of_all_kinds_side_by_side(reader: LinkReader, quiet: str) -> No
         shown = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
         nsid = nsid_of(quiet)
         for _ in range(2):
-            ours = {
+            read = {
                 (one.name, one.index, one.mtu, one.mac, one.up, one.tx_packets, one.tx_dropped)
                 for one in reader.read(nsid).values()
             }
-            assert ours == {
+            assert read == {
                 (
                     one["ifname"], one["ifindex"], one["mtu"], one.get("address", ""), "UP" in one["flags"],
                     one["stats64"]["tx"]["packets"], one["stats64"]["tx"]["dropped"],
@@ -149,7 +149,7 @@ def test_devices_of_all_kinds_side_by_side(reader: LinkReader, quiet: str) -> No
 def test_a_namespace_that_is_gone_is_empty(
     reader: LinkReader, new_tap: MakeTap, new_namespace: Callable[[], str]
 ) -> None:
-    """And reading it did not keep it."""
+    """Reading the namespace does not keep it alive."""
     tap, netns = new_tap(), new_namespace()
     nsid = nsid_of(netns)
     index = link.place(tap.index, "eth0", netns)
@@ -183,7 +183,7 @@ def test_an_interrupted_dump_is_repeated(
     assert len(asked) == dumps
 
 
-def test_the_name_may_be_of_any_bytes(reader: LinkReader, new_tap: MakeTap) -> None:
+def test_a_name_may_have_any_bytes(reader: LinkReader, new_tap: MakeTap) -> None:
     tap = new_tap()
     link.set_name(tap.index, "eptö")
     try:
@@ -192,7 +192,7 @@ def test_the_name_may_be_of_any_bytes(reader: LinkReader, new_tap: MakeTap) -> N
         link.set_name(tap.index, tap.name)
 
 
-def test_no_file_descriptor_is_left(new_tap: MakeTap) -> None:
+def test_no_file_descriptor_remains(new_tap: MakeTap) -> None:
     before = open_files()
     reader = LinkReader()
     reader.read()
@@ -201,9 +201,7 @@ def test_no_file_descriptor_is_left(new_tap: MakeTap) -> None:
     assert open_files() == before
 
 
-def test_a_device_about_which_there_is_more_to_say_than_is_read_at_a_time(
-    reader: LinkReader, new_tap: MakeTap
-) -> None:
+def test_a_device_whose_message_exceeds_the_read_size(reader: LinkReader, new_tap: MakeTap) -> None:
     before, tap, after = new_tap(), new_tap(), new_tap()
     for number in range(90):
         altname = f"{tap.name}-{number:0100}"

@@ -78,7 +78,7 @@ def test_a_name_that_is_taken(new_tap: MakeTap, queues: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "x" * 16, "ä" * 8, "ept/0", "ept 0", "ept%d", "."])
-def test_what_is_no_name(name: str) -> None:
+def test_invalid_names(name: str) -> None:
     before = devices()
     with pytest.raises(KernelError, match="not a device name"):
         tun.open_tap(name)
@@ -97,7 +97,7 @@ def test_a_later_failure_leaves_nothing_behind(
     def fail(_: str) -> int:
         raise OSError(errno.ENODEV, "No such device")
 
-    tun.takes_super_frames()
+    tun.super_frame_offloads()
     before = open_files()
     name = new_name()
     monkeypatch.setattr(socket, "if_nametoindex", fail)
@@ -117,7 +117,7 @@ def test_too_many_queues_leave_nothing_behind(new_name: Callable[[], str]) -> No
     assert open_files() == before
 
 
-def test_what_is_missing_is_told(new_tap: MakeTap) -> None:
+def test_missing_offloads_are_listed(new_tap: MakeTap) -> None:
     tap = new_tap()
     assert tap.offloads & abi.TUN_F_CSUM
     assert bool(tap.missing) == (tap.offloads != EVERYTHING)
@@ -144,33 +144,33 @@ def test_falls_back_in_steps(
             raise OSError(errno.EINVAL, "Invalid argument")
         return ioctl(fd, request, argument)
 
-    monkeypatch.setattr(tun, "takes_super_frames", lambda: EVERYTHING)
+    monkeypatch.setattr(tun, "super_frame_offloads", lambda: EVERYTHING)
     monkeypatch.setattr(fcntl, "ioctl", lesser_kernel)
     tap = new_tap()
     assert tap.offloads == left
     assert len(tap.missing) == len(words)
-    assert all(told.startswith(word) for told, word in zip(tap.missing, words, strict=True))
+    assert all(text.startswith(word) for text, word in zip(tap.missing, words, strict=True))
 
 
-def test_the_question_about_super_frames_leaves_no_trace(new_tap: MakeTap) -> None:
+def test_the_probe_for_super_frames_leaves_no_trace(new_tap: MakeTap) -> None:
     before = devices()
-    tun.takes_super_frames.cache_clear()
-    assert tun.takes_super_frames() & abi.TUN_F_CSUM
+    tun.super_frame_offloads.cache_clear()
+    assert tun.super_frame_offloads() & abi.TUN_F_CSUM
     assert devices() == before
 
 
 @pytest.mark.parametrize("protocol", [socket.IPPROTO_TCP, socket.IPPROTO_UDP])
-def test_a_refused_super_frame_is_told_from_an_accepted_one(new_tap: MakeTap, protocol: int) -> None:
+def test_a_refused_super_frame_is_distinguished_from_an_accepted_one(new_tap: MakeTap, protocol: int) -> None:
     (fd,) = new_tap().fds
     frame = bytearray(tun._super_frame(protocol))
-    accepted = tun.takes_super_frames() & (0x06 if protocol == socket.IPPROTO_TCP else 0x60)
-    assert tun._takes(fd, bytes(frame)) == bool(accepted)
+    accepted = tun.super_frame_offloads() & (0x06 if protocol == socket.IPPROTO_TCP else 0x60)
+    assert tun._accepts(fd, bytes(frame)) == bool(accepted)
     frame[4:6] = bytes(2)  # gso_size 0 is refused by every kernel
-    assert not tun._takes(fd, bytes(frame))
+    assert not tun._accepts(fd, bytes(frame))
 
 
 @pytest.mark.parametrize("offload", [True, False])
-def test_super_frames_come_as_the_offloads_say(
+def test_super_frames_are_read_according_to_the_offloads(
     new_tap: MakeTap, new_namespace: Callable[[], str], offload: bool
 ) -> None:
     tap, netns = new_tap(offload=offload), new_namespace()
@@ -217,7 +217,7 @@ def test_the_carrier(new_tap: MakeTap, reader: LinkReader) -> None:
     until(lower_up)
 
 
-def test_where_it_is_and_what_it_is_called_then(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+def test_the_current_namespace_and_name(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     tap, netns = new_tap(), new_namespace()
     (fd,) = tap.fds
     assert tun.namespace_of(fd) == namespace.identity(None)
@@ -226,7 +226,7 @@ def test_where_it_is_and_what_it_is_called_then(new_tap: MakeTap, new_namespace:
     assert tun.current_name(fd) == "eth0"
 
 
-def test_asking_does_not_keep_the_namespace(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+def test_asking_does_not_keep_the_namespace_alive(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     tap, netns = new_tap(), new_namespace()
     link.place(tap.index, "eth0", netns)
     tun.namespace_of(tap.fds[0])
@@ -272,25 +272,25 @@ def test_a_tun_device_carries_packets(new_name: Callable[[], str]) -> None:
         assert device.takes_datagrams
 
 
-def test_up_by_the_descriptor_alone(new_tap: MakeTap) -> None:
+def test_up_is_read_from_the_descriptor(new_tap: MakeTap) -> None:
     tap = new_tap()
     assert not tun.is_up(tap.fds[0])
     subprocess.run(["ip", "link", "set", tap.name, "up"], check=True)
     assert tun.is_up(tap.fds[0])
 
 
-def test_ten_gigabit_full_duplex_whatever_the_driver_says(new_tap: MakeTap) -> None:
+def test_ten_gigabit_full_duplex_replaces_the_drivers_speed(new_tap: MakeTap) -> None:
     tap = new_tap()
     subprocess.run(["ethtool", "-s", tap.name, "speed", "10", "duplex", "half"], check=True)
     tun.set_ten_gigabit(tap.name)
-    said = subprocess.run(["ethtool", tap.name], check=True, capture_output=True, text=True).stdout
-    assert "Speed: 10000Mb/s" in said
-    assert "Duplex: Full" in said
+    shown = subprocess.run(["ethtool", tap.name], check=True, capture_output=True, text=True).stdout
+    assert "Speed: 10000Mb/s" in shown
+    assert "Duplex: Full" in shown
     with pytest.raises(KernelError):
         tun.set_ten_gigabit("nosuchdevice")
 
 
-def test_a_device_that_another_has_made_goes_on_under_the_same_name(new_tap: MakeTap) -> None:
+def test_an_adopted_device_outlives_the_original_tap(new_tap: MakeTap) -> None:
     made = new_tap(queues=2)
     copies = tuple(os.dup(fd) for fd in made.fds)
     tap = tun.adopt(made.name, made.index, copies, made.offloads, made.missing)

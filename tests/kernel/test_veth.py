@@ -13,7 +13,7 @@ from epaird.kernel.namespace import inside
 pytestmark = pytest.mark.real
 
 
-def test_both_ends_are_where_they_should_be(new_namespace: Callable[[], str]) -> None:
+def test_each_end_is_in_its_namespace(new_namespace: Callable[[], str]) -> None:
     a, b = new_namespace(), new_namespace()
     index, peer_index = veth.create("left", a, "right", b)
     with inside(a):

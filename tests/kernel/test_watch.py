@@ -9,7 +9,7 @@ import pytest
 
 from epaird.kernel import link, namespace, tun
 from epaird.kernel.errors import KernelError
-from epaird.kernel.watch import Kind, LinkEvent, LinkWatch
+from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
 from tests.kernel.conftest import MakeTap
 from tests.kernel.test_privileges import in_a_child
 from tests.waiting import until
@@ -23,7 +23,7 @@ def nsid_of(netns: str) -> int:
 
 
 class Record:
-    """Everything a watch has told so far."""
+    """All events of a watch so far."""
 
     def __init__(self, watch: LinkWatch) -> None:
         self._watch = watch
@@ -34,7 +34,7 @@ class Record:
         return [event for event in self.events if event.index == index]
 
     def until(self, condition: Callable[[LinkEvent], bool]) -> LinkEvent:
-        """Waits for such an event and forgets it with all that came before."""
+        """Wait for a matching event, discard it and all earlier ones, and return it."""
 
         def find() -> LinkEvent | None:
             self.events += self._watch.read()
@@ -50,10 +50,10 @@ def record(watch: LinkWatch) -> Record:
     return Record(watch)
 
 
-def test_a_life_at_home(record: Record, new_tap: MakeTap) -> None:
+def test_the_life_of_a_device_in_the_own_namespace(record: Record, new_tap: MakeTap) -> None:
     tap = new_tap()
     new = record.until(lambda event: event.index == tap.index)
-    assert (new.kind, new.nsid, new.name, new.up, new.mtu) == (Kind.NEW, None, tap.name, False, 1500)
+    assert (new.kind, new.nsid, new.name, new.up, new.mtu) == (LinkEventKind.NEW, None, tap.name, False, 1500)
     link.set_up(tap.index, True)
     record.until(lambda event: event.index == tap.index and event.up and event.lower_up)
     link.set_mtu(tap.index, 1400)
@@ -61,34 +61,36 @@ def test_a_life_at_home(record: Record, new_tap: MakeTap) -> None:
     tun.set_carrier(tap.fds[0], False)
     record.until(lambda event: event.index == tap.index and event.up and not event.lower_up)
     link.delete(tap.index)
-    deleted = record.until(lambda event: event.index == tap.index and event.kind is Kind.DELETED)
+    deleted = record.until(lambda event: event.index == tap.index and event.kind is LinkEventKind.DELETED)
     assert not deleted.moved
 
 
-def test_the_file_descriptor_is_readable_when_there_is_something(watch: LinkWatch, new_tap: MakeTap) -> None:
+def test_the_file_descriptor_is_readable_when_an_event_is_pending(watch: LinkWatch, new_tap: MakeTap) -> None:
     new_tap()
     assert select.select([watch], [], [], 10)[0] == [watch]
 
 
-def test_a_move_from_home(record: Record, new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+def test_a_move_from_the_own_namespace(
+    record: Record, new_tap: MakeTap, new_namespace: Callable[[], str]
+) -> None:
     tap, netns = new_tap(), new_namespace()
     nsid = nsid_of(netns)
     index = link.place(tap.index, "eth0", netns)
-    left = record.until(lambda event: event.index == tap.index and event.kind is Kind.DELETED)
+    left = record.until(lambda event: event.index == tap.index and event.kind is LinkEventKind.DELETED)
     assert (left.nsid, left.moved, left.new_nsid, left.new_index) == (None, True, nsid, index)
     record.until(lambda event: (event.nsid, event.index, event.name) == (nsid, index, "eth0"))
     link.set_up(index, True, netns=netns)
     record.until(lambda event: (event.nsid, event.index, event.up) == (nsid, index, True))
 
 
-def test_a_move_between_others_and_a_name_given_there(
+def test_a_move_between_other_namespaces_and_a_rename(
     record: Record, new_tap: MakeTap, new_namespace: Callable[[], str]
 ) -> None:
     red, blue = new_namespace(), new_namespace()
     ids = nsid_of(red), nsid_of(blue)
     index = link.place(new_tap().index, "eth0", red)
     subprocess.run(["ip", "-n", red, "link", "set", "eth0", "netns", blue], check=True)
-    left = record.until(lambda event: event.nsid == ids[0] and event.kind is Kind.DELETED)
+    left = record.until(lambda event: event.nsid == ids[0] and event.kind is LinkEventKind.DELETED)
     assert (left.moved, left.new_nsid) == (True, None)
     record.until(lambda event: (event.nsid, event.index) == (ids[1], left.new_index))
     assert left.new_index is not None
@@ -102,18 +104,18 @@ def test_deleted_in_a_namespace(record: Record, new_tap: MakeTap, new_namespace:
     nsid = nsid_of(netns)
     index = link.place(new_tap().index, "eth0", netns)
     link.delete(index, netns=netns)
-    deleted = record.until(lambda event: event.nsid == nsid and event.kind is Kind.DELETED)
+    deleted = record.until(lambda event: event.nsid == nsid and event.kind is LinkEventKind.DELETED)
     assert (deleted.index, deleted.name, deleted.moved) == (index, "eth0", False)
 
 
 def test_the_end_of_a_namespace(record: Record, new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
-    """The watch does not keep it alive, and its devices go without an event of their own."""
+    """The watch does not keep it alive, and its devices disappear without events."""
     netns = new_namespace()
     nsid = nsid_of(netns)
     tap = new_tap()
     link.place(tap.index, "eth0", netns)
     namespace.remove(netns)
-    record.until(lambda event: event == LinkEvent(Kind.NAMESPACE_GONE, nsid=nsid))
+    record.until(lambda event: event == LinkEvent(LinkEventKind.NAMESPACE_GONE, nsid=nsid))
 
     def gone() -> bool:
         try:
@@ -135,13 +137,13 @@ def test_a_port_that_leaves_a_bridge_is_not_deleted(
     for command in ("add br0 type bridge", "set eth0 master br0", "set eth0 nomaster"):
         subprocess.run(["ip", "-n", netns, "link", *command.split()], check=True)
     link.set_mtu(index, 1234, netns=netns)
-    record.until(lambda event: (event.nsid, event.kind, event.name) == (nsid, Kind.NEW, "br0"))
+    record.until(lambda event: (event.nsid, event.kind, event.name) == (nsid, LinkEventKind.NEW, "br0"))
     events = [event for event in record.of(index) if event.nsid == nsid]
-    assert Kind.DELETED not in {event.kind for event in events}
+    assert LinkEventKind.DELETED not in {event.kind for event in events}
     assert events[-1].mtu == 1234
 
 
-def test_a_burst_is_kept(watch: LinkWatch, new_tap: MakeTap) -> None:
+def test_no_event_of_a_burst_is_lost(watch: LinkWatch, new_tap: MakeTap) -> None:
     tap = new_tap()
     while watch.read():
         pass
@@ -150,16 +152,16 @@ def test_a_burst_is_kept(watch: LinkWatch, new_tap: MakeTap) -> None:
     events: list[LinkEvent] = []
     while some := watch.read():
         events += some
-    assert Kind.OVERRUN not in {event.kind for event in events}
+    assert LinkEventKind.OVERRUN not in {event.kind for event in events}
     assert sum(event.index == tap.index for event in events) >= 3000
 
 
-def test_an_overrun_is_told(new_tap: MakeTap) -> None:
+def test_an_overrun_is_reported(new_tap: MakeTap) -> None:
     tap = new_tap()
     with contextlib.closing(LinkWatch(receive_bytes=4096)) as small:
         for number in range(200):
             tun.set_hardware_address(tap.fds[0], f"02:00:00:00:00:{number:02x}")
-        assert LinkEvent(Kind.OVERRUN) in small.read()
+        assert LinkEvent(LinkEventKind.OVERRUN) in small.read()
         link.set_mtu(tap.index, 1400)
         assert any(event.mtu == 1400 for event in small.read())
 

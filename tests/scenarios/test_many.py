@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from epaird.kernel import link, namespace
-from epaird.kernel.watch import Kind, LinkWatch
+from epaird.kernel.watch import LinkEventKind, LinkWatch
 from tests.scenarios.lab import Lab
 from tests.scenarios.transfers import ping
 from tests.waiting import until
@@ -71,7 +71,9 @@ def test_a_namespace_that_was_made_here_ends_when_its_name_is_removed(lab: Lab) 
             nsid = link.namespace_id(fd)
         green.remove()
         until(
-            lambda: any(each.kind is Kind.NAMESPACE_GONE and each.nsid == nsid for each in watch.read()),
+            lambda: any(
+                each.kind is LinkEventKind.NAMESPACE_GONE and each.nsid == nsid for each in watch.read()
+            ),
             daemon.__repr__,
         )
     until(lambda: len(daemon.metrics().pairs()) == PAIRS - len(theirs), daemon.__repr__)

@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from epaird.config.reading import digest
-from epaird.kernel.watch import Kind, LinkEvent, LinkWatch
+from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
 from tests.scenarios.ctl import asked, epairctl, reload, rewrite
 from tests.scenarios.faults import Cable
 from tests.scenarios.lab import CABLE, EPAIRD, NAMESPACES, Lab, pair
@@ -92,7 +92,7 @@ def test_where_one_of_a_thousand_changes_the_kernel_hears_of_no_other(lab: Lab) 
             events += some
         outcome = stream.end()
     assert (outcome.lost, outcome.ordered) == (0, True)
-    assert {(event.kind, event.name) for event in events} == {(Kind.NEW, "epair500a")}
+    assert {(event.kind, event.name) for event in events} == {(LinkEventKind.NEW, "epair500a")}
     assert links() == before
 
 

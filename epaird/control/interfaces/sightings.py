@@ -12,9 +12,9 @@ from epaird.control.interfaces.events import Bus
 from epaird.control.interfaces.ifnet import Half, Ifnet
 from epaird.control.machine.host import Host, Place
 from epaird.kernel.errors import KernelError
-from epaird.kernel.requirements import lesser
+from epaird.kernel.requirements import missing_optional
 from epaird.kernel.statistics import LinkStatistics
-from epaird.kernel.watch import Kind, LinkEvent
+from epaird.kernel.watch import LinkEvent, LinkEventKind
 
 log = logging.getLogger(__name__)
 
@@ -64,16 +64,16 @@ class Sightings:
     def happened(self, event: LinkEvent) -> None:
         """Something happened to a device, ours perhaps."""
         match event.kind:
-            case Kind.OVERRUN:
+            case LinkEventKind.OVERRUN:
                 log.warning("the kernel has dropped link events: looking at every interface afresh")
                 self.look_at_all()
-            case Kind.NAMESPACE_GONE:
+            case LinkEventKind.NAMESPACE_GONE:
                 for ifnet in tuple(self._owners):
                     if ifnet.place.nsid == event.nsid:
                         self._lose(ifnet)
             case _:
                 found = self._at.get((event.nsid, event.index))
-                if found is not None and self.look(found) and event.kind is Kind.NEW:
+                if found is not None and self.look(found) and event.kind is LinkEventKind.NEW:
                     self._see(found, event.mtu, event.up, event.lower_up)
 
     def gone(self, device: str) -> None:
@@ -140,7 +140,7 @@ class Sightings:
             away = [ifnet for ifnet in self._owners if ifnet.place.nsid is not None]
             if away and not said:
                 said = True
-                for line in lesser():
+                for line in missing_optional():
                     log.warning("%s", line)
             self._look_at(away)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from epaird.kernel import namespace
 from epaird.kernel.errors import KernelError
-from epaird.kernel.link import Change, change_all
+from epaird.kernel.link import LinkChange, change_all
 from epaird.kernel.namespace import Identity
 from epaird.kernel.tun import Tap
 
@@ -44,7 +44,7 @@ class Configuring:
 
     netns: str | None
     """The namespace it is in; None is the daemon's own."""
-    change: Change
+    change: LinkChange
 
 
 def open_all(openings: Sequence[Opening]) -> list[Tap | Exception]:

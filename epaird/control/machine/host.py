@@ -23,15 +23,15 @@ from epaird.control.machine.batches import Batches
 from epaird.control.machine.bulk import Configuring, Home, Opening, configure_all, open_all
 from epaird.control.tasks import whole
 from epaird.kernel import link, namespace, policy, removal, tun
+from epaird.kernel.addressing import DeviceAddressing, addressing
 from epaird.kernel.errors import KernelError
-from epaird.kernel.link import Change, LinkSettings
+from epaird.kernel.link import LinkChange, LinkSettings
 from epaird.kernel.namespace import Identity
 from epaird.kernel.netnswatch import NameWatch
-from epaird.kernel.present import Present, present
 from epaird.kernel.reconfigure import reconfigure
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from epaird.kernel.tun import Tap
-from epaird.kernel.watch import Kind, LinkEvent, LinkWatch
+from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -192,7 +192,7 @@ class Host:
 
     async def configure(self, tap: Tap, place: Place, settings: LinkSettings) -> None:
         """Give a device in its place its properties, addresses and routes."""
-        change = Change(tap.name, link.configured(place.index, settings))
+        change = LinkChange(tap.name, link.configuration_requests(place.index, settings))
         await self._configurings.ask(Configuring(place.netns or None, change))
 
     async def reconfigure(self, tap: Tap, place: Place, before: LinkSettings, after: LinkSettings) -> None:
@@ -203,16 +203,16 @@ class Host:
         """Give a device another name where it is."""
         await self._run(link.set_name, place.index, name, netns=place.netns or None, device=tap.name)
 
-    async def present(self, namespaces: Iterable[str]) -> dict[str, dict[int, Present]]:
+    async def present(self, namespaces: Iterable[str]) -> dict[str, dict[int, DeviceAddressing]]:
         """Addresses and routes of the devices of these namespaces, empty being home, by index.
 
         A namespace that is gone has none."""
 
-        def look() -> dict[str, dict[int, Present]]:
+        def look() -> dict[str, dict[int, DeviceAddressing]]:
             found = {}
             for netns in namespaces:
                 with contextlib.suppress(KernelError):
-                    found[netns] = present(netns or None)
+                    found[netns] = addressing(netns or None)
             return found
 
         return await self._run(look)
@@ -274,7 +274,7 @@ class Host:
         for path, owned in tuple(self._owned.items()):
             if self._happened is not None and not _leads_to(path, owned.identity):
                 self._disown(path)
-                self._happened(LinkEvent(Kind.NAMESPACE_GONE, nsid=owned.nsid))
+                self._happened(LinkEvent(LinkEventKind.NAMESPACE_GONE, nsid=owned.nsid))
 
     def _disown(self, path: str) -> None:
         """One that was made here is no more; with the last of them, there are no names to watch."""

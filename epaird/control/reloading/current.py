@@ -21,7 +21,7 @@ from epaird.config.settings import (
 from epaird.control.interfaces.ifnet import Half, Loopback, Pair
 from epaird.control.interfaces.registry import Interfaces
 from epaird.control.machine.host import Host
-from epaird.kernel.present import Present as Found
+from epaird.kernel.addressing import DeviceAddressing as Found
 from epaird.plan.diff import InterfaceSettings, Restore
 
 _CHOSEN: Final = ("name", "mac", "mtu", "up")

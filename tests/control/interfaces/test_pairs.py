@@ -14,7 +14,7 @@ from epaird.control.workers.worker import WorkerRefused
 from epaird.ipc import counters
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import Route
-from epaird.kernel.watch import Kind, LinkEvent
+from epaird.kernel.watch import LinkEvent, LinkEventKind
 from tests.control.stage import IdleWorker, Stage, idle_stage
 from tests.loop import on_loop, turns
 from tests.waiting import eventually
@@ -286,7 +286,7 @@ async def test_one_look_at_each_namespace_measures_all_pairs() -> None:
             await stage.make(f"epair{number}", a={"netns": "red"})
         for look in (
             lambda: stage.pairs.readings(),
-            lambda: stage.host.tell(LinkEvent(Kind.OVERRUN)),
+            lambda: stage.host.tell(LinkEvent(LinkEventKind.OVERRUN)),
         ):
             stage.host.steps.clear()
             look()

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from epaird.control.interfaces import sightings
-from epaird.kernel.watch import Kind, LinkEvent
+from epaird.kernel.watch import LinkEvent, LinkEventKind
 from tests.control.stage import IdleWorker, Stage, idle_stage
 from tests.loop import on_loop, turns
 from tests.waiting import eventually
@@ -103,7 +103,7 @@ async def test_a_namespace_that_ends_takes_its_pairs_with_it_and_no_other(
         await stage.make("epair2", a={"netns": "blue"})
         await stage.make("epair3")
         nsid = stage.host.links["epair0a"].place.nsid
-        stage.host.tell(LinkEvent(Kind.NAMESPACE_GONE, nsid))
+        stage.host.tell(LinkEvent(LinkEventKind.NAMESPACE_GONE, nsid))
         assert said() == [gone("epair0a"), gone("epair1a")]
         await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair2", "epair3"])
 
@@ -130,11 +130,11 @@ async def test_what_happens_to_other_devices_is_nothing_to_us(said: Callable[[],
         a, b = (stage.host.links[device].place for device in ("epair0a", "epair0b"))
         stage.host.steps.clear()
         stage.host.tell(
-            LinkEvent(Kind.NEW, None, 999, "eth0", mtu=1300),
-            LinkEvent(Kind.DELETED, None, a.index, "eth0"),
-            LinkEvent(Kind.DELETED, a.nsid, b.index, "eth0"),
-            LinkEvent(Kind.DELETED, 77, a.index, "eth0"),
-            LinkEvent(Kind.NAMESPACE_GONE, 77),
+            LinkEvent(LinkEventKind.NEW, None, 999, "eth0", mtu=1300),
+            LinkEvent(LinkEventKind.DELETED, None, a.index, "eth0"),
+            LinkEvent(LinkEventKind.DELETED, a.nsid, b.index, "eth0"),
+            LinkEvent(LinkEventKind.DELETED, 77, a.index, "eth0"),
+            LinkEvent(LinkEventKind.NAMESPACE_GONE, 77),
         )
         assert stage.host.steps == []
         assert said() == []
@@ -157,7 +157,7 @@ async def test_an_event_that_is_not_about_the_mtu_changes_none() -> None:
     async with idle_stage() as stage:
         await stage.make()
         place = stage.host.links["epair0a"].place
-        stage.host.tell(LinkEvent(Kind.NEW, place.nsid, place.index, place.name))
+        stage.host.tell(LinkEvent(LinkEventKind.NEW, place.nsid, place.index, place.name))
         await turns()
         assert not _orders(stage, "resize")
 
@@ -182,7 +182,7 @@ async def test_after_an_overrun_everything_is_looked_at(said: Callable[[], list[
         stage.host.move("epair1b", "red")
         changed = stage.host.links["epair2a"]
         changed.statistics = replace(changed.statistics, mtu=1280)
-        stage.host.tell(LinkEvent(Kind.OVERRUN))
+        stage.host.tell(LinkEvent(LinkEventKind.OVERRUN))
         assert said() == [
             "the kernel has dropped link events: looking at every interface afresh",
             gone("epair0a"),
@@ -198,7 +198,7 @@ async def test_an_overrun_while_statistics_fail_is_survived(said: Callable[[], l
     async with idle_stage() as stage:
         await stage.make()
         stage.host.fail("statistics")
-        stage.host.tell(LinkEvent(Kind.OVERRUN))
+        stage.host.tell(LinkEvent(LinkEventKind.OVERRUN))
         assert said()[1:] == ["statistics: Input/output error"]
         assert len(stage.pairs) == 1
 
@@ -212,7 +212,7 @@ async def test_where_nothing_is_told_it_is_looked_for_and_that_is_said_once(
     said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sightings, "LOOK_AGAIN_S", 0.001)
-    monkeypatch.setattr(sightings, "lesser", lambda: ["a capability is missing"])
+    monkeypatch.setattr(sightings, "missing_optional", lambda: ["a capability is missing"])
     async with idle_stage() as stage:
         pair = await stage.make()
         looking = asyncio.create_task(stage.pairs._sightings.look_away())

@@ -72,13 +72,13 @@ def test_devices_are_configured_where_they_are(new_namespace: Callable[[], str])
     red = home(new_namespace())
     with opened(Opening("epair0a", "eth0", red, tun.open_tap)) as (tap,):
         assert isinstance(tap, Tap)
-        good = link.configured(tap.index, link.LinkSettings(1400, 100))
-        bad = link.configured(tap.index, link.LinkSettings(70000, 100))
+        good = link.configuration_requests(tap.index, link.LinkSettings(1400, 100))
+        bad = link.configuration_requests(tap.index, link.LinkSettings(70000, 100))
         done, refused, none = configure_all(
             [
-                Configuring(red.netns, link.Change("epair0a", good)),
-                Configuring(red.netns, link.Change("epair0a", bad)),
-                Configuring("eptnone", link.Change("epair0a", good)),
+                Configuring(red.netns, link.LinkChange("epair0a", good)),
+                Configuring(red.netns, link.LinkChange("epair0a", bad)),
+                Configuring("eptnone", link.LinkChange("epair0a", good)),
             ]
         )
         assert done is None

@@ -1,4 +1,4 @@
-"""The whole of it, as a user runs it."""
+"""The whole bench, as a user runs it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ BENCH = (sys.executable, "-m", "epaird", "bench", "--quick", "--rounds", "1", "-
 
 @pytest.fixture
 def started() -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    """Starts benches, and sees to it that they end."""
+    """Start benches, which are killed after the test."""
     benches: list[subprocess.Popen[str]] = []
-    # A socket's path must be short, which pytest's own directories make it not.
+    # The path of a socket must be short; pytest's directories are too long.
     with tempfile.TemporaryDirectory(prefix="ept", ignore_cleanup_errors=True) as scratch:
 
         def start() -> subprocess.Popen[str]:
@@ -58,26 +58,26 @@ def command(pid: int) -> str:
 
 
 def namespaces(pids: list[int]) -> set[int]:
-    """The inodes of the network namespaces that these processes are in or hold open, other than ours."""
-    ours, found = Path("/proc/self/ns/net").stat(), set()
+    """Return the inodes of the network namespaces that processes are in or hold open, without the test's."""
+    own, found = Path("/proc/self/ns/net").stat(), set()
     for pid in pids:
         for link in (Path(f"/proc/{pid}/ns/net"), *Path(f"/proc/{pid}/fd").glob("*")):
             with contextlib.suppress(OSError):
                 status = link.stat()
-                if status.st_dev == ours.st_dev:
+                if status.st_dev == own.st_dev:
                     found.add(status.st_ino)
-    return found - {ours.st_ino}
+    return found - {own.st_ino}
 
 
-def everything() -> list[int]:
-    return [int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()]
+def all_pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def left(family: list[int], places: set[int], bench: int) -> list[object]:
-    """What there still is of a bench: processes, and what keeps its namespaces and the devices in them."""
+def remains(family: list[int], inodes: set[int], bench: int) -> list[object]:
+    """Return the remaining processes, namespaces and namespace names of a bench."""
     processes = [command(pid) for pid in family if pid != bench and "epaird" in command(pid)]
-    names = [each for each in os.listdir("/run/netns") if each.startswith("epaird-bench-")]  # noqa: PTH208
-    return [*processes, *(places & namespaces(everything())), *names]
+    names = [name for name in os.listdir("/run/netns") if name.startswith("epaird-bench-")]  # noqa: PTH208
+    return [*processes, *(inodes & namespaces(all_pids())), *names]
 
 
 def moment(words: str) -> Callable[[int], bool]:
@@ -100,41 +100,41 @@ def test_interrupted_at_any_moment_it_leaves_nothing(
     bench = started()
     until(lambda: MOMENTS[at](bench.pid) or bench.poll() is not None)
     family = process_tree(bench.pid)
-    places = namespaces(family)
+    inodes = namespaces(family)
     assert bench.poll() is None
-    assert places
-    for _ in range(3):  # as impatient people do
+    assert inodes
+    for _ in range(3):  # as an impatient user does
         os.killpg(bench.pid, signal.SIGINT)
     out, err = bench.communicate(timeout=60)
     assert (bench.returncode, out) == (130, "")
     assert err == "epaird: interrupted: everything is taken down again\n"
-    assert left(family, places, bench.pid) == []
+    assert remains(family, inodes, bench.pid) == []
 
 
-def test_told_to_end_it_leaves_nothing(started: Callable[[], subprocess.Popen[str]]) -> None:
+def test_terminated_it_leaves_nothing(started: Callable[[], subprocess.Popen[str]]) -> None:
     bench = started()
     until(lambda: moment("epaird.dataplane")(bench.pid))
     family = process_tree(bench.pid)
-    places = namespaces(family)
+    inodes = namespaces(family)
     bench.terminate()
     bench.communicate(timeout=60)
     assert bench.returncode == 128 + signal.SIGTERM
-    assert left(family, places, bench.pid) == []
+    assert remains(family, inodes, bench.pid) == []
 
 
 def test_killed_it_leaves_nothing(started: Callable[[], subprocess.Popen[str]]) -> None:
     bench = started()
     until(lambda: moment("epaird.dataplane")(bench.pid))
     family = process_tree(bench.pid)
-    places = namespaces(family)
-    assert len(places) == 3
+    inodes = namespaces(family)
+    assert len(inodes) == 3
     bench.kill()
     bench.communicate(timeout=60)
-    until(lambda: left(family, places, bench.pid) == [])
+    until(lambda: remains(family, inodes, bench.pid) == [])
 
 
 @pytest.mark.parametrize("iperf3", [True, False], ids=["iperf3", "own sender"])
-def test_what_it_tells(iperf3: bool, tmp_path: Path) -> None:
+def test_its_results(iperf3: bool, tmp_path: Path) -> None:
     environment = {**os.environ, **({} if iperf3 else {"PATH": "/nowhere"})}
     files = (tmp_path / "bench.json", tmp_path / "bench.svg")
     done = subprocess.run(
@@ -147,17 +147,17 @@ def test_what_it_tells(iperf3: bool, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "1472 bytes" in done.stdout
     assert "\x1b" not in done.stdout
-    told: dict[str, Any] = json.loads(files[0].read_text())
-    assert told["plan"] == {"rounds": 1, "seconds": 0.1}
-    (each,) = told["rounds"]
+    results: dict[str, Any] = json.loads(files[0].read_text())
+    assert results["plan"] == {"rounds": 1, "seconds": 0.1}
+    (round_,) = results["rounds"]
     for subject in ("veth", "epaird"):
-        check(each[subject], "iperf3" if iperf3 else "own", forwards=subject == "epaird")
-    assert {row["group"] for row in told["summary"]} > {"Round trip", "Large transfers"}
-    ElementTree.parse(files[1])  # noqa: S314 (our own)
+        check(round_[subject], "iperf3" if iperf3 else "own", forwards=subject == "epaird")
+    assert {row["group"] for row in results["summary"]} > {"Round trip", "Large transfers"}
+    ElementTree.parse(files[1])  # noqa: S314 (written by the bench)
 
 
 def check(jobs: dict[str, Any], generator: str, *, forwards: bool) -> None:
-    """See that the sums are right, whatever the figures are."""
+    """Check the relations between the figures, whatever their values."""
     assert set(jobs) == {"udp-64", "udp-1472", "udp-segment", "tcp", "rtt", "pairs-4"}
     for key in ("udp-64", "udp-1472", "udp-segment", "pairs-4"):
         datagrams = jobs[key]
@@ -183,6 +183,6 @@ def check(jobs: dict[str, Any], generator: str, *, forwards: bool) -> None:
         (("--json", "/"), "/: is a directory"),
     ],
 )
-def test_a_file_that_cannot_be_written_is_told_at_once(option: tuple[str, str], words: str) -> None:
+def test_a_file_that_cannot_be_written_is_reported_at_once(option: tuple[str, str], words: str) -> None:
     done = subprocess.run([*BENCH, *option], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"epaird: {words}\n")

@@ -1,7 +1,7 @@
-"""The network namespaces of a bench: its own, and without names, so that nothing can leave them behind.
+"""The network namespaces of a bench, which have no names, so that none is left behind.
 
-A namespace without a name lives as long as something holds it: here our file descriptor and the
-processes in it.  However the bench ends, the kernel takes namespaces and devices down with it.
+A namespace without a name lives as long as something holds it: here a file descriptor of the bench and the
+processes in it. However the bench ends, the kernel then removes the namespaces and their devices.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from epaird.kernel import namespace
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A namespace."""
+class BenchNamespace:
+    """A namespace of a bench."""
 
     path: str
-    """What leads to it, in every process, while the bench holds it."""
+    """Its path, valid in every process while the bench holds the namespace."""
 
     def inside(self) -> contextlib.AbstractContextManager[None]:
-        """Be in it for the block: what is started and opened there stays there.  Raises KernelError."""
+        """Enter the namespace for the block: processes and sockets created there stay. Raises KernelError."""
         return namespace.inside(self.path)
 
 
-class Places:
-    """The three namespaces a cable is measured in."""
+class BenchNamespaces:
+    """The three namespaces of a measurement: ``home`` for the daemon, ``a`` and ``b`` for the two halves."""
 
     def __init__(self) -> None:
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        """Raises KernelError."""
+        """Create the namespaces. Raises KernelError."""
         with contextlib.ExitStack() as held:
             self.home, self.a, self.b = (_new(held) for _ in range(3))
             self._held = held.pop_all()
@@ -47,8 +47,8 @@ class Places:
         self._held.close()
 
 
-def _new(held: contextlib.ExitStack) -> Place:
-    # A name is how one is made; it is ours for as long as opening it takes.
+def _new(held: contextlib.ExitStack) -> BenchNamespace:
+    # The kernel binds a new namespace to a name, which is removed as soon as the namespace is open.
     name = f"epaird-bench-{secrets.token_hex(6)}"
     with contextlib.ExitStack() as named:
         namespace.create(name)
@@ -56,4 +56,4 @@ def _new(held: contextlib.ExitStack) -> Place:
         with namespace.opened(name) as fd:
             kept = os.dup(fd)
     held.callback(os.close, kept)
-    return Place(f"/proc/{os.getpid()}/fd/{kept}")
+    return BenchNamespace(f"/proc/{os.getpid()}/fd/{kept}")

@@ -1,4 +1,4 @@
-"""Addresses and routes as the kernel has them, against iproute2."""
+"""Addresses and routes in the kernel, compared with iproute2."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable
 import pytest
 
 from epaird.kernel import namespace
+from epaird.kernel.addressing import addressing
 from epaird.kernel.errors import KernelError
-from epaird.kernel.present import present
 
 pytestmark = pytest.mark.real
 
 
-def test_it_finds_what_ip_has_given(new_namespace: Callable[[], str]) -> None:
+def test_addresses_and_routes_that_ip_added_are_found(new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
     for command in (
         "link add x0 type veth peer name x1",
@@ -33,7 +33,7 @@ def test_it_finds_what_ip_has_given(new_namespace: Callable[[], str]) -> None:
         subprocess.run(["ip", "-n", netns, *command.split()], check=True)
     with namespace.inside(netns):
         index = socket.if_nametoindex("x0")
-    found = present(netns)[index]
+    found = addressing(netns)[index]
     linked = {address for address in found.addresses if address.startswith("fe80:")}
     assert found.addresses - linked == {"10.0.0.1/24", "10.0.0.9/32", "fd00::1/64"}
     assert found.routes == {
@@ -41,6 +41,6 @@ def test_it_finds_what_ip_has_given(new_namespace: Callable[[], str]) -> None:
     }  # fmt: skip
 
 
-def test_a_namespace_that_is_not_there() -> None:
+def test_a_missing_namespace() -> None:
     with pytest.raises(KernelError, match="does not exist"):
-        present("ept-no-such-namespace")
+        addressing("ept-no-such-namespace")
