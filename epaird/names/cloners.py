@@ -110,6 +110,19 @@ def cloner_of(name: str, cloners: Iterable[Cloner] = CLONERS) -> Cloner:
     return cloner
 
 
+def interface_of(name: str) -> tuple[Cloner, str] | None:
+    """Return the kind and the name of the interface that bears ``name`` or has a device of that name.
+
+    None for a foreign name."""
+    match = _NAME.fullmatch(name)
+    if match is None or not match["unit"]:
+        return None
+    for cloner in CLONERS:
+        if cloner.name == match["kind"] and match["suffix"] in ("", *cloner.suffixes):
+            return cloner, cloner.name + match["unit"]
+    return None
+
+
 def half_name(pair: str, side: Side) -> str:
     """Return a half's own name, which it keeps for life: ``epair7a``. Raises InvalidName for a bad pair."""
     return EPAIR.check(pair) + side

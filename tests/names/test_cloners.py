@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaird.names.cloners import CLONERS, EPAIR, LO, SIDES, Cloner, Side, cloner_of, half_name, half_of
+from epaird.names.cloners import (
+    CLONERS,
+    EPAIR,
+    LO,
+    SIDES,
+    Cloner,
+    Side,
+    cloner_of,
+    half_name,
+    half_of,
+    interface_of,
+)
 from epaird.names.grammar import InvalidName, check_device_name
 
 ANY_CLONER = st.sampled_from(CLONERS)
@@ -85,6 +96,23 @@ def test_foreign_names_have_no_cloner(name: str) -> None:
     with pytest.raises(InvalidName) as refused:
         cloner_of(name, [EPAIR, LO])
     assert refused.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    ("name", "interface"),
+    [
+        ("epair7", "epair7"),
+        ("epair7a", "epair7"),
+        ("lo1", "lo1"),
+        ("lo1a", None),
+        ("lo", None),
+        ("eth0", None),
+    ],
+)
+def test_the_interface_of_a_device(name: str, interface: str | None) -> None:
+    found = interface_of(name)
+    assert (found[1] if found is not None else None) == interface
+    assert found is None or found[0] is cloner_of(name)
 
 
 def test_devices() -> None:
