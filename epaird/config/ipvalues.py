@@ -1,7 +1,7 @@
 """Values of the configuration that are IP addresses, networks, or addresses to listen on.
 
 Readers as in ``epaird.config.values``: each takes a value and returns it checked, or raises ValueError with
-one line that repeats the value and says what is allowed.
+one line that repeats the value and gives the allowed values.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ POLL_SPIN: Final = WholeNumber(0, 1000)
 """Microseconds."""
 WORKERS: Final = WholeNumber(1, 1024)
 WORKER_TIMEOUT: Final = Seconds(0.5, 60)
-"""The lower limit is longer than the interval at which a worker shows that it is alive."""
+"""The lower limit is longer than the interval of the workers' liveness checks."""
 ORPHAN_TIMEOUT: Final = Seconds(0.1, 86_400)
 DRAIN_TIMEOUT: Final = Seconds(0.1, 60)
 
@@ -54,7 +54,8 @@ Claim = tuple[str, ...]
 ``rules``), its scope and its value."""
 
 _POLICY_ROUTING_TABLES: Final = 1 << 16
-"""Routing tables for loopbacks; units that are equal modulo this number share one."""
+"""Routing tables for loopbacks (TABLES of epaird.kernel.policy); units equal modulo this number share
+one."""
 
 
 class Settings(BaseModel):
@@ -177,8 +178,7 @@ class DaemonSettings(Settings):
     poll_spin_us: Annotated[int, BeforeValidator(POLL_SPIN)] = 50
     """Microseconds that a worker polls after it has forwarded, before it sleeps; 0 is never."""
     worker_timeout: Annotated[float, BeforeValidator(WORKER_TIMEOUT)] = 0.75
-    """Seconds that a worker may show no sign of life before it is replaced; 0 is no limit, so that it can be
-    stopped."""
+    """Seconds that a worker may be unresponsive before it is replaced; 0 is no limit, for debugging."""
     orphan_timeout: Annotated[float, BeforeValidator(ORPHAN_TIMEOUT)] = 30.0
     """Seconds that the workers go on without a control plane; with 0 they end with it."""
     drain_timeout: Annotated[float, BeforeValidator(DRAIN_TIMEOUT)] = 1.0

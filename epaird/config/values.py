@@ -1,7 +1,7 @@
 """Readers of single values of the configuration, and how messages show values and their locations.
 
 Each reader takes a value as tomllib returns it, or one it has read before, and returns it checked, or raises
-ValueError with one line that repeats the value and says what is allowed. Readers of IP addresses are in
+ValueError with one line that repeats the value and gives the allowed values. Readers of IP addresses are in
 ``epaird.config.ipvalues``.
 """
 
@@ -214,7 +214,7 @@ def list_of(example: str) -> Callable[[object], object]:
 
 
 def text_of(value: object, allowed: str) -> str:
-    """Return the value if it is a text; otherwise raise ValueError, which says what is ``allowed``."""
+    """Return the value if it is a text; otherwise raise ValueError with the ``allowed`` values."""
     if not isinstance(value, str):
         raise ValueError(f"{shown(value)} is not {allowed}")
     return value

@@ -51,7 +51,7 @@ class Action:
     details: tuple[Detail, ...] = ()
     """The keys that change, or what is put back."""
     note: str = ""
-    """Why it happens if nobody has asked for it, or another remark."""
+    """Why it happens without a request, or another remark."""
 
     def __str__(self) -> str:
         prefix = f"{self.kind} " if self.kind == "namespace" else ""

@@ -10,7 +10,7 @@ from epaird.config.reading import decode, parse
 from epaird.config.saving import text
 from epaird.config.settings import Configuration
 from epaird.plan.diff import plan
-from tests.plan.test_diff import configurations
+from tests.plan.configurations import configurations
 
 
 @settings(max_examples=50, deadline=None)

@@ -14,7 +14,7 @@ from epaird.plan.actions import Action, Detail, lines
 from epaird.plan.describe import actions
 from epaird.plan.diff import plan
 from epaird.plan.steps import Patch, Plan, Restore
-from tests.plan.test_diff import configurations
+from tests.plan.configurations import configurations
 
 
 def described(now: dict[str, Any], then: dict[str, Any], **more: Any) -> list[str]:  # noqa: ANN401
