@@ -1,4 +1,4 @@
-"""``python -m epaird`` is ``epaird``."""
+"""Entry point of ``python -m epaird``, which is the command ``epaird``."""
 
 import sys
 

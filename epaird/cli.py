@@ -1,6 +1,6 @@
 """The command line: ``epaird run``, ``epaird check`` and ``epaird bench``.
 
-What a command needs is imported when it runs, so that ``check`` and ``--version`` start at once.
+Each command imports its modules when it runs, so that ``check`` and ``--version`` start at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import click
 from epaird import __version__
 
 if TYPE_CHECKING:
-    from epaird.config.reading import File
+    from epaird.config.reading import ConfigurationFile
 
 DEFAULT_CONFIG: Final = Path("/etc/epaird/epaird.toml")
 PROBLEMS: Final = 1
@@ -25,11 +25,11 @@ INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status; a mistake costs one line on stderr."""
+    """Run a command and return its exit status; a usage error is reported in one line on stderr."""
     try:
         status = epaird.main(arguments, prog_name="epaird", standalone_mode=False)
     except click.ClickException as error:
-        _complain("epaird: " + " ".join(error.format_message().split()))
+        _report("epaird: " + " ".join(error.format_message().split()))
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
@@ -56,10 +56,10 @@ def epaird(context: click.Context) -> None:
     default=DEFAULT_CONFIG,
     show_default=True,
     metavar="FILE",
-    help="The configuration, TOML.",
+    help="The configuration file, TOML.",
 )
 def run(config: Path) -> int:
-    """Make what the configuration says and forward until told to stop."""
+    """Create the configured interfaces and forward frames until stopped."""
     file = _read(config)
     if file is None:
         return PROBLEMS
@@ -75,7 +75,7 @@ def run(config: Path) -> int:
 @epaird.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> int:
-    """Check a configuration, and say every problem that it has."""
+    """Check a configuration and report every problem in it."""
     found = _read(file)
     if found is None:
         return PROBLEMS
@@ -94,7 +94,7 @@ def check(file: Path) -> int:
     "--rounds",
     type=click.IntRange(1, 100),
     metavar="N",
-    help="How often each is built and measured.  [default: 5]",
+    help="How often both are built and measured.  [default: 5]",
 )
 @click.option(
     "--seconds",
@@ -102,18 +102,18 @@ def check(file: Path) -> int:
     metavar="S",
     help="How long each figure is measured in each round.  [default: 0.4]",
 )
-@click.option("--quick", is_flag=True, help="A first look: fewer figures, 2 rounds, a quarter of a minute.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Draw the picture, SVG.")
+@click.option("--quick", is_flag=True, help="Measure fewer figures, in 2 rounds and a quarter of a minute.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Write the plot, SVG.")
 @click.option(
-    "--json", "figures", type=click.Path(path_type=Path), metavar="FILE", help="Write every figure."
+    "--json", "figures", type=click.Path(path_type=Path), metavar="FILE", help="Write every figure, JSON."
 )
 def bench(
     rounds: int | None, seconds: float | None, quick: bool, plot: Path | None, figures: Path | None
 ) -> int:
-    """Measure a cable beside the kernel's own, veth, on this machine.
+    """Compare a cable with the kernel's own, veth, on this machine.
 
     Builds both in turn, between network namespaces of its own, and compares datagrams, TCP, round trips
-    and CPU.  It touches nothing else, takes less than two minutes and leaves nothing behind.
+    and CPU. It touches nothing else, takes less than two minutes and leaves nothing behind.
     """
     from epaird.bench import plan
     from epaird.bench.run import run as run_bench
@@ -122,19 +122,19 @@ def bench(
     return run_bench(made, plot=plot, figures=figures)
 
 
-def _read(file: Path) -> File | None:
-    """The configuration, or None after every problem has been said."""
+def _read(file: Path) -> ConfigurationFile | None:
+    """Return the file, or None after every problem in it has been reported."""
     from epaird.config.reading import InvalidConfiguration, read
 
     try:
         return read(file)
     except InvalidConfiguration as error:
         for problem in error.problems:
-            _complain(problem)
+            _report(problem)
         return None
 
 
-def _complain(line: str) -> None:
+def _report(line: str) -> None:
     from epaird.control.logs import error_prefix
 
     click.echo(error_prefix() + line, err=True)

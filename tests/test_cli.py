@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from epaird import __version__, cli
-from epaird.config.reading import Configuration
+from epaird.config.settings import Configuration
 from epaird.control.reloading.reload import Source
 
 SAMPLE = Path(__file__).parent.parent / "config" / "epaird.toml"
@@ -23,7 +23,7 @@ def broken(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[Configuration]:
-    """The configurations that the daemon was started with; it ends at once, with status 7."""
+    """The configurations that a fake daemon was started with, which ends at once with status 7."""
     configurations: list[Configuration] = []
 
     def run(configuration: Configuration, source: Source) -> int:
@@ -74,7 +74,7 @@ def test_run_starts_the_daemon_and_returns_its_status(started: list[Configuratio
     assert list(configuration.epair) == ["epair0"]
 
 
-def test_run_without_config_takes_the_systems(
+def test_run_without_config_reads_the_system_wide_file(
     monkeypatch: pytest.MonkeyPatch, started: list[Configuration], capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["run", "--help"]) == 0
@@ -86,7 +86,7 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().out == f"epaird {__version__}\n"
 
 
-def test_alone_it_prints_help(capfd: pytest.CaptureFixture[str]) -> None:
+def test_without_a_command_it_prints_help(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 0
     out, err = capfd.readouterr()
     assert out.startswith("Usage: epaird ")
@@ -120,7 +120,7 @@ def test_a_mistake_is_one_line(
     assert len(err.splitlines()) == 1
 
 
-def test_an_interrupt_is_no_mistake(
+def test_an_interrupt_is_not_an_error(
     monkeypatch: pytest.MonkeyPatch, started: list[Configuration], capfd: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(configuration: Configuration, source: Source) -> int:
@@ -129,15 +129,6 @@ def test_an_interrupt_is_no_mistake(
     monkeypatch.setattr(sys.modules["epaird.control.running"], "run", interrupted)
     assert cli.main(["run", "--config", str(SAMPLE)]) == 130
     assert capfd.readouterr().err.strip() == ""
-
-
-def test_python_m_epaird(broken: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "epaird", "check", str(broken)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 2
-    assert done.stdout == ""
 
 
 def test_check_imports_nothing_of_the_daemon() -> None:

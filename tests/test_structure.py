@@ -1,4 +1,4 @@
-"""The shape of the program: small modules, unique names, no cycles, and a test for each module by its name."""
+"""The shape of the program: small modules, unique names, no cycles, a test for each module by its name."""
 
 from __future__ import annotations
 

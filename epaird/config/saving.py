@@ -1,4 +1,4 @@
-"""A configuration as the text of a file that says it: only what is not so by default."""
+"""A configuration as the text of a file that contains only what differs from the defaults."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from typing import Any, Final
 import tomli_w
 
 from epaird.config.settings import Configuration, Settings
+from epaird.names.cloners import CLONERS
 
-HEADER: Final = "# What epairctl save found, to be read by epaird run --config FILE.\n\n"
+HEADER: Final = "# Written by epairctl save, for epaird run --config FILE.\n\n"
 
 
 def text(configuration: Configuration) -> str:
-    """TOML."""
+    """Return the configuration as TOML."""
     document: dict[str, Any] = {}
     for table in ("daemon", "metrics", "namespaces"):
-        if said := _said(getattr(configuration, table)):
-            document[table] = said
-    # An interface stands in the file though nothing is said of it.
-    if configuration.epair:
-        document["epair"] = {name: _said(each) for name, each in configuration.epair.items()}
-    if configuration.lo is not None:
-        document["lo"] = {name: _said(each) for name, each in configuration.lo.items()}
+        if keys := _changed_keys(getattr(configuration, table)):
+            document[table] = keys
+    # An interface has a table even if every key of it is at its default, and [lo] alone allows loopbacks.
+    for kind in (cloner.name for cloner in CLONERS):
+        interfaces = getattr(configuration, kind)
+        if interfaces != Configuration.model_fields[kind].default:
+            document[kind] = {name: _changed_keys(settings) for name, settings in interfaces.items()}
     return HEADER + tomli_w.dumps(document)
 
 
-def _said(settings: Settings) -> dict[str, Any]:
+def _changed_keys(settings: Settings) -> dict[str, Any]:
     return settings.model_dump(mode="json", exclude_defaults=True)

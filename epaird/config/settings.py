@@ -1,12 +1,12 @@
-"""The configuration as frozen models, each value checked and with its default.
+"""The configuration as frozen models: each key with its check and its default.
 
-``config/epaird.toml`` shows every key.  A model built directly is checked value by value, but not
-for what must hold between the values: that is ``epaird.config.consistency``.
+``config/epaird.toml`` shows every key. A model that is built directly checks each value by itself; the rules
+between values are in ``epaird.config.consistency``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -22,11 +22,9 @@ from typing import Annotated, Final, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from epaird.config import values
+from epaird.config import ipvalues, values
 from epaird.config.values import Location, Seconds, WholeNumber
-from epaird.names import grammar as names
-from epaird.names.cloners import LO
-from epaird.names.grammar import HALVES, Half, InvalidName, quoted
+from epaird.names.cloners import EPAIR, LO, SIDES, Side
 
 TAP_MTU: Final = WholeNumber(68, 65521, "a TAP's 68", "a TAP's 65521")
 """Bytes: ETH_MIN_MTU, and 65535 less an Ethernet header (drivers/net/tun.c)."""
@@ -37,79 +35,86 @@ LOOPBACK_MTU: Final = 33624
 QUEUES: Final = WholeNumber(1, 256, upper_limit="a TAP's 256 queues")
 """MAX_TAP_QUEUES of linux/if_tap.h."""
 TXQUEUELEN: Final = WholeNumber(1, 1_000_000)
-"""Frames; with 0 the kernel's ring takes none at all."""
+"""Frames; with 0 the kernel's ring accepts none at all."""
 SNDBUF: Final = WholeNumber(4096, 2**31 - 1)
-"""Bytes, a C int; the kernel lets one frame pass however small it is."""
+"""Bytes, a C int; the kernel accepts one frame however small the limit is."""
 QUEUE_LIMIT: Final = WholeNumber(1, 1_000_000)
 """Frames."""
 POLL_SPIN: Final = WholeNumber(0, 1000)
 """Microseconds."""
 WORKERS: Final = WholeNumber(1, 1024)
 WORKER_TIMEOUT: Final = Seconds(0.5, 60)
-"""Seconds: more than a beat of a worker's heart, and a minute."""
+"""The lower limit is longer than the interval of the workers' liveness checks."""
 ORPHAN_TIMEOUT: Final = Seconds(0.1, 86_400)
 DRAIN_TIMEOUT: Final = Seconds(0.1, 60)
 
+Addresses = tuple[Annotated[IPv4Interface | IPv6Interface, BeforeValidator(ipvalues.interface_address)], ...]
+Claim = tuple[str, ...]
+"""A property that only one interface can have at a time: its kind (``device``, ``mac``, ``address`` or
+``rules``), its scope and its value."""
+
+_POLICY_ROUTING_TABLES: Final = 1 << 16
+"""Routing tables for loopbacks (TABLES of epaird.kernel.policy); units equal modulo this number share
+one."""
+
 
 class Settings(BaseModel):
-    """A table of the file: frozen, and nothing in it but the keys it knows."""
+    """A table of the file. It is frozen and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class RouteSettings(Settings):
-    """A route that goes out by a half."""
+    """A route through a half."""
 
-    to: Annotated[IPv4Network | IPv6Network | Literal["default"], BeforeValidator(values.destination)]
-    via: Annotated[IPv4Address | IPv6Address, BeforeValidator(values.next_hop)]
+    to: Annotated[IPv4Network | IPv6Network | Literal["default"], BeforeValidator(ipvalues.destination)]
+    via: Annotated[IPv4Address | IPv6Address, BeforeValidator(ipvalues.next_hop)]
 
     @property
     def destination(self) -> IPv4Network | IPv6Network:
-        """``to``, with ``default`` spelled out for the family of ``via``."""
+        """``to``, with ``default`` replaced by the whole address family of ``via``."""
         if self.to == "default":
             return ip_network("0.0.0.0/0" if self.via.version == 4 else "::/0")
         return self.to
 
 
 class HalfSettings(Settings):
-    """One half of a pair: where it lives and what it is given there."""
+    """One half of a pair: its namespace and the settings of its device there."""
 
     netns: Annotated[str, BeforeValidator(values.namespace)] | None = None
     """A namespace's name or path; None is the daemon's own."""
     name: Annotated[str, BeforeValidator(values.device_name)] | None = None
-    """The device's name there; None is the half's own."""
+    """The device's name in its namespace; None is the half's own."""
     mac: Annotated[str, BeforeValidator(values.hardware_address_or_stable)] | None = None
-    """None is derived from an index that no pair had before; ``stable`` from the pair's name."""
+    """Hardware address; None derives it from an index that no pair had before, ``stable`` from the pair's
+    name."""
     mtu: Annotated[int, BeforeValidator(TAP_MTU)] = 1500
     """Bytes, without the Ethernet header."""
     up: Annotated[bool, BeforeValidator(values.boolean)] = True
     txqueuelen: Annotated[int, BeforeValidator(TXQUEUELEN)] = 10_000
-    """Frames the kernel's ring holds for us."""
+    """Frames that the kernel's ring holds until the daemon reads them."""
     sndbuf: Annotated[int, BeforeValidator(SNDBUF)] | None = None
-    """Bytes of delivered frames the owner has not consumed yet; None is no bound."""
-    addresses: Annotated[
-        tuple[Annotated[IPv4Interface | IPv6Interface, BeforeValidator(values.interface_address)], ...],
-        BeforeValidator(values.list_of('["10.0.0.1/24"]')),
-    ] = ()
+    """Limit in bytes on delivered frames that the owner has not consumed yet; None is no limit."""
+    addresses: Annotated[Addresses, BeforeValidator(values.list_of('["10.0.0.1/24"]'))] = ()
     routes: Annotated[
         tuple[RouteSettings, ...],
         BeforeValidator(values.list_of('[{ to = "default", via = "10.0.0.2" }]')),
     ] = ()
-    """Linux has no route by a device that is down: with ``up`` false they are not installed."""
+    """Linux has no route through a device that is down: with ``up`` false they are not installed."""
     peer: Annotated[str, BeforeValidator(values.peer)] | None = None
-    """The half it is plugged into, by its own name, and empty for none; None is the other half of its pair,
-    unless that is plugged into another."""
+    """The peer by its own name, empty for none; None is the other half of the pair, unless that half is
+    plugged into another one."""
 
 
 class PairSettings(Settings):
     """A pair: two halves, by default both in the daemon's own namespace."""
 
     queues: Annotated[int, BeforeValidator(QUEUES)] = 1
-    """Queues of each half's TAP, to spread one busy cable over several workers."""
+    """Queues of each half's TAP; more than one spreads a busy cable over several workers."""
     offload: Annotated[bool, BeforeValidator(values.boolean)] = True
-    """Super-frames of up to 64 KB cross whole."""
+    """True to carry super-frames of up to 64 KB whole."""
     coalesce: Annotated[bool, BeforeValidator(values.boolean)] = True
-    """Adjacent datagrams of one flow are delivered as one super-frame, which the receiver splits again."""
+    """True to deliver adjacent datagrams of one flow as one super-frame, which the receiver splits again."""
     carrier: Annotated[
         Literal["peer", "always", "off"], BeforeValidator(values.one_of("peer", "always", "off"))
     ] = "peer"
@@ -117,38 +122,49 @@ class PairSettings(Settings):
     a: HalfSettings = HalfSettings()
     b: HalfSettings = HalfSettings()
 
-    def half(self, half: Half) -> HalfSettings:
-        """The settings of half ``a`` or ``b``."""
-        return self.a if half == "a" else self.b
+    def half(self, side: Side) -> HalfSettings:
+        """Return the settings of half ``a`` or ``b``."""
+        return self.a if side == "a" else self.b
+
+    def devices(self, name: str) -> tuple[ConfiguredHalf, ...]:
+        """Return both halves of the pair of this name."""
+        return tuple(ConfiguredHalf(name, side, self.half(side)) for side in SIDES)
 
 
 class LoopbackSettings(Settings):
-    """A loopback: where it lives, what it is given there, and what it does with a packet."""
+    """A loopback: its namespace, the settings of its device there, and what it does with a packet."""
 
     netns: Annotated[str, BeforeValidator(values.namespace)] | None = None
     """A namespace's name or path; None is the daemon's own."""
     name: Annotated[str, BeforeValidator(values.device_name)] | None = None
-    """The device's name there; None is the loopback's own."""
+    """The device's name in its namespace; None is the loopback's own."""
     mode: Annotated[Literal["reflect", "verbatim"], BeforeValidator(values.one_of("reflect", "verbatim"))] = (
         "reflect"
     )
-    """Whether a packet comes back with source and destination swapped, or as it is."""
+    """Whether a packet comes back with source and destination swapped, or unchanged."""
     policy_routing: Annotated[bool, BeforeValidator(values.boolean)] = False
-    """Rules and routes by which packets to its own addresses pass it; Linux keeps them from it else."""
+    """True for rules and routes that make packets to its own addresses pass it, which Linux would prevent."""
     mtu: Annotated[int, BeforeValidator(TUN_MTU)] = LOOPBACK_MTU
     """Bytes."""
     up: Annotated[bool, BeforeValidator(values.boolean)] = True
     txqueuelen: Annotated[int, BeforeValidator(TXQUEUELEN)] = 10_000
-    """Packets the kernel's ring holds for us."""
-    addresses: Annotated[
-        tuple[Annotated[IPv4Interface | IPv6Interface, BeforeValidator(values.interface_address)], ...],
-        BeforeValidator(values.list_of('["10.88.7.1/24"]')),
-    ] = ()
+    """Packets that the kernel's ring holds until the daemon reads them."""
+    addresses: Annotated[Addresses, BeforeValidator(values.list_of('["10.88.7.1/24"]'))] = ()
 
     @property
     def routes(self) -> tuple[RouteSettings, ...]:
-        """None: there is nobody behind a loopback."""
+        """Always empty: no next hop is behind a loopback."""
         return ()
+
+    def devices(self, name: str) -> tuple[ConfiguredLoopback, ...]:
+        """Return the one device of the loopback of this name."""
+        return (ConfiguredLoopback(name, self),)
+
+
+InterfaceSettings = PairSettings | LoopbackSettings
+"""The table of an interface, which is created and destroyed as a whole."""
+DeviceSettings = HalfSettings | LoopbackSettings
+"""The table of a device."""
 
 
 class DaemonSettings(Settings):
@@ -158,46 +174,46 @@ class DaemonSettings(Settings):
     """Processes that forward; ``auto`` is one per core."""
     control_socket: Annotated[Path, BeforeValidator(values.socket_path)] = Path("/run/epaird/control.sock")
     queue_limit: Annotated[int, BeforeValidator(QUEUE_LIMIT)] = 2100
-    """Frames a worker may hold: BSD's netisr queue, 42 times ifqmaxlen."""
+    """Frames that a worker's queue may hold: BSD's netisr queue, 42 times ifqmaxlen."""
     poll_spin_us: Annotated[int, BeforeValidator(POLL_SPIN)] = 50
-    """Microseconds a worker that has just forwarded looks again before it sleeps; 0 is never."""
+    """Microseconds that a worker polls after it has forwarded, before it sleeps; 0 is never."""
     worker_timeout: Annotated[float, BeforeValidator(WORKER_TIMEOUT)] = 0.75
-    """Seconds a worker may do nothing before it is replaced; with 0 it may for ever, and be stopped."""
+    """Seconds that a worker may be unresponsive before it is replaced; 0 is no limit, for debugging."""
     orphan_timeout: Annotated[float, BeforeValidator(ORPHAN_TIMEOUT)] = 30.0
-    """Seconds the workers go on without a control plane; with 0 they end with it."""
+    """Seconds that the workers go on without a control plane; with 0 they end with it."""
     drain_timeout: Annotated[float, BeforeValidator(DRAIN_TIMEOUT)] = 1.0
-    """Seconds that frames may wait for receivers that take nothing when the daemon stops."""
+    """Seconds that frames may wait for receivers that accept none when the daemon stops."""
     keep_devices: Annotated[bool, BeforeValidator(values.boolean)] = False
-    """Whether a daemon that stops leaves everything to its successor, for ``orphan_timeout``."""
+    """True if a daemon that stops leaves everything to the next one, for ``orphan_timeout``."""
     watch: Annotated[bool, BeforeValidator(values.boolean)] = False
-    """Whether the file is read again when it has changed."""
+    """True to read the file again when it has changed."""
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         BeforeValidator(values.one_of("debug", "info", "warning", "error")),
     ] = "info"
     log_format: Annotated[Literal["text", "json"], BeforeValidator(values.one_of("text", "json"))] = "text"
-    """How a line of the log is written; ``json`` is an object a line."""
+    """Format of the log; ``json`` is one object per line."""
 
 
 class MetricsSettings(Settings):
     """The metrics page."""
 
-    listen: Annotated[str, BeforeValidator(values.listen_address)] = "127.0.0.1:9862"
+    listen: Annotated[str, BeforeValidator(ipvalues.listen_address)] = "127.0.0.1:9862"
     """``host:port``, or empty for no page."""
 
     @property
     def host(self) -> str | None:
-        """The address to listen on, an IPv6 one without its brackets; None when there is no page."""
-        return values.split_listen(self.listen)[0] if self.listen else None
+        """The address to listen on, an IPv6 one without its brackets; None without a page."""
+        return ipvalues.split_listen(self.listen)[0] if self.listen else None
 
     @property
     def port(self) -> int | None:
-        """The TCP port, 0 for any that is free; None when there is no page."""
-        return values.split_listen(self.listen)[1] if self.listen else None
+        """The TCP port, 0 for any free one; None without a page."""
+        return ipvalues.split_listen(self.listen)[1] if self.listen else None
 
 
 class NamespacesSettings(Settings):
-    """Namespaces that live and die with the daemon."""
+    """Namespaces that the daemon creates when it starts and removes when it stops."""
 
     create: Annotated[
         tuple[Annotated[str, BeforeValidator(values.namespace_name)], ...],
@@ -206,26 +222,30 @@ class NamespacesSettings(Settings):
 
 
 def namespace_name(netns: str | None) -> str:
-    """A namespace in one spelling, its name rather than its path; empty for the daemon's own."""
+    """Return a namespace in its canonical spelling: a name rather than a path, empty for the daemon's own."""
     path = PurePosixPath(netns or "")
     named = str(path.parent) in ("/run/netns", "/var/run/netns")
     return path.name if named else netns or ""
 
 
 class ConfiguredInterface(Protocol):
-    """An interface with the names that follow from its place in the file."""
+    """A device with the names that follow from its place in the file."""
 
     @property
-    def settings(self) -> HalfSettings | LoopbackSettings:
-        """What it is given."""
+    def settings(self) -> DeviceSettings:
+        """Its table."""
 
     @property
     def device(self) -> str:
         """Its own name, which it keeps for life: ``epair0a``, ``lo1``."""
 
     @property
+    def interface(self) -> str:
+        """The name that it is created and destroyed by: ``epair0``, ``lo1``."""
+
+    @property
     def location(self) -> Location:
-        """Where it stands in the file."""
+        """Location of its table in the file."""
 
     @property
     def name(self) -> str:
@@ -234,8 +254,20 @@ class ConfiguredInterface(Protocol):
 
     @property
     def namespace(self) -> str:
-        """The namespace in one spelling, its name rather than its path; empty for the daemon's own."""
+        """The namespace in its canonical spelling: a name rather than a path, empty for the daemon's own."""
         return namespace_name(self.settings.netns)
+
+    def claims(self) -> Iterator[Claim]:
+        """Yield what no other interface can have at the same time."""
+        yield "device", "", self.device
+        yield "device", self.namespace, self.name
+        yield from self._claims_of_kind()
+        for address in self.settings.addresses:
+            yield "address", self.namespace, str(address.ip)
+
+    def _claims_of_kind(self) -> Iterable[Claim]:
+        """Return the claims that only this kind of device makes."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,18 +276,29 @@ class ConfiguredHalf(ConfiguredInterface):
 
     pair: str
     """``epair0``."""
-    half: Half
+    side: Side
+    """``a`` or ``b``."""
     settings: HalfSettings
+    """Its table, ``[epair.epair0.a]``."""
 
     @property
     def device(self) -> str:
         """The half's own name: ``epair0a``."""
-        return self.pair + self.half
+        return self.pair + self.side
+
+    @property
+    def interface(self) -> str:
+        """The pair's name."""
+        return self.pair
 
     @property
     def location(self) -> Location:
-        """Where it stands in the file."""
-        return ("epair", self.pair, self.half)
+        """Location of its table in the file."""
+        return (EPAIR.name, self.pair, self.side)
+
+    def _claims_of_kind(self) -> Iterable[Claim]:
+        if (mac := self.settings.mac) is not None:
+            yield "mac", mac if mac != "stable" else self.device
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,26 +308,25 @@ class ConfiguredLoopback(ConfiguredInterface):
     device: str
     """``lo1``."""
     settings: LoopbackSettings
+    """Its table, ``[lo.lo1]``."""
+
+    @property
+    def interface(self) -> str:
+        """The loopback's own name."""
+        return self.device
 
     @property
     def location(self) -> Location:
-        """Where it stands in the file."""
-        return ("lo", self.device)
+        """Location of its table in the file."""
+        return (LO.name, self.device)
+
+    def _claims_of_kind(self) -> Iterable[Claim]:
+        if self.settings.policy_routing:
+            yield "rules", self.namespace, str((LO.unit(self.device) or 0) % _POLICY_ROUTING_TABLES)
 
 
-def _pair_name(name: str) -> str:
-    names.pair_unit(name)
-    return name
-
-
-def _loopback_name(name: str) -> str:
-    if LO.unit(name) is None:
-        raise InvalidName(f"{quoted(name)} has no number, as in {quoted('lo1')}")
-    return name
-
-
-PairName = Annotated[str, AfterValidator(_pair_name)]
-LoopbackName = Annotated[str, AfterValidator(_loopback_name)]
+PairName = Annotated[str, AfterValidator(EPAIR.check)]
+LoopbackName = Annotated[str, AfterValidator(LO.check)]
 
 
 class Configuration(Settings):
@@ -296,26 +338,27 @@ class Configuration(Settings):
     epair: Mapping[PairName, PairSettings] = {}
     """The pairs by name, in the order of the file."""
     lo: Mapping[LoopbackName, LoopbackSettings] | None = None
-    """The loopbacks by name; None: there are none, and none can be made."""
+    """The loopbacks by name; None if there are none and none can be created."""
 
     @property
     def halves(self) -> tuple[ConfiguredHalf, ...]:
         """Both halves of every pair, in the order of the file."""
-        return tuple(
-            ConfiguredHalf(pair, half, settings.half(half))
-            for pair, settings in self.epair.items()
-            for half in HALVES
-        )
+        return tuple(half for name, settings in self.epair.items() for half in settings.devices(name))
 
     @property
     def loopbacks(self) -> tuple[ConfiguredLoopback, ...]:
-        """Every loopback; the first is lo0, which there is whether the file speaks of it or not."""
+        """Every loopback; the first is lo0, which exists even if the file does not mention it."""
         if self.lo is None:
             return ()
-        first = {name: LoopbackSettings() for name in map("lo{}".format, LO.permanent)}
-        return tuple(ConfiguredLoopback(name, settings) for name, settings in (first | dict(self.lo)).items())
+        permanent = {LO.interface(unit): LoopbackSettings() for unit in sorted(LO.permanent)}
+        loopbacks = permanent | dict(self.lo)
+        return tuple(ConfiguredLoopback(name, settings) for name, settings in loopbacks.items())
 
     @property
     def interfaces(self) -> tuple[ConfiguredInterface, ...]:
-        """Everything that is a device."""
+        """Every device."""
         return (*self.halves, *self.loopbacks)
+
+    def settings_by_name(self) -> dict[str, InterfaceSettings]:
+        """Return every interface's table by the name it is created and destroyed by, loopbacks first."""
+        return {**{each.device: each.settings for each in self.loopbacks}, **self.epair}

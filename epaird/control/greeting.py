@@ -8,15 +8,14 @@ from ipaddress import IPv4Interface, IPv6Interface
 from epaird import __version__
 from epaird.control.interfaces.ifnet import Half, Loopback, Pair
 from epaird.control.interfaces.registry import Interfaces
-from epaird.names import grammar as names
-from epaird.names.cloners import LO
+from epaird.names.cloners import EPAIR, LO
 
 _PAIRS_SHOWN = 8
 
 
 def greeting(interfaces: Interfaces, workers: int, metrics: str | None) -> Iterator[str]:
     """The lines.  ``metrics`` is the page's address, None when there is none."""
-    pairs = sorted(interfaces.pairs, key=lambda pair: names.pair_unit(pair.name))
+    pairs = sorted(interfaces.pairs, key=lambda pair: EPAIR.unit_of(pair.name))
     loopbacks = sorted(interfaces.loopbacks, key=lambda each: LO.unit(each.device) or 0)
     yield f"epaird {__version__}: {census(interfaces, workers)}"
     for number, pair in enumerate(pairs):

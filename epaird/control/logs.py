@@ -13,11 +13,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal, TextIO
+
+from epaird.names.cloners import interface_of
 
 Format = Literal["text", "json"]
 
@@ -29,7 +30,6 @@ _PRIORITIES: Final = (
     (logging.NOTSET, 7),
 )
 """The least severe of each, and syslog's number: LOG_CRIT, LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG."""
-_SUBJECT: Final = re.compile(r"(?:(?P<pair>epair[0-9]+)(?P<half>[ab])?|(?P<lo>lo[0-9]+)): ")
 
 
 def set_up(level: str, form: Format, stream: TextIO | None = None) -> None:
@@ -99,12 +99,12 @@ def priority(record: logging.LogRecord) -> str:
 def subject(record: logging.LogRecord) -> dict[str, str]:
     """The interface and the pair that a record is about: ``device`` and ``pair``, those there are."""
     said = {name: str(value) for name in ("device", "pair") if (value := getattr(record, name, None))}
-    if said or (found := _SUBJECT.match(record.getMessage())) is None:
+    name, colon, _ = record.getMessage().partition(": ")
+    if said or not colon or (found := interface_of(name)) is None:
         return said
-    pair, half, lo = found["pair"], found["half"], found["lo"]
-    if lo:
-        return {"device": lo}
-    return {"device": pair + half, "pair": pair} if half else {"pair": pair}
+    cloner, interface = found
+    device = {"device": name} if name in cloner.devices_of(interface) else {}
+    return device if device.get("device") == interface else device | {cloner.noun: interface}
 
 
 def is_journals(stream: TextIO, environment: Mapping[str, str], pid: int) -> bool:

@@ -1,7 +1,8 @@
-"""Cloners: the kinds of interfaces that can be made by name, and which unit a name means.
+"""Cloners: the kinds of interfaces that can be created by name, and the grammar of their names.
 
-As in BSD, an interface is made from its kind's name, ``epair``, and gets the lowest free unit; or from a
-name with a unit, ``epair7``, and gets that one.
+As in BSD, ``epair`` asks for an interface with the lowest free unit, ``epair7`` for the one with unit 7. A
+pair's devices are its halves, ``epair7a`` and ``epair7b``; a loopback is its own device, ``lo1``. A new kind
+of interface is one more Cloner in CLONERS.
 """
 
 from __future__ import annotations
@@ -10,77 +11,131 @@ import errno
 import re
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
-from epaird.names.grammar import IFNAMSIZ, InvalidName, quoted
+from epaird.kernel.abi import IFNAMSIZ
+from epaird.names.grammar import InvalidName, quoted
 
-_NAME: Final = re.compile(r"([a-z]+)([0-9]*)([a-z]?)")
+Side = Literal["a", "b"]
+SIDES: Final[tuple[Side, Side]] = ("a", "b")
+
+_NAME: Final = re.compile(r"(?P<kind>[a-z]+)(?P<unit>[0-9]*)(?P<suffix>[a-z]?)")
 
 
 @dataclass(frozen=True, slots=True)
 class Cloner:
-    """One kind of interface."""
+    """One kind of interface and the grammar of its names: the kind's name and a unit."""
 
     name: str
-    """``epair``."""
-    suffixes: tuple[str, ...]
-    """What is appended to the name and the unit for each of its devices: ``("a", "b")``."""
+    """Name of the kind, ``epair``; also the name of its table in the configuration."""
+    noun: str
+    """Word for such an interface in messages: ``pair``."""
+    suffixes: tuple[str, ...] = ("",)
+    """Suffixes that make an interface's name the names of its devices: ``("a", "b")``."""
     permanent: frozenset[int] = frozenset()
     """Units that exist from the start and are never destroyed."""
 
     def unit(self, name: str) -> int | None:
-        """The unit a name asks for, None for any that is free.
+        """Return the unit that a request for ``name`` asks for, None for any that is free.
 
-        Raises InvalidName: EINVAL for what is no name of this kind, ENOSPC for one without room for a
-        device's name."""
-        if name == self.name:
-            return None
+        Raises InvalidName as :meth:`unit_of`."""
+        return None if name == self.name else self.unit_of(name)
+
+    def unit_of(self, name: str) -> int:
+        """Return the unit in an interface's name: 7 for ``epair7``.
+
+        Raises InvalidName: EINVAL for what is not a name of this kind, ENOSPC for one that is too long for
+        a device with the longest suffix."""
         match = _NAME.fullmatch(name)
-        if match is None or match[1] != self.name:
-            raise InvalidName(f"{quoted(name)} is not {self.name}, or {self.name} and a number")
-        unit, suffix = match[2], match[3]
-        if not unit:
-            raise InvalidName(f"{quoted(name)} has no number, as in {quoted(self.name + '0')}")
+        if match is None or match["kind"] != self.name or not match["unit"]:
+            raise InvalidName(self._not_a_name(name))
+        unit, suffix = match["unit"], match["suffix"]
         if len(unit) > 1 and unit.startswith("0"):
             sound = self.name + (unit.lstrip("0") or "0")
             raise InvalidName(f"{quoted(name)} has a leading zero, write {quoted(sound)}")
+        if suffix in self.suffixes and suffix:
+            whole = quoted(name.removesuffix(suffix))
+            raise InvalidName(f"{quoted(name)} is a half's name, its {self.noun} is {whole}")
         if suffix:
-            is_ours = suffix in self.suffixes
-            reason = f"is a half's name, its pair is {quoted(name[:-1])}" if is_ours else "ends in a letter"
-            raise InvalidName(f"{quoted(name)} {reason}")
-        return self._fitting(name)
+            raise InvalidName(self._not_a_name(name))
+        longest = max(map(len, self.suffixes))
+        if len(name) + longest >= IFNAMSIZ:
+            fault = "leaves no room for its halves' letter" if longest else "is too long"
+            most = f"a {self.noun}'s name has at most {IFNAMSIZ - 1 - longest} characters"
+            raise InvalidName(f"{quoted(name)} {fault}: {most}", errno.ENOSPC)
+        return int(unit)
+
+    def check(self, name: str) -> str:
+        """Return the name if it is an interface's name of this kind; raise InvalidName otherwise."""
+        self.unit_of(name)
+        return name
+
+    def interface(self, unit: int) -> str:
+        """Return the name of the interface with this unit; raises InvalidName, ENOSPC, if it is too long."""
+        return self.check(f"{self.name}{unit}")
 
     def lowest(self, taken: Container[int]) -> int:
-        """The lowest unit that is not taken; raises InvalidName, ENOSPC, when none has a name that fits."""
+        """Return the lowest free unit; raises InvalidName, ENOSPC, if no free unit has a name that fits."""
         unit = 0
         while unit in taken:
             unit += 1
-        return self._fitting(f"{self.name}{unit}")
+        return self.unit_of(f"{self.name}{unit}")
 
     def devices(self, unit: int) -> tuple[str, ...]:
-        """The names of the devices of a unit."""
-        return tuple(f"{self.name}{unit}{suffix}" for suffix in self.suffixes)
+        """Return the names of the devices of a unit."""
+        return self.devices_of(f"{self.name}{unit}")
 
-    def _fitting(self, name: str) -> int:
-        longest = max(map(len, self.suffixes))
-        if len(name) + longest >= IFNAMSIZ:
-            room = f" and its halves' letter {longest}" if longest else ""
-            raise InvalidName(
-                f"{quoted(name)} is too long: a device's name has at most {IFNAMSIZ - 1} characters{room}",
-                errno.ENOSPC,
-            )
-        return int(name[len(self.name) :])
+    def devices_of(self, interface: str) -> tuple[str, ...]:
+        """Return the names of an interface's devices: ``epair7a`` and ``epair7b`` for ``epair7``."""
+        return tuple(interface + suffix for suffix in self.suffixes)
 
-
-EPAIR: Final = Cloner("epair", ("a", "b"))
-LO: Final = Cloner("lo", ("",), permanent=frozenset({0}))
+    def _not_a_name(self, name: str) -> str:
+        first = next(unit for unit in range(IFNAMSIZ) if unit not in self.permanent)
+        form = f"{self.name} and a number, as in {quoted(f'{self.name}{first}')}"
+        return f"{quoted(name)} is not a {self.noun}'s name: that is {form}"
 
 
-def cloner_of(name: str, cloners: Iterable[Cloner]) -> Cloner:
-    """The cloner a name is for; raises InvalidName, EINVAL, when it is for none."""
+EPAIR: Final = Cloner("epair", "pair", SIDES)
+LO: Final = Cloner("lo", "loopback", permanent=frozenset({0}))
+CLONERS: Final = (EPAIR, LO)
+
+
+def cloner_of(name: str, cloners: Iterable[Cloner] = CLONERS) -> Cloner:
+    """Return the cloner that a name is for; raises InvalidName, EINVAL, if it is for none of them."""
     known = {cloner.name: cloner for cloner in cloners}
     match = _NAME.match(name)
-    cloner = known.get(match[1]) if match else None
+    cloner = known.get(match["kind"]) if match else None
     if cloner is None:
         raise InvalidName(f"{quoted(name)} is of no kind that can be made: {' and '.join(known)} are")
     return cloner
+
+
+def interface_of(name: str) -> tuple[Cloner, str] | None:
+    """Return the kind and the name of the interface that bears ``name`` or has a device of that name.
+
+    None for a foreign name."""
+    match = _NAME.fullmatch(name)
+    if match is None or not match["unit"]:
+        return None
+    for cloner in CLONERS:
+        if cloner.name == match["kind"] and match["suffix"] in ("", *cloner.suffixes):
+            return cloner, cloner.name + match["unit"]
+    return None
+
+
+def half_name(pair: str, side: Side) -> str:
+    """Return a half's own name, which it keeps for life: ``epair7a``. Raises InvalidName for a bad pair."""
+    return EPAIR.check(pair) + side
+
+
+def half_of(name: str) -> tuple[str, Side]:
+    """Return the pair and the side in a half's own name; raises InvalidName if it is not one."""
+    for side in SIDES:
+        pair = name.removesuffix(side)
+        if pair != name:
+            try:
+                return EPAIR.check(pair), side
+            except InvalidName as refused:
+                if refused.errno == errno.ENOSPC:
+                    raise
+    raise InvalidName(f'{quoted(name)} is not a half\'s name, as in "epair1b"')

@@ -1,4 +1,4 @@
-"""Hardware addresses: read from text, or derived as FreeBSD's epair(4) derives them."""
+"""Hardware addresses, parsed from text or derived as FreeBSD's epair(4) derives them."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from epaird.names.grammar import Half, quoted
+from epaird.names.cloners import Side
+from epaird.names.grammar import quoted
 
 MACHINE_ID: Final = Path("/etc/machine-id")
 
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _MACHINE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _WORD: Final = 0xFFFF_FFFF
-_LAST_BYTE: Final[dict[Half, int]] = {"a": 0x0A, "b": 0x0B}
+_LAST_BYTE: Final[dict[Side, int]] = {"a": 0x0A, "b": 0x0B}
 
 
 class InvalidMac(ValueError):
-    """A text that is no interface's hardware address.  One line that repeats it and says why."""
+    """A text that is not a usable hardware address. One line that repeats it and gives the reason."""
 
 
 def parse(text: str) -> str:
-    """The address in its one form, ``02:5d:11:22:33:0a``; raises InvalidMac.
+    """Return the address in its canonical form, ``02:5d:11:22:33:0a``; raises InvalidMac.
 
-    Upper case is taken; an interface's address must be one station's, not a group's or all zero.
+    Upper case is accepted. The address must be that of one station, neither a group's nor all zero.
     """
     address = text.lower()
     if _MAC.fullmatch(address) is None:
@@ -42,34 +43,34 @@ def parse(text: str) -> str:
     return address
 
 
-def derive(index: int, host_id: int, half: Half) -> str:
-    """The address of a half: 02, the hash of the pair's index and the host, and 0a or 0b.
+def derive(index: int, host_id: int, side: Side) -> str:
+    """Return the address of a half: 02, the hash of the pair's index and the host id, and 0a or 0b.
 
-    As epair_generate_mac() of FreeBSD's sys/net/if_epair.c on a little-endian machine, so that
-    both halves of a pair differ in the last byte alone.  ``index`` counts to 2**32 and is used for one
+    The algorithm is that of epair_generate_mac() in FreeBSD's sys/net/if_epair.c on a little-endian
+    machine; the halves of a pair differ only in the last byte. ``index`` is below 2**32 and belongs to one
     pair only, ``host_id`` has 64 bits.
     """
     digest = jenkins_hash32((index, host_id, host_id >> 32))
-    return bytes((0x02, *digest.to_bytes(4, "little"), _LAST_BYTE[half])).hex(":")
+    return bytes((0x02, *digest.to_bytes(4, "little"), _LAST_BYTE[side])).hex(":")
 
 
 @cache
 def host_id(machine_id: Path = MACHINE_ID) -> int:
-    """64 bits that tell this machine from others, the same for the life of the process.
+    """Return 64 bits that identify this machine and do not change while the process lives.
 
-    The first half of the machine id; random where there is none that can be read.
+    They are the first half of the machine id, or random if no valid machine id can be read.
     """
     try:
         text = machine_id.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError):
         text = ""
-    # systemd leaves "uninitialized" there until the first boot has ended.
+    # systemd writes "uninitialized" there until the first boot has ended.
     known = int(text[:16], 16) if _MACHINE_ID.fullmatch(text) else 0
     return known or secrets.randbits(64) | 1
 
 
 def jenkins_hash32(words: Sequence[int], initval: int = 0) -> int:
-    """Bob Jenkins' lookup3 ``hashword`` of 32-bit words, as in FreeBSD's sys/libkern/jenkins_hash.c."""
+    """Return Bob Jenkins' lookup3 ``hashword`` of 32-bit words (FreeBSD's sys/libkern/jenkins_hash.c)."""
     a = b = c = (0xDEAD_BEEF + 4 * len(words) + initval) & _WORD
     if not words:
         return c
@@ -88,7 +89,7 @@ def _rotated(word: int, bits: int) -> int:
 
 
 def _mix(a: int, b: int, c: int) -> tuple[int, int, int]:
-    # Two rounds of the same three steps; after three steps each word has its own place again.
+    # Two rounds of the same three steps; after three steps each word is back in its place.
     for bits in (4, 6, 8, 16, 19, 4):
         a = ((a - c) & _WORD) ^ _rotated(c, bits)
         c = (c + b) & _WORD
@@ -100,5 +101,5 @@ def _final(a: int, b: int, c: int) -> int:
     for bits in (14, 11, 25, 16, 4, 14, 24):
         c = ((c ^ b) - _rotated(b, bits)) & _WORD
         a, b, c = b, c, a
-    # The word written last has moved on to b's place.
+    # The word that was written last is now in b.
     return b

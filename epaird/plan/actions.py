@@ -1,4 +1,4 @@
-"""What a plan would do, in words: for the log, for the API and for epairctl."""
+"""Actions of a plan and their text, for the log, the API and epairctl."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ MARKS: Final[dict[Verb, str]] = {
     "create": "  +", "destroy": "  -", "change": "  ~", "recreate": "-/+", "restore": "  ~", "adopt": "   ",
     "restart": "  !",
 }  # fmt: skip
-"""As ``terraform plan`` has them."""
+"""Marks at the start of a line, those of ``terraform plan``."""
 NOTHING: Final = "Nothing to do: everything is as the configuration says."
 
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """One key that changes, or one thing that is put back."""
+    """One key that changes, or one address or route that is put back."""
 
     key: str
     """``a.mtu``."""
     old: str
-    """As it is; empty when it is missing."""
+    """The present value; empty if it is missing."""
     new: str
-    """As it shall be."""
+    """The wanted value."""
     note: str = ""
-    """Why it cannot be had in place, or what else is to be known."""
+    """Why the key cannot change in place, or another remark."""
 
     def __str__(self) -> str:
         return f"{self.key}: {self.old or '(missing)'} -> {self.new}" + (
@@ -38,19 +38,20 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What becomes of one thing."""
+    """What happens to one interface, one namespace or one table of the daemon."""
 
     verb: Verb
-    """``recreate`` is to destroy and create, ``restore`` to put back what others took away, ``adopt`` to
-    take what was made at runtime for the configuration's: nothing is done to it; ``restart`` is what only a
-    restart of the daemon does."""
+    """``recreate`` destroys and creates, ``restore`` puts back what others removed, ``adopt`` makes what was
+    created at runtime part of the configuration and does nothing to it, ``restart`` needs a restart of the
+    daemon."""
     kind: str
     """``epair``, ``lo``, ``namespace`` or ``daemon``."""
     name: str
-    """The interface's, the namespace's; ``daemon`` or ``metrics``."""
+    """Name of the interface or namespace; ``daemon`` or ``metrics``."""
     details: tuple[Detail, ...] = ()
+    """The keys that change, or what is put back."""
     note: str = ""
-    """Why, where nobody has asked for it, or what else is to be known."""
+    """Why it happens without a request, or another remark."""
 
     def __str__(self) -> str:
         prefix = f"{self.kind} " if self.kind == "namespace" else ""
@@ -58,27 +59,27 @@ class Action:
 
 
 def lines(actions: Iterable[Action]) -> Iterator[tuple[Verb | None, str]]:
-    """The plan for people, a line each, with what it is about; None is about nothing."""
+    """Yield the lines of a plan for people, each with the verb of its action, or None for no action."""
     actions = tuple(actions)
-    if all(each.verb == "adopt" for each in actions):
-        for each in actions:
-            yield each.verb, f"{MARKS[each.verb]} {each}"
+    if all(action.verb == "adopt" for action in actions):
+        for action in actions:
+            yield action.verb, f"{MARKS[action.verb]} {action}"
         yield None, NOTHING
         return
-    for each in actions:
-        yield each.verb, f"{MARKS[each.verb]} {each}"
-        for detail in each.details:
-            text = f"{detail.key} = {detail.new}" if each.verb == "create" else str(detail)
-            yield each.verb, f"      {text}"
+    for action in actions:
+        yield action.verb, f"{MARKS[action.verb]} {action}"
+        for detail in action.details:
+            text = f"{detail.key} = {detail.new}" if action.verb == "create" else str(detail)
+            yield action.verb, f"      {text}"
     yield None, ""
     yield None, f"Plan: {summary(actions)}."
 
 
 def summary(actions: Iterable[Action]) -> str:
-    """The numbers, in a line."""
-    counted: Counter[str] = Counter(each.verb for each in actions)
-    counted["change"] += counted["restore"]
-    told = [f"{counted[verb]} to {verb}" for verb in ("create", "change", "recreate", "destroy")]
-    if counted["restart"]:
-        told.append(f"{counted['restart']} to restart the daemon for")
-    return ", ".join(told)
+    """Return the number of actions of each kind, on one line."""
+    counts: Counter[str] = Counter(action.verb for action in actions)
+    counts["change"] += counts["restore"]
+    parts = [f"{counts[verb]} to {verb}" for verb in ("create", "change", "recreate", "destroy")]
+    if counts["restart"]:
+        parts.append(f"{counts['restart']} to restart the daemon for")
+    return ", ".join(parts)

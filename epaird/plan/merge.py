@@ -1,8 +1,8 @@
-"""What was changed at runtime, kept over a new reading of the configuration.
+"""Changes made at runtime, kept over a new reading of the configuration.
 
-A successor finds interfaces as they are *now*, knows what the configuration *said* when its predecessor
-applied it, and reads what it says *then*.  Where it says as before, what is now stays; where it says
-otherwise, that holds.
+A daemon that takes over finds interfaces as they are ``now``, knows the settings of each in the configuration
+that was applied ``before``, and reads the configuration that is to hold ``then``. A value of ``now`` stays if
+it is the same in ``before`` and ``then``; otherwise the value of ``then`` holds.
 """
 
 from __future__ import annotations
@@ -12,51 +12,59 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from epaird.config import wiring as patches
-from epaird.config.settings import Configuration, PairSettings
+from epaird.config import wiring
+from epaird.config.settings import Configuration, InterfaceSettings, PairSettings
 from epaird.config.wiring import Peers
-from epaird.plan.diff import InterfaceSettings
+from epaird.names.cloners import CLONERS, EPAIR, half_of
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def kept(
-    now: Configuration, peers: Peers, said: Mapping[str, InterfaceSettings], then: Configuration
+def merged(
+    now: Configuration, peers: Peers, before: Mapping[str, InterfaceSettings], then: Configuration
 ) -> Configuration:
-    """The configuration ``then``, with what was changed at runtime.
+    """Return the configuration ``then`` with the changes that were made at runtime.
 
-    ``peers`` is how halves are plugged now, and ``said`` has the interfaces that there were."""
-    pairs = {name: _kept(now.epair.get(name), said.get(name), each) for name, each in then.epair.items()}
-    wanted = patches.peers(then)
-    for half, peer in _plugged(peers, said, wanted).items():
-        if peer != wanted[half]:
-            name, side = half[:-1], half[-1]
-            plugged = getattr(pairs[name], side).model_copy(update={"peer": peer or ""})
+    ``peers`` are the present peers of the halves."""
+    tables: dict[str, dict[str, Any]] = {}
+    for kind in (cloner.name for cloner in CLONERS):
+        wanted, present = getattr(then, kind), getattr(now, kind) or {}
+        if wanted is not None:
+            tables[kind] = {
+                name: _merged(present.get(name), before.get(name), each) for name, each in wanted.items()
+            }
+    pairs = tables[EPAIR.name]
+    wanted_peers = wiring.peers(then)
+    for half, peer in _merged_peers(peers, before, wanted_peers).items():
+        if peer != wanted_peers[half]:
+            name, side = half_of(half)
+            plugged = pairs[name].half(side).model_copy(update={"peer": peer or ""})
             pairs[name] = pairs[name].model_copy(update={side: plugged})
-    lo = None if then.lo is None else {
-        name: _kept((now.lo or {}).get(name), said.get(name), each) for name, each in then.lo.items()
-    }  # fmt: skip
-    return then.model_copy(update={"epair": pairs, "lo": lo})
+    return then.model_copy(update=tables)
 
 
-def _kept(now: M | None, said: object, then: M) -> M:
-    if now is None or not isinstance(said, type(then)):
+def _merged(now: M | None, before: object, then: M) -> M:
+    if now is None or not isinstance(before, type(then)):
         return then
     update: dict[str, Any] = {}
     for name in type(then).model_fields:
-        value, before, after = (getattr(each, name) for each in (now, said, then))
-        update[name] = _kept(value, before, after) if isinstance(after, BaseModel) else value
-        if not isinstance(after, BaseModel) and before != after:
-            update[name] = after
+        present, applied, wanted = (getattr(each, name) for each in (now, before, then))
+        if isinstance(wanted, BaseModel):
+            update[name] = _merged(present, applied, wanted)
+        else:
+            update[name] = present if applied == wanted else wanted
     return then.model_copy(update=update)
 
 
-def _plugged(now: Peers, said: Mapping[str, InterfaceSettings], wanted: Peers) -> dict[str, str | None]:
-    """How halves are to be plugged, ``wanted`` being what the configuration says then."""
-    before = patches.wanted((name, each) for name, each in said.items() if isinstance(each, PairSettings))
+def _merged_peers(
+    now: Peers, before: Mapping[str, InterfaceSettings], wanted: Peers
+) -> dict[str, str | None]:
+    """Return the peers that halves are to have; ``wanted`` are those of the new configuration."""
+    pairs = ((name, each) for name, each in before.items() if isinstance(each, PairSettings))
+    applied = wiring.peers_of_pairs(pairs)
     found: dict[str, str | None] = {}
     for half, peer in wanted.items():
-        if half not in found and (half not in now or before.get(half, "") != peer):
+        if half not in found and (half not in now or applied.get(half, "") != peer):
             found[half] = peer
             if peer is not None:
                 found[peer] = half

@@ -48,7 +48,7 @@ def pairs(*settings: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_may_stand_together(document: dict[str, Any]) -> None:
+def test_consistent_configurations(document: dict[str, Any]) -> None:
     assert found(document) == []
 
 
@@ -57,53 +57,54 @@ def test_what_may_stand_together(document: dict[str, Any]) -> None:
     [
         (
             {"namespaces": {"create": ["red", "blue", "red"]}},
-            'namespaces.create[2]: "red" stands here twice',
+            'namespaces.create[2]: "red" is listed twice',
         ),
         (
             pair({"netns": "red", "name": "eth0"}, {"netns": "red", "name": "eth0"}),
-            'epair.epair0.b.name: "eth0": epair.epair0.a has this name in namespace "red" already',
+            'epair.epair0.b.name: "eth0" is already the name of epair.epair0.a in namespace "red"',
         ),
         (
             pair({"netns": "red", "name": "eth0"}, {"netns": "/run/netns/red", "name": "eth0"}),
-            'epair.epair0.b.name: "eth0": epair.epair0.a has this name in namespace "red" already',
+            'epair.epair0.b.name: "eth0" is already the name of epair.epair0.a in namespace "red"',
         ),
         (
             pair({"name": "epair0b"}),
-            'epair.epair0.a.name: "epair0b": epair.epair0.b has this name '
-            "in the daemon's own namespace already",
+            'epair.epair0.a.name: "epair0b" is already the name of epair.epair0.b '
+            "in the daemon's own namespace",
         ),
         (
             pair({"name": "epair0b"}, {"netns": "red"}),
-            'epair.epair0.a.name: "epair0b": epair.epair0.b starts under this name '
+            'epair.epair0.a.name: "epair0b" is the name under which epair.epair0.b is created '
             "in the daemon's own namespace",
         ),
         (
             pair({"addresses": ["10.0.0.1/24", "10.0.0.1/16"]}),
-            "epair.epair0.a.addresses[1]: 10.0.0.1 stands here twice",
+            "epair.epair0.a.addresses[1]: 10.0.0.1 is listed twice",
         ),
         (
             pair(
                 {"netns": "red", "addresses": ["10.0.0.1/24"]},
                 {"netns": "blue", "addresses": ["10.0.0.1/24"]},
             ),
-            "epair.epair0.b.addresses[0]: 10.0.0.1 is the other end's address too, "
+            "epair.epair0.b.addresses[0]: 10.0.0.1 is also an address of the other half, "
             "in epair.epair0.a.addresses",
         ),
         (
             pairs(({"addresses": ["10.0.0.1/24"]}, {}), ({"addresses": ["10.0.0.1/24"]}, {})),
-            "epair.epair1.a.addresses[0]: 10.0.0.1 is in the daemon's own namespace already, "
-            "by epair.epair0.a.addresses",
+            "epair.epair1.a.addresses[0]: 10.0.0.1 is already an address in the daemon's own namespace, "
+            "in epair.epair0.a.addresses",
         ),
         (
             pairs(
                 ({"netns": "red", "addresses": ["fd00::1/64"]}, {}),
                 ({}, {"netns": "/var/run/netns/red", "addresses": ["fd00:0::1/48"]}),
             ),
-            'epair.epair1.b.addresses[0]: fd00::1 is in namespace "red" already, by epair.epair0.a.addresses',
+            'epair.epair1.b.addresses[0]: fd00::1 is already an address in namespace "red", '
+            "in epair.epair0.a.addresses",
         ),
         (
             pairs(({"mac": "02:00:00:00:00:0a"}, {}), ({}, {"mac": "02:00:00:00:00:0A"})),
-            "epair.epair1.b.mac: 02:00:00:00:00:0a is the address of epair.epair0.a already",
+            "epair.epair1.b.mac: 02:00:00:00:00:0a is already the address of epair.epair0.a",
         ),
         (
             pair({"mtu": 1279, "addresses": ["10.0.0.1/24", "fd00::1/64"]}),
@@ -115,7 +116,8 @@ def test_what_may_stand_together(document: dict[str, Any]) -> None:
         ),
         (
             pair({"addresses": ["10.0.0.1/24"], "routes": [{"to": "default", "via": "10.0.0.1"}]}),
-            "epair.epair0.a.routes[0].via: 10.0.0.1 is this half's own address, the next hop is another's",
+            "epair.epair0.a.routes[0].via: 10.0.0.1 is this half's own address, "
+            "a next hop must be another one",
         ),
         (
             pair(
@@ -138,11 +140,11 @@ def test_what_may_stand_together(document: dict[str, Any]) -> None:
                     "routes": [{"to": "default", "via": "10.0.0.2"}, {"to": "0.0.0.0/0", "via": "10.0.0.3"}],
                 }
             ),
-            'epair.epair0.a.routes[1].to: "0.0.0.0/0" has a route here already',
+            'epair.epair0.a.routes[1].to: "0.0.0.0/0" already has a route',
         ),
     ],
 )
-def test_what_cannot_stand_together(document: dict[str, Any], conflict: str) -> None:
+def test_conflicts_are_reported(document: dict[str, Any], conflict: str) -> None:
     assert found(document) == [conflict]
 
 

@@ -1,4 +1,4 @@
-"""A configuration that is written down and read again is the same."""
+"""A configuration that is saved and read again is the same."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from epaird.config.reading import decode, parse
 from epaird.config.saving import text
 from epaird.config.settings import Configuration
 from epaird.plan.diff import plan
-from tests.plan.test_diff import configurations
+from tests.plan.configurations import configurations
 
 
 @settings(max_examples=50, deadline=None)
 @given(configurations())
-def test_it_says_all_of_it(configuration: Configuration) -> None:
+def test_a_saved_configuration_is_read_back_unchanged(configuration: Configuration) -> None:
     written = text(configuration)
     again = decode(written.encode(), "saved.toml")
     assert again == configuration
     assert plan(configuration, again).empty
 
 
-def test_it_says_nothing_that_is_so_by_default() -> None:
+def test_defaults_are_left_out() -> None:
     routes = [{"to": "default", "via": "10.0.0.2"}, {"to": "10.1.0.0/16", "via": "10.0.0.3"}]
     document = {
         "daemon": {"workers": 2, "control_socket": "/run/x.sock", "worker_timeout": 0.0},

@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from epaird.config.settings import Configuration, ConfiguredHalf, HalfSettings, MetricsSettings, RouteSettings
+from epaird.config.settings import (
+    Configuration,
+    ConfiguredHalf,
+    ConfiguredLoopback,
+    HalfSettings,
+    LoopbackSettings,
+    MetricsSettings,
+    PairSettings,
+    RouteSettings,
+)
 
 
 def test_the_defaults() -> None:
@@ -92,11 +101,11 @@ def test_halves_in_the_order_of_the_file() -> None:
         ("/proc/1/ns/net", "/proc/1/ns/net"),
     ],
 )
-def test_a_namespace_has_one_spelling(netns: str | None, namespace: str) -> None:
+def test_a_namespace_has_one_canonical_spelling(netns: str | None, namespace: str) -> None:
     assert ConfiguredHalf("epair0", "a", HalfSettings(netns=netns)).namespace == namespace
 
 
-def test_default_is_of_the_next_hops_family() -> None:
+def test_default_has_the_address_family_of_the_next_hop() -> None:
     ipv4 = RouteSettings.model_validate(DEFAULT_ROUTE)
     ipv6 = RouteSettings.model_validate({"to": "default", "via": "fe80::1"})
     assert ipv4.destination == ip_network("0.0.0.0/0")
@@ -106,9 +115,42 @@ def test_default_is_of_the_next_hops_family() -> None:
     )
 
 
-def test_where_the_metrics_are() -> None:
+def test_the_address_of_the_metrics_page() -> None:
     assert (MetricsSettings().host, MetricsSettings().port) == ("127.0.0.1", 9862)
     ipv6 = MetricsSettings(listen="[::1]:0")
     assert (ipv6.host, ipv6.port) == ("::1", 0)
     off = MetricsSettings(listen="")
     assert (off.host, off.port) == (None, None)
+
+
+def test_an_interface_has_its_devices() -> None:
+    pair, loopback = PairSettings(), LoopbackSettings()
+    assert pair.devices("epair7") == tuple(
+        ConfiguredHalf("epair7", side, HalfSettings()) for side in ("a", "b")
+    )
+    assert [half.interface for half in pair.devices("epair7")] == ["epair7", "epair7"]
+    assert loopback.devices("lo1") == (ConfiguredLoopback("lo1", loopback),)
+    assert loopback.devices("lo1")[0].interface == "lo1"
+
+
+def test_settings_by_name_include_lo0_where_there_are_loopbacks() -> None:
+    document = {"epair": {"epair7": {}}, "lo": {"lo1": {"mtu": 1500}}}
+    assert list(Configuration.model_validate(document).settings_by_name()) == ["lo0", "lo1", "epair7"]
+    assert list(Configuration.model_validate({"epair": {"epair7": {}}}).settings_by_name()) == ["epair7"]
+
+
+def test_what_only_one_device_can_have() -> None:
+    half = HalfSettings.model_validate(
+        {"netns": "red", "name": "eth0", "mac": "02:00:00:00:00:0a", "addresses": ["10.0.0.1/24"]}
+    )
+    assert set(ConfiguredHalf("epair0", "a", half).claims()) == {
+        ("device", "", "epair0a"),
+        ("device", "red", "eth0"),
+        ("mac", "02:00:00:00:00:0a"),
+        ("address", "red", "10.0.0.1"),
+    }
+    stable = ConfiguredHalf("epair0", "a", HalfSettings(mac="stable"))
+    assert ("mac", "epair0a") in set(stable.claims())
+    loopback = LoopbackSettings(mode="verbatim", policy_routing=True)
+    assert ("rules", "", "1") in set(ConfiguredLoopback("lo1", loopback).claims())
+    assert set(ConfiguredLoopback("lo1", LoopbackSettings()).claims()) == {("device", "", "lo1")}

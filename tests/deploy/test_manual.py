@@ -12,8 +12,7 @@ import click
 import pytest
 
 from epaird import cli
-from epaird.config.reading import Configuration
-from epaird.config.settings import Settings
+from epaird.config.settings import Configuration, Settings
 from epaird.ctl import cli as ctl
 
 PAGES = ("epaird.8", "epairctl.8", "epaird.toml.5")

@@ -6,24 +6,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaird.names.cloners import EPAIR, LO, Cloner, cloner_of
-from epaird.names.grammar import InvalidName
+from epaird.names.cloners import (
+    CLONERS,
+    EPAIR,
+    LO,
+    SIDES,
+    Cloner,
+    Side,
+    cloner_of,
+    half_name,
+    half_of,
+    interface_of,
+)
+from epaird.names.grammar import InvalidName, check_device_name
 
-CLONERS = st.sampled_from([EPAIR, LO])
+ANY_CLONER = st.sampled_from(CLONERS)
 
 
-@given(CLONERS, st.integers(0, 10**9 - 1))
+@given(ANY_CLONER, st.integers(0, 10**9 - 1))
 def test_a_name_with_a_number_means_this_unit(cloner: Cloner, unit: int) -> None:
     assert cloner.unit(f"{cloner.name}{unit}") == unit
     assert cloner_of(f"{cloner.name}{unit}", [LO, EPAIR]) is cloner
 
 
-@given(CLONERS)
-def test_the_kinds_name_alone_means_any_unit(cloner: Cloner) -> None:
+@given(ANY_CLONER)
+def test_the_name_of_a_kind_alone_means_any_unit(cloner: Cloner) -> None:
     assert cloner.unit(cloner.name) is None
 
 
-@given(CLONERS, st.sets(st.integers(0, 30)))
+@given(ANY_CLONER, st.sets(st.integers(0, 30)))
 def test_the_lowest_free_unit(cloner: Cloner, taken: set[int]) -> None:
     lowest = cloner.lowest(taken)
     assert lowest not in taken
@@ -87,7 +98,96 @@ def test_foreign_names_have_no_cloner(name: str) -> None:
     assert refused.value.errno == errno.EINVAL
 
 
+@pytest.mark.parametrize(
+    ("name", "interface"),
+    [
+        ("epair7", "epair7"),
+        ("epair7a", "epair7"),
+        ("lo1", "lo1"),
+        ("lo1a", None),
+        ("lo", None),
+        ("eth0", None),
+    ],
+)
+def test_the_interface_of_a_device(name: str, interface: str | None) -> None:
+    found = interface_of(name)
+    assert (found[1] if found is not None else None) == interface
+    assert found is None or found[0] is cloner_of(name)
+
+
 def test_devices() -> None:
     assert EPAIR.devices(7) == ("epair7a", "epair7b")
     assert LO.devices(1) == ("lo1",)
     assert LO.permanent == {0}
+
+
+def test_a_loopback_has_no_half() -> None:
+    for name, reason in (
+        ("lo", '"lo" is not a loopback\'s name: that is lo and a number, as in "lo1"'),
+        ("lo1a", '"lo1a" is not a loopback\'s name: that is lo and a number, as in "lo1"'),
+        ("lo01", '"lo01" has a leading zero, write "lo1"'),
+        ("lo12345678901234", '"lo12345678901234" is too long: a loopback\'s name has at most 15 characters'),
+    ):
+        with pytest.raises(InvalidName) as caught:
+            LO.unit_of(name)
+        assert str(caught.value) == reason
+
+
+@given(st.integers(0, 999_999_999))
+def test_a_pair_and_its_number_name_each_other(unit: int) -> None:
+    pair = EPAIR.interface(unit)
+    assert pair == f"epair{unit}"
+    assert EPAIR.unit_of(pair) == unit
+    for side in SIDES:
+        assert check_device_name(half_name(pair, side)) == f"epair{unit}{side}"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("epair07", '"epair07" has a leading zero, write "epair7"'),
+        ("epair00", '"epair00" has a leading zero, write "epair0"'),
+        ("epair7a", '"epair7a" is a half\'s name, its pair is "epair7"'),
+        ("epair", '"epair" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+        ("lo1", '"lo1" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+        ("Epair1", '"Epair1" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+        ("epair-1", '"epair-1" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+        ("epair1\n", '"epair1\\n" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+        ("epair١", '"epair١" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+        ("epair7ab", '"epair7ab" is not a pair\'s name: that is epair and a number, as in "epair0"'),
+    ],
+)
+def test_a_name_that_is_not_a_pairs_is_refused_with_the_reason(name: str, reason: str) -> None:
+    with pytest.raises(InvalidName) as caught:
+        EPAIR.unit_of(name)
+    assert str(caught.value) == reason
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_the_halves_letter_must_fit() -> None:
+    assert half_name("epair999999999", "a") == "epair999999999a"
+    with pytest.raises(InvalidName, match="no room for its halves' letter") as caught:
+        EPAIR.interface(1_000_000_000)
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(InvalidName, match="no room"):
+        EPAIR.unit_of("epair" + "9" * 10_000)
+
+
+@given(st.integers(0, 999_999_999), st.sampled_from(SIDES))
+def test_a_half_is_split_into_pair_and_side(unit: int, side: Side) -> None:
+    pair = f"epair{unit}"
+    assert half_of(half_name(pair, side)) == (pair, side)
+    assert half_name(pair, side) in EPAIR.devices_of(pair)
+
+
+@pytest.mark.parametrize("name", ["", "a", "epair0", "epair0c", "epair0ab", "epair00a", "epaira", "lo0a"])
+def test_a_name_that_is_not_a_halfs_is_refused(name: str) -> None:
+    with pytest.raises(InvalidName, match=r"is not a half's name, as in \"epair1b\"$") as caught:
+        half_of(name)
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_a_half_of_a_pair_whose_name_is_too_long() -> None:
+    with pytest.raises(InvalidName, match="no room for its halves' letter") as caught:
+        half_of("epair1000000000a")
+    assert caught.value.errno == errno.ENOSPC

@@ -11,9 +11,9 @@ from epaird.names.mac import InvalidMac, derive, host_id, jenkins_hash32, parse
 
 
 def hashlittle(key: bytes, initval: int) -> int:
-    """lookup3's hash of bytes, by its hash of words.
+    """Compute lookup3's hash of bytes by its hash of words.
 
-    On a little-endian machine the two differ only in counting the zero bytes that fill the last word.
+    On a little-endian machine the two differ only in the count of the zero bytes that fill the last word.
     """
     padded = key + bytes(-len(key) % 4)
     words = struct.unpack(f"<{len(padded) // 4}I", padded)
@@ -44,7 +44,7 @@ def test_the_hash_is_lookup3(key: bytes, initval: int, digest: int) -> None:
     ],
 )
 def test_addresses_are_those_of_the_original(index: int, host: int, address: str) -> None:
-    # Printed by epair_generate_mac()'s lines in C, on a little-endian machine.
+    # Printed by the C code of epair_generate_mac() on a little-endian machine.
     assert derive(index, host, "a") == address
 
 
@@ -84,14 +84,14 @@ def test_an_address_has_one_form() -> None:
         ("01:00:5e:00:00:01", "the first byte must be even"),
     ],
 )
-def test_what_is_no_interfaces_address_is_refused(text: str, reason: str) -> None:
+def test_an_unusable_address_is_refused(text: str, reason: str) -> None:
     with pytest.raises(InvalidMac, match=reason) as caught:
         parse(text)
     assert len(str(caught.value).splitlines()) == 1
 
 
 @given(st.binary(min_size=6, max_size=6))
-def test_any_six_bytes_are_taken_or_refused_by_their_kind(address: bytes) -> None:
+def test_any_six_bytes_are_accepted_or_refused_by_their_kind(address: bytes) -> None:
     text = address.hex(":")
     if address[0] & 1 or not any(address):
         with pytest.raises(InvalidMac):
@@ -100,7 +100,7 @@ def test_any_six_bytes_are_taken_or_refused_by_their_kind(address: bytes) -> Non
         assert parse(text.upper()) == text
 
 
-def test_the_host_id_is_the_machine_ids_first_half(tmp_path: Path) -> None:
+def test_the_host_id_is_the_first_half_of_the_machine_id(tmp_path: Path) -> None:
     machine_id = tmp_path / "machine-id"
     machine_id.write_text("0123456789abcdef0011223344556677\n")
     assert host_id(machine_id) == 0x0123_4567_89AB_CDEF

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.names import mac, macpool
+from epaird.names.cloners import SIDES
 from epaird.names.macpool import MacPool, NoAddress
 
 HOST = 0x0123_4567_89AB_CDEF
@@ -13,7 +14,7 @@ HOST = 0x0123_4567_89AB_CDEF
 def test_the_first_pairs_are_freebsds() -> None:
     pool = MacPool(HOST)
     for index in (1, 2, 3):
-        assert pool.derive() == {half: mac.derive(index, HOST, half) for half in ("a", "b")}
+        assert pool.derive() == {side: mac.derive(index, HOST, side) for side in SIDES}
 
 
 @given(st.integers(0, 2**64 - 1))
@@ -42,15 +43,15 @@ def test_an_index_is_not_used_again() -> None:
     assert MacPool(HOST, made=1).derive() != first
 
 
-def test_an_index_whose_address_is_taken_is_passed_over() -> None:
+def test_an_index_whose_address_is_taken_is_skipped() -> None:
     pool = MacPool(HOST)
     pool.claim(mac.derive(1, HOST, "b"))
     pool.reserve(mac.derive(2, HOST, "a"))
-    assert pool.derive() == {half: mac.derive(3, HOST, half) for half in ("a", "b")}
+    assert pool.derive() == {side: mac.derive(3, HOST, side) for side in SIDES}
     assert pool.made == 3
 
 
-def test_a_chosen_address_is_had_once() -> None:
+def test_an_address_is_claimed_once() -> None:
     pool = MacPool(HOST)
     pool.reserve("02:00:00:00:00:0a")
     pool.claim("02:00:00:00:00:0a")
@@ -60,7 +61,7 @@ def test_a_chosen_address_is_had_once() -> None:
     pool.claim("02:00:00:00:00:0a")
 
 
-def test_stable_addresses_come_back_with_the_name() -> None:
+def test_stable_addresses_follow_from_the_name() -> None:
     pool = MacPool(HOST)
     first, other = pool.stable("epair1"), pool.stable("epair2")
     assert set(first.values()).isdisjoint(other.values())
@@ -72,7 +73,7 @@ def test_stable_addresses_come_back_with_the_name() -> None:
     assert MacPool(HOST + (1 << 40)).stable("epair1") != first
 
 
-def test_a_stable_address_that_is_taken_makes_way() -> None:
+def test_a_stable_address_that_is_taken_is_skipped() -> None:
     pool = MacPool(HOST)
     first = pool.stable("epair1")
     assert set(pool.stable("epair1").values()).isdisjoint(first.values())

@@ -22,7 +22,7 @@ from epaird.control.interfaces.ifnet import CarrierRule, Half, Ifnet, Loopback, 
 from epaird.control.machine.host import Place
 from epaird.control.workers.worker import Worker
 from epaird.kernel.namespace import Identity
-from epaird.names.grammar import Half as Side
+from epaird.names.cloners import Side
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from epaird.ipc.ledger import Table
 from epaird.kernel.link import LinkSettings, Route
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
-from epaird.names import grammar as names
+from epaird.names import cloners as names
 
 if TYPE_CHECKING:
     from epaird.control.interfaces.wires import Wire
@@ -59,7 +59,7 @@ class Ifnet:
 class Half(Ifnet):
     """One half of a pair."""
 
-    side: names.Half
+    side: names.Side
     """``a`` or ``b``."""
     settings: HalfSettings
     mac: str

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
+from epaird.config.immutable import IMMUTABLE
 from epaird.config.reading import parse
 from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
 from epaird.control.interfaces.ifnet import Half, Loopback, Pair, link_settings
@@ -17,19 +18,13 @@ from epaird.control.interfaces.pairs import Pairs
 from epaird.control.machine.host import Host
 from epaird.control.operations import Refused
 from epaird.kernel.errors import KernelError
-from epaird.names.grammar import HALVES
+from epaird.names.cloners import SIDES
 
 log = logging.getLogger(__name__)
 
-FIXED: Final = {
-    "netns": "move the device, as ip link set DEVICE netns NAME does",
-    "queues": "a device has its queues from the start",
-    "offload": "a device has its offloads from the start",
-}
-"""Keys that no interface changes in its life, and why or what else can be done."""
 _NO_BOUND: Final = 2**31 - 1
 """The sndbuf of a new device (INT_MAX, drivers/net/tun.c)."""
-_OF_A_PAIR: Final = frozenset(PairSettings.model_fields) - set(HALVES)
+_OF_A_PAIR: Final = frozenset(PairSettings.model_fields) - set(SIDES)
 
 
 class InPlace:
@@ -67,7 +62,7 @@ class InPlace:
         """Give a pair other settings, all of them.  Raises as :meth:`change`."""
         before = pair.settings
         _refuse_fixed(pair.name, before.model_dump(), after.model_dump())
-        for side in HALVES:
+        for side in SIDES:
             _refuse_fixed(f"{pair.name}{side}", *(each.half(side).model_dump() for each in (before, after)))
         try:
             await self._give_pair(pair, after)
@@ -158,24 +153,24 @@ class InPlace:
     def _of_pair(self, pair: Pair, settings: Mapping[str, object]) -> PairSettings:
         """The pair's settings with some of them others."""
         wanted = pair.settings.model_dump()
-        peers = {side: {"peer": wanted[side].pop("peer")} for side in HALVES}
+        peers = {side: {"peer": wanted[side].pop("peer")} for side in SIDES}
         for key, value in settings.items():
-            if key in HALVES and isinstance(value, Mapping):
+            if key in SIDES and isinstance(value, Mapping):
                 wanted[key] |= value
             elif key == "carrier" and value == "on":
                 if wanted[key] == "off":
                     wanted[key] = pair.plugged
             elif key in HalfSettings.model_fields and key not in _OF_A_PAIR:
-                for side in HALVES:
+                for side in SIDES:
                     wanted[side][key] = value
             else:
                 wanted[key] = value
-        if any("peer" in wanted[side] for side in HALVES):
+        if any("peer" in wanted[side] for side in SIDES):
             raise Refused(errno.EINVAL, f"{pair.name}: peer is changed by patch and unpatch")
         found = parse({"epair": {pair.name: wanted}}).epair[pair.name]
         # By whom a half is plugged nothing is told here: the other one is not in this configuration.
         return found.model_copy(
-            update={side: found.half(side).model_copy(update=peers[side]) for side in HALVES}
+            update={side: found.half(side).model_copy(update=peers[side]) for side in SIDES}
         )
 
 
@@ -185,6 +180,7 @@ def _of_loopback(loopback: Loopback, settings: Mapping[str, object]) -> Loopback
 
 
 def _refuse_fixed(name: str, before: Mapping[str, object], after: Mapping[str, object]) -> None:
-    for key, reason in FIXED.items():
+    for key, fixed in IMMUTABLE.items():
         if before.get(key) != after.get(key):
-            raise Refused(errno.EINVAL, f"{name}: {key} cannot be changed in place: {reason}")
+            hint = fixed.instead or fixed.reason
+            raise Refused(errno.EINVAL, f"{name}: {key} cannot be changed in place: {hint}")

@@ -25,7 +25,7 @@ from epaird.ipc.ledger import Slots, Table
 from epaird.kernel.errors import KernelError
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent
-from epaird.names import grammar as names
+from epaird.names import cloners as names
 from epaird.names import mac
 from epaird.names.macpool import MacPool, NoAddress
 
@@ -77,10 +77,10 @@ class Pairs:
         of it."""
         async with contextlib.AsyncExitStack() as undo:
             macs = self._addresses(undo, name, settings)
-            taps = [await self._open(undo, name, side, settings) for side in names.HALVES]
+            taps = [await self._open(undo, name, side, settings) for side in names.SIDES]
             a, b = (
                 self._half(undo, side, settings, tap, macs[side])
-                for side, tap in zip(names.HALVES, taps, strict=True)
+                for side, tap in zip(names.SIDES, taps, strict=True)
             )
             first = min((tap.index for tap in taps), key=self._load)
             workers = tuple(
@@ -210,11 +210,11 @@ class Pairs:
 
     def _addresses(
         self, undo: contextlib.AsyncExitStack, name: str, settings: PairSettings
-    ) -> dict[names.Half, str]:
+    ) -> dict[names.Side, str]:
         """The hardware addresses of a new pair's halves; they are nobody else's until it goes."""
-        chosen = {side: settings.half(side).mac for side in names.HALVES}
-        found: dict[str | None, dict[names.Half, str]] = {}
-        macs: dict[names.Half, str] = {}
+        chosen = {side: settings.half(side).mac for side in names.SIDES}
+        found: dict[str | None, dict[names.Side, str]] = {}
+        macs: dict[names.Side, str] = {}
         try:
             if None in chosen.values():
                 found[None] = self._macs.derive()
@@ -243,7 +243,7 @@ class Pairs:
         return len(self._workers[index % len(self._workers)].attachments)
 
     async def _open(
-        self, undo: contextlib.AsyncExitStack, pair: str, side: names.Half, settings: PairSettings
+        self, undo: contextlib.AsyncExitStack, pair: str, side: names.Side, settings: PairSettings
     ) -> Tap:
         device, half = names.half_name(pair, side), settings.half(side)
         tap = await self._host.open_tap(
@@ -255,7 +255,7 @@ class Pairs:
         return tap
 
     def _half(
-        self, undo: contextlib.AsyncExitStack, side: names.Half, pair: PairSettings, tap: Tap, address: str
+        self, undo: contextlib.AsyncExitStack, side: names.Side, pair: PairSettings, tap: Tap, address: str
     ) -> Half:
         settings = pair.half(side)
         if settings.sndbuf is not None:

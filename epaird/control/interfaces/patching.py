@@ -15,7 +15,7 @@ import errno
 import logging
 from collections.abc import AsyncIterator, Iterable
 
-from epaird.config.wiring import at_first
+from epaird.config.wiring import initial_peers
 from epaird.control.interfaces.ifnet import Half, Pair
 from epaird.control.interfaces.wires import Wire
 from epaird.control.machine.host import Host
@@ -38,7 +38,7 @@ class Patching:
 
         Raises WorkerLost or WorkerRefused."""
         a, b = pair.halves
-        if at_first(pair.name, pair.settings)[a.device] is not None:
+        if initial_peers(pair.name, pair.settings)[a.device] is not None:
             a.peer, b.peer = b, a
         for half in pair.halves:
             if half.wire is None:

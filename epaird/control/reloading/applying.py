@@ -11,24 +11,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from epaird.config.settings import Configuration, PairSettings
+from epaird.config.settings import Configuration, InterfaceSettings, PairSettings
 from epaird.control.interfaces.ifnet import Half, Loopback, Origin, Pair, link_settings
 from epaird.control.interfaces.registry import Interfaces
 from epaird.control.machine.host import Host
 from epaird.control.machine.namespaces import Namespaces
 from epaird.control.reloading.current import acknowledge, peers
 from epaird.control.tasks import together
-from epaird.plan.diff import (
-    Change,
-    Create,
-    Destroy,
-    InterfaceSettings,
-    Patch,
-    Plan,
-    Recreate,
-    Restore,
-    interfaces,
-)
+from epaird.plan.steps import Change, Create, Destroy, Patch, Plan, Recreate, Restore
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +60,7 @@ class Applying:
         except Exception:
             await self._roll_back()
             raise
-        wanted = interfaces(self._wanted)
+        wanted = self._wanted.settings_by_name()
         there: list[tuple[str, Pair | Loopback]] = [(pair.name, pair) for pair in self._interfaces.pairs]
         there += [(loopback.device, loopback) for loopback in self._interfaces.loopbacks]
         for name, found in there:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from epaird.config.settings import (
     Configuration,
     HalfSettings,
+    InterfaceSettings,
     LoopbackSettings,
     NamespacesSettings,
     PairSettings,
@@ -22,7 +23,7 @@ from epaird.control.interfaces.ifnet import Half, Loopback, Pair
 from epaird.control.interfaces.registry import Interfaces
 from epaird.control.machine.host import Host
 from epaird.kernel.addressing import DeviceAddressing as Found
-from epaird.plan.diff import InterfaceSettings, Restore
+from epaird.plan.steps import Restore
 
 _CHOSEN: Final = ("name", "mac", "mtu", "up")
 """Keys of a device that its owner may have changed, or that the daemon has chosen; and ``netns``."""

@@ -19,8 +19,16 @@ from pathlib import Path
 from typing import Final
 
 from epaird.config import saving
-from epaird.config.reading import File, InvalidConfiguration, decode, digest, parse, quoted_path, read
-from epaird.config.settings import Configuration, namespace_name
+from epaird.config.reading import (
+    ConfigurationFile,
+    InvalidConfiguration,
+    decode,
+    digest,
+    parse,
+    quoted_path,
+    read,
+)
+from epaird.config.settings import Configuration, InterfaceSettings, namespace_name
 from epaird.config.values import dotted
 from epaird.control.http.serving import ListenError
 from epaird.control.interfaces.registry import Interfaces
@@ -34,8 +42,10 @@ from epaird.control.tasks import whole
 from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
 from epaird.plan.actions import Action, lines, summary
-from epaird.plan.diff import InterfaceSettings, Plan, actions, interfaces, plan
-from epaird.plan.merge import kept
+from epaird.plan.describe import actions
+from epaird.plan.diff import plan
+from epaird.plan.merge import merged
+from epaird.plan.steps import Plan
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +132,7 @@ class Reloads:
         async with self._one_at_a_time:
             force = self.force
             there = self._present(force)
-            wanted = kept(there.configuration, there.peers, said, force)
+            wanted = merged(there.configuration, there.peers, said, force)
             try:
                 found = await self._plan(wanted, first=True)
                 if not found.empty:
@@ -197,7 +207,7 @@ class Reloads:
     def _failed(self) -> None:
         self._reading = replace(self._reading, successful=False, failures=self._reading.failures + 1)
 
-    def _read(self, path: Path) -> File:
+    def _read(self, path: Path) -> ConfigurationFile:
         with contextlib.suppress(OSError):  # which is told below
             self._tried = digest(path.read_bytes())
         with _refusing():
@@ -220,7 +230,7 @@ class Reloads:
             missing=lost,
             lost=there.lost,
             adopted=there.runtime,
-            said=None if first else self.force,
+            applied=None if first else self.force,
         )
         problems = [*self._lacking(configuration), *self._namespace_problems(found, configuration)]
         if problems:
@@ -236,7 +246,7 @@ class Reloads:
 
     def _at_runtime(self, configuration: Configuration) -> Iterator[tuple[str, str]]:
         """The namespace and the name of each device that was made at run time, and is to stay so."""
-        ours = interfaces(configuration)
+        ours = configuration.settings_by_name()
         pairs = (each for each in self._interfaces.pairs if each.name not in ours)
         loopbacks = (each for each in self._interfaces.loopbacks if each.device not in ours)
         halves = (half for pair in pairs if pair.origin == "runtime" for half in pair.halves)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from epaird.config.immutable import NEEDS_RESTART
 from epaird.config.settings import DaemonSettings
-from epaird.plan.diff import RESTART
 from tests.control.reloading.running import Begin, Running, log_formats
 from tests.loop import on_loop
 from tests.waiting import eventually
@@ -97,7 +97,7 @@ def in_force(it: Running) -> dict[str, object]:
 
 
 def test_every_key_of_the_daemon_is_applied_or_said_to_need_a_restart() -> None:
-    restart = {key.removeprefix("daemon.") for key in RESTART}
+    restart = {key.removeprefix("daemon.") for key in NEEDS_RESTART}
     assert OTHER.keys() | restart == DaemonSettings.model_fields.keys()
     assert not OTHER.keys() & restart
 

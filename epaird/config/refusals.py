@@ -1,0 +1,169 @@
+"""Values and keys that the models refuse, explained in the words of the file instead of pydantic's."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from epaird.config.settings import (
+    Configuration,
+    DaemonSettings,
+    HalfSettings,
+    LoopbackSettings,
+    MetricsSettings,
+    NamespacesSettings,
+    PairSettings,
+    RouteSettings,
+    Settings,
+)
+from epaird.config.values import Location, dotted, shown
+from epaird.names.cloners import EPAIR
+from epaird.names.grammar import InvalidName
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+_ANY: Final = "*"
+_TABLES: Final[tuple[tuple[tuple[str, ...], type[Settings], str], ...]] = (
+    (("daemon",), DaemonSettings, "[daemon]"),
+    (("metrics",), MetricsSettings, "[metrics]"),
+    (("namespaces",), NamespacesSettings, "[namespaces]"),
+    (("epair", _ANY), PairSettings, "a pair, [epair.{pair}]"),
+    (("epair", _ANY, _ANY), HalfSettings, "a half, [epair.{pair}.a]"),
+    (("lo", _ANY), LoopbackSettings, "a loopback, [lo.lo1]"),
+)
+"""The tables of a file: location, model, and name in a message about a key that is in a wrong table."""
+_SIMILARITY: Final = 0.6
+"""How similar two keys must be for one to be a likely misspelling of the other, 0 to 1."""
+_REQUIRED: Final = {
+    "to": '"default" or the network the route leads to',
+    "via": "the address of the next hop",
+}
+_ALSO_CALLED: Final = {
+    "namespace": "netns",
+    "ns": "netns",
+    "ip": "addresses",
+    "device": "name",
+    "ifname": "name",
+    "hwaddr": "mac",
+    "lladdr": "mac",
+    "qlen": "txqueuelen",
+    "destination": "to",
+    "dst": "to",
+    "gateway": "via",
+    "gw": "via",
+    "socket": "control_socket",
+    "address": "addresses",
+    "epairs": "epair",
+    "pair": "epair",
+}
+"""Other tools' words for keys of this file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A part of the document that is refused."""
+
+    location: Location
+    """The place that is reported."""
+    message: str
+    """One line, without the location."""
+    remove: Location = ()
+    """The part to leave out of the document so that the rest can be checked."""
+
+    def __str__(self) -> str:
+        return f"{dotted(self.location)}: {self.message}"
+
+
+def refusals(error: ValidationError) -> Iterator[Refusal]:
+    """Yield everything that the models have refused."""
+    details = error.errors(include_url=False)
+    misnamed = {detail["loc"][:-1] for detail in details if _is_about_name(detail)}
+    for detail in details:
+        location = detail["loc"]
+        if _is_about_name(detail):
+            yield Refusal(location[:-1], _own_message(detail), location[:-1])
+        elif detail["type"] == "extra_forbidden":
+            yield Refusal(location, _about_unknown_key(location), location)
+        elif location not in misnamed:
+            yield Refusal(location, _message(detail), _key_or_member(location))
+
+
+def _is_about_name(detail: ErrorDetails) -> bool:
+    """Return whether an interface's name was refused, rather than a value in its table."""
+    return detail["type"] == "value_error" and detail["loc"][-1] == "[key]"
+
+
+def _own_message(detail: ErrorDetails) -> str:
+    return str(detail["ctx"]["error"])
+
+
+def _message(detail: ErrorDetails) -> str:
+    location = detail["loc"]
+    match detail["type"]:
+        case "value_error":
+            return _own_message(detail)
+        case "missing":
+            key = str(location[-1])
+            return f"missing, it is {_REQUIRED[key]}"
+        case _:  # the other types are about tables
+            return f"{shown(detail['input'])} is not a table, write {_example_table(location)}"
+
+
+def _example_table(location: Location) -> str:
+    if isinstance(location[-1], int):
+        return '{ to = "default", via = "10.0.0.2" }'
+    return "[epair.epair0]" if location == ("epair",) else f"[{dotted(location)}]"
+
+
+def _about_unknown_key(location: Location) -> str:
+    table, key = location[:-1], str(location[-1])
+    known = _model(table).model_fields
+    if not table and _is_pair_name(key):
+        return f"unknown key, a pair is written [epair.{key}]"
+    if _ALSO_CALLED.get(key) in known:
+        return f"unknown key, did you mean {_ALSO_CALLED[key]}?"
+    for _, owner, name in _TABLES:
+        if key in owner.model_fields:
+            pair = dotted(table[1:2]) or "epair0"
+            return f"unknown key here, it belongs to {name.format(pair=pair)}"
+    if near := difflib.get_close_matches(key.lower(), known, 1, _SIMILARITY):
+        return f"unknown key, did you mean {near[0]}?"
+    return f"unknown key, the keys here are {_listed(known)}"
+
+
+def _is_pair_name(key: str) -> bool:
+    try:
+        EPAIR.check(key)
+    except InvalidName:
+        return False
+    return True
+
+
+def _listed(words: Collection[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _model(location: Location) -> type[Settings]:
+    """Return the model of the table at a place."""
+    if not location:
+        return Configuration
+    for pattern, model, _ in _TABLES:
+        if len(pattern) == len(location) and all(
+            wanted in (_ANY, part) for wanted, part in zip(pattern, location, strict=True)
+        ):
+            return model
+    return RouteSettings
+
+
+def _key_or_member(location: Location) -> Location:
+    """Return the key of a refused value, or the member of a list that contains it."""
+    for end, part in enumerate(location, 1):
+        if isinstance(part, int):
+            return location[:end]
+    return location

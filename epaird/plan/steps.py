@@ -1,0 +1,138 @@
+"""The values that a plan consists of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from epaird.config.immutable import IMMUTABLE
+from epaird.config.settings import InterfaceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One key that changes."""
+
+    key: str
+    """``a.mtu``, or ``daemon.queue_limit``."""
+    old: object
+    """The present value."""
+    new: object
+    """The wanted value."""
+    reset: bool = False
+    """True if the configuration applied before has the wanted value too: it was changed at runtime."""
+
+    @property
+    def name(self) -> str:
+        """The key without its tables: ``mtu``."""
+        return self.key.rpartition(".")[2]
+
+    @property
+    def reason(self) -> str:
+        """Why an interface cannot change this key in place; empty if it can."""
+        fixed = IMMUTABLE.get(self.name)
+        return fixed.reason if fixed is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """An interface that is created."""
+
+    name: str
+    """Name of the interface."""
+    settings: InterfaceSettings
+    """Its settings."""
+    lost: bool = False
+    """True if it existed before: it was destroyed, or its device was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destroy:
+    """An interface that is no longer in the file and is destroyed."""
+
+    name: str
+    """Name of the interface."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An interface that changes in place."""
+
+    name: str
+    """Name of the interface."""
+    settings: InterfaceSettings
+    """All settings that it is to have."""
+    differences: tuple[Difference, ...]
+    """The keys that change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recreate:
+    """An interface that is destroyed and created again."""
+
+    name: str
+    """Name of the interface."""
+    settings: InterfaceSettings
+    """All settings that it is to have."""
+    differences: tuple[Difference, ...]
+    """All keys that change, among them those that cannot change in place."""
+    waits: str = ""
+    """The interface that has the name or the hardware address that this one is to have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A half that is plugged into another half, or unplugged."""
+
+    half: str
+    """Its own name."""
+    old: str | None
+    """Its present peer."""
+    new: str | None
+    """Its wanted peer."""
+    reset: bool = False
+    """True if the configuration applied before has the wanted peer too: it was changed at runtime."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Addresses and routes of a device that were removed by others and are put back."""
+
+    device: str
+    """The device's own name."""
+    addresses: tuple[str, ...] = ()
+    """Addresses with prefix lengths, ``10.0.0.1/24``."""
+    routes: tuple[tuple[str, str], ...] = ()
+    """Networks, or ``default``, and next hops."""
+
+
+Step = Create | Destroy | Change | Recreate
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a reload does, in the order in which it does it."""
+
+    namespaces_made: tuple[str, ...] = ()
+    """Namespaces that are created."""
+    steps: tuple[Step, ...] = ()
+    """What happens to interfaces, in this order."""
+    patches: tuple[Patch, ...] = ()
+    """Halves that get another peer, once every interface is there."""
+    restored: tuple[Restore, ...] = ()
+    """Devices that get back what was removed from them."""
+    destroyed_last: tuple[Destroy, ...] = ()
+    """Interfaces that are destroyed after everything new is there."""
+    namespaces_removed: tuple[str, ...] = ()
+    """Namespaces that are removed."""
+    daemon: tuple[Difference, ...] = ()
+    """Keys of [daemon] and [metrics] that change."""
+    adopted: tuple[str, ...] = ()
+    """Interfaces that were created at runtime and are in the file; nothing is done to them."""
+
+    @property
+    def empty(self) -> bool:
+        """True if there is nothing to do."""
+        return not (
+            self.namespaces_made or self.steps or self.patches or self.restored or self.destroyed_last
+            or self.namespaces_removed or self.daemon
+        )  # fmt: skip

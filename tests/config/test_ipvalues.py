@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaird.config import ipvalues
+from tests.config.test_values import TOML_VALUES, refusal
+
+READERS: list[Callable[[object], object]] = [
+    ipvalues.interface_address,
+    ipvalues.destination,
+    ipvalues.next_hop,
+    ipvalues.listen_address,
+]
+
+
+@pytest.mark.parametrize("reader", READERS)
+@given(value=TOML_VALUES | st.from_regex(r"[0-9a-f.:/%\[\]]{1,20}", fullmatch=True))
+def test_any_value_is_accepted_or_refused(reader: Callable[[object], object], value: object) -> None:
+    try:
+        accepted, reason = reader(value), ""
+    except ValueError as error:
+        accepted, reason = None, str(error)
+    if reason:
+        assert reason.isprintable()
+        assert len(reason) < 1000
+    else:
+        assert reader(accepted) == accepted
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:9862", "127.0.0.1", 9862),
+        ("[::1]:9862", "::1", 9862),
+        ("[fe80::1%eth0]:1", "fe80::1%eth0", 1),
+        ("localhost:0", "localhost", 0),
+        ("metrics.example.org:65535", "metrics.example.org", 65535),
+    ],
+)
+def test_addresses_to_listen_on(text: str, host: str, port: int) -> None:
+    assert ipvalues.listen_address(text) == text
+    assert ipvalues.split_listen(text) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("127.0.0.1", '"127.0.0.1" has no port, as in "127.0.0.1:9862"'),
+        ("[::1]", '"[::1]" has no port, as in "[::1]:9862"'),
+        (":9862", '":9862" has no address, "0.0.0.0:9862" and "[::]:9862" mean every one'),
+        ("::1:9862", '"::1:9862": an IPv6 address needs brackets, "[::1]:9862"'),
+        ("[10.0.0.1]:80", '"[10.0.0.1]:80": "10.0.0.1" is not an IPv6 address'),
+        ("127.0.0.300:80", '"127.0.0.300:80": "127.0.0.300" is not an IPv4 address'),
+        ("localhost:http", '"localhost:http": "http" is not a port, 0 to 65535'),
+        ("localhost:65536", '"localhost:65536": "65536" is not a port, 0 to 65535'),
+        ("localhost:", '"localhost:": "" is not a port, 0 to 65535'),
+        ("a b:1", '"a b:1": "a b" is not an address or a host\'s name'),
+        (
+            "http://localhost:1",
+            '"http://localhost:1": "http://localhost" is not an address or a host\'s name',
+        ),
+    ],
+)
+def test_refused_addresses_to_listen_on(text: str, reason: str) -> None:
+    assert refusal(ipvalues.listen_address, text) == reason
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.1/24", "10.0.0.0/31", "10.0.0.1/32", "fd00::1/64", "fe80::1/64", "fd00::/127"]
+)
+def test_addresses_of_interfaces(text: str) -> None:
+    assert ipvalues.interface_address(text) == ipaddress.ip_interface(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("10.0.0.1", '"10.0.0.1" has no prefix length, as in "10.0.0.1/24"'),
+        ("fd00::1", '"fd00::1" has no prefix length, as in "fd00::1/64"'),
+        ("10.0.0.1/33", '"10.0.0.1/33": "33" is not a prefix length of IPv4, 0 to 32'),
+        (
+            "10.0.0.1/255.255.255.0",
+            '"10.0.0.1/255.255.255.0": "255.255.255.0" is not a prefix length of IPv4, 0 to 32',
+        ),
+        ("fd00::1/129", '"fd00::1/129": "129" is not a prefix length of IPv6, 0 to 128'),
+        ("10.0.0.0/24", '"10.0.0.0/24" is the network itself, its first address is 10.0.0.1'),
+        ("fd00::/64", '"fd00::/64" is the network itself, its first address is fd00::1'),
+        ("10.0.0.255/24", '"10.0.0.255/24" is its network\'s broadcast address'),
+        ("127.0.0.1/8", '"127.0.0.1/8" is a loopback address, it belongs to lo'),
+        ("::1/128", '"::1/128" is a loopback address, it belongs to lo'),
+        ("224.0.0.1/24", '"224.0.0.1/24" is a group\'s address'),
+        ("0.0.0.0/0", '"0.0.0.0/0" is no address, only a placeholder for one'),
+        ("fe80::1%eth0/64", '"fe80::1%eth0/64" has a zone (%), the half itself is the zone here'),
+        (
+            "10.0.0.256/24",
+            '"10.0.0.256/24" is not an address with its prefix length, as in "10.0.0.1/24" or "fd00::1/64"',
+        ),
+    ],
+)
+def test_refused_addresses_of_interfaces(text: str, reason: str) -> None:
+    assert refusal(ipvalues.interface_address, text) == reason
+
+
+def test_destinations() -> None:
+    assert ipvalues.destination("default") == "default"
+    assert ipvalues.destination("10.1.0.0/16") == ipaddress.ip_network("10.1.0.0/16")
+    assert ipvalues.destination("10.1.0.5") == ipaddress.ip_network("10.1.0.5/32")
+    assert ipvalues.destination("fd01::/64") == ipaddress.ip_network("fd01::/64")
+    assert refusal(ipvalues.destination, "10.1.0.5/16") == (
+        '"10.1.0.5/16" is one address of a network, the network is 10.1.0.0/16'
+    )
+    assert refusal(ipvalues.destination, "home") == (
+        '"home" is not "default" or a network, as in "10.1.0.0/16"'
+    )
+
+
+def test_next_hops() -> None:
+    assert ipvalues.next_hop("fe80::1") == ipaddress.ip_address("fe80::1")
+    assert refusal(ipvalues.next_hop, "10.0.0.2/24") == (
+        '"10.0.0.2/24" has a prefix length, the next hop is one address'
+    )
+    assert "placeholder" in refusal(ipvalues.next_hop, "0.0.0.0")  # noqa: S104

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.config.test_reading import problems
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    text = """
+        colour = "red"
+        [epair0]
+        [metric]
+        [daemon]
+        workers = 0
+        listen = "x"
+        [namespaces]
+        create = ["red", "a b", "red"]
+        [epair]
+        foo = 1
+        [epair.epair0]
+        queues = 300
+        mtu = 9000
+        [epair.epair0.a]
+        mtu = 70000
+        mtuu = 3
+        addresses = ["10.0.0.1/24", "10.0.0.300/24", "10.0.0.1/24"]
+        routes = [{ to = "default" }, "x", { to = "fd01::/64", via = "10.0.0.2", metric = 3 }]
+        namespace = "red"
+        [epair.epair0.b]
+        name = "eth9"
+        mtu = "1500"
+        [epair.epair1]
+        a = 3
+        b = { name = "eth9" }
+        [epair.epair07]
+        [epair.epair2.c]
+        """
+    assert problems(text) == [
+        "daemon.workers: 0 is less than 1, the least allowed",
+        "daemon.listen: unknown key here, it belongs to [metrics]",
+        'namespaces.create[1]: "a b" has white space in it',
+        'epair.foo: "foo" is not a pair\'s name: that is epair and a number, as in "epair0"',
+        "epair.epair0.queues: 300 is more than a TAP's 256 queues",
+        "epair.epair0.a.mtu: 70000 is more than a TAP's 65521",
+        'epair.epair0.a.addresses[1]: "10.0.0.300/24" is not an address with its prefix length, '
+        'as in "10.0.0.1/24" or "fd00::1/64"',
+        "epair.epair0.a.routes[0].via: missing, it is the address of the next hop",
+        'epair.epair0.a.routes[1]: "x" is not a table, write { to = "default", via = "10.0.0.2" }',
+        "epair.epair0.a.routes[2].metric: unknown key, the keys here are to and via",
+        "epair.epair0.a.mtuu: unknown key, did you mean mtu?",
+        "epair.epair0.a.namespace: unknown key, did you mean netns?",
+        'epair.epair0.b.mtu: "1500" is text, leave the quotes out',
+        "epair.epair0.mtu: unknown key here, it belongs to a half, [epair.epair0.a]",
+        "epair.epair1.a: 3 is not a table, write [epair.epair1.a]",
+        'epair.epair07: "epair07" has a leading zero, write "epair7"',
+        "epair.epair2.c: unknown key, the keys here are queues, offload, coalesce, carrier, a and b",
+        "colour: unknown key, the keys here are daemon, metrics, namespaces, epair and lo",
+        "epair0: unknown key, a pair is written [epair.epair0]",
+        "metric: unknown key, did you mean metrics?",
+        'namespaces.create[2]: "red" is listed twice',
+        'epair.epair1.b.name: "eth9" is already the name of epair.epair0.b in the daemon\'s own namespace',
+        "epair.epair0.a.addresses[2]: 10.0.0.1 is listed twice",
+        "epair.epair0.a.routes[2].via: 10.0.0.2 is an IPv4 address, fd01::/64 needs an IPv6 one",
+    ]
+
+
+def test_keys_with_other_names_in_other_tools() -> None:
+    text = (
+        '[epair.epair3]\nqueue = 2\na = { hwaddr = "x", gateway = "y", adresses = [], MTU = 3, queues = 2 }'
+    )
+    assert problems(text) == [
+        "epair.epair3.a.hwaddr: unknown key, did you mean mac?",
+        "epair.epair3.a.gateway: unknown key, the keys here are "
+        "netns, name, mac, mtu, up, txqueuelen, sndbuf, addresses, routes and peer",
+        "epair.epair3.a.adresses: unknown key, did you mean addresses?",
+        "epair.epair3.a.MTU: unknown key, did you mean mtu?",
+        "epair.epair3.a.queues: unknown key here, it belongs to a pair, [epair.epair3]",
+        "epair.epair3.queue: unknown key, did you mean queues?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("epair = 3", "epair: 3 is not a table, write [epair.epair0]"),
+        ("[[epair]]", "epair: a list is not a table, write [epair.epair0]"),
+        ("[[epair.epair0.a]]", "epair.epair0.a: a list is not a table, write [epair.epair0.a]"),
+        ("daemon = 2026-01-02", "daemon: the date or time 2026-01-02 is not a table, write [daemon]"),
+    ],
+)
+def test_tables_are_tables(text: str, problem: str) -> None:
+    assert problems(text) == [problem]

@@ -1,0 +1,63 @@
+"""A hypothesis strategy for configurations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from epaird.config.reading import InvalidConfiguration, parse
+from epaird.config.settings import Configuration
+
+
+def _half(draw: st.DrawFn, others: list[str], number: int) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for key, values in {
+        "netns": st.sampled_from(["red", "/run/netns/red", "blue"]),
+        "name": st.sampled_from(["eth0", "eth1"]),
+        "mac": st.sampled_from(["stable", "02:00:00:00:00:01", "02:00:00:00:00:02"]),
+        "mtu": st.integers(1280, 9000),
+        "up": st.booleans(),
+        "addresses": st.sampled_from([[], [f"10.0.{number}.1/24"], ["10.9.0.1/24"]]),
+        "peer": st.sampled_from([*others, ""]),
+    }.items():
+        if draw(st.integers(0, 3)) == 0:
+            table[key] = draw(values)
+    return table
+
+
+@st.composite
+def configurations(draw: st.DrawFn) -> Configuration:
+    """Return consistent configurations of a handful of pairs and loopbacks."""
+    numbers = draw(st.sets(st.integers(0, 3)))
+    others = [f"epair{number}{side}" for number in numbers for side in "ab"]
+    document: dict[str, Any] = {
+        "epair": {},
+        "namespaces": {"create": sorted(draw(st.sets(st.sampled_from("rg"))))},
+    }
+    for number in sorted(numbers):
+        table: dict[str, Any] = {"a": _half(draw, others, number), "b": _half(draw, others, number + 4)}
+        if draw(st.integers(0, 3)) == 0:
+            table |= {"queues": 2, "carrier": "off"}
+        document["epair"][f"epair{number}"] = table
+        try:
+            parse(document)
+        except InvalidConfiguration:
+            document["epair"][f"epair{number}"] = {}
+            try:
+                parse(document)
+            except InvalidConfiguration:
+                del document["epair"][f"epair{number}"]
+    if draw(st.booleans()):
+        document["lo"] = draw(
+            st.sampled_from([{}, {"lo1": {}}, {"lo1": {"mode": "verbatim"}, "lo0": {"mtu": 99}}])
+        )
+    document["daemon"] = draw(st.sampled_from([{}, {"workers": 3}, {"log_level": "debug", "watch": True}]))
+    try:
+        return parse(document)
+    except InvalidConfiguration:  # a pair that is the peer of another was left out
+        for table in document["epair"].values():
+            for side in table.values():
+                if isinstance(side, dict):
+                    side.pop("peer", None)
+        return parse(document)
