@@ -65,20 +65,20 @@ class Machine:
     ) -> None:
         self._stack.close()
 
-    def try_run(self, *command: str, given: bytes = b"") -> subprocess.CompletedProcess[str]:
-        """Run a command there as root, ``given`` on its stdin."""
+    def try_run(self, *command: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+        """Run a command there as root, ``stdin`` on its stdin."""
         done = subprocess.run(
             ["nsenter", f"--target={self._init}", "--all", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
              "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", *command],
-            input=given, capture_output=True, timeout=3 * DEADLINE_S, check=False,
+            input=stdin, capture_output=True, timeout=3 * DEADLINE_S, check=False,
         )  # fmt: skip
         return subprocess.CompletedProcess(
             command, done.returncode, done.stdout.decode(), done.stderr.decode()
         )
 
-    def run(self, *command: str, given: bytes = b"") -> str:
-        """What a command that succeeds says."""
-        done = self.try_run(*command, given=given)
+    def run(self, *command: str, stdin: bytes = b"") -> str:
+        """What a command that new_control_plane says."""
+        done = self.try_run(*command, stdin=stdin)
         if done.returncode != 0:
             journal = self.try_run("journalctl", "--no-pager", "--lines=40").stdout
             said = f"{done.stdout}{done.stderr}\n{journal}"
@@ -87,8 +87,8 @@ class Machine:
 
     def write(self, path: str, content: str | bytes) -> None:
         """Write a file, and the directories above it."""
-        given = content.encode() if isinstance(content, str) else content
-        self.run("sh", "-c", 'mkdir -p "${1%/*}" && cat >"$1"', "sh", path, given=given)
+        data = content.encode() if isinstance(content, str) else content
+        self.run("sh", "-c", 'mkdir -p "${1%/*}" && cat >"$1"', "sh", path, stdin=data)
 
     def shown(self, unit: str, name: str) -> str:
         """A property of a unit, as ``systemctl show`` has it."""
@@ -104,7 +104,7 @@ class Machine:
         """One of those that ``ip netns`` shows there."""
         return Namespace(f"/proc/{self._init}/root/run/netns/{name}")
 
-    def outside(self, pid: int) -> int:
+    def host_pid(self, pid: int) -> int:
         """The number that a process of it has here."""
         space = Path(f"/proc/{self._init}/ns/pid").stat()
         for directory in Path("/proc").glob("[0-9]*"):

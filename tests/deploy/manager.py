@@ -33,7 +33,7 @@ class Unit:
     """start, running, reload or stop."""
     status: str = ""
     reload_began_us: int = 0
-    signs_of_life: int = 0
+    watchdog_pings: int = 0
     stored: list[tuple[str, int]] = field(default_factory=list)
     """Names and our copies of the descriptors, in the order of their coming."""
     polled: set[str] = field(default_factory=set)
@@ -112,10 +112,10 @@ class ServiceManager:
             raise AssertionError(f"not assignments: {data!r}")
         message = {name: value for name, _, value in pairs}
         self.messages.append(message)
-        self._heed(message, fds)
+        self._apply(message, fds)
         return message
 
-    def _heed(self, message: Mapping[str, str], fds: list[int]) -> None:
+    def _apply(self, message: Mapping[str, str], fds: list[int]) -> None:
         unit = self.unit
         if "STATUS" in message:
             unit.status = message["STATUS"]
@@ -126,10 +126,10 @@ class ServiceManager:
         if message.get("STOPPING") == "1":
             unit.state = "stop"
         if message.get("WATCHDOG") == "1":
-            unit.signs_of_life += 1
-        self._heed_store(message, fds)
+            unit.watchdog_pings += 1
+        self._apply_store(message, fds)
 
-    def _heed_store(self, message: Mapping[str, str], fds: list[int]) -> None:
+    def _apply_store(self, message: Mapping[str, str], fds: list[int]) -> None:
         unit, name = self.unit, message.get("FDNAME", "stored")
         if message.get("FDSTOREREMOVE") == "1":
             for stored in [each for each in unit.stored if each[0] == name]:

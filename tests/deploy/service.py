@@ -48,7 +48,7 @@ class Service:
         """Its workers without the process that is none yet."""
         return [pid for pid in self.workers if self.status(pid)["Name"].startswith(WORKER)]
 
-    def carries(self, frames: int) -> None:
+    def wait_for_frames(self, frames: int) -> None:
         """Wait until so many more have come to blue, by the kernel's count."""
 
         def arrived() -> int:

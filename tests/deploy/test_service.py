@@ -52,8 +52,8 @@ def test_its_control_plane_stands_back_where_it_is_permitted(service: Service) -
     service.add("long-slices.conf")
     service.start()
     service.ping()
-    assert slice_ns(service.machine.outside(service.pid)) == LONG_NS
-    assert {slice_ns(service.machine.outside(pid)) for pid in service.forwarding()} == {slice_ns()}
+    assert slice_ns(service.machine.host_pid(service.pid)) == LONG_NS
+    assert {slice_ns(service.machine.host_pid(pid)) for pid in service.forwarding()} == {slice_ns()}
 
 
 @pytest.mark.real

@@ -9,8 +9,8 @@ from tests.deploy.service import (
     SERVICE,
     Service,
 )
-from tests.scenarios.hanging import hung
-from tests.scenarios.paced import Stream
+from tests.scenarios.datagram_stream import DatagramStream
+from tests.scenarios.hanging import hang
 from tests.waiting import until
 
 
@@ -31,12 +31,12 @@ def test_killed_it_comes_back_while_its_workers_carry_on_and_nothing_is_lost(ser
     before, control, workers = device(service), service.pid, service.forwarding()
     service.ping()
     red, blue = map(service.machine.namespace, ("red", "blue"))
-    with Stream(red, blue, "10.0.0.2", 20_000) as stream:
-        service.carries(2000)
+    with DatagramStream(red, blue, "10.0.0.2", 20_000) as stream:
+        service.wait_for_frames(2000)
         service.machine.run("kill", "-KILL", str(control))
-        service.carries(2000)
+        service.wait_for_frames(2000)
         until(lambda: service.shown("NRestarts") == "1" and service.running())
-        service.carries(2000)
+        service.wait_for_frames(2000)
         outcome = stream.end()
     assert (outcome.lost, outcome.ordered) == (0, True)
     assert service.pid != control
@@ -67,7 +67,7 @@ def test_stopped_while_it_hangs_it_is_ended_with_its_workers(service: Service) -
     service.drop_in("[Service]\nTimeoutStopSec=1s\n")
     service.start()
     assert service.forwarding()
-    with hung(service.machine.outside(service.pid)):
+    with hang(service.machine.host_pid(service.pid)):
         service.machine.run("systemctl", "stop", SERVICE)
     assert service.shown("Result") == "timeout"
     assert service.machine.processes(SERVICE) == []

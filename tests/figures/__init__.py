@@ -2,7 +2,7 @@
 
 Each module measures one table, as root on a machine that does nothing else, and prints it:
 
-    python -m tests.figures.looking          what poll_spin_us buys, and what it costs
+    python -m tests.figures.poll_spin          what poll_spin_us buys, and what it costs
     python -m tests.figures.steps            what a frame costs, step by step
     python -m tests.figures.pythons PYTHON...    which Python forwards fastest
     python -m tests.figures.scrapes          what scraping does to the round trip

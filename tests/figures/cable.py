@@ -21,12 +21,12 @@ from epaird.dataplane.interface import Interface, join
 from epaird.dataplane.queue import Queue
 from epaird.ipc.ledger import IPACKETS, Table
 from epaird.kernel import namespace, tun
+from tests.sockets import force_receive_buffer
 
 RED: Final = "10.9.0.1"
 BLUE: Final = "10.9.0.2"
 _MTU: Final = 1500
 _ROOMY: Final = 1 << 26
-_SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; Python has no name for it
 _SUPER_FRAMES: Final = 4
 _SUPER_FRAME: Final = 65536 - 1448
 
@@ -71,7 +71,7 @@ class Cable:
         """A socket in red or in blue, with room for all that may come."""
         with namespace.inside(self.places[place]):
             made = self._stack.enter_context(socket.socket(socket.AF_INET, kind))
-        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOMY)
+        force_receive_buffer(made, _ROOMY)
         return made
 
     def both_ways(self) -> None:

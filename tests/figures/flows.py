@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.figures.cable import datagrams, nanoseconds
-from tests.figures.tables import in_turn, kept, medians, say
+from tests.figures.tables import measure_in_turn, medians, merged, print_table
 
 FLOWS: Final = (1, 4, 16, 64)
 SECONDS: Final = 0.3
@@ -30,12 +30,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", type=Path)
     chosen = parser.parse_args()
-    found = in_turn(chosen.rounds, [str(each) for each in FLOWS], lambda each: measured(int(each)))
+    found = measure_in_turn(chosen.rounds, [str(each) for each in FLOWS], lambda each: measured(int(each)))
     rows = [
         [flows, *(f"{each:.0f} ns" for each in medians(figures))]
-        for flows, figures in kept(chosen.keep, found).items()
+        for flows, figures in merged(chosen.keep, found).items()
     ]
-    say(["flows", "coalesce = false", "joined, one flow after the other", "joined, flows in turn"], rows)
+    print_table(
+        ["flows", "coalesce = false", "joined, one flow after the other", "joined, flows in turn"], rows
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.figures.cable import Burst, Cable, datagrams, nanoseconds, stream
-from tests.figures.tables import in_turn, kept, medians, say
+from tests.figures.tables import measure_in_turn, medians, merged, print_table
 
 SECONDS: Final = 0.6
 Kind = Callable[[], AbstractContextManager[tuple[Cable, Burst, int]]]
@@ -62,12 +62,12 @@ def main() -> None:
         print(json.dumps(alone()))  # noqa: T201
         return
     pythons = {version(each): each for each in chosen.pythons}
-    found = in_turn(chosen.rounds, list(pythons), lambda each: by_another(pythons[each]))
+    found = measure_in_turn(chosen.rounds, list(pythons), lambda each: by_another(pythons[each]))
     rows = [
         [name, *(f"{nanoseconds:.0f} ns ({1e9 / nanoseconds:,.0f}/s)" for nanoseconds in medians(figures))]
-        for name, figures in kept(chosen.keep, found).items()
+        for name, figures in merged(chosen.keep, found).items()
     ]
-    say(["Python", *KINDS], rows)
+    print_table(["Python", *KINDS], rows)
 
 
 if __name__ == "__main__":

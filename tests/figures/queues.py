@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Final
 
 from epaird.bench.mmsg import Batch, segmented
-from tests.figures.tables import in_turn, kept, say
+from tests.figures.tables import measure_in_turn, merged, print_table
 from tests.scenarios.lab import Lab, pair
-from tests.scenarios.places import Namespace
-from tests.scenarios.transfers import BLUE, acquaint, ping
+from tests.scenarios.namespaces import Namespace
+from tests.scenarios.transfers import BLUE, add_neighbour, ping
 
 QUEUES: Final = (1, 2)
 RATE: Final = 500_000
@@ -60,7 +60,7 @@ def measured(queues: int) -> tuple[float, float]:
         red, blue = (lab.namespace(name, ipv6=False) for name in ("red", "blue"))
         daemon = lab.daemon(pair(ipv6=False, queues=queues, offload=False), workers=2)
         ping(red, BLUE)
-        acquaint(red, blue, BLUE)
+        add_neighbour(red, blue, BLUE)
         receiver = blue.socket(socket.AF_INET, socket.SOCK_DGRAM)
         receiver.bind((BLUE, 0))
         sources = _apart(red, receiver, daemon.workers(), queues)
@@ -114,8 +114,8 @@ def main() -> None:
         address, port, *sources = chosen.send
         send(address, int(port), list(map(int, sources)))
         return
-    found = in_turn(chosen.rounds, QUEUES, measured)
-    all_of_it = kept(chosen.keep, {str(queues): rows for queues, rows in found.items()})
+    found = measure_in_turn(chosen.rounds, QUEUES, measured)
+    all_of_it = merged(chosen.keep, {str(queues): rows for queues, rows in found.items()})
     one = [delivered for delivered, _ in all_of_it["1"]]
     rows = []
     for queues, figures in all_of_it.items():
@@ -123,7 +123,7 @@ def main() -> None:
         median, low, high = statistics.median(ratios), min(ratios), max(ratios)
         a_second = statistics.median(delivered for delivered, _ in figures)
         rows.append([queues, f"{a_second:,.0f}", f"{median:.2f} ({low:.2f} to {high:.2f})"])
-    say(["queues", "delivered a second", "of one queue's"], rows)
+    print_table(["queues", "delivered a second", "of one queue's"], rows)
 
 
 if __name__ == "__main__":

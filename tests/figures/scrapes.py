@@ -1,4 +1,4 @@
-"""What scraping does to the round trip: a thousand pairs, asked for their page five times a second.
+"""What scraping does to the round trip: a thousand pairs, measure_round_trips for their page five times a second.
 
 python -m tests.figures.scrapes [--rounds N] [--pairs N] [--keep FILE]
 python -m tests.figures.scrapes --scrape HOST PORT    scrapes until it is ended, a line of JSON each"""
@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.figures.asking import answering, asked
-from tests.figures.tables import in_turn, kept, medians, say
+from tests.figures.round_trips import echo_server, measure_round_trips
+from tests.figures.tables import measure_in_turn, medians, merged, print_table
 from tests.scenarios.lab import Lab, pair
-from tests.scenarios.transfers import BLUE, RED, acquaint, ping
+from tests.scenarios.transfers import BLUE, RED, add_neighbour, ping
 
 EVERY_S: Final = 0.2
 RATE: Final = 1000
@@ -56,17 +56,17 @@ def measured(rounds: int, pairs: int) -> dict[str, list[tuple[float, ...]]]:
         if page is None:
             raise RuntimeError(f"no page: {daemon!r}")
         ping(red, BLUE)
-        acquaint(red, blue, BLUE)
-        acquaint(blue, red, RED)
-        stack.enter_context(answering(blue, BLUE))
+        add_neighbour(red, blue, BLUE)
+        add_neighbour(blue, red, RED)
+        stack.enter_context(echo_server(blue, BLUE))
 
         def measure(case: str) -> tuple[float, ...]:
             took = [0.0]
             if case == "scraped":
                 command = (sys.executable, "-m", "tests.figures.scrapes", "--scrape", *page.groups())
                 scraper = lab.home.start(*command)
-                scraper.says(".")
-            answers = asked(red, BLUE, RATE, SECONDS)
+                scraper.wait_for_output(".")
+            answers = measure_round_trips(red, BLUE, RATE, SECONDS)
             if case == "scraped":
                 took = [float(each) for each in scraper.stdout.split()]
                 scraper.kill()
@@ -74,7 +74,7 @@ def measured(rounds: int, pairs: int) -> dict[str, list[tuple[float, ...]]]:
 
         for case in _CASES[:2]:  # a thousand devices that have just come up have much to say by themselves
             measure(case)
-        return in_turn(rounds, _CASES, measure)
+        return measure_in_turn(rounds, _CASES, measure)
 
 
 def main() -> None:
@@ -87,7 +87,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.scrape:
         scrape(chosen.scrape[0], int(chosen.scrape[1]))
-    found = kept(chosen.keep, measured(chosen.rounds, chosen.pairs))
+    found = merged(chosen.keep, measured(chosen.rounds, chosen.pairs))
     rows = []
     for case, figures in found.items():
         median, p99, scraping = medians(figures)
@@ -95,7 +95,7 @@ def main() -> None:
             each[1] / usual[1] for each, usual in zip(figures, found["without"], strict=True)
         )
         rows.append([case, f"{median:.0f} µs", f"{p99:.0f} µs", f"{ratio:.2f}", f"{scraping:.0f} ms"])
-    say(["", "median", "p99", "p99, of that without", "a scrape"], rows)
+    print_table(["", "median", "p99", "p99, of that without", "a scrape"], rows)
 
 
 if __name__ == "__main__":

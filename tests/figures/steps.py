@@ -28,7 +28,7 @@ from epaird.dataplane.coalesce import Coalescer
 from epaird.dataplane.spin import Spin
 from epaird.ipc.ledger import HELD_BYTES
 from tests.figures.cable import BLUE, Cable
-from tests.figures.tables import say
+from tests.figures.tables import print_table
 
 clock = time.perf_counter_ns
 
@@ -292,7 +292,7 @@ def main() -> None:
             yield from (f"{python:.0f}", f"{kernel:.0f}", f"{share:.0%}") if python + kernel else ("", "", "")
 
     by = "each by itself: Python, ns", "kernel, ns", "share", "joined: Python, ns", "kernel, ns", "share"
-    say(("step", "source", *by), [(row.step, row.source, *cells(row)) for row in table])
+    print_table(("step", "source", *by), [(row.step, row.source, *cells(row)) for row in table])
 
 
 if __name__ == "__main__":

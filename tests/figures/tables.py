@@ -11,7 +11,7 @@ from typing import TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 
-def in_turn(
+def measure_in_turn(
     rounds: int, keys: Sequence[Key], measure: Callable[[Key], Sequence[float]]
 ) -> dict[Key, list[tuple[float, ...]]]:
     """The figures of each key, by round; who was last in one round comes first in the next."""
@@ -22,7 +22,7 @@ def in_turn(
     return found
 
 
-def kept(
+def merged(
     file: Path | None, found: Mapping[str, Sequence[Sequence[float]]]
 ) -> dict[str, list[tuple[float, ...]]]:
     """What was found, behind what a file keeps of earlier runs; all of it is in the file then."""
@@ -43,7 +43,7 @@ def medians(rows: Sequence[Sequence[float]]) -> list[float]:
     return [statistics.median(column) for column in zip(*rows, strict=True)]
 
 
-def say(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table."""
     for row in (header, ["---"] * len(header), *rows):
         print(f"| {' | '.join(row)} |")  # noqa: T201

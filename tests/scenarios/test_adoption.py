@@ -14,7 +14,7 @@ import pytest
 
 from tests.scenarios.ctl import EPAIRCTL, control_socket
 from tests.scenarios.faults import Cable
-from tests.scenarios.lab import Lab, name_of
+from tests.scenarios.lab import Lab, process_name
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -25,14 +25,14 @@ OTHERS = "".join(f"[epair.epair{unit}]\n" for unit in range(1, 8))
 def killed(cable: Cable) -> None:
     """-9, and started again."""
     cable.daemon.signal(signal.SIGKILL)
-    cable.daemon.ended()
-    cable.daemon = cable.lab.again(cable.daemon).greeted()
+    cable.daemon.wait_exit()
+    cable.daemon = cable.lab.restart(cable.daemon).wait_ready()
 
 
 def upgraded(cable: Cable) -> None:
     """By signal."""
     cable.daemon.signal(signal.SIGUSR2)
-    cable.daemon.says("upgraded to epaird")
+    cable.daemon.wait_for_log("upgraded to epaird")
 
 
 HOW = pytest.mark.parametrize("how", [killed, upgraded])
@@ -50,7 +50,7 @@ def owners(cable: Cable) -> dict[str, list[str]]:
 def only_these(cable: Cable, workers: int) -> None:
     """See that there are so many workers and a spare, and nothing else is left."""
     until(lambda: len(cable.lab.processes("epaird.dataplane")) == workers + 1, cable.daemon.__repr__)
-    names = {name_of(pid) for pid in cable.daemon.workers()}
+    names = {process_name(pid) for pid in cable.daemon.workers()}
     assert names == {f"epaird-w{number}" for number in range(workers)}
     sockets = {path.name for path in (cable.lab.directory / "run").glob("worker-*.sock")}
     assert sockets == {f"worker-{pid}.sock" for pid in cable.daemon.workers()}
@@ -62,12 +62,12 @@ def test_another_number_of_workers(lab: Lab, how: Callable[[Cable], None], befor
     cable = Cable(lab, OTHERS, workers=before)
     page, index = cable.page(), cable.red.links()["eth0"].index
     with cable.stream() as stream:
-        cable.carries()
+        cable.wait_for_frames()
         text = cable.daemon.file.read_text()
         cable.daemon.file.write_text(text.replace(f"workers = {before}", f"workers = {after}"))
         how(cable)
-        cable.carries()
-        row = cable.row(f"{how.__name__}: {before} workers, then {after}", 20_000, page, stream)
+        cable.wait_for_frames()
+        row = cable.record(f"{how.__name__}: {before} workers, then {after}", 20_000, page, stream)
     assert row.outcome.lost == 0
     assert cable.red.links()["eth0"].index == index
     assert {number: len(names) for number, names in owners(cable).items()} == {
@@ -85,16 +85,16 @@ def test_workers_of_older_code(lab: Lab, how: Callable[[Cable], None]) -> None:
     cable = Cable(lab, OTHERS, start=start, workers=2, worker_timeout=0)
     before, older = cable.page(), set(cable.daemon.workers())
     with cable.stream() as stream:
-        cable.carries()
+        cable.wait_for_frames()
         how(cable)
-        cable.carries()
-        row = cable.row(f"{how.__name__}: workers of older code", 20_000, before, stream)
+        cable.wait_for_frames()
+        row = cable.record(f"{how.__name__}: workers of older code", 20_000, before, stream)
     assert row.outcome.lost == 0
     assert older.isdisjoint(cable.daemon.workers())
     only_these(cable, 2)
     page = cable.daemon.metrics()
     assert [page.worker(str(number)).restarts for number in range(2)] == [0, 0]
-    assert not cable.daemon.said(") ended:")
+    assert not cable.daemon.log_lines_with(") ended:")
 
 
 def test_one_that_is_stopped(lab: Lab) -> None:
@@ -103,12 +103,12 @@ def test_one_that_is_stopped(lab: Lab) -> None:
     before = cable.page()
     killed(cable)
     with cable.stream() as stream:
-        cable.carries()
+        cable.wait_for_frames()
         os.kill(cable.daemon.worker(), signal.SIGSTOP)
-        cable.daemon.says("is stopped")
-        cable.daemon.says("again")
-        cable.carries()
-        cable.row("adopted worker stopped", 20_000, before, stream)
+        cable.daemon.wait_for_log("is stopped")
+        cable.daemon.wait_for_log("again")
+        cable.wait_for_frames()
+        cable.record("adopted worker stopped", 20_000, before, stream)
     assert cable.daemon.metrics().worker().restarts == 1
 
 
@@ -118,26 +118,26 @@ def test_a_device_that_nobody_forwards_at_the_moment_is_not_lost(lab: Lab) -> No
     before = {**lab.home.links("tun"), **cable.red.links("tun"), **cable.blue.links("tun")}
     found = owners(cable)
     (other,) = [number for number, names in found.items() if "epair0" not in names]
-    pids = {name_of(pid): pid for pid in cable.daemon.workers()}
+    pids = {process_name(pid): pid for pid in cable.daemon.workers()}
     os.kill(pids[f"epaird-w{other}"], signal.SIGSTOP)
     patch = (EPAIRCTL, "--socket", str(control_socket(lab)), "patch", "--force")
     with subprocess.Popen([*patch, "epair0a", f"{found[other][0]}b"], stderr=subprocess.DEVNULL) as patching:
         # The one worker has let go; the other never answers.
         until(lambda: cable.daemon.metrics().interface("epair0a").worker == "", cable.daemon.__repr__)
         cable.daemon.signal(signal.SIGKILL)
-        cable.daemon.ended()
+        cable.daemon.wait_exit()
         patching.wait()
     os.kill(pids[f"epaird-w{other}"], signal.SIGCONT)
-    cable.daemon = lab.again(cable.daemon).greeted()
-    assert not cable.daemon.said("is gone")
+    cable.daemon = lab.restart(cable.daemon).wait_ready()
+    assert not cable.daemon.log_lines_with("is gone")
     after = {**lab.home.links("tun"), **cable.red.links("tun"), **cable.blue.links("tun")}
     assert {name: link.index for name, link in after.items()} == {
         name: link.index for name, link in before.items()
     }
     cable.ctl("patch", "--force", "epair0a", "epair0b")
-    cable.carries_on()
+    cable.assert_forwards()
     cable.page()
     for pid in cable.daemon.workers():
         devices = [each.readlink() for each in Path(f"/proc/{pid}/fd").iterdir()]
-        names = owners(cable)[name_of(pid).removeprefix("epaird-w")]
+        names = owners(cable)[process_name(pid).removeprefix("epaird-w")]
         assert sum("tun" in str(each) for each in devices) == 2 * len(names)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from tests.scenarios.lab import NAMESPACES, Daemon, Lab, pair
-from tests.scenarios.places import Namespace
-from tests.scenarios.transfers import BLUE, RED, Flood, Sink, acquaint, ping
+from tests.scenarios.namespaces import Namespace
+from tests.scenarios.transfers import BLUE, RED, Flood, Sink, add_neighbour, ping
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -47,7 +47,7 @@ def busy(
     """Have it in the block; what has arrived then must have arrived in order."""
     daemon = lab.daemon(configuration, workers=1)
     red, blue = lab["red"], lab["blue"]
-    acquaint(red, blue, BLUE)
+    add_neighbour(red, blue, BLUE)
     with ExitStack() as stack:
         sink = stack.enter_context(Sink(blue, BLUE))
         to_blue = stack.enter_context(Flood(red, BLUE, sink.port))
@@ -55,7 +55,7 @@ def busy(
         traffic = Busy(daemon, red, blue, to_blue, to_red, sink)
         traffic.carries()
         yield traffic
-    assert sink.order_kept or not in_order
+    assert sink.in_order or not in_order
 
 
 def test_a_half_down_costs_its_sender_and_up_again_carries_on(lab: Lab) -> None:
@@ -94,17 +94,17 @@ def test_a_deleted_device_takes_its_pair_down_whole(lab: Lab, half: str) -> None
         daemon = traffic.daemon
         (traffic.red if half == "a" else traffic.blue).ip("link del eth0")
         assert_pair_is_gone(traffic, f"epair0{half}")
-    daemon.calm()
+    daemon.assert_sleeps()
     daemon.at_rest()
 
 
 def assert_pair_is_gone(traffic: Busy, device: str) -> None:
     """Wait until the first pair is gone for this device's sake; the log must say so once."""
     daemon = traffic.daemon
-    daemon.says("epair0 is taken down whole")
+    daemon.wait_for_log("epair0 is taken down whole")
     until(lambda: daemon.metrics().pairs() == ["epair1"])
     traffic.other_carries()
-    (line,) = daemon.said("epair0 is taken down whole")
+    (line,) = daemon.log_lines_with("epair0 is taken down whole")
     assert line.startswith(f"{device}: ")
     for place in (traffic.red, traffic.blue):
         if place.exists:
@@ -119,15 +119,15 @@ def test_a_deleted_namespace_takes_its_pairs_down(lab: Lab, ours: bool) -> None:
         green.create()
     daemon = lab.daemon(create + pair(0, b={"netns": "$green"}) + pair(1), workers=1)
     # Traffic into it from outside: a socket inside would keep it alive.
-    acquaint(red, green, BLUE)
+    add_neighbour(red, green, BLUE)
     with Flood(red, BLUE) as flood:
-        flood.goes_on()
+        flood.wait_for_frames()
         green.remove()
-        daemon.says("epair0 is taken down whole")
+        daemon.wait_for_log("epair0 is taken down whole")
         until(lambda: daemon.metrics().pairs() == ["epair1"])
         ping(red, OTHER)
-    daemon.calm()
-    (line,) = daemon.said("epair0 is taken down whole")
+    daemon.assert_sleeps()
+    (line,) = daemon.log_lines_with("epair0 is taken down whole")
     assert line.startswith("epair0b: ")
     assert set(red.links("tun")) == {"eth1"}
     daemon.at_rest()
@@ -153,9 +153,9 @@ def test_a_renamed_device_is_followed(lab: Lab) -> None:
         until(lambda: daemon.metrics().interface("epair0b").name == "lan7")
         traffic.carries()
         traffic.other_carries()
-        (line,) = daemon.said("renamed")
+        (line,) = daemon.log_lines_with("renamed")
         assert line.startswith("epair0b: renamed from eth0 to lan7")
-    daemon.calm()
+    daemon.assert_sleeps()
     daemon.at_rest()
 
 
@@ -172,9 +172,9 @@ def test_a_moved_device_is_followed(lab: Lab) -> None:
         green.ip("link set eth0 up")
         ping(red, BLUE)
         traffic.other_carries()
-        (line,) = daemon.said("moved")
+        (line,) = daemon.log_lines_with("moved")
         assert line.startswith(f"epair0b: moved from namespace {blue} to namespace {green}")
-    daemon.calm()
+    daemon.assert_sleeps()
     after = daemon.at_rest().interface("epair0a")
     assert not after.goes_back(before)
 
@@ -190,5 +190,5 @@ def test_a_device_moved_home_and_away_again_is_followed(lab: Lab) -> None:
         blue.ip("addr add 10.0.0.2/24 dev eth0")
         blue.ip("link set eth0 up")
         traffic.carries()
-        assert len(daemon.said("moved")) == 2
+        assert len(daemon.log_lines_with("moved")) == 2
     daemon.at_rest()

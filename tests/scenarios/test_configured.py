@@ -33,7 +33,7 @@ def test_every_key_of_a_half_is_obeyed(lab: Lab) -> None:
     configured = {f"{each['local']}/{each['prefixlen']}" for each in addresses["addr_info"]}
     assert {"10.0.0.1/24", "fd00::1/64"} <= configured
     assert f"default via {BLUE} dev eth0" in red.ip("route")
-    red.settled("eth0")
+    red.wait_for_dad("eth0")
     assert "fd77::/64 via fd00::2 dev eth0" in red.ip("-6 route")
     a = daemon.metrics().interface("epair0a")
     assert (a.name, a.netns, a.mac, a.mtu_bytes) == ("eth0", red.name, "02:5d:11:22:33:0a", 4321)
@@ -49,7 +49,7 @@ def test_the_configuration_that_comes_with_the_project_works_as_it_says(lab: Lab
     text = re.sub("^#control_socket = .*$", f'control_socket = "{socket}"', text, flags=re.MULTILINE)
     file = lab.directory / "epaird.toml"
     file.write_text(text)
-    daemon = lab.launch_file(file).greeted()
+    daemon = lab.launch_file(file).wait_ready()
     ping(lab["red"], BLUE)
     daemon.at_rest()
 
@@ -111,7 +111,7 @@ def test_fresh_pairs_have_no_errors(lab: Lab) -> None:
     daemon = lab.daemon(NAMESPACES + "".join(pair(unit, ipv6=False) for unit in range(20)))
     for unit in range(20):
         for netns in ("red", "blue"):
-            lab[netns].settled(f"eth{unit}")
+            lab[netns].wait_for_dad(f"eth{unit}")
     page = daemon.at_rest()
     spoken = [page.interface(device) for device in page.devices()]
     assert all(interface.opackets for interface in spoken)

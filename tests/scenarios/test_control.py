@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.scenarios.ctl import EPAIRCTL, asked, control_socket, epairctl, refused
+from tests.scenarios.ctl import EPAIRCTL, control_socket, epairctl, refused, run_epairctl
 from tests.scenarios.lab import CABLE, NAMESPACES, Lab
 from tests.scenarios.transfers import BLUE, RED, datagrams, ping
 from tests.waiting import DEADLINE_S, until
@@ -51,7 +51,7 @@ def test_a_pair_made_at_run_time_carries_and_goes(lab: Lab) -> None:
     assert epairctl(lab, "destroy", "epair0b") == ""
     assert listed(lab) == []
     assert lab["red"].links("tun") == lab["blue"].links("tun") == {}
-    assert len(daemon.said(f"by uid {os.getuid()} ")) == 4
+    assert len(daemon.log_lines_with(f"by uid {os.getuid()} ")) == 4
     daemon.stop()
 
 
@@ -110,10 +110,10 @@ def test_monitor_tells_what_happens(lab: Lab) -> None:
         "epair0a renamed",
         "epair1b destroyed",
     ):
-        monitor.says(words)
+        monitor.wait_for_output(words)
     assert b"epair1a unregistering" in monitor.stdout
     daemon.stop()
-    assert monitor.ended() == 1
+    assert monitor.wait_exit() == 1
     assert "the daemon has ended" in monitor.stderr
 
 
@@ -131,8 +131,8 @@ def test_four_clients_at_once(lab: Lab) -> None:
     def client(unit: int) -> None:
         for _ in range(8):
             name = "epair" if unit % 2 else f"epair{100 + unit}"
-            made = asked(lab, "create", name)
-            gone = asked(lab, "destroy", made.stdout.strip())
+            made = run_epairctl(lab, "create", name)
+            gone = run_epairctl(lab, "destroy", made.stdout.strip())
             failures.extend(each.stderr for each in (made, gone) if each.returncode)
 
     clients = [threading.Thread(target=client, args=(unit,)) for unit in range(4)]
@@ -163,7 +163,7 @@ def test_strange_clients_do_not_disturb_forwarding(lab: Lab) -> None:
     strangers.join()
     assert answers == ["epair0a epair0b", "EMSGSIZE"] * 10 + ["epair1"]
     daemon.at_rest()
-    daemon.calm()
+    daemon.assert_sleeps()
     daemon.stop()
 
 
@@ -198,11 +198,11 @@ def test_what_is_asked_before_all_is_made_waits(lab: Lab) -> None:
 def test_a_daemon_that_was_killed_leaves_the_socket_to_the_next(lab: Lab) -> None:
     first = lab.daemon(CABLE)
     first.signal(signal.SIGKILL)
-    first.ended()
+    first.wait_exit()
     assert control_socket(lab).is_socket()
     line = refused(lab, "list")
     assert line == f"the daemon is not running: nobody listens at {control_socket(lab)}"
-    second = lab.again(first).greeted()
+    second = lab.restart(first).wait_ready()
     assert listed(lab) == ["epair0a", "epair0b"]
     second.stop()
     assert refused(lab, "list").startswith("the daemon is not running: there is no ")
@@ -217,7 +217,7 @@ def test_a_socket_that_is_passed_is_used_and_left(lab: Lab) -> None:
         "os.environ |= {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '1', 'LISTEN_FDNAMES': 'control'};"
         "os.execv(sys.argv[2], sys.argv[2:])"
     )
-    daemon = lab.launch(CABLE, wrapper=(sys.executable, "-c", program, str(path))).greeted()
+    daemon = lab.launch(CABLE, wrapper=(sys.executable, "-c", program, str(path))).wait_ready()
     command = [EPAIRCTL, "--socket", str(path), "cloners"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
     assert done.stdout == "epair\n"

@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair
-from tests.scenarios.transfers import BLUE, BROADCAST, Sink, Wire, frame, ping
+from tests.scenarios.transfers import BLUE, BROADCAST, RawSocket, Sink, frame, ping
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -49,7 +49,7 @@ KINDS = {
 
 def test_every_kind_of_frame_crosses_unchanged_both_ways(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
-    with Wire(lab["red"], "eth0") as red, Wire(lab["blue"], "eth0") as blue:
+    with RawSocket(lab["red"], "eth0") as red, RawSocket(lab["blue"], "eth0") as blue:
         for sender, receiver in ((red, blue), (blue, red)):
             for kind, sent in KINDS.items():
                 sender.send(sent)
@@ -61,7 +61,7 @@ def test_multicast_is_counted(lab: Lab) -> None:
     lab.namespace("red", ipv6=False)
     lab.namespace("blue", ipv6=False)
     daemon = lab.daemon(pair(ipv6=False))
-    with Wire(lab["red"], "eth0") as red, Wire(lab["blue"], "eth0") as blue:
+    with RawSocket(lab["red"], "eth0") as red, RawSocket(lab["blue"], "eth0") as blue:
         for to in (BROADCAST, IPV4_MULTICAST, SPANNING_TREE, SOMEBODY, SOMEBODY):
             red.send(frame(0x88B5, 100, to=to))
             blue.receive()
@@ -75,7 +75,7 @@ def test_multicast_is_counted(lab: Lab) -> None:
 def test_mtu_and_18_passes_and_one_more_is_oversize(lab: Lab) -> None:
     daemon = lab.daemon(NAMESPACES + pair(a={"mtu": 2000}, b={"mtu": 1500}))
     longest = 1500 + ETHERNET + TAG
-    with Wire(lab["red"], "eth0") as red, Wire(lab["blue"], "eth0") as blue:
+    with RawSocket(lab["red"], "eth0") as red, RawSocket(lab["blue"], "eth0") as blue:
         for sent in (frame(0x88B5, longest), tagged(0x8100, 7, longest)):
             red.send(sent)
             assert blue.receive() == sent
@@ -88,11 +88,11 @@ def test_mtu_and_18_passes_and_one_more_is_oversize(lab: Lab) -> None:
 
 def test_a_new_mtu_is_the_new_limit(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
-    with Wire(lab["red"], "eth0") as red, Wire(lab["blue"], "eth0") as blue:
+    with RawSocket(lab["red"], "eth0") as red, RawSocket(lab["blue"], "eth0") as blue:
         for mtu in (1300, 4000):
             lab["red"].ip("link set eth0 mtu 5000")
             lab["blue"].ip(f"link set eth0 mtu {mtu}")
-            daemon.says(f"epair0b: mtu is {mtu} now")
+            daemon.wait_for_log(f"epair0b: mtu is {mtu} now")
             before = daemon.metrics().interface("epair0a").oerrors["oversize"]
             too_long = frame(0x88B5, mtu + ETHERNET + TAG + 1)
 

@@ -69,7 +69,7 @@ def test_promtool_has_nothing_to_say_of_the_page(lab: Lab) -> None:
 
 def test_curl_gets_the_page_and_health(lab: Lab) -> None:
     daemon = lab.daemon(CABLE, workers=1)
-    (line,) = daemon.said("metrics:")
+    (line,) = daemon.log_lines_with("metrics:")
     url = line.removeprefix("metrics:").strip()
     page = lab.home.run("curl", "--fail", "--silent", "--show-error", "--compressed", url)
     assert f'epaird_build_info{{version="{__version__}"}} 1' in page
@@ -118,7 +118,7 @@ def test_a_scrape_during_an_upgrade_waits_and_has_its_answer(lab: Lab) -> None:
     with Scrapes(lab) as one, Scrapes(lab) as other:
         one.go_on()
         daemon.signal(signal.SIGUSR2)
-        daemon.says("upgraded")
+        daemon.wait_for_log("upgraded")
         one.go_on()
         other.go_on()
     assert one.faults == other.faults == []
@@ -128,7 +128,7 @@ def test_the_page_of_an_upgraded_daemon_is_where_its_file_says_by_then(lab: Lab)
     daemon = lab.daemon(CABLE)
     lab.configuration(CABLE, listen="0.0.0.0:9862").replace(daemon.file)
     daemon.signal(signal.SIGUSR2)
-    daemon.says("upgraded")
+    daemon.wait_for_log("upgraded")
     assert lab.home.run("ss", "-Htln").split()[3::5] == ["0.0.0.0:9862"]
 
 
@@ -141,9 +141,9 @@ def test_every_reason_is_there_from_the_start(lab: Lab) -> None:
 
 def test_the_page_can_be_done_without(lab: Lab) -> None:
     daemon = lab.launch(CABLE, listen="")
-    daemon.says("try:")
+    daemon.wait_for_log("try:")
     ping(lab["red"], BLUE)
-    assert not daemon.said("metrics:")
+    assert not daemon.log_lines_with("metrics:")
     assert "LISTEN" not in lab.home.run("ss", "-Htln")
     daemon.stop()
 

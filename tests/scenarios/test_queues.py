@@ -12,7 +12,7 @@ from typing import Self
 import pytest
 
 from tests.scenarios.lab import NAMESPACES, Lab, pair
-from tests.scenarios.transfers import BLUE, RED, Sink, acquaint, datagrams, send, tcp
+from tests.scenarios.transfers import BLUE, RED, Sink, add_neighbour, datagrams, send, tcp
 
 pytestmark = pytest.mark.real
 
@@ -76,8 +76,8 @@ def cross(source: Sequence[socket.socket], target: Sequence[socket.socket]) -> N
 def test_each_flow_has_one_worker_both_ways_and_keeps_its_order(lab: Lab) -> None:
     red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
     daemon = lab.daemon(pair(ipv6=False, queues=2), workers=2)
-    acquaint(red, blue, BLUE)
-    acquaint(blue, red, RED)
+    add_neighbour(red, blue, BLUE)
+    add_neighbour(blue, red, RED)
     workers = daemon.workers()
     flows: dict[int, Flow] = {}
     for _ in range(FLOWS_TRIED):

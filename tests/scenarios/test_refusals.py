@@ -22,7 +22,7 @@ WITHOUT_DEVICE = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs none /dev/net && 
 
 def refused(daemon: Daemon) -> str:
     """The one line it says before it ends, leaving nothing."""
-    daemon.left_nothing(1)
+    daemon.assert_clean_exit(1)
     (line,) = daemon.log
     return line
 
@@ -30,9 +30,9 @@ def refused(daemon: Daemon) -> str:
 @pytest.mark.parametrize("listen", ["127.0.0.1:9862", "127.0.0.1:0", ""])
 def test_a_second_daemon_of_the_same_configuration_leaves_the_first_alone(lab: Lab, listen: str) -> None:
     first = lab.launch(CABLE, listen=listen)
-    first.says("try:")
-    second = lab.again(first)
-    assert second.ended() == 1
+    first.wait_for_log("try:")
+    second = lab.restart(first)
+    assert second.wait_exit() == 1
     (line,) = second.log
     assert "in use" in line or "another epaird" in line
     ping(lab["red"], BLUE)
@@ -42,7 +42,7 @@ def test_a_second_daemon_of_the_same_configuration_leaves_the_first_alone(lab: L
 
 def test_a_port_in_use(lab: Lab) -> None:
     other = lab.home.start("socat", "-d", "-d", "TCP-LISTEN:9862,bind=127.0.0.1,fork", "PIPE")
-    other.says("listening")
+    other.wait_for_output("listening")
     line = refused(lab.launch(CABLE))
     assert line.startswith("metrics.listen: 127.0.0.1:9862 ")
     assert "in use" in line
@@ -84,11 +84,11 @@ def test_a_name_that_is_taken_at_home(lab: Lab) -> None:
 def test_a_namespace_of_somebody_elses_is_not_taken_for_ours(lab: Lab) -> None:
     blue = lab.namespace("blue")
     daemon = lab.launch(CABLE)
-    assert daemon.ended() == 1
+    assert daemon.wait_exit() == 1
     (line,) = daemon.log
     assert line.startswith(f"namespaces.create: {blue} exists already")
     assert blue.exists
-    assert lab.remains() == [f"namespace {blue}"]
+    assert lab.leftovers() == [f"namespace {blue}"]
 
 
 def test_the_second_pair_cannot_be_made_and_the_first_is_undone(lab: Lab) -> None:
@@ -100,7 +100,7 @@ def test_the_second_pair_cannot_be_made_and_the_first_is_undone(lab: Lab) -> Non
 def test_without_privileges_it_says_which_and_what_to_do(lab: Lab, user: tuple[str, ...]) -> None:
     lab.directory.chmod(0o755)
     daemon = lab.launch(CABLE, wrapper=user)
-    daemon.left_nothing(1)
+    daemon.assert_clean_exit(1)
     assert any("CAP_NET_ADMIN is missing" in line and "run as root" in line for line in daemon.log)
     assert any("CAP_SYS_ADMIN is missing" in line and "--cap-add" in line for line in daemon.log)
     assert len(daemon.log) <= 3
@@ -114,7 +114,7 @@ def test_without_dev_net_tun_it_says_so_and_what_to_do(lab: Lab) -> None:
 
 def test_a_wrong_configuration_makes_nothing_and_says_every_problem(lab: Lab) -> None:
     daemon = lab.launch(NAMESPACES + pair(a={"mtu": 70000}, b={"colour": "blue"}))
-    daemon.left_nothing(1)
+    daemon.assert_clean_exit(1)
     assert len(daemon.log) == 2
     assert "epair.epair0.a.mtu: 70000 is more than a TAP's 65521" in daemon.log
     assert any(line.startswith("epair.epair0.b.colour: ") for line in daemon.log)
@@ -123,7 +123,7 @@ def test_a_wrong_configuration_makes_nothing_and_says_every_problem(lab: Lab) ->
 def test_a_file_that_is_not_there(lab: Lab) -> None:
     file = lab.directory / "nothing.toml"
     running = lab.home.start(EPAIRD, "run", "--config", str(file))
-    assert running.ended() == 1
+    assert running.wait_exit() == 1
     (line,) = running.stderr.splitlines()
     assert str(file) in line
 

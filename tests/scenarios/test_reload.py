@@ -12,7 +12,7 @@ import pytest
 
 from epaird.config.reading import digest
 from epaird.kernel.watch import Kind, LinkEvent, LinkWatch
-from tests.scenarios.ctl import asked, epairctl, reload, rewrite
+from tests.scenarios.ctl import epairctl, reload, rewrite, run_epairctl
 from tests.scenarios.faults import Cable
 from tests.scenarios.lab import CABLE, EPAIRD, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, RED, Flood, Sink, ping
@@ -31,7 +31,7 @@ def every_frame_arrives(lab: Lab, source: str = "red", address: str = BLUE) -> I
         flood = stack.enter_context(Flood(lab[source], address, sink.port))
         sink.await_arrivals(100)
         yield sink
-        flood.goes_on()
+        flood.wait_for_frames()
         flood._ending.set()
         flood._thread.join()
         until(lambda: len(sink.arrived()) >= flood.sent, lambda: f"{len(sink.arrived())} of {flood.sent}")
@@ -55,7 +55,7 @@ def test_an_unchanged_pair_loses_nothing_while_others_come_change_and_go(lab: La
         reload(daemon, CABLE + others(50) + "queues = 2\n", workers=2)
         assert len(daemon.metrics().devices()) == 2 * 51
         rewrite(daemon, CABLE + others(50) + "queues = 3\nnonsense = 1\n", workers=2)
-        done = asked(lab, "reload")
+        done = run_epairctl(lab, "reload")
         assert (done.returncode, done.stdout) == (1, "")
         assert "epair.epair59.nonsense: unknown key" in done.stderr
     after = daemon.metrics().interface("epair0a")
@@ -83,10 +83,10 @@ def test_where_one_of_a_thousand_changes_the_kernel_hears_of_no_other(lab: Lab) 
     with ExitStack() as stack, cable.stream(5000) as stream:
         with lab.home.inside():
             watch = stack.enter_context(closing(LinkWatch()))
-        cable.carries(1000)
+        cable.wait_for_frames(1000)
         rewrite(cable.daemon, wanted, workers=1)
         assert "0 to create, 1 to change, 0 to recreate, 0 to destroy" in epairctl(lab, "reload")
-        cable.carries(1000)
+        cable.wait_for_frames(1000)
         events: list[LinkEvent] = []
         while some := watch.read():
             events += some
@@ -147,13 +147,13 @@ def test_what_somebody_took_away_is_put_back_and_what_was_added_stays(lab: Lab) 
     blue = lab["blue"]
     blue.ip("address del 10.0.0.2/24 dev eth0")  # takes the route along
     blue.ip("address add 10.66.0.2/24 dev eth0")
-    done = asked(lab, "reload", "--dry-run")
+    done = run_epairctl(lab, "reload", "--dry-run")
     assert done.returncode == 2
     assert "routes: (missing) -> 10.50.0.0/16 via 10.0.0.1" in done.stdout
     epairctl(lab, "reload")
     assert {"10.0.0.2/24", "10.66.0.2/24"} <= set(blue.ip("address show dev eth0").split())
     assert "10.50.0.0/16 via 10.0.0.1" in blue.ip("route show")
-    assert asked(lab, "reload", "--dry-run").returncode == 0
+    assert run_epairctl(lab, "reload", "--dry-run").returncode == 0
     ping(lab["red"], BLUE)
     blue.ip("link del eth0")
     until(lambda: not daemon.metrics().devices())
@@ -169,7 +169,7 @@ def test_a_failure_in_the_middle_leaves_everything_as_it_was(lab: Lab) -> None:
         green = lab["green"]
         text = f'[namespaces]\ncreate = ["$red", "$blue", "{green}"]\n' + pair(a={"mtu": 1400})
         rewrite(daemon, text + "[epair.epair6]\n[epair.epair7]\n", queue_limit=77)
-        done = asked(lab, "reload")
+        done = run_epairctl(lab, "reload")
     assert done.returncode == 1
     assert "epair7a: " in done.stderr
     assert "everything is as it was before" in done.stderr
@@ -191,17 +191,17 @@ def test_by_signal_and_by_a_watched_file_and_the_page_tells(lab: Lab) -> None:
     assert page.value("epaird_config_reloads_total", result="success") == 0
     assert page.value("epaird_config_sha256_info", sha256=digest(daemon.file.read_bytes())) == 1
     rewrite(daemon, CABLE + "[epair.epair1]\n", watch=True)
-    daemon.says("reloaded ")
+    daemon.wait_for_log("reloaded ")
     daemon.file.write_text(daemon.file.read_text() + "[epair.epair2]\n[epair.epair3]\nqueues = 0\n")
-    daemon.says("not reloaded: epair.epair3.queues: 0 is less than")
+    daemon.wait_for_log("not reloaded: epair.epair3.queues: 0 is less than")
     daemon.file.write_text(daemon.file.read_text().replace("queues = 0", "queues = 1"))
-    daemon.says_times("reloaded ", 2)
+    daemon.wait_for_log_lines("reloaded ", 2)
     assert len(daemon.metrics().devices()) == 8
     rewrite(daemon, CABLE)  # watches no more
-    daemon.says_times("reloaded ", 3)
+    daemon.wait_for_log_lines("reloaded ", 3)
     rewrite(daemon, CABLE + "[epair.epair4]\n")
     daemon.signal(signal.SIGHUP)
-    daemon.says_times("reloaded ", 4)
+    daemon.wait_for_log_lines("reloaded ", 4)
     page = daemon.metrics()
     assert len(page.devices()) == 4
     assert page.value("epaird_config_reloads_total", result="success") == 4
@@ -223,14 +223,14 @@ def test_save_prints_a_file_that_makes_all_of_it(lab: Lab) -> None:
     saved = lab.directory / "saved.toml"
     saved.write_text(text)
     assert "ok, 3 pairs" in lab.home.run(EPAIRD, "check", str(saved))
-    done = asked(lab, "plan", str(saved))
+    done = run_epairctl(lab, "plan", str(saved))
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     macs = {name: daemon.metrics().interface(name).mac for name in ("epair0a", "epair9b")}
     daemon.stop()
-    again = lab.launch_file(saved).greeted()
+    again = lab.launch_file(saved).wait_ready()
     assert {name: again.metrics().interface(name).mac for name in macs} == macs
     assert "peer epair0b" in epairctl(lab, "show", "epair9a")
-    done = asked(lab, "plan", str(saved))
+    done = run_epairctl(lab, "plan", str(saved))
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
@@ -239,9 +239,9 @@ def test_a_successor_with_another_file_has_what_it_adopts_as_its_file_says(lab: 
     index = lab["red"].links()["eth0"].index
     with every_frame_arrives(lab):
         daemon.signal(signal.SIGKILL)
-        daemon.ended()
+        daemon.wait_exit()
         rewrite(daemon, NAMESPACES + pair(a={"mtu": 1400}) + "[epair.epair2]\n")
-        successor = lab.again(daemon).greeted()
+        successor = lab.restart(daemon).wait_ready()
     assert lab["red"].links()["eth0"].index == index
     assert lab["red"].links()["eth0"].mtu == 1400
     assert successor.metrics().devices() == ["epair0a", "epair0b", "epair2a", "epair2b"]

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import pytest
 
 from tests.scenarios.lab import Daemon, Lab, pair
+from tests.scenarios.namespaces import Namespace
 from tests.scenarios.page import Page
-from tests.scenarios.places import Namespace
-from tests.scenarios.transfers import Sink, Wire, frame, number_of, ping, send
+from tests.scenarios.transfers import RawSocket, Sink, frame, number_of, ping, send
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -34,8 +34,8 @@ class Slowed:
 
     daemon: Daemon
     blue: Namespace
-    red: Wire
-    green: Wire
+    red: RawSocket
+    green: RawSocket
 
     def fill(self, frames: int) -> Page:
         """Send so many numbered frames; then wait until the queue is full and the sender is told."""
@@ -56,7 +56,7 @@ class Slowed:
 
     def occupy(self) -> None:
         """Send a frame of our own over the slow link."""
-        with Wire(self.blue, "slow") as slow:
+        with RawSocket(self.blue, "slow") as slow:
             slow.send(NEIGHBOUR + NEIGHBOUR + bytes(1000))
 
     def receive(self, frames: int) -> list[int]:
@@ -81,7 +81,7 @@ def slowed(
     blue.ip("link set bridge up")
     until(lambda: blue.ip("-d -j link show master bridge").count('"state":"forwarding"') == 2)
     blue.tc("qdisc add dev slow root tbf rate 64bit burst 1100 limit 1mb")
-    cable = Slowed(carrying, blue, Wire(lab["red"], "eth0"), Wire(green, "fast"))
+    cable = Slowed(carrying, blue, RawSocket(lab["red"], "eth0"), RawSocket(green, "fast"))
     cable.occupy()  # else the first of what is sent would pass at once
     return cable
 
@@ -150,7 +150,7 @@ def test_a_receiver_deleted_in_a_stall_lets_the_others_go_on(lab: Lab) -> None:
     page = cable.daemon.at_rest()
     assert page.pairs() == ["epair1"]
     assert page.worker().queue_frames == page.worker().drain_list_interfaces == page.worker().oactive == 0
-    cable.daemon.calm()
+    cable.daemon.assert_sleeps()
 
 
 def test_a_receiver_that_goes_down_in_a_stall_loses_what_waited_for_it(lab: Lab) -> None:
@@ -162,14 +162,14 @@ def test_a_receiver_that_goes_down_in_a_stall_loses_what_waited_for_it(lab: Lab)
     a, b = page.interface("epair0a"), page.interface("epair0b")
     assert b.ierrors["peer_down"] > 0
     assert b.ipackets + b.ierrors["peer_down"] + a.oerrors["peer_down"] == 100
-    cable.daemon.calm()
+    cable.daemon.assert_sleeps()
 
 
 def test_a_worker_killed_in_a_stall_loses_what_it_held(lab: Lab) -> None:
     cable = slowed(lab)
     before = cable.fill(100).interface("epair0b").ipackets
     os.kill(cable.daemon.worker(), signal.SIGKILL)
-    cable.daemon.says("again")
+    cable.daemon.wait_for_log("again")
     cable.open()
     until(lambda: cable.daemon.metrics().interface("epair0a").opackets == 100)
     page = cable.daemon.at_rest()
@@ -184,10 +184,10 @@ def test_a_daemon_that_ends_lets_arrive_what_it_holds(lab: Lab) -> None:
     held = cable.fill(100).worker().queue_frames
     before = cable.daemon.metrics().interface("epair0b").ipackets
     cable.daemon.signal(signal.SIGTERM)
-    cable.daemon.says("stopping")
+    cable.daemon.wait_for_log("stopping")
     cable.open()
     assert cable.receive(before + held) == list(range(before + held))
-    cable.daemon.left_nothing(0)
+    cable.daemon.assert_clean_exit(0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -13,8 +13,8 @@ import pytest
 
 from epaird.dataplane.burst import BURST_FRAMES
 from tests.scenarios.lab import Daemon, Lab, pair
-from tests.scenarios.systemcalls import CLOCK, NOTHING_TO_READ, WAIT, Core, Trace
-from tests.scenarios.transfers import BLUE, RED, Sink, acquaint, datagrams, ping, tcp
+from tests.scenarios.system_calls import CLOCK, NOTHING_TO_READ, WAIT, Core, Trace
+from tests.scenarios.transfers import BLUE, RED, Sink, add_neighbour, datagrams, ping, tcp
 
 pytestmark = pytest.mark.real
 
@@ -31,8 +31,8 @@ def cable(lab: Lab, *, poll_spin_us: int = 0, **settings: Any) -> Daemon:  # noq
     red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
     daemon = lab.daemon(pair(ipv6=False, **settings), workers=1, worker_timeout=0, poll_spin_us=poll_spin_us)
     ping(red, BLUE)
-    acquaint(red, blue, BLUE)
-    acquaint(blue, red, RED)
+    add_neighbour(red, blue, BLUE)
+    add_neighbour(blue, red, RED)
     return daemon
 
 
@@ -53,7 +53,7 @@ def burst(
             for number in range(BURST_FRAMES):
                 senders[number % flows].send(_NUMBER.pack(number) + bytes(size(number) - _NUMBER.size))
 
-        core.at_once(send)
+        core.run_before_worker(send)
         for sink in sinks:
             sink.await_arrivals(BURST_FRAMES // flows)
         return [sink.arrived() for sink in sinks]
@@ -158,8 +158,8 @@ def test_nothing_is_called_without_traffic_but_for_the_heartbeat(lab: Lab) -> No
     with Trace(lab, daemon.worker()) as trace:
         ping(lab["red"], BLUE)
         assert trace.calls()["read"] >= 10
-        trace.forget()
-        trace.await_beats(4)
+        trace.reset()
+        trace.wait_for_heartbeats(4)
         calls = trace.calls()
     assert set(calls) == {WAIT, CLOCK}
     assert calls[WAIT] <= 3 * (calls[CLOCK] + 1)

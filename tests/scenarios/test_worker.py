@@ -115,4 +115,4 @@ def test_a_hundred_pairs_sleep(lab: Lab) -> None:
     daemon = lab.daemon("".join(f"[epair.epair{unit}]\n" for unit in range(100)))
     assert len(daemon.metrics().devices()) == 200
     daemon.at_rest()
-    daemon.calm()
+    daemon.assert_sleeps()

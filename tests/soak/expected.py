@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tests.soak.chatter import address
+from tests.soak.background import address
 
 MADE: Final = "$made"
 """The namespace that the daemon makes."""
@@ -105,7 +105,7 @@ class Expected:
 
     file: dict[str, Interface] = field(default_factory=lambda: dict(STEADY))
     """The interfaces of the configuration."""
-    there: dict[str, Interface] = field(default_factory=dict)
+    interfaces: dict[str, Interface] = field(default_factory=dict)
     """The interfaces there are, as they are."""
     peers: dict[str, str] = field(default_factory=dict)
     """Of each half; empty when it is plugged into none."""
@@ -116,29 +116,29 @@ class Expected:
     queue_limit: int = 2100
     restarts: dict[int, int] = field(default_factory=dict)
     """Of each worker."""
-    fresh: set[str] = field(default_factory=set)
+    new_devices: set[str] = field(default_factory=set)
     """Devices that were made since somebody looked: they have counted nothing before."""
-    replugged: set[str] = field(default_factory=set)
+    repatched: set[str] = field(default_factory=set)
     """Halves that were plugged otherwise since somebody looked."""
 
     def __post_init__(self) -> None:
-        self.applied()
+        self.apply_file()
 
-    def looked(self) -> None:
+    def mark_checked(self) -> None:
         """Somebody has."""
-        self.fresh.clear()
-        self.replugged.clear()
+        self.new_devices.clear()
+        self.repatched.clear()
 
     @property
-    def movable(self) -> dict[str, Interface]:
+    def mutable(self) -> dict[str, Interface]:
         """What an operation may be about."""
-        return {name: found for name, found in self.there.items() if name not in STEADY}
+        return {name: found for name, found in self.interfaces.items() if name not in STEADY}
 
     @property
     def devices(self) -> dict[str, tuple[str, Half | Loopback]]:
         """The interface that each device belongs to, and the device's own settings."""
         found: dict[str, tuple[str, Half | Loopback]] = {}
-        for name, each in self.there.items():
+        for name, each in self.interfaces.items():
             if isinstance(each, Loopback):
                 found[name] = name, each
             else:
@@ -148,18 +148,18 @@ class Expected:
     @property
     def queues(self) -> int:
         """How many descriptors of devices there are."""
-        each = self.there.values()
+        each = self.interfaces.values()
         return sum(2 * found.queues if isinstance(found, Pair) else 1 for found in each)
 
     def lowest(self, kind: str) -> str:
         """The name that an interface gets which is made without one."""
-        return next(name for unit in itertools.count() if (name := f"{kind}{unit}") not in self.there)
+        return next(name for unit in itertools.count() if (name := f"{kind}{unit}") not in self.interfaces)
 
     @property
     def changed(self) -> bool:
         """Whether something is not as the file says."""
         pairs = [name for name, found in self.file.items() if isinstance(found, Pair)]
-        return any(self.there.get(name) != found for name, found in self.file.items()) or any(
+        return any(self.interfaces.get(name) != found for name, found in self.file.items()) or any(
             self.peers[name + "a"] != name + "b" for name in pairs
         )
 
@@ -171,7 +171,7 @@ class Expected:
         peer = self.peers[device]
         if not peer or not settings.up:
             return False
-        ours, theirs = self.there[name], self.there[self.devices[peer][0]]
+        ours, theirs = self.interfaces[name], self.interfaces[self.devices[peer][0]]
         if not isinstance(ours, Pair) or not isinstance(theirs, Pair):
             raise TypeError(f"{device} is plugged into {peer}")
         if "off" in (ours.carrier, theirs.carrier):
@@ -182,56 +182,56 @@ class Expected:
 
     def create(self, name: str, found: Interface, *, runtime: bool = True) -> None:
         """It is made."""
-        self.there[name] = found
+        self.interfaces[name] = found
         if runtime:
             self.runtime.add(name)
         devices = names(name, found)
-        self.fresh.update(devices)
+        self.new_devices.update(devices)
         if isinstance(found, Pair):
-            self._plug(*devices)
+            self._patch(*devices)
 
     def destroy(self, name: str) -> None:
         """It is taken down."""
-        for device in names(name, self.there.pop(name)):
-            self._unplug(device)
+        for device in names(name, self.interfaces.pop(name)):
+            self._unpatch(device)
             self.peers.pop(device, None)
         self.runtime.discard(name)
 
     def change(self, name: str, found: Interface) -> None:
         """It is changed in place."""
-        self.there[name] = found
+        self.interfaces[name] = found
 
     def patch(self, half: str, other: str) -> None:
         """They are plugged into each other."""
         if self.peers[half] != other:
-            self._unplug(half)
-            self._unplug(other)
-            self._plug(half, other)
+            self._unpatch(half)
+            self._unpatch(other)
+            self._patch(half, other)
 
     def unpatch(self, half: str) -> None:
         """It is plugged into none."""
-        self._unplug(half)
+        self._unpatch(half)
 
-    def applied(self) -> None:
+    def apply_file(self) -> None:
         """The file is; what it does not speak of and was made without it stays."""
-        for name in [name for name in self.there if name not in self.file and name not in self.runtime]:
+        for name in [name for name in self.interfaces if name not in self.file and name not in self.runtime]:
             self.destroy(name)
         for name, wanted in self.file.items():
-            found = self.there.get(name)
+            found = self.interfaces.get(name)
             if found is not None and _fixed(found) != _fixed(wanted):
                 self.destroy(name)
-            if name not in self.there:
+            if name not in self.interfaces:
                 self.create(name, wanted, runtime=False)
-            self.there[name] = wanted
+            self.interfaces[name] = wanted
         for name, wanted in self.file.items():
             if isinstance(wanted, Pair):
                 self.patch(name + "a", name + "b")
         self._as_the_file_says()
 
-    def succeeded(self) -> None:
+    def take_over(self) -> None:
         """Another control plane goes on with what there is: of the file it makes what is not there."""
         for name, wanted in self.file.items():
-            if name not in self.there:
+            if name not in self.interfaces:
                 self.create(name, wanted, runtime=False)
         self._as_the_file_says()
 
@@ -239,15 +239,15 @@ class Expected:
         self.namespace_made = any(netns == MADE for netns in _places(self.file))
         self.restarts = {number: self.restarts.get(number, 0) for number in range(self.workers)}
 
-    def _plug(self, half: str, other: str) -> None:
+    def _patch(self, half: str, other: str) -> None:
         self.peers[half], self.peers[other] = other, half
-        self.replugged.update((half, other))
+        self.repatched.update((half, other))
 
-    def _unplug(self, half: str) -> None:
+    def _unpatch(self, half: str) -> None:
         peer = self.peers.get(half, "")
         if peer:
             self.peers[half] = self.peers[peer] = ""
-            self.replugged.update((half, peer))
+            self.repatched.update((half, peer))
 
 
 def _fixed(found: Interface) -> tuple[object, ...]:

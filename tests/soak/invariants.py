@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.scenarios.places import Link
+from tests.scenarios.namespaces import Link
 from tests.soak.expected import Loopback, Pair
 from tests.soak.footprint import descriptors
-from tests.soak.onlookers import Onlookers
+from tests.soak.observers import Observers
 from tests.soak.site import Site
 from tests.soak.traffic import Traffic
 from tests.waiting import until
@@ -22,10 +22,10 @@ Counters = dict[str, dict[str, Any]]
 class Invariants:
     """They are looked at again and again, and each time compared with the time before."""
 
-    def __init__(self, site: Site, traffic: Traffic, onlookers: Onlookers) -> None:
+    def __init__(self, site: Site, traffic: Traffic, observers: Observers) -> None:
         self._site = site
         self._traffic = traffic
-        self._onlookers = onlookers
+        self._onlookers = observers
         self._counters: Counters = {}
         """Of each device, when it was looked at last."""
         self._read: dict[str, int] = {}
@@ -37,10 +37,10 @@ class Invariants:
         """What was so of each device a look ago."""
         self._kernel: dict[tuple[str, str], Link] = {}
 
-    def hold(self, *, loses: bool, unsure: bool) -> int:
+    def hold(self, *, may_lose_frames: bool, restarts_uncertain: bool) -> int:
         """See that they do; how many frames of the steady traffic were lost, all of them accounted for.
 
-        ``loses``: what was done may lose frames; ``unsure``: nobody knows how many workers died of it.
+        ``may_lose_frames``: what was done may lose frames; ``restarts_uncertain``: nobody knows how many workers died of it.
         Raises AssertionError."""
         traffic = self._traffic
         traffic.pause()
@@ -48,16 +48,20 @@ class Invariants:
             _until_kept(rule)
         traffic.arrived()
         until(
-            lambda: self._look() and not self._ledger(loses=loses),
-            lambda: "\n".join(self._ledger(loses=loses)),
+            lambda: self._look() and not self._ledger(may_lose_frames=may_lose_frames),
+            lambda: "\n".join(self._ledger(may_lose_frames=may_lose_frames)),
         )
-        wrong = [*self._went_back(), *self._moved_on(), *self._restarts(unsure=unsure)]
+        wrong = [
+            *self._went_back(),
+            *self._moved_on(),
+            *self._restarts(restarts_uncertain=restarts_uncertain),
+        ]
         lost = traffic.lost(self._found)
-        if lost and not loses:
+        if lost and not may_lose_frames:
             wrong.append(f"{lost} frames are lost of pairs that nothing was done to")
         if (status := self._site.daemon.healthz()) != 200:
             wrong.append(f"/healthz: {status}")
-        wrong += [*self._site.new_lines(), *self._onlookers.complaints]
+        wrong += [*self._site.new_lines(), *self._onlookers.errors]
         if wrong:
             raise AssertionError("\n".join(wrong))
         self._remember()
@@ -82,7 +86,7 @@ class Invariants:
         wrong = []
         places = set()
         for device, (owner, settings) in expected.devices.items():
-            netns = site.expanded(settings.netns)
+            netns = site.expand(settings.netns)
             name = getattr(settings, "name", "") or device
             places.add((netns or site.lab.home.name, name))
             found = self._found.get(device)
@@ -130,7 +134,7 @@ class Invariants:
         found, wanted = self._site.files(), self._site.run_directory()
         return [f"the run directory has {sorted(found)}, not {sorted(wanted)}"] if found != wanted else []
 
-    def _ledger(self, *, loses: bool) -> list[str]:
+    def _ledger(self, *, may_lose_frames: bool) -> list[str]:
         """Every frame has met its one fate, and nothing is in flight."""
         if gone := [device for device in self._found if self._where(device) not in self._kernel]:
             return [f"the kernel has no {device}" for device in gone]
@@ -138,7 +142,7 @@ class Invariants:
         for device, each in self._found.items():
             read, drops = self._read_uncounted(device), each["stats"]["oqdrops"]
             balance, before = self._balance(device), self._before(self._balances, device)
-            if loses and self._queues(device) > 1:
+            if may_lose_frames and self._queues(device) > 1:
                 # The kernel's counters are those of all queues of a device; of several queues what a worker
                 # has had in hand when it died is not known to the frame.  It is only known to be at rest.
                 if self._glimpsed.get(device) != (read, balance):
@@ -146,20 +150,20 @@ class Invariants:
             else:
                 if read != self._before(self._read, device):
                     wrong.append(f"{device}: the kernel says {read} more were read than are counted")
-                if balance != before and device not in self._site.expected.replugged:
+                if balance != before and device not in self._site.expected.repatched:
                     wrong.append(f"{device}: {balance - before} frames without a fate")
             self._glimpsed[device] = read, balance
             if (dropped := self._link(device).tx_dropped) != drops:
                 wrong.append(f"{device}: oqdrops is {drops}, tx_dropped {dropped}")
             if each["refs"] != 1:
                 wrong.append(f"{device}: {each['refs']} references")
-        if not loses:
+        if not may_lose_frames:
             wrong += self._altogether()
         return wrong
 
     def _altogether(self) -> Iterator[str]:
         """What was sent has met a fate somewhere, however it was plugged meanwhile."""
-        if self._counters.keys() - self._found.keys() or self._site.expected.fresh:
+        if self._counters.keys() - self._found.keys() or self._site.expected.new_devices:
             return
         sent = sum(each["stats"]["opackets"] for each in self._found.values())
         met = sum(_met(each["stats"]) for each in self._found.values())
@@ -170,7 +174,7 @@ class Invariants:
     def _went_back(self) -> Iterator[str]:
         """No counter has."""
         for device, earlier in self._counters.items():
-            if device in self._site.expected.fresh or device not in self._found:
+            if device in self._site.expected.new_devices or device not in self._found:
                 continue
             now = self._found[device]["stats"]
             lower = [key for key in _COUNTERS if now[key] < earlier[key]]
@@ -184,16 +188,16 @@ class Invariants:
 
     def _moved_on(self) -> Iterator[str]:
         """The steady traffic has."""
-        for course, outcome in self._traffic.outcomes().items():
+        for route, outcome in self._traffic.outcomes().items():
             if outcome.received == 0:
-                yield f"nothing arrives from {course.sender}"
+                yield f"nothing arrives from {route.sender}"
 
-    def _restarts(self, *, unsure: bool) -> Iterator[str]:
+    def _restarts(self, *, restarts_uncertain: bool) -> Iterator[str]:
         """As many workers have died as were killed."""
         page, expected = self._site.daemon.metrics(), self._site.expected
         for number, wanted in expected.restarts.items():
             found = page.worker(str(number)).restarts
-            if found != wanted and not (unsure and found == wanted - 1):
+            if found != wanted and not (restarts_uncertain and found == wanted - 1):
                 yield f"worker {number} was started again {found} times, not {wanted}"
             expected.restarts[number] = found
 
@@ -203,10 +207,10 @@ class Invariants:
         self._counters = {device: each["stats"] for device, each in self._found.items()}
         self._read = {device: self._read_uncounted(device) for device in self._found}
         self._balances = {device: self._balance(device) for device in self._found}
-        self._site.expected.looked()
+        self._site.expected.mark_checked()
 
     def _before(self, known: dict[str, int], device: str) -> int:
-        return 0 if device in self._site.expected.fresh else known.get(device, 0)
+        return 0 if device in self._site.expected.new_devices else known.get(device, 0)
 
     def _read_uncounted(self, device: str) -> int:
         stats = self._found[device]["stats"]
@@ -233,7 +237,7 @@ class Invariants:
 
     def _owner(self, device: str) -> object:
         expected = self._site.expected
-        return expected.there[expected.devices[device][0]]
+        return expected.interfaces[expected.devices[device][0]]
 
 
 def _until_kept(rule: Callable[[], list[str]]) -> None:

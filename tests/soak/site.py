@@ -11,8 +11,8 @@ from typing import Any, Final, Self
 
 from epaird.client.client import Client, Failed
 from epaird.dataplane.process import WORKER
-from tests.scenarios.ctl import asked, control_socket, epairctl, rewrite
-from tests.scenarios.lab import Daemon, Lab, name_of
+from tests.scenarios.ctl import control_socket, epairctl, rewrite, run_epairctl
+from tests.scenarios.lab import Daemon, Lab, process_name
 from tests.soak.expected import MADE, Expected, Interface, text
 from tests.waiting import until
 
@@ -29,7 +29,7 @@ class Site:
         self.expected = Expected()
         for name in PLACES:
             lab.namespace(name, ipv6=False)
-        self.daemon: Daemon = lab.launch(text(self.expected.file), **self._settings()).greeted()
+        self.daemon: Daemon = lab.launch(text(self.expected.file), **self._settings()).wait_ready()
         self._read = 0
         self._complaints: list[str] = []
 
@@ -43,12 +43,12 @@ class Site:
     # How it is asked.
 
     def ctl(self, *arguments: str) -> str:
-        """What epairctl says, which succeeds."""
+        """What epairctl says, which new_control_plane."""
         return epairctl(self.lab, *arguments)
 
     def refused(self, *arguments: str) -> str:
         """What epairctl says, which is refused."""
-        done = asked(self.lab, *arguments)
+        done = run_epairctl(self.lab, *arguments)
         if done.returncode != 1:
             raise AssertionError(f"epairctl {' '.join(arguments)} is not refused: {done}")
         return done.stderr
@@ -68,7 +68,7 @@ class Site:
         """The processes of each worker, by age."""
         found: dict[int, list[int]] = {}
         for pid in self.lab.processes("epaird.dataplane"):
-            if (name := name_of(pid)).startswith(WORKER):
+            if (name := process_name(pid)).startswith(WORKER):
                 found.setdefault(int(name.removeprefix(WORKER)), []).append(pid)
         return found
 
@@ -93,19 +93,19 @@ class Site:
     def again(self) -> None:
         """Start another daemon where one has ended, and wait until it has taken over."""
         self.new_lines()
-        self.daemon.ended()
-        self.daemon = self.lab.again(self.daemon)
+        self.daemon.wait_exit()
+        self.daemon = self.lab.restart(self.daemon)
         self._read = 0
-        self.daemon.greeted()
+        self.daemon.wait_ready()
 
     @contextlib.contextmanager
-    def says(self, words: str, times: int = 1) -> Iterator[None]:
+    def expect_log(self, words: str, times: int = 1) -> Iterator[None]:
         """The daemon says something because of what is done in the block, so many times at least."""
         daemon = self.daemon
-        wanted = len(daemon.said(words)) + times
+        wanted = len(daemon.log_lines_with(words)) + times
         yield
-        until(lambda: len(daemon.said(words)) >= wanted or not daemon.running, self.recent)
-        assert len(daemon.said(words)) >= wanted, f"ended before it said {words!r}"
+        until(lambda: len(daemon.log_lines_with(words)) >= wanted or not daemon.running, self.recent)
+        assert len(daemon.log_lines_with(words)) >= wanted, f"ended before it said {words!r}"
 
     # What is seen of it.
 
@@ -120,9 +120,9 @@ class Site:
         """The end of the log."""
         return "\n".join(self.daemon.log[-25:])
 
-    def expanded(self, netns: str) -> str:
+    def expand(self, netns: str) -> str:
         """A namespace's real name; empty for the daemon's own."""
-        return self.lab.expanded(netns)
+        return self.lab.expand(netns)
 
     def run_directory(self) -> set[str]:
         """The files that should be in it."""

@@ -13,7 +13,7 @@ from typing import Final
 from tests.scenarios.lab import Lab
 from tests.soak.footprint import CONTROL_MEMORY, TOLERANCES, Row, footprint, rows
 from tests.soak.invariants import Invariants
-from tests.soak.onlookers import Onlookers
+from tests.soak.observers import Observers
 from tests.soak.operations.choosing import WARM_UP, calm, operations
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
@@ -67,9 +67,9 @@ class Soak:
         """Do operations as long as it ``goes_on``, which is asked with how many were done.  Raises Failed."""
         with Lab() as lab, Site(lab) as site:
             try:
-                with Traffic(site) as traffic, Onlookers(site) as onlookers:
-                    self._soak(site, Invariants(site, traffic, onlookers), onlookers, goes_on)
-                    self.sent, self.looks = traffic.sent(), onlookers.looks
+                with Traffic(site) as traffic, Observers(site) as observers:
+                    self._soak(site, Invariants(site, traffic, observers), observers, goes_on)
+                    self.sent, self.looks = traffic.sent(), observers.looks
                 lab.finish()
             except WRONG as error:
                 raise Failed(f"at rest:\n{error}\nthe daemon said last:\n{site.recent()}") from error
@@ -77,16 +77,16 @@ class Soak:
             raise Failed("not flat: " + ", ".join(row.what for row in self.rows if not row.flat))
 
     def _soak(
-        self, site: Site, invariants: Invariants, onlookers: Onlookers, goes_on: Callable[[int], bool]
+        self, site: Site, invariants: Invariants, observers: Observers, goes_on: Callable[[int], bool]
     ) -> None:
         chosen = operations(self.seed, site.expected)
         self._do((next(chosen) for _ in range(WARM_UP)), site, invariants)
         self._do(calm(site.expected), site, invariants)
-        self.before = self._settled(site, onlookers)
+        self.before = self._settled(site, observers)
         while goes_on(len(self.done)):
             self._do((next(chosen),), site, invariants)
         self._do(calm(site.expected), site, invariants)
-        self.after = self._settled(site, onlookers)
+        self.after = self._settled(site, observers)
 
     @property
     def rows(self) -> list[Row]:
@@ -110,18 +110,20 @@ class Soak:
             try:
                 operation.act(site)
                 operation.expect(site.expected)
-                lost = invariants.hold(loses=operation.loses, unsure=operation.unsure)
+                lost = invariants.hold(
+                    may_lose_frames=operation.may_lose_frames, restarts_uncertain=operation.restarts_uncertain
+                )
             except WRONG as error:
                 at = f"operation {len(self.done) + 1}, {operation}"
                 raise Failed(f"{at}:\n{error}\nthe daemon said last:\n{site.recent()}") from error
-            life = (self.done[-1].life if self.done else 0) + operation.succeeds
+            life = (self.done[-1].life if self.done else 0) + operation.new_control_plane
             seconds = time.monotonic() - began
             self.done.append(Done(len(self.done) + 1, str(operation), seconds, lost, footprint(site), life))
             self.tell(self.done[-1])
 
-    def _settled(self, site: Site, onlookers: Onlookers) -> dict[str, int]:
+    def _settled(self, site: Site, observers: Observers) -> dict[str, int]:
         """What there is once nothing changes any more."""
-        onlookers.pause()
+        observers.pause()
         seen: list[dict[str, int]] = []
 
         def settled() -> bool:
@@ -130,7 +132,7 @@ class Soak:
             return len(last) == ALIKE and all(each == last[0] for each in last)
 
         until(settled, lambda: f"it never settles: {seen[-2:]}")
-        onlookers.go()
+        observers.go()
         return seen[-1]
 
 

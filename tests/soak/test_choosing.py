@@ -39,10 +39,10 @@ def test_what_is_expected_is_always_whole_and_leads_back_to_the_beginning() -> N
         halves = {device for device in expected.devices if not device.startswith("lo")}
         assert expected.peers.keys() == halves
         assert all(expected.peers[peer] == half for half, peer in expected.peers.items() if peer)
-        assert expected.runtime <= expected.there.keys()
+        assert expected.runtime <= expected.interfaces.keys()
         for operation in calm(expected):
             operation.expect(expected)
-        assert expected.there == dict(STEADY)
+        assert expected.interfaces == dict(STEADY)
         assert not expected.runtime
         assert not expected.namespace_made
         assert expected.workers == 2

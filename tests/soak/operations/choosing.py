@@ -8,20 +8,25 @@ from random import Random
 from typing import Final
 
 from tests.soak.expected import MADE, STEADY, Expected, Interface, Loopback, Pair, names, pair, with_half
-from tests.soak.operations.accidents import (
+from tests.soak.operations.external import (
+    DeviceDeleted,
+    DeviceFlapped,
+    MadeNamespaceDeleted,
+    NamespaceDeleted,
+)
+from tests.soak.operations.failures import (
+    Concurrent,
     ControlDies,
     ControlKeeps,
     ControlStops,
-    Meanwhile,
     SpareDies,
     Upgrade,
     WorkerDies,
     WorkersDie,
 )
-from tests.soak.operations.files import Invalid, Midway, Planned, Reload, Saved
+from tests.soak.operations.files import FailingReload, Invalid, Plan, Reload, Save
 from tests.soak.operations.operation import Operation
-from tests.soak.operations.owners import DeviceDeleted, Jiggled, MadeNamespaceDeleted, NamespaceDeleted
-from tests.soak.operations.requests import Create, Destroy, Patch, Refused, Set, Unpatch, Watchers
+from tests.soak.operations.requests import Create, Destroy, Monitors, Patch, Refused, Set, Unpatch
 
 AT_RUNTIME: Final = range(20, 40)
 """Units of pairs and loopbacks that are made by name."""
@@ -60,7 +65,7 @@ def create(choose: Random, expected: Expected) -> Operation | None:
         return None
     kind = choose.choice(("epair", "epair", "epair", "lo"))
     by_kind = choose.random() < 0.5
-    free = [unit for unit in AT_RUNTIME if f"{kind}{unit}" not in expected.there]
+    free = [unit for unit in AT_RUNTIME if f"{kind}{unit}" not in expected.interfaces]
     name = expected.lowest(kind) if by_kind else f"{kind}{choose.choice(free)}"
     unit = int(name.removeprefix(kind))
     found = some_pair(choose, unit) if kind == "epair" else some_loopback(choose, unit)
@@ -77,17 +82,17 @@ def by_name(choose: Random, expected: Expected) -> Operation | None:
 
 def destroy(choose: Random, expected: Expected) -> Operation | None:
     """One less."""
-    if not expected.movable:
+    if not expected.mutable:
         return None
-    name, found = choose.choice(list(expected.movable.items()))
+    name, found = choose.choice(list(expected.mutable.items()))
     return Destroy(name, choose.choice((name, *names(name, found))))
 
 
 def set_(choose: Random, expected: Expected) -> Operation | None:
     """One otherwise, in place."""
-    if not expected.movable:
+    if not expected.mutable:
         return None
-    name, found = choose.choice(list(expected.movable.items()))
+    name, found = choose.choice(list(expected.mutable.items()))
     mtu = choose.choice(MTUS)
     if isinstance(found, Loopback):
         return Set(name, name, f"mtu={mtu}", replace(found, mtu=mtu))
@@ -108,7 +113,7 @@ def set_(choose: Random, expected: Expected) -> Operation | None:
 
 
 def _halves(expected: Expected) -> list[tuple[str, Pair]]:
-    pairs = [(name, found) for name, found in expected.movable.items() if isinstance(found, Pair)]
+    pairs = [(name, found) for name, found in expected.mutable.items() if isinstance(found, Pair)]
     return [(device, found) for name, found in pairs for device in names(name, found)]
 
 
@@ -144,7 +149,7 @@ def refused(choose: Random, _expected: Expected) -> Operation:
 
 def watchers(choose: Random, _expected: Expected) -> Operation:
     """Some who watch."""
-    return Watchers(choose.randint(1, 4))
+    return Monitors(choose.randint(1, 4))
 
 
 def reload(choose: Random, expected: Expected) -> Operation:
@@ -203,12 +208,12 @@ def invalid(choose: Random, _expected: Expected) -> Operation:
 
 def midway(_choose: Random, _expected: Expected) -> Operation:
     """A file that cannot be had."""
-    return Midway()
+    return FailingReload()
 
 
 def consulted(choose: Random, expected: Expected) -> Operation:
     """What there is is compared with the file, or saved."""
-    return choose.choice((Planned(expected.changed), Saved()))
+    return choose.choice((Plan(expected.changed), Save()))
 
 
 def worker_dies(choose: Random, expected: Expected) -> Operation:
@@ -233,21 +238,21 @@ def by_owners(choose: Random, expected: Expected) -> Operation | None:
     what = choose.choice(("device", "device", "jiggled", "jiggled", "namespace", "made"))
     made = [
         name
-        for name, each in expected.movable.items()
+        for name, each in expected.mutable.items()
         if isinstance(each, Pair) and MADE in (each.a.netns, each.b.netns)
     ]
     if what == "namespace":
         return NamespaceDeleted()
     if what == "made":
         return MadeNamespaceDeleted(tuple(made)) if expected.namespace_made else None
-    if not expected.movable:
+    if not expected.mutable:
         return None
-    name, found = choose.choice(list(expected.movable.items()))
+    name, found = choose.choice(list(expected.mutable.items()))
     device = choose.choice(names(name, found))
     _, settings = expected.devices[device]
     if what == "device":
         return DeviceDeleted(name, device, settings.netns)
-    return Jiggled(device, settings.netns, settings.mtu, settings.up)
+    return DeviceFlapped(device, settings.netns, settings.mtu, settings.up)
 
 
 def while_a_worker_dies(choose: Random, expected: Expected) -> Operation | None:
@@ -257,23 +262,23 @@ def while_a_worker_dies(choose: Random, expected: Expected) -> Operation | None:
         return None
     workers = min(expected.workers, change.workers if isinstance(change, Reload) else expected.workers)
     how = choose.choice(("killed", "stopped"))
-    return Meanwhile(change, WorkerDies(choose.randrange(workers), how), choose.randrange(400))
+    return Concurrent(change, WorkerDies(choose.randrange(workers), how), choose.randrange(400))
 
 
 def while_the_control_plane_dies(choose: Random, expected: Expected) -> Operation | None:
     """A change, and a control plane that dies meanwhile."""
     change = _a_change(choose, expected)
-    return None if change is None else Meanwhile(change, ControlDies(), choose.randrange(150, 500))
+    return None if change is None else Concurrent(change, ControlDies(), choose.randrange(150, 500))
 
 
 def while_both_go(choose: Random, _expected: Expected) -> Operation:
     """An upgrade, and a control plane that dies of it, before or behind itself."""
-    return Meanwhile(Upgrade(), ControlDies(), choose.randrange(200, 4000))
+    return Concurrent(Upgrade(), ControlDies(), choose.randrange(200, 4000))
 
 
 def two_changes(choose: Random, expected: Expected) -> Operation | None:
     """Two changes that have nothing to do with each other, at once."""
-    runtime = {name: found for name, found in expected.movable.items() if name in expected.runtime}
+    runtime = {name: found for name, found in expected.mutable.items() if name in expected.runtime}
     first = by_name(choose, expected)
     if first is None or not runtime:
         return None
@@ -284,7 +289,7 @@ def two_changes(choose: Random, expected: Expected) -> Operation | None:
         others.append(Set(name, name, f"mtu={mtu}", replace(found, mtu=mtu)))
     else:
         others.append(Set(name, name + "a", f"mtu={mtu}", with_half(found, "a", mtu=mtu)))
-    return Meanwhile(first, choose.choice(others), choose.randrange(200))
+    return Concurrent(first, choose.choice(others), choose.randrange(200))
 
 
 def while_upgrading(choose: Random, expected: Expected) -> Operation | None:
@@ -293,7 +298,7 @@ def while_upgrading(choose: Random, expected: Expected) -> Operation | None:
         meanwhile: Operation | None = WorkerDies(choose.randrange(expected.workers))
     else:
         meanwhile = _a_change(choose, expected)
-    return None if meanwhile is None else Meanwhile(Upgrade(), meanwhile, choose.randrange(200, 3000))
+    return None if meanwhile is None else Concurrent(Upgrade(), meanwhile, choose.randrange(200, 3000))
 
 
 def _a_change(choose: Random, expected: Expected) -> Operation | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
-from tests.scenarios.ctl import asked
+from tests.scenarios.ctl import run_epairctl
 from tests.soak.expected import Expected, Interface
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
@@ -29,7 +29,7 @@ class Reload(Operation):
         if not self.by_signal:
             site.ctl("reload")
             return
-        with site.says("reloaded "):
+        with site.expect_log("reloaded "):
             site.daemon.signal(signal.SIGHUP)
 
     def expect(self, expected: Expected) -> None:
@@ -38,7 +38,7 @@ class Reload(Operation):
             self.workers,
             self.queue_limit,
         )
-        expected.applied()
+        expected.apply_file()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Invalid(Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Midway(Operation):
+class FailingReload(Operation):
     """A file of which something cannot be had; all that was done before is undone."""
 
     def __str__(self) -> str:
@@ -82,7 +82,7 @@ class Midway(Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Planned(Operation):
+class Plan(Operation):
     """What a reload would do is looked at."""
 
     changes: bool
@@ -92,12 +92,12 @@ class Planned(Operation):
         return f"reload --dry-run: {'changes' if self.changes else 'nothing'}"
 
     def act(self, site: Site) -> None:
-        done = asked(site.lab, "reload", "--dry-run")
+        done = run_epairctl(site.lab, "reload", "--dry-run")
         assert (done.returncode, done.stderr) == (2 if self.changes else 0, ""), done
 
 
 @dataclass(frozen=True, slots=True)
-class Saved(Operation):
+class Save(Operation):
     """What there is is saved; a reload of that would do nothing."""
 
     def __str__(self) -> str:
@@ -106,5 +106,5 @@ class Saved(Operation):
     def act(self, site: Site) -> None:
         file = site.lab.directory / "saved.toml"
         file.write_text(site.ctl("save"))
-        done = asked(site.lab, "plan", str(file))
+        done = run_epairctl(site.lab, "plan", str(file))
         assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}{done.stderr}{file.read_text()}"

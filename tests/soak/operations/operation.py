@@ -9,11 +9,11 @@ from tests.soak.site import Site
 class Operation:
     """One thing that is done; ``str()`` says what, in a line."""
 
-    loses = False
+    may_lose_frames = False
     """It may lose frames of traffic that is none of its business, which counters say then."""
-    unsure = False
+    restarts_uncertain = False
     """It may have killed a worker that would have ended anyway."""
-    succeeds = False
+    new_control_plane = False
     """Another control plane takes over, and applies the file."""
 
     def act(self, site: Site) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
-from tests.scenarios.ctl import EPAIRCTL, asked, control_socket
+from tests.scenarios.ctl import EPAIRCTL, control_socket, run_epairctl
 from tests.soak.expected import Expected, Interface, words
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
@@ -32,7 +32,7 @@ class Create(Operation):
         expected.create(self.name, self.found)
 
     def again(self, site: Site) -> None:
-        done = asked(site.lab, "create", *self._words)
+        done = run_epairctl(site.lab, "create", *self._words)
         assert done.returncode == 0 or "EEXIST" in done.stderr, done
 
     @property
@@ -58,7 +58,7 @@ class Destroy(Operation):
         expected.destroy(self.name)
 
     def again(self, site: Site) -> None:
-        done = asked(site.lab, "destroy", self.by)
+        done = run_epairctl(site.lab, "destroy", self.by)
         assert done.returncode == 0 or "ENXIO" in done.stderr, done
 
 
@@ -132,7 +132,7 @@ class Refused(Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Watchers(Operation):
+class Monitors(Operation):
     """Some watch what happens, and go without a word."""
 
     count: int
@@ -152,4 +152,4 @@ class Watchers(Operation):
         until(all_have_seen, lambda: f"they see nothing: {watching}")
         for each in watching:
             each.signal(signal.SIGKILL)
-            each.ended()
+            each.wait_exit()

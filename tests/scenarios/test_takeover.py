@@ -23,14 +23,14 @@ TEXT = NAMESPACES + pair() + "".join(f"[epair.epair{unit}]\n" for unit in range(
 def killed(lab: Lab, daemon: Daemon) -> Daemon:
     """-9, and started again."""
     daemon.signal(signal.SIGKILL)
-    daemon.ended()
-    return lab.again(daemon).greeted()
+    daemon.wait_exit()
+    return lab.restart(daemon).wait_ready()
 
 
 def upgraded(lab: Lab, daemon: Daemon) -> Daemon:
     """By command."""
     epairctl(lab, "upgrade")
-    daemon.says("upgraded to epaird")
+    daemon.wait_for_log("upgraded to epaird")
     return daemon
 
 
@@ -67,7 +67,7 @@ def test_everything_that_was_changed_stays(lab: Lab, how: Callable[[Lab, Daemon]
     rewrite(daemon, TEXT, workers=2, queue_limit=77)
     daemon.signal(signal.SIGHUP)
     # Which takes all of it back, so once more.
-    daemon.says("reloaded")
+    daemon.wait_for_log("reloaded")
     changed(lab)
     found = saved(lab)
     assert found != before
@@ -95,9 +95,9 @@ def test_what_the_file_says_otherwise_meanwhile_holds(lab: Lab) -> None:
     epairctl(lab, "set", "epair2", "carrier=off")
     until(lambda: '"carrier":"off"' in (lab.directory / "run" / "state.json").read_text())
     daemon.signal(signal.SIGKILL)
-    daemon.ended()
+    daemon.wait_exit()
     rewrite(daemon, TEXT.replace("[epair.epair1]\n", "[epair.epair1]\na.mtu = 1400\n"))
-    lab.again(daemon).greeted()
+    lab.restart(daemon).wait_ready()
     assert lab.home.links()["epair1a"].mtu == 1400
     assert "NO-CARRIER" in lab.home.ip("link show epair2a")
 
@@ -106,11 +106,11 @@ def test_a_worker_that_is_adopted_works_by_the_configuration_there_is_now(lab: L
     """Settings of the daemon that were changed while there was no control plane."""
     daemon = lab.daemon(TEXT)
     daemon.signal(signal.SIGKILL)
-    daemon.ended()
+    daemon.wait_exit()
     rewrite(daemon, TEXT, orphan_timeout=0.2)
-    daemon = lab.again(daemon).greeted()
+    daemon = lab.restart(daemon).wait_ready()
     daemon.signal(signal.SIGKILL)
-    daemon.ended()
+    daemon.wait_exit()
     # After 30 s it would have ended, had it not been told.
     until(lambda: not lab.processes("epaird"))
 
@@ -124,10 +124,10 @@ def test_a_namespace_that_is_off_the_list_meanwhile_goes(lab: Lab, alone: bool) 
         for pid in lab.processes("epaird.dataplane"):
             os.kill(pid, signal.SIGKILL)
     daemon.signal(signal.SIGKILL)
-    daemon.ended()
+    daemon.wait_exit()
     rewrite(daemon, '[namespaces]\ncreate = ["$red"]\n[epair.epair9]\na.netns = "$red"\n')
-    daemon = lab.again(daemon).greeted()
-    red, blue = lab.expanded("$red"), lab.expanded("$blue")
+    daemon = lab.restart(daemon).wait_ready()
+    red, blue = lab.expand("$red"), lab.expand("$blue")
     assert blue not in namespaces()
     assert red in namespaces()
     assert list(json.loads((lab.directory / "run" / "namespaces.json").read_text())) == [red]
@@ -138,10 +138,10 @@ def test_a_namespace_that_is_off_the_list_stays_while_something_made_at_runtime_
     epairctl(lab, "create", "lo7", "mode=verbatim", "netns=$blue")
     until(lambda: '"lo7"' in (lab.directory / "run" / "state.json").read_text())
     daemon.signal(signal.SIGKILL)
-    daemon.ended()
+    daemon.wait_exit()
     rewrite(daemon, '[namespaces]\ncreate = ["$red"]\n')
-    lab.again(daemon).greeted()
-    blue = lab.expanded("$blue")
+    lab.restart(daemon).wait_ready()
+    blue = lab.expand("$blue")
     assert "Nothing to do" in epairctl(lab, "reload")
     assert blue in namespaces()
     assert blue in saved(lab)

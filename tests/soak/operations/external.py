@@ -22,8 +22,8 @@ class DeviceDeleted(Operation):
         return f"ip link del {self.device}"
 
     def act(self, site: Site) -> None:
-        place = site.lab.place(site.expanded(self.netns))
-        with site.says(f"{self.device}: the device is gone"):
+        place = site.lab.namespace_of(site.expand(self.netns))
+        with site.expect_log(f"{self.device}: the device is gone"):
             place.ip(f"link del {self.device}")
 
     def expect(self, expected: Expected) -> None:
@@ -31,7 +31,7 @@ class DeviceDeleted(Operation):
 
 
 @dataclass(frozen=True, slots=True)
-class Jiggled(Operation):
+class DeviceFlapped(Operation):
     """Somebody renames a device, turns it off and resizes it, and undoes all of it."""
 
     device: str
@@ -43,7 +43,7 @@ class Jiggled(Operation):
         return f"ip link set {self.device} down, name, mtu, and back"
 
     def act(self, site: Site) -> None:
-        place = site.lab.place(site.expanded(self.netns))
+        place = site.lab.namespace_of(site.expand(self.netns))
         place.ip(f"link set {self.device} down")
         place.ip(f"link set {self.device} name other")
         place.ip("link set other mtu 2000")
@@ -63,7 +63,7 @@ class NamespaceDeleted(Operation):
     def act(self, site: Site) -> None:
         brief = site.lab.namespace("brief")
         site.ctl("create", "epair60", *words(pair(60, "$green", "$brief")))
-        with site.says("epair60 is taken down whole"):
+        with site.expect_log("epair60 is taken down whole"):
             brief.remove()
         until(lambda: all(each["pair"] != "epair60" for each in site.interfaces()), site.recent)
 
@@ -86,4 +86,4 @@ class MadeNamespaceDeleted(Operation):
     def expect(self, expected: Expected) -> None:
         for name in self.names:
             expected.destroy(name)
-        expected.applied()
+        expected.apply_file()

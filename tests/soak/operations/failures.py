@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tests.scenarios.hanging import hung
+from tests.scenarios.hanging import hang
 from tests.soak.expected import Expected
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
@@ -24,7 +24,7 @@ class WorkerDies(Operation):
     with_the_spare: bool = False
     times: int = 1
     """As soon as there is another, the same again."""
-    loses = True
+    may_lose_frames = True
 
     def __str__(self) -> str:
         often = f" {self.times} times" * (self.times > 1)
@@ -39,7 +39,7 @@ class WorkerDies(Operation):
     def _once(self, site: Site) -> None:
         pid = site.worker(self.number)
         if self.how == "hangs":
-            with contextlib.suppress(ProcessLookupError), hung(pid):
+            with contextlib.suppress(ProcessLookupError), hang(pid):
                 pass
         else:
             site.kill(pid, signal.SIGKILL if self.how == "killed" else signal.SIGSTOP)
@@ -54,14 +54,14 @@ class WorkerDies(Operation):
 class WorkersDie(Operation):
     """All workers are killed at once."""
 
-    loses = True
+    may_lose_frames = True
 
     def __str__(self) -> str:
         return "all workers killed"
 
     def act(self, site: Site) -> None:
         pids = [site.worker(number) for number in range(site.expected.workers)]
-        with site.says("again (pid", len(pids)):
+        with site.expect_log("again (pid", len(pids)):
             for pid in pids:
                 site.kill(pid)
 
@@ -87,7 +87,7 @@ class SpareDies(Operation):
 class ControlDies(Operation):
     """The control plane is killed, and another daemon takes over."""
 
-    succeeds = True
+    new_control_plane = True
 
     def __str__(self) -> str:
         return "control plane killed, started again"
@@ -97,14 +97,14 @@ class ControlDies(Operation):
         site.again()
 
     def expect(self, expected: Expected) -> None:
-        expected.succeeded()
+        expected.take_over()
 
 
 @dataclass(frozen=True, slots=True)
 class ControlKeeps(Operation):
     """The daemon ends and leaves everything to the next."""
 
-    succeeds = True
+    new_control_plane = True
 
     def __str__(self) -> str:
         return "stopped with keep_devices, started again"
@@ -113,12 +113,12 @@ class ControlKeeps(Operation):
         site.write(keep_devices=True)
         site.ctl("reload")
         site.daemon.signal(signal.SIGTERM)
-        assert site.daemon.ended() == 0, site.recent()
+        assert site.daemon.wait_exit() == 0, site.recent()
         site.write()
         site.again()
 
     def expect(self, expected: Expected) -> None:
-        expected.applied()
+        expected.apply_file()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,24 +142,24 @@ class Upgrade(Operation):
     """The program is executed again, and its workers are renewed."""
 
     by_signal: bool = False
-    succeeds = True
+    new_control_plane = True
 
     def __str__(self) -> str:
         return f"upgrade by {'signal' if self.by_signal else 'epairctl'}"
 
     def act(self, site: Site) -> None:
-        with site.says("upgraded to"):
+        with site.expect_log("upgraded to"):
             if self.by_signal:
                 site.daemon.signal(signal.SIGUSR2)
             else:
                 site.ctl("upgrade")
 
     def expect(self, expected: Expected) -> None:
-        expected.succeeded()
+        expected.take_over()
 
 
 @dataclass(frozen=True, slots=True)
-class Meanwhile(Operation):
+class Concurrent(Operation):
     """Two things at once."""
 
     first: Operation
@@ -168,16 +168,16 @@ class Meanwhile(Operation):
     """How long the second waits."""
 
     @property
-    def loses(self) -> bool:  # type: ignore[override]
-        return self.first.loses or self.second.loses
+    def may_lose_frames(self) -> bool:  # type: ignore[override]
+        return self.first.may_lose_frames or self.second.may_lose_frames
 
     @property
-    def succeeds(self) -> bool:  # type: ignore[override]
-        return self.first.succeeds or self.second.succeeds
+    def new_control_plane(self) -> bool:  # type: ignore[override]
+        return self.first.new_control_plane or self.second.new_control_plane
 
     @property
-    def unsure(self) -> bool:  # type: ignore[override]
-        return self.first.succeeds
+    def restarts_uncertain(self) -> bool:  # type: ignore[override]
+        return self.first.new_control_plane
 
     def __str__(self) -> str:
         return f"{self.first}; after {self.delay_ms} ms {self.second}"
@@ -206,6 +206,6 @@ class Meanwhile(Operation):
     @property
     def _other(self) -> Operation | None:
         """What was done before or behind a control plane's end: nobody knows."""
-        if self.second.succeeds:
+        if self.second.new_control_plane:
             return self.first
-        return self.second if self.first.succeeds and not self.second.loses else None
+        return self.second if self.first.new_control_plane and not self.second.may_lose_frames else None

@@ -1,6 +1,6 @@
 """What poll_spin_us buys and what it costs, by how much there is to forward.
 
-    python -m tests.figures.looking [--rounds N] [--keep FILE]
+    python -m tests.figures.poll_spin [--rounds N] [--keep FILE]
 
 With --keep the figures go behind those that the file keeps of earlier runs, and the table is of all."""
 
@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.figures.asking import answering, asked
-from tests.figures.tables import in_turn, kept, medians, say
+from tests.figures.round_trips import echo_server, measure_round_trips
+from tests.figures.tables import measure_in_turn, medians, merged, print_table
 from tests.scenarios.lab import Daemon, Lab, pair
-from tests.scenarios.transfers import BLUE, RED, acquaint, ping
+from tests.scenarios.transfers import BLUE, RED, add_neighbour, ping
 
 SPINS_US: Final = (0, 20, 50)
 AT_ONCE: Final = 1_000_000
@@ -34,16 +34,16 @@ class Subject:
         daemon: Daemon = self.lab.daemon(pair(ipv6=False), workers=1, poll_spin_us=spin_us)
         stack.callback(self.lab.finish)
         ping(self.red, BLUE)
-        acquaint(self.red, blue, BLUE)
-        acquaint(blue, self.red, RED)
-        stack.enter_context(answering(blue, BLUE))
+        add_neighbour(self.red, blue, BLUE)
+        add_neighbour(blue, self.red, RED)
+        stack.enter_context(echo_server(blue, BLUE))
         self.worker = daemon.worker()
 
     def measure(self, rate: int) -> tuple[float, ...]:
         """Answers a second, the round trip's median and p99 in microseconds, the worker's CPU in per cent."""
         before, seconds = self._ran_ns(), RATES[rate]
         if rate:
-            answers = tuple(asked(self.red, BLUE, rate // 2, seconds))
+            answers = tuple(measure_round_trips(self.red, BLUE, rate // 2, seconds))
         else:
             time.sleep(seconds)
             answers = (0.0, 0.0, 0.0)
@@ -58,7 +58,7 @@ def measured(rounds: int) -> dict[str, list[tuple[float, ...]]]:
     with contextlib.ExitStack() as stack:
         subjects = {spin_us: Subject(spin_us, stack) for spin_us in SPINS_US}
         keys = [(rate, spin_us) for rate in RATES for spin_us in SPINS_US]
-        found = in_turn(rounds, keys, lambda key: subjects[key[1]].measure(key[0]))
+        found = measure_in_turn(rounds, keys, lambda key: subjects[key[1]].measure(key[0]))
     return {f"{rate} {spin_us}": rows for (rate, spin_us), rows in found.items()}
 
 
@@ -81,8 +81,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", type=Path)
     chosen = parser.parse_args()
-    found = kept(chosen.keep, measured(chosen.rounds))
-    say(["packets a second", *(f"poll_spin_us = {each}" for each in SPINS_US)], table(found))
+    found = merged(chosen.keep, measured(chosen.rounds))
+    print_table(["packets a second", *(f"poll_spin_us = {each}" for each in SPINS_US)], table(found))
 
 
 if __name__ == "__main__":

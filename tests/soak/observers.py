@@ -14,18 +14,18 @@ _OK: Final = 200
 _ABSENT: Final = ("has ended", "is not running")
 
 
-class Onlookers:
+class Observers:
     """They look from ``with`` to its end; that there is no daemon to be seen is no complaint."""
 
     def __init__(self, site: Site) -> None:
-        self.complaints: list[str] = []
+        self.errors: list[str] = []
         self.looks = 0
         """At which there was something to be seen."""
         self._site = site
         self._may = threading.Event()
         self._resting = threading.Event()
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._look_on, name="onlookers", daemon=True)
+        self._thread = threading.Thread(target=self._look_on, name="observers", daemon=True)
 
     def __enter__(self) -> Self:
         self._may.set()
@@ -62,11 +62,11 @@ class Onlookers:
             return  # it has ended, or its successor has not begun
         self.looks += 1
         if status != _OK:
-            self.complaints.append(f"/metrics: {status} {body[:200]!r}")
+            self.errors.append(f"/metrics: {status} {body[:200]!r}")
 
     def _ask(self) -> None:
         try:
             Client(str(control_socket(self._site.lab))).ask("GET", "stats")
         except Failed as failed:
             if not any(words in str(failed) for words in _ABSENT):
-                self.complaints.append(f"/v1/stats: {failed}")
+                self.errors.append(f"/v1/stats: {failed}")

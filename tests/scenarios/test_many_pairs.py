@@ -77,7 +77,7 @@ def test_a_namespace_that_was_made_here_ends_when_its_name_is_removed(lab: Lab) 
     until(lambda: len(daemon.metrics().pairs()) == PAIRS - len(theirs), daemon.__repr__)
     assert not theirs & set(daemon.metrics().pairs())
     for name in theirs:
-        assert len(daemon.said(f"{name} is taken down whole")) == 1
+        assert len(daemon.log_lines_with(f"{name} is taken down whole")) == 1
     number = next(each for each in range(PAIRS) if "green" not in ends(each))
     ping(lab[ends(number)[0]], f"10.9.{number}.2")
     daemon.at_rest()
@@ -89,7 +89,7 @@ def test_one_that_cannot_be_made_is_said_before_all_the_others_are_made(lab: Lab
     lab.home.ip("link add epair3a type veth peer name x3")
     before = lab.home.links()["epair3a"].index
     failed = lab.launch("".join(f"[epair.epair{number}]\n" for number in range(1000)))
-    failed.left_nothing(1)
+    failed.assert_clean_exit(1)
     (line,) = failed.log
     assert line.startswith("epair3a: ")
     lab.home.ip("link add probe type veth peer name x4")
