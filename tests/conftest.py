@@ -56,7 +56,7 @@ def _skipped(config: pytest.Config) -> int:
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[Callable[[str], Prometheus]]:
-    """Return a function that starts a real Prometheus server which scrapes a ``host:port`` during the test."""
+    """Return a function that starts a real Prometheus server, which scrapes a ``host:port``."""
     with ExitStack() as running:
 
         def start(target: str) -> Prometheus:

@@ -1,4 +1,4 @@
-"""What a real systemd makes of what notify says: the descriptor store, a reload under way."""
+"""The service protocol with a real systemd: the descriptor store and a reload in progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.waiting import until
 
 
 class SampleService:
-    """A small service of ours that speaks with its manager as the large one will."""
+    """A minimal service that uses the service manager as epaird does."""
 
     NAME = "sample.service"
 
@@ -37,8 +37,8 @@ class SampleService:
     def systemctl(self, *arguments: str) -> None:
         self.machine.run("systemctl", *arguments, self.NAME)
 
-    def shown(self, name: str) -> str:
-        return self.machine.shown(self.NAME, name)
+    def show(self, name: str) -> str:
+        return self.machine.show(self.NAME, name)
 
 
 @pytest.fixture
@@ -51,24 +51,24 @@ def sample(machine: Machine) -> Iterator[SampleService]:
 
 
 @pytest.mark.real
-def test_what_is_stored_outlives_a_restart_and_can_be_removed(sample: SampleService) -> None:
+def test_a_stored_descriptor_outlives_a_restart_and_can_be_removed(sample: SampleService) -> None:
     listens = "listens: /run/sample"
     sample.systemctl("start")
-    assert sample.shown("StatusText") == f"stored: {{}}, {listens}"
-    until(lambda: sample.shown("NFileDescriptorStore") == "1")
+    assert sample.show("StatusText") == f"stored: {{}}, {listens}"
+    until(lambda: sample.show("NFileDescriptorStore") == "1")
     sample.systemctl("restart")
-    assert sample.shown("StatusText") == f"stored: {{'epair0a': 'a device'}}, {listens}"
+    assert sample.show("StatusText") == f"stored: {{'epair0a': 'a device'}}, {listens}"
     sample.systemctl("kill", "--kill-whom=main", "--signal=USR1")
-    until(lambda: sample.shown("NFileDescriptorStore") == "0")
+    until(lambda: sample.show("NFileDescriptorStore") == "0")
     sample.systemctl("restart")
-    assert sample.shown("StatusText") == f"stored: {{}}, {listens}"
+    assert sample.show("StatusText") == f"stored: {{}}, {listens}"
 
 
 @pytest.mark.real
-def test_a_reload_is_under_way_until_it_is_done(sample: SampleService) -> None:
+def test_a_reload_is_in_progress_until_it_is_done(sample: SampleService) -> None:
     sample.systemctl("start")
     sample.systemctl("--no-block", "reload")
-    until(lambda: sample.shown("ActiveState") == "reloading")
+    until(lambda: sample.show("ActiveState") == "reloading")
     sample.machine.write("/run/may-reload", "")
-    until(lambda: sample.shown("StatusText") == "reloaded")
-    assert sample.shown("ActiveState") == "active"
+    until(lambda: sample.show("StatusText") == "reloaded")
+    assert sample.show("ActiveState") == "active"

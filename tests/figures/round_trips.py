@@ -1,9 +1,10 @@
-"""Questions at a steady rate over a cable, each answered at once: how long the answers take.
+"""Round trips over a cable at a steady rate of requests.
 
     python -m tests.figures.round_trips ADDRESS RATE SECONDS
 
-says in one line of JSON how many were answered a second, and the 50th and 99th percentile of their round
-trips in microseconds.  ``python -m epaird.bench.roundtrip echo ADDRESS`` answers."""
+Prints one line of JSON: the replies a second, and the 50th and 99th percentile of the round trips in
+microseconds. ``python -m epaird.bench.roundtrip echo ADDRESS`` replies.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ _HOME: Final = Path(__file__).parents[2]
 
 
 class Answers(NamedTuple):
-    """What a run of questions found."""
+    """The results of one run."""
 
     per_second: float
     median_us: float
@@ -38,7 +39,7 @@ class Answers(NamedTuple):
 
 @contextlib.contextmanager
 def echo_server(place: Namespace, address: str) -> Iterator[None]:
-    """Have questions to an address answered."""
+    """Run an echo server at an address."""
     echo = place.start(sys.executable, "-m", "epaird.bench.roundtrip", "echo", address)
     echo.wait_for_output("ready")
     try:
@@ -48,14 +49,14 @@ def echo_server(place: Namespace, address: str) -> Iterator[None]:
 
 
 def measure_round_trips(place: Namespace, address: str, rate: int, seconds: float) -> Answers:
-    """Ask so many times a second, by a process of its own."""
-    said = place.run(sys.executable, "-m", "tests.figures.round_trips", address, str(rate), str(seconds))
-    return Answers(*json.loads(said))
+    """Measure round trips at this many requests a second, in a process of its own."""
+    output = place.run(sys.executable, "-m", "tests.figures.round_trips", address, str(rate), str(seconds))
+    return Answers(*json.loads(output))
 
 
 def probe(address: str, rate: float, seconds: float) -> Answers:
-    """Ask at a rate; what comes too late for it is measure_round_trips at once, and nothing twice."""
-    # Else a sleep takes 50 microseconds more than it should, as long as all the rest.
+    """Send requests at a rate; an overdue request is sent at once, and missed ones are not made up for."""
+    # Otherwise a sleep takes 50 microseconds too long, as long as all the rest.
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, _EXACT_NS, 0, 0, 0)
     clock, period = time.perf_counter_ns, int(1e9 / rate)
     samples: list[int] = []

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -68,6 +69,18 @@ class ControlPlane:
         found = self.interfaces.interface(device)
         return bool(found) and all(getattr(found[0], key) == value for key, value in wanted.items())
 
+    def worker_pid(self) -> int:
+        """Return the pid of the first worker."""
+        pid = self.workers[0].pid
+        assert pid is not None
+        return pid
+
+    async def kill_worker(self) -> None:
+        """Kill the first worker and wait until its successor forwards."""
+        worker = self.workers[0]
+        os.kill(self.worker_pid(), signal.SIGKILL)
+        await eventually(lambda: worker.restarts == 1 and worker.forwards)
+
     async def at_rest(self, *devices: str) -> None:
         """Wait until these interfaces have no frame in flight."""
         await eventually(lambda: all(self.reading(device).refs == 1 for device in devices))
@@ -79,6 +92,19 @@ class ControlPlane:
             "interfaces": [each.device for each in self.interfaces.reading().interfaces],
             "attachments": [name for worker in self.workers for name in worker.attachments],
         }
+
+
+def pair_settings(lab: Lab, *, ipv6: bool = True, **both: object) -> dict[str, dict[str, object]]:
+    """Return the settings of a pair that connects red and blue; ``both`` is for both halves."""
+    return {
+        half: {
+            "netns": lab[netns].name,
+            "name": "eth0",
+            "addresses": [f"10.0.0.{number}/24"] + [f"fd00::{number}/64"] * ipv6,
+            **both,
+        }
+        for number, (half, netns) in enumerate((("a", "red"), ("b", "blue")), 1)
+    }
 
 
 @contextlib.asynccontextmanager
@@ -138,7 +164,10 @@ async def refused(request: Awaitable[object]) -> tuple[str, str]:
 
 
 async def wait_for_events(events: AsyncIterator[Event], *wanted: tuple[str, str]) -> list[Event]:
-    """Read events until these, each an event and an interface, have come in this order; return all events read."""
+    """Read events until these, each an event and an interface, have come in this order.
+
+    Returns all events read.
+    """
     seen = []
     async with asyncio.timeout(DEADLINE_S):
         for what, interface in wanted:

@@ -68,7 +68,7 @@ class Cable:
     def __init__(
         self,
         lab: Lab,
-        more: str = "",
+        extra: str = "",
         *,
         start: Callable[..., Daemon] | None = None,
         **settings: Any,  # noqa: ANN401
@@ -77,7 +77,7 @@ class Cable:
         self.lab = lab
         start = start or lab.launch
         self.red, self.blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
-        self.daemon: Daemon = start(pair(ipv6=False) + more, **{"workers": 1, **settings}).wait_ready()
+        self.daemon: Daemon = start(pair(ipv6=False) + extra, **{"workers": 1, **settings}).wait_ready()
         add_neighbour(self.red, self.blue, BLUE)
 
     def stream(self, rate: int = 20_000) -> DatagramStream:
@@ -111,6 +111,10 @@ class Cable:
     def assert_forwards(self) -> None:
         """Check that the cable forwards."""
         ping(self.red, BLUE)
+
+    def restart(self) -> None:
+        """Start another daemon in place of the one that has ended."""
+        self.daemon = self.lab.restart(self.daemon).wait_ready()
 
     def ctl(self, *arguments: str) -> str:
         """Return the output of epairctl."""
@@ -146,8 +150,8 @@ class ManagedDaemon(Daemon):
         self.lab = lab
         self.file = file
         stored = manager.unit.stored
-        first = 200  # beyond the descriptors that the stored ones become
-        redirections = "".join(f" {number}<&{first + number}" for number in range(3, 3 + len(stored)))
+        base = 200  # beyond the descriptors that the stored ones become
+        redirections = "".join(f" {number}<&{base + number}" for number in range(3, 3 + len(stored)))
         environment = {
             **os.environ,
             "NOTIFY_SOCKET": manager.address,
@@ -155,14 +159,14 @@ class ManagedDaemon(Daemon):
             "LISTEN_FDNAMES": ":".join(name for name, _ in stored),
         }
         with contextlib.ExitStack() as passed, lab.home.inside():
-            for number, (_, fd) in enumerate(stored, first + 3):
+            for number, (_, fd) in enumerate(stored, base + 3):
                 os.dup2(fd, number)
                 passed.callback(os.close, number)
             self.start(
                 ("bash", "-c", f'export LISTEN_PID=$$; exec "$@"{redirections}', "-",
                  EPAIRD, "run", "--config", str(file)),
                 env=environment,
-                pass_fds=range(first + 3, first + 3 + len(stored)),
+                pass_fds=range(base + 3, base + 3 + len(stored)),
             )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ _PTRACE_SEIZE: Final = 0x4206
 _PTRACE_INTERRUPT: Final = 0x4207
 _WALL: Final = 0x40000000
 
-_HERE_AGAIN: Final = {"x86_64": b"\xeb\xfe", "aarch64": b"\x00\x00\x00\x14"}
+_ENDLESS_LOOP: Final = {"x86_64": b"\xeb\xfe", "aarch64": b"\x00\x00\x00\x14"}
 """A jump to itself."""
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -42,11 +42,11 @@ def hang(pid: int) -> Iterator[None]:
 def hang_computing(pid: int) -> Iterator[None]:
     """Make a process compute for ever once its present system call returns."""
     # proc(5): /proc/PID/syscall ends with the program counter of a process that is in a system call.
-    here = Path(f"/proc/{pid}/syscall")
+    state = Path(f"/proc/{pid}/syscall")
     with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
-        while (fields := here.read_text().split())[0] == "running":
+        while (fields := state.read_text().split())[0] == "running":
             time.sleep(0)
-        os.pwrite(memory.fileno(), _HERE_AGAIN[platform.machine()], int(fields[-1], 16))
+        os.pwrite(memory.fileno(), _ENDLESS_LOOP[platform.machine()], int(fields[-1], 16))
     yield
 
 

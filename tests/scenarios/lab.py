@@ -186,18 +186,27 @@ class Daemon(Process):
             self.signal(number)
         self.assert_clean_exit(0)
 
+    def crash(self) -> None:
+        """Kill the control plane and wait for its end."""
+        self.signal(signal.SIGKILL)
+        self.wait_exit()
+
+    def edit_file(self, old: str, new: str) -> None:
+        """Replace some text of the configuration file."""
+        self.file.write_text(self.file.read_text().replace(old, new))
+
     def assert_clean_exit(self, status: int) -> None:
         """Check that the daemon exits with this status and leaves nothing behind."""
         if self.wait_exit() != status:
             raise AssertionError(f"exit status is not {status}: {self!r}")
-        if leftovers := self.lab.leftovers():
-            raise AssertionError(f"left behind: {leftovers}: {self!r}")
+        if left := self.lab.leftovers():
+            raise AssertionError(f"left behind: {left}: {self!r}")
 
     def _unaccounted(self, page: Page) -> list[str]:
         """Return the equations of the books that do not hold, with their numbers."""
         interfaces = {device: page.interface(device) for device in page.devices()}
-        places = {each.netns for each in interfaces.values()}
-        kernel = {netns: self.lab.namespace_of(netns).links("tun") for netns in places}
+        namespaces = {each.netns for each in interfaces.values()}
+        kernel = {netns: self.lab.namespace_of(netns).links("tun") for netns in namespaces}
         wrong = []
         for sender in interfaces.values():
             receiver = interfaces.get(sender.pair + ("b" if sender.half == "a" else "a"))
@@ -222,7 +231,7 @@ class Daemon(Process):
 
 @dataclass(slots=True)
 class Lab:
-    """The namespaces, files and daemons of one test. Leaving the context removes all of them, daemons first."""
+    """The namespaces, files and daemons of one test; leaving the context removes them, daemons first."""
 
     _prefix: str = field(default_factory=lambda: f"ept{os.getpid()}x{next(_numbers)}")
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -326,8 +335,8 @@ class Lab:
     def leftovers(self) -> list[str]:
         """Return everything that the daemons have left behind."""
         left = [f"process {pid}" for pid in self.processes("epaird")]
-        for place in self._namespaces():
-            left += [f"device {device} in {place}" for device in place.links("tun")]
+        for netns in self._namespaces():
+            left += [f"device {device} in {netns}" for device in netns.links("tun")]
         for daemon in self._daemons:
             listed = re.search(r"^create = (\[.*\])$", daemon.file.read_text(), re.MULTILINE)
             created = json.loads(listed[1]) if listed else []

@@ -144,12 +144,12 @@ class Process:
     def wait_for_output(self, words: str) -> None:
         """Wait until these words appear on stderr or stdout."""
 
-        def said() -> bool:
+        def found() -> bool:
             return words in self.stderr or words.encode() in self.stdout
 
-        until(lambda: said() or not self.running, self.__repr__)
-        if not said():
-            raise AssertionError(f"never said {words!r}: {self!r}")
+        until(lambda: found() or not self.running, self.__repr__)
+        if not found():
+            raise AssertionError(f"no output {words!r}: {self!r}")
 
     def signal(self, number: int) -> None:
         """Send a signal."""

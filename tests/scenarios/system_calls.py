@@ -25,7 +25,7 @@ CLOCK: Final = "clock_gettime"
 NOTHING_TO_READ: Final = "read EAGAIN"
 
 _CALL: Final = re.compile(r"(?m)^(\w+)\(.* = (?:-1 (E\w+) .*|\S+|\S+ \(.*\))$")
-_ONLY: Final = 8
+_STRING_MAX: Final = 8
 """Characters of each string that strace shows; the contents of frames do not matter."""
 
 
@@ -36,7 +36,7 @@ class Trace:
         """The process has one thread and a heartbeat, as a worker has."""
         self._file = lab.directory / f"strace-{pid}"
         self._start = 0
-        self._strace = lab.home.start("strace", "-s", str(_ONLY), "-o", str(self._file), "-p", str(pid))
+        self._strace = lab.home.start("strace", "-s", str(_STRING_MAX), "-o", str(self._file), "-p", str(pid))
 
     def __enter__(self) -> Self:
         self._strace.wait_for_output("attached")
@@ -52,22 +52,22 @@ class Trace:
 
     def reset(self) -> None:
         """Count from the next heartbeat on."""
-        self._start += self._behind_a_beat()
+        self._start += self._next_heartbeat()
 
     def calls(self) -> Counter[str]:
         """Return how often each call was made, by name and error, up to the next heartbeat."""
-        end = self._behind_a_beat()
+        end = self._next_heartbeat()
         return Counter(_calls(self._text()[:end]))
 
     def wait_for_heartbeats(self, count: int) -> None:
         """Wait for ``count`` heartbeats."""
         until(lambda: self._text().count(CLOCK) >= count)
 
-    def _behind_a_beat(self) -> int:
+    def _next_heartbeat(self) -> int:
         """Wait for the next heartbeat and return the position of its end in the text."""
         before = len(self._text())
-        until(lambda: _end_of_beat(self._text(), before) > 0, self._text)
-        return _end_of_beat(self._text(), before)
+        until(lambda: _heartbeat_end(self._text(), before) > 0, self._text)
+        return _heartbeat_end(self._text(), before)
 
     def _text(self) -> str:
         """Return the complete lines written since :meth:`reset`."""
@@ -78,7 +78,7 @@ def _calls(text: str) -> list[str]:
     return [f"{name} {error}".rstrip() for name, error in _CALL.findall(text)]
 
 
-def _end_of_beat(text: str, start: int) -> int:
+def _heartbeat_end(text: str, start: int) -> int:
     """Return the end of the first heartbeat line that begins after ``start``; 0 when there is none."""
     found = re.compile(rf"(?m)^{CLOCK}\(.*\n").search(text, start)
     return found.end() if found else 0
@@ -90,8 +90,8 @@ class Core:
     def __init__(self, worker: int) -> None:
         """``worker`` is the pid of a process."""
         self._worker = worker
-        self._usual = os.sched_getaffinity(worker)
-        self._core = {min(self._usual)}
+        self._affinity = os.sched_getaffinity(worker)
+        self._core = {min(self._affinity)}
 
     def __enter__(self) -> Self:
         os.sched_setaffinity(self._worker, self._core)
@@ -99,7 +99,7 @@ class Core:
 
     def __exit__(self, *exc_info: object) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(self._worker, self._usual)
+            os.sched_setaffinity(self._worker, self._affinity)
 
     def run_before_worker(self, do: Callable[[], object]) -> None:
         """Call a function during which the worker does not run."""

@@ -1,4 +1,4 @@
-"""What a cable promises whatever it is used for: packets that fit, loops that break, shares, and order."""
+"""Guarantees of every cable: path MTU, loops, fair shares, order and exact counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ import pytest
 
 from epaird.control.readings import InterfaceReading
 from epaird.ipc.ledger import REASONS
-from tests.scenarios.control_plane import ControlPlane, control_plane, in_thread, on_loop_in_lab
+from tests.scenarios.control_plane import (
+    ControlPlane,
+    control_plane,
+    in_thread,
+    on_loop_in_lab,
+    pair_settings,
+)
 from tests.scenarios.lab import Lab
 from tests.scenarios.namespaces import Namespace
 from tests.scenarios.transfers import ping, tcp
@@ -23,34 +29,24 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.real
 
 
-def joined(lab: Lab, **both: object) -> dict[str, dict[str, object]]:
-    """Settings of a pair that joins red and blue."""
-    return {
-        half: {
-            "netns": lab[netns].name, "name": "eth0",
-            "addresses": [f"10.0.0.{number}/24", f"fd00::{number}/64"], **both,
-        }
-        for number, (half, netns) in enumerate((("a", "red"), ("b", "blue")), 1)
-    }  # fmt: skip
-
-
 @on_loop_in_lab
 async def test_path_mtu_discovery_between_halves_of_different_mtus(lab: Lab) -> None:
     red, blue = lab.namespace("red"), lab.namespace("blue")
     async with control_plane(lab) as control:
-        settings = joined(lab)
+        settings = pair_settings(lab)
         settings["a"]["mtu"], settings["b"]["mtu"] = 8000, 1500
         await control.interfaces.create("epair0", settings)
         for place in (red, blue):
             await in_thread(place.wait_for_dad, "eth0")
-        for there, family in (("10.0.0.2", "-4"), ("fd00::2", "-6")):
-            await in_thread(ping, red, there, "-s", "1400")
-            # The first is too long, and answered so; those behind it are sent in fragments.
-            said = await in_thread(_ping_once, red, there, "7000")
-            assert "mtu" in said.lower() or "1 received" in said
-            await in_thread(ping, red, there, "-s", "7000")
-            assert "mtu 1500" in red.ip(f"{family} route get {there}")
-            await in_thread(tcp, red, blue, there, 5_000_000)
+        for address, family in (("10.0.0.2", "-4"), ("fd00::2", "-6")):
+            await in_thread(ping, red, address, "-s", "1400")
+            # The first packet is too long and answered with an ICMP error; the next ones are
+            # sent in fragments.
+            output = await in_thread(_ping_once, red, address, "7000")
+            assert "mtu" in output.lower() or "1 received" in output
+            await in_thread(ping, red, address, "-s", "7000")
+            assert "mtu 1500" in red.ip(f"{family} route get {address}")
+            await in_thread(tcp, red, blue, address, 5_000_000)
         for back in ("10.0.0.1", "fd00::1"):
             await in_thread(ping, blue, back, "-s", "7000")
             await in_thread(tcp, blue, red, back, 5_000_000)
@@ -60,8 +56,6 @@ async def test_path_mtu_discovery_between_halves_of_different_mtus(lab: Lab) -> 
 
 
 def _ping_once(place: Namespace, address: str, size: str) -> str:
-    with place.inside():
-        pass
     return place.run("sh", "-c", f"ping -n -c 1 -W 1 -s {size} {address}; true")
 
 
@@ -70,7 +64,7 @@ async def test_the_ledger_is_exact_when_a_worker_dies_after_such_answers(lab: La
     red = lab.namespace("red")
     lab.namespace("blue")
     async with control_plane(lab) as control:
-        settings = joined(lab)
+        settings = pair_settings(lab)
         settings["a"]["mtu"], settings["b"]["mtu"] = 8000, 1500
         await control.interfaces.create("epair0", settings)
         await in_thread(ping, red, "10.0.0.2")
@@ -81,10 +75,7 @@ async def test_the_ledger_is_exact_when_a_worker_dies_after_such_answers(lab: La
             - control.reading("epair0a").ipackets
             - sum(control.reading("epair0a").ierrors)
         )
-        worker = control.workers[0]
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGKILL)
-        await eventually(lambda: worker.restarts == 1 and worker.forwards)
+        await control.kill_worker()
         await control.at_rest("epair0a", "epair0b")
         a, b = control.reading("epair0a"), control.reading("epair0b")
         assert before == b.opackets - a.ipackets - sum(a.ierrors) == 0
@@ -114,7 +105,7 @@ async def test_a_bridge_over_four_halves_breaks_the_loop(lab: Lab) -> None:
 
         await eventually(settled)
         await in_thread(ping, red, "10.0.0.2")
-        # Were there a loop, one broadcast would go round it for ever.
+        # In a loop, one broadcast would circulate for ever.
         before = _sent(control)
         with red.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
             raw.bind(("bridge", 0))
@@ -145,8 +136,7 @@ async def test_two_busy_pairs_on_one_worker_each_get_at_least_40_percent(lab: La
                 for half, place in (("a", red), ("b", blue))
             }
             await control.interfaces.create(f"epair{number}", halves)
-        pid = control.workers[0].pid
-        assert pid is not None
+        pid = control.worker_pid()
         raws = []
         for number in range(2):
             raw = red.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
@@ -155,7 +145,8 @@ async def test_two_busy_pairs_on_one_worker_each_get_at_least_40_percent(lab: La
         shares = []
         for _ in range(5):
             before = [control.reading(f"epair{number}a").opackets for number in range(2)]
-            # As many frames wait in both rings, all of one before those of the other were sent.
+            # The same number of frames waits in both rings, all of the first ring's sent before
+            # the second's.
             os.kill(pid, signal.SIGSTOP)
             for raw in raws:
                 for _ in range(10_000):
@@ -165,9 +156,9 @@ async def test_two_busy_pairs_on_one_worker_each_get_at_least_40_percent(lab: La
             while min(counts) < 10_000:
                 first, second, again = (control.reading(f"epair{number}a").opackets for number in (0, 1, 0))
                 counts = [first - before[0], second - before[1]]
-                at_one_moment = again - first < 500  # else this test lost its core between the looks
-                # Somewhere in the middle, while both still have something to send.
-                if at_one_moment and 4_000 < sum(counts) < 18_000 and max(counts) < 10_000:
+                undisturbed = again - first < 500  # else this test lost the processor between the readings
+                # In the middle, while both still have frames to send.
+                if undisturbed and 4_000 < sum(counts) < 18_000 and max(counts) < 10_000:
                     shares.append(min(counts) / sum(counts))
                 await asyncio.sleep(0)
         assert shares
@@ -178,9 +169,7 @@ async def test_two_busy_pairs_on_one_worker_each_get_at_least_40_percent(lab: La
 async def test_one_million_sequence_numbers_arrive_in_order(lab: Lab) -> None:
     red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
     async with control_plane(lab) as control:
-        settings = joined(lab)
-        for half in settings.values():
-            half["addresses"] = [each for each in half["addresses"] if "." in each]  # type: ignore[attr-defined]
+        settings = pair_settings(lab, ipv6=False)
         await control.interfaces.create("epair0", settings)
         await in_thread(ping, red, "10.0.0.2")
         with (
@@ -197,7 +186,7 @@ async def test_one_million_sequence_numbers_arrive_in_order(lab: Lab) -> None:
 
 
 def _count_to(goal: int, source: socket.socket, sink: socket.socket, window: int = 2000) -> None:
-    """Send numbers, ``window`` at most on their way; each must arrive, once, and in order."""
+    """Send numbers, at most ``window`` of them in flight; each must arrive once and in order."""
     sent = arrived = 0
     sink.setblocking(True)
     sink.settimeout(20)
@@ -213,17 +202,14 @@ def _count_to(goal: int, source: socket.socket, sink: socket.socket, window: int
 
 @on_loop_in_lab
 async def test_queue_limit_1_with_a_stalled_worker_counts_every_frame(lab: Lab) -> None:
-    red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
+    red = lab.namespace("red", ipv6=False)
+    lab.namespace("blue", ipv6=False)
     async with control_plane(lab, queue_limit=1) as control:
-        halves = {
-            half: {"netns": place.name, "name": "eth0", "txqueuelen": 100}
-            for half, place in (("a", red), ("b", blue))
-        }
+        halves = pair_settings(lab, name="eth0", addresses=[], txqueuelen=100)
         await control.interfaces.create("epair0", halves)
-        # Its queueing discipline, behind the ring, is there a moment after the carrier.
+        # The queueing discipline in front of the ring appears a moment after the carrier.
         await eventually(lambda: "state UP" in red.ip("link show eth0"))
-        pid = control.workers[0].pid
-        assert pid is not None
+        pid = control.worker_pid()
 
         def accounted(a0: InterfaceReading, b0: InterfaceReading, sent: int) -> bool:
             a, b = control.reading("epair0a"), control.reading("epair0b")
@@ -239,7 +225,7 @@ async def test_queue_limit_1_with_a_stalled_worker_counts_every_frame(lab: Lab) 
                     try:
                         raw.send(bytes(60))
                     except OSError:
-                        continue  # the ring is full; counted all the same
+                        continue  # the ring is full; the frame is counted all the same
             os.kill(pid, signal.SIGCONT)
             await eventually(partial(accounted, a0, b0, 100 + 10 * number))
             assert control.reading("epair0a").oqdrops - a0.oqdrops == 10 * number

@@ -1,4 +1,4 @@
-"""What the configuration says of a half is how the half is, where it says."""
+"""The settings of a half and their defaults, on real devices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.real
 SHIPPED = Path(__file__).parents[2] / "config" / "epaird.toml"
 
 
-def test_every_key_of_a_half_is_obeyed(lab: Lab) -> None:
+def test_every_setting_of_a_half_takes_effect(lab: Lab) -> None:
     half = {
         "mac": "02:5d:11:22:33:0a",
         "mtu": 4321,
@@ -40,11 +40,11 @@ def test_every_key_of_a_half_is_obeyed(lab: Lab) -> None:
     assert (a.pair, a.half, a.up, a.carrier, a.refs) == ("epair0", "a", 1, 1, 1)
 
 
-def test_the_configuration_that_comes_with_the_project_works_as_it_says(lab: Lab) -> None:
+def test_the_shipped_configuration_works(lab: Lab) -> None:
     text = SHIPPED.read_text()
     assert "ip netns exec red ping 10.0.0.2" in text
-    for ours, theirs in (("red", lab["red"]), ("blue", lab["blue"])):
-        text = text.replace(f'"{ours}"', f'"{theirs}"')
+    for shipped, own in (("red", lab["red"]), ("blue", lab["blue"])):
+        text = text.replace(f'"{shipped}"', f'"{own}"')
     socket = lab.directory / "run" / "control.sock"
     text = re.sub("^#control_socket = .*$", f'control_socket = "{socket}"', text, flags=re.MULTILINE)
     file = lab.directory / "epaird.toml"
@@ -54,7 +54,7 @@ def test_the_configuration_that_comes_with_the_project_works_as_it_says(lab: Lab
     daemon.at_rest()
 
 
-def test_what_is_left_out_has_its_default(lab: Lab) -> None:
+def test_omitted_settings_have_defaults(lab: Lab) -> None:
     daemon = lab.daemon("[epair.epair7]\n")
     links = lab.home.links("tun")
     assert set(links) == {"epair7a", "epair7b"}
@@ -107,12 +107,12 @@ def test_pairs_can_be_chained_by_a_router(lab: Lab) -> None:
 
 
 def test_fresh_pairs_have_no_errors(lab: Lab) -> None:
-    """The half that comes up first says nothing before the other is there to hear it."""
+    """The half that comes up first sends nothing before its peer can receive it."""
     daemon = lab.daemon(NAMESPACES + "".join(pair(unit, ipv6=False) for unit in range(20)))
     for unit in range(20):
         for netns in ("red", "blue"):
             lab[netns].wait_for_dad(f"eth{unit}")
     page = daemon.at_rest()
-    spoken = [page.interface(device) for device in page.devices()]
-    assert all(interface.opackets for interface in spoken)
-    assert not sum(sum(interface.oerrors.values()) + interface.oqdrops for interface in spoken)
+    interfaces = [page.interface(device) for device in page.devices()]
+    assert all(interface.opackets for interface in interfaces)
+    assert not sum(sum(interface.oerrors.values()) + interface.oqdrops for interface in interfaces)

@@ -1,7 +1,7 @@
-"""Faults under load: whatever dies, hangs or runs short, each frame has a fate that can be looked up.
+"""Faults under load: whatever dies, hangs or runs short, every frame is accounted for.
 
-Every test sends a paced stream of numbered datagrams and adds a row to the table of faults, which is
-printed at the end of the run.
+Every test sends a paced stream of numbered datagrams and adds a row to the table of faults, which is printed
+at the end of the run.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ NOBODY = 65534
 
 
 def kill(pid: int) -> None:
-    """-9."""
+    """Kill a process."""
     os.kill(pid, signal.SIGKILL)
 
 
 def stop(pid: int) -> None:
-    """Stopped, and never continued."""
+    """Stop a process and never continue it."""
     os.kill(pid, signal.SIGSTOP)
 
 
@@ -74,9 +74,7 @@ def test_a_worker_that_hangs(
 
 
 @pytest.mark.parametrize("how", [hang, hang_computing])
-def test_a_worker_that_hangs_while_nothing_comes(
-    lab: Lab, how: Callable[[int], AbstractContextManager[None]]
-) -> None:
+def test_an_idle_worker_that_hangs(lab: Lab, how: Callable[[int], AbstractContextManager[None]]) -> None:
     cable = Cable(lab)
     with how(cable.daemon.worker()):
         cable.daemon.wait_for_log("has hung")
@@ -84,8 +82,8 @@ def test_a_worker_that_hangs_while_nothing_comes(
     cable.assert_forwards()
 
 
-def test_a_machine_that_is_loaded_is_nobodys_fault(lab: Lab) -> None:
-    """Workers wait for a processor for long then, with frames before them, and none is killed for it."""
+def test_no_worker_is_killed_on_a_loaded_machine(lab: Lab) -> None:
+    """Workers wait long for a processor, with frames in front of them, and none is killed for it."""
     cable = Cable(lab, workers=2)
     before, workers = cable.page(), cable.daemon.workers()
     busy = [
@@ -120,26 +118,21 @@ def test_the_control_plane_is_killed_and_started_again(lab: Lab) -> None:
     before, worker = cable.page(), cable.daemon.worker()
     with cable.stream() as stream:
         cable.wait_for_frames()
-        cable.daemon.signal(signal.SIGKILL)
-        cable.daemon.wait_exit()
+        cable.daemon.crash()
         cable.wait_for_frames()
-        cable.daemon = lab.restart(cable.daemon).wait_ready()
+        cable.restart()
         cable.wait_for_frames()
         cable.record("control plane killed, started again", 20_000, before, stream)
     assert cable.daemon.worker() == worker
     assert cable.daemon.metrics().worker().restarts == 0
 
 
-def test_a_worker_that_is_adopted_works_by_the_settings_of_who_adopts_it(lab: Lab) -> None:
+def test_an_adopted_worker_uses_its_adopters_settings(lab: Lab) -> None:
     cable = Cable(lab)
     worker = cable.daemon.worker()
-    kill(cable.daemon.pid)
-    cable.daemon.wait_exit()
-    text = cable.daemon.file.read_text()
-    cable.daemon.file.write_text(
-        text.replace("[daemon]\n", "[daemon]\nqueue_limit = 1\norphan_timeout = 0\n")
-    )
-    cable.daemon = lab.restart(cable.daemon).wait_ready()
+    cable.daemon.crash()
+    cable.daemon.edit_file("[daemon]\n", "[daemon]\nqueue_limit = 1\norphan_timeout = 0\n")
+    cable.restart()
     assert cable.daemon.worker() == worker
     kill(cable.daemon.pid)
     until(lambda: worker not in cable.daemon.workers(), cable.daemon.__repr__)
@@ -161,7 +154,7 @@ def test_an_upgrade(lab: Lab, rate: int) -> None:
 
 
 def test_an_upgrade_by_command_under_many_changes(lab: Lab) -> None:
-    """Cables that are attached, resized and let go while the workers are renewed."""
+    """Cables are attached, resized and detached while the workers are renewed."""
     cable = Cable(lab, workers=2)
     before = cable.page()
     with cable.stream() as stream:
@@ -179,11 +172,10 @@ def test_an_upgrade_by_command_under_many_changes(lab: Lab) -> None:
     assert len(cable.daemon.metrics().pairs()) == 11
 
 
-def test_a_program_that_cannot_run_is_not_upgraded_to(lab: Lab) -> None:
+def test_an_upgrade_to_a_program_that_cannot_run(lab: Lab) -> None:
     cable = Cable(lab)
     worker = cable.daemon.worker()
-    text = cable.daemon.file.read_text()
-    cable.daemon.file.write_text(text.replace("[metrics]", "[metrix]"))
+    cable.daemon.edit_file("[metrics]", "[metrix]")
     cable.daemon.signal(signal.SIGUSR2)
     cable.daemon.wait_for_log("not upgraded")
     assert cable.daemon.worker() == worker
@@ -191,7 +183,7 @@ def test_a_program_that_cannot_run_is_not_upgraded_to(lab: Lab) -> None:
 
 
 def test_the_control_plane_is_stopped_for_a_while(lab: Lab) -> None:
-    """It is late itself then, and knows not to blame the workers."""
+    """The control plane notices that it was late itself, and does not kill its workers."""
     cable = Cable(lab)
     before, worker = cable.page(), cable.daemon.worker()
     with cable.stream() as stream:
@@ -206,7 +198,7 @@ def test_the_control_plane_is_stopped_for_a_while(lab: Lab) -> None:
     assert cable.daemon.worker() == worker
 
 
-def test_a_daemon_that_keeps_its_devices_is_followed_by_another(lab: Lab) -> None:
+def test_a_daemon_that_keeps_its_devices_is_succeeded_by_another(lab: Lab) -> None:
     cable = Cable(lab, keep_devices=True)
     before, worker = cable.page(), cable.daemon.worker()
     with cable.stream() as stream:
@@ -214,9 +206,8 @@ def test_a_daemon_that_keeps_its_devices_is_followed_by_another(lab: Lab) -> Non
         cable.daemon.signal(signal.SIGTERM)
         assert cable.daemon.wait_exit() == 0
         cable.wait_for_frames()
-        text = cable.daemon.file.read_text()
-        cable.daemon.file.write_text(text.replace("keep_devices = true", "keep_devices = false"))
-        cable.daemon = lab.restart(cable.daemon).wait_ready()
+        cable.daemon.edit_file("keep_devices = true", "keep_devices = false")
+        cable.restart()
         cable.wait_for_frames()
         row = cable.record("stopped with keep_devices, started", 20_000, before, stream)
     assert row.outcome.lost == 0
@@ -224,26 +215,28 @@ def test_a_daemon_that_keeps_its_devices_is_followed_by_another(lab: Lab) -> Non
 
 
 def test_both_the_control_plane_and_a_worker_are_killed(lab: Lab) -> None:
-    """The device that nobody holds any more is gone, and made anew; the other worker's goes on."""
+    """A device that no process holds any more is recreated; the other worker's device continues."""
     cable = Cable(lab, "".join(f"[epair.epair{unit}]\n" for unit in range(1, 5)), workers=2)
     before = cable.page()
     owner = int(before.interface("epair0a").worker)
     workers = {process_name(pid): pid for pid in cable.daemon.workers()}
-    survivor, other = workers[f"epaird-w{owner}"], workers[f"epaird-w{1 - owner}"]
+    kept, other = workers[f"epaird-w{owner}"], workers[f"epaird-w{1 - owner}"]
     with cable.stream() as stream:
         cable.wait_for_frames()
         cable.daemon.signal(signal.SIGKILL)
         kill(other)
         cable.daemon.wait_exit()
         cable.wait_for_frames()
-        cable.daemon = lab.restart(cable.daemon).wait_ready()
-        said = {line.partition(":")[0] for line in cable.daemon.log_lines_with("its device is gone")}
-        assert said == {name for name in before.pairs() if before.interface(f"{name}a").worker != str(owner)}
-        assert said
+        cable.restart()
+        recreated = {line.partition(":")[0] for line in cable.daemon.log_lines_with("its device is gone")}
+        assert recreated == {
+            name for name in before.pairs() if before.interface(f"{name}a").worker != str(owner)
+        }
+        assert recreated
         cable.wait_for_frames()
         cable.record("control plane and another worker killed", 20_000, before, stream)
     assert cable.daemon.metrics().pairs() == before.pairs()
-    assert survivor in cable.daemon.workers()
+    assert kept in cable.daemon.workers()
 
 
 def test_the_spare_is_killed(lab: Lab) -> None:
@@ -264,7 +257,8 @@ def test_a_worker_without_memory(lab: Lab) -> None:
         cable.wait_for_frames()
         limit = ["prlimit", f"--pid={cable.daemon.worker()}", "--as=1:1"]
         subprocess.run(limit, user=NOBODY, group=NOBODY, check=True)
-        # What it is asked for now it has no memory for: it ends, and what takes over has.
+        # The worker has no memory for what it is asked to attach: it ends, and its successor has
+        # memory.
         for unit in range(1, 200):
             cable.ctl("create", f"epair{unit}")
             if cable.daemon.log_lines_with("again"):
@@ -291,7 +285,7 @@ def test_a_daemon_without_descriptors(lab: Lab) -> None:
 
 
 def test_a_full_disk(lab: Lab) -> None:
-    """The state cannot be written; it is said once, and written when there is room again."""
+    """A state file that cannot be written is reported once, and written when there is room again."""
     with small_disk(lab.directory / "run", 128 << 10) as disk:
         cable = Cable(lab)
         before = cable.page()
@@ -308,9 +302,8 @@ def test_a_full_disk(lab: Lab) -> None:
             cable.wait_for_frames()
             filler.unlink()
             cable.daemon.wait_for_log("can be written again")
-            cable.daemon.signal(signal.SIGKILL)
-            cable.daemon.wait_exit()
-            cable.daemon = lab.restart(cable.daemon).wait_ready()
+            cable.daemon.crash()
+            cable.restart()
             cable.wait_for_frames()
             cable.record("disk full, a worker and the control plane killed", 20_000, before, stream)
         assert len(cable.daemon.metrics().pairs()) == 20
@@ -318,7 +311,7 @@ def test_a_full_disk(lab: Lab) -> None:
 
 
 def test_a_clock_that_jumps(lab: Lab) -> None:
-    """Nothing goes by the time of day."""
+    """Nothing depends on the time of day."""
     wrapper = (sys.executable, str(Path(__file__).with_name("jumping_clock.py")))
     cable = Cable(lab, start=functools.partial(lab.launch, wrapper=wrapper))
     before, worker = cable.page(), cable.daemon.worker()
@@ -333,7 +326,7 @@ def test_a_clock_that_jumps(lab: Lab) -> None:
 
 
 def test_link_events_overrun(lab: Lab) -> None:
-    """While the control plane does nothing, more happens than the kernel remembers for it."""
+    """While the control plane is stopped, more link events occur than its netlink socket can hold."""
     cable = Cable(lab)
     before = cable.page()
     with cable.stream() as stream:
@@ -357,8 +350,7 @@ def test_a_start_that_fails_leaves_everything_to_the_next(lab: Lab) -> None:
     before, worker = cable.page(), cable.daemon.worker()
     with cable.stream() as stream:
         cable.wait_for_frames()
-        cable.daemon.signal(signal.SIGKILL)
-        cable.daemon.wait_exit()
+        cable.daemon.crash()
         listen = "TCP-LISTEN:9862,bind=127.0.0.1,reuseaddr,fork"
         other = lab.home.start("socat", "-d", "-d", listen, "PIPE")
         other.wait_for_output("listening")
@@ -366,7 +358,7 @@ def test_a_start_that_fails_leaves_everything_to_the_next(lab: Lab) -> None:
         assert failed.wait_exit() == 1
         assert failed.log == ["metrics.listen: 127.0.0.1:9862 is in use by another program"]
         other.kill()
-        cable.daemon = lab.restart(cable.daemon).wait_ready()
+        cable.restart()
         cable.wait_for_frames()
         row = cable.record("control plane killed, a start fails", 20_000, before, stream)
     assert row.outcome.lost == 0
@@ -385,10 +377,9 @@ def test_a_second_daemon_is_refused(lab: Lab) -> None:
 
 def test_workers_end_when_no_control_plane_comes(lab: Lab) -> None:
     cable = Cable(lab, orphan_timeout=1)
-    cable.daemon.signal(signal.SIGKILL)
-    cable.daemon.wait_exit()
+    cable.daemon.crash()
     until(lambda: not lab.processes("epaird"))
-    cable.daemon = lab.restart(cable.daemon).wait_ready()
+    cable.restart()
     cable.assert_forwards()
 
 
@@ -396,15 +387,14 @@ def test_an_orphan_that_is_stopped_is_killed_by_the_next_control_plane(lab: Lab)
     cable = Cable(lab)
     worker = cable.daemon.worker()
     stop(worker)
-    cable.daemon.signal(signal.SIGKILL)
-    cable.daemon.wait_exit()
-    cable.daemon = lab.restart(cable.daemon).wait_ready()
+    cable.daemon.crash()
+    cable.restart()
     assert cable.daemon.worker() != worker
     cable.assert_forwards()
 
 
 def test_the_whole_service_is_killed_and_started_again(lab: Lab) -> None:
-    """As systemd does: nobody survives but the descriptors in its store, and the state file."""
+    """As under systemd, only the descriptors in the manager's store and the state file survive."""
     with ServiceManager(str(lab.directory / "notify")) as manager:
 
         def start(text: str, **daemon: Any) -> Daemon:  # noqa: ANN401

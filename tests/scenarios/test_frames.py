@@ -1,4 +1,4 @@
-"""Every kind of frame crosses as it is; the size is what decides, and nothing else."""
+"""Every kind of frame crosses unchanged; only its size decides."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ IPV6_MULTICAST = bytes.fromhex("333300000001")
 SOMEBODY = bytes.fromhex("02f00d000001")
 
 UDP_SEGMENT = 103
-"""linux/udp.h: have the kernel cut what is sent into datagrams of this size."""
+"""linux/udp.h: the kernel splits what is sent into datagrams of this size."""
 
 
 def tagged(kind: int, tag: int, length: int) -> bytes:
-    """A frame of ``length`` bytes with a VLAN tag: an EtherType of the tag, and its number."""
+    """Return a frame of ``length`` bytes with a VLAN tag, from the tag's EtherType and its number."""
     plain = frame(0x0800, length - TAG)
     return plain[:12] + struct.pack("!HH", kind, tag) + plain[12:]
 

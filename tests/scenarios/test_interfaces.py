@@ -1,4 +1,4 @@
-"""Interfaces made, changed and destroyed at run time, with BSD's names, rules and errors."""
+"""Interfaces created, changed and destroyed at run time, with BSD's names, rules and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ import pytest
 from epaird.control.operations import Refused
 from epaird.names import mac
 from tests.loop import descriptors
-from tests.scenarios.control_plane import control_plane, in_thread, on_loop_in_lab, refused, wait_for_events
+from tests.scenarios.control_plane import (
+    control_plane,
+    in_thread,
+    on_loop_in_lab,
+    pair_settings,
+    refused,
+    wait_for_events,
+)
 from tests.scenarios.lab import Lab
 from tests.scenarios.transfers import ping
 from tests.waiting import eventually
@@ -25,14 +32,6 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.real
 
 RACING_S = 10.0
-
-
-def ends(lab: Lab, **both: object) -> dict[str, object]:
-    """Settings of a pair that joins red and blue."""
-    return {
-        "a": {"netns": lab["red"].name, "name": "eth0", "addresses": ["10.0.0.1/24"], **both},
-        "b": {"netns": lab["blue"].name, "name": "eth0", "addresses": ["10.0.0.2/24"], **both},
-    }
 
 
 @on_loop_in_lab
@@ -102,7 +101,9 @@ async def test_either_name_destroys_both_also_after_renames_and_moves(lab: Lab) 
     red, blue = lab.namespace("red"), lab.namespace("blue")
     async with control_plane(lab) as control:
         for number, name in enumerate(("epair0", "epair1a", "epair2b")):
-            await control.interfaces.create(f"epair{number}", ends(lab) if number != 1 else {})
+            await control.interfaces.create(
+                f"epair{number}", pair_settings(lab, ipv6=False) if number != 1 else {}
+            )
             if number == 1:
                 lab.home.ip("link set epair1a name green")
                 lab.home.ip(f"link set epair1b netns {blue} name white")
@@ -172,16 +173,16 @@ async def test_flags_media_and_mtu(lab: Lab) -> None:
         (link,) = json.loads(lab.home.ip("-j link show epair0a"))
         assert {"BROADCAST", "MULTICAST", "UP", "LOWER_UP"} <= set(link["flags"])
         assert link["mtu"] == 65521
-        said = lab.home.run("ethtool", "epair0a")
-        assert re.search(r"Speed: 10000Mb/s\s+Duplex: Full", said)
-        assert "Link detected: yes" in said
+        output = lab.home.run("ethtool", "epair0a")
+        assert re.search(r"Speed: 10000Mb/s\s+Duplex: Full", output)
+        assert "Link detected: yes" in output
 
 
 @on_loop_in_lab
 async def test_change_in_place(lab: Lab) -> None:
     red, blue = lab.namespace("red"), lab.namespace("blue")
     async with control_plane(lab) as control:
-        await control.interfaces.create("epair0", ends(lab))
+        await control.interfaces.create("epair0", pair_settings(lab, ipv6=False))
         change = control.interfaces.change
         await change("epair0", {"mtu": 9000, "txqueuelen": 77})
         (link,) = json.loads(red.ip("-j link show eth0"))
@@ -209,7 +210,7 @@ async def test_a_change_that_fails_is_undone(lab: Lab) -> None:
     red = lab.namespace("red")
     lab.namespace("blue")
     async with control_plane(lab) as control:
-        await control.interfaces.create("epair0", ends(lab))
+        await control.interfaces.create("epair0", pair_settings(lab, ipv6=False))
         red.ip("link add eth5 type bridge")
         code, _ = await refused(
             control.interfaces.change("epair0", {"b": {"mtu": 9000}, "a": {"mtu": 8000, "name": "eth5"}})
@@ -270,12 +271,12 @@ async def test_create_and_destroy_racing_from_four_clients(lab: Lab) -> None:
                     if refusal.errno not in (errno.EEXIST, errno.ENXIO, errno.EBUSY):
                         raise
 
-        async def looker() -> None:
+        async def reader() -> None:
             while time.monotonic() < ending:
                 control.interfaces.reading()
                 await asyncio.sleep(0.001)
 
-        await asyncio.gather(*(client(number) for number in range(4)), looker())
+        await asyncio.gather(*(client(number) for number in range(4)), reader())
         assert min(done.values()) > 10
         for pair in tuple(control.interfaces.pairs):
             await control.interfaces.destroy(pair.name)
@@ -333,16 +334,15 @@ async def test_a_second_destroy_is_busy_and_references_are_waited_for(
     async with control_plane(lab) as control:
         await control.interfaces.create("epair0", {})
         await control.interfaces.create("lo1", {})
-        pid = control.workers[0].pid
-        assert pid is not None
+        pid = control.worker_pid()
         os.kill(pid, signal.SIGSTOP)
-        going = [asyncio.create_task(control.interfaces.destroy(name)) for name in ("epair0a", "lo1")]
+        destroying = [asyncio.create_task(control.interfaces.destroy(name)) for name in ("epair0a", "lo1")]
         await eventually(lambda: "waiting for lo1 to become free. Usage count = 2" in caplog.messages)
         for name in ("epair0", "epair0a", "epair0b", "lo1"):
             assert (await refused(control.interfaces.destroy(name)))[0] == "EBUSY"
         assert (await refused(control.interfaces.create("epair0", {})))[0] == "EEXIST"
-        # The devices have been withdrawn meanwhile.
+        # The devices are already withdrawn.
         assert sorted(lab.home.links("tun")) == ["lo0"]
         os.kill(pid, signal.SIGCONT)
-        await asyncio.gather(*going)
+        await asyncio.gather(*destroying)
         assert control.inventory()["interfaces"] == ["lo0"]

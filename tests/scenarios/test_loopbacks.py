@@ -1,4 +1,4 @@
-"""Loopbacks: what is sent to one comes back, reflected or as it is."""
+"""Loopbacks: frames sent to one come back, reflected or verbatim."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def loopback(lab: Lab, **settings: object) -> dict[str, object]:
 
 
 def balanced(control: ControlPlane, device: str) -> bool:
-    """The ledger of a loopback, to the packet."""
+    """Whether the books of a loopback balance to the packet."""
     reading = control.reading(device)
     place = control.lab.by_name(reading.netns) if reading.netns else control.lab.home
     kernel = place.links()[reading.name]
@@ -42,7 +42,7 @@ def balanced(control: ControlPlane, device: str) -> bool:
 
 
 @on_loop_in_lab
-async def test_lo0_is_there_and_how_a_loopback_is(lab: Lab) -> None:
+async def test_lo0_exists_with_the_attributes_of_a_loopback(lab: Lab) -> None:
     async with control_plane(lab) as control:
         (link,) = json.loads(lab.home.ip("-j link show lo0"))
         assert link["mtu"] == 33624
@@ -74,15 +74,15 @@ async def test_reflect_answers_for_every_address_of_its_subnets(lab: Lab) -> Non
 
 
 def tcp_to_oneself(place: Namespace, address: str, octets: int = 20_000_000) -> None:
-    """To an address that nobody has: what listens on every one of this namespace answers."""
+    """Send by TCP to an address that no interface has: a wildcard listener in this namespace answers."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = place.socket(family, socket.SOCK_STREAM)
     listener.bind(("", 0))
     listener.listen()
     sender = place.socket(family, socket.SOCK_STREAM)
     sender.connect((address, listener.getsockname()[1]))
-    receiver, whence = listener.accept()
-    assert whence[0] == address
+    receiver, peer = listener.accept()
+    assert peer[0] == address
     receiver.settimeout(20)
     chunk = bytes(range(256)) * 256
     received = 0
@@ -144,7 +144,7 @@ async def test_verbatim_with_policy_routing_carries_traffic_to_the_own_address(l
 
 
 @on_loop_in_lab
-async def test_policy_routing_wants_verbatim(lab: Lab) -> None:
+async def test_policy_routing_requires_verbatim(lab: Lab) -> None:
     async with control_plane(lab) as control:
         code, text = await refused(control.interfaces.create("lo1", {"policy_routing": True}))
         assert code == "EINVAL"
@@ -189,11 +189,10 @@ async def test_a_full_queue_is_oqdrops(lab: Lab) -> None:
         sink = red.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sink.bind(("", 0))
         sender = red.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        pid = control.workers[0].pid
-        assert pid is not None
+        pid = control.worker_pid()
         os.kill(pid, signal.SIGSTOP)
         for _ in range(100):
-            with contextlib.suppress(OSError):  # ENOBUFS says so too
+            with contextlib.suppress(OSError):  # a full ring may be reported as ENOBUFS
                 sender.sendto(bytes(1000), ("10.88.7.9", sink.getsockname()[1]))
         assert control.reading("lo1").oqdrops == 92
         os.kill(pid, signal.SIGCONT)
@@ -215,10 +214,6 @@ async def test_a_worker_that_dies_settles_its_loopbacks(lab: Lab) -> None:
     async with control_plane(lab) as control:
         await control.interfaces.create("lo1", loopback(lab))
         await in_thread(ping, red, "10.88.7.9")
-        worker = control.workers[0]
-        assert worker.pid is not None
-
-        os.kill(worker.pid, signal.SIGKILL)
-        await eventually(lambda: worker.restarts == 1 and worker.forwards)
+        await control.kill_worker()
         await in_thread(ping, red, "10.88.7.9")
         await eventually(lambda: balanced(control, "lo1"))

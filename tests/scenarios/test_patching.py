@@ -1,10 +1,8 @@
-"""Halves plugged into others while devices, addresses and hardware addresses stay."""
+"""Halves patched to other halves, while devices, addresses and hardware addresses stay."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
 
 import pytest
@@ -29,7 +27,7 @@ pytestmark = pytest.mark.real
 
 
 async def two_pairs(control: ControlPlane) -> Interfaces:
-    """epair0 joins red and blue, epair5 green and white; all have addresses of one network."""
+    """Create epair0 between red and blue and epair5 between green and white, all in one network."""
     for name, (a, b), first in (("epair0", ("red", "blue"), 1), ("epair5", ("green", "white"), 3)):
         halves = {
             half: {"netns": control.lab[netns].name, "name": "eth0", "addresses": [f"10.0.0.{number}/24"]}
@@ -39,7 +37,7 @@ async def two_pairs(control: ControlPlane) -> Interfaces:
     return control.interfaces
 
 
-def namespaces(lab: Lab) -> None:
+def create_namespaces(lab: Lab) -> None:
     for name in ("red", "blue", "green", "white"):
         lab.namespace(name, ipv6=False)
 
@@ -51,7 +49,7 @@ def test_patch(lab: Lab, workers: int) -> None:
 
 @on_loop_in_lab
 async def _patch(lab: Lab, workers: int) -> None:
-    namespaces(lab)
+    create_namespaces(lab)
     async with control_plane(lab, workers=workers) as control:
         interfaces = await two_pairs(control)
         macs = [control.reading(each).mac for each in ("epair0a", "epair0b", "epair5a", "epair5b")]
@@ -69,11 +67,11 @@ async def _patch(lab: Lab, workers: int) -> None:
         assert [control.reading(each).carrier for each in ("epair0a", "epair5b", "epair0b", "epair5a")] == [
             True, True, False, False,
         ]  # fmt: skip
-        # Unpatched ones need no force.
+        # Unpatched halves need no force.
         await interfaces.patch("epair5a", "epair0b", force=False)
         await eventually(lambda: control.reading("epair5a").carrier and control.reading("epair0b").carrier)
         await in_thread(ping, lab["green"], "10.0.0.2")
-        # On destruction the other pair's halves become unpatched.
+        # The destruction of a pair unpatches the other pair's halves.
         await interfaces.destroy("epair0")
         assert [control.reading(each).peer for each in ("epair5a", "epair5b")] == ["", ""]
         assert [control.reading(each).carrier for each in ("epair5a", "epair5b")] == [False, False]
@@ -106,7 +104,7 @@ async def test_refusals(lab: Lab) -> None:
 
 @on_loop_in_lab
 async def test_unpatched_halves_have_no_carrier_and_their_frames_count(lab: Lab) -> None:
-    namespaces(lab)
+    create_namespaces(lab)
     red = lab["red"]
     async with control_plane(lab) as control:
         interfaces = await two_pairs(control)
@@ -141,7 +139,7 @@ def _sent_of(reading: InterfaceReading) -> int:
 
 @on_loop_in_lab
 async def test_no_frame_is_lost_or_reordered_by_patching_under_traffic(lab: Lab) -> None:
-    namespaces(lab)
+    create_namespaces(lab)
     async with control_plane(lab, workers=2) as control:
         interfaces = await two_pairs(control)
         red, blue, white = lab["red"], lab["blue"], lab["white"]
@@ -150,7 +148,7 @@ async def test_no_frame_is_lost_or_reordered_by_patching_under_traffic(lab: Lab)
             sink = sinks[number] = place.socket(socket.AF_INET, socket.SOCK_DGRAM)
             force_receive_buffer(sink, 1 << 26)
             sink.bind(("", 7777))
-        # Broadcasts, so that who is patched is who hears.
+        # Broadcasts, so that whichever half is patched receives them.
         sender = red.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sender.bind(("10.0.0.1", 0))
@@ -164,23 +162,23 @@ async def test_no_frame_is_lost_or_reordered_by_patching_under_traffic(lab: Lab)
                 sent += 1
                 await asyncio.sleep(0)
 
-        async def some_are_sent() -> None:
+        async def wait_for_datagrams() -> None:
             goal = sent + 200
             await eventually(lambda: sent >= goal)
 
         task = asyncio.create_task(send())
         for _ in range(10):
-            await some_are_sent()
+            await wait_for_datagrams()
             for half in ("epair5b", "epair0b"):
                 await interfaces.patch("epair0a", half, force=True)
-                await some_are_sent()
+                await wait_for_datagrams()
         sending = False
         await task
         await control.at_rest("epair0a", "epair0b", "epair5a", "epair5b")
         arrived = {number: list(_numbers(sink)) for number, sink in sinks.items()}
         for numbers in arrived.values():
             assert numbers == sorted(numbers)
-        # epair0a was patched all the time, to one or the other.
+        # epair0a was patched all the time, to one half or the other.
         assert sorted(arrived[2] + arrived[4]) == list(range(sent))
         assert min(map(len, arrived.values())) > 1000
 
@@ -196,8 +194,8 @@ def _numbers(sink: socket.socket) -> list[int]:
 
 
 @on_loop_in_lab
-async def test_a_worker_that_dies_settles_what_is_patched_across_pairs(lab: Lab) -> None:
-    namespaces(lab)
+async def test_a_worker_that_dies_settles_pairs_patched_across(lab: Lab) -> None:
+    create_namespaces(lab)
     async with control_plane(lab) as control:
         interfaces = await two_pairs(control)
         await in_thread(ping, lab["red"], "10.0.0.2")
@@ -205,11 +203,8 @@ async def test_a_worker_that_dies_settles_what_is_patched_across_pairs(lab: Lab)
         lab["red"].ip("neigh flush all")
         await in_thread(ping, lab["red"], "10.0.0.4")
         await control.at_rest("epair0a", "epair5b")
-        worker = control.workers[0]
         before = {each: control.reading(each) for each in ("epair0a", "epair5b", "epair0b", "epair5a")}
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGKILL)
-        await eventually(lambda: worker.restarts == 1 and worker.forwards)
+        await control.kill_worker()
         for device, reading in before.items():
             after = control.reading(device)
             assert (after.oerrors, after.ierrors) == (reading.oerrors, reading.ierrors)
@@ -217,8 +212,8 @@ async def test_a_worker_that_dies_settles_what_is_patched_across_pairs(lab: Lab)
 
 
 @on_loop_in_lab
-async def test_carrier_off_pulls_the_plug_of_whatever_is_patched(lab: Lab) -> None:
-    namespaces(lab)
+async def test_carrier_off_applies_to_the_patched_peer(lab: Lab) -> None:
+    create_namespaces(lab)
     async with control_plane(lab) as control:
         interfaces = await two_pairs(control)
         await interfaces.patch("epair0a", "epair5b", force=True)

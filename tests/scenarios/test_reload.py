@@ -1,4 +1,4 @@
-"""The configuration read again, by a real daemon with real devices, under traffic."""
+"""Reloads of the configuration by a real daemon with real devices, under traffic."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real
 
 @contextmanager
 def every_frame_arrives(lab: Lab, source: str = "red", address: str = BLUE) -> Iterator[Sink]:
-    """Of a flood from the one to the other while in it, each once and in its order."""
+    """Flood one namespace from the other during the block; every datagram must arrive once and in order."""
     target = "blue" if source == "red" else "red"
     with ExitStack() as stack:
         ping(lab[source], address, count=1)
@@ -32,41 +32,43 @@ def every_frame_arrives(lab: Lab, source: str = "red", address: str = BLUE) -> I
         sink.await_arrivals(100)
         yield sink
         flood.wait_for_frames()
-        flood._ending.set()
+        flood._stopping.set()
         flood._thread.join()
         until(lambda: len(sink.arrived()) >= flood.sent, lambda: f"{len(sink.arrived())} of {flood.sent}")
         assert sink.arrived() == list(range(flood.sent))
 
 
-def others(count: int) -> str:
+def other_pairs(count: int) -> str:
     return "".join(f"[epair.epair{number}]\n" for number in range(10, 10 + count))
 
 
 def test_an_unchanged_pair_loses_nothing_while_others_come_change_and_go(lab: Lab) -> None:
-    daemon = lab.daemon(CABLE + others(100), workers=2)
+    daemon = lab.daemon(CABLE + other_pairs(100), workers=2)
     red, before = lab["red"].links()["eth0"], daemon.metrics().interface("epair0a")
     with every_frame_arrives(lab), every_frame_arrives(lab, "blue", RED):
-        said = reload(daemon, CABLE + others(100) + "a.mtu = 1400\n", workers=2)
-        assert said.splitlines() == [
+        output = reload(daemon, CABLE + other_pairs(100) + "a.mtu = 1400\n", workers=2)
+        assert output.splitlines() == [
             "  ~ epair109", "      a.mtu: 1500 -> 1400", "",
             "Plan: 0 to create, 1 to change, 0 to recreate, 0 to destroy.",
         ]  # fmt: skip
         assert lab.home.links()["epair109a"].mtu == 1400
-        reload(daemon, CABLE + others(50) + "queues = 2\n", workers=2)
+        reload(daemon, CABLE + other_pairs(50) + "queues = 2\n", workers=2)
         assert len(daemon.metrics().devices()) == 2 * 51
-        rewrite(daemon, CABLE + others(50) + "queues = 3\nnonsense = 1\n", workers=2)
+        rewrite(daemon, CABLE + other_pairs(50) + "queues = 3\nnonsense = 1\n", workers=2)
         done = run_epairctl(lab, "reload")
         assert (done.returncode, done.stdout) == (1, "")
         assert "epair.epair59.nonsense: unknown key" in done.stderr
     after = daemon.metrics().interface("epair0a")
     assert lab["red"].links()["eth0"].index == red.index
-    # Until both are up neither has a carrier, and what the first sends is dropped.
+    # Until both halves are up neither has a carrier, and what the first one sends is dropped.
     assert after.oqdrops == before.oqdrops
 
 
-def test_where_one_of_a_thousand_changes_the_kernel_hears_of_no_other(lab: Lab) -> None:
-    cable = Cable(lab, others(999))
-    wanted = pair(ipv6=False) + others(999).replace("[epair.epair500]\n", "[epair.epair500]\na.mtu = 1400\n")
+def test_changing_one_of_a_thousand_pairs_touches_no_other_device(lab: Lab) -> None:
+    cable = Cable(lab, other_pairs(999))
+    wanted = pair(ipv6=False) + other_pairs(999).replace(
+        "[epair.epair500]\n", "[epair.epair500]\na.mtu = 1400\n"
+    )
 
     def links() -> dict[str, int]:
         return {
@@ -88,8 +90,8 @@ def test_where_one_of_a_thousand_changes_the_kernel_hears_of_no_other(lab: Lab) 
         assert "0 to create, 1 to change, 0 to recreate, 0 to destroy" in epairctl(lab, "reload")
         cable.wait_for_frames(1000)
         events: list[LinkEvent] = []
-        while some := watch.read():
-            events += some
+        while batch := watch.read():
+            events += batch
         outcome = stream.end()
     assert (outcome.lost, outcome.ordered) == (0, True)
     assert {(event.kind, event.name) for event in events} == {(Kind.NEW, "epair500a")}
@@ -112,21 +114,21 @@ def test_a_pair_changes_in_place_under_traffic(lab: Lab) -> None:
 
 
 def test_workers_come_and_go_under_traffic(lab: Lab) -> None:
-    daemon = lab.daemon(CABLE + others(9), workers=1)
+    daemon = lab.daemon(CABLE + other_pairs(9), workers=1)
     before = daemon.metrics().interface("epair0a")
 
-    def there_are(workers: int) -> bool:
+    def has_workers(workers: int) -> bool:
         return len(daemon.workers()) == workers
 
     with every_frame_arrives(lab), every_frame_arrives(lab, "blue", RED):
         for workers in (4, 2, 3, 1):
-            reload(daemon, CABLE + others(9), workers=workers)
-            until(partial(there_are, workers))
-            until(daemon.spares, lambda: "those that came have taken the spare")
+            reload(daemon, CABLE + other_pairs(9), workers=workers)
+            until(partial(has_workers, workers))
+            until(daemon.spares, lambda: "the new workers have taken the spare")
     assert daemon.metrics().interface("epair0a").oqdrops == before.oqdrops
 
 
-def test_halves_are_plugged_otherwise(lab: Lab) -> None:
+def test_a_reload_repatches_halves(lab: Lab) -> None:
     text = NAMESPACES + pair() + pair(1)
     daemon = lab.daemon(text)
     crossed = NAMESPACES + pair(a={"peer": "epair1b"}) + pair(1, a={"peer": "epair0b"})
@@ -141,11 +143,11 @@ def test_halves_are_plugged_otherwise(lab: Lab) -> None:
     ping(lab["red"], BLUE)
 
 
-def test_what_somebody_took_away_is_put_back_and_what_was_added_stays(lab: Lab) -> None:
+def test_a_reload_restores_what_others_removed_and_keeps_what_they_added(lab: Lab) -> None:
     route = {"routes": [{"to": "10.50.0.0/16", "via": RED}]}
     daemon = lab.daemon(NAMESPACES + pair(b=route))
     blue = lab["blue"]
-    blue.ip("address del 10.0.0.2/24 dev eth0")  # takes the route along
+    blue.ip("address del 10.0.0.2/24 dev eth0")  # removes the route too
     blue.ip("address add 10.66.0.2/24 dev eth0")
     done = run_epairctl(lab, "reload", "--dry-run")
     assert done.returncode == 2
@@ -185,7 +187,7 @@ def test_a_failure_in_the_middle_leaves_everything_as_it_was(lab: Lab) -> None:
     assert daemon.metrics().value("epaird_config_last_reload_successful") == 1
 
 
-def test_by_signal_and_by_a_watched_file_and_the_page_tells(lab: Lab) -> None:
+def test_reloads_by_signal_and_by_watch_are_on_the_metrics_page(lab: Lab) -> None:
     daemon = lab.daemon(CABLE, watch=True)
     page = daemon.metrics()
     assert page.value("epaird_config_reloads_total", result="success") == 0
@@ -194,10 +196,10 @@ def test_by_signal_and_by_a_watched_file_and_the_page_tells(lab: Lab) -> None:
     daemon.wait_for_log("reloaded ")
     daemon.file.write_text(daemon.file.read_text() + "[epair.epair2]\n[epair.epair3]\nqueues = 0\n")
     daemon.wait_for_log("not reloaded: epair.epair3.queues: 0 is less than")
-    daemon.file.write_text(daemon.file.read_text().replace("queues = 0", "queues = 1"))
+    daemon.edit_file("queues = 0", "queues = 1")
     daemon.wait_for_log_lines("reloaded ", 2)
     assert len(daemon.metrics().devices()) == 8
-    rewrite(daemon, CABLE)  # watches no more
+    rewrite(daemon, CABLE)  # without watch
     daemon.wait_for_log_lines("reloaded ", 3)
     rewrite(daemon, CABLE + "[epair.epair4]\n")
     daemon.signal(signal.SIGHUP)
@@ -210,7 +212,7 @@ def test_by_signal_and_by_a_watched_file_and_the_page_tells(lab: Lab) -> None:
     assert page.value("epaird_config_last_reload_success_timestamp_seconds") > 1_600_000_000
 
 
-def test_save_prints_a_file_that_makes_all_of_it(lab: Lab) -> None:
+def test_a_saved_file_recreates_everything(lab: Lab) -> None:
     daemon = lab.daemon(CABLE + "[lo.lo1]\naddresses = ['10.88.7.1/24']\n")
     epairctl(lab, "create", "epair", "a.netns=$red", "a.name=x1", 'a.addresses=["10.3.0.1/24"]', "queues=2")
     epairctl(lab, "create", "lo", "mode=verbatim")
@@ -234,12 +236,11 @@ def test_save_prints_a_file_that_makes_all_of_it(lab: Lab) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
-def test_a_successor_with_another_file_has_what_it_adopts_as_its_file_says(lab: Lab) -> None:
+def test_a_successor_applies_its_file_to_adopted_pairs(lab: Lab) -> None:
     daemon = lab.daemon(CABLE + "[epair.epair1]\n")
     index = lab["red"].links()["eth0"].index
     with every_frame_arrives(lab):
-        daemon.signal(signal.SIGKILL)
-        daemon.wait_exit()
+        daemon.crash()
         rewrite(daemon, NAMESPACES + pair(a={"mtu": 1400}) + "[epair.epair2]\n")
         successor = lab.restart(daemon).wait_ready()
     assert lab["red"].links()["eth0"].index == index

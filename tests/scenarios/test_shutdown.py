@@ -1,4 +1,4 @@
-"""However it ends, and whatever of it dies: nothing is left behind, and the books are in order."""
+"""However the daemon ends, and whichever process dies: nothing is left behind, and the books balance."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ def test_it_ends_under_traffic_and_leaves_nothing(lab: Lab, end: Callable[[Daemo
     server.wait_for_output("listening")
     stream = red.start("iperf3", "-c", "10.0.1.2", "-t", "60", "--forceflush")
     stream.wait_for_output("sec")
-    with Flood(red, BLUE) as there, Flood(blue, RED) as back:
-        there.wait_for_frames()
-        back.wait_for_frames()
+    with Flood(red, BLUE) as to_blue, Flood(blue, RED) as to_red:
+        to_blue.wait_for_frames()
+        to_red.wait_for_frames()
         end(daemon)
         daemon.assert_clean_exit(0)
     assert daemon.log[-1] == "stopping"
 
 
 def workers_started(lab: Lab) -> bool:
-    """A worker is there."""
+    """A worker process exists."""
     return bool(lab.processes("epaird.dataplane"))
 
 
 def namespace_made(lab: Lab) -> bool:
-    """It has made a namespace."""
+    """The daemon has created a namespace."""
     return lab["red"].exists
 
 
 def some_devices_made(lab: Lab) -> bool:
-    """It has moved devices to their place."""
+    """The daemon has moved some devices into their namespaces."""
     return len(lab["blue"].links("tun")) > 10 if lab["blue"].exists else False
 
 
@@ -123,8 +123,7 @@ def test_one_worker_killed_leaves_the_others_pairs_alone(lab: Lab) -> None:
 
 def test_a_daemon_that_was_killed_leaves_its_namespaces_to_the_next(lab: Lab) -> None:
     killed = lab.daemon(CABLE, orphan_timeout=0)
-    killed.signal(signal.SIGKILL)
-    killed.wait_exit()
+    killed.crash()
     until(lambda: not lab.processes("epaird"))
     assert lab["red"].exists
     until(lambda: not lab["red"].links("tun"))

@@ -1,4 +1,4 @@
-"""What a user's programs send across a cable arrives, and every frame of it is accounted for."""
+"""User traffic over a cable: it arrives unchanged, and every frame is accounted for."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_ping6_crosses_both_ways(lab: Lab) -> None:
     daemon.at_rest()
 
 
-def test_the_greeting_says_what_to_type_next_and_that_works(lab: Lab) -> None:
+def test_the_suggested_command_works(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
     (line,) = daemon.log_lines_with("try:")
     command = line.removeprefix("try:").split()
@@ -101,7 +101,7 @@ def test_super_frames_cross_whole(lab: Lab) -> None:
     assert page.interface("epair0a").opackets < 5_000_000 / 1500
 
 
-def test_without_offload_every_frame_is_one_of_the_wire(lab: Lab) -> None:
+def test_without_offload_no_frame_is_a_super_frame(lab: Lab) -> None:
     daemon = lab.daemon(NAMESPACES + pair(offload=False))
     with Capture(lab["blue"], "eth0", "tcp and dst host 10.0.0.2") as capture:
         tcp(lab["red"], lab["blue"], BLUE, 5_000_000)
@@ -110,7 +110,7 @@ def test_without_offload_every_frame_is_one_of_the_wire(lab: Lab) -> None:
     assert daemon.at_rest().interface("epair0a").opackets >= len(lengths)
 
 
-def test_two_pairs_on_one_worker_both_carry(lab: Lab) -> None:
+def test_two_pairs_on_one_worker_both_forward(lab: Lab) -> None:
     daemon = lab.daemon(NAMESPACES + pair(0) + pair(1), workers=1)
     red, blue = lab["red"], lab["blue"]
     server = blue.start("iperf3", "-s", "--forceflush")

@@ -34,10 +34,10 @@ _ROOMY: Final = 1 << 28
 def ping(source: Namespace, address: str, *options: str, count: int = 5) -> None:
     """Ping an address; every request must be answered. ``options`` are ping's."""
     # Without -w, ping waits only two round trips for the last reply, which is short on a busy machine.
-    said = source.run("ping", "-n", "-i", "0.01", "-c", str(count), "-w", "10", *options, address)
-    answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ", said)}
+    output = source.run("ping", "-n", "-i", "0.01", "-c", str(count), "-w", "10", *options, address)
+    answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ", output)}
     if not answered >= set(range(1, count + 1)):
-        raise AssertionError(said)
+        raise AssertionError(output)
 
 
 def tcp(source: Namespace, target: Namespace, address: str, octets: int) -> None:
@@ -162,7 +162,7 @@ class Flood:
         self.sent = 0
         """Datagrams that the kernel has accepted."""
         self._pause_s = pause_s
-        self._ending = threading.Event()
+        self._stopping = threading.Event()
         self._socket = source.socket(_family(address), socket.SOCK_DGRAM)
         self._target = (address, port)
         self._thread = threading.Thread(target=self._send, name="flood")
@@ -172,7 +172,7 @@ class Flood:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._ending.set()
+        self._stopping.set()
         self._thread.join()
         self._socket.close()
 
@@ -183,7 +183,7 @@ class Flood:
 
     def _send(self) -> None:
         padding = bytes(56)
-        while not self._ending.is_set():
+        while not self._stopping.is_set():
             with contextlib.suppress(OSError):
                 self._socket.sendto(_NUMBER.pack(self.sent) + padding, self._target)
                 self.sent += 1

@@ -1,4 +1,4 @@
-"""Who looks at a daemon all the time, as Prometheus and people do, whatever is done to it."""
+"""Clients that read from the daemon all the time, as Prometheus and users do."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ _ABSENT: Final = ("has ended", "is not running")
 
 
 class Observers:
-    """They look from ``with`` to its end; that there is no daemon to be seen is no complaint."""
+    """The clients, from ``with`` to its end; that no daemon runs is not an error for them."""
 
     def __init__(self, site: Site) -> None:
         self.errors: list[str] = []
-        self.looks = 0
-        """At which there was something to be seen."""
+        self.scrapes = 0
+        """Successful scrapes."""
         self._site = site
-        self._may = threading.Event()
-        self._resting = threading.Event()
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._look_on, name="observers", daemon=True)
+        self._allowed = threading.Event()
+        self._paused = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="observers", daemon=True)
 
     def __enter__(self) -> Self:
-        self._may.set()
+        self._allowed.set()
         self._thread.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._ending.set()
-        self._may.set()
+        self._stopping.set()
+        self._allowed.set()
         self._thread.join()
 
     def pause(self) -> None:
-        """Look away; returns once nobody looks."""
-        self._may.clear()
-        self._resting.wait()
+        """Stop reading; returns once no request is under way."""
+        self._allowed.clear()
+        self._paused.wait()
 
     def go(self) -> None:
-        """Look on."""
-        self._resting.clear()
-        self._may.set()
+        """Resume reading."""
+        self._paused.clear()
+        self._allowed.set()
 
-    def _look_on(self) -> None:
-        while not self._ending.wait(_PAUSE_S):
-            if not self._may.is_set():
-                self._resting.set()
-                self._may.wait()
+    def _run(self) -> None:
+        while not self._stopping.wait(_PAUSE_S):
+            if not self._allowed.is_set():
+                self._paused.set()
+                self._allowed.wait()
             self._scrape()
             self._ask()
 
@@ -59,8 +59,8 @@ class Observers:
         try:
             status, body = self._site.daemon.get("/metrics")
         except (OSError, AssertionError, IndexError, ValueError):
-            return  # it has ended, or its successor has not begun
-        self.looks += 1
+            return  # the daemon has ended, or its successor has not started
+        self.scrapes += 1
         if status != _OK:
             self.errors.append(f"/metrics: {status} {body[:200]!r}")
 

@@ -1,4 +1,5 @@
-"""The traffic: over pairs that nothing is done to, known to the datagram, and small talk over the others."""
+"""The traffic: steady streams over pairs that no operation touches, and background traffic over the
+others."""
 
 from __future__ import annotations
 
@@ -16,24 +17,24 @@ from tests.waiting import until
 
 BYTES_A_SECOND: Final = 4_000_000
 Interfaces = Mapping[str, Mapping[str, Any]]
-"""What the API says of each, by its name."""
+"""The API's view of each interface, by its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A way of datagrams."""
+    """The path of a datagram stream."""
 
     source: str
     target: str
     address: str
-    """To which they are sent."""
+    """The destination address."""
     bind: str
-    """At which they arrive."""
+    """The receiver's own address."""
     port: int
     rate: int
     """Datagrams a second."""
     sender: str
-    """The interface by which they leave; nothing else does."""
+    """The interface that transmits this stream and nothing else."""
     receiver: str
 
 
@@ -46,7 +47,7 @@ ROUTES: Final = (
 
 
 class Traffic:
-    """All of it, from ``with`` to its end."""
+    """All traffic, from ``with`` to its end."""
 
     def __init__(self, site: Site) -> None:
         self._stack = contextlib.ExitStack()
@@ -79,55 +80,55 @@ class Traffic:
         self._stack.close()
 
     def pause(self) -> None:
-        """Send nothing for the time being."""
+        """Stop sending until :meth:`go`."""
         for stream in (*self._streams.values(), self._byte_stream):
             stream.pause()
         for program in self._background:
             program.command("pause")
 
     def go(self) -> None:
-        """Go on."""
+        """Resume sending."""
         for stream in (*self._streams.values(), self._byte_stream):
             stream.go()
         for program in self._background:
             program.command("go")
 
     def sent(self) -> int:
-        """Datagrams that have been sent so far over what nothing is done to."""
+        """Return the datagrams sent so far over the steady streams."""
         return sum(stream.outcome().sent for stream in self._streams.values())
 
-    def arrived(self) -> None:
-        """Once it pauses: wait until every byte of the TCP stream has arrived, which none may miss."""
+    def wait_for_bytes(self) -> None:
+        """Wait, while paused, until every byte of the TCP stream has arrived."""
         until(
             lambda: self._byte_stream.in_flight() == 0,
             lambda: f"TCP: {self._byte_stream.in_flight()} bytes missing",
         )
 
     def unaccounted(self, interfaces: Interfaces) -> list[str]:
-        """Where datagrams are missing of which no counter says so, or come twice or too late."""
+        """Return the streams with losses that no counter has, duplicates or reordering."""
         wrong = []
         for route, stream in self._streams.items():
             outcome, counted = stream.outcome(), errors(interfaces, route)
             where = f"from {route.sender} to {route.receiver}"
             if outcome.lost != counted:
-                wrong.append(f"{where}: {outcome} has lost {outcome.lost}, counters say {counted}")
+                wrong.append(f"{where}: {outcome} has lost {outcome.lost}, counters report {counted}")
             if not outcome.ordered:
                 wrong.append(f"{where}: out of order: {outcome}")
         return wrong
 
     def lost(self, interfaces: Interfaces) -> int:
-        """How many datagrams the counters say were lost since somebody asked."""
+        """Return how many datagrams the counters report as lost since the previous call."""
         before = sum(self._lost.values())
         self._lost = {route: errors(interfaces, route) for route in ROUTES}
         return sum(self._lost.values()) - before
 
     def outcomes(self) -> dict[Route, Outcome]:
-        """What has become of each stream so far."""
+        """Return the outcome of each stream so far."""
         return {route: stream.outcome() for route, stream in self._streams.items()}
 
 
 def errors(interfaces: Interfaces, route: Route) -> int:
-    """Frames of a route that a counter says were lost."""
+    """Return the frames of a route that counters report as lost."""
     sender, receiver = interfaces[route.sender]["stats"], interfaces[route.receiver]["stats"]
     found = sender["oqdrops"] + sum(sender["oerrors"].values()) + sum(receiver["ierrors"].values())
     return int(found)

@@ -1,4 +1,4 @@
-"""What befalls a daemon: its processes die, stop and hang, its program is replaced, its devices vanish."""
+"""Failures: processes die, stop and hang, and the control plane is replaced."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WorkerDies(Operation):
     how: str = "killed"
     with_the_spare: bool = False
     times: int = 1
-    """As soon as there is another, the same again."""
+    """How often in a row, each time as soon as there is a successor."""
     may_lose_frames = True
 
     def __str__(self) -> str:
@@ -34,9 +34,9 @@ class WorkerDies(Operation):
         if self.with_the_spare:
             site.kill(until(site.daemon.spares)[0])
         for _ in range(self.times):
-            self._once(site)
+            self._fail_once(site)
 
-    def _once(self, site: Site) -> None:
+    def _fail_once(self, site: Site) -> None:
         pid = site.worker(self.number)
         if self.how == "hangs":
             with contextlib.suppress(ProcessLookupError), hang(pid):
@@ -72,7 +72,7 @@ class WorkersDie(Operation):
 
 @dataclass(frozen=True, slots=True)
 class SpareDies(Operation):
-    """The process that is kept ready is killed."""
+    """The spare is killed."""
 
     def __str__(self) -> str:
         return "the spare killed"
@@ -94,7 +94,7 @@ class ControlDies(Operation):
 
     def act(self, site: Site) -> None:
         site.daemon.signal(signal.SIGKILL)
-        site.again()
+        site.restart_daemon()
 
     def expect(self, expected: Expected) -> None:
         expected.take_over()
@@ -102,7 +102,7 @@ class ControlDies(Operation):
 
 @dataclass(frozen=True, slots=True)
 class ControlKeeps(Operation):
-    """The daemon ends and leaves everything to the next."""
+    """The daemon ends with keep_devices, and another daemon takes over."""
 
     new_control_plane = True
 
@@ -115,7 +115,7 @@ class ControlKeeps(Operation):
         site.daemon.signal(signal.SIGTERM)
         assert site.daemon.wait_exit() == 0, site.recent()
         site.write()
-        site.again()
+        site.restart_daemon()
 
     def expect(self, expected: Expected) -> None:
         expected.apply_file()
@@ -139,7 +139,7 @@ class ControlStops(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Upgrade(Operation):
-    """The program is executed again, and its workers are renewed."""
+    """The daemon is upgraded in place, and its workers are renewed."""
 
     by_signal: bool = False
     new_control_plane = True
@@ -160,12 +160,12 @@ class Upgrade(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Concurrent(Operation):
-    """Two things at once."""
+    """Two operations at once."""
 
     first: Operation
     second: Operation
     delay_ms: int
-    """How long the second waits."""
+    """Milliseconds before the second operation begins."""
 
     @property
     def may_lose_frames(self) -> bool:  # type: ignore[override]
@@ -191,12 +191,12 @@ class Concurrent(Operation):
             finally:
                 failure = acting.exception()
         if failure is not None and not isinstance(self.second, ControlDies):
-            raise failure  # the answer of a control plane that is killed dies with it
-        if self._other is not None:
-            self._other.again(site)
+            raise failure  # the reply of a control plane that is killed is lost with it
+        if self._uncertain is not None:
+            self._uncertain.retry(site)
 
     def expect(self, expected: Expected) -> None:
-        if self._other is self.first:
+        if self._uncertain is self.first:
             self.second.expect(expected)
             self.first.expect(expected)
         else:
@@ -204,8 +204,8 @@ class Concurrent(Operation):
             self.second.expect(expected)
 
     @property
-    def _other(self) -> Operation | None:
-        """What was done before or behind a control plane's end: nobody knows."""
+    def _uncertain(self) -> Operation | None:
+        """The operation that may or may not have been done when a control plane ended."""
         if self.second.new_control_plane:
             return self.first
         return self.second if self.first.new_control_plane and not self.second.may_lose_frames else None

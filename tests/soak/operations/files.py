@@ -1,4 +1,4 @@
-"""The file changes, and is read again."""
+"""Changes of the configuration file."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from tests.soak.site import Site
 
 @dataclass(frozen=True, slots=True)
 class Reload(Operation):
-    """A file that is read."""
+    """Another file is loaded."""
 
-    told: str
+    description: str
     file: tuple[tuple[str, Interface], ...]
     workers: int
     queue_limit: int
     by_signal: bool = False
 
     def __str__(self) -> str:
-        return f"reload{' by signal' if self.by_signal else ''}: {self.told}"
+        return f"reload{' by signal' if self.by_signal else ''}: {self.description}"
 
     def act(self, site: Site) -> None:
         site.write(file=dict(self.file), workers=self.workers, queue_limit=self.queue_limit)
@@ -43,28 +43,28 @@ class Reload(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Invalid(Operation):
-    """A file with a mistake in it, which changes nothing."""
+    """An invalid file is refused and changes nothing."""
 
-    more: str
+    extra: str
     complaint: str
     upgrading: bool = False
-    """It is the new program that finds it."""
+    """Whether an upgrade finds the mistake."""
 
     def __str__(self) -> str:
         return f"{'upgrade' if self.upgrading else 'reload'} with a mistake: {self.complaint}"
 
     def act(self, site: Site) -> None:
-        site.write(self.more)
+        site.write(self.extra)
         try:
-            said = site.refused("upgrade" if self.upgrading else "reload")
-            assert self.complaint in said, said
+            error = site.refused("upgrade" if self.upgrading else "reload")
+            assert self.complaint in error, error
         finally:
             site.write()
 
 
 @dataclass(frozen=True, slots=True)
 class FailingReload(Operation):
-    """A file of which something cannot be had; all that was done before is undone."""
+    """A file that cannot be applied; the daemon undoes the changes made until then."""
 
     def __str__(self) -> str:
         return "reload that fails half-way"
@@ -73,9 +73,9 @@ class FailingReload(Operation):
         site.lab.home.ip("link add epair61b type veth peer name other61")
         try:
             site.write("[epair.epair62]\n[epair.epair61]\n")
-            said = site.refused("reload")
-            assert "epair61b" in said, said
-            assert "everything is as it was before" in said, said
+            error = site.refused("reload")
+            assert "epair61b" in error, error
+            assert "everything is as it was before" in error, error
         finally:
             site.write()
             site.lab.home.ip("link del epair61b")
@@ -83,10 +83,10 @@ class FailingReload(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Plan(Operation):
-    """What a reload would do is looked at."""
+    """A reload is tried with --dry-run."""
 
     changes: bool
-    """Whether it would do anything."""
+    """Whether it would change anything."""
 
     def __str__(self) -> str:
         return f"reload --dry-run: {'changes' if self.changes else 'nothing'}"
@@ -98,7 +98,7 @@ class Plan(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Save(Operation):
-    """What there is is saved; a reload of that would do nothing."""
+    """The running configuration is saved; a reload of it would change nothing."""
 
     def __str__(self) -> str:
         return "save, plan what was saved"
