@@ -167,7 +167,7 @@ def test_an_upgrade_by_command_under_many_changes(lab: Lab) -> None:
                 cable.ctl("destroy", f"epair{unit}")
         cable.daemon.wait_for_log("upgraded")
         cable.wait_for_frames()
-        row = cable.record("upgrade, changes meanwhile", 20_000, before, stream)
+        row = cable.record("upgrade under changes", 20_000, before, stream)
     assert row.outcome.lost == 0
     assert len(cable.daemon.metrics().pairs()) == 11
 

@@ -19,7 +19,7 @@ TAG = 4
 SPANNING_TREE = bytes.fromhex("0180c2000000")
 IPV4_MULTICAST = bytes.fromhex("01005e000001")
 IPV6_MULTICAST = bytes.fromhex("333300000001")
-SOMEBODY = bytes.fromhex("02f00d000001")
+UNICAST = bytes.fromhex("02f00d000001")
 
 UDP_SEGMENT = 103
 """linux/udp.h: the kernel splits what is sent into datagrams of this size."""
@@ -36,13 +36,13 @@ KINDS = {
     "a VLAN tag, the longest": tagged(0x8100, 42, 1500 + ETHERNET + TAG),
     "a provider's tag": tagged(0x88A8, 42, 1000),
     "ARP": frame(0x0806, 60),
-    "IPv6": frame(0x86DD, 1000, to=SOMEBODY),
+    "IPv6": frame(0x86DD, 1000, to=UNICAST),
     "IPv4 multicast": frame(0x0800, 1000, to=IPV4_MULTICAST),
     "IPv6 multicast": frame(0x86DD, 1000, to=IPV6_MULTICAST),
     "spanning tree, by length": frame(0x0026, 60, to=SPANNING_TREE),
     "pause": frame(0x8808, 60, to=SPANNING_TREE),
-    "an EtherType for experiments": frame(0x88B5, 1514, to=SOMEBODY),
-    "an EtherType of nobody": frame(0xFFFF, 1514),
+    "an EtherType for experiments": frame(0x88B5, 1514, to=UNICAST),
+    "an unassigned EtherType": frame(0xFFFF, 1514),
     "a header alone": frame(0x88B5, 18)[:ETHERNET],
 }
 
@@ -62,7 +62,7 @@ def test_multicast_is_counted(lab: Lab) -> None:
     lab.namespace("blue", ipv6=False)
     daemon = lab.daemon(pair(ipv6=False))
     with RawSocket(lab["red"], "eth0") as red, RawSocket(lab["blue"], "eth0") as blue:
-        for to in (BROADCAST, IPV4_MULTICAST, SPANNING_TREE, SOMEBODY, SOMEBODY):
+        for to in (BROADCAST, IPV4_MULTICAST, SPANNING_TREE, UNICAST, UNICAST):
             red.send(frame(0x88B5, 100, to=to))
             blue.receive()
     page = daemon.at_rest()

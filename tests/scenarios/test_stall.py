@@ -80,13 +80,13 @@ def slowed(
     blue.ip(f"link add slow type veth peer name fast netns {green}")
     green.ip("link set fast up")
     pairs = pair(a={"addresses": [], "txqueuelen": txqueuelen}, b={"addresses": [], "sndbuf": 4096}) + more
-    daemon_ = lab.daemon(pairs, workers=1, queue_limit=queue_limit, **daemon)
+    started = lab.daemon(pairs, workers=1, queue_limit=queue_limit, **daemon)
     for port in ("eth0", "slow"):
         blue.ip(f"link set {port} master bridge up")
     blue.ip("link set bridge up")
     until(lambda: blue.ip("-d -j link show master bridge").count('"state":"forwarding"') == 2)
     blue.tc("qdisc add dev slow root tbf rate 64bit burst 1100 limit 1mb")
-    cable = Slowed(daemon_, blue, RawSocket(lab["red"], "eth0"), RawSocket(green, "fast"))
+    cable = Slowed(started, blue, RawSocket(lab["red"], "eth0"), RawSocket(green, "fast"))
     cable.occupy_link()  # else the first frame of the test would pass at once
     return cable
 

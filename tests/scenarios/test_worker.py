@@ -42,9 +42,9 @@ def test_it_imports_what_forwarding_needs_and_nothing_else() -> None:
         "epaird",
         "uvloop",
     }  # uvloop is written in Cython
-    ours = {name for name in found if name.startswith("epaird.") and not name.startswith("epaird.dataplane")}
+    own = {name for name in found if name.startswith("epaird.") and not name.startswith("epaird.dataplane")}
     kernel = {f"epaird.kernel{each}" for each in ("", ".abi", ".errors", ".privileges", ".scheduling")}
-    assert ours <= {"epaird.ipc.channel", "epaird.ipc.ledger", "epaird.ipc.messages"} | kernel
+    assert own <= {"epaird.ipc.channel", "epaird.ipc.ledger", "epaird.ipc.messages"} | kernel
 
 
 def test_it_has_no_privilege_and_cannot_gain_one(lab: Lab) -> None:

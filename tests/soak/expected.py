@@ -69,9 +69,9 @@ def words(found: Interface) -> list[str]:
     return [f"{key}={json.dumps(value)}" for key, value in _non_defaults(found, type(found)())]
 
 
-def _non_defaults(found: object, default_: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+def _non_defaults(found: object, defaults: object, prefix: str = "") -> Iterator[tuple[str, object]]:
     for key in found.__dataclass_fields__:  # type: ignore[attr-defined]
-        value, default = getattr(found, key), getattr(default_, key)
+        value, default = getattr(found, key), getattr(defaults, key)
         if isinstance(value, Half):
             yield from _non_defaults(value, default, f"{key}.")
         elif value != default:

@@ -25,7 +25,7 @@ class Invariants:
     def __init__(self, site: Site, traffic: Traffic, observers: Observers) -> None:
         self._site = site
         self._traffic = traffic
-        self._onlookers = observers
+        self._observers = observers
         self._counters: Counters = {}
         """The counters of each device at the previous check."""
         self._read: dict[str, int] = {}
@@ -62,7 +62,7 @@ class Invariants:
             wrong.append(f"{lost} frames of the steady traffic are lost")
         if (status := self._site.daemon.healthz()) != 200:
             wrong.append(f"/healthz: {status}")
-        wrong += [*self._site.new_lines(), *self._onlookers.errors]
+        wrong += [*self._site.new_lines(), *self._observers.errors]
         if wrong:
             raise AssertionError("\n".join(wrong))
         self._remember()
@@ -124,11 +124,12 @@ class Invariants:
             wrong.append(f"the workers are {workers}, not {expected.workers}")
         if len(spares := site.daemon.spares()) != 1:
             wrong.append(f"the spares are {spares}")
-        control = descriptors([site.daemon.pid]).get("tun", 0)
-        workers_ = descriptors([pid for pids in workers.values() for pid in pids]).get("tun", 0)
-        if not control == workers_ == expected.queues:
+        in_control = descriptors([site.daemon.pid]).get("tun", 0)
+        in_workers = descriptors([pid for pids in workers.values() for pid in pids]).get("tun", 0)
+        if not in_control == in_workers == expected.queues:
             wrong.append(
-                f"there are {expected.queues} queues; the control plane has {control}, the workers {workers_}"
+                f"there are {expected.queues} queues; "
+                f"the control plane has {in_control}, the workers {in_workers}"
             )
         return wrong
 
@@ -147,8 +148,7 @@ class Invariants:
             balance, before = self._balance(device), self._before(self._balances, device)
             if may_lose_frames and self._queues(device) > 1:
                 # The kernel counts all queues of a device together. With several queues the
-                # frames that a worker held when
-                # it died are not known exactly; the check only waits for rest.
+                # frames that a worker held when it died are not known exactly; the check only waits for rest.
                 if self._previous.get(device) != (read, balance):
                     wrong.append(f"{device}: not at rest")
             else:

@@ -105,7 +105,7 @@ class Site:
         wanted = len(daemon.log_lines_with(words)) + times
         yield
         until(lambda: len(daemon.log_lines_with(words)) >= wanted or not daemon.running, self.recent)
-        assert len(daemon.log_lines_with(words)) >= wanted, f"ended before it said {words!r}"
+        assert len(daemon.log_lines_with(words)) >= wanted, f"ended before it logged {words!r}"
 
     # Observations.
 

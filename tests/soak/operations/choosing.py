@@ -295,10 +295,10 @@ def two_changes(choose: Random, expected: Expected) -> Operation | None:
 def while_upgrading(choose: Random, expected: Expected) -> Operation | None:
     """Upgrade while something changes or a worker dies."""
     if choose.random() < 0.4:
-        meanwhile: Operation | None = WorkerDies(choose.randrange(expected.workers))
+        concurrent: Operation | None = WorkerDies(choose.randrange(expected.workers))
     else:
-        meanwhile = _random_change(choose, expected)
-    return None if meanwhile is None else Concurrent(Upgrade(), meanwhile, choose.randrange(200, 3000))
+        concurrent = _random_change(choose, expected)
+    return None if concurrent is None else Concurrent(Upgrade(), concurrent, choose.randrange(200, 3000))
 
 
 def _random_change(choose: Random, expected: Expected) -> Operation | None:
