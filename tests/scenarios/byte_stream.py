@@ -15,7 +15,15 @@ import sys
 from typing import Final
 
 from tests.scenarios.namespaces import Namespace
-from tests.scenarios.programs import Flow, Program, print_ready, print_results, read_command, send_paced
+from tests.scenarios.programs import (
+    Flow,
+    Program,
+    print_ready,
+    print_results,
+    read_command,
+    run_program,
+    send_paced,
+)
 from tests.waiting import DEADLINE_S
 
 PORT: Final = 9100
@@ -91,13 +99,5 @@ def _receive(address: str, port: int) -> dict[str, object]:
     return results
 
 
-def _main(role: str, address: str, port: str, *rate: str) -> None:
-    if role == "send":
-        print_ready()
-        print_results(_send(address, int(port), int(rate[0])))
-    else:
-        print_results(_receive(address, int(port)))
-
-
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    run_program(sys.argv[1:], send=_send, receive=_receive)

@@ -23,6 +23,7 @@ from tests.scenarios.programs import (
     print_ready,
     print_results,
     read_command,
+    run_program,
     send_paced,
 )
 from tests.sockets import force_receive_buffer
@@ -153,13 +154,5 @@ def _receive(address: str, port: int) -> dict[str, float]:
                 print_results(arrivals.results())
 
 
-def _main(role: str, address: str, port: str, *rate: str) -> None:
-    if role == "send":
-        print_ready()
-        print_results(_send(address, int(port), int(rate[0])))
-    else:
-        print_results(_receive(address, int(port)))
-
-
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    run_program(sys.argv[1:], send=_send, receive=_receive)

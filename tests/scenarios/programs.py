@@ -12,7 +12,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -128,3 +128,18 @@ def send_paced(send: Callable[[int], int], tick_s: float, late_s: float = 0.0) -
         due = max(due, now - late_s) + tick_s
         sent += send(sent)
     return {"sent": sent}
+
+
+def run_program(
+    arguments: Sequence[str],
+    *,
+    send: Callable[[str, int, int], object],
+    receive: Callable[[str, int], object],
+) -> None:
+    """Run a program whose arguments are its role, an address, a port and, for a sender, a rate."""
+    role, address, port, *rate = arguments
+    if role == "send":
+        print_ready()
+        print_results(send(address, int(port), int(rate[0])))
+    else:
+        print_results(receive(address, int(port)))

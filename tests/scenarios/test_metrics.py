@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import signal
-import threading
 import urllib.request
 from collections.abc import Callable
-from typing import Self
 
 import pytest
 
 from epaird import __version__
 from epaird.ipc.ledger import REASONS
 from tests.prometheus import Prometheus, promtool_check
+from tests.scenarios.background_thread import BackgroundThread
 from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, datagrams, ping, tcp
 from tests.waiting import DEADLINE_S, until
@@ -77,40 +76,34 @@ def test_curl_gets_the_page_and_health(lab: Lab) -> None:
     assert lab.home.run("curl", "--fail", "--silent", url.replace("metrics", "healthz")) == "ok\n"
 
 
-class Scrapes:
+class Scrapes(BackgroundThread):
     """A scraper that never pauses and uses a new connection each time."""
 
     def __init__(self, lab: Lab) -> None:
+        super().__init__()
         self.answers = 0
         self.faults: list[str] = []
         """Answers that were not the page with every interface."""
         self._home = lab.home
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._scrape)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._stopping.set()
-        self._thread.join()
 
     def wait_for_answers(self) -> None:
         """Wait for some more answers."""
         before = self.answers
         until(lambda: self.answers >= before + 5, lambda: self.faults)
 
-    def _scrape(self) -> None:
+    def step(self) -> None:
+        """Scrape the page once."""
+        try:
+            with urllib.request.urlopen("http://127.0.0.1:9862/metrics", timeout=DEADLINE_S) as page:
+                whole = b'epaird_interface_info{device="epair0b"' in page.read()
+            self.faults += [] if whole else ["without interfaces"]
+        except OSError as error:
+            self.faults.append(str(error))
+        self.answers += 1
+
+    def _run(self) -> None:
         with self._home.inside():
-            while not self._stopping.is_set():
-                try:
-                    with urllib.request.urlopen("http://127.0.0.1:9862/metrics", timeout=DEADLINE_S) as page:
-                        whole = b'epaird_interface_info{device="epair0b"' in page.read()
-                    self.faults += [] if whole else ["without interfaces"]
-                except OSError as error:
-                    self.faults.append(str(error))
-                self.answers += 1
+            super()._run()
 
 
 def test_a_scrape_during_an_upgrade_waits_and_is_answered(lab: Lab) -> None:

@@ -32,8 +32,7 @@ def every_frame_arrives(lab: Lab, source: str = "red", address: str = BLUE) -> I
         sink.await_arrivals(100)
         yield sink
         flood.wait_for_frames()
-        flood._stopping.set()
-        flood._thread.join()
+        flood.stop()
         until(lambda: len(sink.arrived()) >= flood.sent, lambda: f"{len(sink.arrived())} of {flood.sent}")
         assert sink.arrived() == list(range(flood.sent))
 

@@ -9,13 +9,13 @@ import os
 import re
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from operator import lt
 from typing import Final, Self
 
+from tests.scenarios.background_thread import BackgroundThread
 from tests.scenarios.namespaces import Namespace
 from tests.sockets import force_receive_buffer
 from tests.waiting import DEADLINE_S, until
@@ -152,28 +152,22 @@ def add_neighbour(source: Namespace, target: Namespace, address: str, device: st
     source.ip(f"neigh replace {address} lladdr {mac} dev {device} nud permanent")
 
 
-class Flood:
+class Flood(BackgroundThread):
     """Continuous traffic of numbered datagrams, some thousands a second, from ``with`` to its end.
 
     It continues when the device is down or gone.
     """
 
     def __init__(self, source: Namespace, address: str, port: int = 9, *, pause_s: float = 0.0002) -> None:
+        super().__init__()
         self.sent = 0
         """Datagrams that the kernel has accepted."""
         self._pause_s = pause_s
-        self._stopping = threading.Event()
         self._socket = source.socket(_family(address), socket.SOCK_DGRAM)
         self._target = (address, port)
-        self._thread = threading.Thread(target=self._send, name="flood")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._stopping.set()
-        self._thread.join()
+        super().__exit__(*exc_info)
         self._socket.close()
 
     def wait_for_frames(self, frames: int = 200) -> None:
@@ -181,13 +175,12 @@ class Flood:
         goal = self.sent + frames
         until(lambda: self.sent >= goal, lambda: f"{self.sent} sent, waiting for {goal}")
 
-    def _send(self) -> None:
-        padding = bytes(56)
-        while not self._stopping.is_set():
-            with contextlib.suppress(OSError):
-                self._socket.sendto(_NUMBER.pack(self.sent) + padding, self._target)
-                self.sent += 1
-            time.sleep(self._pause_s)
+    def step(self) -> None:
+        """Send a datagram and pause."""
+        with contextlib.suppress(OSError):
+            self._socket.sendto(_NUMBER.pack(self.sent) + bytes(56), self._target)
+            self.sent += 1
+        time.sleep(self._pause_s)
 
 
 ETH_P_ALL: Final = 0x0003
