@@ -19,7 +19,7 @@ class SampleService:
 
     def __init__(self, machine: Machine, kind: str) -> None:
         self.machine = machine
-        script = Path(__file__).with_name("service_of_a_kind.py").read_text()
+        script = Path(__file__).with_name("sample_service.py").read_text()
         machine.write("/root/sample.py", script)
         reload = "" if kind == "notify-reload" else "ExecReload=/bin/kill -HUP $MAINPID\n"
         machine.write(
