@@ -1,4 +1,4 @@
-"""What every test may rely on: real tests run only where they can, and nothing is skipped unseen."""
+"""Rules for every test: real tests run only where they can, and no skip goes unseen."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from hypothesis import settings
 from tests.prometheus import Prometheus
 
 NO_SKIPS = os.environ.get("EPAIRD_NO_SKIPS", "") not in ("", "0")
-"""Set where everything must run: a test that cannot run fails then."""
+"""True where everything must run: a test that cannot run fails then."""
 
-# No test is about time, on machines as busy as they happen to be.
+# The machines may be busy, and no property is about time.
 settings.register_profile("epaird", parent=settings.default, deadline=None)
 settings.load_profile("epaird")
 
 
-def _why_not_real() -> str | None:
+def _missing_requirement() -> str | None:
     if os.geteuid() != 0:
         return "needs root: real devices in network namespaces"
     if not Path("/dev/net/tun").exists():
@@ -29,22 +29,22 @@ def _why_not_real() -> str | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a real test where it cannot run; fail it where nothing may be skipped."""
-    if item.get_closest_marker("real") is None or (why := _why_not_real()) is None:
+    """Skip a real test where it cannot run, or fail it where skips are forbidden."""
+    if item.get_closest_marker("real") is None or (reason := _missing_requirement()) is None:
         return
     if NO_SKIPS:
-        pytest.fail(why, pytrace=False)
-    pytest.skip(why)
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail the run for skips of any other kind, import skips of whole modules included."""
+    """Fail the run for every other skip, such as an import skip of a whole module."""
     if NO_SKIPS and _skipped(session.config) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say why a run without failures failed."""
+    """Print why a run without failures failed."""
     if NO_SKIPS and (skipped := _skipped(terminalreporter.config)):
         terminalreporter.write_line(f"EPAIRD_NO_SKIPS is set and {skipped} skipped: failed", red=True)
 
@@ -56,7 +56,7 @@ def _skipped(config: pytest.Config) -> int:
 
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[Callable[[str], Prometheus]]:
-    """Starts real Prometheus servers, each scraping the ``host:port`` it is given, for one test."""
+    """Return a function that starts a real Prometheus server, which scrapes a ``host:port``."""
     with ExitStack() as running:
 
         def start(target: str) -> Prometheus:

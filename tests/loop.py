@@ -1,4 +1,4 @@
-"""Tests on an event loop of the daemon's kind, in which nothing fails in silence and nothing is left over."""
+"""Tests on the daemon's kind of event loop, which fail on unhandled exceptions and on anything left over."""
 
 from __future__ import annotations
 
@@ -17,45 +17,48 @@ from tests.waiting import DEADLINE_S
 P = ParamSpec("P")
 
 TEST_S: Final = 1.5 * DEADLINE_S
-"""What a test may take altogether; longer than a wait, which says what it waits for."""
+"""Time limit of a whole test in seconds: longer than one wait, whose error names its condition."""
 
 
 def on_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     """Run a test on uvloop.
 
-    It fails, too, when an exception came out of a callback, and when it leaves a task, a child process or
-    an open descriptor behind."""
+    The test also fails when a callback raises, and when it leaves a task, a child process or an open
+    descriptor behind.
+    """
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        _have_run_once()
-        before, orphans = descriptors(), has_children()  # those of a test that failed are not ours
-        uvloop.run(_watched(test(*args, **kwargs)))
+        _run_loop_once()
+        before, children = descriptors(), has_children()  # left by tests that failed earlier
+        uvloop.run(_run_checked(test(*args, **kwargs)))
         if _opened_since(before):
             gc.collect()
         left = _opened_since(before)
         assert not left, f"left open: {left}"
-        assert orphans or not has_children(), "a process was left behind"
+        assert children or not has_children(), "a process was left behind"
 
     return run
 
 
 async def turns(count: int = 3) -> None:
-    """Let the loop turn, so that what is due happens."""
+    """Let the loop turn ``count`` times, so that due callbacks run."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 def descriptors() -> dict[int, str]:
-    """The open descriptors of this process, and what they are.
+    """Return the open descriptors of this process and the files they refer to.
 
-    Not those of ledgers: a mapping keeps one as long as somebody refers to it, as a logged exception does."""
+    Ledgers are left out: a mapping keeps its descriptor while something refers to it, such as a logged
+    exception.
+    """
     found = {}
     for link in Path("/proc/self/fd").iterdir():
         try:
             file = str(link.readlink())
         except FileNotFoundError:
-            continue  # that of the directory itself
+            continue  # the descriptor of the directory itself
         if "epaird-ledger" not in file:
             found[int(link.name)] = file
     return found
@@ -75,12 +78,12 @@ def _opened_since(before: dict[int, str]) -> dict[int, str]:
 
 
 @functools.cache
-def _have_run_once() -> None:
-    """libuv opens a pipe with its first loop, and keeps it."""
+def _run_loop_once() -> None:
+    """Let libuv open the pipe that it opens with its first loop and keeps."""
     uvloop.run(asyncio.sleep(0))
 
 
-async def _watched(test: Coroutine[Any, Any, None]) -> None:
+async def _run_checked(test: Coroutine[Any, Any, None]) -> None:
     failures: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _loop, context: failures.append(context))

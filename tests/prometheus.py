@@ -1,4 +1,4 @@
-"""A real Prometheus server (Debian's package) for a test, and promtool's opinion of a page."""
+"""A real Prometheus server (Debian's package) for a test, and promtool's check of a metrics page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ scrape_configs:
 
 
 class Sample(NamedTuple):
-    """One series of an instant query's answer."""
+    """One series of an instant query's result."""
 
     labels: dict[str, str]
     value: float
@@ -37,7 +37,7 @@ class Sample(NamedTuple):
 class Prometheus:
     """Scrapes ``target`` five times a second into ``directory``, from ``with`` to its end.
 
-    The process is a child of the test's and listens on a port of 127.0.0.1 that was free.
+    The server is a child process and listens on a free port of 127.0.0.1.
     """
 
     def __init__(self, directory: Path, target: str) -> None:
@@ -77,14 +77,14 @@ class Prometheus:
         self._end()
 
     def query(self, expression: str) -> list[Sample]:
-        """The series of an instant query now, in no order; empty when there are none."""
+        """Return the series of an instant query, in no order; empty when there are none."""
         answer = json.loads(self._get("/api/v1/query?" + urllib.parse.urlencode({"query": expression})))
         if answer["status"] != "success":
             raise AssertionError(f"{expression}: {answer}")
         return [Sample(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
 
     def value(self, expression: str) -> float | None:
-        """The value of the only series of a query; None while there is no series."""
+        """Return the value of a query's only series; None while there is no series."""
         series = self.query(expression)
         if len(series) > 1:
             raise AssertionError(f"{expression}: {len(series)} series")
@@ -98,7 +98,7 @@ class Prometheus:
         )
 
     def targets(self) -> list[dict[str, Any]]:
-        """What it says of its target: ``health``, ``lastError`` and more."""
+        """Return the server's view of its target: ``health``, ``lastError`` and more."""
         active: list[dict[str, Any]] = json.loads(self._get("/api/v1/targets"))["data"]["activeTargets"]
         return active
 
@@ -139,13 +139,13 @@ class Prometheus:
 
 
 def promtool_check(page: bytes) -> None:
-    """Fail with what ``promtool check metrics`` says unless it has nothing to say."""
+    """Fail with the output of ``promtool check metrics`` if it reports anything."""
     check = subprocess.run(
         [_program("promtool"), "check", "metrics"], input=page, capture_output=True, check=False
     )
-    said = (check.stdout + check.stderr).decode().strip()
-    if check.returncode != 0 or said:
-        raise AssertionError(f"promtool check metrics: exit {check.returncode}\n{said}")
+    report = (check.stdout + check.stderr).decode().strip()
+    if check.returncode != 0 or report:
+        raise AssertionError(f"promtool check metrics: exit {check.returncode}\n{report}")
 
 
 def _program(name: str) -> str:

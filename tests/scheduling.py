@@ -1,4 +1,4 @@
-"""How the kernel schedules a thread, by sched_getattr(2)."""
+"""The scheduling of a thread, by sched_getattr(2)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ needs_slices = pytest.mark.skipif(
 
 
 def slice_ns(tid: int = 0) -> int:
-    """Its slice in nanoseconds; the calling thread's for 0."""
+    """Return the slice of a thread in nanoseconds; 0 is the calling thread."""
     found = ctypes.create_string_buffer(_SCHED_ATTR.size)
     if _LIBC.syscall(_NUMBER[platform.machine()], tid, found, _SCHED_ATTR.size, 0) < 0:
         raise OSError(ctypes.get_errno(), "sched_getattr")

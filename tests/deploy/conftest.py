@@ -1,4 +1,4 @@
-"""The package as ``make deb`` builds it, a machine to install it on, and the scenarios' laboratory."""
+"""The package that ``make deb`` builds, a machine to install it on, and the scenarios' laboratory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="session")
 def manual_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the manual pages."""
+    """The directory of the built manual pages."""
     directory = tmp_path_factory.mktemp("man")
     build = [sys.executable, str(ROOT / "deploy" / "man" / "build.py"), str(directory)]
     subprocess.run(build, stdout=subprocess.DEVNULL, check=True, timeout=60)
@@ -40,14 +40,14 @@ def package(tmp_path_factory: pytest.TempPathFactory, manual_pages: Path) -> Pat
 
 @pytest.fixture(scope="module")
 def machine(package: Path) -> Iterator[Machine]:
-    """A machine with the package installed and the service not running; every test leaves it so."""
+    """A machine with the package installed and the service stopped; every test leaves it in that state."""
     with new_machine(package) as machine:
         yield machine
 
 
 @pytest.fixture
 def service(machine: Machine) -> Iterator[Service]:
-    """The service as installed, with the configuration as installed, not running."""
+    """The stopped service with the installed configuration, which is restored after the test."""
     configuration = machine.run("cat", CONFIGURATION)
     yield Service(machine)
     machine.run("systemctl", "stop", SERVICE)
@@ -58,7 +58,7 @@ def service(machine: Machine) -> Iterator[Service]:
 
 
 def new_machine(package: Path) -> Machine:
-    """One more, to be entered; a test that cannot have it is skipped."""
+    """Return a new machine to enter; a test that cannot have one is skipped."""
     return _Installed(package)
 
 

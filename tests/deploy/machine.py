@@ -1,7 +1,7 @@
-"""A machine of a test's own, run by a real systemd: this machine's programs, its own everything else.
+"""A machine for a test, run by a real systemd: it has this machine's programs and everything else of its own.
 
-systemd is PID 1 of new mount, PID, network, UTS, IPC and cgroup namespaces; its root is an overlay over
-this machine's, kept in memory, so that packages can be installed there and nothing is left here.
+systemd is PID 1 of new mount, PID, network, UTS, IPC and cgroup namespaces. Its root is an overlay over this
+machine's, kept in memory, so that packages can be installed and nothing is left here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _INIT: Final = Path("/lib/systemd/systemd")
 
 
 class CannotBoot(Exception):
-    """No systemd can be booted here, and why."""
+    """No systemd can be booted here; the message says why."""
 
 
 class Namespace:
@@ -34,12 +34,12 @@ class Namespace:
         self._path = path
 
     def inside(self) -> contextlib.AbstractContextManager[None]:
-        """Be in it for the block, and in nothing else of the machine."""
+        """Enter the network namespace, and nothing else of the machine, for the block."""
         return namespace.inside(self._path)
 
 
 class Machine:
-    """Runs from ``with`` to its end.  Raises CannotBoot."""
+    """A machine that runs from ``with`` to its end. Raises CannotBoot."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
@@ -65,47 +65,47 @@ class Machine:
     ) -> None:
         self._stack.close()
 
-    def try_run(self, *command: str, given: bytes = b"") -> subprocess.CompletedProcess[str]:
-        """Run a command there as root, ``given`` on its stdin."""
+    def try_run(self, *command: str, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+        """Run a command on the machine as root with this input."""
         done = subprocess.run(
             ["nsenter", f"--target={self._init}", "--all", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
              "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", *command],
-            input=given, capture_output=True, timeout=3 * DEADLINE_S, check=False,
+            input=stdin, capture_output=True, timeout=3 * DEADLINE_S, check=False,
         )  # fmt: skip
         return subprocess.CompletedProcess(
             command, done.returncode, done.stdout.decode(), done.stderr.decode()
         )
 
-    def run(self, *command: str, given: bytes = b"") -> str:
-        """What a command that succeeds says."""
-        done = self.try_run(*command, given=given)
+    def run(self, *command: str, stdin: bytes = b"") -> str:
+        """Return the output of a command, which must succeed."""
+        done = self.try_run(*command, stdin=stdin)
         if done.returncode != 0:
             journal = self.try_run("journalctl", "--no-pager", "--lines=40").stdout
-            said = f"{done.stdout}{done.stderr}\n{journal}"
-            raise AssertionError(f"{' '.join(command)}: exit status {done.returncode}\n{said}")
+            output = f"{done.stdout}{done.stderr}\n{journal}"
+            raise AssertionError(f"{' '.join(command)}: exit status {done.returncode}\n{output}")
         return done.stdout
 
     def write(self, path: str, content: str | bytes) -> None:
-        """Write a file, and the directories above it."""
-        given = content.encode() if isinstance(content, str) else content
-        self.run("sh", "-c", 'mkdir -p "${1%/*}" && cat >"$1"', "sh", path, given=given)
+        """Write a file and create its parent directories."""
+        data = content.encode() if isinstance(content, str) else content
+        self.run("sh", "-c", 'mkdir -p "${1%/*}" && cat >"$1"', "sh", path, stdin=data)
 
-    def shown(self, unit: str, name: str) -> str:
-        """A property of a unit, as ``systemctl show`` has it."""
+    def show(self, unit: str, name: str) -> str:
+        """Return a property of a unit, as ``systemctl show`` prints it."""
         return self.run("systemctl", "show", "--value", f"--property={name}", unit).strip()
 
     def processes(self, unit: str) -> list[int]:
-        """The processes of a unit, by their numbers there, lowest first."""
-        directory = self.shown(unit, "ControlGroup")
+        """Return the pids of a unit as the machine numbers them, in ascending order."""
+        directory = self.show(unit, "ControlGroup")
         listed = self.try_run("cat", f"/sys/fs/cgroup{directory}/cgroup.procs").stdout if directory else ""
         return sorted(map(int, listed.split()))
 
     def namespace(self, name: str) -> Namespace:
-        """One of those that ``ip netns`` shows there."""
+        """Return a namespace that ``ip netns`` shows on the machine."""
         return Namespace(f"/proc/{self._init}/root/run/netns/{name}")
 
-    def outside(self, pid: int) -> int:
-        """The number that a process of it has here."""
+    def host_pid(self, pid: int) -> int:
+        """Return the host's number of one of the machine's processes."""
         space = Path(f"/proc/{self._init}/ns/pid").stat()
         for directory in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -136,7 +136,7 @@ class Machine:
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._init, signal.SIGKILL)  # and with PID 1 everything
+            os.kill(self._init, signal.SIGKILL)  # the kernel kills all others with PID 1
         process.wait(DEADLINE_S)
 
 
@@ -163,7 +163,7 @@ def _make_cgroup() -> Path:
         if kind.startswith("cgroup2 "):
             try:
                 made = Path(tempfile.mkdtemp(prefix="ept-machine-", dir=mount.split()[4]))
-                made.chmod(0o755)  # as the root of all of them
+                made.chmod(0o755)  # the mode of the root cgroup
                 return made
             except OSError as error:
                 raise CannotBoot(f"no control group of its own: {error}") from error
@@ -173,7 +173,7 @@ def _make_cgroup() -> Path:
 def _remove_cgroup(top: Path) -> None:
     def removed() -> bool:
         for directory, _, _ in os.walk(top, topdown=False):
-            with contextlib.suppress(OSError):  # the kernel still buries a process there
+            with contextlib.suppress(OSError):  # the kernel has not yet released a process in it
                 Path(directory).rmdir()
         return not top.exists()
 

@@ -1,4 +1,4 @@
-"""The dashboard: every query of it finds data in a real Prometheus that scrapes a real daemon."""
+"""The dashboard: each of its queries finds data in a real Prometheus that scrapes a real daemon."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 def queries() -> list[tuple[str, str]]:
-    """Every query, after what it is for."""
+    """Return the purpose and text of every query."""
     found = [(panel["title"], target["expr"]) for panel in panels() for target in panel["targets"]]
     found += [(note["name"], note["expr"]) for note in dashboard()["annotations"]["list"]]
     return found
@@ -65,14 +65,14 @@ def test_panels_do_not_overlap_and_fill_the_width() -> None:
 
 
 def test_panels_have_a_title_an_id_and_the_chosen_data_source() -> None:
-    everything = dashboard()["panels"]
-    assert len({panel["id"] for panel in everything}) == len(everything)
-    assert all(panel["title"] for panel in everything)
+    all_panels = dashboard()["panels"]
+    assert len({panel["id"] for panel in all_panels}) == len(all_panels)
+    assert all(panel["title"] for panel in all_panels)
     sources = [target["datasource"] for panel in panels() for target in panel["targets"]]
     assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in sources)
 
 
-def test_it_asks_for_the_variables_it_has() -> None:
+def test_queries_use_existing_variables() -> None:
     names = {variable["name"] for variable in dashboard()["templating"]["list"]}
     used = {name for _, query in queries() for name in re.findall(r"\$(\w+)", query)}
     assert used - {"__rate_interval", "__range"} <= names
@@ -89,19 +89,19 @@ def test_every_query_finds_data(lab: Lab, tmp_path: Path) -> None:
             if variable["type"] == "query":
                 inner = variable["query"]["query"].removeprefix("label_values(").removesuffix(")")
                 metric, _, label = inner.rpartition(", ")
-                assert all(label in each.labels for each in found(server, variable["name"], metric))
+                assert all(label in each.labels for each in query_data(server, variable["name"], metric))
         for title, query in queries():
-            found(server, title, query)
+            query_data(server, title, query)
 
 
-def found(server: Prometheus, title: str, query: str) -> list[Sample]:
-    """What a query finds, sooner or later."""
+def query_data(server: Prometheus, title: str, query: str) -> list[Sample]:
+    """Wait until a query finds data and return it."""
     return until(lambda: server.query(expanded(query)), lambda: f"no data for {title}: {expanded(query)}")
 
 
 @contextmanager
 def serving(daemon: Daemon) -> Iterator[str]:
-    """The daemon's page, brought here from the namespace it lives in; its ``host:port``."""
+    """Serve the daemon's page outside its network namespace, at the ``host:port`` returned."""
 
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -25,7 +25,7 @@ from tests.waiting import until
 def test_it_is_started_when_it_is_ready(service: Service) -> None:
     service.start()
     assert service.running()
-    assert re.fullmatch(r"1 pair, \d+ workers?", service.shown("StatusText"))
+    assert re.fullmatch(r"1 pair, \d+ workers?", service.show("StatusText"))
     service.ping()
 
 
@@ -48,23 +48,23 @@ def test_its_control_plane_has_three_capabilities_and_its_workers_none(service: 
 
 @needs_slices
 @pytest.mark.real
-def test_its_control_plane_stands_back_where_it_is_permitted(service: Service) -> None:
-    service.add("long-slices.conf")
+def test_its_control_plane_has_long_slices_where_permitted(service: Service) -> None:
+    service.add_example("long-slices.conf")
     service.start()
     service.ping()
-    assert slice_ns(service.machine.outside(service.pid)) == LONG_NS
-    assert {slice_ns(service.machine.outside(pid)) for pid in service.forwarding()} == {slice_ns()}
+    assert slice_ns(service.machine.host_pid(service.pid)) == LONG_NS
+    assert {slice_ns(service.machine.host_pid(pid)) for pid in service.forwarding()} == {slice_ns()}
 
 
 @pytest.mark.real
-def test_with_two_capabilities_it_sees_what_others_do_a_little_later(service: Service) -> None:
+def test_with_two_capabilities_it_sees_changes_by_others_later(service: Service) -> None:
     two = "CAP_NET_ADMIN CAP_SYS_ADMIN"
     service.drop_in(
         f"[Service]\nAmbientCapabilities=\nAmbientCapabilities={two}\n"
         f"CapabilityBoundingSet=\nCapabilityBoundingSet={two}\n"
     )
     run = service.machine.run
-    # Which the daemon has not made, and does not keep alive.
+    # The daemon has not created this namespace and does not keep it alive.
     run("ip", "netns", "add", "green")
     service.start()
     assert int(service.status(service.pid)["CapEff"], 16) == NET_ADMIN | SYS_ADMIN
@@ -84,15 +84,15 @@ def test_with_two_capabilities_it_sees_what_others_do_a_little_later(service: Se
     until(lambda: "eth7" in run("epairctl", "show", "epair1a"))
     run("ip", "netns", "del", "green")
     until(lambda: "epair1a" not in run("epairctl", "list"))
-    said = [each["MESSAGE"] for each in service.journal() if "CAP_" in each["MESSAGE"]]
-    assert [each.partition(" ")[0] for each in said] == ["CAP_NET_BROADCAST"]
+    warnings = [each["MESSAGE"] for each in service.journal() if "CAP_" in each["MESSAGE"]]
+    assert [each.partition(" ")[0] for each in warnings] == ["CAP_NET_BROADCAST"]
 
 
 @pytest.mark.real
 def test_it_may_use_no_other_device(service: Service) -> None:
     service.start()
     service.machine.run("sh", "-c", "[ -e /dev/kmsg ] || mknod -m 666 /dev/kmsg c 1 11")
-    group = service.shown("ControlGroup")
+    group = service.show("ControlGroup")
     open_there = 'echo $$ >"/sys/fs/cgroup$1/cgroup.procs" && exec 3<>"$2"'
     for device, may in (("/dev/net/tun", True), ("/dev/null", True), ("/dev/kmsg", False)):
         done = service.machine.try_run("sh", "-c", open_there, "sh", group, device)
@@ -100,11 +100,11 @@ def test_it_may_use_no_other_device(service: Service) -> None:
 
 
 @pytest.mark.real
-def test_its_namespaces_are_everybodys(service: Service) -> None:
+def test_its_namespaces_are_visible_to_all(service: Service) -> None:
     service.start()
     names = {each["name"] for each in json.loads(service.machine.run("ip", "-json", "netns", "list"))}
     assert names == {"red", "blue"}
-    # And whoever is not epaird cannot remove them, nor epaird another's.
+    # Other users cannot remove them, nor can epaird remove those of others.
     assert service.machine.run("stat", "--format=%A %U %G", "/run/netns").split() == [
         "drwxrwxr-t", "root", "epaird",
     ]  # fmt: skip
@@ -114,7 +114,7 @@ def test_its_namespaces_are_everybodys(service: Service) -> None:
 def test_stopped_it_leaves_nothing_but_its_socket(service: Service) -> None:
     service.start()
     service.machine.run("systemctl", "stop", SERVICE)
-    assert service.shown("Result") == "success"
+    assert service.show("Result") == "success"
     assert service.machine.run("ip", "-br", "link", "show", "type", "tun") == ""
     assert service.machine.run("ip", "netns", "list") == ""
     assert service.machine.run("ls", "/run/epaird") == "control.sock\n"
@@ -155,7 +155,7 @@ def test_interfaces_are_made_changed_and_destroyed_under_its_restrictions(servic
 
 
 @pytest.mark.real
-def test_whoever_asks_it_for_something_starts_it(service: Service) -> None:
+def test_a_request_to_its_socket_starts_it(service: Service) -> None:
     service.machine.run("systemctl", "start", "epaird.socket")
     assert not service.running()
     assert "epair0a" in service.machine.run("epairctl", "list")
@@ -163,13 +163,11 @@ def test_whoever_asks_it_for_something_starts_it(service: Service) -> None:
 
 
 @pytest.mark.real
-def test_a_control_socket_elsewhere_than_configured_is_told(service: Service) -> None:
-    text = service.machine.run("cat", CONFIGURATION)
-    elsewhere = 'control_socket = "/run/epaird/elsewhere.sock"'
-    service.machine.write(CONFIGURATION, text.replace("[daemon]\n", f"[daemon]\n{elsewhere}\n"))
+def test_a_control_socket_other_than_the_units_is_reported(service: Service) -> None:
+    service.configure('control_socket = "/run/epaird/elsewhere.sock"')
     service.start()
-    (told,) = [each for each in service.journal() if each["PRIORITY"] == "4"]
-    assert "elsewhere.sock: the service manager has /run/epaird/control.sock instead" in told["MESSAGE"]
+    (warning,) = [each for each in service.journal() if each["PRIORITY"] == "4"]
+    assert "elsewhere.sock: the service manager has /run/epaird/control.sock instead" in warning["MESSAGE"]
     service.machine.run("epairctl", "list")
 
 
@@ -184,40 +182,39 @@ def test_its_group_may_control_it_and_others_may_not(service: Service) -> None:
 
 
 @pytest.mark.real
-def test_alive_it_shows_signs_of_life(service: Service) -> None:
+def test_it_pings_the_watchdog(service: Service) -> None:
     service.drop_in("[Service]\nWatchdogSec=2s\n")
     service.start()
-    first = service.shown("WatchdogTimestampMonotonic")
-    until(lambda: service.shown("WatchdogTimestampMonotonic") != first)
-    assert service.shown("NRestarts") == "0"
+    first = service.show("WatchdogTimestampMonotonic")
+    until(lambda: service.show("WatchdogTimestampMonotonic") != first)
+    assert service.show("NRestarts") == "0"
 
 
 @pytest.mark.real
-def test_what_it_says_has_a_severity_and_a_subject(service: Service) -> None:
+def test_journal_entries_have_a_severity_and_a_device(service: Service) -> None:
     service.start()
     (greeting,) = [each for each in service.journal() if each["MESSAGE"].startswith("epaird ")]
     assert (greeting["PRIORITY"], greeting["SYSLOG_IDENTIFIER"]) == ("6", "epaird")
     service.machine.run("ip", "-n", "red", "link", "set", "eth0", "mtu", "1400")
     until(lambda: [each for each in service.journal() if "mtu is 1400" in each["MESSAGE"]])
-    (said,) = [each for each in service.journal() if "mtu is 1400" in each["MESSAGE"]]
-    assert said["MESSAGE"] == "epair0a: mtu is 1400 now device=epair0a pair=epair0"
+    (entry,) = [each for each in service.journal() if "mtu is 1400" in each["MESSAGE"]]
+    assert entry["MESSAGE"] == "epair0a: mtu is 1400 now device=epair0a pair=epair0"
     service.machine.run("ip", "-n", "red", "link", "del", "eth0")
     until(lambda: [each for each in service.journal() if each["PRIORITY"] == "4"])
 
 
 @pytest.mark.real
-def test_it_says_json_if_told_so(service: Service) -> None:
-    text = service.machine.run("cat", CONFIGURATION)
-    service.machine.write(CONFIGURATION, text.replace("[daemon]\n", '[daemon]\nlog_format = "json"\n'))
+def test_it_logs_json_if_configured(service: Service) -> None:
+    service.configure('log_format = "json"')
     service.start()
     entries = service.journal()
-    said = [json.loads(each["MESSAGE"]) for each in entries if each["_PID"] == str(service.pid)]
-    assert {each["level"] for each in said} == {"info"}
+    lines = [json.loads(each["MESSAGE"]) for each in entries if each["_PID"] == str(service.pid)]
+    assert {each["level"] for each in lines} == {"info"}
     assert {each["PRIORITY"] for each in entries} == {"6"}
 
 
 @pytest.mark.real
-def test_a_configuration_that_cannot_be_is_told_as_an_error(service: Service) -> None:
+def test_an_invalid_configuration_is_logged_as_an_error(service: Service) -> None:
     service.machine.write(CONFIGURATION, "[epair.epair0.a]\nmtu = 70000\n")
     assert service.machine.try_run("systemctl", "start", SERVICE).returncode != 0
     service.machine.run("journalctl", "--sync")
@@ -227,7 +224,7 @@ def test_a_configuration_that_cannot_be_is_told_as_an_error(service: Service) ->
 
 @pytest.mark.real
 def test_without_namespaces_it_needs_less(service: Service) -> None:
-    service.add("home-only.conf")
+    service.add_example("home-only.conf")
     service.machine.write(CONFIGURATION, AT_HOME)
     service.start()
     assert int(service.status(service.pid)["CapBnd"], 16) == NET_ADMIN
@@ -235,4 +232,4 @@ def test_without_namespaces_it_needs_less(service: Service) -> None:
     links = json.loads(service.machine.run("ip", "-json", "link", "show", "type", "tun"))
     assert {each["ifname"] for each in links} == {"epair0a", "epair0b"}
     service.machine.run("systemctl", "stop", SERVICE)
-    assert service.shown("Result") == "success"
+    assert service.show("Result") == "success"

@@ -1,28 +1,27 @@
-"""The service outlives its processes, and their ends, under a real systemd."""
+"""The service survives the end of its processes under a real systemd."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.deploy.service import (
-    CONFIGURATION,
     SERVICE,
     Service,
 )
-from tests.scenarios.hanging import hung
-from tests.scenarios.paced import Stream
+from tests.scenarios.datagram_stream import DatagramStream
+from tests.scenarios.hanging import hang
 from tests.waiting import until
 
 
 @pytest.mark.real
-def test_a_worker_that_dies_is_no_reason_to_start_again(service: Service) -> None:
+def test_the_death_of_a_worker_restarts_no_service(service: Service) -> None:
     service.start()
     control, worker = service.pid, service.workers[0]
     service.machine.run("kill", "-KILL", str(worker))
     until(lambda: worker not in service.workers and service.workers)
     until(lambda: any("forwards" in each["MESSAGE"] for each in service.journal()))
     service.ping()
-    assert (service.pid, service.shown("NRestarts")) == (control, "0")
+    assert (service.pid, service.show("NRestarts")) == (control, "0")
 
 
 @pytest.mark.real
@@ -31,12 +30,12 @@ def test_killed_it_comes_back_while_its_workers_carry_on_and_nothing_is_lost(ser
     before, control, workers = device(service), service.pid, service.forwarding()
     service.ping()
     red, blue = map(service.machine.namespace, ("red", "blue"))
-    with Stream(red, blue, "10.0.0.2", 20_000) as stream:
-        service.carries(2000)
+    with DatagramStream(red, blue, "10.0.0.2", 20_000) as stream:
+        service.wait_for_frames(2000)
         service.machine.run("kill", "-KILL", str(control))
-        service.carries(2000)
-        until(lambda: service.shown("NRestarts") == "1" and service.running())
-        service.carries(2000)
+        service.wait_for_frames(2000)
+        until(lambda: service.show("NRestarts") == "1" and service.running())
+        service.wait_for_frames(2000)
         outcome = stream.end()
     assert (outcome.lost, outcome.ordered) == (0, True)
     assert service.pid != control
@@ -53,13 +52,12 @@ def test_killed_it_comes_back_while_its_workers_carry_on_and_nothing_is_lost(ser
 @pytest.mark.real
 def test_killed_and_not_started_again_it_leaves_nothing_behind_for_long(service: Service) -> None:
     service.drop_in("[Service]\nRestart=no\n")
-    text = service.machine.run("cat", CONFIGURATION)
-    service.machine.write(CONFIGURATION, text.replace("[daemon]\n", "[daemon]\norphan_timeout = 1\n"))
+    service.configure("orphan_timeout = 1")
     service.start()
     service.machine.run("kill", "-KILL", str(service.pid))
-    until(lambda: service.shown("Result") == "signal" and not service.machine.processes(SERVICE))
+    until(lambda: service.show("Result") == "signal" and not service.machine.processes(SERVICE))
     until(lambda: not service.machine.run("ip", "-n", "red", "link", "show", "type", "tun"))
-    service.start()  # which removes the namespaces
+    service.start()  # removes the namespaces
 
 
 @pytest.mark.real
@@ -67,16 +65,16 @@ def test_stopped_while_it_hangs_it_is_ended_with_its_workers(service: Service) -
     service.drop_in("[Service]\nTimeoutStopSec=1s\n")
     service.start()
     assert service.forwarding()
-    with hung(service.machine.outside(service.pid)):
+    with hang(service.machine.host_pid(service.pid)):
         service.machine.run("systemctl", "stop", SERVICE)
-    assert service.shown("Result") == "timeout"
+    assert service.show("Result") == "timeout"
     assert service.machine.processes(SERVICE) == []
     assert service.machine.run("ip", "-n", "red", "link", "show", "type", "tun") == ""
-    service.start()  # which removes the namespaces
+    service.start()  # removes the namespaces
 
 
 def device(service: Service) -> str:
-    """Red's device, by its index and hardware address: another one has others."""
+    """Return the index and hardware address of red's device, which a recreated device would not have."""
     shown = service.machine.run("ip", "-n", "red", "-o", "link", "show", "eth0").split()
     return f"{shown[0]} {shown[shown.index('link/ether') + 1]}"
 
@@ -91,19 +89,18 @@ def test_its_devices_outlive_all_its_processes_in_the_managers_store(service: Se
     service.start()
     before, processes = device(service), {service.pid, *service.workers}
     service.machine.run("systemctl", "kill", "--signal=KILL", SERVICE)
-    until(lambda: service.shown("NRestarts") == "1" and service.running())
+    until(lambda: service.show("NRestarts") == "1" and service.running())
     assert not processes & {service.pid, *service.workers}
     assert device(service) == before
     assert taken_over(service)
     service.ping()
     service.machine.run("systemctl", "stop", "epaird.service")
-    until(lambda: service.shown("NFileDescriptorStore") == "0")
+    until(lambda: service.show("NFileDescriptorStore") == "0")
 
 
 @pytest.mark.real
-def test_its_devices_outlive_a_restart_where_they_are_to_be_kept(service: Service) -> None:
-    text = service.machine.run("cat", CONFIGURATION)
-    service.machine.write(CONFIGURATION, text.replace("[daemon]\n", "[daemon]\nkeep_devices = true\n"))
+def test_its_devices_outlive_a_restart_with_keep_devices(service: Service) -> None:
+    service.configure("keep_devices = true")
     service.start()
     before = device(service)
     service.machine.run("systemctl", "restart", "epaird.service")
@@ -118,7 +115,7 @@ def test_it_is_upgraded_as_the_same_process(service: Service) -> None:
     before, control, workers = device(service), service.pid, set(service.workers)
     service.machine.run("epairctl", "upgrade")
     until(lambda: any("upgraded to epaird" in each["MESSAGE"] for each in service.journal()))
-    assert (service.pid, service.shown("NRestarts")) == (control, "0")
+    assert (service.pid, service.show("NRestarts")) == (control, "0")
     assert service.running()
     assert device(service) == before
     assert workers.isdisjoint(service.workers)
@@ -127,20 +124,20 @@ def test_it_is_upgraded_as_the_same_process(service: Service) -> None:
 
 
 @pytest.mark.real
-def test_hung_it_is_started_again(service: Service) -> None:
+def test_a_hung_control_plane_is_restarted(service: Service) -> None:
     service.drop_in("[Service]\nWatchdogSec=2s\n")
     service.start()
     service.machine.run("kill", "-STOP", str(service.pid))
-    until(lambda: service.shown("NRestarts") == "1" and service.running())
+    until(lambda: service.show("NRestarts") == "1" and service.running())
     service.ping()
 
 
 @pytest.mark.real
-def test_a_hung_worker_is_not_left_so(service: Service) -> None:
+def test_a_hung_worker_is_replaced(service: Service) -> None:
     service.drop_in("[Service]\nWatchdogSec=2s\n")
     service.start()
     worker = service.workers[0]
     service.machine.run("kill", "-STOP", str(worker))
-    # By the control plane, or else by systemd, since there is no sign of life meanwhile.
+    # Either the control plane kills it or systemd does, because the watchdog pings stop.
     until(lambda: worker not in service.workers and service.running() and service.workers)
     service.ping()

@@ -1,12 +1,13 @@
-"""Where the figures of README's Performance section come from that ``make bench`` does not give.
+"""Measurements behind the performance figures that ``make bench`` does not give.
 
-Each module measures one table, as root on a machine that does nothing else, and prints it:
+Each module measures one table, as root on an otherwise idle machine, and prints it:
 
-    python -m tests.figures.looking          what poll_spin_us buys, and what it costs
-    python -m tests.figures.steps            what a frame costs, step by step
-    python -m tests.figures.pythons PYTHON...    which Python forwards fastest
-    python -m tests.figures.scrapes          what scraping does to the round trip
-    python -m tests.figures.flows            what joining saves of several flows
-    python -m tests.figures.queues           two flows over one queue, and over two
+    python -m tests.figures.poll_spin            benefit and cost of poll_spin_us
+    python -m tests.figures.steps                cost of a frame, step by step
+    python -m tests.figures.pythons PYTHON...    forwarding speed of several Pythons
+    python -m tests.figures.scrapes              effect of scraping on the round trip
+    python -m tests.figures.flows                benefit of coalescing with several flows
+    python -m tests.figures.queues               two flows over one queue and over two
 
-What is compared is measured in turn, in several rounds, and given as medians.  No test runs them."""
+The cases are measured in turn over several rounds and given as medians. No test runs them.
+"""

@@ -1,6 +1,7 @@
-"""A cable of real devices with nothing around it: the forwarding path as it is, called by hand.
+"""A cable of real devices without a daemon: the forwarding path, called directly.
 
-It imports what a worker does and what makes devices, so that it runs under any Python that has these."""
+It imports only what a worker needs and what creates devices, so that it runs under any Python with these.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +23,18 @@ from epaird.dataplane.queue import Queue
 from epaird.ipc.counters import IPACKETS
 from epaird.ipc.ledger import Table
 from epaird.kernel import namespace, tun
+from tests.sockets import force_receive_buffer
 
 RED: Final = "10.9.0.1"
 BLUE: Final = "10.9.0.2"
 _MTU: Final = 1500
 _ROOMY: Final = 1 << 26
-_SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; Python has no name for it
 _SUPER_FRAMES: Final = 4
 _SUPER_FRAME: Final = 65536 - 1448
 
 
 class Quiet:
-    """What a forwarder asks of its loop, where it need not ask."""
+    """An event loop for a forwarder that needs none."""
 
     def start_reading(self, interface: Interface) -> None: ...
     def stop_reading(self, interface: Interface) -> None: ...
@@ -43,7 +44,7 @@ class Quiet:
 
 
 class Cable:
-    """red and blue, namespaces of its own, and the cable between them, from ``with`` to its end."""
+    """The namespaces red and blue and the cable between them, from ``with`` to its end."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
@@ -69,20 +70,20 @@ class Cable:
         self._stack.close()
 
     def endpoint(self, place: str, kind: int) -> socket.socket:
-        """A socket in red or in blue, with room for all that may come."""
+        """Return a socket in red or blue with a large receive buffer."""
         with namespace.inside(self.places[place]):
             made = self._stack.enter_context(socket.socket(socket.AF_INET, kind))
-        made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOMY)
+        force_receive_buffer(made, _ROOMY)
         return made
 
     def both_ways(self) -> None:
-        """Forward until there is nothing left."""
+        """Forward until nothing is left."""
         for end in (self.red, self.blue):
             while not self.forwarder.exchange(end):
                 pass
 
-    def acquainted(self, sender: socket.socket, receiver: socket.socket) -> None:
-        """Have them find each other: after that only what they send crosses."""
+    def resolve_neighbours(self, sender: socket.socket, receiver: socket.socket) -> None:
+        """Let two sockets resolve each other's address, so that afterwards only their datagrams cross."""
         sender.send(bytes(8))
         deadline = time.monotonic() + 10
         receiver.setblocking(False)
@@ -114,11 +115,11 @@ def _device(stack: contextlib.ExitStack, place: str, address: str) -> tun.Tap:
 
 
 Burst = Callable[[], int]
-"""Fills a ring and forwards what is in it; nanoseconds that the forwarding took."""
+"""Fills a ring and forwards its contents; returns the nanoseconds of the forwarding."""
 
 
 def nanoseconds(burst: Burst, frames: int, seconds: float) -> float:
-    """What a frame takes: the median of bursts, so that nothing else counts."""
+    """Return the nanoseconds a frame takes: the median of bursts, which leaves disturbances out."""
     for _ in range(200):
         burst()
     end, samples = time.monotonic() + seconds, []
@@ -131,9 +132,10 @@ def nanoseconds(burst: Burst, frames: int, seconds: float) -> float:
 def datagrams(
     *, joined: bool, size: int = 64, flows: int = 1, mixed: bool = False
 ) -> Iterator[tuple[Cable, Burst, int]]:
-    """Full bursts of equal datagrams; the cable, one burst to be measured, and its frames.
+    """Yield a cable, a function that measures a full burst of equal datagrams, and the frames of a burst.
 
-    Of several flows each has its share of a burst in one piece, or, ``mixed``, a datagram in turn."""
+    Several flows share a burst in contiguous pieces or, if ``mixed``, in turn.
+    """
     with Cable() as cable:
         cable.red.coalesce = joined
         receiver = cable.endpoint("blue", socket.SOCK_DGRAM)
@@ -141,21 +143,21 @@ def datagrams(
         senders = [cable.endpoint("red", socket.SOCK_DGRAM) for _ in range(flows)]
         for sender in senders:
             sender.connect(receiver.getsockname())
-        cable.acquainted(senders[0], receiver)
+        cable.resolve_neighbours(senders[0], receiver)
         turns = BURST_FRAMES // flows if mixed else 1
-        going, coming = Batch(BURST_FRAMES // flows // turns, size), Batch(BURST_FRAMES, size)
+        outgoing, incoming = Batch(BURST_FRAMES // flows // turns, size), Batch(BURST_FRAMES, size)
 
         def burst() -> int:
             before = cable.blue.words[IPACKETS]
             for _ in range(turns):
                 for sender in senders:
-                    going.send(sender, 0)
+                    outgoing.send(sender, 0)
             start = time.perf_counter_ns()
             cable.forwarder.transmit(cable.red)
             took = time.perf_counter_ns() - start
             if cable.blue.words[IPACKETS] - before != BURST_FRAMES:
                 raise RuntimeError("other frames cross than those sent")
-            coming.receive(receiver, socket.MSG_DONTWAIT)
+            incoming.receive(receiver, socket.MSG_DONTWAIT)
             return took
 
         yield cable, burst, BURST_FRAMES
@@ -163,7 +165,7 @@ def datagrams(
 
 @contextlib.contextmanager
 def stream() -> Iterator[tuple[Cable, Burst, int]]:
-    """A TCP stream, some super-frames at a time and what answers them; as ``datagrams``."""
+    """Yield the same as ``datagrams`` for a TCP stream, some super-frames and their ACKs at a time."""
     with Cable() as cable:
         listener, sender = (cable.endpoint(place, socket.SOCK_STREAM) for place in ("blue", "red"))
         listener.bind((BLUE, 0))

@@ -1,22 +1,21 @@
-"""Which Python forwards fastest: the same frames over the same devices, by each in turn.
+"""The forwarding speed of several Pythons, with the same frames over the same devices.
 
     python -m tests.figures.pythons [--rounds N] [--keep FILE] PYTHON...
     python -m tests.figures.pythons --alone      nanoseconds a frame by this Python, in JSON
 
-Each PYTHON is an interpreter that has epaird's requirements python-pytun, uvloop and pyroute2."""
+Each PYTHON is an interpreter with epaird's requirements python-pytun, uvloop and pyroute2.
+"""
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Final
 
 from tests.figures.cable import Burst, Cable, datagrams, nanoseconds, stream
-from tests.figures.tables import in_turn, kept, medians, say
+from tests.figures.tables import figure_parser, measure_in_turn, medians, merged, print_table
 
 SECONDS: Final = 0.6
 Kind = Callable[[], AbstractContextManager[tuple[Cable, Burst, int]]]
@@ -28,7 +27,7 @@ KINDS: Final[dict[str, Kind]] = {
 
 
 def alone() -> list[float]:
-    """Nanoseconds that a frame of each kind takes here: the median of bursts, so that nothing else counts."""
+    """Return the nanoseconds a frame of each kind takes here, as the median of bursts."""
     found = []
     for kind in KINDS.values():
         with kind() as (_, burst, frames):
@@ -37,37 +36,35 @@ def alone() -> list[float]:
 
 
 def by_another(python: str) -> list[float]:
-    """The same by another Python."""
-    said = subprocess.run(
+    """Return the same figures of another Python."""
+    child = subprocess.run(
         [python, "-m", "tests.figures.pythons", "--alone"], check=True, stdout=subprocess.PIPE
     )
-    return [float(each) for each in json.loads(said.stdout)]
+    return [float(each) for each in json.loads(child.stdout)]
 
 
 def version(python: str) -> str:
-    """Of an interpreter."""
+    """Return the version of an interpreter."""
     code = "import platform; print(platform.python_version())"
     return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def main() -> None:
-    """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    """Measure and print the table."""
+    parser = figure_parser(__doc__, rounds=5)
     parser.add_argument("--alone", action="store_true")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--keep", type=Path)
     parser.add_argument("pythons", nargs="*", metavar="PYTHON")
     chosen = parser.parse_args()
     if chosen.alone:
         print(json.dumps(alone()))  # noqa: T201
         return
     pythons = {version(each): each for each in chosen.pythons}
-    found = in_turn(chosen.rounds, list(pythons), lambda each: by_another(pythons[each]))
+    found = measure_in_turn(chosen.rounds, list(pythons), lambda each: by_another(pythons[each]))
     rows = [
         [name, *(f"{nanoseconds:.0f} ns ({1e9 / nanoseconds:,.0f}/s)" for nanoseconds in medians(figures))]
-        for name, figures in kept(chosen.keep, found).items()
+        for name, figures in merged(chosen.keep, found).items()
     ]
-    say(["Python", *KINDS], rows)
+    print_table(["Python", *KINDS], rows)
 
 
 if __name__ == "__main__":

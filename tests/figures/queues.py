@@ -1,15 +1,15 @@
-"""Two flows over one queue, and over two: how many datagrams a second the workers forward.
+"""Two flows over one queue and over two: datagrams forwarded a second.
 
     python -m tests.figures.queues [--rounds N] [--keep FILE]
-    python -m tests.figures.queues --send ADDRESS PORT SOURCE SOURCE    sends when its stdin has a line
+    python -m tests.figures.queues --send ADDRESS PORT SOURCE SOURCE    sends after a line on stdin
 
-So that not the ends are measured, the sender has its kernel make 64 datagrams of a message (UDP_SEGMENT;
-the cable has no offload, and nothing is joined), and the receiver takes none.  RATE is more than one
-worker can forward."""
+The endpoints must not be the bottleneck: the sender's kernel makes 64 datagrams of a message (UDP_SEGMENT;
+the cable has no offload and coalesces nothing), and the receiver reads none. RATE is more than one worker can
+forward.
+"""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import socket
 import statistics
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Final
 
 from epaird.bench.mmsg import Batch, enable_segmentation
-from tests.figures.tables import in_turn, kept, say
+from tests.figures.tables import figure_parser, measure_in_turn, merged, print_table
 from tests.scenarios.lab import Lab, pair
-from tests.scenarios.places import Namespace
-from tests.scenarios.transfers import BLUE, acquaint, ping
+from tests.scenarios.namespaces import Namespace
+from tests.scenarios.transfers import BLUE, add_neighbour, ping
 
 QUEUES: Final = (1, 2)
 RATE: Final = 500_000
@@ -35,7 +35,7 @@ _NAP_S: Final = 0.001
 
 
 def send(address: str, port: int, sources: list[int]) -> None:
-    """Send flows in turn, RATE datagrams a second in all."""
+    """Send flows in turn, RATE datagrams a second in total."""
     with contextlib.ExitStack() as stack:
         flows = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in sources]
         for flow, source in zip(flows, sources, strict=True):
@@ -55,12 +55,12 @@ def send(address: str, port: int, sources: list[int]) -> None:
 
 
 def measured(queues: int) -> tuple[float, float]:
-    """Datagrams delivered a second, and offered."""
+    """Return the datagrams delivered a second, and those offered."""
     with Lab() as lab:
         red, blue = (lab.namespace(name, ipv6=False) for name in ("red", "blue"))
         daemon = lab.daemon(pair(ipv6=False, queues=queues, offload=False), workers=2)
         ping(red, BLUE)
-        acquaint(red, blue, BLUE)
+        add_neighbour(red, blue, BLUE)
         receiver = blue.socket(socket.AF_INET, socket.SOCK_DGRAM)
         receiver.bind((BLUE, 0))
         sources = _apart(red, receiver, daemon.workers(), queues)
@@ -83,7 +83,7 @@ def measured(queues: int) -> tuple[float, float]:
 
 
 def _apart(red: Namespace, receiver: socket.socket, workers: list[int], queues: int) -> list[int]:
-    """Source ports of two flows, each the first of a queue where there are two."""
+    """Return source ports of two flows, each the first flow of a queue if there are two queues."""
     found: dict[int, int] = {}
     for port in _PORTS:
         with red.socket(socket.AF_INET, socket.SOCK_DGRAM) as flow:
@@ -99,31 +99,29 @@ def _apart(red: Namespace, receiver: socket.socket, workers: list[int], queues: 
 
 
 def _read(pid: int) -> int:
-    """The bytes that a process has read."""
+    """Return the bytes that a process has read."""
     return int(Path(f"/proc/{pid}/io").read_text().split()[1])
 
 
 def main() -> None:
-    """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--keep", type=Path)
+    """Measure and print the table."""
+    parser = figure_parser(__doc__, rounds=7)
     parser.add_argument("--send", nargs=4)
     chosen = parser.parse_args()
     if chosen.send:
         address, port, *sources = chosen.send
         send(address, int(port), list(map(int, sources)))
         return
-    found = in_turn(chosen.rounds, QUEUES, measured)
-    all_of_it = kept(chosen.keep, {str(queues): rows for queues, rows in found.items()})
-    one = [delivered for delivered, _ in all_of_it["1"]]
+    found = measure_in_turn(chosen.rounds, QUEUES, measured)
+    all_figures = merged(chosen.keep, {str(queues): rows for queues, rows in found.items()})
+    one = [delivered for delivered, _ in all_figures["1"]]
     rows = []
-    for queues, figures in all_of_it.items():
+    for queues, figures in all_figures.items():
         ratios = [delivered / single for (delivered, _), single in zip(figures, one, strict=True)]
         median, low, high = statistics.median(ratios), min(ratios), max(ratios)
         a_second = statistics.median(delivered for delivered, _ in figures)
         rows.append([queues, f"{a_second:,.0f}", f"{median:.2f} ({low:.2f} to {high:.2f})"])
-    say(["queues", "delivered a second", "of one queue's"], rows)
+    print_table(["queues", "delivered a second", "of one queue's"], rows)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What scraping does to the round trip: a thousand pairs, asked for their page five times a second.
+"""The effect of scraping on the round trip: a thousand pairs, scraped five times a second.
 
 python -m tests.figures.scrapes [--rounds N] [--pairs N] [--keep FILE]
-python -m tests.figures.scrapes --scrape HOST PORT    scrapes until it is ended, a line of JSON each"""
+python -m tests.figures.scrapes --scrape HOST PORT    scrapes until killed, a line of JSON each
+"""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import re
@@ -13,24 +13,23 @@ import socket
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Final
 
-from tests.figures.asking import answering, asked
-from tests.figures.tables import in_turn, kept, medians, say
+from tests.figures.round_trips import echo_server, measure_round_trips
+from tests.figures.tables import figure_parser, measure_in_turn, medians, merged, print_table
 from tests.scenarios.lab import Lab, pair
-from tests.scenarios.transfers import BLUE, RED, acquaint, ping
+from tests.scenarios.transfers import BLUE, RED, add_neighbour, ping
 
 EVERY_S: Final = 0.2
 RATE: Final = 1000
-"""Questions a second."""
+"""Requests a second."""
 SECONDS: Final = 2.0
 _CASES: Final = ("without", "scraped", "without again")
-"""The same twice: how much of a difference is none."""
+"""The same case twice shows the size of mere noise."""
 
 
 def scrape(host: str, port: int) -> None:
-    """Ask for the page as Prometheus does, and say how long each took in milliseconds."""
+    """Request the page as Prometheus does and print the milliseconds of each scrape."""
     lines = ("GET /metrics HTTP/1.1", f"Host: {host}", "Accept-Encoding: gzip", "Connection: close", "", "")
     request = "\r\n".join(lines).encode()
     due = time.monotonic()
@@ -46,7 +45,8 @@ def scrape(host: str, port: int) -> None:
 
 
 def measured(rounds: int, pairs: int) -> dict[str, list[tuple[float, ...]]]:
-    """By case, each round: the round trip's median and p99 in microseconds, a scrape's milliseconds."""
+    """Return by case and round the round trip's median and p99 in microseconds and a scrape's
+    milliseconds."""
     with Lab() as lab, contextlib.ExitStack() as stack:
         red, blue = (lab.namespace(name, ipv6=False) for name in ("red", "blue"))
         others = "".join(f"[epair.epair{unit}]\n" for unit in range(1, pairs))
@@ -56,38 +56,36 @@ def measured(rounds: int, pairs: int) -> dict[str, list[tuple[float, ...]]]:
         if page is None:
             raise RuntimeError(f"no page: {daemon!r}")
         ping(red, BLUE)
-        acquaint(red, blue, BLUE)
-        acquaint(blue, red, RED)
-        stack.enter_context(answering(blue, BLUE))
+        add_neighbour(red, blue, BLUE)
+        add_neighbour(blue, red, RED)
+        stack.enter_context(echo_server(blue, BLUE))
 
         def measure(case: str) -> tuple[float, ...]:
             took = [0.0]
             if case == "scraped":
                 command = (sys.executable, "-m", "tests.figures.scrapes", "--scrape", *page.groups())
                 scraper = lab.home.start(*command)
-                scraper.says(".")
-            answers = asked(red, BLUE, RATE, SECONDS)
+                scraper.wait_for_output(".")
+            answers = measure_round_trips(red, BLUE, RATE, SECONDS)
             if case == "scraped":
                 took = [float(each) for each in scraper.stdout.split()]
                 scraper.kill()
             return answers.median_us, answers.p99_us, statistics.median(took)
 
-        for case in _CASES[:2]:  # a thousand devices that have just come up have much to say by themselves
+        for case in _CASES[:2]:  # a thousand devices that have just come up send frames of their own
             measure(case)
-        return in_turn(rounds, _CASES, measure)
+        return measure_in_turn(rounds, _CASES, measure)
 
 
 def main() -> None:
-    """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    """Measure and print the table."""
+    parser = figure_parser(__doc__, rounds=5)
     parser.add_argument("--pairs", type=int, default=1000)
-    parser.add_argument("--keep", type=Path)
     parser.add_argument("--scrape", nargs=2, metavar=("HOST", "PORT"))
     chosen = parser.parse_args()
     if chosen.scrape:
         scrape(chosen.scrape[0], int(chosen.scrape[1]))
-    found = kept(chosen.keep, measured(chosen.rounds, chosen.pairs))
+    found = merged(chosen.keep, measured(chosen.rounds, chosen.pairs))
     rows = []
     for case, figures in found.items():
         median, p99, scraping = medians(figures)
@@ -95,7 +93,7 @@ def main() -> None:
             each[1] / usual[1] for each, usual in zip(figures, found["without"], strict=True)
         )
         rows.append([case, f"{median:.0f} µs", f"{p99:.0f} µs", f"{ratio:.2f}", f"{scraping:.0f} ms"])
-    say(["", "median", "p99", "p99, of that without", "a scrape"], rows)
+    print_table(["", "median", "p99", "p99, of that without", "a scrape"], rows)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""What a frame costs, step by step: each step of the path taken by itself, over real devices.
+"""The cost of a frame, step by step: each step of the path measured separately, over real devices.
 
     python -m tests.figures.steps
 
-Full bursts of equal datagrams, as ``each by itself`` and as ``joined``.  The same system calls are made
-from C, too: what they take there is the kernel's, what is left is Python's.  What cannot be taken by
-itself is the difference between a whole and its parts."""
+Full bursts of equal datagrams, written one by one and coalesced. The same system calls are also made from C:
+their time is the kernel's, and the remainder is Python's. A step that cannot be measured separately is the
+difference between a whole and its parts.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ from epaird.dataplane.coalesce import Coalescer
 from epaird.dataplane.spin import Spin
 from epaird.ipc.counters import HELD_BYTES
 from tests.figures.cable import BLUE, Cable
-from tests.figures.tables import say
+from tests.figures.tables import print_table
 
 clock = time.perf_counter_ns
 
@@ -78,7 +79,7 @@ int64_t turns(int fd, int count) {
 
 @contextlib.contextmanager
 def compiled() -> Iterator[ctypes.CDLL]:
-    """The calls from C."""
+    """Compile the calls made from C."""
     with tempfile.TemporaryDirectory() as directory:
         source, library = Path(directory, "calls.c"), Path(directory, "calls.so")
         source.write_text(_C)
@@ -90,15 +91,15 @@ def compiled() -> Iterator[ctypes.CDLL]:
 
 
 class Steps:
-    """The steps over one cable, each a method that returns how many nanoseconds it took for a full burst."""
+    """The steps over one cable; each method returns the nanoseconds of a full burst."""
 
     def __init__(self, cable: Cable, calls: ctypes.CDLL) -> None:
         self._cable, self._calls = cable, calls
         self._receiver, self._sender = (cable.endpoint(place, socket.SOCK_DGRAM) for place in ("blue", "red"))
         self._receiver.bind((BLUE, 0))
         self._sender.connect(self._receiver.getsockname())
-        cable.acquainted(self._sender, self._receiver)
-        self._going, self._coming = Batch(BURST_FRAMES, SIZE), Batch(BURST_FRAMES, SIZE)
+        cable.resolve_neighbours(self._sender, self._receiver)
+        self._outgoing, self._incoming = Batch(BURST_FRAMES, SIZE), Batch(BURST_FRAMES, SIZE)
         self._burst = Burst()
         self._coalescer = Coalescer(self._burst.arena, SLOT)
         self._slots = [self._burst.arena[slot * SLOT : (slot + 1) * SLOT] for slot in range(BURST_FRAMES)]
@@ -171,7 +172,7 @@ class Steps:
         return self._transmit(joined=True)
 
     def beat(self) -> int:
-        """What Worker._readable does besides."""
+        """Measure the rest of Worker._readable."""
         words, spin = self._cable.red.words, Spin(50)
         start = clock()
         words[HELD_BYTES] = now_ns = time.monotonic_ns()
@@ -189,19 +190,19 @@ class Steps:
         while True:
             self.burst_read()
             deliveries = self._coalescer.join(self._burst.lengths) or ()
-            # Where a header's field wraps it would be two.
+            # Where a header's field wraps there are two deliveries.
             if len(deliveries) == 1 and deliveries[0].buffers is not None:
                 return deliveries[0].buffers
 
     def _fill(self) -> None:
-        """Have a burst in the ring, and room where it goes."""
-        while self._coming.receive(self._receiver, socket.MSG_DONTWAIT):
+        """Put a burst into the ring and make room at the receiver."""
+        while self._incoming.receive(self._receiver, socket.MSG_DONTWAIT):
             pass
-        self._going.send(self._sender, 0)
+        self._outgoing.send(self._sender, 0)
 
 
 def turn() -> float:
-    """Nanoseconds of a turn of the loop that finds one descriptor readable, and calls what reads it."""
+    """Return the nanoseconds of a loop turn that finds one descriptor readable and calls its reader."""
     loop, left = uvloop.new_event_loop(), TURNS
     ready = os.eventfd(1)
 
@@ -222,7 +223,7 @@ def turn() -> float:
 
 
 def turn_from_c(calls: ctypes.CDLL) -> float:
-    """The system call of a turn."""
+    """Return the nanoseconds of a turn's system call."""
     ready = os.eventfd(1)
     took: int = calls.turns(ready, TURNS)
     os.close(ready)
@@ -230,7 +231,7 @@ def turn_from_c(calls: ctypes.CDLL) -> float:
 
 
 def measured() -> dict[str, float]:
-    """Nanoseconds of each step, for a frame: the median of all rounds."""
+    """Return the nanoseconds of each step a frame, as the median of all rounds."""
     with compiled() as calls, Cable() as cable:
         steps = Steps(cable, calls)
         names = [name for name in vars(Steps) if not name.startswith("_")]
@@ -245,7 +246,7 @@ def measured() -> dict[str, float]:
 
 
 class Row(NamedTuple):
-    """A step, with nanoseconds a frame of Python and of the kernel: each by itself, and joined."""
+    """A step, with nanoseconds a frame in Python and in the kernel: one by one, and coalesced."""
 
     step: str
     source: str
@@ -253,7 +254,7 @@ class Row(NamedTuple):
 
 
 def rows(found: Mapping[str, float]) -> list[Row]:
-    """The steps in their order, and their sums."""
+    """Return the steps in their order and their sums."""
 
     def call(name: str) -> tuple[float, float]:
         return found[name] - found[f"{name}_from_c"], found[f"{name}_from_c"]
@@ -281,7 +282,7 @@ def rows(found: Mapping[str, float]) -> list[Row]:
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure and print the table."""
     table = rows(measured())
     *_, together = table
 
@@ -292,7 +293,7 @@ def main() -> None:
             yield from (f"{python:.0f}", f"{kernel:.0f}", f"{share:.0%}") if python + kernel else ("", "", "")
 
     by = "each by itself: Python, ns", "kernel, ns", "share", "joined: Python, ns", "kernel, ns", "share"
-    say(("step", "source", *by), [(row.step, row.source, *cells(row)) for row in table])
+    print_table(("step", "source", *by), [(row.step, row.source, *cells(row)) for row in table])
 
 
 if __name__ == "__main__":

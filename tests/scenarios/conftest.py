@@ -1,4 +1,4 @@
-"""A laboratory for each test; what a scenario leaves behind is a failure of its test."""
+"""A laboratory for each test; anything that a scenario leaves behind fails its test."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tests.scenarios.lab import Lab
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-    """The test's own laboratory.  Daemons that still run at its end must end well and leave nothing."""
+    """The test's own laboratory. Daemons that still run at its end must exit cleanly and leave nothing."""
     with Lab() as lab:
         yield lab
         try:
             lab.finish()
         finally:
-            sys.stderr.write(lab.story())
+            sys.stderr.write(lab.logs())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the table of faults, of those that were tried."""
+    """Print the table of the faults that were tried."""
     if ROWS:
         terminalreporter.section("faults")
         for line in table():

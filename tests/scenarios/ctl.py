@@ -1,4 +1,4 @@
-"""epairctl as a user has it, and the configuration's file as an editor leaves it."""
+"""epairctl, run as a user runs it, and the configuration file, replaced as an editor replaces it."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ EPAIRCTL: Final = str(Path(EPAIRD).with_name("epairctl"))
 
 
 def control_socket(lab: Lab) -> Path:
-    """Where the daemon of a laboratory is controlled."""
+    """Return the control socket of a laboratory's daemon."""
     return lab.directory / "run" / "control.sock"
 
 
-def asked(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, whatever comes of it."""
-    command = [EPAIRCTL, "--socket", str(control_socket(lab)), *map(lab.expanded, arguments)]
+def run_epairctl(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run epairctl to its end, with any result."""
+    command = [EPAIRCTL, "--socket", str(control_socket(lab)), *map(lab.expand, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=3 * DEADLINE_S, check=False)
 
 
 def epairctl(lab: Lab, *arguments: str) -> str:
-    """What a command that succeeds prints."""
-    done = asked(lab, *arguments)
+    """Return the output of an epairctl command, which must succeed."""
+    done = run_epairctl(lab, *arguments)
     assert (done.returncode, done.stderr) == (0, ""), done
     return done.stdout
 
 
 def refused(lab: Lab, *arguments: str) -> str:
-    """The line that a command which fails prints."""
-    done = asked(lab, *arguments)
+    """Return the error line of an epairctl command, which must fail."""
+    done = run_epairctl(lab, *arguments)
     assert (done.returncode, done.stdout) == (1, ""), done
     (line,) = done.stderr.splitlines()
     return line.removeprefix("epairctl: ")
 
 
 def rewrite(daemon: Daemon, text: str, **settings: Any) -> None:  # noqa: ANN401
-    """Have its file say this instead, as an editor does: another file in its place."""
+    """Replace the daemon's configuration file by another file, as an editor does."""
     fresh = daemon.lab.configuration(text, **settings)
     fresh.replace(daemon.file)
 
 
 def reload(daemon: Daemon, text: str, **settings: Any) -> str:  # noqa: ANN401
-    """What ``epairctl reload`` prints of such a file."""
+    """Replace the configuration file and return the output of ``epairctl reload``."""
     rewrite(daemon, text, **settings)
     return epairctl(daemon.lab, "reload")

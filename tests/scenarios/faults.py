@@ -1,4 +1,4 @@
-"""The table of faults: what became of the traffic when something happened to the daemon."""
+"""The table of faults: what became of the traffic when the daemon was disturbed."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from typing import Any
 
 from tests.deploy.manager import ServiceManager
 from tests.scenarios.ctl import epairctl
+from tests.scenarios.datagram_stream import DatagramStream, Outcome
 from tests.scenarios.lab import EPAIRD, Daemon, Lab, pair
-from tests.scenarios.paced import Outcome, Stream
 from tests.scenarios.page import Interface, Page
-from tests.scenarios.transfers import BLUE, ping
+from tests.scenarios.transfers import BLUE, add_neighbour, ping
 from tests.waiting import until
 
-__all__ = ["ROWS", "Cable", "Managed", "Row", "small_disk", "table"]
+__all__ = ["ROWS", "Cable", "ManagedDaemon", "Row", "small_disk", "table"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One fault."""
+    """One fault and its effect on the traffic."""
 
     fault: str
     rate: int
-    """Datagrams a second that were sent meanwhile."""
+    """Datagrams sent a second."""
     outcome: Outcome
     accounted: int
-    """Frames that a counter says were lost."""
+    """Frames that a counter reports as lost."""
 
     @property
     def unaccounted(self) -> int:
-        """Lost, and in no counter."""
+        """Frames lost that no counter reports."""
         return self.outcome.lost - self.accounted
 
 
 ROWS: list[Row] = []
-"""Of this run."""
+"""The rows of this test run."""
 
 
 def table() -> Iterator[str]:
-    """The rows as lines."""
+    """Yield the table line by line."""
     heads = ("fault", "load", "sent", "gap", "lost", "accounted", "unaccounted", "order")
     cells = [heads] + [
         (
@@ -63,39 +63,41 @@ def table() -> Iterator[str]:
 
 
 class Cable:
-    """A cable from red to blue over which nothing goes that nobody sent, and a daemon that carries it."""
+    """A cable from red to blue that carries only what the test sends, and the daemon that forwards it."""
 
     def __init__(
         self,
         lab: Lab,
-        more: str = "",
+        extra: str = "",
         *,
         start: Callable[..., Daemon] | None = None,
         **settings: Any,  # noqa: ANN401
     ) -> None:
-        """``start`` starts the daemon instead of the laboratory."""
+        """``start`` replaces the laboratory's way of starting the daemon."""
         self.lab = lab
         start = start or lab.launch
         self.red, self.blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
-        self.daemon: Daemon = start(pair(ipv6=False) + more, **{"workers": 1, **settings}).greeted()
-        self.red.ip(f"neigh replace {BLUE} lladdr {self.blue.links()['eth0'].mac} dev eth0 nud permanent")
+        self.daemon: Daemon = start(pair(ipv6=False) + extra, **{"workers": 1, **settings}).wait_ready()
+        add_neighbour(self.red, self.blue, BLUE)
 
-    def stream(self, rate: int = 20_000) -> Stream:
-        """Traffic from red to blue."""
-        return Stream(self.red, self.blue, BLUE, rate)
+    def stream(self, rate: int = 20_000) -> DatagramStream:
+        """Start traffic from red to blue."""
+        return DatagramStream(self.red, self.blue, BLUE, rate)
 
     def page(self) -> Page:
-        """The page at rest."""
+        """Return the metrics page once no frame is in flight."""
         return self.daemon.at_rest()
 
-    def carries(self, frames: int = 2000) -> None:
-        """Wait until so many more have crossed."""
+    def wait_for_frames(self, frames: int = 2000) -> None:
+        """Wait until this many more frames have crossed."""
         before = self._arrived()
         until(lambda: self._arrived() >= before + frames, self.daemon.__repr__)
 
-    def row(self, fault: str, rate: int, before: Page, stream: Stream) -> Row:
-        """End the stream and add a row to the table; see that nothing is lost that no counter has, that the
-        order is kept, and that no counter went back."""
+    def record(self, fault: str, rate: int, before: Page, stream: DatagramStream) -> Row:
+        """End the stream and add a row to the table.
+
+        Checks that every lost frame is in a counter, that the order was kept and that no counter went back.
+        """
         outcome = stream.end()
         after = self.page()
         row = Row(fault, rate, outcome, _errors(after) - _errors(before))
@@ -106,16 +108,20 @@ class Cable:
             assert not after.interface(device).goes_back(before.interface(device))
         return row
 
-    def carries_on(self) -> None:
-        """See that it carries."""
+    def assert_forwards(self) -> None:
+        """Check that the cable forwards."""
         ping(self.red, BLUE)
 
+    def restart(self) -> None:
+        """Start another daemon in place of the one that has ended."""
+        self.daemon = self.lab.restart(self.daemon).wait_ready()
+
     def ctl(self, *arguments: str) -> str:
-        """What epairctl says."""
+        """Return the output of epairctl."""
         return epairctl(self.lab, *arguments)
 
-    def ctl_fails(self, *arguments: str, times: int) -> str:
-        """Have epairctl do something so often until it fails, and say how."""
+    def ctl_until_failure(self, *arguments: str, times: int) -> str:
+        """Repeat an epairctl command, at most ``times`` times, until it fails; return the error."""
         for _ in range(times):
             try:
                 self.ctl(*arguments)
@@ -124,7 +130,7 @@ class Cable:
         raise AssertionError(f"{arguments}: never failed")
 
     def _arrived(self) -> int:
-        """By the kernel's count, for which no daemon is needed."""
+        """Return the kernel's count of frames received, which needs no daemon."""
         return self.blue.links()["eth0"].rx_packets
 
 
@@ -137,15 +143,15 @@ def _ierrors(interface: Interface) -> int:
     return sum(interface.ierrors.values())
 
 
-class Managed(Daemon):
-    """A daemon as a service manager starts it, with what is in the manager's store."""
+class ManagedDaemon(Daemon):
+    """A daemon started as by a service manager, with the descriptors in the manager's store."""
 
     def __init__(self, lab: Lab, file: Path, manager: ServiceManager) -> None:
         self.lab = lab
         self.file = file
         stored = manager.unit.stored
-        first = 200  # out of the way of those they become
-        redirections = "".join(f" {number}<&{first + number}" for number in range(3, 3 + len(stored)))
+        base = 200  # beyond the descriptors that the stored ones become
+        redirections = "".join(f" {number}<&{base + number}" for number in range(3, 3 + len(stored)))
         environment = {
             **os.environ,
             "NOTIFY_SOCKET": manager.address,
@@ -153,20 +159,20 @@ class Managed(Daemon):
             "LISTEN_FDNAMES": ":".join(name for name, _ in stored),
         }
         with contextlib.ExitStack() as passed, lab.home.inside():
-            for number, (_, fd) in enumerate(stored, first + 3):
+            for number, (_, fd) in enumerate(stored, base + 3):
                 os.dup2(fd, number)
                 passed.callback(os.close, number)
             self.start(
                 ("bash", "-c", f'export LISTEN_PID=$$; exec "$@"{redirections}', "-",
                  EPAIRD, "run", "--config", str(file)),
                 env=environment,
-                pass_fds=range(first + 3, first + 3 + len(stored)),
+                pass_fds=range(base + 3, base + 3 + len(stored)),
             )  # fmt: skip
 
 
 @contextlib.contextmanager
 def small_disk(directory: Path, octets: int) -> Iterator[Path]:
-    """A file system of its own in a directory, which has no more room than that."""
+    """Mount a file system with this capacity on a new directory."""
     directory.mkdir()
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={octets}", "epaird-test", str(directory)], check=True

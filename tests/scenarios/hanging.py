@@ -1,5 +1,4 @@
-"""Processes that hang, in both forms: held, so that they do nothing; and computing, so that they do nothing
-else."""
+"""Processes that hang, in both forms: suspended, or computing in an endless loop."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ _PTRACE_SEIZE: Final = 0x4206
 _PTRACE_INTERRUPT: Final = 0x4207
 _WALL: Final = 0x40000000
 
-_HERE_AGAIN: Final = {"x86_64": b"\xeb\xfe", "aarch64": b"\x00\x00\x00\x14"}
+_ENDLESS_LOOP: Final = {"x86_64": b"\xeb\xfe", "aarch64": b"\x00\x00\x00\x14"}
 """A jump to itself."""
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
@@ -24,9 +23,11 @@ _LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_
 
 
 @contextlib.contextmanager
-def hung(pid: int) -> Iterator[None]:
-    """Have a process do nothing until the block ends or somebody kills it: it is held by ptrace(2), which its
-    parent does not see as it sees a stop."""
+def hang(pid: int) -> Iterator[None]:
+    """Suspend a process by ptrace(2) until the block ends or the process is killed.
+
+    Unlike a stop, its parent does not notice this.
+    """
     _ptrace(_PTRACE_SEIZE, pid)
     _ptrace(_PTRACE_INTERRUPT, pid)
     os.waitpid(pid, _WALL)
@@ -38,14 +39,14 @@ def hung(pid: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hung_busy(pid: int) -> Iterator[None]:
-    """Have a process compute from its next system call's return on, for ever."""
+def hang_computing(pid: int) -> Iterator[None]:
+    """Make a process compute for ever once its present system call returns."""
     # proc(5): /proc/PID/syscall ends with the program counter of a process that is in a system call.
-    here = Path(f"/proc/{pid}/syscall")
+    state = Path(f"/proc/{pid}/syscall")
     with Path(f"/proc/{pid}/mem").open("r+b", buffering=0) as memory:
-        while (fields := here.read_text().split())[0] == "running":
+        while (fields := state.read_text().split())[0] == "running":
             time.sleep(0)
-        os.pwrite(memory.fileno(), _HERE_AGAIN[platform.machine()], int(fields[-1], 16))
+        os.pwrite(memory.fileno(), _ENDLESS_LOOP[platform.machine()], int(fields[-1], 16))
     yield
 
 

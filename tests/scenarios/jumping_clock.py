@@ -1,4 +1,4 @@
-"""Runs a program under a clock that jumps: the time of day is days off, each time in another direction."""
+"""Run a program under a clock that jumps: the time of day is days off, each time in another direction."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""A laboratory for scenarios: a home for the daemon, namespaces, devices and clients of one test's own.
+"""A laboratory for scenarios: namespaces, devices, daemons and clients that belong to one test.
 
-The daemon under test is the real one, started as a user starts it.  Its home is a network namespace of
-the test's own rather than the machine's: interfaces can be called what the manual calls them, the
-metrics have their usual port, and what the daemon leaves behind is easy to see.  In configurations and
-commands ``$red`` stands for a namespace that no other test has.
+The daemon under test is the real one, started as a user starts it. Its home is a network namespace of the
+test rather than the machine's own: interfaces can have the names of the manual, the metrics have their usual
+port, and leftovers are easy to see. In configurations and commands ``$red`` stands for a namespace that only
+this test has.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from typing import Final, Self
 
 from epaird.dataplane.process import SPARE, WORKER
 from epaird.kernel import namespace
+from tests.scenarios.namespaces import Namespace, Process
 from tests.scenarios.page import Page
-from tests.scenarios.places import Namespace, Running
 from tests.waiting import DEADLINE_S, until
 
 EPAIRD: Final = str(Path(sys.executable).with_name("epaird"))
@@ -48,9 +48,10 @@ def pair(
     ipv6: bool = True,
     **settings: object,
 ) -> str:
-    """The configuration of a pair that joins red and blue by their eth0 (of unit 1: eth1, and so on).
+    """Return the configuration of a pair that connects red and blue by their eth0 (unit 1: eth1, and so on).
 
-    ``a``, ``b`` and ``settings`` are what is to be otherwise; a key that is None is left out."""
+    ``a``, ``b`` and ``settings`` override the defaults; a key whose value is None is left out.
+    """
     tables = {f"epair.epair{unit}": settings}
     for number, (half, netns, changes) in enumerate((("a", "$red", a), ("b", "$blue", b)), 1):
         tables[f"epair.epair{unit}.{half}"] = {
@@ -75,11 +76,11 @@ def _toml(value: object) -> str:
 
 
 CABLE: Final = NAMESPACES + pair()
-"""What the manual begins with: red and blue, made by the daemon and joined by epair0."""
+"""The manual's first example: red and blue, created by the daemon and connected by epair0."""
 
 
-class Daemon(Running):
-    """``epaird run``, in its home."""
+class Daemon(Process):
+    """``epaird run`` in its home namespace."""
 
     def __init__(self, lab: Lab, file: Path, wrapper: tuple[str, ...] = ()) -> None:
         self.lab = lab
@@ -89,24 +90,28 @@ class Daemon(Running):
 
     @property
     def log(self) -> list[str]:
-        """The lines it has said so far."""
+        """The log lines so far."""
         return self.stderr.splitlines()
 
-    def said(self, words: str) -> list[str]:
-        """The lines with these words."""
+    def wait_for_log(self, words: str) -> None:
+        """Wait until the log contains these words."""
+        self.wait_for_output(words)
+
+    def log_lines_with(self, words: str) -> list[str]:
+        """Return the log lines with these words."""
         return [line for line in self.log if words in line]
 
-    def says_times(self, words: str, count: int) -> None:
-        """Wait until so many lines have these words."""
-        until(lambda: len(self.said(words)) >= count, self.__repr__)
+    def wait_for_log_lines(self, words: str, count: int) -> None:
+        """Wait until at least ``count`` log lines have these words."""
+        until(lambda: len(self.log_lines_with(words)) >= count, self.__repr__)
 
-    def greeted(self) -> Self:
-        """Wait until it has made everything and says so."""
-        self.says("metrics: http://")
+    def wait_ready(self) -> Self:
+        """Wait until the daemon has created everything and announces its metrics page."""
+        self.wait_for_output("metrics: http://")
         return self
 
     def get(self, path: str) -> tuple[int, bytes]:
-        """The status and the body of a page of the daemon's."""
+        """Return the status and body of one of the daemon's pages."""
         url = re.search(r"metrics: http://(\S+):(\d+)/", self.stderr)
         if url is None:
             raise AssertionError(f"has no page: {self!r}")
@@ -118,28 +123,30 @@ class Daemon(Running):
         return int(head.split()[1]), body
 
     def metrics(self) -> Page:
-        """The metrics page now."""
+        """Return the present metrics page."""
         status, body = self.get("/metrics")
         if status != 200:
             raise AssertionError(f"/metrics: {status}\n{body.decode()}\n{self!r}")
         return Page(body)
 
     def healthz(self) -> int:
-        """The status of /healthz."""
+        """Return the status of /healthz."""
         return self.get("/healthz")[0]
 
     def workers(self) -> list[int]:
-        """The pids of the worker processes; the one that is kept ready is none yet."""
-        return [pid for pid in self.lab.processes("epaird.dataplane") if name_of(pid).startswith(WORKER)]
+        """Return the pids of the worker processes, without the spare."""
+        return [pid for pid in self.lab.processes("epaird.dataplane") if process_name(pid).startswith(WORKER)]
 
     def spares(self) -> list[int]:
-        """The pids of the processes that are kept ready: one, but for a moment after it was needed."""
-        return [pid for pid in self.lab.processes("epaird.dataplane") if name_of(pid) == SPARE]
+        """Return the pids of the spare processes: one, except for a moment after it was used."""
+        return [pid for pid in self.lab.processes("epaird.dataplane") if process_name(pid) == SPARE]
 
-    def calm(self) -> None:
-        """See that nothing is in a busy loop, which never sleeps; to be asked when there is no traffic.
+    def assert_sleeps(self) -> None:
+        """Check that no process is in a busy loop, while there is no traffic.
 
-        A worker's heartbeat wakes it a few times a second, the question for its page the control plane."""
+        The heartbeat wakes a worker a few times a second; the requests for the metrics page wake the control
+        plane.
+        """
         pids = (self.pid, *self.workers())
         slept = {pid: _voluntary_switches(pid) for pid in pids}
         before, started = self.metrics(), time.monotonic()
@@ -154,14 +161,15 @@ class Daemon(Running):
                 raise AssertionError(f"worker {number} has used {used:.2f} s of {elapsed:.2f} s")
 
     def worker(self) -> int:
-        """The pid of its only worker."""
+        """Return the pid of the only worker."""
         (pid,) = self.workers()
         return pid
 
     def at_rest(self) -> Page:
-        """Wait until every frame has met its one fate, to the frame, and nothing is in flight; the page then.
+        """Wait until the books balance to the frame and nothing is in flight; return that metrics page.
 
-        IPv6 sends something of its own now and then, so that this takes a few looks."""
+        IPv6 sends frames of its own now and then, so this can take several attempts.
+        """
         page = self.metrics()
 
         def balanced() -> bool:
@@ -173,23 +181,32 @@ class Daemon(Running):
         return page
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """Have it end, and see that it ended well and left nothing behind."""
+        """Stop the daemon and check that it exits cleanly and leaves nothing behind."""
         if self.running:
             self.signal(number)
-        self.left_nothing(0)
+        self.assert_clean_exit(0)
 
-    def left_nothing(self, status: int) -> None:
-        """See that it ends with this status and leaves nothing behind."""
-        if self.ended() != status:
+    def crash(self) -> None:
+        """Kill the control plane and wait for its end."""
+        self.signal(signal.SIGKILL)
+        self.wait_exit()
+
+    def edit_file(self, old: str, new: str) -> None:
+        """Replace some text of the configuration file."""
+        self.file.write_text(self.file.read_text().replace(old, new))
+
+    def assert_clean_exit(self, status: int) -> None:
+        """Check that the daemon exits with this status and leaves nothing behind."""
+        if self.wait_exit() != status:
             raise AssertionError(f"exit status is not {status}: {self!r}")
-        if remains := self.lab.remains():
-            raise AssertionError(f"left behind: {remains}: {self!r}")
+        if left := self.lab.leftovers():
+            raise AssertionError(f"left behind: {left}: {self!r}")
 
     def _unaccounted(self, page: Page) -> list[str]:
-        """What of the ledger does not hold, with its numbers."""
+        """Return the equations of the books that do not hold, with their numbers."""
         interfaces = {device: page.interface(device) for device in page.devices()}
-        places = {each.netns for each in interfaces.values()}
-        kernel = {netns: self.lab.place(netns).links("tun") for netns in places}
+        namespaces = {each.netns for each in interfaces.values()}
+        kernel = {netns: self.lab.namespace_of(netns).links("tun") for netns in namespaces}
         wrong = []
         for sender in interfaces.values():
             receiver = interfaces.get(sender.pair + ("b" if sender.half == "a" else "a"))
@@ -214,15 +231,15 @@ class Daemon(Running):
 
 @dataclass(slots=True)
 class Lab:
-    """What one test has.  Leaving its context ends and removes all of it, daemons first."""
+    """The namespaces, files and daemons of one test; leaving the context removes them, daemons first."""
 
     _prefix: str = field(default_factory=lambda: f"ept{os.getpid()}x{next(_numbers)}")
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     _daemons: list[Daemon] = field(default_factory=list)
     directory: Path = field(init=False)
-    """The test's own; the daemons' control sockets are in it."""
+    """The test's directory, which also holds the daemons' control sockets."""
     home: Namespace = field(init=False)
-    """Where daemons are started."""
+    """The namespace in which daemons are started."""
 
     def __enter__(self) -> Self:
         self.directory = Path(tempfile.mkdtemp(prefix=self._prefix))
@@ -242,19 +259,20 @@ class Lab:
                     os.kill(pid, signal.SIGKILL)
 
     def __getitem__(self, name: str) -> Namespace:
-        """The namespace that configurations call ``$name``."""
+        """Return the namespace that configurations call ``$name``."""
         return Namespace(self._prefix + name, self._stack)
 
     def by_name(self, name: str) -> Namespace:
-        """The namespace of this full name."""
+        """Return the namespace with this full name."""
         return Namespace(name, self._stack)
 
-    def place(self, netns: str) -> Namespace:
-        """The namespace that the daemon calls this: empty for its own."""
+    def namespace_of(self, netns: str) -> Namespace:
+        """Return the namespace that the daemon reports by this name; an empty name is its own."""
         return self.by_name(netns) if netns else self.home
 
     def namespace(self, name: str, *, ipv6: bool = True) -> Namespace:
-        """Make the namespace that configurations call ``$name``; without IPv6 nothing is sent unasked."""
+        """Create the namespace that configurations call ``$name``; without IPv6 the kernel sends nothing of
+        its own."""
         made = self[name].create()
         if not ipv6:
             for which in ("all", "default"):
@@ -262,48 +280,48 @@ class Lab:
         return made
 
     def configuration(self, text: str, *, listen: str = LISTEN, **daemon: object) -> Path:
-        """A file of these pairs; ``daemon`` is what stands in the table of this name."""
+        """Write a configuration file; ``daemon`` holds the settings of its [daemon] table."""
         settings = {"control_socket": str(self.directory / "run" / "control.sock"), **daemon}
         file = self.directory / f"{next(_numbers)}.toml"
-        file.write_text(f'[daemon]\n{_lines(settings)}[metrics]\nlisten = "{listen}"\n{self.expanded(text)}')
+        file.write_text(f'[daemon]\n{_lines(settings)}[metrics]\nlisten = "{listen}"\n{self.expand(text)}')
         return file
 
-    def expanded(self, text: str) -> str:
-        """With each ``$name`` a namespace's full name."""
+    def expand(self, text: str) -> str:
+        """Replace each ``$name`` by the full name of its namespace."""
         return string.Template(text).substitute(_Names(self._prefix))
 
     def launch(
         self, text: str, *, wrapper: tuple[str, ...] = (), listen: str = LISTEN, **daemon: object
     ) -> Daemon:
-        """Start a daemon, and wait for nothing."""
+        """Start a daemon without waiting for it."""
         return self.launch_file(self.configuration(text, listen=listen, **daemon), wrapper)
 
     def launch_file(self, file: Path, wrapper: tuple[str, ...] = ()) -> Daemon:
-        """Start a daemon with this configuration, behind a command that starts it, and wait for nothing."""
+        """Start a daemon with this file, optionally behind a wrapper command, without waiting for it."""
         started = Daemon(self, file, wrapper)
         self._daemons.append(started)
         return started
 
     def daemon(self, text: str, **daemon: object) -> Daemon:
-        """Start a daemon, and wait until it has made everything."""
-        return self.launch(text, wrapper=(), listen=LISTEN, **daemon).greeted()
+        """Start a daemon and wait until it is ready."""
+        return self.launch(text, wrapper=(), listen=LISTEN, **daemon).wait_ready()
 
-    def again(self, daemon: Daemon) -> Daemon:
-        """Start another daemon with the same configuration, and wait for nothing."""
+    def restart(self, daemon: Daemon) -> Daemon:
+        """Start another daemon with the same configuration, without waiting for it."""
         return self.launch_file(daemon.file)
 
     def finish(self) -> None:
-        """Stop the daemons that run, and see that nothing is left of any."""
+        """Stop the running daemons and check that none leaves anything behind."""
         for daemon in self._daemons:
             if daemon.running:
                 daemon.stop()
 
-    def story(self) -> str:
-        """All that its daemons have said."""
+    def logs(self) -> str:
+        """Return the logs of all daemons."""
         return "".join(f"{daemon!r}\n" for daemon in self._daemons)
 
     def processes(self, words: str) -> list[int]:
-        """The processes at home whose command line has these words, by age."""
+        """Return the pids at home whose command line has these words, in ascending order."""
         identity = namespace.identity(self.home.name)
         found = []
         for directory in Path("/proc").glob("[0-9]*"):
@@ -314,11 +332,11 @@ class Lab:
                     found.append(int(directory.name))
         return sorted(found)
 
-    def remains(self) -> list[str]:
-        """What of daemons there still is."""
+    def leftovers(self) -> list[str]:
+        """Return everything that the daemons have left behind."""
         left = [f"process {pid}" for pid in self.processes("epaird")]
-        for place in self._namespaces():
-            left += [f"device {device} in {place}" for device in place.links("tun")]
+        for netns in self._namespaces():
+            left += [f"device {device} in {netns}" for device in netns.links("tun")]
         for daemon in self._daemons:
             listed = re.search(r"^create = (\[.*\])$", daemon.file.read_text(), re.MULTILINE)
             created = json.loads(listed[1]) if listed else []
@@ -336,21 +354,21 @@ class Lab:
 
 
 def _voluntary_switches(pid: int) -> int:
-    """How often a process has gone to sleep."""
+    """Return how often a process has gone to sleep."""
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)$", status, re.MULTILINE)
     return int(found[1]) if found else 0
 
 
-def name_of(pid: int) -> str:
-    """What ps -o comm says of a process; empty when there is none."""
+def process_name(pid: int) -> str:
+    """Return the name of a process as ``ps -o comm`` prints it; empty when there is no such process."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
     return ""
 
 
 class _Names(dict[str, str]):
-    """Template values: each name with the prefix."""
+    """Template values: each name gets the prefix."""
 
     def __init__(self, prefix: str) -> None:
         super().__init__()

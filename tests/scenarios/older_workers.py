@@ -1,6 +1,7 @@
-"""Runs the daemon with workers of older code: they have never heard of some orders, and die of them.
+"""Run the daemon with workers of older code, which do not know some messages and exit when they get one.
 
-Once it is upgraded its workers are as they are now."""
+Once the daemon is upgraded, its workers are the present ones.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The metrics page as a test reads it: parsed by Prometheus' own client library."""
+"""The metrics page, parsed by Prometheus' own client library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GAUGES: Final = ("up", "carrier", "mtu_bytes", "refs")
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """All that the page says of one interface; the fields are called what the metrics are called."""
+    """All metrics of one interface; the fields have the names of the metrics."""
 
     device: str
     pair: str
@@ -41,7 +41,7 @@ class Interface:
     refs: int
 
     def goes_back(self, earlier: Interface) -> list[str]:
-        """The counters that are lower than they were earlier."""
+        """Return the counters that are lower than they were earlier."""
         lower = [name for name in _COUNTERS if getattr(self, name) < getattr(earlier, name)]
         for name in _ERRORS:
             now, before = getattr(self, name), getattr(earlier, name)
@@ -51,7 +51,7 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """All that the page says of one worker."""
+    """All metrics of one worker."""
 
     queue_frames: int
     queue_limit_frames: int
@@ -62,7 +62,7 @@ class Worker:
 
 
 class Page:
-    """One reading of the page."""
+    """One snapshot of the metrics page."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -74,20 +74,20 @@ class Page:
             self._by_device[sample.labels.get("device", "")].append(sample)
 
     def value(self, name: str, **labels: str) -> float:
-        """The value of one sample."""
+        """Return the value of one sample."""
         (found,) = (each.value for each in self.samples if each.name == name and each.labels == labels)
         return float(found)
 
     def pairs(self) -> list[str]:
-        """The names of the pairs it tells of."""
+        """Return the names of the pairs on the page."""
         return sorted({self.interface(device).pair for device in self.devices()})
 
     def devices(self) -> list[str]:
-        """The names of the interfaces it tells of."""
+        """Return the names of the interfaces on the page."""
         return sorted(filter(None, self._by_device))
 
     def interface(self, device: str) -> Interface:
-        """What it says of an interface."""
+        """Return the metrics of an interface."""
         fields: dict[str, Any] = {name: {} for name in _ERRORS}
         for sample in self._by_device[device]:
             name = sample.name.removeprefix("epaird_interface_").removesuffix("_total")
@@ -100,7 +100,7 @@ class Page:
         return Interface(**fields)
 
     def worker(self, number: str = "0") -> Worker:
-        """What it says of a worker."""
+        """Return the metrics of a worker."""
         values = {
             sample.name.removeprefix("epaird_worker_").removesuffix("_total"): sample.value
             for sample in self.samples

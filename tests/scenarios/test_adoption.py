@@ -1,4 +1,4 @@
-"""Workers that a predecessor left: stopped, too many, too few, of older code, in the middle of something."""
+"""Adoption of a predecessor's workers: stopped, too many, too few, of older code, amid a change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.scenarios.ctl import EPAIRCTL, control_socket
 from tests.scenarios.faults import Cable
-from tests.scenarios.lab import Lab, name_of
+from tests.scenarios.lab import Lab, process_name
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -22,24 +22,23 @@ pytestmark = pytest.mark.real
 OTHERS = "".join(f"[epair.epair{unit}]\n" for unit in range(1, 8))
 
 
-def killed(cable: Cable) -> None:
-    """-9, and started again."""
-    cable.daemon.signal(signal.SIGKILL)
-    cable.daemon.ended()
-    cable.daemon = cable.lab.again(cable.daemon).greeted()
+def kill_and_restart(cable: Cable) -> None:
+    """Kill the control plane and start it again."""
+    cable.daemon.crash()
+    cable.restart()
 
 
-def upgraded(cable: Cable) -> None:
-    """By signal."""
+def upgrade(cable: Cable) -> None:
+    """Upgrade the daemon by signal."""
     cable.daemon.signal(signal.SIGUSR2)
-    cable.daemon.says("upgraded to epaird")
+    cable.daemon.wait_for_log("upgraded to epaird")
 
 
-HOW = pytest.mark.parametrize("how", [killed, upgraded])
+HOW = pytest.mark.parametrize("how", [kill_and_restart, upgrade])
 
 
 def owners(cable: Cable) -> dict[str, list[str]]:
-    """The workers' pairs."""
+    """Return the pairs of each worker."""
     page = cable.daemon.metrics()
     found: dict[str, list[str]] = {}
     for name in page.pairs():
@@ -47,10 +46,10 @@ def owners(cable: Cable) -> dict[str, list[str]]:
     return found
 
 
-def only_these(cable: Cable, workers: int) -> None:
-    """See that there are so many workers and a spare, and nothing else is left."""
+def assert_only_workers(cable: Cable, workers: int) -> None:
+    """Check that there are this many workers and a spare, and that no other process or socket is left."""
     until(lambda: len(cable.lab.processes("epaird.dataplane")) == workers + 1, cable.daemon.__repr__)
-    names = {name_of(pid) for pid in cable.daemon.workers()}
+    names = {process_name(pid) for pid in cable.daemon.workers()}
     assert names == {f"epaird-w{number}" for number in range(workers)}
     sockets = {path.name for path in (cable.lab.directory / "run").glob("worker-*.sock")}
     assert sockets == {f"worker-{pid}.sock" for pid in cable.daemon.workers()}
@@ -62,82 +61,80 @@ def test_another_number_of_workers(lab: Lab, how: Callable[[Cable], None], befor
     cable = Cable(lab, OTHERS, workers=before)
     page, index = cable.page(), cable.red.links()["eth0"].index
     with cable.stream() as stream:
-        cable.carries()
-        text = cable.daemon.file.read_text()
-        cable.daemon.file.write_text(text.replace(f"workers = {before}", f"workers = {after}"))
+        cable.wait_for_frames()
+        cable.daemon.edit_file(f"workers = {before}", f"workers = {after}")
         how(cable)
-        cable.carries()
-        row = cable.row(f"{how.__name__}: {before} workers, then {after}", 20_000, page, stream)
+        cable.wait_for_frames()
+        row = cable.record(f"{how.__name__}: {before} workers, then {after}", 20_000, page, stream)
     assert row.outcome.lost == 0
     assert cable.red.links()["eth0"].index == index
     assert {number: len(names) for number, names in owners(cable).items()} == {
         str(number): 8 // after for number in range(after)
     }
-    only_these(cable, after)
+    assert_only_workers(cable, after)
 
 
 @HOW
 def test_workers_of_older_code(lab: Lab, how: Callable[[Cable], None]) -> None:
-    """Orders that they do not know would be their end."""
+    """A message that such a worker does not know would end it."""
     wrapper = (sys.executable, str(Path(__file__).with_name("older_workers.py")))
     start = functools.partial(lab.launch, wrapper=wrapper)
-    # They are asked nothing meanwhile either.
+    # Without a worker timeout it gets no Ping either.
     cable = Cable(lab, OTHERS, start=start, workers=2, worker_timeout=0)
     before, older = cable.page(), set(cable.daemon.workers())
     with cable.stream() as stream:
-        cable.carries()
+        cable.wait_for_frames()
         how(cable)
-        cable.carries()
-        row = cable.row(f"{how.__name__}: workers of older code", 20_000, before, stream)
+        cable.wait_for_frames()
+        row = cable.record(f"{how.__name__}: workers of older code", 20_000, before, stream)
     assert row.outcome.lost == 0
     assert older.isdisjoint(cable.daemon.workers())
-    only_these(cable, 2)
+    assert_only_workers(cable, 2)
     page = cable.daemon.metrics()
     assert [page.worker(str(number)).restarts for number in range(2)] == [0, 0]
-    assert not cable.daemon.said(") ended:")
+    assert not cable.daemon.log_lines_with(") ended:")
 
 
-def test_one_that_is_stopped(lab: Lab) -> None:
-    """No child of ours, so that nobody tells."""
+def test_an_adopted_worker_that_is_stopped(lab: Lab) -> None:
+    """An adopted worker is no child of the daemon, so no SIGCHLD reports the stop."""
     cable = Cable(lab)
     before = cable.page()
-    killed(cable)
+    kill_and_restart(cable)
     with cable.stream() as stream:
-        cable.carries()
+        cable.wait_for_frames()
         os.kill(cable.daemon.worker(), signal.SIGSTOP)
-        cable.daemon.says("is stopped")
-        cable.daemon.says("again")
-        cable.carries()
-        cable.row("adopted worker stopped", 20_000, before, stream)
+        cable.daemon.wait_for_log("is stopped")
+        cable.daemon.wait_for_log("again")
+        cable.wait_for_frames()
+        cable.record("adopted worker stopped", 20_000, before, stream)
     assert cable.daemon.metrics().worker().restarts == 1
 
 
-def test_a_device_that_nobody_forwards_at_the_moment_is_not_lost(lab: Lab) -> None:
-    """The control plane is killed while halves are patched, between what was and what shall be."""
+def test_a_device_without_a_worker_is_not_lost(lab: Lab) -> None:
+    """The control plane is killed in the middle of patching, when one worker has detached the half."""
     cable = Cable(lab, OTHERS, workers=2, worker_timeout=0)
     before = {**lab.home.links("tun"), **cable.red.links("tun"), **cable.blue.links("tun")}
     found = owners(cable)
     (other,) = [number for number, names in found.items() if "epair0" not in names]
-    pids = {name_of(pid): pid for pid in cable.daemon.workers()}
+    pids = {process_name(pid): pid for pid in cable.daemon.workers()}
     os.kill(pids[f"epaird-w{other}"], signal.SIGSTOP)
     patch = (EPAIRCTL, "--socket", str(control_socket(lab)), "patch", "--force")
     with subprocess.Popen([*patch, "epair0a", f"{found[other][0]}b"], stderr=subprocess.DEVNULL) as patching:
-        # The one worker has let go; the other never answers.
+        # The first worker has detached the half; the other one, stopped, never answers.
         until(lambda: cable.daemon.metrics().interface("epair0a").worker == "", cable.daemon.__repr__)
-        cable.daemon.signal(signal.SIGKILL)
-        cable.daemon.ended()
+        cable.daemon.crash()
         patching.wait()
     os.kill(pids[f"epaird-w{other}"], signal.SIGCONT)
-    cable.daemon = lab.again(cable.daemon).greeted()
-    assert not cable.daemon.said("is gone")
+    cable.restart()
+    assert not cable.daemon.log_lines_with("is gone")
     after = {**lab.home.links("tun"), **cable.red.links("tun"), **cable.blue.links("tun")}
     assert {name: link.index for name, link in after.items()} == {
         name: link.index for name, link in before.items()
     }
     cable.ctl("patch", "--force", "epair0a", "epair0b")
-    cable.carries_on()
+    cable.assert_forwards()
     cable.page()
     for pid in cable.daemon.workers():
         devices = [each.readlink() for each in Path(f"/proc/{pid}/fd").iterdir()]
-        names = owners(cable)[name_of(pid).removeprefix("epaird-w")]
+        names = owners(cable)[process_name(pid).removeprefix("epaird-w")]
         assert sum("tun" in str(each) for each in devices) == 2 * len(names)

@@ -1,4 +1,4 @@
-"""What happens to a device of ours under traffic: it is noticed, said once, and disturbs nobody else."""
+"""Changes to the daemon's devices by others, under traffic: logged once, without effect on other pairs."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 import pytest
 
 from tests.scenarios.lab import NAMESPACES, Daemon, Lab, pair
-from tests.scenarios.places import Namespace
-from tests.scenarios.transfers import BLUE, RED, Flood, Sink, acquaint, ping
+from tests.scenarios.namespaces import Namespace
+from tests.scenarios.transfers import BLUE, RED, Flood, Sink, add_neighbour, ping
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
 OTHER = "10.0.1.2"
-"""Blue, by the other pair."""
+"""Blue's address on the second pair."""
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Two pairs on one worker between red and blue, and traffic on the first, both ways."""
+    """Two pairs between red and blue on one worker, with traffic both ways on the first."""
 
     daemon: Daemon
     red: Namespace
@@ -29,14 +29,14 @@ class Busy:
     to_blue: Flood
     to_red: Flood
     sink: Sink
-    """Where to_blue arrives."""
+    """The receiver of ``to_blue``."""
 
-    def carries(self) -> None:
-        """See that the first pair carries."""
+    def assert_forwards(self) -> None:
+        """Check that the first pair forwards."""
         self.sink.await_arrivals(len(self.sink.arrived()) + 100)
 
-    def other_carries(self) -> None:
-        """See that the second pair does."""
+    def assert_other_forwards(self) -> None:
+        """Check that the second pair forwards."""
         ping(self.red, OTHER)
 
 
@@ -44,18 +44,18 @@ class Busy:
 def busy(
     lab: Lab, configuration: str = NAMESPACES + pair(0) + pair(1), *, in_order: bool = True
 ) -> Iterator[Busy]:
-    """Have it in the block; what has arrived then must have arrived in order."""
+    """Provide two busy pairs for the block; datagrams must arrive in order unless ``in_order`` is false."""
     daemon = lab.daemon(configuration, workers=1)
     red, blue = lab["red"], lab["blue"]
-    acquaint(red, blue, BLUE)
+    add_neighbour(red, blue, BLUE)
     with ExitStack() as stack:
         sink = stack.enter_context(Sink(blue, BLUE))
         to_blue = stack.enter_context(Flood(red, BLUE, sink.port))
         to_red = stack.enter_context(Flood(blue, RED))
         traffic = Busy(daemon, red, blue, to_blue, to_red, sink)
-        traffic.carries()
+        traffic.assert_forwards()
         yield traffic
-    assert sink.order_kept or not in_order
+    assert sink.in_order or not in_order
 
 
 def test_a_half_down_costs_its_sender_and_up_again_carries_on(lab: Lab) -> None:
@@ -65,26 +65,27 @@ def test_a_half_down_costs_its_sender_and_up_again_carries_on(lab: Lab) -> None:
         assert before.oerrors["peer_down"] == 0
         blue.ip("link set eth0 down")
         until(lambda: daemon.metrics().interface("epair0a").oerrors["peer_down"] > 100)
-        traffic.other_carries()
+        traffic.assert_other_forwards()
         page = daemon.metrics()
         assert page.interface("epair0b").up == 0
         blue.ip("link set eth0 up")
-        traffic.carries()
-        traffic.other_carries()
+        traffic.assert_forwards()
+        traffic.assert_other_forwards()
         assert daemon.metrics().interface("epair0b").up == 1
     after = daemon.at_rest().interface("epair0a")
     assert not after.goes_back(before)
 
 
 def test_both_halves_down_and_up_again(lab: Lab) -> None:
-    # Up again, the sender asks for its neighbour, and does not keep the order itself.
+    # When the link is up again the sender resolves its neighbour, and its own queue does not keep the
+    # order.
     with busy(lab, in_order=False) as traffic:
         for place in (traffic.red, traffic.blue):
             place.ip("link set eth0 down")
-        traffic.other_carries()
+        traffic.assert_other_forwards()
         for place in (traffic.red, traffic.blue):
             place.ip("link set eth0 up")
-        traffic.carries()
+        traffic.assert_forwards()
     traffic.daemon.at_rest()
 
 
@@ -94,68 +95,68 @@ def test_a_deleted_device_takes_its_pair_down_whole(lab: Lab, half: str) -> None
         daemon = traffic.daemon
         (traffic.red if half == "a" else traffic.blue).ip("link del eth0")
         assert_pair_is_gone(traffic, f"epair0{half}")
-    daemon.calm()
+    daemon.assert_sleeps()
     daemon.at_rest()
 
 
 def assert_pair_is_gone(traffic: Busy, device: str) -> None:
-    """Wait until the first pair is gone for this device's sake; the log must say so once."""
+    """Wait until the first pair is gone because of this device, which the log must report once."""
     daemon = traffic.daemon
-    daemon.says("epair0 is taken down whole")
+    daemon.wait_for_log("epair0 is taken down whole")
     until(lambda: daemon.metrics().pairs() == ["epair1"])
-    traffic.other_carries()
-    (line,) = daemon.said("epair0 is taken down whole")
+    traffic.assert_other_forwards()
+    (line,) = daemon.log_lines_with("epair0 is taken down whole")
     assert line.startswith(f"{device}: ")
     for place in (traffic.red, traffic.blue):
         if place.exists:
             assert set(place.links("tun")) == {"eth1"}
 
 
-@pytest.mark.parametrize("ours", [True, False], ids=["made by the daemon", "made by others"])
-def test_a_deleted_namespace_takes_its_pairs_down(lab: Lab, ours: bool) -> None:
+@pytest.mark.parametrize("by_daemon", [True, False], ids=["made by the daemon", "made by others"])
+def test_a_deleted_namespace_takes_its_pairs_down(lab: Lab, by_daemon: bool) -> None:
     red, _, green = lab.namespace("red"), lab.namespace("blue"), lab["green"]
-    create = '[namespaces]\ncreate = ["$green"]\n' if ours else ""
-    if not ours:
+    create = '[namespaces]\ncreate = ["$green"]\n' if by_daemon else ""
+    if not by_daemon:
         green.create()
     daemon = lab.daemon(create + pair(0, b={"netns": "$green"}) + pair(1), workers=1)
-    # Traffic into it from outside: a socket inside would keep it alive.
-    acquaint(red, green, BLUE)
+    # The traffic comes from outside: a socket inside would keep the namespace alive.
+    add_neighbour(red, green, BLUE)
     with Flood(red, BLUE) as flood:
-        flood.goes_on()
+        flood.wait_for_frames()
         green.remove()
-        daemon.says("epair0 is taken down whole")
+        daemon.wait_for_log("epair0 is taken down whole")
         until(lambda: daemon.metrics().pairs() == ["epair1"])
         ping(red, OTHER)
-    daemon.calm()
-    (line,) = daemon.said("epair0 is taken down whole")
+    daemon.assert_sleeps()
+    (line,) = daemon.log_lines_with("epair0 is taken down whole")
     assert line.startswith("epair0b: ")
     assert set(red.links("tun")) == {"eth1"}
     daemon.at_rest()
 
 
-def test_others_namespace_lives_on_without_its_name_while_somebody_is_in_it(lab: Lab) -> None:
+def test_a_namespace_of_others_in_use_survives_the_removal_of_its_name(lab: Lab) -> None:
     lab.namespace("red")
     blue = lab.namespace("blue")
     with busy(lab, pair(0) + pair(1)) as traffic:
         blue.remove()
-        traffic.carries()
-        traffic.other_carries()
+        traffic.assert_forwards()
+        traffic.assert_other_forwards()
         assert traffic.daemon.metrics().pairs() == ["epair0", "epair1"]
 
 
 def test_a_renamed_device_is_followed(lab: Lab) -> None:
     with busy(lab) as traffic:
         daemon, blue = traffic.daemon, traffic.blue
-        # Down, since kernels before 6.2 rename no device that is up.
+        # The device is down because kernels before 6.2 rename no device that is up.
         blue.ip("link set eth0 down")
         blue.ip("link set eth0 name lan7")
         blue.ip("link set lan7 up")
         until(lambda: daemon.metrics().interface("epair0b").name == "lan7")
-        traffic.carries()
-        traffic.other_carries()
-        (line,) = daemon.said("renamed")
+        traffic.assert_forwards()
+        traffic.assert_other_forwards()
+        (line,) = daemon.log_lines_with("renamed")
         assert line.startswith("epair0b: renamed from eth0 to lan7")
-    daemon.calm()
+    daemon.assert_sleeps()
     daemon.at_rest()
 
 
@@ -171,10 +172,10 @@ def test_a_moved_device_is_followed(lab: Lab) -> None:
         green.ip("addr add 10.0.0.2/24 dev eth0")
         green.ip("link set eth0 up")
         ping(red, BLUE)
-        traffic.other_carries()
-        (line,) = daemon.said("moved")
+        traffic.assert_other_forwards()
+        (line,) = daemon.log_lines_with("moved")
         assert line.startswith(f"epair0b: moved from namespace {blue} to namespace {green}")
-    daemon.calm()
+    daemon.assert_sleeps()
     after = daemon.at_rest().interface("epair0a")
     assert not after.goes_back(before)
 
@@ -189,6 +190,6 @@ def test_a_device_moved_home_and_away_again_is_followed(lab: Lab) -> None:
         until(lambda: daemon.metrics().interface("epair0b").netns == blue.name)
         blue.ip("addr add 10.0.0.2/24 dev eth0")
         blue.ip("link set eth0 up")
-        traffic.carries()
-        assert len(daemon.said("moved")) == 2
+        traffic.assert_forwards()
+        assert len(daemon.log_lines_with("moved")) == 2
     daemon.at_rest()

@@ -1,4 +1,4 @@
-"""What the configuration says of a half is how the half is, where it says."""
+"""The settings of a half and their defaults, on real devices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.real
 SHIPPED = Path(__file__).parents[2] / "config" / "epaird.toml"
 
 
-def test_every_key_of_a_half_is_obeyed(lab: Lab) -> None:
+def test_every_setting_of_a_half_takes_effect(lab: Lab) -> None:
     half = {
         "mac": "02:5d:11:22:33:0a",
         "mtu": 4321,
@@ -33,28 +33,28 @@ def test_every_key_of_a_half_is_obeyed(lab: Lab) -> None:
     configured = {f"{each['local']}/{each['prefixlen']}" for each in addresses["addr_info"]}
     assert {"10.0.0.1/24", "fd00::1/64"} <= configured
     assert f"default via {BLUE} dev eth0" in red.ip("route")
-    red.settled("eth0")
+    red.wait_for_dad("eth0")
     assert "fd77::/64 via fd00::2 dev eth0" in red.ip("-6 route")
     a = daemon.metrics().interface("epair0a")
     assert (a.name, a.netns, a.mac, a.mtu_bytes) == ("eth0", red.name, "02:5d:11:22:33:0a", 4321)
     assert (a.pair, a.half, a.up, a.carrier, a.refs) == ("epair0", "a", 1, 1, 1)
 
 
-def test_the_configuration_that_comes_with_the_project_works_as_it_says(lab: Lab) -> None:
+def test_the_shipped_configuration_works(lab: Lab) -> None:
     text = SHIPPED.read_text()
     assert "ip netns exec red ping 10.0.0.2" in text
-    for ours, theirs in (("red", lab["red"]), ("blue", lab["blue"])):
-        text = text.replace(f'"{ours}"', f'"{theirs}"')
+    for shipped, own in (("red", lab["red"]), ("blue", lab["blue"])):
+        text = text.replace(f'"{shipped}"', f'"{own}"')
     socket = lab.directory / "run" / "control.sock"
     text = re.sub("^#control_socket = .*$", f'control_socket = "{socket}"', text, flags=re.MULTILINE)
     file = lab.directory / "epaird.toml"
     file.write_text(text)
-    daemon = lab.launch_file(file).greeted()
+    daemon = lab.launch_file(file).wait_ready()
     ping(lab["red"], BLUE)
     daemon.at_rest()
 
 
-def test_what_is_left_out_has_its_default(lab: Lab) -> None:
+def test_omitted_settings_have_defaults(lab: Lab) -> None:
     daemon = lab.daemon("[epair.epair7]\n")
     links = lab.home.links("tun")
     assert set(links) == {"epair7a", "epair7b"}
@@ -107,12 +107,12 @@ def test_pairs_can_be_chained_by_a_router(lab: Lab) -> None:
 
 
 def test_fresh_pairs_have_no_errors(lab: Lab) -> None:
-    """The half that comes up first says nothing before the other is there to hear it."""
+    """The half that comes up first sends nothing before its peer can receive it."""
     daemon = lab.daemon(NAMESPACES + "".join(pair(unit, ipv6=False) for unit in range(20)))
     for unit in range(20):
         for netns in ("red", "blue"):
-            lab[netns].settled(f"eth{unit}")
+            lab[netns].wait_for_dad(f"eth{unit}")
     page = daemon.at_rest()
-    spoken = [page.interface(device) for device in page.devices()]
-    assert all(interface.opackets for interface in spoken)
-    assert not sum(sum(interface.oerrors.values()) + interface.oqdrops for interface in spoken)
+    interfaces = [page.interface(device) for device in page.devices()]
+    assert all(interface.opackets for interface in interfaces)
+    assert not sum(sum(interface.oerrors.values()) + interface.oqdrops for interface in interfaces)

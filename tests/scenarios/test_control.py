@@ -1,10 +1,9 @@
-"""The daemon as it is controlled: by epairctl and by curl, on its control socket, while it runs."""
+"""Control of the running daemon through its control socket, by epairctl and by curl."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.scenarios.ctl import EPAIRCTL, asked, control_socket, epairctl, refused
+from tests.scenarios.ctl import EPAIRCTL, control_socket, epairctl, refused, run_epairctl
 from tests.scenarios.lab import CABLE, NAMESPACES, Lab
 from tests.scenarios.transfers import BLUE, RED, datagrams, ping
 from tests.waiting import DEADLINE_S, until
@@ -21,8 +20,8 @@ from tests.waiting import DEADLINE_S, until
 pytestmark = pytest.mark.real
 
 
-def listed(lab: Lab) -> list[str]:
-    """The interfaces there are."""
+def interface_names(lab: Lab) -> list[str]:
+    """Return the names of all interfaces."""
     return [each["device"] for each in json.loads(epairctl(lab, "-j", "list"))]
 
 
@@ -32,11 +31,11 @@ def curl(lab: Lab, path: str, *options: str) -> str:
 
 
 def settings(half: str, netns: str, address: str) -> list[str]:
-    """A half as a command line makes it."""
+    """Return the settings of a half as command-line arguments."""
     return [f"{half}.netns={netns}", f"{half}.name=eth0", f'{half}.addresses=["{address}/24"]']
 
 
-def test_a_pair_made_at_run_time_carries_and_goes(lab: Lab) -> None:
+def test_a_pair_created_at_run_time_forwards_and_is_destroyed(lab: Lab) -> None:
     daemon = lab.daemon(NAMESPACES)
     words = [*settings("a", "$red", RED), *settings("b", "$blue", BLUE)]
     assert epairctl(lab, "create", "epair", *words) == "epair0\n"
@@ -49,13 +48,13 @@ def test_a_pair_made_at_run_time_carries_and_goes(lab: Lab) -> None:
     stats = json.loads(epairctl(lab, "-j", "stats", "epair0a"))[0]["stats"]
     assert stats["opackets"] >= page.interface("epair0a").opackets
     assert epairctl(lab, "destroy", "epair0b") == ""
-    assert listed(lab) == []
+    assert interface_names(lab) == []
     assert lab["red"].links("tun") == lab["blue"].links("tun") == {}
-    assert len(daemon.said(f"by uid {os.getuid()} ")) == 4
+    assert len(daemon.log_lines_with(f"by uid {os.getuid()} ")) == 4
     daemon.stop()
 
 
-def test_curl_makes_one_too(lab: Lab) -> None:
+def test_curl_creates_a_pair(lab: Lab) -> None:
     lab.daemon(CABLE)
     assert json.loads(curl(lab, "/v1/interfaces", "-d", '{"name": "epair"}')) == {"name": "epair1"}
     found = json.loads(curl(lab, "/v1/interfaces"))
@@ -65,7 +64,7 @@ def test_curl_makes_one_too(lab: Lab) -> None:
     assert (problem["status"], problem["errno"]) == (404, "ENXIO")
 
 
-def test_values_that_cannot_be_are_named_all_at_once(lab: Lab) -> None:
+def test_all_invalid_values_are_reported_at_once(lab: Lab) -> None:
     lab.daemon(CABLE)
     words = ["a.mtu=70000", "b.netns=", "colour=3"]
     body = json.dumps({"name": "epair", "settings": {"a": {"mtu": 70000}, "b": {"netns": ""}, "colour": 3}})
@@ -95,10 +94,10 @@ def test_carrier_and_patching_are_seen_by_the_namespaces(lab: Lab) -> None:
     ping(lab["red"], BLUE)
 
 
-def test_monitor_tells_what_happens(lab: Lab) -> None:
+def test_monitor_prints_events(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
     monitor = lab.home.start(EPAIRCTL, "--socket", str(control_socket(lab)), "monitor", "-br")
-    until(lambda: _followed(lab))
+    until(lambda: _has_client(lab))
     epairctl(lab, "create", "epair1")
     lab["red"].ip("link set eth0 down")
     lab["red"].ip("link set eth0 name eth9")
@@ -110,76 +109,76 @@ def test_monitor_tells_what_happens(lab: Lab) -> None:
         "epair0a renamed",
         "epair1b destroyed",
     ):
-        monitor.says(words)
+        monitor.wait_for_output(words)
     assert b"epair1a unregistering" in monitor.stdout
     daemon.stop()
-    assert monitor.ended() == 1
+    assert monitor.wait_exit() == 1
     assert "the daemon has ended" in monitor.stderr
 
 
-def _followed(lab: Lab) -> bool:
-    """Somebody is connected to the control socket."""
+def _has_client(lab: Lab) -> bool:
+    """Whether a client is connected to the control socket."""
     lines = [line.split() for line in lab.home.run("cat", "/proc/net/unix").splitlines()]
     return any(line[-1] == str(control_socket(lab)) and line[5] == "03" for line in lines)  # SS_CONNECTED
 
 
 def test_four_clients_at_once(lab: Lab) -> None:
-    """Each makes pairs and destroys them; whoever looks meanwhile never fails."""
+    """Each client creates and destroys pairs; concurrent readers never fail."""
     daemon = lab.daemon(NAMESPACES)
     failures: list[str] = []
 
     def client(unit: int) -> None:
         for _ in range(8):
             name = "epair" if unit % 2 else f"epair{100 + unit}"
-            made = asked(lab, "create", name)
-            gone = asked(lab, "destroy", made.stdout.strip())
-            failures.extend(each.stderr for each in (made, gone) if each.returncode)
+            made = run_epairctl(lab, "create", name)
+            destroyed = run_epairctl(lab, "destroy", made.stdout.strip())
+            failures.extend(each.stderr for each in (made, destroyed) if each.returncode)
 
     clients = [threading.Thread(target=client, args=(unit,)) for unit in range(4)]
     for each in clients:
         each.start()
     while any(each.is_alive() for each in clients):
-        listed(lab)
+        interface_names(lab)
         epairctl(lab, "stats")
         daemon.metrics()
     for each in clients:
         each.join()
     assert failures == []
-    assert listed(lab) == []
+    assert interface_names(lab) == []
     assert lab.home.links("tun") == {}
     daemon.stop()
 
 
-def test_strange_clients_do_not_disturb_forwarding(lab: Lab) -> None:
-    """A thousand idle connections, half requests and bodies of 10 MB, while numbered datagrams cross."""
+def test_bad_clients_do_not_disturb_forwarding(lab: Lab) -> None:
+    """A thousand idle connections, partial requests and bodies of 10 MB, while numbered datagrams cross."""
     daemon = lab.daemon(CABLE)
     answers: list[str] = []
-    strangers = threading.Thread(target=_strange_clients, args=(lab, answers))
-    strangers.start()
+    bad_clients = threading.Thread(target=_bad_clients, args=(lab, answers))
+    bad_clients.start()
     crossings = 0
-    while strangers.is_alive() or not crossings:
+    while bad_clients.is_alive() or not crossings:
         datagrams(lab["red"], lab["blue"], BLUE, 10_000)
         crossings += 1
-    strangers.join()
+    bad_clients.join()
     assert answers == ["epair0a epair0b", "EMSGSIZE"] * 10 + ["epair1"]
     daemon.at_rest()
-    daemon.calm()
+    daemon.assert_sleeps()
     daemon.stop()
 
 
-def _strange_clients(lab: Lab, answers: list[str]) -> None:
-    """Be a thousand of them; what a proper client was answered meanwhile."""
+def _bad_clients(lab: Lab, answers: list[str]) -> None:
+    """Open a thousand bad connections; append the replies that well-behaved clients get in between."""
     post = b"POST /v1/interfaces HTTP/1.1\r\nhost: a\r\ncontent-length: 10000000\r\n\r\n"
-    said = [b"", b"GET /v1/inter", post + b"{", post + bytes(100_000)]
+    sent = [b"", b"GET /v1/inter", post + b"{", post + bytes(100_000)]
     body = lab.directory / "body"
     body.write_bytes(bytes(10_000_000))
     with ExitStack() as clients:
         for number in range(1000):
             client = clients.enter_context(socket.socket(socket.AF_UNIX))
             client.connect(str(control_socket(lab)))
-            client.sendall(said[number % len(said)])
+            client.sendall(sent[number % len(sent)])
             if number % 100 == 0:
-                answers.append(" ".join(listed(lab)))
+                answers.append(" ".join(interface_names(lab)))
                 answer = curl(
                     lab, "/v1/interfaces", "--data-binary", f"@{body}", "-H", "Expect: 100-continue"
                 )
@@ -187,29 +186,28 @@ def _strange_clients(lab: Lab, answers: list[str]) -> None:
         answers.append(epairctl(lab, "create", "epair").strip())
 
 
-def test_what_is_asked_before_all_is_made_waits(lab: Lab) -> None:
+def test_requests_before_startup_is_complete_wait(lab: Lab) -> None:
     daemon = lab.launch("".join(f"[epair.epair{unit}]\n" for unit in range(30)))
     until(lambda: control_socket(lab).exists())
-    assert len(listed(lab)) == 60
+    assert len(interface_names(lab)) == 60
     assert daemon.running
     daemon.stop()
 
 
 def test_a_daemon_that_was_killed_leaves_the_socket_to_the_next(lab: Lab) -> None:
     first = lab.daemon(CABLE)
-    first.signal(signal.SIGKILL)
-    first.ended()
+    first.crash()
     assert control_socket(lab).is_socket()
     line = refused(lab, "list")
     assert line == f"the daemon is not running: nobody listens at {control_socket(lab)}"
-    second = lab.again(first).greeted()
-    assert listed(lab) == ["epair0a", "epair0b"]
+    second = lab.restart(first).wait_ready()
+    assert interface_names(lab) == ["epair0a", "epair0b"]
     second.stop()
     assert refused(lab, "list").startswith("the daemon is not running: there is no ")
 
 
 def test_a_socket_that_is_passed_is_used_and_left(lab: Lab) -> None:
-    """As systemd does for a socket unit."""
+    """The socket is passed as by a systemd socket unit."""
     path = lab.directory / "passed.sock"
     program = (
         "import os, socket, sys; listener = socket.socket(socket.AF_UNIX); listener.bind(sys.argv[1]);"
@@ -217,7 +215,7 @@ def test_a_socket_that_is_passed_is_used_and_left(lab: Lab) -> None:
         "os.environ |= {'LISTEN_PID': str(os.getpid()), 'LISTEN_FDS': '1', 'LISTEN_FDNAMES': 'control'};"
         "os.execv(sys.argv[2], sys.argv[2:])"
     )
-    daemon = lab.launch(CABLE, wrapper=(sys.executable, "-c", program, str(path))).greeted()
+    daemon = lab.launch(CABLE, wrapper=(sys.executable, "-c", program, str(path))).wait_ready()
     command = [EPAIRCTL, "--socket", str(path), "cloners"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
     assert done.stdout == "epair\n"

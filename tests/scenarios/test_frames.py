@@ -1,4 +1,4 @@
-"""Every kind of frame crosses as it is; the size is what decides, and nothing else."""
+"""Every kind of frame crosses unchanged; only its size decides."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair
-from tests.scenarios.transfers import BLUE, BROADCAST, Sink, Wire, frame, ping
+from tests.scenarios.transfers import BLUE, BROADCAST, RawSocket, Sink, frame, ping
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -19,14 +19,14 @@ TAG = 4
 SPANNING_TREE = bytes.fromhex("0180c2000000")
 IPV4_MULTICAST = bytes.fromhex("01005e000001")
 IPV6_MULTICAST = bytes.fromhex("333300000001")
-SOMEBODY = bytes.fromhex("02f00d000001")
+UNICAST = bytes.fromhex("02f00d000001")
 
 UDP_SEGMENT = 103
-"""linux/udp.h: have the kernel cut what is sent into datagrams of this size."""
+"""linux/udp.h: the kernel splits what is sent into datagrams of this size."""
 
 
 def tagged(kind: int, tag: int, length: int) -> bytes:
-    """A frame of ``length`` bytes with a VLAN tag: an EtherType of the tag, and its number."""
+    """Return a frame of ``length`` bytes with a VLAN tag, from the tag's EtherType and its number."""
     plain = frame(0x0800, length - TAG)
     return plain[:12] + struct.pack("!HH", kind, tag) + plain[12:]
 
@@ -36,20 +36,20 @@ KINDS = {
     "a VLAN tag, the longest": tagged(0x8100, 42, 1500 + ETHERNET + TAG),
     "a provider's tag": tagged(0x88A8, 42, 1000),
     "ARP": frame(0x0806, 60),
-    "IPv6": frame(0x86DD, 1000, to=SOMEBODY),
+    "IPv6": frame(0x86DD, 1000, to=UNICAST),
     "IPv4 multicast": frame(0x0800, 1000, to=IPV4_MULTICAST),
     "IPv6 multicast": frame(0x86DD, 1000, to=IPV6_MULTICAST),
     "spanning tree, by length": frame(0x0026, 60, to=SPANNING_TREE),
     "pause": frame(0x8808, 60, to=SPANNING_TREE),
-    "an EtherType for experiments": frame(0x88B5, 1514, to=SOMEBODY),
-    "an EtherType of nobody": frame(0xFFFF, 1514),
+    "an EtherType for experiments": frame(0x88B5, 1514, to=UNICAST),
+    "an unassigned EtherType": frame(0xFFFF, 1514),
     "a header alone": frame(0x88B5, 18)[:ETHERNET],
 }
 
 
 def test_every_kind_of_frame_crosses_unchanged_both_ways(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
-    with Wire(lab["red"], "eth0") as red, Wire(lab["blue"], "eth0") as blue:
+    with RawSocket(lab["red"], "eth0") as red, RawSocket(lab["blue"], "eth0") as blue:
         for sender, receiver in ((red, blue), (blue, red)):
             for kind, sent in KINDS.items():
                 sender.send(sent)
@@ -61,8 +61,8 @@ def test_multicast_is_counted(lab: Lab) -> None:
     lab.namespace("red", ipv6=False)
     lab.namespace("blue", ipv6=False)
     daemon = lab.daemon(pair(ipv6=False))
-    with Wire(lab["red"], "eth0") as red, Wire(lab["blue"], "eth0") as blue:
-        for to in (BROADCAST, IPV4_MULTICAST, SPANNING_TREE, SOMEBODY, SOMEBODY):
+    with RawSocket(lab["red"], "eth0") as red, RawSocket(lab["blue"], "eth0") as blue:
+        for to in (BROADCAST, IPV4_MULTICAST, SPANNING_TREE, UNICAST, UNICAST):
             red.send(frame(0x88B5, 100, to=to))
             blue.receive()
     page = daemon.at_rest()
@@ -75,7 +75,7 @@ def test_multicast_is_counted(lab: Lab) -> None:
 def test_mtu_and_18_passes_and_one_more_is_oversize(lab: Lab) -> None:
     daemon = lab.daemon(NAMESPACES + pair(a={"mtu": 2000}, b={"mtu": 1500}))
     longest = 1500 + ETHERNET + TAG
-    with Wire(lab["red"], "eth0") as red, Wire(lab["blue"], "eth0") as blue:
+    with RawSocket(lab["red"], "eth0") as red, RawSocket(lab["blue"], "eth0") as blue:
         for sent in (frame(0x88B5, longest), tagged(0x8100, 7, longest)):
             red.send(sent)
             assert blue.receive() == sent
@@ -88,11 +88,11 @@ def test_mtu_and_18_passes_and_one_more_is_oversize(lab: Lab) -> None:
 
 def test_a_new_mtu_is_the_new_limit(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
-    with Wire(lab["red"], "eth0") as red, Wire(lab["blue"], "eth0") as blue:
+    with RawSocket(lab["red"], "eth0") as red, RawSocket(lab["blue"], "eth0") as blue:
         for mtu in (1300, 4000):
             lab["red"].ip("link set eth0 mtu 5000")
             lab["blue"].ip(f"link set eth0 mtu {mtu}")
-            daemon.says(f"epair0b: mtu is {mtu} now")
+            daemon.wait_for_log(f"epair0b: mtu is {mtu} now")
             before = daemon.metrics().interface("epair0a").oerrors["oversize"]
             too_long = frame(0x88B5, mtu + ETHERNET + TAG + 1)
 

@@ -1,4 +1,4 @@
-"""Interfaces made, changed and destroyed at run time, with BSD's names, rules and errors."""
+"""Interfaces created, changed and destroyed at run time, with BSD's names, rules and errors."""
 
 from __future__ import annotations
 
@@ -17,8 +17,15 @@ import pytest
 from epaird.control.operations import Refused
 from epaird.names import mac
 from tests.loop import descriptors
+from tests.scenarios.control_plane import (
+    control_plane,
+    in_thread,
+    on_loop_in_lab,
+    pair_settings,
+    refused,
+    wait_for_events,
+)
 from tests.scenarios.lab import Lab
-from tests.scenarios.living import beside, happens, life, living, refused
 from tests.scenarios.transfers import ping
 from tests.waiting import eventually
 
@@ -27,37 +34,29 @@ pytestmark = pytest.mark.real
 RACING_S = 10.0
 
 
-def ends(lab: Lab, **both: object) -> dict[str, object]:
-    """Settings of a pair that joins red and blue."""
-    return {
-        "a": {"netns": lab["red"].name, "name": "eth0", "addresses": ["10.0.0.1/24"], **both},
-        "b": {"netns": lab["blue"].name, "name": "eth0", "addresses": ["10.0.0.2/24"], **both},
-    }
-
-
-@living
+@on_loop_in_lab
 async def test_create_makes_the_lowest_free_unit_or_the_one_asked_for(lab: Lab) -> None:
-    async with life(lab) as it:
-        create = it.interfaces.create
+    async with control_plane(lab) as control:
+        create = control.interfaces.create
         assert await create("epair", {}) == "epair0"
         assert await create("epair7", {}) == "epair7"
         assert await create("epair", {}) == "epair1"
         assert await create("lo", {}) == "lo1"
         assert await create("lo7", {}) == "lo7"
-        await it.interfaces.destroy("epair0")
+        await control.interfaces.destroy("epair0")
         assert await create("epair", {}) == "epair0"
-        assert it.interfaces.cloners() == ("epair", "lo")
+        assert control.interfaces.cloners() == ("epair", "lo")
         assert sorted(lab.home.links("tun")) == [
             "epair0a", "epair0b", "epair1a", "epair1b", "epair7a", "epair7b", "lo0", "lo1", "lo7",
         ]  # fmt: skip
 
 
-@living
+@on_loop_in_lab
 async def test_refusals(lab: Lab) -> None:
-    async with life(lab) as it:
-        interfaces = it.interfaces
+    async with control_plane(lab) as control:
+        interfaces = control.interfaces
         await interfaces.create("epair0", {})
-        before = it.left()
+        before = control.inventory()
         for name, code in (
             ("epair7a", "EINVAL"), ("epair07", "EINVAL"), ("veth0", "EINVAL"), ("", "EINVAL"),
             ("epair0", "EEXIST"), ("lo0", "EEXIST"), ("epair1234567890", "ENOSPC"),
@@ -73,128 +72,130 @@ async def test_refusals(lab: Lab) -> None:
         assert code == "EINVAL"
         assert "epair.epair1.a.mtu: 70000 is more than a TAP's 65521" in text
         assert "colour: unknown key" in text
-        assert it.left() == before
+        assert control.inventory() == before
 
 
-@living
+@on_loop_in_lab
 async def test_without_loopbacks_there_is_no_cloner_for_them(lab: Lab) -> None:
-    async with life(lab, loopbacks=False) as it:
-        assert it.interfaces.cloners() == ("epair",)
-        assert (await refused(it.interfaces.create("lo1", {})))[0] == "EINVAL"
+    async with control_plane(lab, loopbacks=False) as control:
+        assert control.interfaces.cloners() == ("epair",)
+        assert (await refused(control.interfaces.create("lo1", {})))[0] == "EINVAL"
         assert "lo0" not in lab.home.links()
 
 
-@living
+@on_loop_in_lab
 async def test_a_device_that_is_there_already_leaves_nothing_behind(lab: Lab) -> None:
-    async with life(lab) as it:
+    async with control_plane(lab) as control:
         for device in ("epair0a", "epair1b"):
             lab.home.ip(f"link add {device} type bridge")
         for name in ("epair0", "epair1"):
-            code, text = await refused(it.interfaces.create(name, {}))
+            code, text = await refused(control.interfaces.create(name, {}))
             assert code == "EEXIST"
             assert "a device of this name exists already" in text
         assert sorted(lab.home.links("tun")) == ["lo0"]
-        assert await it.interfaces.create("epair", {}) == "epair2"
+        assert await control.interfaces.create("epair", {}) == "epair2"
 
 
-@living
+@on_loop_in_lab
 async def test_either_name_destroys_both_also_after_renames_and_moves(lab: Lab) -> None:
     red, blue = lab.namespace("red"), lab.namespace("blue")
-    async with life(lab) as it:
+    async with control_plane(lab) as control:
         for number, name in enumerate(("epair0", "epair1a", "epair2b")):
-            await it.interfaces.create(f"epair{number}", ends(lab) if number != 1 else {})
+            await control.interfaces.create(
+                f"epair{number}", pair_settings(lab, ipv6=False) if number != 1 else {}
+            )
             if number == 1:
                 lab.home.ip("link set epair1a name green")
                 lab.home.ip(f"link set epair1b netns {blue} name white")
-                await eventually(lambda: it.is_("epair1b", netns=blue.name))
-            await it.interfaces.destroy(name)
+                await eventually(lambda: control.has("epair1b", netns=blue.name))
+            await control.interfaces.destroy(name)
             assert sorted([*red.links("tun"), *blue.links("tun"), *lab.home.links("tun")]) == ["lo0"]
-        await it.interfaces.create("epair0", {})
-        events = it.interfaces.events()
+        await control.interfaces.create("epair0", {})
+        events = control.interfaces.events()
         lab.home.ip("link set epair0a name green")
-        await happens(events, ("renamed", "epair0a"))
-        await it.interfaces.destroy("green")
+        await wait_for_events(events, ("renamed", "epair0a"))
+        await control.interfaces.destroy("green")
         assert sorted(lab.home.links("tun")) == ["lo0"]
 
 
-@living
+@on_loop_in_lab
 async def test_events_tell_what_happens(lab: Lab) -> None:
     red = lab.namespace("red")
-    async with life(lab) as it:
-        events = it.interfaces.events()
-        await it.interfaces.create("epair0", {})
-        await happens(events, ("created", "epair0a"), ("created", "epair0b"))
+    async with control_plane(lab) as control:
+        events = control.interfaces.events()
+        await control.interfaces.create("epair0", {})
+        await wait_for_events(events, ("created", "epair0a"), ("created", "epair0b"))
         lab.home.ip("link set epair0a down")
-        await happens(events, ("down", "epair0a"), ("nocarrier", "epair0b"))
+        await wait_for_events(events, ("down", "epair0a"), ("nocarrier", "epair0b"))
         lab.home.ip("link set epair0a up")
-        await happens(events, ("up", "epair0a"))
+        await wait_for_events(events, ("up", "epair0a"))
         lab.home.ip("link set epair0a down")
         lab.home.ip("link set epair0a name green")
-        await happens(events, ("renamed", "epair0a"))
+        await wait_for_events(events, ("renamed", "epair0a"))
         lab.home.ip(f"link set green netns {red}")
-        seen = await happens(events, ("moved", "epair0a"))
+        seen = await wait_for_events(events, ("moved", "epair0a"))
         assert seen[-1].detail == f"the daemon's own namespace -> namespace {red}"
-        await it.interfaces.destroy("epair0")
-        await happens(
+        await control.interfaces.destroy("epair0")
+        await wait_for_events(
             events, ("unregistering", "epair0a"), ("unregistering", "epair0b"),
             ("destroyed", "epair0a"), ("destroyed", "epair0b"),
         )  # fmt: skip
 
 
-@living
+@on_loop_in_lab
 async def test_hardware_addresses(lab: Lab) -> None:
-    async with life(lab) as it:
-        create, one = it.interfaces.create, it.one
+    async with control_plane(lab) as control:
+        create, reading = control.interfaces.create, control.reading
         await create("epair0", {})
-        first = one("epair0a").mac, one("epair0b").mac
+        first = reading("epair0a").mac, reading("epair0b").mac
         assert first == (mac.derive(1, mac.host_id(), "a"), mac.derive(1, mac.host_id(), "b"))
-        await it.interfaces.destroy("epair0")
+        await control.interfaces.destroy("epair0")
         await create("epair0", {})
-        assert one("epair0a").mac == mac.derive(2, mac.host_id(), "a")
+        assert reading("epair0a").mac == mac.derive(2, mac.host_id(), "a")
         stable = {"a": {"mac": "stable"}, "b": {"mac": "stable"}}
         await create("epair1", stable)
-        kept = one("epair1a").mac, one("epair1b").mac
-        await it.interfaces.destroy("epair1")
+        kept = reading("epair1a").mac, reading("epair1b").mac
+        await control.interfaces.destroy("epair1")
         await create("epair1", stable)
-        assert (one("epair1a").mac, one("epair1b").mac) == kept
+        assert (reading("epair1a").mac, reading("epair1b").mac) == kept
         code, text = await refused(create("epair2", {"a": {"mac": kept[0]}}))
         assert (code, text) == ("EEXIST", f"epair2: mac {kept[0]} is another interface's")
-        code, _ = await refused(it.interfaces.change("epair0a", {"mac": kept[0]}))
+        code, _ = await refused(control.interfaces.change("epair0a", {"mac": kept[0]}))
         assert code == "EEXIST"
-        await it.interfaces.change("epair0a", {"mac": "02:00:00:00:00:77"})
-        assert one("epair0a").mac == "02:00:00:00:00:77"
+        await control.interfaces.change("epair0a", {"mac": "02:00:00:00:00:77"})
+        assert reading("epair0a").mac == "02:00:00:00:00:77"
 
 
-@living
+@on_loop_in_lab
 async def test_flags_media_and_mtu(lab: Lab) -> None:
-    async with life(lab) as it:
-        await it.interfaces.create("epair0", {"a": {"mtu": 65521}})
+    async with control_plane(lab) as control:
+        await control.interfaces.create("epair0", {"a": {"mtu": 65521}})
         (link,) = json.loads(lab.home.ip("-j link show epair0a"))
         assert {"BROADCAST", "MULTICAST", "UP", "LOWER_UP"} <= set(link["flags"])
         assert link["mtu"] == 65521
-        said = lab.home.run("ethtool", "epair0a")
-        assert re.search(r"Speed: 10000Mb/s\s+Duplex: Full", said)
-        assert "Link detected: yes" in said
+        output = lab.home.run("ethtool", "epair0a")
+        assert re.search(r"Speed: 10000Mb/s\s+Duplex: Full", output)
+        assert "Link detected: yes" in output
 
 
-@living
+@on_loop_in_lab
 async def test_change_in_place(lab: Lab) -> None:
     red, blue = lab.namespace("red"), lab.namespace("blue")
-    async with life(lab) as it:
-        await it.interfaces.create("epair0", ends(lab))
-        change = it.interfaces.change
+    async with control_plane(lab) as control:
+        await control.interfaces.create("epair0", pair_settings(lab, ipv6=False))
+        change = control.interfaces.change
         await change("epair0", {"mtu": 9000, "txqueuelen": 77})
         (link,) = json.loads(red.ip("-j link show eth0"))
         assert (link["mtu"], link["txqlen"]) == (9000, 77)
-        await beside(ping, red, "10.0.0.2", "-s", "8972", "-M", "do")
+        await in_thread(ping, red, "10.0.0.2", "-s", "8972", "-M", "do")
         await change("epair0b", {"up": False})
-        assert not it.one("epair0b").up
-        assert not it.one("epair0a").carrier
+        assert not control.reading("epair0b").up
+        assert not control.reading("epair0a").carrier
         await change("epair0b", {"up": True, "addresses": ["10.0.0.3/24"]})
-        await beside(ping, red, "10.0.0.3")
+        await in_thread(ping, red, "10.0.0.3")
         assert "10.0.0.2" not in blue.ip("addr show eth0")
         await change("epair0", {"coalesce": False})
-        await beside(ping, red, "10.0.0.3")
+        await in_thread(ping, red, "10.0.0.3")
         await change("epair0a", {"name": "eth9"})
         assert "eth9" in red.links()
         for settings in ({"queues": 2}, {"offload": False}, {"a": {"netns": None}}):
@@ -204,52 +205,52 @@ async def test_change_in_place(lab: Lab) -> None:
         assert (await refused(change("epair1", {})))[0] == "ENXIO"
 
 
-@living
+@on_loop_in_lab
 async def test_a_change_that_fails_is_undone(lab: Lab) -> None:
     red = lab.namespace("red")
     lab.namespace("blue")
-    async with life(lab) as it:
-        await it.interfaces.create("epair0", ends(lab))
+    async with control_plane(lab) as control:
+        await control.interfaces.create("epair0", pair_settings(lab, ipv6=False))
         red.ip("link add eth5 type bridge")
         code, _ = await refused(
-            it.interfaces.change("epair0", {"b": {"mtu": 9000}, "a": {"mtu": 8000, "name": "eth5"}})
+            control.interfaces.change("epair0", {"b": {"mtu": 9000}, "a": {"mtu": 8000, "name": "eth5"}})
         )
         assert code == "EEXIST"
-        assert (it.one("epair0a").mtu, it.one("epair0b").mtu) == (1500, 1500)
+        assert (control.reading("epair0a").mtu, control.reading("epair0b").mtu) == (1500, 1500)
 
 
-@living
+@on_loop_in_lab
 async def test_carrier_follows_the_peer_or_is_always_there_or_off(lab: Lab) -> None:
-    async with life(lab) as it:
-        await it.interfaces.create("epair0", {"a": {"up": False}})
-        await it.interfaces.create("epair1", {"a": {"up": False}, "carrier": "always"})
-        assert [it.one(each).carrier for each in ("epair0b", "epair1b")] == [False, True]
+    async with control_plane(lab) as control:
+        await control.interfaces.create("epair0", {"a": {"up": False}})
+        await control.interfaces.create("epair1", {"a": {"up": False}, "carrier": "always"})
+        assert [control.reading(each).carrier for each in ("epair0b", "epair1b")] == [False, True]
         lab.home.ip("link set epair0a up")
-        await eventually(lambda: it.one("epair0a").carrier and it.one("epair0b").carrier)
+        await eventually(lambda: control.reading("epair0a").carrier and control.reading("epair0b").carrier)
         lab.home.ip("link set epair0b down")
-        await eventually(lambda: not it.one("epair0a").carrier)
+        await eventually(lambda: not control.reading("epair0a").carrier)
         lab.home.ip("link set epair0b up")
-        await eventually(lambda: it.one("epair0a").carrier and it.one("epair0b").carrier)
+        await eventually(lambda: control.reading("epair0a").carrier and control.reading("epair0b").carrier)
         lab.home.ip("link set epair1a up")
-        await eventually(lambda: it.one("epair1a").carrier)
+        await eventually(lambda: control.reading("epair1a").carrier)
 
         def carries(pair: str) -> bool:
-            return all(it.one(pair + half).carrier for half in "ab")
+            return all(control.reading(pair + half).carrier for half in "ab")
 
         for pair, rule in (("epair0", "peer"), ("epair1", "always")):
-            await it.interfaces.change(pair, {"carrier": "off"})
-            assert [it.one(pair + half).carrier for half in "ab"] == [False, False]
+            await control.interfaces.change(pair, {"carrier": "off"})
+            assert [control.reading(pair + half).carrier for half in "ab"] == [False, False]
             assert "NO-CARRIER" in lab.home.ip(f"link show {pair}a")
-            await it.interfaces.change(pair, {"carrier": "on"})
+            await control.interfaces.change(pair, {"carrier": "on"})
             await eventually(partial(carries, pair))
-            (found,) = (each for each in it.interfaces.pairs if each.name == pair)
+            (found,) = (each for each in control.interfaces.pairs if each.name == pair)
             assert found.settings.carrier == rule
 
 
-@living
+@on_loop_in_lab
 async def test_create_and_destroy_racing_from_four_clients(lab: Lab) -> None:
     red = lab.namespace("red")
-    async with life(lab, workers=2) as it:
+    async with control_plane(lab, workers=2) as control:
         before = len(descriptors())
         ending = time.monotonic() + RACING_S
         done = {"create": 0, "destroy": 0}
@@ -262,43 +263,43 @@ async def test_create_and_destroy_racing_from_four_clients(lab: Lab) -> None:
                 verb = random_.choice(("create", "destroy"))
                 try:
                     if verb == "create":
-                        await it.interfaces.create(random_.choice((name, "epair")), settings)
+                        await control.interfaces.create(random_.choice((name, "epair")), settings)
                     else:
-                        await it.interfaces.destroy(name + random_.choice(("", "a", "b")))
+                        await control.interfaces.destroy(name + random_.choice(("", "a", "b")))
                     done[verb] += 1
                 except Refused as refusal:
                     if refusal.errno not in (errno.EEXIST, errno.ENXIO, errno.EBUSY):
                         raise
 
-        async def looker() -> None:
+        async def reader() -> None:
             while time.monotonic() < ending:
-                it.interfaces.reading()
+                control.interfaces.reading()
                 await asyncio.sleep(0.001)
 
-        await asyncio.gather(*(client(number) for number in range(4)), looker())
+        await asyncio.gather(*(client(number) for number in range(4)), reader())
         assert min(done.values()) > 10
-        for pair in tuple(it.interfaces.pairs):
-            await it.interfaces.destroy(pair.name)
-        assert it.left() == {"devices": ["lo0"], "interfaces": ["lo0"], "attachments": ["lo0"]}
+        for pair in tuple(control.interfaces.pairs):
+            await control.interfaces.destroy(pair.name)
+        assert control.inventory() == {"devices": ["lo0"], "interfaces": ["lo0"], "attachments": ["lo0"]}
         assert not red.links("tun")
         await eventually(lambda: len(descriptors()) <= before)
-        assert await it.interfaces.create("epair", {}) == "epair0"
+        assert await control.interfaces.create("epair", {}) == "epair0"
 
 
-@living
+@on_loop_in_lab
 async def test_up_and_address_against_destroy(lab: Lab) -> None:
-    async with life(lab) as it:
+    async with control_plane(lab) as control:
         ending = time.monotonic() + RACING_S
         random_ = random.Random(7)
         rounds = 0
         while time.monotonic() < ending:
-            await it.interfaces.create("epair0", {"a": {"up": False}})
+            await control.interfaces.create("epair0", {"a": {"up": False}})
             configuring = asyncio.create_task(
-                beside(_try, lab, "link set epair0a up", "addr add 10.1.1.1/24 dev epair0a")
+                in_thread(_try, lab, "link set epair0a up", "addr add 10.1.1.1/24 dev epair0a")
             )
             await asyncio.sleep(random_.randrange(11) / 1000)
-            it.interfaces.reading()
-            await it.interfaces.destroy("epair0")
+            control.interfaces.reading()
+            await control.interfaces.destroy("epair0")
             await configuring
             rounds += 1
         assert rounds > 10
@@ -313,34 +314,35 @@ def _try(lab: Lab, *commands: str) -> None:
             return
 
 
-@living
+@on_loop_in_lab
 async def test_if_the_second_half_cannot_be_made_the_first_is_undone(lab: Lab) -> None:
-    async with life(lab) as it:
+    async with control_plane(lab) as control:
         lab.home.ip("link add epair3b type bridge")
-        assert (await refused(it.interfaces.create("epair3", {})))[0] == "EEXIST"
+        assert (await refused(control.interfaces.create("epair3", {})))[0] == "EEXIST"
         assert "epair3a" not in lab.home.links()
-        assert (await refused(it.interfaces.create("epair4", {"b": {"netns": "nowhere"}})))[0] == "ENOENT"
+        assert (await refused(control.interfaces.create("epair4", {"b": {"netns": "nowhere"}})))[
+            0
+        ] == "ENOENT"
         assert sorted(lab.home.links("tun")) == ["lo0"]
 
 
-@living
+@on_loop_in_lab
 async def test_a_second_destroy_is_busy_and_references_are_waited_for(
     lab: Lab, caplog: pytest.LogCaptureFixture
 ) -> None:
     lab.namespace("red")
-    async with life(lab) as it:
-        await it.interfaces.create("epair0", {})
-        await it.interfaces.create("lo1", {})
-        pid = it.workers[0].pid
-        assert pid is not None
+    async with control_plane(lab) as control:
+        await control.interfaces.create("epair0", {})
+        await control.interfaces.create("lo1", {})
+        pid = control.worker_pid()
         os.kill(pid, signal.SIGSTOP)
-        going = [asyncio.create_task(it.interfaces.destroy(name)) for name in ("epair0a", "lo1")]
+        destroying = [asyncio.create_task(control.interfaces.destroy(name)) for name in ("epair0a", "lo1")]
         await eventually(lambda: "waiting for lo1 to become free. Usage count = 2" in caplog.messages)
         for name in ("epair0", "epair0a", "epair0b", "lo1"):
-            assert (await refused(it.interfaces.destroy(name)))[0] == "EBUSY"
-        assert (await refused(it.interfaces.create("epair0", {})))[0] == "EEXIST"
-        # The devices have been withdrawn meanwhile.
+            assert (await refused(control.interfaces.destroy(name)))[0] == "EBUSY"
+        assert (await refused(control.interfaces.create("epair0", {})))[0] == "EEXIST"
+        # The devices are already withdrawn.
         assert sorted(lab.home.links("tun")) == ["lo0"]
         os.kill(pid, signal.SIGCONT)
-        await asyncio.gather(*going)
-        assert it.left()["interfaces"] == ["lo0"]
+        await asyncio.gather(*destroying)
+        assert control.inventory()["interfaces"] == ["lo0"]

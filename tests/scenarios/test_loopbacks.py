@@ -1,4 +1,4 @@
-"""Loopbacks: what is sent to one comes back, reflected or as it is."""
+"""Loopbacks: frames sent to one come back, reflected or verbatim."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import struct
 import pytest
 
 from epaird.ipc.counters import REASONS
+from tests.scenarios.control_plane import ControlPlane, control_plane, in_thread, on_loop_in_lab, refused
 from tests.scenarios.lab import Lab
-from tests.scenarios.living import Life, beside, life, living, refused
-from tests.scenarios.places import Namespace
+from tests.scenarios.namespaces import Namespace
 from tests.scenarios.transfers import ping, tcp
 from tests.waiting import eventually
 
@@ -27,10 +27,10 @@ def loopback(lab: Lab, **settings: object) -> dict[str, object]:
     return {"netns": lab["red"].name, **SUBNETS, **settings}
 
 
-def balanced(it: Life, device: str) -> bool:
-    """The ledger of a loopback, to the packet."""
-    reading = it.one(device)
-    place = it.lab.by_name(reading.netns) if reading.netns else it.lab.home
+def balanced(control: ControlPlane, device: str) -> bool:
+    """Whether the books of a loopback balance to the packet."""
+    reading = control.reading(device)
+    place = control.lab.by_name(reading.netns) if reading.netns else control.lab.home
     kernel = place.links()[reading.name]
     return (
         kernel.tx_packets == reading.opackets + sum(reading.oerrors)
@@ -41,48 +41,48 @@ def balanced(it: Life, device: str) -> bool:
     )
 
 
-@living
-async def test_lo0_is_there_and_how_a_loopback_is(lab: Lab) -> None:
-    async with life(lab) as it:
+@on_loop_in_lab
+async def test_lo0_exists_with_the_attributes_of_a_loopback(lab: Lab) -> None:
+    async with control_plane(lab) as control:
         (link,) = json.loads(lab.home.ip("-j link show lo0"))
         assert link["mtu"] == 33624
         assert {"MULTICAST", "NOARP", "UP"} <= set(link["flags"])
-        reading = it.one("lo0")
+        reading = control.reading("lo0")
         assert (reading.kind, reading.pair, reading.half, reading.peer) == ("lo", "", "", "")
         assert (reading.up, reading.carrier, reading.mac) == (True, True, "")
-        await it.interfaces.create("lo1", {"mtu": 65535})
-        await it.interfaces.change("lo1", {"mtu": 40000})
-        assert it.one("lo1").mtu == 40000
+        await control.interfaces.create("lo1", {"mtu": 65535})
+        await control.interfaces.change("lo1", {"mtu": 40000})
+        assert control.reading("lo1").mtu == 40000
 
 
-@living
+@on_loop_in_lab
 async def test_reflect_answers_for_every_address_of_its_subnets(lab: Lab) -> None:
     red = lab.namespace("red")
-    async with life(lab) as it:
-        await it.interfaces.create("lo1", loopback(lab))
-        await beside(red.settled, "lo1")
+    async with control_plane(lab) as control:
+        await control.interfaces.create("lo1", loopback(lab))
+        await in_thread(red.wait_for_dad, "lo1")
         for address in ("10.88.7.2", "10.88.7.77", "10.88.7.254", "fd88:7::2", "fd88:7::77:1"):
-            await beside(ping, red, address)
-            await beside(ping, red, address, "-s", "20000")
+            await in_thread(ping, red, address)
+            await in_thread(ping, red, address, "-s", "20000")
         for address in ("10.88.7.9", "fd88:7::9"):
-            await beside(tcp_to_oneself, red, address)
-            await beside(udp_to_oneself, red, address)
-        await eventually(lambda: balanced(it, "lo1"))
-        reading = it.one("lo1")
+            await in_thread(tcp_to_oneself, red, address)
+            await in_thread(udp_to_oneself, red, address)
+        await eventually(lambda: balanced(control, "lo1"))
+        reading = control.reading("lo1")
         assert reading.opackets == reading.ipackets > 50
         assert reading.obytes == reading.ibytes > 20_000_000
 
 
 def tcp_to_oneself(place: Namespace, address: str, octets: int = 20_000_000) -> None:
-    """To an address that nobody has: what listens on every one of this namespace answers."""
+    """Send by TCP to an address that no interface has: a wildcard listener in this namespace answers."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = place.socket(family, socket.SOCK_STREAM)
     listener.bind(("", 0))
     listener.listen()
     sender = place.socket(family, socket.SOCK_STREAM)
     sender.connect((address, listener.getsockname()[1]))
-    receiver, whence = listener.accept()
-    assert whence[0] == address
+    receiver, peer = listener.accept()
+    assert peer[0] == address
     receiver.settimeout(20)
     chunk = bytes(range(256)) * 256
     received = 0
@@ -112,111 +112,108 @@ def udp_to_oneself(place: Namespace, address: str) -> None:
             assert sink.recvfrom(1000)[0] == bytes([number]) * 100
 
 
-@living
+@on_loop_in_lab
 async def test_verbatim_with_policy_routing_carries_traffic_to_the_own_address(lab: Lab) -> None:
     red = lab.namespace("red")
     rules_before, rules6_before = red.ip("rule show"), red.ip("-6 rule show")
-    async with life(lab) as it:
+    async with control_plane(lab) as control:
         settings = {"mode": "verbatim", "policy_routing": True}
-        await it.interfaces.create("lo1", loopback(lab, **settings))
-        await it.interfaces.create("lo2", loopback(lab, **settings, addresses=["10.88.8.1/24"]))
-        await beside(red.settled, "lo1")
+        await control.interfaces.create("lo1", loopback(lab, **settings))
+        await control.interfaces.create("lo2", loopback(lab, **settings, addresses=["10.88.8.1/24"]))
+        await in_thread(red.wait_for_dad, "lo1")
         for address in ("10.88.7.1", "fd88:7::1"):
-            before = it.one("lo1").ipackets
-            await beside(ping, red, address)
-            await beside(tcp, red, red, address, 5_000_000)
-            assert it.one("lo1").ipackets > before + 20
-        await beside(ping, red, "10.88.8.1")
-        assert it.one("lo2").ipackets >= 10
-        await beside(ping, red, "127.0.0.1")
-        await eventually(lambda: balanced(it, "lo1"))
-        await it.interfaces.destroy("lo1")
-        await beside(ping, red, "10.88.8.1")
-        assert it.one("lo2").ipackets >= 20
-        await it.interfaces.change("lo2", {"policy_routing": False})
+            before = control.reading("lo1").ipackets
+            await in_thread(ping, red, address)
+            await in_thread(tcp, red, red, address, 5_000_000)
+            assert control.reading("lo1").ipackets > before + 20
+        await in_thread(ping, red, "10.88.8.1")
+        assert control.reading("lo2").ipackets >= 10
+        await in_thread(ping, red, "127.0.0.1")
+        await eventually(lambda: balanced(control, "lo1"))
+        await control.interfaces.destroy("lo1")
+        await in_thread(ping, red, "10.88.8.1")
+        assert control.reading("lo2").ipackets >= 20
+        await control.interfaces.change("lo2", {"policy_routing": False})
         assert red.ip("rule show") == rules_before
-        await it.interfaces.change("lo2", {"policy_routing": True})
-        await it.interfaces.destroy("lo2")
+        await control.interfaces.change("lo2", {"policy_routing": True})
+        await control.interfaces.destroy("lo2")
         assert red.ip("rule show") == rules_before
         assert red.ip("-6 rule show") == rules6_before
         assert "10.88" not in red.ip("route show table all")
-        await beside(ping, red, "127.0.0.1")
+        await in_thread(ping, red, "127.0.0.1")
 
 
-@living
-async def test_policy_routing_wants_verbatim(lab: Lab) -> None:
-    async with life(lab) as it:
-        code, text = await refused(it.interfaces.create("lo1", {"policy_routing": True}))
+@on_loop_in_lab
+async def test_policy_routing_requires_verbatim(lab: Lab) -> None:
+    async with control_plane(lab) as control:
+        code, text = await refused(control.interfaces.create("lo1", {"policy_routing": True}))
         assert code == "EINVAL"
         assert 'lo.lo1.policy_routing: true needs mode = "verbatim"' in text
 
 
-@living
+@on_loop_in_lab
 async def test_the_mode_changes_in_place(lab: Lab) -> None:
     red = lab.namespace("red")
-    async with life(lab) as it:
-        await it.interfaces.create("lo1", loopback(lab, mode="verbatim"))
-        await it.interfaces.change("lo1", {"mode": "reflect"})
-        await beside(ping, red, "10.88.7.9")
+    async with control_plane(lab) as control:
+        await control.interfaces.create("lo1", loopback(lab, mode="verbatim"))
+        await control.interfaces.change("lo1", {"mode": "reflect"})
+        await in_thread(ping, red, "10.88.7.9")
 
 
-@living
+@on_loop_in_lab
 async def test_other_families_are_counted_and_logged_once(lab: Lab, caplog: pytest.LogCaptureFixture) -> None:
     red = lab.namespace("red", ipv6=False)
-    async with life(lab) as it:
-        await it.interfaces.create("lo1", loopback(lab, addresses=["10.88.7.1/24"]))
-        before = it.one("lo1")
+    async with control_plane(lab) as control:
+        await control.interfaces.create("lo1", loopback(lab, addresses=["10.88.7.1/24"]))
+        before = control.reading("lo1")
         with red.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0) as raw:
             for _ in range(3):
                 raw.sendto(struct.pack("!I", 0x70000000) + bytes(40), ("lo1", 0x88B5))
-        await eventually(lambda: it.one("lo1").opackets == before.opackets + 3 and balanced(it, "lo1"))
-        after = it.one("lo1")
+        await eventually(
+            lambda: control.reading("lo1").opackets == before.opackets + 3 and balanced(control, "lo1")
+        )
+        after = control.reading("lo1")
         assert after.ierrors[REASONS.index("family")] == 3
         assert after.obytes == before.obytes + 3 * 44
         assert after.ipackets == before.ipackets
         await eventually(lambda: any("neither IPv4 nor IPv6" in each for each in caplog.messages))
-        await it.interfaces.destroy("lo1")
+        await control.interfaces.destroy("lo1")
         assert len([each for each in caplog.messages if "neither IPv4 nor IPv6" in each]) == 1
 
 
-@living
+@on_loop_in_lab
 async def test_a_full_queue_is_oqdrops(lab: Lab) -> None:
     red = lab.namespace("red", ipv6=False)
-    async with life(lab) as it:
-        await it.interfaces.create("lo1", loopback(lab, addresses=["10.88.7.1/24"], txqueuelen=8))
+    async with control_plane(lab) as control:
+        await control.interfaces.create("lo1", loopback(lab, addresses=["10.88.7.1/24"], txqueuelen=8))
         sink = red.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sink.bind(("", 0))
         sender = red.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        pid = it.workers[0].pid
-        assert pid is not None
+        pid = control.worker_pid()
         os.kill(pid, signal.SIGSTOP)
         for _ in range(100):
-            with contextlib.suppress(OSError):  # ENOBUFS says so too
+            with contextlib.suppress(OSError):  # a full ring may be reported as ENOBUFS
                 sender.sendto(bytes(1000), ("10.88.7.9", sink.getsockname()[1]))
-        assert it.one("lo1").oqdrops == 92
+        assert control.reading("lo1").oqdrops == 92
         os.kill(pid, signal.SIGCONT)
-        await eventually(lambda: it.one("lo1").ipackets == 8 and balanced(it, "lo1"))
+        await eventually(lambda: control.reading("lo1").ipackets == 8 and balanced(control, "lo1"))
 
 
-@living
+@on_loop_in_lab
 async def test_a_device_deleted_by_others_takes_its_loopback_down(lab: Lab) -> None:
-    async with life(lab) as it:
-        await it.interfaces.create("lo1", {})
+    async with control_plane(lab) as control:
+        await control.interfaces.create("lo1", {})
         lab.home.ip("link del lo1")
-        await eventually(lambda: len(it.interfaces.loopbacks) == 1)
-        assert it.left()["attachments"] == ["lo0"]
+        await eventually(lambda: len(control.interfaces.loopbacks) == 1)
+        assert control.inventory()["attachments"] == ["lo0"]
 
 
-@living
+@on_loop_in_lab
 async def test_a_worker_that_dies_settles_its_loopbacks(lab: Lab) -> None:
     red = lab.namespace("red")
-    async with life(lab) as it:
-        await it.interfaces.create("lo1", loopback(lab))
-        await beside(ping, red, "10.88.7.9")
-        worker = it.workers[0]
-        assert worker.pid is not None
-
-        os.kill(worker.pid, signal.SIGKILL)
-        await eventually(lambda: worker.restarts == 1 and worker.forwards)
-        await beside(ping, red, "10.88.7.9")
-        await eventually(lambda: balanced(it, "lo1"))
+    async with control_plane(lab) as control:
+        await control.interfaces.create("lo1", loopback(lab))
+        await in_thread(ping, red, "10.88.7.9")
+        await control.kill_worker()
+        await in_thread(ping, red, "10.88.7.9")
+        await eventually(lambda: balanced(control, "lo1"))

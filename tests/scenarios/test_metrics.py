@@ -1,19 +1,18 @@
-"""The page, as those read it for whom it is there: Prometheus, promtool, curl."""
+"""The metrics page as its users read it: Prometheus, promtool and curl."""
 
 from __future__ import annotations
 
 import re
 import signal
-import threading
 import urllib.request
 from collections.abc import Callable
-from typing import Self
 
 import pytest
 
 from epaird import __version__
 from epaird.ipc.counters import REASONS
 from tests.prometheus import Prometheus, promtool_check
+from tests.scenarios.background_thread import BackgroundThread
 from tests.scenarios.lab import CABLE, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, datagrams, ping, tcp
 from tests.waiting import DEADLINE_S, until
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.real
 Series = tuple[str, frozenset[tuple[str, str]]]
 
 
-def test_prometheus_gives_the_counters_back(lab: Lab, prometheus: Callable[[str], Prometheus]) -> None:
+def test_prometheus_stores_the_counters(lab: Lab, prometheus: Callable[[str], Prometheus]) -> None:
     red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
     daemon = lab.daemon(pair(ipv6=False), workers=1)
     with lab.home.inside():
@@ -57,11 +56,11 @@ def test_prometheus_gives_the_counters_back(lab: Lab, prometheus: Callable[[str]
 
 
 def series(name: str, labels: dict[str, str]) -> Series:
-    """A series by its name and the daemon's own labels."""
+    """Return a series as its name and the daemon's own labels."""
     return name, frozenset((key, labels[key]) for key in labels.keys() - {"__name__", "instance", "job"})
 
 
-def test_promtool_has_nothing_to_say_of_the_page(lab: Lab) -> None:
+def test_promtool_accepts_the_page(lab: Lab) -> None:
     daemon = lab.daemon(NAMESPACES + pair(0) + pair(1), workers=2)
     ping(lab["red"], BLUE)
     promtool_check(daemon.metrics().text)
@@ -69,7 +68,7 @@ def test_promtool_has_nothing_to_say_of_the_page(lab: Lab) -> None:
 
 def test_curl_gets_the_page_and_health(lab: Lab) -> None:
     daemon = lab.daemon(CABLE, workers=1)
-    (line,) = daemon.said("metrics:")
+    (line,) = daemon.log_lines_with("metrics:")
     url = line.removeprefix("metrics:").strip()
     page = lab.home.run("curl", "--fail", "--silent", "--show-error", "--compressed", url)
     assert f'epaird_build_info{{version="{__version__}"}} 1' in page
@@ -77,78 +76,72 @@ def test_curl_gets_the_page_and_health(lab: Lab) -> None:
     assert lab.home.run("curl", "--fail", "--silent", url.replace("metrics", "healthz")) == "ok\n"
 
 
-class Scrapes:
-    """A scraper that never rests, each time on a connection of its own."""
+class Scrapes(BackgroundThread):
+    """A scraper that never pauses and uses a new connection each time."""
 
     def __init__(self, lab: Lab) -> None:
+        super().__init__()
         self.answers = 0
         self.faults: list[str] = []
-        """Whatever was not the page, with every interface."""
+        """Answers that were not the page with every interface."""
         self._home = lab.home
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._scrape)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._ending.set()
-        self._thread.join()
-
-    def go_on(self) -> None:
-        """Wait until there are some more answers."""
+    def wait_for_answers(self) -> None:
+        """Wait for some more answers."""
         before = self.answers
         until(lambda: self.answers >= before + 5, lambda: self.faults)
 
-    def _scrape(self) -> None:
+    def step(self) -> None:
+        """Scrape the page once."""
+        try:
+            with urllib.request.urlopen("http://127.0.0.1:9862/metrics", timeout=DEADLINE_S) as page:
+                whole = b'epaird_interface_info{device="epair0b"' in page.read()
+            self.faults += [] if whole else ["without interfaces"]
+        except OSError as error:
+            self.faults.append(str(error))
+        self.answers += 1
+
+    def _run(self) -> None:
         with self._home.inside():
-            while not self._ending.is_set():
-                try:
-                    with urllib.request.urlopen("http://127.0.0.1:9862/metrics", timeout=DEADLINE_S) as page:
-                        whole = b'epaird_interface_info{device="epair0b"' in page.read()
-                    self.faults += [] if whole else ["without interfaces"]
-                except OSError as error:
-                    self.faults.append(str(error))
-                self.answers += 1
+            super()._run()
 
 
-def test_a_scrape_during_an_upgrade_waits_and_has_its_answer(lab: Lab) -> None:
+def test_a_scrape_during_an_upgrade_waits_and_is_answered(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
     with Scrapes(lab) as one, Scrapes(lab) as other:
-        one.go_on()
+        one.wait_for_answers()
         daemon.signal(signal.SIGUSR2)
-        daemon.says("upgraded")
-        one.go_on()
-        other.go_on()
+        daemon.wait_for_log("upgraded")
+        one.wait_for_answers()
+        other.wait_for_answers()
     assert one.faults == other.faults == []
 
 
-def test_the_page_of_an_upgraded_daemon_is_where_its_file_says_by_then(lab: Lab) -> None:
+def test_an_upgraded_daemon_listens_where_its_file_now_says(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
     lab.configuration(CABLE, listen="0.0.0.0:9862").replace(daemon.file)
     daemon.signal(signal.SIGUSR2)
-    daemon.says("upgraded")
+    daemon.wait_for_log("upgraded")
     assert lab.home.run("ss", "-Htln").split()[3::5] == ["0.0.0.0:9862"]
 
 
-def test_every_reason_is_there_from_the_start(lab: Lab) -> None:
+def test_every_reason_is_exported_from_the_start(lab: Lab) -> None:
     page = lab.daemon(CABLE).metrics()
     for device in ("epair0a", "epair0b"):
         interface = page.interface(device)
         assert interface.ierrors == interface.oerrors == dict.fromkeys(REASONS, 0)
 
 
-def test_the_page_can_be_done_without(lab: Lab) -> None:
+def test_the_metrics_page_is_optional(lab: Lab) -> None:
     daemon = lab.launch(CABLE, listen="")
-    daemon.says("try:")
+    daemon.wait_for_log("try:")
     ping(lab["red"], BLUE)
-    assert not daemon.said("metrics:")
+    assert not daemon.log_lines_with("metrics:")
     assert "LISTEN" not in lab.home.run("ss", "-Htln")
     daemon.stop()
 
 
-def test_counters_are_of_the_kernel_where_the_kernel_counts(lab: Lab) -> None:
+def test_link_attributes_match_the_kernel(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
     ping(lab["red"], BLUE, count=20)
     page = daemon.at_rest()

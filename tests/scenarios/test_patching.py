@@ -1,10 +1,8 @@
-"""Halves plugged into others while devices, addresses and hardware addresses stay."""
+"""Halves patched to other halves, while devices, addresses and hardware addresses stay."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
 
 import pytest
@@ -12,26 +10,34 @@ import pytest
 from epaird.control.interfaces.registry import Interfaces
 from epaird.control.readings import InterfaceReading
 from epaird.ipc.counters import REASONS
+from tests.scenarios.control_plane import (
+    ControlPlane,
+    control_plane,
+    in_thread,
+    on_loop_in_lab,
+    refused,
+    wait_for_events,
+)
 from tests.scenarios.lab import Lab
-from tests.scenarios.living import Life, beside, happens, life, living, refused
 from tests.scenarios.transfers import ping, tcp
+from tests.sockets import force_receive_buffer
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
 
-async def two_pairs(it: Life) -> Interfaces:
-    """epair0 joins red and blue, epair5 green and white; all have addresses of one network."""
+async def two_pairs(control: ControlPlane) -> Interfaces:
+    """Create epair0 between red and blue and epair5 between green and white, all in one network."""
     for name, (a, b), first in (("epair0", ("red", "blue"), 1), ("epair5", ("green", "white"), 3)):
         halves = {
-            half: {"netns": it.lab[netns].name, "name": "eth0", "addresses": [f"10.0.0.{number}/24"]}
+            half: {"netns": control.lab[netns].name, "name": "eth0", "addresses": [f"10.0.0.{number}/24"]}
             for number, (half, netns) in enumerate((("a", a), ("b", b)), first)
         }
-        await it.interfaces.create(name, halves)
-    return it.interfaces
+        await control.interfaces.create(name, halves)
+    return control.interfaces
 
 
-def namespaces(lab: Lab) -> None:
+def create_namespaces(lab: Lab) -> None:
     for name in ("red", "blue", "green", "white"):
         lab.namespace(name, ipv6=False)
 
@@ -41,46 +47,46 @@ def test_patch(lab: Lab, workers: int) -> None:
     _patch(lab, workers)
 
 
-@living
+@on_loop_in_lab
 async def _patch(lab: Lab, workers: int) -> None:
-    namespaces(lab)
-    async with life(lab, workers=workers) as it:
-        interfaces = await two_pairs(it)
-        macs = [it.one(each).mac for each in ("epair0a", "epair0b", "epair5a", "epair5b")]
+    create_namespaces(lab)
+    async with control_plane(lab, workers=workers) as control:
+        interfaces = await two_pairs(control)
+        macs = [control.reading(each).mac for each in ("epair0a", "epair0b", "epair5a", "epair5b")]
         red, white = lab["red"], lab["white"]
-        await beside(ping, red, "10.0.0.2")
+        await in_thread(ping, red, "10.0.0.2")
         assert (await refused(interfaces.patch("epair0a", "epair5b", force=False)))[0] == "EBUSY"
         await interfaces.patch("epair0a", "epair5b", force=True)
         red.ip("neigh flush all")
-        await beside(ping, red, "10.0.0.4")
-        await beside(tcp, white, red, "10.0.0.1", 5_000_000)
-        assert [it.one(each).peer for each in ("epair0a", "epair5b", "epair0b", "epair5a")] == [
+        await in_thread(ping, red, "10.0.0.4")
+        await in_thread(tcp, white, red, "10.0.0.1", 5_000_000)
+        assert [control.reading(each).peer for each in ("epair0a", "epair5b", "epair0b", "epair5a")] == [
             "epair5b", "epair0a", "", "",
         ]  # fmt: skip
-        assert it.one("epair0a").worker == it.one("epair5b").worker
-        assert [it.one(each).carrier for each in ("epair0a", "epair5b", "epair0b", "epair5a")] == [
+        assert control.reading("epair0a").worker == control.reading("epair5b").worker
+        assert [control.reading(each).carrier for each in ("epair0a", "epair5b", "epair0b", "epair5a")] == [
             True, True, False, False,
         ]  # fmt: skip
-        # Unpatched ones need no force.
+        # Unpatched halves need no force.
         await interfaces.patch("epair5a", "epair0b", force=False)
-        await eventually(lambda: it.one("epair5a").carrier and it.one("epair0b").carrier)
-        await beside(ping, lab["green"], "10.0.0.2")
-        # On destruction the other pair's halves become unpatched.
+        await eventually(lambda: control.reading("epair5a").carrier and control.reading("epair0b").carrier)
+        await in_thread(ping, lab["green"], "10.0.0.2")
+        # The destruction of a pair unpatches the other pair's halves.
         await interfaces.destroy("epair0")
-        assert [it.one(each).peer for each in ("epair5a", "epair5b")] == ["", ""]
-        assert [it.one(each).carrier for each in ("epair5a", "epair5b")] == [False, False]
+        assert [control.reading(each).peer for each in ("epair5a", "epair5b")] == ["", ""]
+        assert [control.reading(each).carrier for each in ("epair5a", "epair5b")] == [False, False]
         await interfaces.patch("epair5a", "epair5b", force=False)
-        await eventually(lambda: it.one("epair5a").carrier and it.one("epair5b").carrier)
+        await eventually(lambda: control.reading("epair5a").carrier and control.reading("epair5b").carrier)
         lab["green"].ip("neigh flush all")
-        await beside(ping, lab["green"], "10.0.0.4")
-        assert [it.one(each).mac for each in ("epair5a", "epair5b")] == macs[2:]
-        await it.at_rest("epair5a", "epair5b")
+        await in_thread(ping, lab["green"], "10.0.0.4")
+        assert [control.reading(each).mac for each in ("epair5a", "epair5b")] == macs[2:]
+        await control.at_rest("epair5a", "epair5b")
 
 
-@living
+@on_loop_in_lab
 async def test_refusals(lab: Lab) -> None:
-    async with life(lab) as it:
-        interfaces = it.interfaces
+    async with control_plane(lab) as control:
+        interfaces = control.interfaces
         await interfaces.create("epair0", {})
         await interfaces.create("epair1", {"queues": 2})
         for name, peer, code in (
@@ -96,53 +102,53 @@ async def test_refusals(lab: Lab) -> None:
         await interfaces.unpatch("epair0a")
 
 
-@living
+@on_loop_in_lab
 async def test_unpatched_halves_have_no_carrier_and_their_frames_count(lab: Lab) -> None:
-    namespaces(lab)
+    create_namespaces(lab)
     red = lab["red"]
-    async with life(lab) as it:
-        interfaces = await two_pairs(it)
-        await beside(ping, red, "10.0.0.2")
+    async with control_plane(lab) as control:
+        interfaces = await two_pairs(control)
+        await in_thread(ping, red, "10.0.0.2")
         events = interfaces.events()
         await interfaces.unpatch("epair0b")
-        await happens(events, ("nocarrier", "epair0a"))
-        await it.at_rest("epair0a", "epair0b")
-        before = it.one("epair0a")
+        await wait_for_events(events, ("nocarrier", "epair0a"))
+        await control.at_rest("epair0a", "epair0b")
+        before = control.reading("epair0a")
         with red.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
             raw.bind(("eth0", 0))
             for _ in range(50):
                 raw.send(bytes(60))
-        after = it.one("epair0a")
+        after = control.reading("epair0a")
         dropped = after.oqdrops - before.oqdrops
         errors = after.oerrors[REASONS.index("peer_down")] - before.oerrors[REASONS.index("peer_down")]
-        await eventually(lambda: _sent(it, "epair0a") - _sent_of(before) >= 50)
+        await eventually(lambda: _sent(control, "epair0a") - _sent_of(before) >= 50)
         assert dropped + errors <= 50
-        assert it.one("epair0a").opackets == before.opackets
+        assert control.reading("epair0a").opackets == before.opackets
         await interfaces.patch("epair0a", "epair0b", force=False)
-        await eventually(lambda: it.one("epair0a").carrier)
-        await beside(ping, red, "10.0.0.2")
+        await eventually(lambda: control.reading("epair0a").carrier)
+        await in_thread(ping, red, "10.0.0.2")
 
 
-def _sent(it: Life, device: str) -> int:
-    return _sent_of(it.one(device))
+def _sent(control: ControlPlane, device: str) -> int:
+    return _sent_of(control.reading(device))
 
 
 def _sent_of(reading: InterfaceReading) -> int:
     return reading.oqdrops + sum(reading.oerrors) + reading.opackets
 
 
-@living
+@on_loop_in_lab
 async def test_no_frame_is_lost_or_reordered_by_patching_under_traffic(lab: Lab) -> None:
-    namespaces(lab)
-    async with life(lab, workers=2) as it:
-        interfaces = await two_pairs(it)
+    create_namespaces(lab)
+    async with control_plane(lab, workers=2) as control:
+        interfaces = await two_pairs(control)
         red, blue, white = lab["red"], lab["blue"], lab["white"]
         sinks = {}
         for place, number in ((blue, 2), (white, 4)):
             sink = sinks[number] = place.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            sink.setsockopt(socket.SOL_SOCKET, 33, 1 << 26)
+            force_receive_buffer(sink, 1 << 26)
             sink.bind(("", 7777))
-        # Broadcasts, so that who is patched is who hears.
+        # Broadcasts, so that whichever half is patched receives them.
         sender = red.socket(socket.AF_INET, socket.SOCK_DGRAM)
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sender.bind(("10.0.0.1", 0))
@@ -156,23 +162,23 @@ async def test_no_frame_is_lost_or_reordered_by_patching_under_traffic(lab: Lab)
                 sent += 1
                 await asyncio.sleep(0)
 
-        async def some_are_sent() -> None:
+        async def wait_for_datagrams() -> None:
             goal = sent + 200
             await eventually(lambda: sent >= goal)
 
         task = asyncio.create_task(send())
         for _ in range(10):
-            await some_are_sent()
+            await wait_for_datagrams()
             for half in ("epair5b", "epair0b"):
                 await interfaces.patch("epair0a", half, force=True)
-                await some_are_sent()
+                await wait_for_datagrams()
         sending = False
         await task
-        await it.at_rest("epair0a", "epair0b", "epair5a", "epair5b")
+        await control.at_rest("epair0a", "epair0b", "epair5a", "epair5b")
         arrived = {number: list(_numbers(sink)) for number, sink in sinks.items()}
         for numbers in arrived.values():
             assert numbers == sorted(numbers)
-        # epair0a was patched all the time, to one or the other.
+        # epair0a was patched all the time, to one half or the other.
         assert sorted(arrived[2] + arrived[4]) == list(range(sent))
         assert min(map(len, arrived.values())) > 1000
 
@@ -187,38 +193,37 @@ def _numbers(sink: socket.socket) -> list[int]:
             return found
 
 
-@living
-async def test_a_worker_that_dies_settles_what_is_patched_across_pairs(lab: Lab) -> None:
-    namespaces(lab)
-    async with life(lab) as it:
-        interfaces = await two_pairs(it)
-        await beside(ping, lab["red"], "10.0.0.2")
+@on_loop_in_lab
+async def test_a_worker_that_dies_settles_pairs_patched_across(lab: Lab) -> None:
+    create_namespaces(lab)
+    async with control_plane(lab) as control:
+        interfaces = await two_pairs(control)
+        await in_thread(ping, lab["red"], "10.0.0.2")
         await interfaces.patch("epair0a", "epair5b", force=True)
         lab["red"].ip("neigh flush all")
-        await beside(ping, lab["red"], "10.0.0.4")
-        await it.at_rest("epair0a", "epair5b")
-        worker = it.workers[0]
-        before = {each: it.one(each) for each in ("epair0a", "epair5b", "epair0b", "epair5a")}
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGKILL)
-        await eventually(lambda: worker.restarts == 1 and worker.forwards)
+        await in_thread(ping, lab["red"], "10.0.0.4")
+        await control.at_rest("epair0a", "epair5b")
+        before = {each: control.reading(each) for each in ("epair0a", "epair5b", "epair0b", "epair5a")}
+        await control.kill_worker()
         for device, reading in before.items():
-            after = it.one(device)
+            after = control.reading(device)
             assert (after.oerrors, after.ierrors) == (reading.oerrors, reading.ierrors)
-        await beside(ping, lab["red"], "10.0.0.4")
+        await in_thread(ping, lab["red"], "10.0.0.4")
 
 
-@living
-async def test_carrier_off_pulls_the_plug_of_whatever_is_patched(lab: Lab) -> None:
-    namespaces(lab)
-    async with life(lab) as it:
-        interfaces = await two_pairs(it)
+@on_loop_in_lab
+async def test_carrier_off_applies_to_the_patched_peer(lab: Lab) -> None:
+    create_namespaces(lab)
+    async with control_plane(lab) as control:
+        interfaces = await two_pairs(control)
         await interfaces.patch("epair0a", "epair5b", force=True)
-        await eventually(lambda: it.one("epair5b").carrier)
+        await eventually(lambda: control.reading("epair5b").carrier)
         await interfaces.change("epair0", {"carrier": "off"})
-        await eventually(lambda: not it.one("epair5b").carrier and not it.one("epair0a").carrier)
-        assert it.one("epair5b").peer == "epair0a"
+        await eventually(
+            lambda: not control.reading("epair5b").carrier and not control.reading("epair0a").carrier
+        )
+        assert control.reading("epair5b").peer == "epair0a"
         await interfaces.change("epair0", {"carrier": "on"})
-        await eventually(lambda: it.one("epair5b").carrier and it.one("epair0a").carrier)
+        await eventually(lambda: control.reading("epair5b").carrier and control.reading("epair0a").carrier)
         lab["red"].ip("neigh flush all")
-        await beside(ping, lab["red"], "10.0.0.4")
+        await in_thread(ping, lab["red"], "10.0.0.4")

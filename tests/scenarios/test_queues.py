@@ -1,4 +1,4 @@
-"""A pair with several queues: its flows are forwarded by several workers, each flow by one, in order."""
+"""A pair with several queues: several workers forward its flows, each flow by one worker and in order."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Self
 import pytest
 
 from tests.scenarios.lab import NAMESPACES, Lab, pair
-from tests.scenarios.transfers import BLUE, RED, Sink, acquaint, datagrams, send, tcp
+from tests.scenarios.transfers import BLUE, RED, Sink, add_neighbour, datagrams, send, tcp
 
 pytestmark = pytest.mark.real
 
 FRAME = 10 + 14 + 20 + 8 + 64
-"""Bytes that a worker reads for a datagram of 64: before it virtio_net_hdr, Ethernet, IPv4 and UDP."""
+"""Bytes that a worker reads for a datagram of 64: preceded by virtio_net_hdr, Ethernet, IPv4 and UDP."""
 MANY = 64
-"""Datagrams under way at once, which a receive buffer holds."""
+"""Datagrams in flight at once, which fit into a receive buffer."""
 ROUNDS = 100
 FLOWS_TRIED = 64
-"""Were the kernel's choice a coin's, all of them would come to one of two queues once in 2**63 times."""
+"""If the kernel chose at random, all flows would fall on one of two queues once in 2**63 times."""
 _NUMBER = struct.Struct("!Q56x")
 
 
@@ -35,7 +35,7 @@ class Flow:
 
     @classmethod
     def between(cls, lab: Lab) -> Self:
-        """A new one, by ports that are free."""
+        """Return a new flow between free ports."""
         flow = cls(*(lab[name].socket(socket.AF_INET, socket.SOCK_DGRAM) for name in ("red", "blue")))
         flow.red.bind((RED, 0))
         flow.blue.bind((BLUE, 0))
@@ -45,12 +45,12 @@ class Flow:
 
 
 def read(workers: Sequence[int]) -> list[int]:
-    """The bytes that each of these processes has read: a worker reads nothing but frames."""
+    """Return the bytes that each process has read; a worker reads nothing but frames."""
     return [_io(pid, "rchar") for pid in workers]
 
 
 def written(workers: Sequence[int]) -> list[int]:
-    """The bytes that each of these processes has written."""
+    """Return the bytes that each process has written."""
     return [_io(pid, "wchar") for pid in workers]
 
 
@@ -60,7 +60,7 @@ def _io(pid: int, what: str) -> int:
 
 
 def growth(before: Sequence[int], after: Sequence[int]) -> list[int]:
-    """By how much each has grown."""
+    """Return the growth of each number."""
     return [now - then for then, now in zip(before, after, strict=True)]
 
 
@@ -76,8 +76,8 @@ def cross(source: Sequence[socket.socket], target: Sequence[socket.socket]) -> N
 def test_each_flow_has_one_worker_both_ways_and_keeps_its_order(lab: Lab) -> None:
     red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
     daemon = lab.daemon(pair(ipv6=False, queues=2), workers=2)
-    acquaint(red, blue, BLUE)
-    acquaint(blue, red, RED)
+    add_neighbour(red, blue, BLUE)
+    add_neighbour(blue, red, RED)
     workers = daemon.workers()
     flows: dict[int, Flow] = {}
     for _ in range(FLOWS_TRIED):

@@ -1,4 +1,4 @@
-"""Ten seconds of create and destroy from four clients, through the API of a real daemon."""
+"""Ten seconds of create and destroy by four clients, through the API of a real daemon."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXPECTED = {"EEXIST", "ENXIO", "EBUSY"}
 
 
 class Client(http.client.HTTPConnection):
-    """One client of the control socket."""
+    """A client of the control socket."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("epaird", timeout=DEADLINE_S)
@@ -35,15 +35,15 @@ class Client(http.client.HTTPConnection):
         self.sock.settimeout(DEADLINE_S)
         self.sock.connect(self._path)
 
-    def ask(self, method: str, path: str, body: object = None) -> str:
-        """The errno's name of a refusal, empty when it was granted."""
+    def request_error(self, method: str, path: str, body: object = None) -> str:
+        """Return the errno's name of a refused request, or an empty string if it was granted."""
         text = None if body is None else json.dumps(body)
         self.request(method, f"/v1/interfaces{path}", text, {"Content-Type": "application/json"})
         answer = self.getresponse()
-        said = answer.read()
+        reply = answer.read()
         if answer.status in GRANTED:
             return ""
-        name: str = json.loads(said)["errno"]
+        name: str = json.loads(reply)["errno"]
         return name
 
 
@@ -62,31 +62,33 @@ def test_four_clients_racing_leave_nothing(lab: Lab) -> None:
             if choose.random() < 0.5:
                 made = choose.choice((name, name.rstrip("0123456789")))
                 place = {"a": {"netns": red.name}} if name.startswith("epair") else {"netns": red.name}
-                refusal = mine.ask("POST", "", {"name": made, "settings": choose.choice(({}, place))})
+                refusal = mine.request_error(
+                    "POST", "", {"name": made, "settings": choose.choice(({}, place))}
+                )
                 done["POST"] += not refusal
             else:
-                refusal = mine.ask("DELETE", f"/{name}")
+                refusal = mine.request_error("DELETE", f"/{name}")
                 done["DELETE"] += not refusal
             if refusal not in {"", *EXPECTED}:
                 raise AssertionError(refusal)
         mine.close()
         return done
 
-    def looker() -> None:
+    def reader() -> None:
         mine = Client(sock)
         while time.monotonic() < ending:
-            assert not mine.ask("GET", "")
+            assert not mine.request_error("GET", "")
             daemon.metrics()
         mine.close()
 
     with ThreadPoolExecutor(5) as threads:
-        looking = threads.submit(looker)
+        reading = threads.submit(reader)
         done = [each.result() for each in [threads.submit(client, number) for number in range(4)]]
-        looking.result()
+        reading.result()
     assert min(sum(each[verb] for each in done) for verb in ("POST", "DELETE")) > 10
     last = Client(sock)
     for name in {each.pair or each.device for each in _interfaces(daemon)} - {"lo0"}:
-        assert last.ask("DELETE", f"/{name}") == ""
+        assert last.request_error("DELETE", f"/{name}") == ""
     last.close()
     assert set(lab.home.links("tun")) == {"lo0"}
     assert not red.links("tun")

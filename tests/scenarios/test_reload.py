@@ -1,4 +1,4 @@
-"""The configuration read again, by a real daemon with real devices, under traffic."""
+"""Reloads of the configuration by a real daemon with real devices, under traffic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from epaird.config.reading import digest
 from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
-from tests.scenarios.ctl import asked, epairctl, reload, rewrite
+from tests.scenarios.ctl import epairctl, reload, rewrite, run_epairctl
 from tests.scenarios.faults import Cable
 from tests.scenarios.lab import CABLE, EPAIRD, NAMESPACES, Lab, pair
 from tests.scenarios.transfers import BLUE, RED, Flood, Sink, ping
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real
 
 @contextmanager
 def every_frame_arrives(lab: Lab, source: str = "red", address: str = BLUE) -> Iterator[Sink]:
-    """Of a flood from the one to the other while in it, each once and in its order."""
+    """Flood one namespace from the other during the block; every datagram must arrive once and in order."""
     target = "blue" if source == "red" else "red"
     with ExitStack() as stack:
         ping(lab[source], address, count=1)
@@ -31,42 +31,43 @@ def every_frame_arrives(lab: Lab, source: str = "red", address: str = BLUE) -> I
         flood = stack.enter_context(Flood(lab[source], address, sink.port))
         sink.await_arrivals(100)
         yield sink
-        flood.goes_on()
-        flood._ending.set()
-        flood._thread.join()
+        flood.wait_for_frames()
+        flood.stop()
         until(lambda: len(sink.arrived()) >= flood.sent, lambda: f"{len(sink.arrived())} of {flood.sent}")
         assert sink.arrived() == list(range(flood.sent))
 
 
-def others(count: int) -> str:
+def other_pairs(count: int) -> str:
     return "".join(f"[epair.epair{number}]\n" for number in range(10, 10 + count))
 
 
 def test_an_unchanged_pair_loses_nothing_while_others_come_change_and_go(lab: Lab) -> None:
-    daemon = lab.daemon(CABLE + others(100), workers=2)
+    daemon = lab.daemon(CABLE + other_pairs(100), workers=2)
     red, before = lab["red"].links()["eth0"], daemon.metrics().interface("epair0a")
     with every_frame_arrives(lab), every_frame_arrives(lab, "blue", RED):
-        said = reload(daemon, CABLE + others(100) + "a.mtu = 1400\n", workers=2)
-        assert said.splitlines() == [
+        output = reload(daemon, CABLE + other_pairs(100) + "a.mtu = 1400\n", workers=2)
+        assert output.splitlines() == [
             "  ~ epair109", "      a.mtu: 1500 -> 1400", "",
             "Plan: 0 to create, 1 to change, 0 to recreate, 0 to destroy.",
         ]  # fmt: skip
         assert lab.home.links()["epair109a"].mtu == 1400
-        reload(daemon, CABLE + others(50) + "queues = 2\n", workers=2)
+        reload(daemon, CABLE + other_pairs(50) + "queues = 2\n", workers=2)
         assert len(daemon.metrics().devices()) == 2 * 51
-        rewrite(daemon, CABLE + others(50) + "queues = 3\nnonsense = 1\n", workers=2)
-        done = asked(lab, "reload")
+        rewrite(daemon, CABLE + other_pairs(50) + "queues = 3\nnonsense = 1\n", workers=2)
+        done = run_epairctl(lab, "reload")
         assert (done.returncode, done.stdout) == (1, "")
         assert "epair.epair59.nonsense: unknown key" in done.stderr
     after = daemon.metrics().interface("epair0a")
     assert lab["red"].links()["eth0"].index == red.index
-    # Until both are up neither has a carrier, and what the first sends is dropped.
+    # Until both halves are up neither has a carrier, and what the first one sends is dropped.
     assert after.oqdrops == before.oqdrops
 
 
-def test_where_one_of_a_thousand_changes_the_kernel_hears_of_no_other(lab: Lab) -> None:
-    cable = Cable(lab, others(999))
-    wanted = pair(ipv6=False) + others(999).replace("[epair.epair500]\n", "[epair.epair500]\na.mtu = 1400\n")
+def test_changing_one_of_a_thousand_pairs_touches_no_other_device(lab: Lab) -> None:
+    cable = Cable(lab, other_pairs(999))
+    wanted = pair(ipv6=False) + other_pairs(999).replace(
+        "[epair.epair500]\n", "[epair.epair500]\na.mtu = 1400\n"
+    )
 
     def links() -> dict[str, int]:
         return {
@@ -83,13 +84,13 @@ def test_where_one_of_a_thousand_changes_the_kernel_hears_of_no_other(lab: Lab) 
     with ExitStack() as stack, cable.stream(5000) as stream:
         with lab.home.inside():
             watch = stack.enter_context(closing(LinkWatch()))
-        cable.carries(1000)
+        cable.wait_for_frames(1000)
         rewrite(cable.daemon, wanted, workers=1)
         assert "0 to create, 1 to change, 0 to recreate, 0 to destroy" in epairctl(lab, "reload")
-        cable.carries(1000)
+        cable.wait_for_frames(1000)
         events: list[LinkEvent] = []
-        while some := watch.read():
-            events += some
+        while batch := watch.read():
+            events += batch
         outcome = stream.end()
     assert (outcome.lost, outcome.ordered) == (0, True)
     assert {(event.kind, event.name) for event in events} == {(LinkEventKind.NEW, "epair500a")}
@@ -112,21 +113,21 @@ def test_a_pair_changes_in_place_under_traffic(lab: Lab) -> None:
 
 
 def test_workers_come_and_go_under_traffic(lab: Lab) -> None:
-    daemon = lab.daemon(CABLE + others(9), workers=1)
+    daemon = lab.daemon(CABLE + other_pairs(9), workers=1)
     before = daemon.metrics().interface("epair0a")
 
-    def there_are(workers: int) -> bool:
+    def has_workers(workers: int) -> bool:
         return len(daemon.workers()) == workers
 
     with every_frame_arrives(lab), every_frame_arrives(lab, "blue", RED):
         for workers in (4, 2, 3, 1):
-            reload(daemon, CABLE + others(9), workers=workers)
-            until(partial(there_are, workers))
-            until(daemon.spares, lambda: "those that came have taken the spare")
+            reload(daemon, CABLE + other_pairs(9), workers=workers)
+            until(partial(has_workers, workers))
+            until(daemon.spares, lambda: "the new workers have taken the spare")
     assert daemon.metrics().interface("epair0a").oqdrops == before.oqdrops
 
 
-def test_halves_are_plugged_otherwise(lab: Lab) -> None:
+def test_a_reload_repatches_halves(lab: Lab) -> None:
     text = NAMESPACES + pair() + pair(1)
     daemon = lab.daemon(text)
     crossed = NAMESPACES + pair(a={"peer": "epair1b"}) + pair(1, a={"peer": "epair0b"})
@@ -141,19 +142,19 @@ def test_halves_are_plugged_otherwise(lab: Lab) -> None:
     ping(lab["red"], BLUE)
 
 
-def test_what_somebody_took_away_is_put_back_and_what_was_added_stays(lab: Lab) -> None:
+def test_a_reload_restores_what_others_removed_and_keeps_what_they_added(lab: Lab) -> None:
     route = {"routes": [{"to": "10.50.0.0/16", "via": RED}]}
     daemon = lab.daemon(NAMESPACES + pair(b=route))
     blue = lab["blue"]
-    blue.ip("address del 10.0.0.2/24 dev eth0")  # takes the route along
+    blue.ip("address del 10.0.0.2/24 dev eth0")  # removes the route too
     blue.ip("address add 10.66.0.2/24 dev eth0")
-    done = asked(lab, "reload", "--dry-run")
+    done = run_epairctl(lab, "reload", "--dry-run")
     assert done.returncode == 2
     assert "routes: (missing) -> 10.50.0.0/16 via 10.0.0.1" in done.stdout
     epairctl(lab, "reload")
     assert {"10.0.0.2/24", "10.66.0.2/24"} <= set(blue.ip("address show dev eth0").split())
     assert "10.50.0.0/16 via 10.0.0.1" in blue.ip("route show")
-    assert asked(lab, "reload", "--dry-run").returncode == 0
+    assert run_epairctl(lab, "reload", "--dry-run").returncode == 0
     ping(lab["red"], BLUE)
     blue.ip("link del eth0")
     until(lambda: not daemon.metrics().devices())
@@ -169,7 +170,7 @@ def test_a_failure_in_the_middle_leaves_everything_as_it_was(lab: Lab) -> None:
         green = lab["green"]
         text = f'[namespaces]\ncreate = ["$red", "$blue", "{green}"]\n' + pair(a={"mtu": 1400})
         rewrite(daemon, text + "[epair.epair6]\n[epair.epair7]\n", queue_limit=77)
-        done = asked(lab, "reload")
+        done = run_epairctl(lab, "reload")
     assert done.returncode == 1
     assert "epair7a: " in done.stderr
     assert "everything is as it was before" in done.stderr
@@ -185,23 +186,23 @@ def test_a_failure_in_the_middle_leaves_everything_as_it_was(lab: Lab) -> None:
     assert daemon.metrics().value("epaird_config_last_reload_successful") == 1
 
 
-def test_by_signal_and_by_a_watched_file_and_the_page_tells(lab: Lab) -> None:
+def test_reloads_by_signal_and_by_watch_are_on_the_metrics_page(lab: Lab) -> None:
     daemon = lab.daemon(CABLE, watch=True)
     page = daemon.metrics()
     assert page.value("epaird_config_reloads_total", result="success") == 0
     assert page.value("epaird_config_sha256_info", sha256=digest(daemon.file.read_bytes())) == 1
     rewrite(daemon, CABLE + "[epair.epair1]\n", watch=True)
-    daemon.says("reloaded ")
+    daemon.wait_for_log("reloaded ")
     daemon.file.write_text(daemon.file.read_text() + "[epair.epair2]\n[epair.epair3]\nqueues = 0\n")
-    daemon.says("not reloaded: epair.epair3.queues: 0 is less than")
-    daemon.file.write_text(daemon.file.read_text().replace("queues = 0", "queues = 1"))
-    daemon.says_times("reloaded ", 2)
+    daemon.wait_for_log("not reloaded: epair.epair3.queues: 0 is less than")
+    daemon.edit_file("queues = 0", "queues = 1")
+    daemon.wait_for_log_lines("reloaded ", 2)
     assert len(daemon.metrics().devices()) == 8
-    rewrite(daemon, CABLE)  # watches no more
-    daemon.says_times("reloaded ", 3)
+    rewrite(daemon, CABLE)  # without watch
+    daemon.wait_for_log_lines("reloaded ", 3)
     rewrite(daemon, CABLE + "[epair.epair4]\n")
     daemon.signal(signal.SIGHUP)
-    daemon.says_times("reloaded ", 4)
+    daemon.wait_for_log_lines("reloaded ", 4)
     page = daemon.metrics()
     assert len(page.devices()) == 4
     assert page.value("epaird_config_reloads_total", result="success") == 4
@@ -210,7 +211,7 @@ def test_by_signal_and_by_a_watched_file_and_the_page_tells(lab: Lab) -> None:
     assert page.value("epaird_config_last_reload_success_timestamp_seconds") > 1_600_000_000
 
 
-def test_save_prints_a_file_that_makes_all_of_it(lab: Lab) -> None:
+def test_a_saved_file_recreates_everything(lab: Lab) -> None:
     daemon = lab.daemon(CABLE + "[lo.lo1]\naddresses = ['10.88.7.1/24']\n")
     epairctl(lab, "create", "epair", "a.netns=$red", "a.name=x1", 'a.addresses=["10.3.0.1/24"]', "queues=2")
     epairctl(lab, "create", "lo", "mode=verbatim")
@@ -223,25 +224,24 @@ def test_save_prints_a_file_that_makes_all_of_it(lab: Lab) -> None:
     saved = lab.directory / "saved.toml"
     saved.write_text(text)
     assert "ok, 3 pairs" in lab.home.run(EPAIRD, "check", str(saved))
-    done = asked(lab, "plan", str(saved))
+    done = run_epairctl(lab, "plan", str(saved))
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     macs = {name: daemon.metrics().interface(name).mac for name in ("epair0a", "epair9b")}
     daemon.stop()
-    again = lab.launch_file(saved).greeted()
+    again = lab.launch_file(saved).wait_ready()
     assert {name: again.metrics().interface(name).mac for name in macs} == macs
     assert "peer epair0b" in epairctl(lab, "show", "epair9a")
-    done = asked(lab, "plan", str(saved))
+    done = run_epairctl(lab, "plan", str(saved))
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
-def test_a_successor_with_another_file_has_what_it_adopts_as_its_file_says(lab: Lab) -> None:
+def test_a_successor_applies_its_file_to_adopted_pairs(lab: Lab) -> None:
     daemon = lab.daemon(CABLE + "[epair.epair1]\n")
     index = lab["red"].links()["eth0"].index
     with every_frame_arrives(lab):
-        daemon.signal(signal.SIGKILL)
-        daemon.ended()
+        daemon.crash()
         rewrite(daemon, NAMESPACES + pair(a={"mtu": 1400}) + "[epair.epair2]\n")
-        successor = lab.again(daemon).greeted()
+        successor = lab.restart(daemon).wait_ready()
     assert lab["red"].links()["eth0"].index == index
     assert lab["red"].links()["eth0"].mtu == 1400
     assert successor.metrics().devices() == ["epair0a", "epair0b", "epair2a", "epair2b"]

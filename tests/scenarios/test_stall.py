@@ -1,44 +1,48 @@
-"""A receiver that does not keep up: what is sent waits, nothing is lost, and traffic always starts again.
+"""A receiver that is too slow: frames wait, none is lost, and traffic always resumes.
 
-Half b is a port of a bridge, whose other port is slowed down.  With a small send buffer the device soon
-takes no more, the worker's queue fills, and the sender's ring after it.
+Half b is a port of a bridge whose other port is slowed down. With a small send buffer the device soon accepts
+no more frames, the worker's queue fills, and then the sender's ring.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
 from tests.scenarios.lab import Daemon, Lab, pair
+from tests.scenarios.namespaces import Namespace
 from tests.scenarios.page import Page
-from tests.scenarios.places import Namespace
-from tests.scenarios.transfers import Sink, Wire, frame, number_of, ping, send
+from tests.scenarios.transfers import RawSocket, Sink, frame, number_of, ping, send
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
 NEIGHBOUR = bytes.fromhex("02f00d000001")
-"""Whom the bridge does not know, so that frames for it go out by the other port; not a copy, as of a
-broadcast, but the frame itself, which is what the send buffer is charged for."""
+"""An address that the bridge does not know, so that it floods frames for it to the other port.
+
+It forwards the frame itself, for which the send buffer is charged, and not a copy as of a broadcast.
+"""
 QUEUE_LIMIT = 20
 OTHER = "10.0.1.2"
-"""Blue, by another pair."""
+"""Blue's address on another pair."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slowed:
-    """A cable from red to a bridge in blue, and from there a slow link to green."""
+    """A cable from red to a bridge in blue, and a slow link from there to green."""
 
     daemon: Daemon
     blue: Namespace
-    red: Wire
-    green: Wire
+    red: RawSocket
+    green: RawSocket
 
     def fill(self, frames: int) -> Page:
-        """Send so many numbered frames; then wait until the queue is full and the sender is told."""
+        """Send numbered frames, then wait until the queue is full and the sender is marked OACTIVE."""
         for number in range(frames):
             self.send(number)
         until(lambda: self.daemon.metrics().worker().oactive, lambda: self.daemon.metrics().text.decode())
@@ -48,42 +52,56 @@ class Slowed:
         """Send a frame that takes two minutes at the slow rate."""
         self.red.send(frame(0x88B5, 1000, to=NEIGHBOUR, number=number))
 
-    def open(self) -> None:
-        """Make the slow link a fast one."""
+    def speed_up(self) -> None:
+        """Make the slow link fast."""
         self.blue.tc("qdisc change dev slow root tbf rate 1gbit burst 1mb limit 1mb")
-        # The next frame sets it going; else it would go on only when its last one was due at the old rate.
-        self.occupy()
+        # The next frame restarts the link, which would otherwise wait until its last frame is due
+        # at the old rate.
+        self.occupy_link()
 
-    def occupy(self) -> None:
-        """Send a frame of our own over the slow link."""
-        with Wire(self.blue, "slow") as slow:
+    def occupy_link(self) -> None:
+        """Send a frame of the bridge's own over the slow link."""
+        with RawSocket(self.blue, "slow") as slow:
             slow.send(NEIGHBOUR + NEIGHBOUR + bytes(1000))
 
     def receive(self, frames: int) -> list[int]:
-        """The numbers of the next frames that come out at the end."""
+        """Return the numbers of the next frames received in green."""
         return [number_of(self.green.receive()) for _ in range(frames)]
 
 
 def slowed(
     lab: Lab, more: str = "", *, queue_limit: int = QUEUE_LIMIT, txqueuelen: int = 1000, **daemon: object
 ) -> Slowed:
-    """Make it, on one worker; ``more`` is further pairs, and ``daemon`` further settings."""
+    """Build the slow path on one worker; ``more`` adds pairs, and ``daemon`` adds settings."""
     for name in ("red", "blue", "green"):
         lab.namespace(name, ipv6=False)
     blue, green = lab["blue"], lab["green"]
-    blue.ip("link add bridge type bridge mcast_snooping 0")  # or it sends frames of its own
+    blue.ip("link add bridge type bridge mcast_snooping 0")  # with snooping it sends frames of its own
     blue.ip(f"link add slow type veth peer name fast netns {green}")
     green.ip("link set fast up")
     pairs = pair(a={"addresses": [], "txqueuelen": txqueuelen}, b={"addresses": [], "sndbuf": 4096}) + more
-    carrying = lab.daemon(pairs, workers=1, queue_limit=queue_limit, **daemon)
+    started = lab.daemon(pairs, workers=1, queue_limit=queue_limit, **daemon)
     for port in ("eth0", "slow"):
         blue.ip(f"link set {port} master bridge up")
     blue.ip("link set bridge up")
     until(lambda: blue.ip("-d -j link show master bridge").count('"state":"forwarding"') == 2)
     blue.tc("qdisc add dev slow root tbf rate 64bit burst 1100 limit 1mb")
-    cable = Slowed(carrying, blue, Wire(lab["red"], "eth0"), Wire(green, "fast"))
-    cable.occupy()  # else the first of what is sent would pass at once
+    cable = Slowed(started, blue, RawSocket(lab["red"], "eth0"), RawSocket(green, "fast"))
+    cable.occupy_link()  # else the first frame of the test would pass at once
     return cable
+
+
+@contextmanager
+def waiting_pair(lab: Lab) -> Iterator[tuple[Slowed, Sink]]:
+    """Stall a cable while 50 datagrams of another pair on its worker wait, for the sink that is returned."""
+    cable = slowed(lab, pair(1, ipv6=False))
+    red, blue = lab["red"], lab["blue"]
+    ping(red, OTHER, count=1)
+    cable.fill(100)
+    with Sink(blue, OTHER) as sink:
+        send(red, OTHER, sink.port, range(50))
+        until(lambda: cable.daemon.metrics().worker().drain_list_interfaces == 2)
+        yield cable, sink
 
 
 @pytest.mark.parametrize("queue_limit", [QUEUE_LIMIT, 1])
@@ -93,11 +111,11 @@ def test_traffic_flows_again_after_a_stall(lab: Lab, queue_limit: int) -> None:
     worker, a, b = page.worker(), page.interface("epair0a"), page.interface("epair0b")
     assert worker.drain_list_interfaces == 1
     assert worker.queue_frames == worker.queue_limit_frames == queue_limit
-    assert a.refs == 2  # for the drain list
+    assert a.refs == 2  # the drain list has a reference
     assert b.refs == 1 + worker.queue_frames
     assert a.opackets == b.ipackets + worker.queue_frames
     assert a.opackets < 100
-    cable.open()
+    cable.speed_up()
     assert cable.receive(100) == list(range(100))
     page = cable.daemon.at_rest()
     assert page.interface("epair0b").ipackets == 100
@@ -114,63 +132,51 @@ def test_what_the_ring_cannot_hold_is_oqdrops(lab: Lab) -> None:
         cable.send(number)
     kept = page.interface("epair0b").ipackets + QUEUE_LIMIT + ring
     assert cable.daemon.metrics().interface("epair0a").oqdrops == 200 - kept
-    cable.open()
+    cable.speed_up()
     numbers = cable.receive(kept)
     assert numbers == sorted(set(numbers))
     assert cable.daemon.at_rest().interface("epair0a").opackets == kept
 
 
-def test_who_waits_for_another_pairs_stall_goes_on_after_it(lab: Lab) -> None:
-    cable = slowed(lab, pair(1, ipv6=False))
-    red, blue = lab["red"], lab["blue"]
-    ping(red, OTHER, count=1)
-    cable.fill(100)
-    with Sink(blue, OTHER) as sink:
-        send(red, OTHER, sink.port, range(50))
-        until(lambda: cable.daemon.metrics().worker().drain_list_interfaces == 2)
+def test_a_pair_that_waits_for_anothers_stall_resumes_after_it(lab: Lab) -> None:
+    with waiting_pair(lab) as (cable, sink):
         assert not sink.arrived()
-        cable.open()
+        cable.speed_up()
         sink.await_arrivals(50)
         assert sink.arrived() == list(range(50))
     assert cable.receive(100) == list(range(100))
     cable.daemon.at_rest()
 
 
-def test_a_receiver_deleted_in_a_stall_lets_the_others_go_on(lab: Lab) -> None:
-    cable = slowed(lab, pair(1, ipv6=False))
-    red, blue = lab["red"], lab["blue"]
-    ping(red, OTHER, count=1)
-    cable.fill(100)
-    with Sink(blue, OTHER) as sink:
-        send(red, OTHER, sink.port, range(50))
-        until(lambda: cable.daemon.metrics().worker().drain_list_interfaces == 2)
-        blue.ip("link del eth0")
+def test_a_receiver_deleted_in_a_stall_lets_others_resume(lab: Lab) -> None:
+    with waiting_pair(lab) as (cable, sink):
+        lab["blue"].ip("link del eth0")
         sink.await_arrivals(50)
         assert sink.arrived() == list(range(50))
     page = cable.daemon.at_rest()
     assert page.pairs() == ["epair1"]
     assert page.worker().queue_frames == page.worker().drain_list_interfaces == page.worker().oactive == 0
-    cable.daemon.calm()
+    cable.daemon.assert_sleeps()
 
 
 def test_a_receiver_that_goes_down_in_a_stall_loses_what_waited_for_it(lab: Lab) -> None:
     cable = slowed(lab)
     cable.fill(100)
     cable.blue.ip("link set eth0 down")
-    cable.open()
+    cable.speed_up()
     page = cable.daemon.at_rest()
     a, b = page.interface("epair0a"), page.interface("epair0b")
     assert b.ierrors["peer_down"] > 0
     assert b.ipackets + b.ierrors["peer_down"] + a.oerrors["peer_down"] == 100
-    cable.daemon.calm()
+    cable.daemon.assert_sleeps()
 
 
 def test_a_worker_killed_in_a_stall_loses_what_it_held(lab: Lab) -> None:
     cable = slowed(lab)
     before = cable.fill(100).interface("epair0b").ipackets
     os.kill(cable.daemon.worker(), signal.SIGKILL)
-    cable.daemon.says("again")
-    cable.open()
+    cable.daemon.wait_for_log("again")
+    cable.speed_up()
     until(lambda: cable.daemon.metrics().interface("epair0a").opackets == 100)
     page = cable.daemon.at_rest()
     b = page.interface("epair0b")
@@ -179,15 +185,15 @@ def test_a_worker_killed_in_a_stall_loses_what_it_held(lab: Lab) -> None:
     assert cable.receive(b.ipackets) == [*range(before), *range(before + QUEUE_LIMIT, 100)]
 
 
-def test_a_daemon_that_ends_lets_arrive_what_it_holds(lab: Lab) -> None:
+def test_a_stopping_daemon_delivers_what_it_holds(lab: Lab) -> None:
     cable = slowed(lab, drain_timeout=60)
     held = cable.fill(100).worker().queue_frames
     before = cable.daemon.metrics().interface("epair0b").ipackets
     cable.daemon.signal(signal.SIGTERM)
-    cable.daemon.says("stopping")
-    cable.open()
+    cable.daemon.wait_for_log("stopping")
+    cable.speed_up()
     assert cable.receive(before + held) == list(range(before + held))
-    cable.daemon.left_nothing(0)
+    cable.daemon.assert_clean_exit(0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

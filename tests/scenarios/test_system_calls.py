@@ -1,4 +1,4 @@
-"""What a frame costs, in system calls: counted, since time is for ``make bench``."""
+"""The cost of a frame in system calls: counted here, because ``make bench`` measures time."""
 
 from __future__ import annotations
 
@@ -13,35 +13,38 @@ import pytest
 
 from epaird.dataplane.burst import BURST_FRAMES
 from tests.scenarios.lab import Daemon, Lab, pair
-from tests.scenarios.systemcalls import CLOCK, NOTHING_TO_READ, WAIT, Core, Trace
-from tests.scenarios.transfers import BLUE, RED, Sink, acquaint, datagrams, ping, tcp
+from tests.scenarios.system_calls import CLOCK, NOTHING_TO_READ, WAIT, Core, Trace
+from tests.scenarios.transfers import BLUE, RED, Sink, add_neighbour, datagrams, ping, tcp
 
 pytestmark = pytest.mark.real
 
 USUAL = {"read", "write", "writev", NOTHING_TO_READ, WAIT, CLOCK}
-"""All that a worker calls that does not look again."""
+"""The calls that a worker without polling makes."""
 BURSTS = 5
 COALESCED = ("datagrams", "superframes")
 _NUMBER = struct.Struct("!Q")
 
 
 def cable(lab: Lab, *, poll_spin_us: int = 0, **settings: Any) -> Daemon:  # noqa: ANN401
-    """red and blue, joined, with neighbours that need not ask who is who; one worker, which nobody watches:
-    while strace holds it, it seems to hang."""
+    """Connect red and blue by one worker, with permanent neighbour entries on both sides.
+
+    The worker has no timeout: under strace it would seem to hang.
+    """
     red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
     daemon = lab.daemon(pair(ipv6=False, **settings), workers=1, worker_timeout=0, poll_spin_us=poll_spin_us)
     ping(red, BLUE)
-    acquaint(red, blue, BLUE)
-    acquaint(blue, red, RED)
+    add_neighbour(red, blue, BLUE)
+    add_neighbour(blue, red, RED)
     return daemon
 
 
 def burst(
     lab: Lab, core: Core, *, flows: int = 1, size: Callable[[int], int] = lambda _: 64
 ) -> list[list[int]]:
-    """Send BURST_FRAMES datagrams, so many flows in turn, before the worker can read one.
+    """Send BURST_FRAMES datagrams, spread over ``flows`` in turn, before the worker can read one.
 
-    The numbers that arrived, by flow."""
+    Returns the numbers that arrived, by flow.
+    """
     red, blue = lab["red"], lab["blue"]
     with contextlib.ExitStack() as stack:
         sinks = [stack.enter_context(Sink(blue, BLUE)) for _ in range(flows)]
@@ -53,21 +56,23 @@ def burst(
             for number in range(BURST_FRAMES):
                 senders[number % flows].send(_NUMBER.pack(number) + bytes(size(number) - _NUMBER.size))
 
-        core.at_once(send)
+        core.run_before_worker(send)
         for sink in sinks:
             sink.await_arrivals(BURST_FRAMES // flows)
         return [sink.arrived() for sink in sinks]
 
 
 def in_order(flows: int) -> list[list[int]]:
-    """What a burst should give."""
+    """Return the result that a burst should give."""
     return [list(range(flow, BURST_FRAMES, flows)) for flow in range(flows)]
 
 
 def check_turns(calls: Counter[str]) -> None:
-    """Nothing was called that need not be, and the loop turned twice a burst: to find it, and to sleep.
+    """Check that only usual calls were made, and that the loop turned twice a burst: to find it, and to
+    sleep.
 
-    A burst ends with the ring, or is full; a heartbeat takes three turns, and another may have begun."""
+    A burst ends with the ring or is full; a heartbeat takes three turns, and another one may have begun.
+    """
     assert set(calls) <= USUAL
     bursts = calls[NOTHING_TO_READ] + calls["read"] // BURST_FRAMES
     assert calls[WAIT] <= 2 * bursts + 3 * (calls[CLOCK] + 1)
@@ -91,7 +96,7 @@ def test_a_burst_of_one_flow_costs_a_read_for_each_and_one_write(lab: Lab) -> No
     [(lambda number: 64 + number, {}), (lambda _: 64, {"coalesce": False})],
     ids=["each longer than the last", "coalesce = false"],
 )
-def test_datagrams_that_are_not_joined_cost_a_read_and_a_write_each(
+def test_datagrams_that_are_not_coalesced_cost_a_read_and_a_write_each(
     lab: Lab, size: Callable[[int], int], settings: dict[str, Any]
 ) -> None:
     daemon = cable(lab, **settings)
@@ -107,7 +112,7 @@ def test_datagrams_that_are_not_joined_cost_a_read_and_a_write_each(
 
 
 @pytest.mark.parametrize(("flows", "writes"), [(1, (1, 0)), (4, (4, 0)), (16, (0, BURST_FRAMES))])
-def test_flows_in_turn_are_joined_where_it_is_worth_while_and_keep_their_order(
+def test_interleaved_flows_are_coalesced_where_worthwhile_and_keep_their_order(
     lab: Lab, flows: int, writes: Sequence[int]
 ) -> None:
     daemon = cable(lab)
@@ -127,7 +132,7 @@ def test_flows_in_turn_are_joined_where_it_is_worth_while_and_keep_their_order(
 
 
 @pytest.mark.parametrize("flows", [1, 4, 16])
-def test_however_datagrams_come_one_is_read_and_written_once_at_most(lab: Lab, flows: int) -> None:
+def test_a_datagram_is_read_and_written_once_at_most(lab: Lab, flows: int) -> None:
     daemon = cable(lab)
     before = frames(lab)
     with Trace(lab, daemon.worker()) as trace:
@@ -153,19 +158,19 @@ def test_tcp_costs_a_read_and_a_write_for_a_super_frame(lab: Lab) -> None:
     daemon.at_rest()
 
 
-def test_nothing_is_called_without_traffic_but_for_the_heartbeat(lab: Lab) -> None:
+def test_an_idle_worker_makes_only_its_heartbeat(lab: Lab) -> None:
     daemon = cable(lab, poll_spin_us=50)
     with Trace(lab, daemon.worker()) as trace:
         ping(lab["red"], BLUE)
         assert trace.calls()["read"] >= 10
-        trace.forget()
-        trace.await_beats(4)
+        trace.reset()
+        trace.wait_for_heartbeats(4)
         calls = trace.calls()
     assert set(calls) == {WAIT, CLOCK}
     assert calls[WAIT] <= 3 * (calls[CLOCK] + 1)
 
 
 def frames(lab: Lab) -> tuple[int, int]:
-    """How many frames the kernel has handed over, and how many it was given, at both halves."""
+    """Return how many frames the kernel has transmitted and received at both halves together."""
     ends = [lab[name].links()["eth0"] for name in ("red", "blue")]
     return sum(each.tx_packets for each in ends), sum(each.rx_packets for each in ends)

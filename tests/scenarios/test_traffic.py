@@ -1,4 +1,4 @@
-"""What a user's programs send across a cable arrives, and every frame of it is accounted for."""
+"""User traffic over a cable: it arrives unchanged, and every frame is accounted for."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ def test_ping_crosses_both_ways(lab: Lab) -> None:
 def test_ping6_crosses_both_ways(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
     for name in ("red", "blue"):
-        lab[name].settled("eth0")
+        lab[name].wait_for_dad("eth0")
     ping(lab["red"], BLUE6)
     ping(lab["blue"], RED6, "-s", "1452", "-M", "do")
     ping(lab["red"], "ff02::1%eth0")
     daemon.at_rest()
 
 
-def test_the_greeting_says_what_to_type_next_and_that_works(lab: Lab) -> None:
+def test_the_suggested_command_works(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
-    (line,) = daemon.said("try:")
+    (line,) = daemon.log_lines_with("try:")
     command = line.removeprefix("try:").split()
     assert command == ["ip", "netns", "exec", str(lab["red"]), "ping", BLUE]
     assert " 0% packet loss" in lab.home.run(*command, "-c", "2", "-i", "0.01")
@@ -65,8 +65,8 @@ def test_100_megabytes_by_tcp_each_way_arrive_unchanged(lab: Lab, offload: bool)
 @pytest.mark.parametrize("address", [BLUE, BLUE6])
 def test_100000_datagrams_arrive_once_and_in_order(lab: Lab, address: str) -> None:
     daemon = lab.daemon(CABLE)
-    lab["red"].settled("eth0")
-    lab["blue"].settled("eth0")
+    lab["red"].wait_for_dad("eth0")
+    lab["blue"].wait_for_dad("eth0")
     datagrams(lab["red"], lab["blue"], address, 100_000)
     assert daemon.at_rest().interface("epair0b").ipackets >= 100_000
 
@@ -74,11 +74,11 @@ def test_100000_datagrams_arrive_once_and_in_order(lab: Lab, address: str) -> No
 def test_iperf3_runs_both_ways_at_once(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
     server = lab["blue"].start("iperf3", "-s", "-1", "--forceflush")
-    server.says("listening")
+    server.wait_for_output("listening")
     report = json.loads(lab["red"].run("iperf3", "-c", BLUE, "-J", "-n", "50M", "--bidir"))
     assert report["end"]["sum_received"]["bytes"] > 0
     assert report["end"]["sum_received_bidir_reverse"]["bytes"] > 0
-    assert server.ended() == 0
+    assert server.wait_exit() == 0
     daemon.at_rest()
 
 
@@ -101,7 +101,7 @@ def test_super_frames_cross_whole(lab: Lab) -> None:
     assert page.interface("epair0a").opackets < 5_000_000 / 1500
 
 
-def test_without_offload_every_frame_is_one_of_the_wire(lab: Lab) -> None:
+def test_without_offload_no_frame_is_a_super_frame(lab: Lab) -> None:
     daemon = lab.daemon(NAMESPACES + pair(offload=False))
     with Capture(lab["blue"], "eth0", "tcp and dst host 10.0.0.2") as capture:
         tcp(lab["red"], lab["blue"], BLUE, 5_000_000)
@@ -110,13 +110,13 @@ def test_without_offload_every_frame_is_one_of_the_wire(lab: Lab) -> None:
     assert daemon.at_rest().interface("epair0a").opackets >= len(lengths)
 
 
-def test_two_pairs_on_one_worker_both_carry(lab: Lab) -> None:
+def test_two_pairs_on_one_worker_both_forward(lab: Lab) -> None:
     daemon = lab.daemon(NAMESPACES + pair(0) + pair(1), workers=1)
     red, blue = lab["red"], lab["blue"]
     server = blue.start("iperf3", "-s", "--forceflush")
-    server.says("listening")
+    server.wait_for_output("listening")
     busy = red.start("iperf3", "-c", BLUE, "-t", "60", "--forceflush")
-    busy.says("sec")
+    busy.wait_for_output("sec")
     datagrams(red, blue, "10.0.1.2", 10_000, window=500)
     tcp(blue, red, "10.0.1.1", 20_000_000)
     assert busy.running

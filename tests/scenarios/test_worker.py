@@ -1,4 +1,4 @@
-"""A worker process: small, without privileges, and alive."""
+"""A worker process: small, unprivileged and responsive."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ NOBODY = "65534"
 
 
 def status(pid: int) -> dict[str, list[str]]:
-    """What /proc/PID/status says."""
+    """Return the fields of /proc/PID/status."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: values.split() for name, _, values in (line.partition(":") for line in lines)}
 
 
 def imported(statement: str) -> set[str]:
-    """The modules that a fresh interpreter has after a statement."""
+    """Return the modules that a fresh interpreter has after a statement."""
     code = f"{statement}; import sys; print(*sys.modules)"
     command = [sys.executable, "-I", "-c", code]
     return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
@@ -58,7 +58,7 @@ def test_it_has_no_privilege_and_cannot_gain_one(lab: Lab) -> None:
 
 
 @needs_slices
-def test_it_is_served_at_once_and_the_control_plane_stands_back(lab: Lab) -> None:
+def test_the_control_plane_has_longer_slices_than_workers(lab: Lab) -> None:
     daemon = lab.daemon(CABLE, workers=2)
     assert [slice_ns(pid) for pid in daemon.workers()] == [slice_ns()] * 2
     assert slice_ns(daemon.pid) == LONG_NS > slice_ns()
@@ -75,12 +75,12 @@ def test_it_has_the_descriptors_of_its_own_cables_only(lab: Lab) -> None:
     assert sorted(devices) == sorted(2 * owners.count(worker) for worker in ("0", "1"))
 
 
-def test_a_fresh_one_is_small(lab: Lab) -> None:
+def test_a_new_worker_is_small(lab: Lab) -> None:
     daemon = lab.daemon(CABLE, workers=1)
     assert int(status(daemon.worker())["VmRSS"][0]) < RESIDENT_MAX_KB
 
 
-def test_it_can_be_told_from_the_control_plane_by_its_command_line(lab: Lab) -> None:
+def test_its_command_line_differs_from_the_control_planes(lab: Lab) -> None:
     daemon = lab.daemon(CABLE, workers=1)
     command = Path(f"/proc/{daemon.worker()}/cmdline").read_bytes().split(b"\0")
     assert command[1:4] == [b"-I", b"-m", b"epaird.dataplane"]
@@ -95,13 +95,13 @@ def test_a_terminals_signals_do_not_touch_it(lab: Lab) -> None:
     assert daemon.worker() == worker
 
 
-def test_it_ends_with_the_control_plane_where_it_is_not_to_outlive_it(lab: Lab) -> None:
+def test_it_ends_with_the_control_plane_without_an_orphan_timeout(lab: Lab) -> None:
     daemon = lab.daemon(CABLE, workers=2, orphan_timeout=0)
     daemon.signal(signal.SIGKILL)
     until(lambda: not lab.processes("epaird"))
 
 
-def test_health_is_that_of_every_workers_own_loop(lab: Lab) -> None:
+def test_health_depends_on_every_workers_loop(lab: Lab) -> None:
     daemon = lab.daemon(CABLE, workers=2)
     assert daemon.get("/healthz") == (200, b"ok\n")
     stopped = daemon.workers()[0]
@@ -112,8 +112,8 @@ def test_health_is_that_of_every_workers_own_loop(lab: Lab) -> None:
     daemon.at_rest()
 
 
-def test_a_hundred_pairs_sleep(lab: Lab) -> None:
+def test_processes_sleep_with_a_hundred_idle_pairs(lab: Lab) -> None:
     daemon = lab.daemon("".join(f"[epair.epair{unit}]\n" for unit in range(100)))
     assert len(daemon.metrics().devices()) == 200
     daemon.at_rest()
-    daemon.calm()
+    daemon.assert_sleeps()

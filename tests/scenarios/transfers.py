@@ -1,4 +1,4 @@
-"""What crosses a cable: pings, streams, numbered datagrams, and frames as they are on the wire."""
+"""Transfers over a cable: pings, TCP streams, numbered datagrams and raw frames."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import os
 import re
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from operator import lt
 from typing import Final, Self
 
-from tests.scenarios.places import Namespace
+from tests.scenarios.background_thread import BackgroundThread
+from tests.scenarios.namespaces import Namespace
+from tests.sockets import force_receive_buffer
 from tests.waiting import DEADLINE_S, until
 
 RED: Final = "10.0.0.1"
@@ -26,22 +27,21 @@ BLUE6: Final = "fd00::2"
 
 _CHUNK: Final = 1 << 20
 _NUMBER: Final = struct.Struct("!Q")
-_SO_RCVBUFFORCE: Final = 33  # asm-generic/socket.h; Python has no name for it
 _ROOMY: Final = 1 << 28
-"""Bytes a receiver may be behind: none of these tests is about a slow one."""
+"""Size of a receive buffer in bytes: none of these tests is about a slow receiver."""
 
 
 def ping(source: Namespace, address: str, *options: str, count: int = 5) -> None:
-    """Every ping must be answered; ``options`` are ping's."""
-    # Without -w it would wait only two round trips for the last reply, which on a busy machine is not long.
-    said = source.run("ping", "-n", "-i", "0.01", "-c", str(count), "-w", "10", *options, address)
-    answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ", said)}
+    """Ping an address; every request must be answered. ``options`` are ping's."""
+    # Without -w, ping waits only two round trips for the last reply, which is short on a busy machine.
+    output = source.run("ping", "-n", "-i", "0.01", "-c", str(count), "-w", "10", *options, address)
+    answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ", output)}
     if not answered >= set(range(1, count + 1)):
-        raise AssertionError(said)
+        raise AssertionError(output)
 
 
 def tcp(source: Namespace, target: Namespace, address: str, octets: int) -> None:
-    """Send random bytes by TCP; what arrives must have the same SHA-256."""
+    """Send random bytes by TCP; the bytes received must have the same SHA-256."""
     family = _family(address)
     with target.socket(family, socket.SOCK_STREAM) as listener, ThreadPoolExecutor(1) as thread:
         listener.bind((address, 0))
@@ -70,12 +70,12 @@ def _receive_stream(listener: socket.socket) -> tuple[int, str]:
 
 
 class Sink:
-    """Takes numbered datagrams at a free port of an address, from ``with`` to its end."""
+    """A receiver of numbered datagrams at a free port of an address, from ``with`` to its end."""
 
     def __init__(self, place: Namespace, address: str) -> None:
         self._numbers: list[int] = []
         self._socket = place.socket(_family(address), socket.SOCK_DGRAM)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOMY)
+        force_receive_buffer(self._socket, _ROOMY)
         self._socket.bind((address, 0))
         self.port: int = self._socket.getsockname()[1]
 
@@ -86,7 +86,7 @@ class Sink:
         self._socket.close()
 
     def arrived(self) -> list[int]:
-        """The numbers of all that have arrived, in their order."""
+        """Return the numbers of all datagrams received so far, in order of arrival."""
         self._socket.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -95,23 +95,23 @@ class Sink:
         return self._numbers
 
     @property
-    def order_kept(self) -> bool:
-        """Whether none of them came twice, and none before an earlier one."""
+    def in_order(self) -> bool:
+        """Whether no datagram came twice and none before an earlier one."""
         return all(map(lt, self._numbers, self._numbers[1:]))
 
     def await_arrivals(self, count: int) -> None:
-        """Wait until so many have arrived."""
+        """Wait until ``count`` datagrams have arrived."""
         until(lambda: len(self.arrived()) >= count, lambda: f"{len(self.arrived())} of {count} have arrived")
 
     def expect(self, number: int, size: int) -> None:
-        """Wait for the next one, which must be this."""
+        """Wait for the next datagram, which must have this number and size."""
         data = self._socket.recv(65536)
         if len(data) != size or _NUMBER.unpack_from(data)[0] != number:
             raise AssertionError(f"not datagram {number} of {size} bytes: {len(data)}, {data[:8].hex()}")
 
 
 def send(source: Namespace, address: str, port: int, numbers: Iterable[int]) -> None:
-    """Send datagrams with these numbers, of one flow."""
+    """Send datagrams with these numbers in one flow."""
     with source.socket(_family(address), socket.SOCK_DGRAM) as sender:
         for number in numbers:
             sender.sendto(_NUMBER.pack(number), (address, port))
@@ -121,10 +121,11 @@ def datagrams(
     source: Namespace, target: Namespace, address: str, count: int, *,
     size: int = 64, window: int = 2000, flows: int = 1,
 ) -> None:  # fmt: skip
-    """Send numbered datagrams, ``count`` in each flow and ``window`` of each on their way.
+    """Send numbered datagrams, ``count`` in each flow and ``window`` of each in flight.
 
-    Each must arrive, once, and in order within its flow."""
-    # Before it knows the hardware address the kernel keeps a hundred datagrams, and drops the others.
+    Each must arrive once, and in order within its flow.
+    """
+    # Until it knows the hardware address the kernel keeps a hundred datagrams and drops the others.
     ping(source, address, count=1)
     padding = bytes(size - _NUMBER.size)
     with contextlib.ExitStack() as stack:
@@ -142,49 +143,44 @@ def datagrams(
                     sink.expect(number - window, size)
 
 
-def acquaint(source: Namespace, target: Namespace, address: str) -> None:
-    """Have source know the hardware address of target's eth0 for ever, while its own stays up.
+def add_neighbour(source: Namespace, target: Namespace, address: str, device: str = "eth0") -> None:
+    """Give source a permanent neighbour entry for the target's device, valid while its own device stays up.
 
-    What it has for a neighbour whom it still asks for waits, and leaves then behind what is newer."""
-    mac = target.links()["eth0"].mac
-    source.ip(f"neigh replace {address} lladdr {mac} dev eth0 nud permanent")
+    Packets for a neighbour that is still being resolved wait, and leave later than newer ones.
+    """
+    mac = target.links()[device].mac
+    source.ip(f"neigh replace {address} lladdr {mac} dev {device} nud permanent")
 
 
-class Flood:
-    """The traffic under which things happen: numbered datagrams, from ``with`` to its end.
+class Flood(BackgroundThread):
+    """Continuous traffic of numbered datagrams, some thousands a second, from ``with`` to its end.
 
-    Some thousands a second; that a device is down or gone does not stop them."""
+    It continues when the device is down or gone.
+    """
 
     def __init__(self, source: Namespace, address: str, port: int = 9, *, pause_s: float = 0.0002) -> None:
+        super().__init__()
         self.sent = 0
-        """How many the kernel has accepted."""
+        """Datagrams that the kernel has accepted."""
         self._pause_s = pause_s
-        self._ending = threading.Event()
         self._socket = source.socket(_family(address), socket.SOCK_DGRAM)
         self._target = (address, port)
-        self._thread = threading.Thread(target=self._send, name="flood")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._ending.set()
-        self._thread.join()
+        super().__exit__(*exc_info)
         self._socket.close()
 
-    def goes_on(self, frames: int = 200) -> None:
-        """Wait until so many more have been sent."""
+    def wait_for_frames(self, frames: int = 200) -> None:
+        """Wait until this many more datagrams have been sent."""
         goal = self.sent + frames
         until(lambda: self.sent >= goal, lambda: f"{self.sent} sent, waiting for {goal}")
 
-    def _send(self) -> None:
-        padding = bytes(56)
-        while not self._ending.is_set():
-            with contextlib.suppress(OSError):
-                self._socket.sendto(_NUMBER.pack(self.sent) + padding, self._target)
-                self.sent += 1
-            time.sleep(self._pause_s)
+    def step(self) -> None:
+        """Send a datagram and pause."""
+        with contextlib.suppress(OSError):
+            self._socket.sendto(_NUMBER.pack(self.sent) + bytes(56), self._target)
+            self.sent += 1
+        time.sleep(self._pause_s)
 
 
 ETH_P_ALL: Final = 0x0003
@@ -194,16 +190,16 @@ _AUXDATA: Final = struct.Struct("=IIIHHHH")  # struct tpacket_auxdata
 _TP_STATUS_VLAN_VALID: Final = 0x10
 _MAC: Final = 6
 BROADCAST: Final = bytes.fromhex("ffffffffffff")
-STRANGER: Final = bytes.fromhex("02aabbccddee")
-"""The source address of frames made here: nobody else's."""
+SOURCE_MAC: Final = bytes.fromhex("02aabbccddee")
+"""The source address of frames made here, which no device has."""
 
 
-class Wire:
-    """One end of a cable for frames as they are (AF_PACKET), tags included."""
+class RawSocket:
+    """A raw socket (AF_PACKET) on a device, VLAN tags included."""
 
     def __init__(self, place: Namespace, device: str) -> None:
         self._socket = place.socket(socket.AF_PACKET, socket.SOCK_RAW)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOMY)
+        force_receive_buffer(self._socket, _ROOMY)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         self._socket.bind((device, ETH_P_ALL))
 
@@ -214,7 +210,7 @@ class Wire:
         self._socket.close()
 
     def send(self, frame: bytes) -> None:
-        """Send a frame, from its destination address on; that a full ring drops it is no error here."""
+        """Send a frame that begins with its destination address; a drop by a full ring is no error."""
         try:
             self._socket.send(frame)
         except OSError as error:
@@ -222,15 +218,15 @@ class Wire:
                 raise
 
     def receive(self) -> bytes:
-        """The next frame from STRANGER that came in here."""
+        """Return the next frame received from SOURCE_MAC."""
         while True:
             frame, ancillary, _, address = self._socket.recvmsg(1 << 17, socket.CMSG_SPACE(_AUXDATA.size))
-            if address[2] != socket.PACKET_OUTGOING and frame[_MAC : 2 * _MAC] == STRANGER:
+            if address[2] != socket.PACKET_OUTGOING and frame[_MAC : 2 * _MAC] == SOURCE_MAC:
                 return _tagged(frame, ancillary)
 
 
 def _tagged(frame: bytes, ancillary: list[tuple[int, int, bytes]]) -> bytes:
-    """The frame with the 802.1Q tag that the kernel has taken off it."""
+    """Return the frame with the 802.1Q tag that the kernel has removed."""
     for level, kind, data in ancillary:
         if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
             status, _, _, _, _, tci, protocol = _AUXDATA.unpack(data)
@@ -240,18 +236,18 @@ def _tagged(frame: bytes, ancillary: list[tuple[int, int, bytes]]) -> bytes:
 
 
 def frame(kind: int, length: int, *, to: bytes = BROADCAST, number: int = 0) -> bytes:
-    """A frame of ``length`` bytes, its Ethernet header included, of an EtherType, from STRANGER."""
-    head = to + STRANGER + struct.pack("!HI", kind, number)
+    """Return a frame from SOURCE_MAC of ``length`` bytes, Ethernet header included, with this EtherType."""
+    head = to + SOURCE_MAC + struct.pack("!HI", kind, number)
     return head + os.urandom(length - len(head))
 
 
 def number_of(frame: bytes) -> int:
-    """The number that a frame was made with."""
+    """Return the number that a frame was made with."""
     return int.from_bytes(frame[14:18])
 
 
 _PCAP_HEADER: Final = 24
-_PCAP_RECORD: Final = struct.Struct("=IIII")  # seconds, microseconds, bytes kept, bytes there were
+_PCAP_RECORD: Final = struct.Struct("=IIII")  # seconds, microseconds, bytes captured, bytes on the wire
 
 
 class Capture:
@@ -262,14 +258,14 @@ class Capture:
         self._tcpdump = place.start(*command, "-Z", "root", *expression.split())
 
     def __enter__(self) -> Self:
-        self._tcpdump.says("listening on")
+        self._tcpdump.wait_for_output("listening on")
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._tcpdump.kill()
 
     def lengths(self, octets: int) -> list[int]:
-        """The sizes in bytes of the frames seen, once they are so many bytes together."""
+        """Return the sizes of the frames seen, once they total this many bytes."""
         until(lambda: sum(self._lengths()) >= octets, lambda: f"{sum(self._lengths())} of {octets} bytes")
         return self._lengths()
 

@@ -1,1 +1,1 @@
-"""A daemon under traffic, to which things happen at random."""
+"""A long random test: a daemon under traffic, disturbed in every way."""

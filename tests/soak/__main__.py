@@ -1,9 +1,9 @@
 """Soak a daemon: create, destroy, reload, kill and upgrade at random, under traffic.
 
     python -m tests.soak --minutes 10
-    python -m tests.soak --seed 4711 --operations 57    the same again, up to its 57th operation
+    python -m tests.soak --seed 4711 --operations 57    the same run again, up to its 57th operation
 
-As root.  Exit status: 0 everything held, 1 something did not, 130 interrupted.
+Needs root. Exit status: 0 everything held, 1 something did not, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from tests.soak.report import Report
-from tests.soak.soak import Failed, Soak
+from tests.soak.soak import Soak, SoakFailed
 
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status."""
+    """Run the command and return its exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Soak a daemon.")
-    parser.add_argument("--minutes", type=float, default=10, help="how long (%(default)s)")
-    parser.add_argument("--operations", type=int, help="how many operations, however long they take")
-    parser.add_argument("--seed", type=int, help="of the sequence of operations (a random one)")
+    parser.add_argument("--minutes", type=float, default=10, help="duration (%(default)s)")
+    parser.add_argument("--operations", type=int, help="number of operations, instead of a time")
+    parser.add_argument("--seed", type=int, help="seed of the sequence of operations (default: random)")
     wanted = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(10_000) if wanted.seed is None else wanted.seed
     console = Console(soft_wrap=True)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with report.progressing(60 * wanted.minutes, operations):
             soak.run(goes_on)
-    except Failed as error:
+    except SoakFailed as error:
         console.print(str(error), markup=False, highlight=False)
         status = 1
     except KeyboardInterrupt:
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = INTERRUPTED
     report.table(soak)
     again = f"make soak SEED={seed} OPERATIONS={len(soak.done) + 1}"
-    console.print("everything held" if status == 0 else f"the same again: {again}", highlight=False)
+    console.print("everything held" if status == 0 else f"to repeat: {again}", highlight=False)
     return status
 
 

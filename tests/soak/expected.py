@@ -1,7 +1,7 @@
-"""What there has to be: the file, interfaces, plugs and workers, as what was done so far has left them.
+"""The expected state: file, interfaces, patching and workers after all operations so far.
 
-It is known beforehand, not looked up: each operation says what it changes here, and the daemon is compared
-with it.  Nothing here depends on time, so that a seed makes the same sequence again.
+It is predicted, not looked up: each operation changes it here, and the daemon is compared with it. Nothing
+here depends on time, so a seed always makes the same sequence.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tests.soak.chatter import address
+from tests.soak.background import address
 
 MADE: Final = "$made"
-"""The namespace that the daemon makes."""
+"""The namespace that the daemon creates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Half:
 
     netns: str = ""
     name: str = ""
-    """Empty: its own."""
+    """The device's name; empty for the default."""
     addresses: tuple[str, ...] = ()
     mtu: int = 1500
     up: bool = True
@@ -59,27 +59,27 @@ Interface = Pair | Loopback
 
 
 def pair(unit: int, a: str, b: str, **settings: Any) -> Pair:  # noqa: ANN401
-    """A pair in these namespaces, to which the chatter talks."""
-    there = (f"{address(unit, 1)}/24",), (f"{address(unit, 2)}/24",) if a != b else ()
-    return Pair(Half(a, addresses=there[0]), Half(b, addresses=there[1]), **settings)
+    """Return a pair in these namespaces with addresses for the background traffic."""
+    addresses = (f"{address(unit, 1)}/24",), (f"{address(unit, 2)}/24",) if a != b else ()
+    return Pair(Half(a, addresses=addresses[0]), Half(b, addresses=addresses[1]), **settings)
 
 
 def words(found: Interface) -> list[str]:
-    """Its settings as a command line and a file have them, those that are not what they would be anyway."""
-    return [f"{key}={json.dumps(value)}" for key, value in _told(found, type(found)())]
+    """Return an interface's settings that are not defaults, as for a command line or a file."""
+    return [f"{key}={json.dumps(value)}" for key, value in _non_defaults(found, type(found)())]
 
 
-def _told(found: object, usual: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+def _non_defaults(found: object, defaults: object, prefix: str = "") -> Iterator[tuple[str, object]]:
     for key in found.__dataclass_fields__:  # type: ignore[attr-defined]
-        value, default = getattr(found, key), getattr(usual, key)
+        value, default = getattr(found, key), getattr(defaults, key)
         if isinstance(value, Half):
-            yield from _told(value, default, f"{key}.")
+            yield from _non_defaults(value, default, f"{key}.")
         elif value != default:
             yield prefix + key, value
 
 
 def names(name: str, found: Interface) -> tuple[str, ...]:
-    """The devices of an interface."""
+    """Return the device names of an interface."""
     return (name,) if isinstance(found, Loopback) else (name + "a", name + "b")
 
 
@@ -96,49 +96,49 @@ STEADY: Final[Mapping[str, Interface]] = {
     "lo0": Loopback(),
     "lo1": Loopback("$red", addresses=("10.88.7.1/24",)),
 }  # fmt: skip
-"""What no operation is about: the traffic over it is known to the datagram."""
+"""Interfaces that no operation touches: their traffic is known to the datagram."""
 
 
 @dataclass(slots=True)
 class Expected:
-    """All of it."""
+    """The expected state of the daemon."""
 
     file: dict[str, Interface] = field(default_factory=lambda: dict(STEADY))
-    """The interfaces of the configuration."""
-    there: dict[str, Interface] = field(default_factory=dict)
-    """The interfaces there are, as they are."""
+    """The interfaces of the configuration file."""
+    interfaces: dict[str, Interface] = field(default_factory=dict)
+    """The existing interfaces with their present settings."""
     peers: dict[str, str] = field(default_factory=dict)
-    """Of each half; empty when it is plugged into none."""
+    """The peer of each half; empty when it is unpatched."""
     runtime: set[str] = field(default_factory=set)
-    """Interfaces that nobody's file has."""
+    """Interfaces created at run time."""
     namespace_made: bool = False
     workers: int = 2
     queue_limit: int = 2100
     restarts: dict[int, int] = field(default_factory=dict)
-    """Of each worker."""
-    fresh: set[str] = field(default_factory=set)
-    """Devices that were made since somebody looked: they have counted nothing before."""
-    replugged: set[str] = field(default_factory=set)
-    """Halves that were plugged otherwise since somebody looked."""
+    """The number of restarts of each worker."""
+    new_devices: set[str] = field(default_factory=set)
+    """Devices created since the last check, whose counters began at zero."""
+    repatched: set[str] = field(default_factory=set)
+    """Halves patched or unpatched since the last check."""
 
     def __post_init__(self) -> None:
-        self.applied()
+        self.apply_file()
 
-    def looked(self) -> None:
-        """Somebody has."""
-        self.fresh.clear()
-        self.replugged.clear()
+    def mark_checked(self) -> None:
+        """Record that the daemon was checked."""
+        self.new_devices.clear()
+        self.repatched.clear()
 
     @property
-    def movable(self) -> dict[str, Interface]:
-        """What an operation may be about."""
-        return {name: found for name, found in self.there.items() if name not in STEADY}
+    def mutable(self) -> dict[str, Interface]:
+        """The interfaces that operations may touch."""
+        return {name: found for name, found in self.interfaces.items() if name not in STEADY}
 
     @property
     def devices(self) -> dict[str, tuple[str, Half | Loopback]]:
-        """The interface that each device belongs to, and the device's own settings."""
+        """The owning interface and own settings of each device."""
         found: dict[str, tuple[str, Half | Loopback]] = {}
-        for name, each in self.there.items():
+        for name, each in self.interfaces.items():
             if isinstance(each, Loopback):
                 found[name] = name, each
             else:
@@ -147,130 +147,131 @@ class Expected:
 
     @property
     def queues(self) -> int:
-        """How many descriptors of devices there are."""
-        each = self.there.values()
+        """The number of device descriptors."""
+        each = self.interfaces.values()
         return sum(2 * found.queues if isinstance(found, Pair) else 1 for found in each)
 
     def lowest(self, kind: str) -> str:
-        """The name that an interface gets which is made without one."""
-        return next(name for unit in itertools.count() if (name := f"{kind}{unit}") not in self.there)
+        """Return the name of the next interface created by its kind alone."""
+        return next(name for unit in itertools.count() if (name := f"{kind}{unit}") not in self.interfaces)
 
     @property
     def changed(self) -> bool:
-        """Whether something is not as the file says."""
+        """Whether something differs from the file."""
         pairs = [name for name, found in self.file.items() if isinstance(found, Pair)]
-        return any(self.there.get(name) != found for name, found in self.file.items()) or any(
+        return any(self.interfaces.get(name) != found for name, found in self.file.items()) or any(
             self.peers[name + "a"] != name + "b" for name in pairs
         )
 
     def carrier(self, device: str) -> bool:
-        """Whether its owner sees one."""
+        """Whether a device has a carrier."""
         name, settings = self.devices[device]
         if isinstance(settings, Loopback):
             return settings.up
         peer = self.peers[device]
         if not peer or not settings.up:
             return False
-        ours, theirs = self.there[name], self.there[self.devices[peer][0]]
-        if not isinstance(ours, Pair) or not isinstance(theirs, Pair):
-            raise TypeError(f"{device} is plugged into {peer}")
-        if "off" in (ours.carrier, theirs.carrier):
+        own, other = self.interfaces[name], self.interfaces[self.devices[peer][0]]
+        if not isinstance(own, Pair) or not isinstance(other, Pair):
+            raise TypeError(f"{device} is patched to {peer}")
+        if "off" in (own.carrier, other.carrier):
             return False
-        return ours.carrier == "always" or self.devices[peer][1].up
+        return own.carrier == "always" or self.devices[peer][1].up
 
-    # What operations do.
+    # Changes made by operations.
 
     def create(self, name: str, found: Interface, *, runtime: bool = True) -> None:
-        """It is made."""
-        self.there[name] = found
+        """Add an interface."""
+        self.interfaces[name] = found
         if runtime:
             self.runtime.add(name)
         devices = names(name, found)
-        self.fresh.update(devices)
+        self.new_devices.update(devices)
         if isinstance(found, Pair):
-            self._plug(*devices)
+            self._patch(*devices)
 
     def destroy(self, name: str) -> None:
-        """It is taken down."""
-        for device in names(name, self.there.pop(name)):
-            self._unplug(device)
+        """Remove an interface."""
+        for device in names(name, self.interfaces.pop(name)):
+            self._unpatch(device)
             self.peers.pop(device, None)
         self.runtime.discard(name)
 
     def change(self, name: str, found: Interface) -> None:
-        """It is changed in place."""
-        self.there[name] = found
+        """Replace an interface's settings."""
+        self.interfaces[name] = found
 
     def patch(self, half: str, other: str) -> None:
-        """They are plugged into each other."""
+        """Patch two halves to each other."""
         if self.peers[half] != other:
-            self._unplug(half)
-            self._unplug(other)
-            self._plug(half, other)
+            self._unpatch(half)
+            self._unpatch(other)
+            self._patch(half, other)
 
     def unpatch(self, half: str) -> None:
-        """It is plugged into none."""
-        self._unplug(half)
+        """Unpatch a half."""
+        self._unpatch(half)
 
-    def applied(self) -> None:
-        """The file is; what it does not speak of and was made without it stays."""
-        for name in [name for name in self.there if name not in self.file and name not in self.runtime]:
+    def apply_file(self) -> None:
+        """Apply the file; interfaces created at run time and absent from the file stay."""
+        for name in [name for name in self.interfaces if name not in self.file and name not in self.runtime]:
             self.destroy(name)
         for name, wanted in self.file.items():
-            found = self.there.get(name)
+            found = self.interfaces.get(name)
             if found is not None and _fixed(found) != _fixed(wanted):
                 self.destroy(name)
-            if name not in self.there:
+            if name not in self.interfaces:
                 self.create(name, wanted, runtime=False)
-            self.there[name] = wanted
+            self.interfaces[name] = wanted
         for name, wanted in self.file.items():
             if isinstance(wanted, Pair):
                 self.patch(name + "a", name + "b")
-        self._as_the_file_says()
+        self._apply_settings()
 
-    def succeeded(self) -> None:
-        """Another control plane goes on with what there is: of the file it makes what is not there."""
+    def take_over(self) -> None:
+        """Apply a takeover: the new control plane keeps everything and creates what the file has and it
+        has not."""
         for name, wanted in self.file.items():
-            if name not in self.there:
+            if name not in self.interfaces:
                 self.create(name, wanted, runtime=False)
-        self._as_the_file_says()
+        self._apply_settings()
 
-    def _as_the_file_says(self) -> None:
-        self.namespace_made = any(netns == MADE for netns in _places(self.file))
+    def _apply_settings(self) -> None:
+        self.namespace_made = any(netns == MADE for netns in _namespaces(self.file))
         self.restarts = {number: self.restarts.get(number, 0) for number in range(self.workers)}
 
-    def _plug(self, half: str, other: str) -> None:
+    def _patch(self, half: str, other: str) -> None:
         self.peers[half], self.peers[other] = other, half
-        self.replugged.update((half, other))
+        self.repatched.update((half, other))
 
-    def _unplug(self, half: str) -> None:
+    def _unpatch(self, half: str) -> None:
         peer = self.peers.get(half, "")
         if peer:
             self.peers[half] = self.peers[peer] = ""
-            self.replugged.update((half, peer))
+            self.repatched.update((half, peer))
 
 
 def _fixed(found: Interface) -> tuple[object, ...]:
-    """What cannot change in place."""
+    """Return the settings that cannot change in place."""
     if isinstance(found, Loopback):
         return (found.netns,)
     return found.queues, found.offload, found.a.netns, found.b.netns
 
 
-def _places(file: Mapping[str, Interface]) -> Iterator[str]:
+def _namespaces(file: Mapping[str, Interface]) -> Iterator[str]:
     for found in file.values():
         yield from (found.netns,) if isinstance(found, Loopback) else (found.a.netns, found.b.netns)
 
 
 def with_half(found: Pair, side: str, **changes: Any) -> Pair:  # noqa: ANN401
-    """A pair one half of which is otherwise."""
+    """Return a pair with changes to one half."""
     return replace(found, **{side: replace(getattr(found, side), **changes)})
 
 
 def text(file: Mapping[str, Interface]) -> str:
-    """The file, as far as it is about interfaces."""
+    """Return the part of the configuration file about interfaces."""
     lines = []
-    if any(netns == MADE for netns in _places(file)):
+    if any(netns == MADE for netns in _namespaces(file)):
         lines += ["[namespaces]", f'create = ["{MADE}"]']
     lines.append("[lo]")
     for name, found in file.items():

@@ -1,4 +1,4 @@
-"""What the daemon takes of the machine: memory, descriptors, tasks, threads, and what else might pile up."""
+"""The daemon's use of resources: memory, descriptors, tasks, threads and everything else that could leak."""
 
 from __future__ import annotations
 
@@ -28,39 +28,41 @@ _KINDS: Final = {
 TOLERANCES: Final = {
     CONTROL_MEMORY: 3 << 10,
     "workers, private memory": 3 << 10,
-    # A worker of a predecessor's is watched by a pidfd, one's own by SIGCHLD.
+    # A predecessor's worker is watched by a pidfd, the daemon's own worker by SIGCHLD.
     "control plane, descriptors, pidfd": 3,
-    # Threads beside the loop, kept by asyncio for the next time.
+    # Threads of the loop's executor, which asyncio keeps.
     "control plane, threads": 4,
 }
-"""How much more there may be at the end, in the unit of each; of what is not here: nothing.  Memory is that
-of processes of different age."""
+"""Growth allowed until the end, in each resource's unit; zero for all others.
+
+Memory is compared between processes of different age.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing at the beginning and at the end."""
+    """One resource at the beginning and at the end."""
 
     what: str
     before: int
     after: int
     tolerance: int
-    """How much more there may be."""
+    """Growth allowed."""
 
     @property
     def flat(self) -> bool:
-        """There is not."""
+        """Whether the resource did not grow by more than that."""
         return self.after - self.before <= self.tolerance
 
 
 def rows(before: Mapping[str, int], after: Mapping[str, int]) -> list[Row]:
-    """The comparison."""
+    """Compare two footprints."""
     names = [*before, *(name for name in after if name not in before)]
     return [Row(name, before.get(name, 0), after.get(name, 0), TOLERANCES.get(name, 0)) for name in names]
 
 
 def footprint(site: Site) -> dict[str, int]:
-    """What there is of each thing: kilobytes, or how many."""
+    """Return the amount of each resource: a number, or kilobytes of memory."""
     control = site.daemon.pid
     workers = [pid for pids in site.workers_by_number().values() for pid in pids]
     found = {
@@ -73,13 +75,14 @@ def footprint(site: Site) -> dict[str, int]:
     }
     found |= {f"control plane, descriptors, {kind}": n for kind, n in descriptors([control]).items()}
     found |= {f"workers, descriptors, {kind}": n for kind, n in descriptors(workers).items()}
-    return found | _of_the_kernel(site) | _of_the_state(site)
+    return found | _kernel_footprint(site) | _state_footprint(site)
 
 
 def private_kb(pids: Iterable[int]) -> int:
-    """Memory that these processes have written to and share with nobody, swapped out or not.
+    """Return the memory that these processes have written to and share with no other, swapped out or not.
 
-    Not the pages of programs and libraries, which are a process's own as long as nobody else runs them."""
+    Pages of programs and libraries are left out: they are private only while no other process uses them.
+    """
     total = 0
     for pid in pids:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -88,7 +91,7 @@ def private_kb(pids: Iterable[int]) -> int:
 
 
 def descriptors(pids: Iterable[int]) -> dict[str, int]:
-    """The open descriptors of these processes, by kind."""
+    """Return the open descriptors of these processes, by kind."""
     return dict(sorted(Counter(kind for pid in pids for kind in _kinds(pid)).items()))
 
 
@@ -104,20 +107,20 @@ def _threads(pid: int) -> int:
     return int(found[1]) if found else 0
 
 
-def _of_the_kernel(site: Site) -> dict[str, int]:
-    places = [site.lab.by_name(name) for name in site.namespaces()]
+def _kernel_footprint(site: Site) -> dict[str, int]:
+    namespaces = [site.lab.by_name(name) for name in site.namespaces()]
     prefix = site.lab.home.name.removesuffix("home")
     return {
-        "kernel, devices": sum(len(place.links()) for place in places),
+        "kernel, devices": sum(len(netns.links()) for netns in namespaces),
         "kernel, namespaces": len(list(Path("/run/netns").glob(f"{prefix}*"))),
         "kernel, ids of namespaces": len(json.loads(site.lab.home.ip("-j netns list-id") or "[]")),
-        "kernel, routes": sum(len(place.ip("route show table all").splitlines()) for place in places),
-        "kernel, rules": sum(len(place.ip("rule show").splitlines()) for place in places),
+        "kernel, routes": sum(len(netns.ip("route show table all").splitlines()) for netns in namespaces),
+        "kernel, rules": sum(len(netns.ip("rule show").splitlines()) for netns in namespaces),
     }
 
 
-def _of_the_state(site: Site) -> dict[str, int]:
-    """What the daemon has written down for its successor."""
+def _state_footprint(site: Site) -> dict[str, int]:
+    """Return the size of the state that the daemon keeps for its successor."""
     state = json.loads((control_socket(site.lab).parent / "state.json").read_text())
     return {
         "interfaces": len(site.interfaces()),

@@ -1,14 +1,14 @@
-"""What must hold whenever nothing moves, whatever was done before."""
+"""The invariants that hold whenever the daemon is at rest, after any operation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.scenarios.places import Link
+from tests.scenarios.namespaces import Link
 from tests.soak.expected import Loopback, Pair
 from tests.soak.footprint import descriptors
-from tests.soak.onlookers import Onlookers
+from tests.soak.observers import Observers
 from tests.soak.site import Site
 from tests.soak.traffic import Traffic
 from tests.waiting import until
@@ -20,44 +20,49 @@ Counters = dict[str, dict[str, Any]]
 
 
 class Invariants:
-    """They are looked at again and again, and each time compared with the time before."""
+    """The invariants; each check compares the daemon with the expected state and with the previous check."""
 
-    def __init__(self, site: Site, traffic: Traffic, onlookers: Onlookers) -> None:
+    def __init__(self, site: Site, traffic: Traffic, observers: Observers) -> None:
         self._site = site
         self._traffic = traffic
-        self._onlookers = onlookers
+        self._observers = observers
         self._counters: Counters = {}
-        """Of each device, when it was looked at last."""
+        """The counters of each device at the previous check."""
         self._read: dict[str, int] = {}
-        """Frames of each device that the kernel says were read, and no counter has."""
+        """Frames of each device that the kernel counts as read and no counter of the daemon has."""
         self._balances: dict[str, int] = {}
-        """Frames each half has sent less those that met a fate at its peer."""
+        """Frames each half has sent minus those that are accounted for at its peer."""
         self._found: Counters = {}
-        self._glimpsed: dict[str, tuple[int, int]] = {}
-        """What was so of each device a look ago."""
+        self._previous: dict[str, tuple[int, int]] = {}
+        """The two numbers of each device at the previous attempt."""
         self._kernel: dict[tuple[str, str], Link] = {}
 
-    def hold(self, *, loses: bool, unsure: bool) -> int:
-        """See that they do; how many frames of the steady traffic were lost, all of them accounted for.
+    def check(self, *, may_lose_frames: bool, restarts_uncertain: bool) -> int:
+        """Check all invariants; return how many frames of the steady traffic were lost, all of them counted.
 
-        ``loses``: what was done may lose frames; ``unsure``: nobody knows how many workers died of it.
-        Raises AssertionError."""
+        ``may_lose_frames``: the operation may lose frames. ``restarts_uncertain``: the number of workers that
+        died is not known. Raises AssertionError.
+        """
         traffic = self._traffic
         traffic.pause()
-        for rule in (self._existence, self._workers, self._files):
-            _until_kept(rule)
-        traffic.arrived()
+        for rule in (self._devices, self._workers, self._files):
+            _wait_until_kept(rule)
+        traffic.wait_for_bytes()
         until(
-            lambda: self._look() and not self._ledger(loses=loses),
-            lambda: "\n".join(self._ledger(loses=loses)),
+            lambda: self._look() and not self._ledger(may_lose_frames=may_lose_frames),
+            lambda: "\n".join(self._ledger(may_lose_frames=may_lose_frames)),
         )
-        wrong = [*self._went_back(), *self._moved_on(), *self._restarts(unsure=unsure)]
+        wrong = [
+            *self._went_back(),
+            *self._traffic_continues(),
+            *self._restarts(restarts_uncertain=restarts_uncertain),
+        ]
         lost = traffic.lost(self._found)
-        if lost and not loses:
-            wrong.append(f"{lost} frames are lost of pairs that nothing was done to")
+        if lost and not may_lose_frames:
+            wrong.append(f"{lost} frames of the steady traffic are lost")
         if (status := self._site.daemon.healthz()) != 200:
             wrong.append(f"/healthz: {status}")
-        wrong += [*self._site.new_lines(), *self._onlookers.complaints]
+        wrong += [*self._site.new_lines(), *self._observers.errors]
         if wrong:
             raise AssertionError("\n".join(wrong))
         self._remember()
@@ -73,21 +78,21 @@ class Invariants:
         }
         return True
 
-    # The rules; each yields what is wrong.
+    # The rules; each returns what is wrong.
 
-    def _existence(self) -> list[str]:
-        """There is what should be, as it should be, by the kernel and by the daemon."""
+    def _devices(self) -> list[str]:
+        """Every device is as expected, in the kernel and in the daemon."""
         self._look()
         expected, site = self._site.expected, self._site
         wrong = []
-        places = set()
+        wanted_links = set()
         for device, (owner, settings) in expected.devices.items():
-            netns = site.expanded(settings.netns)
+            netns = site.expand(settings.netns)
             name = getattr(settings, "name", "") or device
-            places.add((netns or site.lab.home.name, name))
+            wanted_links.add((netns or site.lab.home.name, name))
             found = self._found.get(device)
             if found is None:
-                wrong.append(f"{device} is not there")
+                wrong.append(f"{device} does not exist")
                 continue
             wanted = {
                 "netns": netns,
@@ -103,74 +108,77 @@ class Invariants:
                 for key, value in wanted.items()
                 if found[key] != value
             ]
-        wrong += [f"{device} is there" for device in self._found.keys() - expected.devices.keys()]
-        wrong += [f"the kernel has no {name} in {netns}" for netns, name in places - self._kernel.keys()]
-        wrong += [f"the kernel has {name} in {netns}" for netns, name in self._kernel.keys() - places]
+        wrong += [f"{device} should not exist" for device in self._found.keys() - expected.devices.keys()]
+        wrong += [
+            f"the kernel has no {name} in {netns}" for netns, name in wanted_links - self._kernel.keys()
+        ]
+        wrong += [f"the kernel has {name} in {netns}" for netns, name in self._kernel.keys() - wanted_links]
         return wrong
 
     def _workers(self) -> list[str]:
-        """As many workers as there should be, a spare, and every queue with one of them."""
+        """The workers are as many as expected, there is a spare, and every queue belongs to one worker."""
         site, expected = self._site, self._site.expected
         workers = site.workers_by_number()
         wrong = []
         if set(workers) != set(range(expected.workers)) or any(len(pids) > 1 for pids in workers.values()):
-            wrong.append(f"the workers are {workers}, and should be {expected.workers}")
+            wrong.append(f"the workers are {workers}, not {expected.workers}")
         if len(spares := site.daemon.spares()) != 1:
             wrong.append(f"the spares are {spares}")
-        ours = descriptors([site.daemon.pid]).get("tun", 0)
-        theirs = descriptors([pid for pids in workers.values() for pid in pids]).get("tun", 0)
-        if not ours == theirs == expected.queues:
+        in_control = descriptors([site.daemon.pid]).get("tun", 0)
+        in_workers = descriptors([pid for pids in workers.values() for pid in pids]).get("tun", 0)
+        if not in_control == in_workers == expected.queues:
             wrong.append(
-                f"there are {expected.queues} queues; the control plane has {ours}, the workers {theirs}"
+                f"there are {expected.queues} queues; "
+                f"the control plane has {in_control}, the workers {in_workers}"
             )
         return wrong
 
     def _files(self) -> list[str]:
-        """Nothing is left in the run directory."""
+        """The run directory has no leftovers."""
         found, wanted = self._site.files(), self._site.run_directory()
         return [f"the run directory has {sorted(found)}, not {sorted(wanted)}"] if found != wanted else []
 
-    def _ledger(self, *, loses: bool) -> list[str]:
-        """Every frame has met its one fate, and nothing is in flight."""
+    def _ledger(self, *, may_lose_frames: bool) -> list[str]:
+        """Every frame is accounted for, and none is in flight."""
         if gone := [device for device in self._found if self._where(device) not in self._kernel]:
             return [f"the kernel has no {device}" for device in gone]
         wrong = self._traffic.unaccounted(self._found)
         for device, each in self._found.items():
             read, drops = self._read_uncounted(device), each["stats"]["oqdrops"]
             balance, before = self._balance(device), self._before(self._balances, device)
-            if loses and self._queues(device) > 1:
-                # The kernel's counters are those of all queues of a device; of several queues what a worker
-                # has had in hand when it died is not known to the frame.  It is only known to be at rest.
-                if self._glimpsed.get(device) != (read, balance):
+            if may_lose_frames and self._queues(device) > 1:
+                # The kernel counts all queues of a device together. With several queues the
+                # frames that a worker held when it died are not known exactly; the check only waits for rest.
+                if self._previous.get(device) != (read, balance):
                     wrong.append(f"{device}: not at rest")
             else:
                 if read != self._before(self._read, device):
-                    wrong.append(f"{device}: the kernel says {read} more were read than are counted")
-                if balance != before and device not in self._site.expected.replugged:
-                    wrong.append(f"{device}: {balance - before} frames without a fate")
-            self._glimpsed[device] = read, balance
+                    wrong.append(f"{device}: the kernel counts {read} more frames read than the daemon")
+                if balance != before and device not in self._site.expected.repatched:
+                    wrong.append(f"{device}: {balance - before} frames are not accounted for")
+            self._previous[device] = read, balance
             if (dropped := self._link(device).tx_dropped) != drops:
                 wrong.append(f"{device}: oqdrops is {drops}, tx_dropped {dropped}")
             if each["refs"] != 1:
                 wrong.append(f"{device}: {each['refs']} references")
-        if not loses:
-            wrong += self._altogether()
+        if not may_lose_frames:
+            wrong += self._totals()
         return wrong
 
-    def _altogether(self) -> Iterator[str]:
-        """What was sent has met a fate somewhere, however it was plugged meanwhile."""
-        if self._counters.keys() - self._found.keys() or self._site.expected.fresh:
+    def _totals(self) -> Iterator[str]:
+        """Every frame sent is accounted for somewhere, however the halves were patched in between."""
+        if self._counters.keys() - self._found.keys() or self._site.expected.new_devices:
             return
         sent = sum(each["stats"]["opackets"] for each in self._found.values())
-        met = sum(_met(each["stats"]) for each in self._found.values())
-        before = sum(each["opackets"] - _met(each) for each in self._counters.values())
-        if sent - met != before:
-            yield f"{sent - met - before} frames have been sent and have no fate anywhere"
+        accounted = sum(_accounted(each["stats"]) for each in self._found.values())
+        before = sum(each["opackets"] - _accounted(each) for each in self._counters.values())
+        if sent - accounted != before:
+            yield f"{sent - accounted - before} frames sent are not accounted for anywhere"
 
     def _went_back(self) -> Iterator[str]:
-        """No counter has."""
+        """No counter went back."""
         for device, earlier in self._counters.items():
-            if device in self._site.expected.fresh or device not in self._found:
+            if device in self._site.expected.new_devices or device not in self._found:
                 continue
             now = self._found[device]["stats"]
             lower = [key for key in _COUNTERS if now[key] < earlier[key]]
@@ -182,31 +190,31 @@ class Invariants:
             ]
             yield from (f"{device}: {key} went back" for key in lower)
 
-    def _moved_on(self) -> Iterator[str]:
-        """The steady traffic has."""
-        for course, outcome in self._traffic.outcomes().items():
+    def _traffic_continues(self) -> Iterator[str]:
+        """The steady traffic continues."""
+        for route, outcome in self._traffic.outcomes().items():
             if outcome.received == 0:
-                yield f"nothing arrives from {course.sender}"
+                yield f"nothing arrives from {route.sender}"
 
-    def _restarts(self, *, unsure: bool) -> Iterator[str]:
-        """As many workers have died as were killed."""
+    def _restarts(self, *, restarts_uncertain: bool) -> Iterator[str]:
+        """As many workers were restarted as were killed."""
         page, expected = self._site.daemon.metrics(), self._site.expected
         for number, wanted in expected.restarts.items():
             found = page.worker(str(number)).restarts
-            if found != wanted and not (unsure and found == wanted - 1):
-                yield f"worker {number} was started again {found} times, not {wanted}"
+            if found != wanted and not (restarts_uncertain and found == wanted - 1):
+                yield f"worker {number} was restarted {found} times, not {wanted}"
             expected.restarts[number] = found
 
-    # What they are made of.
+    # Parts of the rules.
 
     def _remember(self) -> None:
         self._counters = {device: each["stats"] for device, each in self._found.items()}
         self._read = {device: self._read_uncounted(device) for device in self._found}
         self._balances = {device: self._balance(device) for device in self._found}
-        self._site.expected.looked()
+        self._site.expected.mark_checked()
 
     def _before(self, known: dict[str, int], device: str) -> int:
-        return 0 if device in self._site.expected.fresh else known.get(device, 0)
+        return 0 if device in self._site.expected.new_devices else known.get(device, 0)
 
     def _read_uncounted(self, device: str) -> int:
         stats = self._found[device]["stats"]
@@ -218,7 +226,7 @@ class Invariants:
         sent = self._found[device]["stats"]["opackets"]
         if peer == device and not isinstance(self._owner(device), Loopback):
             return 0
-        return sent - _met(self._found[peer]["stats"]) if peer in self._found else 0
+        return sent - _accounted(self._found[peer]["stats"]) if peer in self._found else 0
 
     def _link(self, device: str) -> Link:
         return self._kernel[self._where(device)]
@@ -233,13 +241,13 @@ class Invariants:
 
     def _owner(self, device: str) -> object:
         expected = self._site.expected
-        return expected.there[expected.devices[device][0]]
+        return expected.interfaces[expected.devices[device][0]]
 
 
-def _until_kept(rule: Callable[[], list[str]]) -> None:
+def _wait_until_kept(rule: Callable[[], list[str]]) -> None:
     until(lambda: not rule(), lambda: "\n".join(rule()))
 
 
-def _met(stats: dict[str, Any]) -> int:
-    met: int = stats["ipackets"] + sum(stats["ierrors"].values())
-    return met
+def _accounted(stats: dict[str, Any]) -> int:
+    accounted: int = stats["ipackets"] + sum(stats["ierrors"].values())
+    return accounted

@@ -1,4 +1,4 @@
-"""A soak as one reads it: a line for each operation, and a table at the end."""
+"""The output of a soak: a line for each operation and a table at the end."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tests.soak.footprint import CONTROL_MEMORY, Row
-from tests.soak.soak import Done, Soak
+from tests.soak.soak import Soak, Step
 
 
 class Report:
-    """To a terminal, with a bar below the lines, or to a file."""
+    """Prints to a terminal, with a progress bar below the lines, or to a file."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -24,7 +24,7 @@ class Report:
 
     @contextlib.contextmanager
     def progressing(self, seconds: float | None, operations: int | None) -> Iterator[None]:
-        """While in it a terminal shows how far it is."""
+        """Show the progress during the block, on a terminal."""
         if not self._console.is_terminal:
             yield
             return
@@ -39,8 +39,8 @@ class Report:
             finally:
                 self._progress = None
 
-    def line(self, done: Done) -> None:
-        """An operation that was done."""
+    def line(self, done: Step) -> None:
+        """Print an operation that was done."""
         found = done.footprint
         descriptors = sum(each for what, each in found.items() if what.startswith("control plane, desc"))
         text = (
@@ -55,7 +55,7 @@ class Report:
             self._progress.update(self._bar, completed=at)
 
     def table(self, soak: Soak) -> None:
-        """How it was in the beginning and at the end, if it came to its end."""
+        """Print the footprint at the beginning and at the end, if the soak reached its end."""
         if not soak.after:
             return
         table = Table(box=None, pad_edge=False, header_style="")
@@ -65,18 +65,18 @@ class Report:
         for row in soak.rows:
             kb = "memory" in row.what
             values = (row.before, row.after, row.tolerance)
-            table.add_row(row.what, *(_shown(value, kb) for value in values), _verdict(row))
+            table.add_row(row.what, *(_formatted(value, kb) for value in values), _verdict(row))
         self._console.print(table)
         lost = sum(each.lost for each in soak.done)
         self._console.print(
-            f"{len(soak.done)} operations; {soak.looks} looks at the metrics; {soak.sent} datagrams over "
-            f"pairs that nothing was done to, {lost} of them lost with workers that died, and each counted",
+            f"{len(soak.done)} operations; {soak.scrapes} scrapes of the metrics page; {soak.sent} datagrams "
+            f"over pairs that no operation touched, {lost} of them lost with workers that died, all counted",
             highlight=False,
             soft_wrap=True,
         )
 
 
-def _shown(value: int, kb: bool) -> str:
+def _formatted(value: int, kb: bool) -> str:
     return f"{value / 1024:.1f} MB" if kb else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Where it happens: a laboratory with a daemon in it, what is expected of that, and how it is asked."""
+"""A laboratory with a daemon and its expected state, and the means to query and disturb the daemon."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any, Final, Self
 
 from epaird.client.client import Client, Failed
 from epaird.dataplane.process import WORKER
-from tests.scenarios.ctl import asked, control_socket, epairctl, rewrite
-from tests.scenarios.lab import Daemon, Lab, name_of
+from tests.scenarios.ctl import control_socket, epairctl, rewrite, run_epairctl
+from tests.scenarios.lab import Daemon, Lab, process_name
 from tests.soak.expected import MADE, Expected, Interface, text
 from tests.waiting import until
 
-PLACES: Final = ("red", "blue", "green", "white")
+NAMESPACES: Final = ("red", "blue", "green", "white")
 _OURS: Final = ("a bug of ours", "Traceback", "is not forwarded any more", "rolling a reload back")
-"""What no line of the log may say."""
+"""Texts that no line of the log may contain."""
 
 
 class Site:
-    """It, from ``with`` to its end."""
+    """The laboratory, from ``with`` to its end."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.expected = Expected()
-        for name in PLACES:
+        for name in NAMESPACES:
             lab.namespace(name, ipv6=False)
-        self.daemon: Daemon = lab.launch(text(self.expected.file), **self._settings()).greeted()
+        self.daemon: Daemon = lab.launch(text(self.expected.file), **self._settings()).wait_ready()
         self._read = 0
         self._complaints: list[str] = []
 
@@ -40,21 +40,21 @@ class Site:
         with contextlib.suppress(ProcessLookupError):
             self.daemon.signal(signal.SIGCONT)
 
-    # How it is asked.
+    # Queries.
 
     def ctl(self, *arguments: str) -> str:
-        """What epairctl says, which succeeds."""
+        """Return the output of epairctl, which must succeed."""
         return epairctl(self.lab, *arguments)
 
     def refused(self, *arguments: str) -> str:
-        """What epairctl says, which is refused."""
-        done = asked(self.lab, *arguments)
+        """Return the error of epairctl, which must be refused."""
+        done = run_epairctl(self.lab, *arguments)
         if done.returncode != 1:
             raise AssertionError(f"epairctl {' '.join(arguments)} is not refused: {done}")
         return done.stderr
 
     def interfaces(self) -> list[dict[str, Any]]:
-        """Every interface, by the API, with its counters."""
+        """Return every interface with its counters, from the API."""
         client = Client(str(control_socket(self.lab)))
         try:
             found = {each["device"]: each for each in client.ask("GET", "interfaces")}
@@ -65,79 +65,79 @@ class Site:
         return [each | {"stats": known[device]} for device, each in found.items() if device in known]
 
     def workers_by_number(self) -> dict[int, list[int]]:
-        """The processes of each worker, by age."""
+        """Return the pids of each worker, in ascending order."""
         found: dict[int, list[int]] = {}
         for pid in self.lab.processes("epaird.dataplane"):
-            if (name := name_of(pid)).startswith(WORKER):
+            if (name := process_name(pid)).startswith(WORKER):
                 found.setdefault(int(name.removeprefix(WORKER)), []).append(pid)
         return found
 
     def worker(self, number: int) -> int:
-        """The process that is the worker of a number, once there is one."""
+        """Wait until a worker has a process and return its pid."""
         return until(lambda: self.workers_by_number().get(number), self.recent)[-1]
 
-    # What is done to it.
+    # Disturbances.
 
     def write(
         self, more: str = "", *, file: Mapping[str, Interface] | None = None, **settings: object
     ) -> None:
-        """Have the file say what is expected of it, or what ``file`` is, and ``more``."""
+        """Write the expected configuration, or ``file`` instead, with ``more`` added."""
         found = self.expected.file if file is None else file
         rewrite(self.daemon, text(found) + more, **{**self._settings(), **settings})
 
     def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
-        """Send a process a signal, if there still is one."""
+        """Send a signal to a process if it still exists."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
-    def again(self) -> None:
-        """Start another daemon where one has ended, and wait until it has taken over."""
+    def restart_daemon(self) -> None:
+        """Start another daemon in place of one that ends, and wait until it has taken over."""
         self.new_lines()
-        self.daemon.ended()
-        self.daemon = self.lab.again(self.daemon)
+        self.daemon.wait_exit()
+        self.daemon = self.lab.restart(self.daemon)
         self._read = 0
-        self.daemon.greeted()
+        self.daemon.wait_ready()
 
     @contextlib.contextmanager
-    def says(self, words: str, times: int = 1) -> Iterator[None]:
-        """The daemon says something because of what is done in the block, so many times at least."""
+    def expect_log(self, words: str, times: int = 1) -> Iterator[None]:
+        """Wait for ``times`` new log lines with these words at the end of the block."""
         daemon = self.daemon
-        wanted = len(daemon.said(words)) + times
+        wanted = len(daemon.log_lines_with(words)) + times
         yield
-        until(lambda: len(daemon.said(words)) >= wanted or not daemon.running, self.recent)
-        assert len(daemon.said(words)) >= wanted, f"ended before it said {words!r}"
+        until(lambda: len(daemon.log_lines_with(words)) >= wanted or not daemon.running, self.recent)
+        assert len(daemon.log_lines_with(words)) >= wanted, f"ended before it logged {words!r}"
 
-    # What is seen of it.
+    # Observations.
 
     def new_lines(self) -> list[str]:
-        """What the log says that was not there before, and should not be there."""
+        """Read the new log lines and return all lines so far that must not occur."""
         lines = self.daemon.log
         fresh, self._read = lines[self._read :], len(lines)
         self._complaints += [line for line in fresh if any(words in line for words in _OURS)]
         return self._complaints
 
     def recent(self) -> str:
-        """The end of the log."""
+        """Return the end of the log."""
         return "\n".join(self.daemon.log[-25:])
 
-    def expanded(self, netns: str) -> str:
-        """A namespace's real name; empty for the daemon's own."""
-        return self.lab.expanded(netns)
+    def expand(self, netns: str) -> str:
+        """Return a namespace's full name; empty for the daemon's own."""
+        return self.lab.expand(netns)
 
     def run_directory(self) -> set[str]:
-        """The files that should be in it."""
+        """Return the files that the run directory should have."""
         found = {"control.sock", "lock", "state.json"}
         found |= {f"worker-{pid}.sock" for pids in self.workers_by_number().values() for pid in pids}
         return found | ({"namespaces.json"} if self.expected.namespace_made else set())
 
     def files(self) -> set[str]:
-        """Those that are in it."""
+        """Return the files that the run directory has."""
         return {each.name for each in Path(control_socket(self.lab)).parent.iterdir()}
 
     def namespaces(self) -> list[str]:
-        """Those of the laboratory, by their full names."""
+        """Return the full names of the laboratory's namespaces."""
         made = [MADE.removeprefix("$")] if self.expected.namespace_made else []
-        return [self.lab[name].name for name in ("home", *PLACES, *made)]
+        return [self.lab[name].name for name in ("home", *NAMESPACES, *made)]
 
     def _settings(self) -> dict[str, Any]:
         expected = self.expected

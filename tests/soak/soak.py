@@ -1,4 +1,4 @@
-"""The soak: operation after operation on a daemon under traffic, until the time or the number is up."""
+"""The soak: one operation after another on a daemon under traffic, for a time or a number of operations."""
 
 from __future__ import annotations
 
@@ -13,94 +13,97 @@ from typing import Final
 from tests.scenarios.lab import Lab
 from tests.soak.footprint import CONTROL_MEMORY, TOLERANCES, Row, footprint, rows
 from tests.soak.invariants import Invariants
-from tests.soak.onlookers import Onlookers
-from tests.soak.operations.choosing import WARM_UP, calm, operations
+from tests.soak.observers import Observers
+from tests.soak.operations.choosing import WARM_UP, operations, restore
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
 from tests.soak.traffic import Traffic
 from tests.waiting import until
 
-LONG: Final = 40
-"""Operations; in so many a control plane has come to its usual size."""
-ALIKE: Final = 3
-"""So many looks at the footprint in a row must be the same, but for the memory."""
+LONG_LIFE: Final = 40
+"""Operations after which a control plane has reached its usual size."""
+EQUAL_IN_A_ROW: Final = 3
+"""Footprints in a row that must be equal, except for the memory."""
 
 
-WRONG: Final = (AssertionError, OSError, subprocess.SubprocessError)
-"""What is raised when something is not as it should be."""
+FAILURES: Final = (AssertionError, OSError, subprocess.SubprocessError)
+"""The exceptions that report a failure."""
 
 
-class Failed(Exception):
-    """It is not as it should be; ``str()`` says what was done, and what is wrong."""
+class SoakFailed(Exception):
+    """The soak has failed; ``str()`` gives the operation and what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """An operation, and what came of it."""
+class Step:
+    """An operation and its outcome."""
 
     number: int
     what: str
     seconds: float
-    """For it, and for looking at everything after it."""
+    """Duration of the operation and of the check after it."""
     lost: int
-    """Frames of pairs that it was not about; all of them are counted as lost."""
+    """Frames of the steady traffic that were lost, all of which are counted."""
     footprint: dict[str, int]
     life: int
-    """Which control plane it was, or has become."""
+    """The number of the control plane that ran at the end."""
 
 
 @dataclass(slots=True)
 class Soak:
-    """One, with its seed."""
+    """A soak with its seed."""
 
     seed: int
-    tell: Callable[[Done], None]
-    done: list[Done] = field(default_factory=list)
+    on_step: Callable[[Step], None]
+    done: list[Step] = field(default_factory=list)
     before: dict[str, int] = field(default_factory=dict)
     after: dict[str, int] = field(default_factory=dict)
     sent: int = 0
-    """Datagrams that have crossed pairs nothing was done to."""
-    looks: int = 0
-    """At the metrics page."""
+    """Datagrams of the steady traffic."""
+    scrapes: int = 0
+    """Scrapes of the metrics page."""
 
     def run(self, goes_on: Callable[[int], bool]) -> None:
-        """Do operations as long as it ``goes_on``, which is asked with how many were done.  Raises Failed."""
+        """Do operations while ``goes_on``, called with the number done, is true. Raises SoakFailed."""
         with Lab() as lab, Site(lab) as site:
             try:
-                with Traffic(site) as traffic, Onlookers(site) as onlookers:
-                    self._soak(site, Invariants(site, traffic, onlookers), onlookers, goes_on)
-                    self.sent, self.looks = traffic.sent(), onlookers.looks
+                with Traffic(site) as traffic, Observers(site) as observers:
+                    self._soak(site, Invariants(site, traffic, observers), observers, goes_on)
+                    self.sent, self.scrapes = traffic.sent(), observers.scrapes
                 lab.finish()
-            except WRONG as error:
-                raise Failed(f"at rest:\n{error}\nthe daemon said last:\n{site.recent()}") from error
+            except FAILURES as error:
+                raise SoakFailed(f"at the end:\n{error}\nend of the log:\n{site.recent()}") from error
         if not all(row.flat for row in self.rows):
-            raise Failed("not flat: " + ", ".join(row.what for row in self.rows if not row.flat))
+            raise SoakFailed("not flat: " + ", ".join(row.what for row in self.rows if not row.flat))
 
     def _soak(
-        self, site: Site, invariants: Invariants, onlookers: Onlookers, goes_on: Callable[[int], bool]
+        self, site: Site, invariants: Invariants, observers: Observers, goes_on: Callable[[int], bool]
     ) -> None:
         chosen = operations(self.seed, site.expected)
         self._do((next(chosen) for _ in range(WARM_UP)), site, invariants)
-        self._do(calm(site.expected), site, invariants)
-        self.before = self._settled(site, onlookers)
+        self._do(restore(site.expected), site, invariants)
+        self.before = self._final_footprint(site, observers)
         while goes_on(len(self.done)):
             self._do((next(chosen),), site, invariants)
-        self._do(calm(site.expected), site, invariants)
-        self.after = self._settled(site, onlookers)
+        self._do(restore(site.expected), site, invariants)
+        self.after = self._final_footprint(site, observers)
 
     @property
     def rows(self) -> list[Row]:
-        """The comparison of the end with the beginning, which is behind the warm-up."""
+        """The footprint at the end compared with that after the warm-up."""
         return [*rows(self.before, self.after), *self._longest_life()]
 
     def _longest_life(self) -> list[Row]:
-        """The memory of the control plane that has lived longest, if that was long."""
+        """Compare the memory of the longest-lived control plane, if it lived long."""
         lives = Counter(each.life for each in self.done)
-        if not lives or lives.most_common(1)[0][1] < LONG:
+        if not lives or lives.most_common(1)[0][1] < LONG_LIFE:
             return []
         life, count = lives.most_common(1)[0]
         memory = [each.footprint[CONTROL_MEMORY] for each in self.done if each.life == life]
-        begin, end = (round(median(part)) for part in (memory[LONG // 8 : LONG // 4], memory[-LONG // 8 :]))
+        begin, end = (
+            round(median(part))
+            for part in (memory[LONG_LIFE // 8 : LONG_LIFE // 4], memory[-LONG_LIFE // 8 :])
+        )
         what = f"{CONTROL_MEMORY}, over {count} operations"
         return [Row(what, begin, end, TOLERANCES[CONTROL_MEMORY])]
 
@@ -110,27 +113,29 @@ class Soak:
             try:
                 operation.act(site)
                 operation.expect(site.expected)
-                lost = invariants.hold(loses=operation.loses, unsure=operation.unsure)
-            except WRONG as error:
+                lost = invariants.check(
+                    may_lose_frames=operation.may_lose_frames, restarts_uncertain=operation.restarts_uncertain
+                )
+            except FAILURES as error:
                 at = f"operation {len(self.done) + 1}, {operation}"
-                raise Failed(f"{at}:\n{error}\nthe daemon said last:\n{site.recent()}") from error
-            life = (self.done[-1].life if self.done else 0) + operation.succeeds
+                raise SoakFailed(f"{at}:\n{error}\nend of the log:\n{site.recent()}") from error
+            life = (self.done[-1].life if self.done else 0) + operation.new_control_plane
             seconds = time.monotonic() - began
-            self.done.append(Done(len(self.done) + 1, str(operation), seconds, lost, footprint(site), life))
-            self.tell(self.done[-1])
+            self.done.append(Step(len(self.done) + 1, str(operation), seconds, lost, footprint(site), life))
+            self.on_step(self.done[-1])
 
-    def _settled(self, site: Site, onlookers: Onlookers) -> dict[str, int]:
-        """What there is once nothing changes any more."""
-        onlookers.pause()
+    def _final_footprint(self, site: Site, observers: Observers) -> dict[str, int]:
+        """Return the footprint once it no longer changes."""
+        observers.pause()
         seen: list[dict[str, int]] = []
 
-        def settled() -> bool:
+        def unchanged() -> bool:
             seen.append(footprint(site))
-            last = [_counted(each) for each in seen[-ALIKE:]]
-            return len(last) == ALIKE and all(each == last[0] for each in last)
+            last = [_counted(each) for each in seen[-EQUAL_IN_A_ROW:]]
+            return len(last) == EQUAL_IN_A_ROW and all(each == last[0] for each in last)
 
-        until(settled, lambda: f"it never settles: {seen[-2:]}")
-        onlookers.go()
+        until(unchanged, lambda: f"it keeps changing: {seen[-2:]}")
+        observers.go()
         return seen[-1]
 
 

@@ -1,15 +1,15 @@
-"""The sequence of operations: the same for the same seed, and of everything there is."""
+"""The sequence of operations: reproducible, complete, and consistent with the expected state."""
 
 from __future__ import annotations
 
 from itertools import islice
 
 from tests.soak.expected import STEADY, Expected
-from tests.soak.operations.choosing import KINDS, WARM_UP, calm, operations
+from tests.soak.operations.choosing import KINDS, WARM_UP, operations, restore
 
 
 def sequence(seed: int, count: int) -> tuple[list[str], Expected]:
-    """The first operations, and what there has to be after them."""
+    """Return the first operations and the expected state after them."""
     expected, found = Expected(), []
     for operation in islice(operations(seed, expected), count):
         operation.expect(expected)
@@ -33,16 +33,16 @@ def test_the_first_operations_are_of_every_kind() -> None:
         assert len(types) > len(KINDS) / 2
 
 
-def test_what_is_expected_is_always_whole_and_leads_back_to_the_beginning() -> None:
+def test_the_expected_state_is_always_consistent_and_can_be_restored() -> None:
     for seed in range(20):
         _, expected = sequence(seed, 200)
         halves = {device for device in expected.devices if not device.startswith("lo")}
         assert expected.peers.keys() == halves
         assert all(expected.peers[peer] == half for half, peer in expected.peers.items() if peer)
-        assert expected.runtime <= expected.there.keys()
-        for operation in calm(expected):
+        assert expected.runtime <= expected.interfaces.keys()
+        for operation in restore(expected):
             operation.expect(expected)
-        assert expected.there == dict(STEADY)
+        assert expected.interfaces == dict(STEADY)
         assert not expected.runtime
         assert not expected.namespace_made
         assert expected.workers == 2

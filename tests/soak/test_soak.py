@@ -1,4 +1,4 @@
-"""A short soak of a fixed number of operations; `make soak` is a long one."""
+"""A short soak of a fixed number of operations; `make soak` runs a long one."""
 
 from __future__ import annotations
 

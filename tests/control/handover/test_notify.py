@@ -172,7 +172,7 @@ async def test_signs_of_life_and_status_while_everything_is_alive(tmp_path: Path
     health = Health(alive=True, status="1 pair")
     with ServiceManager(str(tmp_path / "notify")) as manager:
         task = spawn(attend(Notifier(manager.address), 0.001, lambda: health), "attending")
-        await eventually(lambda: (manager.receive_all(), manager.unit.signs_of_life >= 5)[1])
+        await eventually(lambda: (manager.receive_all(), manager.unit.watchdog_pings >= 5)[1])
         assert [each for each in manager.messages if "STATUS" in each] == [
             {"STATUS": "1 pair", "WATCHDOG": "1"}
         ]
@@ -199,7 +199,7 @@ async def test_no_sign_of_life_while_a_worker_is_not_alive(tmp_path: Path) -> No
         manager.receive_all()
         assert manager.messages == [{"STATUS": "worker 1 is not alive"}]
         health = Health(alive=True, status="fine")
-        await eventually(lambda: (manager.receive_all(), manager.unit.signs_of_life)[1])
+        await eventually(lambda: (manager.receive_all(), manager.unit.watchdog_pings)[1])
         seen = looks
         await turns(20)
         assert looks == seen

@@ -1,1 +1,1 @@
-"""What can be done to a daemon, and by which of it a seed chooses."""
+"""The operations of a soak, and their choice by a seed."""

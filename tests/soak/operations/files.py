@@ -1,11 +1,11 @@
-"""The file changes, and is read again."""
+"""Changes of the configuration file."""
 
 from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
 
-from tests.scenarios.ctl import asked
+from tests.scenarios.ctl import run_epairctl
 from tests.soak.expected import Expected, Interface
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
@@ -13,23 +13,23 @@ from tests.soak.site import Site
 
 @dataclass(frozen=True, slots=True)
 class Reload(Operation):
-    """A file that is read."""
+    """Another file is loaded."""
 
-    told: str
+    description: str
     file: tuple[tuple[str, Interface], ...]
     workers: int
     queue_limit: int
     by_signal: bool = False
 
     def __str__(self) -> str:
-        return f"reload{' by signal' if self.by_signal else ''}: {self.told}"
+        return f"reload{' by signal' if self.by_signal else ''}: {self.description}"
 
     def act(self, site: Site) -> None:
         site.write(file=dict(self.file), workers=self.workers, queue_limit=self.queue_limit)
         if not self.by_signal:
             site.ctl("reload")
             return
-        with site.says("reloaded "):
+        with site.expect_log("reloaded "):
             site.daemon.signal(signal.SIGHUP)
 
     def expect(self, expected: Expected) -> None:
@@ -38,33 +38,33 @@ class Reload(Operation):
             self.workers,
             self.queue_limit,
         )
-        expected.applied()
+        expected.apply_file()
 
 
 @dataclass(frozen=True, slots=True)
 class Invalid(Operation):
-    """A file with a mistake in it, which changes nothing."""
+    """An invalid file is refused and changes nothing."""
 
-    more: str
+    extra: str
     complaint: str
     upgrading: bool = False
-    """It is the new program that finds it."""
+    """Whether an upgrade finds the mistake."""
 
     def __str__(self) -> str:
         return f"{'upgrade' if self.upgrading else 'reload'} with a mistake: {self.complaint}"
 
     def act(self, site: Site) -> None:
-        site.write(self.more)
+        site.write(self.extra)
         try:
-            said = site.refused("upgrade" if self.upgrading else "reload")
-            assert self.complaint in said, said
+            error = site.refused("upgrade" if self.upgrading else "reload")
+            assert self.complaint in error, error
         finally:
             site.write()
 
 
 @dataclass(frozen=True, slots=True)
-class Midway(Operation):
-    """A file of which something cannot be had; all that was done before is undone."""
+class FailingReload(Operation):
+    """A file that cannot be applied; the daemon undoes the changes made until then."""
 
     def __str__(self) -> str:
         return "reload that fails half-way"
@@ -73,32 +73,32 @@ class Midway(Operation):
         site.lab.home.ip("link add epair61b type veth peer name other61")
         try:
             site.write("[epair.epair62]\n[epair.epair61]\n")
-            said = site.refused("reload")
-            assert "epair61b" in said, said
-            assert "everything is as it was before" in said, said
+            error = site.refused("reload")
+            assert "epair61b" in error, error
+            assert "everything is as it was before" in error, error
         finally:
             site.write()
             site.lab.home.ip("link del epair61b")
 
 
 @dataclass(frozen=True, slots=True)
-class Planned(Operation):
-    """What a reload would do is looked at."""
+class Plan(Operation):
+    """A reload is tried with --dry-run."""
 
     changes: bool
-    """Whether it would do anything."""
+    """Whether it would change anything."""
 
     def __str__(self) -> str:
         return f"reload --dry-run: {'changes' if self.changes else 'nothing'}"
 
     def act(self, site: Site) -> None:
-        done = asked(site.lab, "reload", "--dry-run")
+        done = run_epairctl(site.lab, "reload", "--dry-run")
         assert (done.returncode, done.stderr) == (2 if self.changes else 0, ""), done
 
 
 @dataclass(frozen=True, slots=True)
-class Saved(Operation):
-    """What there is is saved; a reload of that would do nothing."""
+class Save(Operation):
+    """The running configuration is saved; a reload of it would change nothing."""
 
     def __str__(self) -> str:
         return "save, plan what was saved"
@@ -106,5 +106,5 @@ class Saved(Operation):
     def act(self, site: Site) -> None:
         file = site.lab.directory / "saved.toml"
         file.write_text(site.ctl("save"))
-        done = asked(site.lab, "plan", str(file))
+        done = run_epairctl(site.lab, "plan", str(file))
         assert (done.returncode, done.stderr) == (0, ""), f"{done.stdout}{done.stderr}{file.read_text()}"

@@ -1,4 +1,4 @@
-"""One thing that is done."""
+"""The base class of operations."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from tests.soak.site import Site
 
 
 class Operation:
-    """One thing that is done; ``str()`` says what, in a line."""
+    """One operation; ``str()`` describes it in a line."""
 
-    loses = False
-    """It may lose frames of traffic that is none of its business, which counters say then."""
-    unsure = False
-    """It may have killed a worker that would have ended anyway."""
-    succeeds = False
-    """Another control plane takes over, and applies the file."""
+    may_lose_frames = False
+    """Whether it may lose frames of the steady traffic, all of which are counted."""
+    restarts_uncertain = False
+    """Whether it may have killed a worker that was about to end anyway."""
+    new_control_plane = False
+    """Whether another control plane takes over and applies the file."""
 
     def act(self, site: Site) -> None:
-        """Do it; returns once it is done.  Raises AssertionError when it cannot be done."""
+        """Do it and wait until it is done. Raises AssertionError on failure."""
         raise NotImplementedError
 
     def expect(self, expected: Expected) -> None:
-        """What has to be once it is done."""
+        """Change the expected state."""
 
-    def again(self, site: Site) -> None:
-        """Do it, where nobody knows whether it was done."""
+    def retry(self, site: Site) -> None:
+        """Do it again after an attempt whose success is unknown."""
         self.act(site)

@@ -1,11 +1,11 @@
-"""What a user asks for with epairctl."""
+"""Requests of a user of epairctl."""
 
 from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
 
-from tests.scenarios.ctl import EPAIRCTL, asked, control_socket
+from tests.scenarios.ctl import EPAIRCTL, control_socket, run_epairctl
 from tests.soak.expected import Expected, Interface, words
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
@@ -14,12 +14,12 @@ from tests.waiting import until
 
 @dataclass(frozen=True, slots=True)
 class Create(Operation):
-    """An interface is made."""
+    """An interface is created."""
 
     name: str
-    found: Interface
+    settings: Interface
     by_kind: bool = False
-    """Asked for by its kind alone: it gets the lowest number."""
+    """Whether it is requested by its kind alone and gets the lowest unit."""
 
     def __str__(self) -> str:
         return " ".join(["create", *self._words])
@@ -29,24 +29,24 @@ class Create(Operation):
         assert made == self.name, f"made {made}, not {self.name}"
 
     def expect(self, expected: Expected) -> None:
-        expected.create(self.name, self.found)
+        expected.create(self.name, self.settings)
 
-    def again(self, site: Site) -> None:
-        done = asked(site.lab, "create", *self._words)
+    def retry(self, site: Site) -> None:
+        done = run_epairctl(site.lab, "create", *self._words)
         assert done.returncode == 0 or "EEXIST" in done.stderr, done
 
     @property
     def _words(self) -> list[str]:
-        return [self.name.rstrip("0123456789") if self.by_kind else self.name, *words(self.found)]
+        return [self.name.rstrip("0123456789") if self.by_kind else self.name, *words(self.settings)]
 
 
 @dataclass(frozen=True, slots=True)
 class Destroy(Operation):
-    """An interface goes."""
+    """An interface is destroyed."""
 
     name: str
     by: str
-    """Its own name, or a half's."""
+    """The interface's name or a half's."""
 
     def __str__(self) -> str:
         return f"destroy {self.by}"
@@ -57,8 +57,8 @@ class Destroy(Operation):
     def expect(self, expected: Expected) -> None:
         expected.destroy(self.name)
 
-    def again(self, site: Site) -> None:
-        done = asked(site.lab, "destroy", self.by)
+    def retry(self, site: Site) -> None:
+        done = run_epairctl(site.lab, "destroy", self.by)
         assert done.returncode == 0 or "ENXIO" in done.stderr, done
 
 
@@ -68,10 +68,10 @@ class Set(Operation):
 
     name: str
     by: str
-    """Its own name, or a half's."""
+    """The interface's name or a half's."""
     setting: str
-    found: Interface
-    """As it is then."""
+    settings: Interface
+    """The interface with the change."""
 
     def __str__(self) -> str:
         return f"set {self.by} {self.setting}"
@@ -80,12 +80,12 @@ class Set(Operation):
         site.ctl("set", self.by, self.setting)
 
     def expect(self, expected: Expected) -> None:
-        expected.change(self.name, self.found)
+        expected.change(self.name, self.settings)
 
 
 @dataclass(frozen=True, slots=True)
 class Patch(Operation):
-    """A half is plugged into another."""
+    """A half is patched to another."""
 
     half: str
     other: str
@@ -102,7 +102,7 @@ class Patch(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Unpatch(Operation):
-    """A half is plugged into none."""
+    """A half is unpatched."""
 
     half: str
 
@@ -118,7 +118,7 @@ class Unpatch(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Refused(Operation):
-    """Something that cannot be had."""
+    """A request is refused."""
 
     request: tuple[str, ...]
     error: str
@@ -127,13 +127,13 @@ class Refused(Operation):
         return f"{' '.join(self.request)}: {self.error}"
 
     def act(self, site: Site) -> None:
-        said = site.refused(*self.request)
-        assert self.error in said, said
+        error = site.refused(*self.request)
+        assert self.error in error, error
 
 
 @dataclass(frozen=True, slots=True)
-class Watchers(Operation):
-    """Some watch what happens, and go without a word."""
+class Monitors(Operation):
+    """Some monitors read events and are killed."""
 
     count: int
 
@@ -142,14 +142,14 @@ class Watchers(Operation):
 
     def act(self, site: Site) -> None:
         command = (EPAIRCTL, "--socket", str(control_socket(site.lab)), "monitor")
-        watching = [site.lab.home.start(*command) for _ in range(self.count)]
+        monitors = [site.lab.home.start(*command) for _ in range(self.count)]
 
-        def all_have_seen() -> bool:
+        def all_have_printed() -> bool:
             site.ctl("create", "epair60")
             site.ctl("destroy", "epair60")
-            return all(b"epair60b" in each.stdout for each in watching)
+            return all(b"epair60b" in each.stdout for each in monitors)
 
-        until(all_have_seen, lambda: f"they see nothing: {watching}")
-        for each in watching:
+        until(all_have_printed, lambda: f"they print nothing: {monitors}")
+        for each in monitors:
             each.signal(signal.SIGKILL)
-            each.ended()
+            each.wait_exit()

@@ -1,4 +1,4 @@
-"""However it ends, and whatever of it dies: nothing is left behind, and the books are in order."""
+"""However the daemon ends, and whichever process dies: nothing is left behind, and the books balance."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.scenarios.lab import CABLE, NAMESPACES, Daemon, Lab, pair
-from tests.scenarios.transfers import BLUE, RED, Flood, Sink, acquaint, ping
+from tests.scenarios.transfers import BLUE, RED, Flood, Sink, add_neighbour, ping
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -22,29 +22,29 @@ def test_it_ends_under_traffic_and_leaves_nothing(lab: Lab, end: Callable[[Daemo
     daemon = lab.daemon(NAMESPACES + pair(0) + pair(1))
     red, blue = lab["red"], lab["blue"]
     server = blue.start("iperf3", "-s", "--forceflush")
-    server.says("listening")
+    server.wait_for_output("listening")
     stream = red.start("iperf3", "-c", "10.0.1.2", "-t", "60", "--forceflush")
-    stream.says("sec")
-    with Flood(red, BLUE) as there, Flood(blue, RED) as back:
-        there.goes_on()
-        back.goes_on()
+    stream.wait_for_output("sec")
+    with Flood(red, BLUE) as to_blue, Flood(blue, RED) as to_red:
+        to_blue.wait_for_frames()
+        to_red.wait_for_frames()
         end(daemon)
-        daemon.left_nothing(0)
+        daemon.assert_clean_exit(0)
     assert daemon.log[-1] == "stopping"
 
 
 def workers_started(lab: Lab) -> bool:
-    """A worker is there."""
+    """A worker process exists."""
     return bool(lab.processes("epaird.dataplane"))
 
 
 def namespace_made(lab: Lab) -> bool:
-    """It has made a namespace."""
+    """The daemon has created a namespace."""
     return lab["red"].exists
 
 
 def some_devices_made(lab: Lab) -> bool:
-    """It has moved devices to their place."""
+    """The daemon has moved some devices into their namespaces."""
     return len(lab["blue"].links("tun")) > 10 if lab["blue"].exists else False
 
 
@@ -53,23 +53,23 @@ def test_ctrl_c_during_start_up_leaves_nothing(lab: Lab, reached: Callable[[Lab]
     daemon = lab.launch(NAMESPACES + "".join(pair(unit, ipv6=False) for unit in range(MANY)))
     until(lambda: reached(lab), daemon.__repr__)
     daemon.ctrl_c()
-    daemon.left_nothing(0)
+    daemon.assert_clean_exit(0)
     assert daemon.log == ["stopping"]
 
 
 def test_ctrl_c_before_anything_is_made_leaves_nothing(lab: Lab) -> None:
     daemon = lab.launch(CABLE)
     daemon.ctrl_c()
-    assert daemon.ended() != 0
-    assert not lab.remains()
+    assert daemon.wait_exit() != 0
+    assert not lab.leftovers()
 
 
 def test_a_second_ctrl_c_does_no_harm(lab: Lab) -> None:
     daemon = lab.daemon(NAMESPACES + "".join(pair(unit, ipv6=False) for unit in range(10)))
     daemon.ctrl_c()
-    daemon.says("stopping")
+    daemon.wait_for_log("stopping")
     daemon.ctrl_c()
-    daemon.left_nothing(0)
+    daemon.assert_clean_exit(0)
 
 
 def test_many_pairs_are_taken_down(lab: Lab) -> None:
@@ -77,19 +77,19 @@ def test_many_pairs_are_taken_down(lab: Lab) -> None:
     assert len(daemon.metrics().devices()) == 2 * MANY
     ping(lab["red"], f"10.0.{MANY - 1}.2")
     daemon.at_rest()
-    daemon.calm()
+    daemon.assert_sleeps()
 
 
 def test_a_worker_killed_under_traffic_is_replaced(lab: Lab) -> None:
     daemon = lab.daemon(CABLE, workers=1)
     red, blue = lab["red"], lab["blue"]
-    acquaint(red, blue, BLUE)
+    add_neighbour(red, blue, BLUE)
     with Sink(blue, BLUE) as sink, Flood(red, BLUE, sink.port), Flood(blue, RED):
         sink.await_arrivals(100)
         for restarts in (1, 2):
             killed, before = daemon.worker(), daemon.metrics()
             os.kill(killed, signal.SIGKILL)
-            daemon.says_times("forwards 1 cable", restarts)
+            daemon.wait_for_log_lines("forwards 1 cable", restarts)
             sink.await_arrivals(len(sink.arrived()) + 100)
             after = daemon.metrics()
             assert after.worker().restarts == restarts
@@ -97,9 +97,9 @@ def test_a_worker_killed_under_traffic_is_replaced(lab: Lab) -> None:
             for device in ("epair0a", "epair0b"):
                 assert not after.interface(device).goes_back(before.interface(device))
             assert daemon.worker() != killed
-            assert daemon.said(f"worker 0 (pid {killed}) ended: killed by SIGKILL")
+            assert daemon.log_lines_with(f"worker 0 (pid {killed}) ended: killed by SIGKILL")
     page = daemon.at_rest()
-    assert sink.order_kept
+    assert sink.in_order
     for device in ("epair0a", "epair0b"):
         assert page.interface(device).ierrors["worker_lost"] <= 2 * 64
 
@@ -111,8 +111,8 @@ def test_one_worker_killed_leaves_the_others_pairs_alone(lab: Lab) -> None:
     by_worker = {page.interface(f"{each}a").worker for each in page.pairs()}
     for count, pid in enumerate(daemon.workers(), 1):
         os.kill(pid, signal.SIGKILL)
-        daemon.says(f"(pid {pid}) ended")
-        daemon.says_times("again", count)
+        daemon.wait_for_log(f"(pid {pid}) ended")
+        daemon.wait_for_log_lines("again", count)
     for unit in range(3):
         ping(red, f"10.0.{unit}.2")
         ping(blue, f"10.0.{unit}.1")
@@ -123,14 +123,13 @@ def test_one_worker_killed_leaves_the_others_pairs_alone(lab: Lab) -> None:
 
 def test_a_daemon_that_was_killed_leaves_its_namespaces_to_the_next(lab: Lab) -> None:
     killed = lab.daemon(CABLE, orphan_timeout=0)
-    killed.signal(signal.SIGKILL)
-    killed.ended()
+    killed.crash()
     until(lambda: not lab.processes("epaird"))
     assert lab["red"].exists
     until(lambda: not lab["red"].links("tun"))
-    daemon = lab.again(killed).greeted()
+    daemon = lab.restart(killed).wait_ready()
     for name in ("red", "blue"):
-        assert daemon.said(f"namespace {lab[name]}: taken over")
+        assert daemon.log_lines_with(f"namespace {lab[name]}: taken over")
     ping(lab["red"], BLUE)
     daemon.at_rest()
     daemon.stop()

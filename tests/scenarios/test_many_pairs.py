@@ -1,4 +1,4 @@
-"""Many pairs, in namespaces that the daemon makes."""
+"""Many pairs, in namespaces that the daemon creates."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ CREATE = f"[namespaces]\ncreate = {json.dumps([f'${colour}' for colour in COLOUR
 
 
 def ends(number: int) -> tuple[str, str]:
-    """Where the halves of a pair live: every two namespaces are joined, both ways round."""
+    """Return the namespaces of a pair's halves, such that every two namespaces are connected in both
+    directions."""
     step = 1 + number // len(COLOURS) % (len(COLOURS) - 1)
     return COLOURS[number % len(COLOURS)], COLOURS[(number + step) % len(COLOURS)]
 
 
 def mesh() -> str:
-    """The pairs."""
+    """Return the configuration of all pairs."""
     text = [CREATE]
     for number in range(PAIRS):
         for side, colour in zip("ab", ends(number), strict=True):
@@ -50,9 +51,9 @@ def test_a_mesh_of_two_hundred(lab: Lab) -> None:
     for number in range(PAIRS):
         for side, colour in zip("ab", ends(number), strict=True):
             on_page = page.interface(f"epair{number}{side}")
-            there = links[colour][on_page.name]
+            link = links[colour][on_page.name]
             assert on_page.name == f"p{number}{side}"
-            assert (there.up, there.mtu, there.mac) == (True, 2000 + number, on_page.mac)
+            assert (link.up, link.mtu, link.mac) == (True, 2000 + number, on_page.mac)
     workers = Counter(page.interface(device).worker for device in page.devices())
     assert max(workers.values()) - min(workers.values()) <= PAIRS / 4, workers
     for number in range(0, PAIRS, 23):
@@ -61,11 +62,11 @@ def test_a_mesh_of_two_hundred(lab: Lab) -> None:
     daemon.stop()
 
 
-def test_a_namespace_that_was_made_here_ends_when_its_name_is_removed(lab: Lab) -> None:
-    """Though its devices were made in it, and so keep it alive: the pairs go, and the others stay."""
+def test_a_namespace_made_by_the_daemon_ends_with_its_name(lab: Lab) -> None:
+    """The daemon created devices in it, which must not keep it alive: its pairs go, and the others stay."""
     daemon = lab.daemon(mesh())
     green = lab["green"]
-    theirs = {f"epair{number}" for number in range(PAIRS) if "green" in ends(number)}
+    gone = {f"epair{number}" for number in range(PAIRS) if "green" in ends(number)}
     with contextlib.closing(LinkWatch()) as watch:
         with namespace.opened(green.name) as fd:
             nsid = link.namespace_id(fd)
@@ -76,22 +77,22 @@ def test_a_namespace_that_was_made_here_ends_when_its_name_is_removed(lab: Lab) 
             ),
             daemon.__repr__,
         )
-    until(lambda: len(daemon.metrics().pairs()) == PAIRS - len(theirs), daemon.__repr__)
-    assert not theirs & set(daemon.metrics().pairs())
-    for name in theirs:
-        assert len(daemon.said(f"{name} is taken down whole")) == 1
+    until(lambda: len(daemon.metrics().pairs()) == PAIRS - len(gone), daemon.__repr__)
+    assert not gone & set(daemon.metrics().pairs())
+    for name in gone:
+        assert len(daemon.log_lines_with(f"{name} is taken down whole")) == 1
     number = next(each for each in range(PAIRS) if "green" not in ends(each))
     ping(lab[ends(number)[0]], f"10.9.{number}.2")
     daemon.at_rest()
     daemon.stop()
 
 
-def test_one_that_cannot_be_made_is_said_before_all_the_others_are_made(lab: Lab) -> None:
-    """By the indices that the kernel has given to devices meanwhile."""
+def test_a_name_conflict_is_found_before_all_devices_are_created(lab: Lab) -> None:
+    """The indices that the kernel has given to devices show how many were created."""
     lab.home.ip("link add epair3a type veth peer name x3")
     before = lab.home.links()["epair3a"].index
     failed = lab.launch("".join(f"[epair.epair{number}]\n" for number in range(1000)))
-    failed.left_nothing(1)
+    failed.assert_clean_exit(1)
     (line,) = failed.log
     assert line.startswith("epair3a: ")
     lab.home.ip("link add probe type veth peer name x4")

@@ -1,9 +1,10 @@
-"""Questions at a steady rate over a cable, each answered at once: how long the answers take.
+"""Round trips over a cable at a steady rate of requests.
 
-    python -m tests.figures.asking ADDRESS RATE SECONDS
+    python -m tests.figures.round_trips ADDRESS RATE SECONDS
 
-says in one line of JSON how many were answered a second, and the 50th and 99th percentile of their round
-trips in microseconds.  ``python -m epaird.bench.roundtrip echo ADDRESS`` answers."""
+Prints one line of JSON: the replies a second, and the 50th and 99th percentile of the round trips in
+microseconds. ``python -m epaird.bench.roundtrip echo ADDRESS`` replies.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from typing import Final, NamedTuple
 
 from epaird.bench.roundtrip import PORT
 from epaird.bench.statistics import percentile
-from tests.scenarios.places import Namespace
+from tests.scenarios.namespaces import Namespace
 
 _PAYLOAD: Final = bytes(64)
 _PATIENCE_S: Final = 1.0
@@ -29,7 +30,7 @@ _HOME: Final = Path(__file__).parents[2]
 
 
 class Answers(NamedTuple):
-    """What a run of questions found."""
+    """The results of one run."""
 
     per_second: float
     median_us: float
@@ -37,25 +38,25 @@ class Answers(NamedTuple):
 
 
 @contextlib.contextmanager
-def answering(place: Namespace, address: str) -> Iterator[None]:
-    """Have questions to an address answered."""
+def echo_server(place: Namespace, address: str) -> Iterator[None]:
+    """Run an echo server at an address."""
     echo = place.start(sys.executable, "-m", "epaird.bench.roundtrip", "echo", address)
-    echo.says("ready")
+    echo.wait_for_output("ready")
     try:
         yield
     finally:
         echo.kill()
 
 
-def asked(place: Namespace, address: str, rate: int, seconds: float) -> Answers:
-    """Ask so many times a second, by a process of its own."""
-    said = place.run(sys.executable, "-m", "tests.figures.asking", address, str(rate), str(seconds))
-    return Answers(*json.loads(said))
+def measure_round_trips(place: Namespace, address: str, rate: int, seconds: float) -> Answers:
+    """Measure round trips at this many requests a second, in a process of its own."""
+    output = place.run(sys.executable, "-m", "tests.figures.round_trips", address, str(rate), str(seconds))
+    return Answers(*json.loads(output))
 
 
-def ask(address: str, rate: float, seconds: float) -> Answers:
-    """Ask at a rate; what comes too late for it is asked at once, and nothing twice."""
-    # Else a sleep takes 50 microseconds more than it should, as long as all the rest.
+def probe(address: str, rate: float, seconds: float) -> Answers:
+    """Send requests at a rate; an overdue request is sent at once, and missed ones are not made up for."""
+    # Otherwise a sleep takes 50 microseconds too long, as long as all the rest.
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, _EXACT_NS, 0, 0, 0)
     clock, period = time.perf_counter_ns, int(1e9 / rate)
     samples: list[int] = []
@@ -78,4 +79,4 @@ def ask(address: str, rate: float, seconds: float) -> Answers:
 
 
 if __name__ == "__main__":
-    print(json.dumps(ask(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]))))  # noqa: T201
+    print(json.dumps(probe(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]))))  # noqa: T201

@@ -1,4 +1,4 @@
-"""The daemon's interfaces without its front ends: a real machine, real workers, in a laboratory's home."""
+"""The control plane without its front ends: a real host and real workers in a laboratory's home."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -28,13 +29,11 @@ from tests.scenarios.lab import Lab
 from tests.waiting import DEADLINE_S, eventually
 
 T = TypeVar("T")
-
-
 P = ParamSpec("P")
 
 
-def living(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """Run a test on a loop of the daemon's kind, in its laboratory's home."""
+def on_loop_in_lab(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run a test on uvloop, in its laboratory's home namespace."""
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -51,8 +50,8 @@ def living(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 
 
 @dataclass(slots=True)
-class Life:
-    """Everything there is."""
+class ControlPlane:
+    """A running control plane and its workers."""
 
     lab: Lab
     host: Host
@@ -60,22 +59,34 @@ class Life:
     workers: list[Worker]
     interfaces: Interfaces
 
-    def one(self, device: str) -> InterfaceReading:
-        """One interface's reading."""
+    def reading(self, device: str) -> InterfaceReading:
+        """Return the reading of an interface."""
         (found,) = self.interfaces.interface(device)
         return found
 
-    def is_(self, device: str, **wanted: object) -> bool:
-        """Whether these fields of an interface's reading are so; not while it is on its way elsewhere."""
+    def has(self, device: str, **wanted: object) -> bool:
+        """Whether an interface's reading has these fields; false while it moves to another namespace."""
         found = self.interfaces.interface(device)
         return bool(found) and all(getattr(found[0], key) == value for key, value in wanted.items())
 
-    async def at_rest(self, *devices: str) -> None:
-        """Wait until every frame has met its fate at these interfaces."""
-        await eventually(lambda: all(self.one(device).refs == 1 for device in devices))
+    def worker_pid(self) -> int:
+        """Return the pid of the first worker."""
+        pid = self.workers[0].pid
+        assert pid is not None
+        return pid
 
-    def left(self) -> dict[str, object]:
-        """What there is of interfaces."""
+    async def kill_worker(self) -> None:
+        """Kill the first worker and wait until its successor forwards."""
+        worker = self.workers[0]
+        os.kill(self.worker_pid(), signal.SIGKILL)
+        await eventually(lambda: worker.restarts == 1 and worker.forwards)
+
+    async def at_rest(self, *devices: str) -> None:
+        """Wait until these interfaces have no frame in flight."""
+        await eventually(lambda: all(self.reading(device).refs == 1 for device in devices))
+
+    def inventory(self) -> dict[str, object]:
+        """Return the devices, interfaces and attachments that exist."""
         return {
             "devices": sorted(self.lab.home.links("tun")),
             "interfaces": [each.device for each in self.interfaces.reading().interfaces],
@@ -83,11 +94,24 @@ class Life:
         }
 
 
+def pair_settings(lab: Lab, *, ipv6: bool = True, **both: object) -> dict[str, dict[str, object]]:
+    """Return the settings of a pair that connects red and blue; ``both`` is for both halves."""
+    return {
+        half: {
+            "netns": lab[netns].name,
+            "name": "eth0",
+            "addresses": [f"10.0.0.{number}/24"] + [f"fd00::{number}/64"] * ipv6,
+            **both,
+        }
+        for number, (half, netns) in enumerate((("a", "red"), ("b", "blue")), 1)
+    }
+
+
 @contextlib.asynccontextmanager
-async def life(
+async def control_plane(
     lab: Lab, *, workers: int = 1, loopbacks: bool = True, queue_limit: int = 2100
-) -> AsyncIterator[Life]:
-    """Begin, and end so that nothing is left."""
+) -> AsyncIterator[ControlPlane]:
+    """Start a control plane; at the end destroy its interfaces and check that nothing is left."""
     before, tasks = descriptors(), asyncio.all_tasks()
     table = Table.create(4096)
     host = Host()
@@ -112,10 +136,10 @@ async def life(
         host.watch(interfaces.happened)
         if loopbacks:
             await interfaces.create_loopback("lo0", LoopbackSettings())
-        found = Life(lab, host, table, those, interfaces)
+        found = ControlPlane(lab, host, table, those, interfaces)
         yield found
         await interfaces.destroy_all()
-        assert found.left() == {"devices": [], "interfaces": [], "attachments": []}
+        assert found.inventory() == {"devices": [], "interfaces": [], "attachments": []}
     finally:
         await interfaces.destroy_all()
         await together(*(worker.stop() for worker in those))
@@ -126,21 +150,24 @@ async def life(
     assert not left
 
 
-async def beside(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What blocks, in a thread beside the loop."""
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking function in a thread."""
     return await asyncio.to_thread(function, *args, **kwargs)
 
 
 async def refused(request: Awaitable[object]) -> tuple[str, str]:
-    """The error's name, and the line that comes with it."""
+    """Return the name and message of the error that refuses a request."""
     with pytest.raises(Refused) as refusal:
         await request
     assert "\n" not in str(refusal.value)
     return refusal.value.name, str(refusal.value)
 
 
-async def happens(events: AsyncIterator[Event], *wanted: tuple[str, str]) -> list[Event]:
-    """Read events until each of these, what and whose, has been among them, in this order."""
+async def wait_for_events(events: AsyncIterator[Event], *wanted: tuple[str, str]) -> list[Event]:
+    """Read events until these, each an event and an interface, have come in this order.
+
+    Returns all events read.
+    """
     seen = []
     async with asyncio.timeout(DEADLINE_S):
         for what, interface in wanted:

@@ -19,7 +19,7 @@ from tests.waiting import DEADLINE_S, until
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What ``ip -s link`` says of a device."""
+    """A device as ``ip -s link`` shows it."""
 
     index: int
     name: str
@@ -33,10 +33,10 @@ class Link:
 
 
 class Namespace:
-    """A network namespace, by the name that ``ip netns`` shows; it need not exist yet."""
+    """A network namespace by the name that ``ip netns`` shows; it need not exist yet."""
 
     def __init__(self, name: str, stack: contextlib.ExitStack) -> None:
-        """Sockets and processes made in it end with ``stack``."""
+        """Sockets and processes created in the namespace end with ``stack``."""
         self.name = name
         self._stack = stack
 
@@ -48,20 +48,20 @@ class Namespace:
         return Path("/run/netns", self.name).exists()
 
     def create(self) -> Self:
-        """Make it, ``lo`` up."""
+        """Create the namespace, with ``lo`` up."""
         namespace.create(self.name)
         return self
 
     def remove(self) -> None:
-        """Take its name away, as a user does."""
+        """Remove the namespace's name, as a user does."""
         subprocess.run(["ip", "netns", "del", self.name], check=True)
 
     def inside(self) -> contextlib.AbstractContextManager[None]:
-        """Be in it for the block: what is started and opened there stays there."""
+        """Enter the namespace for the block; what is started and opened there stays there."""
         return namespace.inside(self.name)
 
     def run(self, *command: str) -> str:
-        """What a command that succeeds says."""
+        """Return the output of a command, which must succeed."""
         with self.inside():
             done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode != 0:
@@ -81,40 +81,41 @@ class Namespace:
         """Run ``tc`` with these arguments."""
         return self.run("tc", *arguments.split())
 
-    def start(self, *command: str) -> Running:
-        """Start a command that ends with the test at the latest."""
+    def start(self, *command: str) -> Process:
+        """Start a command, which ends with the test at the latest."""
         with self.inside():
-            running = Running(command)
+            running = Process(command)
         self._stack.callback(running.kill)
         return running
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
-        """A socket in it, which waits at most DEADLINE_S."""
+        """Open a socket in the namespace with a timeout of DEADLINE_S."""
         with self.inside():
             made = socket.socket(family, kind, protocol)
         made.settimeout(DEADLINE_S)
         return self._stack.enter_context(made)
 
     def links(self, kind: str | None = None) -> dict[str, Link]:
-        """Its devices by name, all or those of a kind (``tun``)."""
+        """Return the namespace's devices by name, all or those of one kind (``tun``)."""
         command = ["ip", "-s", "-j", "link", "show", *(("type", kind) if kind else ())]
         found = json.loads(self.run(*command) or "[]")
         return {each["ifname"]: _link(each) for each in found if each}
 
-    def settled(self, device: str) -> None:
-        """Wait until a device's IPv6 addresses are known to be nobody else's: then they can be used."""
+    def wait_for_dad(self, device: str) -> None:
+        """Wait until duplicate address detection has ended on a device, so that its IPv6 addresses can be
+        used."""
         show = ("ip", "-j", "-6", "addr", "show", "dev", device, "tentative")
         until(lambda: not any(each for each in json.loads(self.run(*show) or "[]")), lambda: self.run(*show))
 
 
-class Running:
-    """A command that runs beside the test."""
+class Process:
+    """A command that runs in the background."""
 
     def __init__(self, command: tuple[str, ...]) -> None:
         self.start(command)
 
     def start(self, command: tuple[str, ...], **options: Any) -> None:  # noqa: ANN401
-        """Start it; ``options`` are Popen's."""
+        """Start the command; ``options`` are Popen's."""
         self.command = command
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             self._out, self._err = (os.fdopen(os.dup(each.fileno()), "rb") for each in (out, err))
@@ -132,41 +133,41 @@ class Running:
 
     @property
     def stdout(self) -> bytes:
-        """All it has written to stdout so far."""
+        """Everything written to stdout so far."""
         return os.pread(self._out.fileno(), 1 << 30, 0)
 
     @property
     def stderr(self) -> str:
-        """All it has written to stderr so far."""
+        """Everything written to stderr so far."""
         return os.pread(self._err.fileno(), 1 << 30, 0).decode()
 
-    def says(self, words: str) -> None:
-        """Wait until it has said this on stderr or stdout."""
+    def wait_for_output(self, words: str) -> None:
+        """Wait until these words appear on stderr or stdout."""
 
-        def said() -> bool:
+        def found() -> bool:
             return words in self.stderr or words.encode() in self.stdout
 
-        until(lambda: said() or not self.running, self.__repr__)
-        if not said():
-            raise AssertionError(f"never said {words!r}: {self!r}")
+        until(lambda: found() or not self.running, self.__repr__)
+        if not found():
+            raise AssertionError(f"no output {words!r}: {self!r}")
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal."""
         self.process.send_signal(number)
 
     def ctrl_c(self) -> None:
-        """What a terminal does: SIGINT to every process of the foreground process group."""
+        """Send SIGINT to every process of the process group, as a terminal does."""
         os.killpg(self.pid, signal.SIGINT)
 
-    def ended(self) -> int:
-        """Wait for its end: its exit status, negative for a signal."""
+    def wait_exit(self) -> int:
+        """Wait for the end and return the exit status, negative for a signal."""
         try:
             return self.process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"does not end: {self!r}") from None
 
     def kill(self) -> None:
-        """End it now, if it has not ended."""
+        """Kill the process if it still runs."""
         if self.running:
             self.process.kill()
             self.process.wait()

@@ -1,4 +1,4 @@
-"""What befalls a daemon: its processes die, stop and hang, its program is replaced, its devices vanish."""
+"""Failures: processes die, stop and hang, and the control plane is replaced."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from tests.scenarios.hanging import hung
+from tests.scenarios.hanging import hang
 from tests.soak.expected import Expected
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
@@ -23,8 +23,8 @@ class WorkerDies(Operation):
     how: str = "killed"
     with_the_spare: bool = False
     times: int = 1
-    """As soon as there is another, the same again."""
-    loses = True
+    """How often in a row, each time as soon as there is a successor."""
+    may_lose_frames = True
 
     def __str__(self) -> str:
         often = f" {self.times} times" * (self.times > 1)
@@ -34,12 +34,12 @@ class WorkerDies(Operation):
         if self.with_the_spare:
             site.kill(until(site.daemon.spares)[0])
         for _ in range(self.times):
-            self._once(site)
+            self._fail_once(site)
 
-    def _once(self, site: Site) -> None:
+    def _fail_once(self, site: Site) -> None:
         pid = site.worker(self.number)
         if self.how == "hangs":
-            with contextlib.suppress(ProcessLookupError), hung(pid):
+            with contextlib.suppress(ProcessLookupError), hang(pid):
                 pass
         else:
             site.kill(pid, signal.SIGKILL if self.how == "killed" else signal.SIGSTOP)
@@ -54,14 +54,14 @@ class WorkerDies(Operation):
 class WorkersDie(Operation):
     """All workers are killed at once."""
 
-    loses = True
+    may_lose_frames = True
 
     def __str__(self) -> str:
         return "all workers killed"
 
     def act(self, site: Site) -> None:
         pids = [site.worker(number) for number in range(site.expected.workers)]
-        with site.says("again (pid", len(pids)):
+        with site.expect_log("again (pid", len(pids)):
             for pid in pids:
                 site.kill(pid)
 
@@ -72,7 +72,7 @@ class WorkersDie(Operation):
 
 @dataclass(frozen=True, slots=True)
 class SpareDies(Operation):
-    """The process that is kept ready is killed."""
+    """The spare is killed."""
 
     def __str__(self) -> str:
         return "the spare killed"
@@ -87,24 +87,24 @@ class SpareDies(Operation):
 class ControlDies(Operation):
     """The control plane is killed, and another daemon takes over."""
 
-    succeeds = True
+    new_control_plane = True
 
     def __str__(self) -> str:
         return "control plane killed, started again"
 
     def act(self, site: Site) -> None:
         site.daemon.signal(signal.SIGKILL)
-        site.again()
+        site.restart_daemon()
 
     def expect(self, expected: Expected) -> None:
-        expected.succeeded()
+        expected.take_over()
 
 
 @dataclass(frozen=True, slots=True)
 class ControlKeeps(Operation):
-    """The daemon ends and leaves everything to the next."""
+    """The daemon ends with keep_devices, and another daemon takes over."""
 
-    succeeds = True
+    new_control_plane = True
 
     def __str__(self) -> str:
         return "stopped with keep_devices, started again"
@@ -113,12 +113,12 @@ class ControlKeeps(Operation):
         site.write(keep_devices=True)
         site.ctl("reload")
         site.daemon.signal(signal.SIGTERM)
-        assert site.daemon.ended() == 0, site.recent()
+        assert site.daemon.wait_exit() == 0, site.recent()
         site.write()
-        site.again()
+        site.restart_daemon()
 
     def expect(self, expected: Expected) -> None:
-        expected.applied()
+        expected.apply_file()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,45 +139,45 @@ class ControlStops(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Upgrade(Operation):
-    """The program is executed again, and its workers are renewed."""
+    """The daemon is upgraded in place, and its workers are renewed."""
 
     by_signal: bool = False
-    succeeds = True
+    new_control_plane = True
 
     def __str__(self) -> str:
         return f"upgrade by {'signal' if self.by_signal else 'epairctl'}"
 
     def act(self, site: Site) -> None:
-        with site.says("upgraded to"):
+        with site.expect_log("upgraded to"):
             if self.by_signal:
                 site.daemon.signal(signal.SIGUSR2)
             else:
                 site.ctl("upgrade")
 
     def expect(self, expected: Expected) -> None:
-        expected.succeeded()
+        expected.take_over()
 
 
 @dataclass(frozen=True, slots=True)
-class Meanwhile(Operation):
-    """Two things at once."""
+class Concurrent(Operation):
+    """Two operations at once."""
 
     first: Operation
     second: Operation
     delay_ms: int
-    """How long the second waits."""
+    """Milliseconds before the second operation begins."""
 
     @property
-    def loses(self) -> bool:  # type: ignore[override]
-        return self.first.loses or self.second.loses
+    def may_lose_frames(self) -> bool:  # type: ignore[override]
+        return self.first.may_lose_frames or self.second.may_lose_frames
 
     @property
-    def succeeds(self) -> bool:  # type: ignore[override]
-        return self.first.succeeds or self.second.succeeds
+    def new_control_plane(self) -> bool:  # type: ignore[override]
+        return self.first.new_control_plane or self.second.new_control_plane
 
     @property
-    def unsure(self) -> bool:  # type: ignore[override]
-        return self.first.succeeds
+    def restarts_uncertain(self) -> bool:  # type: ignore[override]
+        return self.first.new_control_plane
 
     def __str__(self) -> str:
         return f"{self.first}; after {self.delay_ms} ms {self.second}"
@@ -191,12 +191,12 @@ class Meanwhile(Operation):
             finally:
                 failure = acting.exception()
         if failure is not None and not isinstance(self.second, ControlDies):
-            raise failure  # the answer of a control plane that is killed dies with it
-        if self._other is not None:
-            self._other.again(site)
+            raise failure  # the reply of a control plane that is killed is lost with it
+        if self._uncertain is not None:
+            self._uncertain.retry(site)
 
     def expect(self, expected: Expected) -> None:
-        if self._other is self.first:
+        if self._uncertain is self.first:
             self.second.expect(expected)
             self.first.expect(expected)
         else:
@@ -204,8 +204,8 @@ class Meanwhile(Operation):
             self.second.expect(expected)
 
     @property
-    def _other(self) -> Operation | None:
-        """What was done before or behind a control plane's end: nobody knows."""
-        if self.second.succeeds:
+    def _uncertain(self) -> Operation | None:
+        """The operation that may or may not have been done when a control plane ended."""
+        if self.second.new_control_plane:
             return self.first
-        return self.second if self.first.succeeds and not self.second.loses else None
+        return self.second if self.first.new_control_plane and not self.second.may_lose_frames else None

@@ -1,7 +1,8 @@
-"""Every system call of a worker, by strace, and bursts that it finds whole.
+"""The system calls of a worker, traced by strace, and bursts that the worker finds whole.
 
-What a frame costs is counted here, not timed.  How many frames a worker finds at once depends on who
-runs when; so the sender shares the worker's core and keeps it until all is sent (SCHED_FIFO)."""
+The cost of a frame is counted here, not timed. How many frames a worker finds at once depends on the
+scheduler; so the sender shares the worker's core and keeps it until everything is sent (SCHED_FIFO).
+"""
 
 from __future__ import annotations
 
@@ -20,56 +21,56 @@ from tests.waiting import until
 
 WAIT: Final = "epoll_pwait"
 CLOCK: Final = "clock_gettime"
-"""A heartbeat, which tells the CPU time used.  Other clocks are read without a system call."""
+"""A heartbeat, which reads the CPU time used. Other clocks are read without a system call."""
 NOTHING_TO_READ: Final = "read EAGAIN"
 
 _CALL: Final = re.compile(r"(?m)^(\w+)\(.* = (?:-1 (E\w+) .*|\S+|\S+ \(.*\))$")
-_ONLY: Final = 8
-"""Characters of each string that strace shows: one frame is not the other's business."""
+_STRING_MAX: Final = 8
+"""Characters of each string that strace shows; the contents of frames do not matter."""
 
 
 class Trace:
     """The system calls of one process, from ``with`` to its end."""
 
     def __init__(self, lab: Lab, pid: int) -> None:
-        """The process has one thread, and beats as a worker does."""
+        """The process has one thread and a heartbeat, as a worker has."""
         self._file = lab.directory / f"strace-{pid}"
         self._start = 0
-        self._strace = lab.home.start("strace", "-s", str(_ONLY), "-o", str(self._file), "-p", str(pid))
+        self._strace = lab.home.start("strace", "-s", str(_STRING_MAX), "-o", str(self._file), "-p", str(pid))
 
     def __enter__(self) -> Self:
-        self._strace.says("attached")
-        self.forget()
+        self._strace.wait_for_output("attached")
+        self.reset()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Only so does it let go of the process; killed it might leave it stopped.
+        # strace detaches on SIGINT; killed, it might leave the process stopped.
         self._strace.signal(signal.SIGINT)
-        self._strace.ended()
+        self._strace.wait_exit()
 
-    def forget(self) -> None:
-        """Count from here on, from a heartbeat to a heartbeat."""
-        self._start += self._behind_a_beat()
+    def reset(self) -> None:
+        """Count from the next heartbeat on."""
+        self._start += self._next_heartbeat()
 
     def calls(self) -> Counter[str]:
-        """How many there were of each, by name and error, until a heartbeat behind all that is done."""
-        end = self._behind_a_beat()
+        """Return how often each call was made, by name and error, up to the next heartbeat."""
+        end = self._next_heartbeat()
         return Counter(_calls(self._text()[:end]))
 
-    def await_beats(self, count: int) -> None:
-        """Wait for so many heartbeats."""
+    def wait_for_heartbeats(self, count: int) -> None:
+        """Wait for ``count`` heartbeats."""
         until(lambda: self._text().count(CLOCK) >= count)
 
-    def _behind_a_beat(self) -> int:
-        """Wait for the next heartbeat; where it ends in the text."""
+    def _next_heartbeat(self) -> int:
+        """Wait for the next heartbeat and return the position of its end in the text."""
         before = len(self._text())
-        until(lambda: _end_of_beat(self._text(), before) > 0, self._text)
-        return _end_of_beat(self._text(), before)
+        until(lambda: _heartbeat_end(self._text(), before) > 0, self._text)
+        return _heartbeat_end(self._text(), before)
 
     def _text(self) -> str:
-        """What was written since ``forget``, without a line that is not whole."""
+        """Return the complete lines written since :meth:`reset`."""
         return self._file.read_text()[self._start :].rpartition("\n")[0] + "\n"
 
 
@@ -77,20 +78,20 @@ def _calls(text: str) -> list[str]:
     return [f"{name} {error}".rstrip() for name, error in _CALL.findall(text)]
 
 
-def _end_of_beat(text: str, start: int) -> int:
-    """Where the first heartbeat's line ends that begins behind ``start``; 0 when there is none."""
+def _heartbeat_end(text: str, start: int) -> int:
+    """Return the end of the first heartbeat line that begins after ``start``; 0 when there is none."""
     found = re.compile(rf"(?m)^{CLOCK}\(.*\n").search(text, start)
     return found.end() if found else 0
 
 
 class Core:
-    """One core that a worker has to share with a sender who goes before it, from ``with`` to its end."""
+    """One core that a worker shares with a sender of higher priority, from ``with`` to its end."""
 
     def __init__(self, worker: int) -> None:
         """``worker`` is the pid of a process."""
         self._worker = worker
-        self._usual = os.sched_getaffinity(worker)
-        self._core = {min(self._usual)}
+        self._affinity = os.sched_getaffinity(worker)
+        self._core = {min(self._affinity)}
 
     def __enter__(self) -> Self:
         os.sched_setaffinity(self._worker, self._core)
@@ -98,10 +99,10 @@ class Core:
 
     def __exit__(self, *exc_info: object) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(self._worker, self._usual)
+            os.sched_setaffinity(self._worker, self._affinity)
 
-    def at_once(self, do: Callable[[], object]) -> None:
-        """Do something during which the worker does not run."""
+    def run_before_worker(self, do: Callable[[], object]) -> None:
+        """Call a function during which the worker does not run."""
         failures: list[BaseException] = []
 
         def run() -> None:

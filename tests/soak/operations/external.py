@@ -1,4 +1,4 @@
-"""What those do who own the namespaces: devices are deleted, renamed and turned, namespaces go."""
+"""Changes by others: devices are deleted, renamed and resized, namespaces are removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.waiting import until
 
 @dataclass(frozen=True, slots=True)
 class DeviceDeleted(Operation):
-    """Somebody deletes a device: its interface goes whole."""
+    """A device is deleted, which destroys its interface."""
 
     name: str
     device: str
@@ -22,17 +22,17 @@ class DeviceDeleted(Operation):
         return f"ip link del {self.device}"
 
     def act(self, site: Site) -> None:
-        place = site.lab.place(site.expanded(self.netns))
-        with site.says(f"{self.device}: the device is gone"):
-            place.ip(f"link del {self.device}")
+        netns = site.lab.namespace_of(site.expand(self.netns))
+        with site.expect_log(f"{self.device}: the device is gone"):
+            netns.ip(f"link del {self.device}")
 
     def expect(self, expected: Expected) -> None:
         expected.destroy(self.name)
 
 
 @dataclass(frozen=True, slots=True)
-class Jiggled(Operation):
-    """Somebody renames a device, turns it off and resizes it, and undoes all of it."""
+class DeviceFlapped(Operation):
+    """A device is set down, renamed and resized, and all of it is undone."""
 
     device: str
     netns: str
@@ -43,19 +43,19 @@ class Jiggled(Operation):
         return f"ip link set {self.device} down, name, mtu, and back"
 
     def act(self, site: Site) -> None:
-        place = site.lab.place(site.expanded(self.netns))
-        place.ip(f"link set {self.device} down")
-        place.ip(f"link set {self.device} name other")
-        place.ip("link set other mtu 2000")
-        place.ip(f"link set other mtu {self.mtu}")
-        place.ip(f"link set other name {self.device}")
+        netns = site.lab.namespace_of(site.expand(self.netns))
+        netns.ip(f"link set {self.device} down")
+        netns.ip(f"link set {self.device} name other")
+        netns.ip("link set other mtu 2000")
+        netns.ip(f"link set other mtu {self.mtu}")
+        netns.ip(f"link set other name {self.device}")
         if self.up:
-            place.ip(f"link set {self.device} up")
+            netns.ip(f"link set {self.device} up")
 
 
 @dataclass(frozen=True, slots=True)
 class NamespaceDeleted(Operation):
-    """A namespace of somebody's goes, and a pair with it."""
+    """A foreign namespace is removed, and with it the pair in it."""
 
     def __str__(self) -> str:
         return "ip netns del, with an end of a pair in it"
@@ -63,17 +63,17 @@ class NamespaceDeleted(Operation):
     def act(self, site: Site) -> None:
         brief = site.lab.namespace("brief")
         site.ctl("create", "epair60", *words(pair(60, "$green", "$brief")))
-        with site.says("epair60 is taken down whole"):
+        with site.expect_log("epair60 is taken down whole"):
             brief.remove()
         until(lambda: all(each["pair"] != "epair60" for each in site.interfaces()), site.recent)
 
 
 @dataclass(frozen=True, slots=True)
 class MadeNamespaceDeleted(Operation):
-    """The namespace that the daemon has made goes, and a reload makes it again."""
+    """The namespace that the daemon created is removed, and a reload creates it again."""
 
     names: tuple[str, ...]
-    """Of the pairs in it."""
+    """The pairs in the namespace."""
 
     def __str__(self) -> str:
         return "ip netns del of the daemon's own, reload"
@@ -86,4 +86,4 @@ class MadeNamespaceDeleted(Operation):
     def expect(self, expected: Expected) -> None:
         for name in self.names:
             expected.destroy(name)
-        expected.applied()
+        expected.apply_file()
