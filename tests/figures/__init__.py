@@ -1,4 +1,4 @@
-"""Where the figures of README's Performance section come from that ``make bench`` does not give.
+"""Measurements of the figures in docs/performance.md that ``make bench`` does not give.
 
 Each module measures one table, as root on a machine that does nothing else, and prints it:
 
