@@ -132,8 +132,8 @@ root:
 programs:
 	@$(functions)
 	missing=()
-	for each in $(TEST_COMMANDS); do
-	    command -v "$${each%%:*}" >/dev/null || missing+=("$${each##*:}")
+	for program in $(TEST_COMMANDS); do
+	    command -v "$${program%%:*}" >/dev/null || missing+=("$${program##*:}")
 	done
 	if command -v gcc >/dev/null && ! echo '#include <stdio.h>' | gcc -E - >/dev/null 2>&1; then
 	    missing+=(libc6-dev)
