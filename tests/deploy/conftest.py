@@ -1,4 +1,4 @@
-"""The package as ``make deb`` builds it, a machine to install it on, and the scenarios' laboratory."""
+"""Fixtures: the package that ``make deb`` builds, a machine to install it on, and the scenarios' lab."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="session")
 def manual_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of the manual pages."""
+    """Build the manual pages and return their directory."""
     directory = tmp_path_factory.mktemp("man")
     build = [sys.executable, str(ROOT / "deploy" / "man" / "build.py"), str(directory)]
     subprocess.run(build, stdout=subprocess.DEVNULL, check=True, timeout=60)
@@ -30,7 +30,7 @@ def manual_pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory, manual_pages: Path) -> Path:
-    """The Debian package."""
+    """Build the Debian package and return its path."""
     directory = tmp_path_factory.mktemp("deb")
     build = [str(ROOT / "deploy" / "debian" / "build"), sys.executable, str(manual_pages), str(directory)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
@@ -40,14 +40,14 @@ def package(tmp_path_factory: pytest.TempPathFactory, manual_pages: Path) -> Pat
 
 @pytest.fixture(scope="module")
 def machine(package: Path) -> Iterator[Machine]:
-    """A machine with the package installed and the service not running; every test leaves it so."""
+    """Yield a machine with the package installed and the service stopped; every test leaves it so."""
     with new_machine(package) as machine:
         yield machine
 
 
 @pytest.fixture
 def service(machine: Machine) -> Iterator[Service]:
-    """The service as installed, with the configuration as installed, not running."""
+    """Yield the stopped service with the installed configuration."""
     configuration = machine.run("cat", CONFIGURATION)
     yield Service(machine)
     machine.run("systemctl", "stop", SERVICE)
@@ -58,7 +58,7 @@ def service(machine: Machine) -> Iterator[Service]:
 
 
 def new_machine(package: Path) -> Machine:
-    """One more, to be entered; a test that cannot have it is skipped."""
+    """Return another machine, to be entered; skips the test where it cannot boot."""
     return _Installed(package)
 
 
@@ -71,7 +71,7 @@ class _Installed(Machine):
         try:
             super().__enter__()
         except CannotBoot as error:
-            pytest.skip(f"no systemd can be booted here, only the stand-in is tested: {error}")
+            pytest.skip(f"cannot boot systemd here, only the stand-in is tested: {error}")
         try:
             self.write("/root/epaird.deb", self._package.read_bytes())
             self.run("dpkg", "--install", "/root/epaird.deb")

@@ -1,7 +1,7 @@
-"""A machine of a test's own, run by a real systemd: this machine's programs, its own everything else.
+"""A machine for one test, run by a real systemd: the programs of the host, and everything else of its own.
 
-systemd is PID 1 of new mount, PID, network, UTS, IPC and cgroup namespaces; its root is an overlay over
-this machine's, kept in memory, so that packages can be installed there and nothing is left here.
+systemd is PID 1 of new mount, PID, network, UTS, IPC and cgroup namespaces. Its root is an overlay over the
+host's, kept in memory, so that packages can be installed in it and nothing is left on the host.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _INIT: Final = Path("/lib/systemd/systemd")
 
 
 class CannotBoot(Exception):
-    """No systemd can be booted here, and why."""
+    """systemd cannot be booted on this host; the message says why."""
 
 
 class Namespace:
@@ -34,12 +34,12 @@ class Namespace:
         self._path = path
 
     def inside(self) -> contextlib.AbstractContextManager[None]:
-        """Be in it for the block, and in nothing else of the machine."""
+        """Enter the network namespace for the block, and nothing else of the machine."""
         return namespace.inside(self._path)
 
 
 class Machine:
-    """Runs from ``with`` to its end.  Raises CannotBoot."""
+    """A machine that runs for the length of a ``with`` block. Raises CannotBoot."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
@@ -66,7 +66,7 @@ class Machine:
         self._stack.close()
 
     def try_run(self, *command: str, given: bytes = b"") -> subprocess.CompletedProcess[str]:
-        """Run a command there as root, ``given`` on its stdin."""
+        """Run a command on the machine as root, with ``given`` on its stdin."""
         done = subprocess.run(
             ["nsenter", f"--target={self._init}", "--all", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
              "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", *command],
@@ -77,7 +77,7 @@ class Machine:
         )
 
     def run(self, *command: str, given: bytes = b"") -> str:
-        """What a command that succeeds says."""
+        """Run a command that must succeed and return its output."""
         done = self.try_run(*command, given=given)
         if done.returncode != 0:
             journal = self.try_run("journalctl", "--no-pager", "--lines=40").stdout
@@ -86,26 +86,26 @@ class Machine:
         return done.stdout
 
     def write(self, path: str, content: str | bytes) -> None:
-        """Write a file, and the directories above it."""
+        """Write a file and create its directories."""
         given = content.encode() if isinstance(content, str) else content
         self.run("sh", "-c", 'mkdir -p "${1%/*}" && cat >"$1"', "sh", path, given=given)
 
     def shown(self, unit: str, name: str) -> str:
-        """A property of a unit, as ``systemctl show`` has it."""
+        """Return a property of a unit, as ``systemctl show`` prints it."""
         return self.run("systemctl", "show", "--value", f"--property={name}", unit).strip()
 
     def processes(self, unit: str) -> list[int]:
-        """The processes of a unit, by their numbers there, lowest first."""
+        """Return the process ids of a unit in the machine, lowest first."""
         directory = self.shown(unit, "ControlGroup")
         listed = self.try_run("cat", f"/sys/fs/cgroup{directory}/cgroup.procs").stdout if directory else ""
         return sorted(map(int, listed.split()))
 
     def namespace(self, name: str) -> Namespace:
-        """One of those that ``ip netns`` shows there."""
+        """Return a namespace that ``ip netns`` lists on the machine."""
         return Namespace(f"/proc/{self._init}/root/run/netns/{name}")
 
     def outside(self, pid: int) -> int:
-        """The number that a process of it has here."""
+        """Return the process id on the host of a process of the machine."""
         space = Path(f"/proc/{self._init}/ns/pid").stat()
         for directory in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -136,7 +136,7 @@ class Machine:
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._init, signal.SIGKILL)  # and with PID 1 everything
+            os.kill(self._init, signal.SIGKILL)  # ends every process of the machine
         process.wait(DEADLINE_S)
 
 
@@ -163,17 +163,17 @@ def _make_cgroup() -> Path:
         if kind.startswith("cgroup2 "):
             try:
                 made = Path(tempfile.mkdtemp(prefix="ept-machine-", dir=mount.split()[4]))
-                made.chmod(0o755)  # as the root of all of them
+                made.chmod(0o755)  # like the root control group
                 return made
             except OSError as error:
-                raise CannotBoot(f"no control group of its own: {error}") from error
+                raise CannotBoot(f"cannot create a control group: {error}") from error
     raise CannotBoot("cgroup2 is not mounted")
 
 
 def _remove_cgroup(top: Path) -> None:
     def removed() -> bool:
         for directory, _, _ in os.walk(top, topdown=False):
-            with contextlib.suppress(OSError):  # the kernel still buries a process there
+            with contextlib.suppress(OSError):  # a process in it has not been reaped yet
                 Path(directory).rmdir()
         return not top.exists()
 

@@ -1,7 +1,7 @@
-"""A stand-in for systemd's side of the service protocol: what sd_notify(3) and sd_listen_fds(3) promise.
+"""A stand-in for systemd's side of the service protocol of sd_notify(3) and sd_listen_fds(3).
 
-It keeps what systemd keeps of a unit (its state, its status line, when it last showed a sign of life, the
-descriptors it stored) by systemd's rules, and starts a process with them as systemd does.
+It keeps a unit's state, status line, watchdog signals and stored descriptors by systemd's rules, and starts a
+process with them as systemd does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FDS_MAX: Final = 768
 
 @dataclass(slots=True)
 class Unit:
-    """What a manager knows of a service."""
+    """The state of a service in its manager."""
 
     state: str = "start"
     """start, running, reload or stop."""
@@ -35,20 +35,20 @@ class Unit:
     reload_began_us: int = 0
     signs_of_life: int = 0
     stored: list[tuple[str, int]] = field(default_factory=list)
-    """Names and our copies of the descriptors, in the order of their coming."""
+    """Names and copies of the descriptors, in the order of arrival."""
     polled: set[str] = field(default_factory=set)
-    """Names whose descriptors the manager would watch, and drop once they hang up."""
+    """Names whose descriptors the manager polls and drops when they hang up."""
 
 
 class ServiceManager:
-    """Listens at an address from ``with`` to its end."""
+    """A manager that listens at an address for the length of a ``with`` block."""
 
     def __init__(self, address: str, *, store_max: int = 512) -> None:
-        """``address`` as in $NOTIFY_SOCKET; ``store_max`` is FileDescriptorStoreMax=."""
+        """Bind ``address``, as in $NOTIFY_SOCKET. ``store_max`` is FileDescriptorStoreMax=."""
         self.address = address
         self.unit = Unit()
         self.messages: list[dict[str, str]] = []
-        """All that came, as it came."""
+        """Every message received, in order."""
         self._store_max = store_max
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind("\0" + address[1:] if address.startswith("@") else address)
@@ -64,12 +64,12 @@ class ServiceManager:
             os.close(fd)
 
     def receive(self) -> dict[str, str]:
-        """Wait for one message and do as it says."""
+        """Wait for one message and apply it."""
         self._socket.settimeout(DEADLINE_S)
         return self._receive()
 
     def receive_all(self) -> list[dict[str, str]]:
-        """All messages that are there already."""
+        """Receive and apply the messages that have arrived."""
         self._socket.settimeout(0)
         received = []
         with contextlib.suppress(BlockingIOError):
@@ -78,13 +78,13 @@ class ServiceManager:
         return received
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """Start a process with all that is stored, from descriptor 3 on."""
+        """Start a process with the stored descriptors, from number 3 on."""
         fds = [fd for _, fd in self.unit.stored]
         shell = 'export LISTEN_PID=$$; shift; exec "$@"' + "".join(
             f" {number}<&{100 + number}" for number in range(3, 3 + len(fds))
         )
         with contextlib.ExitStack() as passed:
-            for number, fd in enumerate(fds, 3):  # out of the way of those they become
+            for number, fd in enumerate(fds, 3):  # out of the way of the final numbers
                 os.dup2(fd, 100 + number)
                 passed.callback(os.close, 100 + number)
             return subprocess.Popen(
@@ -106,16 +106,16 @@ class ServiceManager:
         )
         fds = list(_descriptors(ancillary))
         if len(data) > _LARGEST or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise AssertionError(f"systemd drops a message like this: {data[:80]!r}...")
+            raise AssertionError(f"systemd would drop this message: {data[:80]!r}...")
         pairs = [line.partition("=") for line in data.decode().split("\n") if line]
         if not all(separator for _, separator, _ in pairs):
             raise AssertionError(f"not assignments: {data!r}")
         message = {name: value for name, _, value in pairs}
         self.messages.append(message)
-        self._heed(message, fds)
+        self._apply(message, fds)
         return message
 
-    def _heed(self, message: Mapping[str, str], fds: list[int]) -> None:
+    def _apply(self, message: Mapping[str, str], fds: list[int]) -> None:
         unit = self.unit
         if "STATUS" in message:
             unit.status = message["STATUS"]
@@ -127,9 +127,9 @@ class ServiceManager:
             unit.state = "stop"
         if message.get("WATCHDOG") == "1":
             unit.signs_of_life += 1
-        self._heed_store(message, fds)
+        self._apply_store(message, fds)
 
-    def _heed_store(self, message: Mapping[str, str], fds: list[int]) -> None:
+    def _apply_store(self, message: Mapping[str, str], fds: list[int]) -> None:
         unit, name = self.unit, message.get("FDNAME", "stored")
         if message.get("FDSTOREREMOVE") == "1":
             for stored in [each for each in unit.stored if each[0] == name]:
@@ -157,6 +157,6 @@ def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> Iterator[int]:
 
 
 def _same_file(one: int, other: int) -> bool:
-    """same_fd() of systemd, where it may not use kcmp(2): two descriptors of one device are two things."""
+    """Compare as systemd's same_fd() without kcmp(2): two descriptors of one device differ."""
     status = os.fstat(one)
     return os.path.samestat(status, os.fstat(other)) and not stat.S_ISCHR(status.st_mode)

@@ -1,4 +1,4 @@
-"""The Containerfile: what can be seen of it without a container engine."""
+"""Checks of the Containerfile that need no container engine."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ FILE = ROOT / "deploy" / "Containerfile"
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Each instruction's name and words, continued lines joined and comments left out."""
+    """Return the name and the words of each instruction, without comments."""
     text = "".join(line for line in FILE.read_text().splitlines(keepends=True) if not line.startswith("#"))
     lines = text.replace("\\\n", " ").splitlines()
     return [(name, words) for name, _, words in (line.partition(" ") for line in lines if line.strip())]
 
 
-def test_all_that_is_copied_is_there() -> None:
+def test_every_copied_file_exists() -> None:
     copied = [source for name, words in instructions() if name == "COPY" for source in words.split()[:-1]]
     assert copied
     for source in copied:
         assert (ROOT / source).exists(), source
 
 
-def test_what_the_package_is_built_from_is_copied() -> None:
+def test_every_source_of_the_package_is_copied() -> None:
     copied = {source for name, words in instructions() if name == "COPY" for source in words.split()[:-1]}
     needed = set(re.findall(r"\b(?:deploy|config|epaird(?=/__init__))\b", _build_script()))
     assert needed | {"pyproject.toml", "LICENSE", "CHANGELOG.md", "README.md"} <= copied
 
 
-def test_what_it_runs_is_in_the_package() -> None:
+def test_its_commands_are_in_the_package() -> None:
     build = next(words for name, words in instructions() if name == "RUN" and "deploy/debian/build" in words)
     assert os.access(ROOT / "deploy" / "debian" / "build", os.X_OK), build
     commands = {name: json.loads(words) for name, words in instructions() if name in ("ENTRYPOINT", "CMD")}

@@ -1,4 +1,4 @@
-"""The dashboard: every query of it finds data in a real Prometheus that scrapes a real daemon."""
+"""The dashboard: every query finds data in a real Prometheus that scrapes a real daemon."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 def queries() -> list[tuple[str, str]]:
-    """Every query, after what it is for."""
+    """Return every query with the title of its panel or annotation."""
     found = [(panel["title"], target["expr"]) for panel in panels() for target in panel["targets"]]
     found += [(note["name"], note["expr"]) for note in dashboard()["annotations"]["list"]]
     return found
@@ -72,7 +72,7 @@ def test_panels_have_a_title_an_id_and_the_chosen_data_source() -> None:
     assert all(source == {"type": "prometheus", "uid": "${datasource}"} for source in sources)
 
 
-def test_it_asks_for_the_variables_it_has() -> None:
+def test_queries_use_only_variables_that_are_defined() -> None:
     names = {variable["name"] for variable in dashboard()["templating"]["list"]}
     used = {name for _, query in queries() for name in re.findall(r"\$(\w+)", query)}
     assert used - {"__rate_interval", "__range"} <= names
@@ -95,13 +95,13 @@ def test_every_query_finds_data(lab: Lab, tmp_path: Path) -> None:
 
 
 def found(server: Prometheus, title: str, query: str) -> list[Sample]:
-    """What a query finds, sooner or later."""
+    """Wait until a query finds data and return it."""
     return until(lambda: server.query(expanded(query)), lambda: f"no data for {title}: {expanded(query)}")
 
 
 @contextmanager
 def serving(daemon: Daemon) -> Iterator[str]:
-    """The daemon's page, brought here from the namespace it lives in; its ``host:port``."""
+    """Serve the daemon's page outside its namespace and yield ``host:port``."""
 
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

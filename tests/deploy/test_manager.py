@@ -1,4 +1,4 @@
-"""What a real systemd makes of what notify says: the descriptor store, a reload under way."""
+"""The service protocol with a real systemd: the descriptor store, a reload in progress."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from tests.deploy.machine import Machine
 from tests.waiting import until
 
 
-class OfAKind:
-    """A small service of ours that speaks with its manager as the large one will."""
+class SmallService:
+    """A minimal service that uses the same protocol as epaird."""
 
-    NAME = "of-a-kind.service"
+    NAME = "small.service"
 
     def __init__(self, machine: Machine, kind: str) -> None:
         self.machine = machine
-        script = Path(__file__).with_name("service_of_a_kind.py").read_text()
-        machine.write("/root/of-a-kind.py", script)
+        script = Path(__file__).with_name("small_service.py").read_text()
+        machine.write("/root/small.py", script)
         reload = "" if kind == "notify-reload" else "ExecReload=/bin/kill -HUP $MAINPID\n"
         machine.write(
             f"/etc/systemd/system/{self.NAME}",
-            "[Unit]\nRequires=of-a-kind.socket\n"
+            "[Unit]\nRequires=small.socket\n"
             f"[Service]\nType={kind}\nFileDescriptorStoreMax=16\n{reload}"
-            "ExecStart=/usr/lib/epaird/bin/python3 -I /root/of-a-kind.py\n",
+            "ExecStart=/usr/lib/epaird/bin/python3 -I /root/small.py\n",
         )
         machine.write(
-            "/etc/systemd/system/of-a-kind.socket",
-            "[Socket]\nListenStream=/run/of-a-kind\nFileDescriptorName=control\n",
+            "/etc/systemd/system/small.socket",
+            "[Socket]\nListenStream=/run/small\nFileDescriptorName=control\n",
         )
         machine.run("systemctl", "daemon-reload")
 
@@ -42,33 +42,33 @@ class OfAKind:
 
 
 @pytest.fixture
-def of_a_kind(machine: Machine) -> Iterator[OfAKind]:
+def small(machine: Machine) -> Iterator[SmallService]:
     version = re.match(r"systemd (\d+)", machine.run("systemctl", "--version"))
     kind = "notify-reload" if version and int(version[1]) >= 253 else "notify"
-    yield OfAKind(machine, kind)
-    machine.run("systemctl", "stop", OfAKind.NAME, "of-a-kind.socket")
+    yield SmallService(machine, kind)
+    machine.run("systemctl", "stop", SmallService.NAME, "small.socket")
     machine.run("rm", "-f", "/run/may-reload")
 
 
 @pytest.mark.real
-def test_what_is_stored_outlives_a_restart_and_can_be_removed(of_a_kind: OfAKind) -> None:
-    listens = "listens: /run/of-a-kind"
-    of_a_kind.systemctl("start")
-    assert of_a_kind.shown("StatusText") == f"stored: {{}}, {listens}"
-    until(lambda: of_a_kind.shown("NFileDescriptorStore") == "1")
-    of_a_kind.systemctl("restart")
-    assert of_a_kind.shown("StatusText") == f"stored: {{'epair0a': 'a device'}}, {listens}"
-    of_a_kind.systemctl("kill", "--kill-whom=main", "--signal=USR1")
-    until(lambda: of_a_kind.shown("NFileDescriptorStore") == "0")
-    of_a_kind.systemctl("restart")
-    assert of_a_kind.shown("StatusText") == f"stored: {{}}, {listens}"
+def test_stored_descriptors_survive_a_restart_and_can_be_removed(small: SmallService) -> None:
+    listens = "listens: /run/small"
+    small.systemctl("start")
+    assert small.shown("StatusText") == f"stored: {{}}, {listens}"
+    until(lambda: small.shown("NFileDescriptorStore") == "1")
+    small.systemctl("restart")
+    assert small.shown("StatusText") == f"stored: {{'epair0a': 'a device'}}, {listens}"
+    small.systemctl("kill", "--kill-whom=main", "--signal=USR1")
+    until(lambda: small.shown("NFileDescriptorStore") == "0")
+    small.systemctl("restart")
+    assert small.shown("StatusText") == f"stored: {{}}, {listens}"
 
 
 @pytest.mark.real
-def test_a_reload_is_under_way_until_it_is_done(of_a_kind: OfAKind) -> None:
-    of_a_kind.systemctl("start")
-    of_a_kind.systemctl("--no-block", "reload")
-    until(lambda: of_a_kind.shown("ActiveState") == "reloading")
-    of_a_kind.machine.write("/run/may-reload", "")
-    until(lambda: of_a_kind.shown("StatusText") == "reloaded")
-    assert of_a_kind.shown("ActiveState") == "active"
+def test_systemd_shows_a_reload_until_it_is_done(small: SmallService) -> None:
+    small.systemctl("start")
+    small.systemctl("--no-block", "reload")
+    until(lambda: small.shown("ActiveState") == "reloading")
+    small.machine.write("/run/may-reload", "")
+    until(lambda: small.shown("StatusText") == "reloaded")
+    assert small.shown("ActiveState") == "active"

@@ -1,4 +1,4 @@
-"""The manual pages: built and rendered without a word of complaint, and saying everything."""
+"""The manual pages build and render without a warning and are complete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGES = ("epaird.8", "epairctl.8", "epaird.toml.5")
 
 
 def rendered(page: Path) -> str:
-    """A page as ``man`` shows it, at a width at which no word is broken."""
+    """Return a page as ``man`` shows it, wide enough that no word is broken."""
     if shutil.which("man") is None:
         pytest.skip("needs man: apt-get install man-db")
     environment = {
@@ -69,7 +69,7 @@ def test_the_programs_pages_have_every_command_and_option(manual_pages: Path, gr
                 assert parameter.opts[0] in text, f"{name} {parameter.opts[0]}"
 
 
-def test_a_table_stands_for_each_kind_of_interface(manual_pages: Path) -> None:
+def test_each_kind_of_interface_has_one_table(manual_pages: Path) -> None:
     text = rendered(manual_pages / "epaird.toml.5")
     assert "[epair.epairN.a]" in text
     assert "[epair.epair0" not in text.partition("EXAMPLE")[0].partition("TABLES")[2]

@@ -1,4 +1,4 @@
-"""The Debian package: what is in it, and what installing, upgrading and removing it does."""
+"""The Debian package: its contents, and its installation, upgrade and removal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.deploy.machine import Machine
 
 @pytest.fixture(scope="module")
 def unpacked(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package's files, unpacked and not installed."""
+    """Unpack the package without installing it."""
     root = tmp_path_factory.mktemp("root")
     subprocess.run(["dpkg-deb", "--extract", package, root], check=True, timeout=60)
     return root
@@ -25,7 +25,7 @@ def field(package: Path, name: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
 
 
-def test_it_says_what_it_is(package: Path) -> None:
+def test_its_control_fields(package: Path) -> None:
     assert field(package, "Package") == "epaird"
     assert field(package, "Version") == __version__
     python = subprocess.run(
@@ -36,7 +36,7 @@ def test_it_says_what_it_is(package: Path) -> None:
     assert f"python3 (>= 3.{minor}~), python3 (<< 3.{minor + 1}~)" in field(package, "Depends")
 
 
-def test_it_has_the_services_clothes(unpacked: Path) -> None:
+def test_it_contains_the_files_of_the_service(unpacked: Path) -> None:
     for file in (
         "usr/lib/systemd/system/epaird.service",
         "usr/lib/systemd/system/epaird.socket",
@@ -53,7 +53,7 @@ def test_it_has_the_services_clothes(unpacked: Path) -> None:
         assert (unpacked / file).is_file(), file
 
 
-def test_nothing_in_it_names_the_place_where_it_was_built(unpacked: Path) -> None:
+def test_no_file_names_the_build_directory(unpacked: Path) -> None:
     home = unpacked / "usr" / "lib" / "epaird"
     for script in (home / "bin").glob("epair*"):
         assert script.read_text().startswith("#!/usr/lib/epaird/bin/python3 -I\n")
@@ -63,7 +63,7 @@ def test_nothing_in_it_names_the_place_where_it_was_built(unpacked: Path) -> Non
     assert b"/tmp/" not in compiled
 
 
-def test_it_runs_wherever_it_is_unpacked(unpacked: Path) -> None:
+def test_it_runs_in_any_directory(unpacked: Path) -> None:
     python = unpacked / "usr" / "lib" / "epaird" / "bin" / "python3"
     command = [str(python), "-I", "-m", "epaird", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -74,7 +74,7 @@ def test_it_runs_wherever_it_is_unpacked(unpacked: Path) -> None:
 
 
 @pytest.mark.real
-def test_installed_it_runs_and_has_its_user_and_its_directories(machine: Machine) -> None:
+def test_installation_creates_the_user_and_the_directories(machine: Machine) -> None:
     assert machine.run("epaird", "--version") == f"epaird {__version__}\n"
     name, _, _, _, _, home, shell = machine.run("getent", "passwd", "epaird").strip().split(":")
     assert (name, home, shell) == ("epaird", "/run/epaird", "/usr/sbin/nologin")
@@ -82,19 +82,19 @@ def test_installed_it_runs_and_has_its_user_and_its_directories(machine: Machine
     assert machine.run("stat", "--format=%a %U %G", "/run/epaird") == "755 epaird epaird\n"
     assert machine.run("dpkg", "--verify", "epaird") == ""
     assert "epaird.toml" in machine.run("man", "--pager=cat", "5", "epaird.toml")
-    # It is not for a package to decide what a machine's network is.
+    # The package does not enable the service: the administrator configures the network first.
     assert machine.try_run("systemctl", "is-enabled", "epaird.service").stdout == "disabled\n"
 
 
 @pytest.mark.real
-def test_the_way_to_reload_is_the_one_that_systemd_knows(machine: Machine) -> None:
+def test_the_service_type_is_one_that_systemd_supports(machine: Machine) -> None:
     version = int(machine.run("systemctl", "--version").split()[1])
     expected = "notify-reload" if version >= 253 else "notify"
     assert machine.shown("epaird.service", "Type") == expected
 
 
 @pytest.mark.real
-def test_upgraded_while_it_runs_it_runs_again_and_removed_it_is_gone(package: Path) -> None:
+def test_an_upgrade_restarts_the_service_and_a_purge_removes_everything(package: Path) -> None:
     with new_machine(package) as machine:
         machine.run("systemctl", "enable", "--now", "epaird.service")
         before = machine.shown("epaird.service", "MainPID")

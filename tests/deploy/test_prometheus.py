@@ -1,4 +1,4 @@
-"""What a Prometheus is given: rules that it takes, and alerts when they are due and only then."""
+"""The Prometheus files: valid configuration and rules, and alerts that fire only when they should."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def promtool(*arguments: str | Path) -> str:
     return done.stdout
 
 
-def test_the_configuration() -> None:
+def test_the_configuration_is_valid() -> None:
     assert "SUCCESS" in promtool("check", "config", "--lint=all", DIRECTORY / "prometheus.yml")
 
 
-def test_the_rules() -> None:
+def test_the_rules_are_valid() -> None:
     assert "SUCCESS" in promtool("check", "rules", "--lint=all", "--lint-fatal", RULES)
 
 
-def test_alerts_when_they_are_due_and_only_then() -> None:
+def test_alerts_fire_only_when_they_should() -> None:
     assert "SUCCESS" in promtool("test", "rules", RULE_TESTS)
 
 
 def test_every_alert_and_every_recording_is_tested() -> None:
     rules, tests = RULES.read_text(), RULE_TESTS.read_text()
     for alert in re.findall(r"alert: (\w+)", rules):
-        # Once with the alert expected, and once with none.
+        # One case expects the alert and one expects none.
         assert re.search(rf"alertname: {alert}\n +exp_alerts:", tests), alert
         assert f"alertname: {alert}}}" in tests, alert
 
 
-def test_the_rules_speak_of_metrics_that_there_are() -> None:
+def test_the_rules_use_metrics_that_exist() -> None:
     families = Collector(lambda: Reading(interfaces=(), workers=())).describe()
     known = {family.name + ("_total" if family.type == "counter" else "") for family in families}
     used = set(re.findall(r"(?<!:)\bepaird_\w+", RULES.read_text()))

@@ -1,4 +1,4 @@
-"""The service, run by a real systemd on a machine of its own."""
+"""The service under a real systemd on a machine of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.waiting import until
 
 
 @pytest.mark.real
-def test_it_is_started_when_it_is_ready(service: Service) -> None:
+def test_systemd_waits_until_it_is_ready(service: Service) -> None:
     service.start()
     assert service.running()
     assert re.fullmatch(r"1 pair, \d+ workers?", service.shown("StatusText"))
@@ -48,7 +48,7 @@ def test_its_control_plane_has_three_capabilities_and_its_workers_none(service: 
 
 @needs_slices
 @pytest.mark.real
-def test_its_control_plane_stands_back_where_it_is_permitted(service: Service) -> None:
+def test_its_control_plane_has_long_slices_where_they_are_permitted(service: Service) -> None:
     service.add("long-slices.conf")
     service.start()
     service.ping()
@@ -57,14 +57,14 @@ def test_its_control_plane_stands_back_where_it_is_permitted(service: Service) -
 
 
 @pytest.mark.real
-def test_with_two_capabilities_it_sees_what_others_do_a_little_later(service: Service) -> None:
+def test_without_net_broadcast_it_polls_the_interfaces(service: Service) -> None:
     two = "CAP_NET_ADMIN CAP_SYS_ADMIN"
     service.drop_in(
         f"[Service]\nAmbientCapabilities=\nAmbientCapabilities={two}\n"
         f"CapabilityBoundingSet=\nCapabilityBoundingSet={two}\n"
     )
     run = service.machine.run
-    # Which the daemon has not made, and does not keep alive.
+    # A namespace that the daemon did not create and does not keep alive.
     run("ip", "netns", "add", "green")
     service.start()
     assert int(service.status(service.pid)["CapEff"], 16) == NET_ADMIN | SYS_ADMIN
@@ -100,18 +100,18 @@ def test_it_may_use_no_other_device(service: Service) -> None:
 
 
 @pytest.mark.real
-def test_its_namespaces_are_everybodys(service: Service) -> None:
+def test_other_processes_see_its_namespaces(service: Service) -> None:
     service.start()
     names = {each["name"] for each in json.loads(service.machine.run("ip", "-json", "netns", "list"))}
     assert names == {"red", "blue"}
-    # And whoever is not epaird cannot remove them, nor epaird another's.
+    # Other users cannot remove them, and the user epaird cannot remove those of others.
     assert service.machine.run("stat", "--format=%A %U %G", "/run/netns").split() == [
         "drwxrwxr-t", "root", "epaird",
     ]  # fmt: skip
 
 
 @pytest.mark.real
-def test_stopped_it_leaves_nothing_but_its_socket(service: Service) -> None:
+def test_a_stop_leaves_only_the_socket(service: Service) -> None:
     service.start()
     service.machine.run("systemctl", "stop", SERVICE)
     assert service.shown("Result") == "success"
@@ -122,7 +122,7 @@ def test_stopped_it_leaves_nothing_but_its_socket(service: Service) -> None:
 
 
 @pytest.mark.real
-def test_the_control_socket_is_its_groups_and_outlives_it(service: Service) -> None:
+def test_the_control_socket_belongs_to_the_group_and_survives_a_restart(service: Service) -> None:
     def socket() -> list[str]:
         shown = "%F %a %U %G %i"
         return service.machine.run("stat", f"--format={shown}", "/run/epaird/control.sock").split()
@@ -136,7 +136,7 @@ def test_the_control_socket_is_its_groups_and_outlives_it(service: Service) -> N
 
 
 @pytest.mark.real
-def test_interfaces_are_made_changed_and_destroyed_under_its_restrictions(service: Service) -> None:
+def test_interfaces_can_be_changed_under_its_restrictions(service: Service) -> None:
     run = service.machine.run
     text = run("cat", CONFIGURATION)
     service.machine.write(CONFIGURATION, text + "\n[lo]\n")
@@ -155,7 +155,7 @@ def test_interfaces_are_made_changed_and_destroyed_under_its_restrictions(servic
 
 
 @pytest.mark.real
-def test_whoever_asks_it_for_something_starts_it(service: Service) -> None:
+def test_a_request_starts_it(service: Service) -> None:
     service.machine.run("systemctl", "start", "epaird.socket")
     assert not service.running()
     assert "epair0a" in service.machine.run("epairctl", "list")
@@ -163,7 +163,7 @@ def test_whoever_asks_it_for_something_starts_it(service: Service) -> None:
 
 
 @pytest.mark.real
-def test_a_control_socket_elsewhere_than_configured_is_told(service: Service) -> None:
+def test_another_control_socket_than_the_configured_one_is_logged(service: Service) -> None:
     text = service.machine.run("cat", CONFIGURATION)
     elsewhere = 'control_socket = "/run/epaird/elsewhere.sock"'
     service.machine.write(CONFIGURATION, text.replace("[daemon]\n", f"[daemon]\n{elsewhere}\n"))
@@ -184,7 +184,7 @@ def test_its_group_may_control_it_and_others_may_not(service: Service) -> None:
 
 
 @pytest.mark.real
-def test_alive_it_shows_signs_of_life(service: Service) -> None:
+def test_it_sends_watchdog_signals(service: Service) -> None:
     service.drop_in("[Service]\nWatchdogSec=2s\n")
     service.start()
     first = service.shown("WatchdogTimestampMonotonic")
@@ -193,7 +193,7 @@ def test_alive_it_shows_signs_of_life(service: Service) -> None:
 
 
 @pytest.mark.real
-def test_what_it_says_has_a_severity_and_a_subject(service: Service) -> None:
+def test_log_lines_have_a_severity_and_a_device(service: Service) -> None:
     service.start()
     (greeting,) = [each for each in service.journal() if each["MESSAGE"].startswith("epaird ")]
     assert (greeting["PRIORITY"], greeting["SYSLOG_IDENTIFIER"]) == ("6", "epaird")
@@ -206,7 +206,7 @@ def test_what_it_says_has_a_severity_and_a_subject(service: Service) -> None:
 
 
 @pytest.mark.real
-def test_it_says_json_if_told_so(service: Service) -> None:
+def test_the_log_can_be_json(service: Service) -> None:
     text = service.machine.run("cat", CONFIGURATION)
     service.machine.write(CONFIGURATION, text.replace("[daemon]\n", '[daemon]\nlog_format = "json"\n'))
     service.start()
@@ -217,7 +217,7 @@ def test_it_says_json_if_told_so(service: Service) -> None:
 
 
 @pytest.mark.real
-def test_a_configuration_that_cannot_be_is_told_as_an_error(service: Service) -> None:
+def test_an_invalid_configuration_is_logged_as_an_error(service: Service) -> None:
     service.machine.write(CONFIGURATION, "[epair.epair0.a]\nmtu = 70000\n")
     assert service.machine.try_run("systemctl", "start", SERVICE).returncode != 0
     service.machine.run("journalctl", "--sync")
@@ -226,7 +226,7 @@ def test_a_configuration_that_cannot_be_is_told_as_an_error(service: Service) ->
 
 
 @pytest.mark.real
-def test_without_namespaces_it_needs_less(service: Service) -> None:
+def test_without_namespaces_it_needs_fewer_privileges(service: Service) -> None:
     service.add("home-only.conf")
     service.machine.write(CONFIGURATION, AT_HOME)
     service.start()

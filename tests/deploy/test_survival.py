@@ -1,4 +1,4 @@
-"""The service outlives its processes, and their ends, under a real systemd."""
+"""Survival of the service under a real systemd when its processes die, hang or are upgraded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.waiting import until
 
 
 @pytest.mark.real
-def test_a_worker_that_dies_is_no_reason_to_start_again(service: Service) -> None:
+def test_a_worker_dies_and_the_service_is_not_restarted(service: Service) -> None:
     service.start()
     control, worker = service.pid, service.workers[0]
     service.machine.run("kill", "-KILL", str(worker))
@@ -26,7 +26,7 @@ def test_a_worker_that_dies_is_no_reason_to_start_again(service: Service) -> Non
 
 
 @pytest.mark.real
-def test_killed_it_comes_back_while_its_workers_carry_on_and_nothing_is_lost(service: Service) -> None:
+def test_the_control_plane_is_killed_and_its_successor_loses_no_frame(service: Service) -> None:
     service.start()
     before, control, workers = device(service), service.pid, service.forwarding()
     service.ping()
@@ -51,7 +51,7 @@ def test_killed_it_comes_back_while_its_workers_carry_on_and_nothing_is_lost(ser
 
 
 @pytest.mark.real
-def test_killed_and_not_started_again_it_leaves_nothing_behind_for_long(service: Service) -> None:
+def test_the_control_plane_is_killed_without_successor_and_workers_end(service: Service) -> None:
     service.drop_in("[Service]\nRestart=no\n")
     text = service.machine.run("cat", CONFIGURATION)
     service.machine.write(CONFIGURATION, text.replace("[daemon]\n", "[daemon]\norphan_timeout = 1\n"))
@@ -59,11 +59,11 @@ def test_killed_and_not_started_again_it_leaves_nothing_behind_for_long(service:
     service.machine.run("kill", "-KILL", str(service.pid))
     until(lambda: service.shown("Result") == "signal" and not service.machine.processes(SERVICE))
     until(lambda: not service.machine.run("ip", "-n", "red", "link", "show", "type", "tun"))
-    service.start()  # which removes the namespaces
+    service.start()  # removes the namespaces
 
 
 @pytest.mark.real
-def test_stopped_while_it_hangs_it_is_ended_with_its_workers(service: Service) -> None:
+def test_a_hung_control_plane_is_stopped_with_its_workers(service: Service) -> None:
     service.drop_in("[Service]\nTimeoutStopSec=1s\n")
     service.start()
     assert service.forwarding()
@@ -72,11 +72,11 @@ def test_stopped_while_it_hangs_it_is_ended_with_its_workers(service: Service) -
     assert service.shown("Result") == "timeout"
     assert service.machine.processes(SERVICE) == []
     assert service.machine.run("ip", "-n", "red", "link", "show", "type", "tun") == ""
-    service.start()  # which removes the namespaces
+    service.start()  # removes the namespaces
 
 
 def device(service: Service) -> str:
-    """Red's device, by its index and hardware address: another one has others."""
+    """Return the index and the hardware address of red's device, which identify it."""
     shown = service.machine.run("ip", "-n", "red", "-o", "link", "show", "eth0").split()
     return f"{shown[0]} {shown[shown.index('link/ether') + 1]}"
 
@@ -87,7 +87,7 @@ def taken_over(service: Service) -> bool:
 
 
 @pytest.mark.real
-def test_its_devices_outlive_all_its_processes_in_the_managers_store(service: Service) -> None:
+def test_devices_survive_all_processes_in_the_descriptor_store(service: Service) -> None:
     service.start()
     before, processes = device(service), {service.pid, *service.workers}
     service.machine.run("systemctl", "kill", "--signal=KILL", SERVICE)
@@ -101,7 +101,7 @@ def test_its_devices_outlive_all_its_processes_in_the_managers_store(service: Se
 
 
 @pytest.mark.real
-def test_its_devices_outlive_a_restart_where_they_are_to_be_kept(service: Service) -> None:
+def test_devices_survive_a_restart_with_keep_devices(service: Service) -> None:
     text = service.machine.run("cat", CONFIGURATION)
     service.machine.write(CONFIGURATION, text.replace("[daemon]\n", "[daemon]\nkeep_devices = true\n"))
     service.start()
@@ -113,7 +113,7 @@ def test_its_devices_outlive_a_restart_where_they_are_to_be_kept(service: Servic
 
 
 @pytest.mark.real
-def test_it_is_upgraded_as_the_same_process(service: Service) -> None:
+def test_an_upgrade_keeps_the_process(service: Service) -> None:
     service.start()
     before, control, workers = device(service), service.pid, set(service.workers)
     service.machine.run("epairctl", "upgrade")
@@ -127,7 +127,7 @@ def test_it_is_upgraded_as_the_same_process(service: Service) -> None:
 
 
 @pytest.mark.real
-def test_hung_it_is_started_again(service: Service) -> None:
+def test_a_hung_control_plane_is_restarted(service: Service) -> None:
     service.drop_in("[Service]\nWatchdogSec=2s\n")
     service.start()
     service.machine.run("kill", "-STOP", str(service.pid))
@@ -136,11 +136,11 @@ def test_hung_it_is_started_again(service: Service) -> None:
 
 
 @pytest.mark.real
-def test_a_hung_worker_is_not_left_so(service: Service) -> None:
+def test_a_hung_worker_is_replaced(service: Service) -> None:
     service.drop_in("[Service]\nWatchdogSec=2s\n")
     service.start()
     worker = service.workers[0]
     service.machine.run("kill", "-STOP", str(worker))
-    # By the control plane, or else by systemd, since there is no sign of life meanwhile.
+    # The control plane replaces it, or else systemd restarts the service for want of a watchdog signal.
     until(lambda: worker not in service.workers and service.running() and service.workers)
     service.ping()

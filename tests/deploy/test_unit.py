@@ -1,4 +1,4 @@
-"""The units, as systemd finds them: without fault, and hardly exposed."""
+"""The units: valid, and with little exposure according to systemd."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ UNITS = ROOT / "deploy" / "systemd"
 
 
 def exposure(directory: Path) -> float:
-    """How exposed ``systemd-analyze security`` finds the unit there."""
+    """Return the exposure of the unit in a directory according to ``systemd-analyze security``."""
     command = ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(directory / SERVICE)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    # What it does not understand it says, and finds nothing wrong with.
+    # It warns about settings that it does not know and ignores them.
     assert not done.stderr
     level = re.search(rf"Overall exposure level for {SERVICE}: ([0-9.]+)", done.stdout)
     assert level
@@ -32,18 +32,18 @@ def exposure(directory: Path) -> float:
 
 @pytest.fixture
 def unit(tmp_path: Path) -> Path:
-    """A directory with the service's unit alone."""
+    """Return a directory with only the service's unit."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("needs systemd-analyze: apt-get install systemd")
     shutil.copy(UNITS / SERVICE, tmp_path)
     return tmp_path
 
 
-def test_the_exposure(unit: Path) -> None:
+def test_the_exposure_is_low(unit: Path) -> None:
     assert exposure(unit) < 4.0
 
 
-def test_the_exposure_without_namespaces(unit: Path) -> None:
+def test_the_exposure_is_lower_without_namespaces(unit: Path) -> None:
     drop_ins = unit / f"{SERVICE}.d"
     drop_ins.mkdir()
     shutil.copy(UNITS / "drop-ins" / "home-only.conf", drop_ins)
@@ -51,6 +51,6 @@ def test_the_exposure_without_namespaces(unit: Path) -> None:
 
 
 @pytest.mark.real
-def test_the_units_are_without_fault(machine: Machine) -> None:
+def test_the_units_are_valid(machine: Machine) -> None:
     done = machine.try_run("systemd-analyze", "verify", "--man=yes", SERVICE, "epaird.socket")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

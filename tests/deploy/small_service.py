@@ -1,7 +1,7 @@
-"""A service as small as can be, which does what ours does with its manager.  Run by a real systemd.
+"""A minimal service that uses the service manager as epaird does. A real systemd runs it.
 
-It tells its status from what it finds in the store, keeps a descriptor there, reloads on SIGHUP once
-/run/may-reload exists, and forgets the store on SIGUSR1.
+Its status names what it found in the descriptor store. It stores a descriptor, reloads on SIGHUP once
+/run/may-reload exists, and empties the store on SIGUSR1.
 """
 
 import os
