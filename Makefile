@@ -1,4 +1,4 @@
-# What people do daily; `make` alone says what there is.
+# Daily tasks; `make` alone lists them.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -21,24 +21,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# command:Debian package that has it
+# command:Debian package that contains it
 TEST_COMMANDS := ip:iproute2 ping:iputils-ping iperf3:iperf3 tcpdump:tcpdump ethtool:ethtool \
     prometheus:prometheus promtool:prometheus curl:curl socat:socat gcc:gcc \
     systemd-analyze:systemd man:man-db strace:strace nsenter:util-linux
 
-# A Python that is gone (the system was upgraded) takes the stamps with it.
+# Install again when the environment's Python no longer exists, as after an upgrade of the system.
 $(shell [ ! -e $(VENV) ] || $(BIN)/python -c '' 2>/dev/null || rm -f $(STAMP)*)
 
-# Shell functions of the recipes below.
+# Shell functions for the recipes below.
 define functions
 fail() { echo "make $(firstword $(MAKECMDGOALS)): $$*" >&2; exit 1; }
 is_root() { [ "$$(id -u)" = 0 ]; }
 apt_install() {
-    command -v apt-get >/dev/null || fail "this machine has no apt-get; install what these Debian packages hold: $$*"
-    is_root || fail "missing here; as root: apt-get install $$*"
+    command -v apt-get >/dev/null || fail "this machine has no apt-get; install the contents of these Debian packages: $$*"
+    is_root || fail "missing programs; as root: apt-get install $$*"
     echo "apt-get install $$*"
     export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-    # The tests want the programs, not their services running.
+    # The tests need the programs, not running services.
     if [ ! -e /usr/sbin/policy-rc.d ]; then
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
         printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
@@ -57,14 +57,14 @@ find_python() {
             return
         fi
     done
-    [ -z "$${PYTHON:-}" ] || fail "PYTHON=$$PYTHON is no Python of version 3.11 or newer"
-    fail "needs Python 3.11 or newer, and there is none (python3 is: $$(python3 --version 2>&1 || true));" \
-        "on Debian 12 as root: apt-get install python3; or say PYTHON=/path/to/python3"
+    [ -z "$${PYTHON:-}" ] || fail "PYTHON=$$PYTHON is not Python 3.11 or newer"
+    fail "needs Python 3.11 or newer and found none (python3 is: $$(python3 --version 2>&1 || true));" \
+        "on Debian 12 as root: apt-get install python3; or set PYTHON=/path/to/python3"
 }
 endef
 
 .PHONY: help
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: run
@@ -72,43 +72,43 @@ run: root $(STAMP) ## as root: install into .venv and run the daemon with CONFIG
 	@exec $(BIN)/epaird run --config $(CONFIG)
 
 .PHONY: test
-test: programs $(STAMP)-test ## run every test (as root: those with real devices too); PYTEST_ARGS="-k ping"
+test: programs $(STAMP)-test ## run every test (as root: also those with real devices); PYTEST_ARGS="-k ping"
 	@code=0
 	$(BIN)/python -m pytest $(PYTEST_ARGS) || code=$$?
-	[ $$code != 5 ] || echo "make test: not one test was collected" >&2
+	[ $$code != 5 ] || echo "make test: no test was collected" >&2
 	exit $$code
 
 .PHONY: bench
-bench: root $(STAMP) ## as root: measure a cable beside the kernel's veth; BENCH_ARGS="--quick --plot bench.svg"
+bench: root $(STAMP) ## as root: measure a pair beside the kernel's veth; BENCH_ARGS="--quick --plot bench.svg"
 	@exec $(BIN)/epaird bench $(BENCH_ARGS)
 
 .PHONY: soak
-soak: root programs $(STAMP)-test ## as root: MINUTES=10 of random accidents under traffic; SEED=4711 OPERATIONS=57 again
+soak: root programs $(STAMP)-test ## as root: random accidents under traffic for MINUTES=10; SEED=4711 OPERATIONS=57 repeats a run
 	@exec $(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
 	    $(if $(OPERATIONS),--operations $(OPERATIONS))
 
 .PHONY: lint
-lint: $(STAMP)-lint ## ruff and mypy
+lint: $(STAMP)-lint ## run ruff and mypy
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 .PHONY: format
-format: $(STAMP)-lint ## put imports and layout in order
+format: $(STAMP)-lint ## sort imports and format the code
 	@$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
 
 .PHONY: man
-man: $(STAMP)-man ## the manual pages, into dist/man
+man: $(STAMP)-man ## build the manual pages in dist/man
 	@$(BIN)/python deploy/man/build.py dist/man
 
 .PHONY: deb
-deb: man ## a Debian package for this machine's Python, into dist
+deb: man ## build a Debian package for this machine's Python in dist
 	@$(functions)
-	command -v dpkg-deb >/dev/null || fail "needs dpkg-deb: a Debian package is built on Debian or Ubuntu"
+	command -v dpkg-deb >/dev/null || fail "needs dpkg-deb; build the Debian package on Debian or Ubuntu"
 	[ -x /usr/bin/python3 ] || apt_install python3
 	if ! deploy/debian/build $(BIN)/python dist/man dist 2>$(VENV)/deb.log; then
-	    # Where python-pytun has no wheel for this machine it is compiled.
+	    # python-pytun is compiled where it has no wheel for this machine.
 	    header=$$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
 	    if command -v gcc >/dev/null && [ -e "$$header" ]; then
 	        cat $(VENV)/deb.log >&2
@@ -132,8 +132,8 @@ root:
 programs:
 	@$(functions)
 	missing=()
-	for each in $(TEST_COMMANDS); do
-	    command -v "$${each%%:*}" >/dev/null || missing+=("$${each##*:}")
+	for program in $(TEST_COMMANDS); do
+	    command -v "$${program%%:*}" >/dev/null || missing+=("$${program##*:}")
 	done
 	if command -v gcc >/dev/null && ! echo '#include <stdio.h>' | gcc -E - >/dev/null 2>&1; then
 	    missing+=(libc6-dev)
@@ -144,7 +144,7 @@ programs:
 	    apt_install "$${missing[@]}"
 	fi
 
-# What the daemon needs at run time and nothing else.
+# The daemon's own requirements and nothing else.
 $(STAMP): pyproject.toml
 	@$(functions)
 	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then
@@ -157,7 +157,7 @@ $(STAMP): pyproject.toml
 	echo "installing epaird into $(VENV)"
 	install=($(BIN)/python -m pip install --quiet --editable .)
 	if ! "$${install[@]}" >$(VENV)/install.log 2>&1; then
-	    # Where python-pytun has no wheel for this machine it is compiled.
+	    # python-pytun is compiled where it has no wheel for this machine.
 	    header=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
 	    if command -v gcc >/dev/null && [ -e "$$header" ]; then
 	        cat $(VENV)/install.log >&2
@@ -169,7 +169,7 @@ $(STAMP): pyproject.toml
 	fi
 	touch $@
 
-# The dependency groups of pyproject.toml: test and lint.
+# The dependency groups of pyproject.toml: test, lint and man.
 $(STAMP)-%: $(STAMP)
 	@echo "installing what make $* needs into $(VENV)"
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'

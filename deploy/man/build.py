@@ -1,10 +1,10 @@
-"""Builds the manual pages: ``build.py DIRECTORY``.
+"""Build the manual pages: ``build.py DIRECTORY``.
 
-Each ``NAME.SECTION.rst`` here becomes ``DIRECTORY/NAME.SECTION``.  Two kinds of lines in them stand for
-what is written elsewhere already, so that it is written once:
+Each ``NAME.SECTION.rst`` in this directory becomes ``DIRECTORY/NAME.SECTION``. Two kinds of lines in them are
+replaced by text from another place:
 
 ``@KEYS FILE@``        every key of a sample configuration, from its comments
-``@COMMANDS SCRIPT@``  every command and option of one of our programs, from its own help
+``@COMMANDS SCRIPT@``  every command and option of a program of this project, from its help
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MARKUP: Final = re.compile(r"([\\*|_])")
 
 
 def build(directory: Path) -> list[Path]:
-    """Build every page; their paths."""
+    """Build every page and return their paths."""
     directory.mkdir(parents=True, exist_ok=True)
     pages = []
     for source in sorted(HERE.glob("*.rst")):
@@ -47,16 +47,17 @@ def build(directory: Path) -> list[Path]:
 
 
 def manual(source: Path) -> bytes:
-    """A page in man(7)'s macros.  Raises SystemMessage for a mistake in its source."""
+    """Return a page in man(7)'s macros. Raises SystemMessage for an error in its source."""
     settings = {"report_level": 2, "halt_level": 2, "input_encoding": "unicode", "output_encoding": "utf-8"}
-    text = _MARKER.sub(_written_elsewhere, source.read_text()).replace("@VERSION@", __version__)
+    text = _MARKER.sub(_replacement, source.read_text()).replace("@VERSION@", __version__)
     page: bytes = publish_string(
         text, source_path=str(source), writer=manpage.Writer(), settings_overrides=settings
     )
     return page.replace(b"\n.SH Name\n", b"\n.SH NAME\n")
 
 
-def _written_elsewhere(marker: re.Match[str]) -> str:
+def _replacement(marker: re.Match[str]) -> str:
+    """Return the text that a marker stands for."""
     if marker[1] == "KEYS":
         return "\n".join(_tables((ROOT / marker[2]).read_text()))
     return "\n".join(_commands(marker[2]))
@@ -64,7 +65,7 @@ def _written_elsewhere(marker: re.Match[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A table or a key of the sample, with the comment before it."""
+    """A table or a key of the sample, with the comment that precedes it."""
 
     comment: str
     table: str = ""
@@ -73,6 +74,7 @@ class _Entry:
 
 
 def _tables(sample: str) -> Iterator[str]:
+    """Yield the lines that describe every table of a sample configuration and its keys."""
     for entry in _entries(sample):
         if entry.table:
             title = re.sub(r"\b(epair|lo)[0-9]+", r"\1N", entry.table)
@@ -84,14 +86,14 @@ def _tables(sample: str) -> Iterator[str]:
 
 
 def _entries(sample: str) -> Iterator[_Entry]:
-    """Those of the sample.  A comment is about all keys up to the next empty line."""
+    """Yield the entries of the sample. A comment describes all keys up to the next empty line."""
     comment: list[str] = []
     for line in sample.partition("\n\n[")[2].join(("[", "")).splitlines():
         if table := _TABLE.match(line):
             yield _Entry(" ".join(comment), table=table[1])
             comment = []
         elif key := _KEY.match(line):
-            if comment:  # an example repeats keys that are explained above
+            if comment:  # an example repeats keys that were described before
                 yield _Entry(" ".join(comment), key=key[1], value=key[2])
         elif line.startswith("#"):
             comment.append(line.removeprefix("#").strip())
@@ -100,13 +102,13 @@ def _entries(sample: str) -> Iterator[_Entry]:
 
 
 def _escaped(text: str) -> str:
-    """Words that mean themselves, but for what stands in back quotes."""
+    """Return text with its markup escaped, except within back quotes."""
     parts = _LITERAL.split(text)
     return "".join(f"`{part}`" if part.startswith("`") else _MARKUP.sub(r"\\\1", part) for part in parts)
 
 
 def _commands(script: str) -> Iterator[str]:
-    """A program's commands: the group that the module of its entry point has."""
+    """Yield the lines that describe a program's commands, found by the module of its entry point."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     if script not in project["scripts"]:
         return
@@ -127,7 +129,7 @@ def _commands(script: str) -> Iterator[str]:
 
 
 def _paragraph(text: str) -> Iterator[str]:
-    """A paragraph of a command's help; one that begins with click's ``\\b`` keeps its lines."""
+    """Yield a paragraph of a command's help. One that begins with click's ``\\b`` keeps its lines."""
     if text.startswith("\b\n"):
         yield from (f"| {_escaped(' '.join(line.split()))}" for line in text.splitlines()[1:])
     else:
@@ -136,6 +138,7 @@ def _paragraph(text: str) -> Iterator[str]:
 
 
 def _options(command: click.Command, context: click.Context, indent: str) -> Iterator[str]:
+    """Yield the lines that describe a command's options."""
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None and record[1] and not (context.parent and "--help" in parameter.opts):

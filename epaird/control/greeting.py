@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from ipaddress import IPv4Interface, IPv6Interface
 
@@ -11,6 +12,8 @@ from epaird.control.interfaces.registry import Interfaces
 from epaird.names.cloners import EPAIR, LO
 
 _PAIRS_SHOWN = 8
+_PACKAGES = {"ip": "iproute2", "nsenter": "util-linux", "ping": "iputils-ping"}
+"""The Debian package of each program that the suggested command runs."""
 
 
 def greeting(interfaces: Interfaces, workers: int, metrics: str | None) -> Iterator[str]:
@@ -36,7 +39,7 @@ def greeting(interfaces: Interfaces, workers: int, metrics: str | None) -> Itera
         yield f"  {_described(loopback)}: {loopback.settings.mode}"
     command = next(filter(None, map(_ping, pairs)), None)
     if command is not None:
-        yield f"try:     {command}"
+        yield f"try:     {command}{_remark(command)}"
     if metrics is not None:
         yield f"metrics: {metrics}"
 
@@ -67,6 +70,16 @@ def _ping(pair: Pair) -> str | None:
             if _reaches(here, target):
                 return f"{_inside(here.place.netns)}ping {target.ip}"
     return None
+
+
+def _remark(command: str) -> str:
+    """Return which programs of the command are missing here and how to install them, or nothing."""
+    needed = dict.fromkeys((command.split()[0], "ping"))
+    missing = [program for program in needed if shutil.which(program) is None]
+    if not missing:
+        return ""
+    packages = " ".join(_PACKAGES[program] for program in missing)
+    return f" (not installed here: {', '.join(missing)}; on Debian: apt-get install {packages})"
 
 
 def _reaches(half: Half, target: IPv4Interface | IPv6Interface) -> bool:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+import pytest
 
 from epaird import __version__
 from epaird.config.settings import LoopbackSettings, PairSettings
@@ -13,6 +16,11 @@ from tests.loop import on_loop
 
 RED = {"netns": "red", "name": "eth0", "addresses": ["10.0.0.1/24", "fd00::1/64"]}
 BLUE = {"netns": "blue", "addresses": ["10.0.0.2/24"]}
+
+
+@pytest.fixture(autouse=True)
+def every_program_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda program: f"/usr/bin/{program}")
 
 
 @asynccontextmanager
@@ -39,6 +47,23 @@ async def test_what_was_made_what_to_type_and_where_the_metrics_are() -> None:
             "try:     ip netns exec red ping 10.0.0.2",
             "metrics: http://127.0.0.1:9862/metrics",
         ]
+
+
+@pytest.mark.parametrize(
+    ("installed", "remark"),
+    [
+        (("ip",), " (not installed here: ping; on Debian: apt-get install iputils-ping)"),
+        ((), " (not installed here: ip, ping; on Debian: apt-get install iproute2 iputils-ping)"),
+    ],
+)
+@on_loop
+async def test_missing_programs_are_named_with_their_packages(
+    monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...], remark: str
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda program: program if program in installed else None)
+    async with made(epair0={"a": RED, "b": BLUE}) as interfaces:
+        lines = list(greeting(interfaces, 1, None))
+        assert lines[-1] == f"try:     ip netns exec red ping 10.0.0.2{remark}"
 
 
 @on_loop

@@ -1,0 +1,99 @@
+"""The documents: links that lead somewhere, paths that exist, and every key of the configuration."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from epaird.config.reading import Configuration
+from epaird.config.settings import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+README_BYTES = 9000
+
+CODE = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"!?\[[^\]]*\]\(((?:[^()\s]|\([^()\s]*\))+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+REPOSITORY_PATH = re.compile(r"(?:epaird|tests|deploy|docs|config)/[\w./-]*")
+
+every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+def prose(document: Path) -> str:
+    """Return a document without its indented blocks of code, where brackets and backquotes mean nothing.
+
+    A block follows an empty line; an indented line behind any other continues a list item."""
+    kept: list[str] = []
+    in_block = False
+    for line in document.read_text().splitlines():
+        indented = line.startswith("    ")
+        in_block = indented and (in_block or not (kept and kept[-1]))
+        if not in_block:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def anchor(heading: str) -> str:
+    """Return the anchor that GitHub gives a heading."""
+    words = re.sub(r"[^\w\- ]", "", LINK.sub("", heading).replace("`", "").lower())
+    return words.strip().replace(" ", "-")
+
+
+@cache
+def anchors(document: Path) -> frozenset[str]:
+    """Return the anchors of a document's headings."""
+    return frozenset(map(anchor, HEADING.findall(prose(document))))
+
+
+def links(document: Path) -> list[str]:
+    """Return the targets of a document's links within the repository."""
+    targets = LINK.findall(CODE.sub("", prose(document)))
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+
+def test_a_heading_has_the_anchor_that_github_gives_it() -> None:
+    assert anchor("Loopbacks: `[lo]` and `[lo.loN]`") == "loopbacks-lo-and-lolon"
+    assert anchor("What is out of reach, and why") == "what-is-out-of-reach-and-why"
+    assert anchor("`lo0`") == "lo0"
+
+
+@every_document
+def test_links_lead_to_files_and_headings_that_exist(document: Path) -> None:
+    for target in links(document):
+        path, _, fragment = target.partition("#")
+        file = (document.parent / path).resolve() if path else document
+        assert file.is_relative_to(ROOT), target
+        assert file.exists(), target
+        if fragment:
+            assert fragment in anchors(file), target
+
+
+@every_document
+def test_paths_of_the_repository_exist(document: Path) -> None:
+    for code in CODE.findall(prose(document)):
+        if REPOSITORY_PATH.fullmatch(code) and "/x/" not in code:
+            assert (ROOT / code).exists(), code
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached = {(ROOT / target.partition("#")[0]).resolve() for target in links(ROOT / "README.md")}
+    assert {*(ROOT / "docs").glob("*.md")} <= reached
+
+
+def test_the_readme_is_a_front_page() -> None:
+    assert (ROOT / "README.md").stat().st_size <= README_BYTES
+
+
+def test_the_configuration_page_has_a_row_for_every_key_of_every_table() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    cells = re.findall(r"^\| (`[^|]*`) \|", page, re.MULTILINE)
+    documented = Counter(key for cell in cells for key in CODE.findall(cell))
+    tables = [table for table in Settings.__subclasses__() if table is not Configuration]
+    assert documented == Counter(key for table in tables for key in table.model_fields)
+    for table in Configuration.model_fields:
+        assert re.search(rf"^##.*`\[{table}[\].]", page, re.MULTILINE), table
