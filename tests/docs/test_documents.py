@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from epaird.config.reading import Configuration
-from epaird.config.settings import Settings
+from epaird.config.settings import Configuration, Settings
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])

@@ -95,6 +95,24 @@ def test_workers_of_older_code(lab: Lab, how: Callable[[Cable], None]) -> None:
     assert not cable.daemon.log_lines_with(") ended:")
 
 
+def test_workers_of_newer_code_are_adopted(lab: Lab) -> None:
+    """After a rollback, unknown fields and messages are ignored and no worker is replaced."""
+    wrapper = (sys.executable, str(Path(__file__).with_name("newer_workers.py")))
+    start = functools.partial(lab.launch, wrapper=wrapper)
+    cable = Cable(lab, OTHERS, start=start, workers=2)
+    before, newer = cable.page(), set(cable.daemon.workers())
+    with cable.stream() as stream:
+        cable.wait_for_frames()
+        kill_and_restart(cable)
+        cable.wait_for_frames()
+        row = cable.record("killed: workers of newer code", 20_000, before, stream)
+    assert row.outcome.lost == 0
+    assert set(cable.daemon.workers()) == newer
+    assert_only_workers(cable, 2)
+    page = cable.daemon.metrics()
+    assert [page.worker(str(number)).restarts for number in range(2)] == [0, 0]
+
+
 def test_an_adopted_worker_that_is_stopped(lab: Lab) -> None:
     """An adopted worker is no child of the daemon, so no SIGCHLD reports the stop."""
     cable = Cable(lab)
