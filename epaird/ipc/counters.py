@@ -1,6 +1,6 @@
 """The catalogue of counters: the one list that everything else is made from.
 
-Each entry says what is counted, in which word of a ledger slot, and what users are told about it.
+Each entry names a counter, its word in a slot of the ledger, and the text that users see.
 The ledger's layout, the readings, the API, ``epairctl``, the metrics page, the manual page and
 docs/metrics.md are derived from it.
 
@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 LAYOUT: Final = 2
-"""Version of the layout of slots.  Raised only when a word changes its place or its meaning."""
+"""Version of the layout of slots. Raised only when a word changes its place or its meaning."""
 SLOT_WORDS: Final = 64
 """Unsigned 64-bit words in a slot."""
 REASONS_MAX: Final = 16
@@ -42,7 +42,7 @@ class Counter:
     From SLOT_WORDS on it is no word of the slot but one that a reading appends to it: the kernel counts
     it, or it is derived."""
     unit: str
-    """What one of it is: ``frames``, ``bytes``, ``nanoseconds``."""
+    """The unit: ``frames``, ``bytes``, ``nanoseconds``."""
     help: str
     """One sentence for the metrics page and the documents, without the full stop."""
     type: CounterType = "counter"
@@ -76,7 +76,7 @@ _REASONS: Final = (
 REASONS: Final = tuple(reason.name for reason in _REASONS)
 """Names of the reasons; the words of one direction are in this order."""
 REASON_HELP: Final[Mapping[str, str]] = MappingProxyType({each.name: each.help for each in _REASONS})
-"""What each reason means."""
+"""The meaning of each reason."""
 
 PEER_DOWN: Final = REASONS.index("peer_down")
 OVERSIZE: Final = REASONS.index("oversize")
@@ -203,7 +203,7 @@ INTERFACE: Final = (
         "1 while the counters of this slot are still in a ledger of an older layout", "gauge",
     ),
 )  # fmt: skip
-"""What is counted for every interface."""
+"""The counters of every interface."""
 
 WORKER: Final = (
     Counter(
@@ -228,7 +228,7 @@ WORKER: Final = (
         metric="epaird_worker_oactive",
     ),
 )  # fmt: skip
-"""What is counted for every worker."""
+"""The counters of every worker."""
 
 STATISTICS: Final = tuple(each for each in INTERFACE if each.statistic)
-"""What the API and ``epairctl`` show for an interface, in this order."""
+"""The counters that the API and ``epairctl`` show for an interface, in this order."""

@@ -1,19 +1,19 @@
 """The ledger: the counters of every interface and worker, in memory that all processes share.
 
-One memory file holds a header and a table of slots, each SLOT_WORDS unsigned 64-bit words.  The control
+One memory file holds a header and a table of slots, each SLOT_WORDS unsigned 64-bit words. The control
 plane hands slots out; a slot has exactly one writer at any time, the worker that owns the interface queue
-(or that is the worker) it describes, and any number of readers.  An aligned 64-bit store is one instruction
-on the machines that Linux runs on, so a reader never sees half a number and no lock is needed.  A slot
+(or that is the worker) it describes, and any number of readers. An aligned 64-bit store is one instruction
+on the machines that Linux runs on, so a reader never sees half a number and no lock is needed. A slot
 outlives its writer: when a worker dies, its replacement continues to count where it stopped, and counters
 never go back.
 
 The header names the layout, the words and the reasons, so that a process of another version can read the
 ledger:
 
-- A ledger of the same layout version is used as it is.  Words are only appended, so each process uses the
+- A ledger of the same layout version is used as it is. Words are only appended, so each process uses the
   words that it knows.
 - A ledger of any other layout version, or of epaird 0.1.0 which wrote no header, is copied by name, slot by
-  slot, each once its last writer has detached (:meth:`Table.migrate`).  Until then its readings come from
+  slot, each once its last writer has detached (:meth:`Table.migrate`). Until then its readings come from
   the old slot.
 - A worker that a control plane of another version spawns counts in the words of that version's layout
   (:class:`TranslatedWords`).
@@ -121,7 +121,7 @@ LAYOUT_1: Final = Layout(
 
 
 class Table:
-    """The shared table.  The control plane creates it; a worker maps it by its file descriptor."""
+    """The shared table. The control plane creates it; a worker maps it by its file descriptor."""
 
     def __init__(self, fd: int) -> None:
         """Map the table behind ``fd``, which the caller has to close.
@@ -242,8 +242,8 @@ class TranslatedWords:
     """A slot of a ledger of another layout, indexed by the words of this one.
 
     A worker gets one when a control plane of another version spawns it, which happens between the moment
-    when the files of epaird are replaced and the upgrade.  What the other layout has no word for is
-    dropped.  It is slower than a memoryview, and short-lived."""
+    when the files of epaird are replaced and the upgrade. Counters that the other layout lacks
+    are dropped. It is slower than a memoryview, and short-lived."""
 
     def __init__(self, words: memoryview, places: Mapping[int, int]) -> None:
         self._words = words
@@ -294,7 +294,7 @@ class Slots:
     """Allocates the slots of a table; the lowest free one is handed out first, zeroed."""
 
     def __init__(self, table: Table, taken: Collection[int] = (), *, resting: bool = False) -> None:
-        """``taken`` are the slots in use already.  With ``resting``, a slot that is released can be taken
+        """``taken`` are the slots in use already. With ``resting``, a slot that is released can be taken
         again only after :meth:`rested`."""
         self._table = table
         self._resting: list[int] | None = [] if resting else None

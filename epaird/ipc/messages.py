@@ -1,17 +1,17 @@
 """The messages between the control plane and a worker.
 
-One SOCK_SEQPACKET socketpair joins the control plane to each worker.  A packet is one message, a JSON
-object whose ``type`` names the class; file descriptors travel with it (SCM_RIGHTS).  Requests carry an
+One SOCK_SEQPACKET socketpair joins the control plane to each worker. A packet is one message, a JSON
+object whose ``type`` names the class; file descriptors travel with it (SCM_RIGHTS). Requests carry an
 ``id`` and are answered by one :class:`Done`, in any order: a cable whose frames are still in flight is
 answered late and delays no other request.
 
 Processes of different versions may meet, after an upgrade and after a rollback:
 
-- Decoding is tolerant.  Unknown fields are ignored, missing ones get their defaults, and a message of an
+- Decoding is tolerant. Unknown fields are ignored, missing ones get their defaults, and a message of an
   unknown type is decoded as :class:`Unknown`, which a worker answers with an error.
-- A worker that speaks another :data:`PROTOCOL` than the control plane that finds it is given no cable.  It is
-  only asked what it has, and told to detach it and to end.  So Adopt, Adopted, Attached, Detach, Done and End
-  stay as they are, whatever the protocol.
+- A worker that speaks another :data:`PROTOCOL` than the control plane that finds it is given no cable. It is
+  only asked for its cables, and ordered to detach them and to end. So Adopt, Adopted, Attached, Detach, Done and End
+  stay the same in every protocol.
 - Protocol 1 is that of epaird 0.1.0, whose decoding is strict: Adopt, Detach and End keep exactly its fields.
   Its Attached, which described two ends in three parallel lists, is read as a :class:`CableSpec`.
 
@@ -31,7 +31,7 @@ PROTOCOL: Final = 2
 
 
 class CableKind:
-    """What is done with the frames of a cable."""
+    """How the frames of a cable are forwarded."""
 
     CABLE: Final = "cable"
     """Frames that one of two ports transmits are delivered to the other."""
@@ -47,7 +47,7 @@ class CableKind:
 
 @dataclass(frozen=True, slots=True)
 class PortSpec:
-    """One port of a cable.  Its descriptor travels with the message."""
+    """One port of a cable. Its descriptor travels with the message."""
 
     name: str = ""
     """Name of the interface, for the log."""
@@ -59,7 +59,7 @@ class PortSpec:
 
 @dataclass(frozen=True, slots=True)
 class CableSpec:
-    """A cable as a worker forwards it: what it does with frames, and between which ports."""
+    """A cable as a worker forwards it: its ports and the way of forwarding."""
 
     name: str = ""
     """Name of the cable, unique in its worker: ``epair0`` or, of one queue of several, ``epair0.1``."""
@@ -107,7 +107,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Forward a cable.  With it travel the descriptors of its ports, in order."""
+    """Forward a cable. With it travel the descriptors of its ports, in order."""
 
     id: int = 0
     cable: CableSpec = CableSpec()
@@ -165,12 +165,12 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """End now.  Only this ends a worker: a control plane that is gone may be replaced."""
+    """End now. Only this ends a worker: a control plane that is gone may be replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """The first message of another control plane to an orphan: report what you have.
+    """The first message of another control plane to an orphan: report your cables.
 
     Answered by :class:`Adopted`, an :class:`Attached` for each cable, and Done."""
 
@@ -179,7 +179,7 @@ class Adopt:
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """The settings of an orphan.  With it travels the ledger's memory file."""
+    """The settings of an orphan. With it travels the ledger's memory file."""
 
     pid: int = 0
     worker: int = 0
@@ -192,7 +192,7 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A cable that an orphan forwards.  With it travel the descriptors of its ports, in order."""
+    """A cable that an orphan forwards. With it travel the descriptors of its ports, in order."""
 
     cable: CableSpec = CableSpec()
 
@@ -210,7 +210,7 @@ class Done:
 
     id: int = 0
     error: str = ""
-    """What was wrong, in one line; empty when the request was carried out."""
+    """The error in one line; empty when the request was carried out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ At rest every frame has exactly one fate:
     kernel tx_packets(a) = opackets(a) + oerrors(a, every reason)
     opackets(a) = ipackets(b) + queued and in flight to b + ierrors(b, every reason)
 
-A worker can be killed between any two stores to the ledger.  What it had read and written is then known
-from the kernel's own counters, and the difference is counted as ``worker_lost``.
+A worker can be killed between any two stores to the ledger. The kernel's own counters then show how many
+frames it had read and written, and the difference is counted as ``worker_lost``.
 
 This module uses the standard library only.
 """
@@ -45,9 +45,9 @@ def settle(sender: Words, receiver: Words, *, read: int | None, written: int | N
     """Account for the frames that a worker had in hand when it died, in one direction of a cable.
 
     ``read`` is the kernel's count of frames taken from the sender's device (tx_packets), ``written`` its
-    count of frames delivered to the receiver's device (rx_packets); nothing reads or writes them meanwhile.
-    Where they are None, the worker's own counts are taken as they are.  ``base`` is the balance at the time
-    when the two were patched together.  Frames that were read and did not arrive are counted as
+    count of frames delivered to the receiver's device (rx_packets); nothing may read or write them during the call.
+    Where they are None, the worker's own counts are taken as they are. ``base`` is the balance at the time
+    when the two were patched together. Frames that were read and did not arrive are counted as
     ``worker_lost``; returns how many there were."""
     if written is not None:
         _settle_delivered(receiver, written)
