@@ -10,8 +10,8 @@ Processes of different versions may meet, after an upgrade and after a rollback:
 - Decoding is tolerant. Unknown fields are ignored, missing ones get their defaults, and a message of an
   unknown type is decoded as :class:`Unknown`, which a worker answers with an error.
 - A worker that speaks another :data:`PROTOCOL` than the control plane that finds it is given no cable. It is
-  only asked for its cables, and ordered to detach them and to end. So Adopt, Adopted, Attached, Detach, Done and End
-  stay the same in every protocol.
+  only asked for its cables, and ordered to detach them and to end. So Adopt, Adopted, Attached, Detach, Done
+  and End stay the same in every protocol.
 - Protocol 1 is that of epaird 0.1.0, whose decoding is strict: Adopt, Detach and End keep exactly its fields.
   Its Attached, which described two ends in three parallel lists, is read as a :class:`CableSpec`.
 
