@@ -46,8 +46,8 @@ def settle(sender: Words, receiver: Words, *, read: int | None, written: int | N
 
     ``read`` is the kernel's count of frames taken from the sender's device (tx_packets), ``written`` its
     count of frames delivered to the receiver's device (rx_packets); nothing may read or write them during
-    the call. Where they are None, the worker's own counts are taken as they are. ``base`` is the balance at the time
-    when the two were patched together. Frames that were read and did not arrive are counted as
+    the call. Where they are None, the worker's own counts are taken as they are. ``base`` is the balance at
+    the time when the two were patched together. Frames that were read and did not arrive are counted as
     ``worker_lost``; returns how many there were."""
     if written is not None:
         _settle_delivered(receiver, written)
