@@ -180,13 +180,13 @@ class WorkerLoop:
         self._words[HEARTBEAT_NS] = now_ns = time.monotonic_ns()
         # While there is more to read the loop does not sleep, and offering the core would lose it.
         if exhausted and self._spin.forwarded(now_ns):
-            self._loop.call_soon(self._look_again)
+            self._loop.call_soon(self._poll_again)
 
-    def _look_again(self) -> None:
+    def _poll_again(self) -> None:
         """Offer the core to others; the loop polls without sleeping while this is due in its next turn."""
         os.sched_yield()
-        if self._spin.look_again(time.monotonic_ns()):
-            self._loop.call_soon(self._look_again)
+        if self._spin.poll_again(time.monotonic_ns()):
+            self._loop.call_soon(self._poll_again)
 
     def _has_room(self, port: Port) -> None:
         self._stop_awaiting_room(port)
@@ -241,7 +241,7 @@ class WorkerLoop:
                 self._detach(request)
             case Tune():
                 self._queue.limit = request.queue_limit
-                self._spin.look_for(request.poll_spin_us)
+                self._spin.tune(request.poll_spin_us)
                 self._send(Done(request.id))
             case Ping():
                 pass

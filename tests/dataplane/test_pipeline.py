@@ -8,7 +8,6 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from epaird.dataplane.burst import Burst
 from epaird.dataplane.frames import HEADER
 from epaird.ipc.counters import OPACKETS, TOO_BIG
 from tests.dataplane.conftest import Bench, frame, numbered
@@ -142,57 +141,6 @@ def test_a_burst_is_bounded(make_bench: type[Bench]) -> None:
     bench.owners[0].sends(*numbered(5))
     assert not bench.pipeline.transmit(bench.ports[0])
     assert bench.ports[0].account.words[OPACKETS] == 2
-
-
-class Impairment:
-    """A stage that drops the second frame of every burst."""
-
-    REASON = 100
-
-    def __init__(self) -> None:
-        self.times: list[int] = []
-
-    def process(self, burst: Burst, now_ns: int) -> None:
-        self.times.append(now_ns)
-        slot = burst.accepted()[1]
-        burst.verdicts[slot] = self.REASON
-
-    def wake(self, now_ns: int) -> None: ...
-
-
-def test_frames_that_a_stage_drops_are_not_delivered(make_bench: type[Bench]) -> None:
-    bench = make_bench()
-    stage = Impairment()
-    bench.ports[0].stages = (stage,)
-    sent = numbered(4)
-    bench.owners[0].sends(*sent)
-    bench.owners[1].sends(*sent)
-    bench.now_ns = 5_000_000_000
-    bench.loop()
-    assert bench.owners[1].receives() == [sent[0], *sent[2:]]
-    assert bench.owners[0].receives() == sent, "a stage is for one direction"
-    assert stage.times == [5_000_000_000]
-    bench.check_ledger()
-
-
-def test_stages_see_what_the_one_before_accepted(make_bench: type[Bench]) -> None:
-    bench = make_bench()
-    bench.ports[0].stages = (Impairment(), Impairment())
-    runt = frame()[:-1]
-    sent = numbered(5)
-    bench.owners[0].sends(runt, *sent)
-    bench.pipeline.transmit(bench.ports[0])
-    assert bench.owners[1].receives() == [sent[0], *sent[3:]]
-    assert bench.oerrors(bench.ports[0])["runt"] == 1
-    bench.check_ledger()
-
-
-def test_without_stages_the_clock_is_not_read(make_bench: type[Bench]) -> None:
-    bench = make_bench()
-    bench.now_ns = None  # type: ignore[assignment]
-    bench.owners[0].sends(frame())
-    bench.loop()
-    assert bench.owners[1].receives() == [frame()]
 
 
 def test_the_sender_of_a_frame_that_is_too_long_is_told_the_limit(make_bench: type[Bench]) -> None:

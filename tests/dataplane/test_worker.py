@@ -147,24 +147,24 @@ async def test_frames_cross_as_they_come() -> None:
 @on_loop
 async def test_frames_cross_while_the_loop_spins_and_then_it_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     async with worker(poll_spin_us=1000) as control:
-        looks: list[bool] = []
+        polls: list[bool] = []
         spin = control.worker._spin
 
-        def look_again(now_ns: int) -> bool:
-            looks.append(spin.look_again(now_ns))
-            return looks[-1]
+        def poll_again(now_ns: int) -> bool:
+            polls.append(spin.poll_again(now_ns))
+            return polls[-1]
 
-        watched = SimpleNamespace(forwarded=spin.forwarded, look_again=look_again)
+        watched = SimpleNamespace(forwarded=spin.forwarded, poll_again=poll_again)
         monkeypatch.setattr(control.worker, "_spin", watched)
         control.attach()
         a, b = control.owners["epair0a"], control.owners["epair0b"]
         for _ in range(20):
             a.sends(frame())
             await eventually(b.receives)
-        await eventually(lambda: looks and not looks[-1])
-        before = len(looks)
+        await eventually(lambda: polls and not polls[-1])
+        before = len(polls)
         await turns(20)
-        assert len(looks) == before
+        assert len(polls) == before
 
 
 @on_loop
@@ -456,7 +456,7 @@ async def test_a_loopback_returns_packets_and_reports_the_first_of_no_family() -
         owner.sends(packet, bytes(10) + b"\x75" * 30, bytes(10) + b"\x75" * 30)
         assert await receives(owner, 1) == [packet]
         assert [each for each in control.received if not isinstance(each, Done)] == [UnknownFamily("lo1", 7)]
-        assert not control.worker._spin._looking, "no answer will come from a far end"
+        assert not control.worker._spin._polling, "no answer will come from a far end"
 
 
 @on_loop
