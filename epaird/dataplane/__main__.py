@@ -15,7 +15,7 @@ from epaird.kernel.scheduling import step_forward
 
 
 def main() -> None:
-    """Run until told to end, ignoring signals: Ctrl-C and a service's stop are for the control plane."""
+    """Run the worker, ignoring signals: Ctrl-C and a service's stop are for the control plane."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     connection = int(sys.argv[1])

@@ -1,11 +1,12 @@
 """The account of a port: the only place that counts frames.
 
-A worker can be killed between any two stores to the ledger. :func:`epaird.ipc.settlement.settle` then finds
-every frame a fate, and relies on the order of the stores here:
+A worker can be killed between any two stores to the ledger. :func:`epaird.ipc.settlement.settle` then
+accounts for every frame, and relies on the order of the stores:
 
 1. IN_FLIGHT is set before the first frame of a burst is written, and JOINING before each super-frame.
-2. Frames are counted behind the writes: first as transmitted by the sender, then as received.
-3. JOINING is cleared behind that, and only then is counted how many datagrams were joined.
+2. Frames are counted after they were written: as transmitted by the sender, then as received. The packets
+   of a loopback are counted as transmitted before that.
+3. JOINING is cleared after that, and then the joined datagrams are counted.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Account:
     __slots__ = ("words",)
 
     def __init__(self, words: Words) -> None:
-        """Become the only writer of a slot: what an earlier one counted stays, what it held is cleared."""
+        """Become the only writer of a slot: counts of earlier writers stay, their state is cleared."""
         self.words = words
         words[IN_FLIGHT] = words[LISTED] = words[OACTIVE] = words[HELD_BYTES] = 0
 
@@ -90,18 +91,19 @@ class Account:
         self.words[IERRORS + reason] += frames
 
     def in_flight(self, frames: int) -> None:
-        """Record how many frames are on their way here: being written, or in the queue."""
+        """Record how many frames are in flight to this port: being written, or in the queue."""
         self.words[IN_FLIGHT] = frames
 
     def held(self, octets: int, frames: int) -> None:
-        """Record that the queue has ``octets`` bytes more for this port, and ``frames`` frames in all."""
+        """Record that the queue holds ``octets`` more bytes for this port, and ``frames`` frames in all."""
         words = self.words
         words[HELD_BYTES] += octets
         words[IN_FLIGHT] = frames
 
     def joining(self, writes: int, frames: int, datagrams: int) -> None:
-        """Record that a super-frame of ``datagrams`` is written next, after ``writes`` that delivered
-        ``frames``; of 1 datagram once the kernel has refused the super-frame."""
+        """Record the super-frame to be written next, after ``writes`` that delivered ``frames``.
+
+        ``datagrams`` is how many it has, or 1 once the kernel has refused it."""
         self.words[JOINING] = writes << 32 | frames << 16 | datagrams
 
     def joined(self, superframes: int, datagrams: int) -> None:
@@ -115,7 +117,7 @@ class Account:
 def crossed(source: Account, target: Account, frames: int, octets: int, multicasts: int) -> None:
     """Count a whole burst as transmitted by ``source`` and delivered to ``target``.
 
-    One call, and not one for each port, because it is made for every burst."""
+    One call instead of one for each port, because it is made for every burst."""
     sender, receiver = source.words, target.words
     receiver[IN_FLIGHT] = 0
     sender[OPACKETS] += frames

@@ -1,7 +1,7 @@
-"""What becomes of the frames that are read from a port: the part that differs between kinds of cable.
+"""Forwarding: the step after reading a burst, which differs between kinds of cable.
 
-Each port has one forwarding, and ports that exchange frames share it: a cross-connect has two, a reflector
-or a sink has one, a switch would have many. What all kinds have in common is in
+Each port has one forwarding, and ports that exchange frames share it: a cross-connect has two ports, a
+reflector or a sink has one, a switch would have many. The steps that all kinds share are in
 :mod:`epaird.dataplane.pipeline`.
 """
 
@@ -20,12 +20,13 @@ class Forwarding(Protocol[PortT_contra]):
 
     @property
     def link(self) -> Link:
-        """What the frames are."""
+        """The type of the frames."""
 
     def exchange(self, source: PortT_contra) -> bool:
         """Forward what ``source``'s owner has transmitted, and frames that answer it.
 
-        True when more frames are so likely to follow that the worker should look again before it sleeps."""
+        True when the ring is empty and more frames may follow soon, so that the worker should poll before it
+        sleeps."""
 
     def deliver(self, source: PortT_contra, burst: Burst) -> None:
-        """Deliver the accepted frames of a burst behind those that wait, and account for each."""
+        """Deliver the accepted frames of a burst after those that wait already, and count each."""

@@ -1,4 +1,4 @@
-"""What a frame is: Ethernet, as TAP devices have it, or a bare IP packet, as TUN devices have it."""
+"""Link types: Ethernet frames, as on TAP devices, and bare IP packets, as on TUN devices."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Family(NamedTuple):
     first: int
     """The first byte of the destination address."""
     mask: int
-    """The bits of that byte that tell groups from other addresses."""
+    """The bits of that byte that distinguish groups from other addresses."""
     group: int
     """Their value in the address of a group."""
 
@@ -39,7 +39,7 @@ FAMILIES: Final[Mapping[int, Family]] = {4: _family(12, 4, 0xF0, 0xE0), 6: _fami
 
 
 class Link(Protocol):
-    """What has to be known about frames of one type. They start with a virtio_net_hdr."""
+    """A type of frames, each of which starts with a virtio_net_hdr."""
 
     def read_limit(self, mtus: Sequence[int]) -> int:
         """Return up to how many bytes, header included, a frame fits all MTUs without a closer look."""
@@ -72,7 +72,7 @@ class IpLink:
     """Bare IP packets."""
 
     def read_limit(self, mtus: Sequence[int]) -> int:
-        """Return the limit: a packet is all that counts against the MTU."""
+        """Return the limit: the packet must fit the MTU."""
         return HEADER + min(mtus)
 
     def multicasts(self, frames: Sequence[bytes | memoryview]) -> int:

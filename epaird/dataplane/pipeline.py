@@ -1,4 +1,4 @@
-"""The steps that every kind of forwarding has in common: read a burst, check it, hold what has to wait.
+"""The steps that all kinds of forwarding share: read a burst, check it, keep frames that have to wait.
 
 A burst is delivered at once, while it is in the cache. Nothing is done per frame that can be done per
 burst.
@@ -23,13 +23,13 @@ from epaird.ipc.counters import OVERSIZE, WRITE_ERROR
 
 
 class Poller(Protocol):
-    """What the data plane needs of the event loop, and reports to it."""
+    """The event loop, as the data plane uses it."""
 
     def start_reading(self, port: Port) -> None:
-        """Have the port transmit whenever its owner has sent something."""
+        """Call ``exchange`` of the port's forwarding whenever its device is readable."""
 
     def stop_reading(self, port: Port) -> None:
-        """Do so no longer."""
+        """Stop calling it."""
 
     def await_room(self, port: Port) -> None:
         """Call ``resume`` when the port's device takes frames again."""
@@ -38,10 +38,10 @@ class Poller(Protocol):
         """Call ``restart`` soon."""
 
     def gone(self, port: Port) -> None:
-        """Note that the port's device no longer exists."""
+        """Report that the port's device no longer exists."""
 
     def unknown_family(self, port: Port, version: int) -> None:
-        """Note that a loopback was sent a packet of this version, the first that is not IP."""
+        """Report the first packet that a loopback was sent and that is neither IPv4 nor IPv6."""
 
 
 class Pipeline:
@@ -126,7 +126,7 @@ class Pipeline:
             self.poller.await_restart()
 
     def _refuse(self, source: Port) -> None:
-        """Count the frames that were refused when they were read, and tell their sender its limit, once."""
+        """Count the frames that were refused when they were read; answer the last one if it is too long."""
         verdicts = self.burst.verdicts
         source.account.refused(verdicts.values())
         last = next(reversed(verdicts))

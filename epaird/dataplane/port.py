@@ -16,15 +16,15 @@ from epaird.ipc.counters import PEER_DOWN, WRITE_ERROR
 from epaird.ipc.ledger import Words
 
 DOWN: Final = (errno.EIO, errno.EBADFD, errno.EBADF)
-"""What write() fails with when the device is down or gone."""
+"""Errors of write() when the device is down or gone."""
 
 
 class Port:
     """One interface or, where it has several queues, one queue of it.
 
     ``refs`` is the reference count of FreeBSD's epair: 1 while it is attached, 1 for every frame that waits
-    for it, 1 while it is on the drain list. A cable may be closed when all its ports are down to 1. The
-    burst being written needs no reference: nothing else runs until it is written or waits."""
+    for it, 1 while it is on the drain list. A cable may be closed when all its ports are down to 1. A burst
+    needs no references: nothing else runs between its read and the end of its delivery."""
 
     __slots__ = (
         "account",
@@ -44,7 +44,7 @@ class Port:
     )
 
     forwarding: Forwarding[Port]
-    """What is done with the frames that its owner transmits; set by the forwarding."""
+    """Delivers the frames that its owner transmits; set by the forwarding itself."""
 
     def __init__(self, name: str, fd: int, words: Words) -> None:
         """``fd`` is a device whose frames start with a virtio_net_hdr, ``words`` its slot of the ledger."""
@@ -88,7 +88,7 @@ class Port:
         self.account.mark_oactive(oactive)
 
     def write(self, frame: bytes | memoryview) -> OSError | None:
-        """Deliver one frame; return why the kernel refused it, or None."""
+        """Deliver one frame; return the error of the kernel, or None."""
         try:
             os.write(self.fd, frame)
         except OSError as error:

@@ -2,9 +2,9 @@
 next.
 
 A control plane that is gone has closed its end of the connection. The worker is an orphan then: it continues
-to forward, and listens for the next control plane. The user who connects must be root or the user who started
-the worker. Once asked to, it reports its settings and cables, and takes requests from then on. It ends when
-no control plane has connected in time, when it is told to, or when it was given no socket to listen on.
+to forward, and listens for the next control plane, which must run as root or as the user who started the
+worker. On request it reports its settings and cables, and takes other requests from then on. It ends when
+no control plane has connected in time, on request, or when it was given no socket to listen on.
 
 An unexpected exception ends the process: the frames it had in hand are known to the ledger and the kernel,
 and can be accounted for once it has ended, not while it continues.
@@ -136,7 +136,7 @@ class WorkerProcess:
 
 
 async def run(connection: socket.socket, owner: int, comm: int) -> None:
-    """Be a worker process until it is to end; the arguments are those of :class:`WorkerProcess`."""
+    """Run a worker process until it ends; the arguments are those of :class:`WorkerProcess`."""
     asyncio.get_running_loop().set_exception_handler(_fail)
     await WorkerProcess(connection, owner, comm).ended
 

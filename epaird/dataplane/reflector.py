@@ -37,7 +37,7 @@ class Reflector:
             port.forwarding = self
 
     def exchange(self, source: Port) -> bool:
-        """Deliver one burst. Always False: a loopback has no far end whose answer is worth waiting for."""
+        """Deliver one burst. Always False: a loopback has no peer whose answers are worth polling for."""
         self._pipeline.transmit(source)
         return False
 

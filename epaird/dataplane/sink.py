@@ -1,4 +1,4 @@
-"""The sink: frames of an interface that is not plugged in go nowhere."""
+"""The sink: frames of an unplugged interface are dropped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from epaird.ipc.counters import PEER_DOWN
 
 
 class Sink:
-    """Drops frames, and counts them as errors of their sender: ``peer_down``."""
+    """Drops frames and counts them as errors of their sender, ``peer_down``."""
 
     link = ETHERNET_LINK
 

@@ -1,7 +1,7 @@
 """The worker: an event loop around the forwarding path.
 
-It has the cables that the control plane attached, both directions of each, and one queue. It opens nothing
-and decides nothing: descriptors and requests come from the control plane, answers and events go back.
+It forwards the cables that the control plane attached, both directions of each, with one queue. It opens
+nothing and decides nothing: descriptors and requests come from the control plane, answers and events go back.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ FORWARDINGS: Final[Mapping[str, Callable[[Pipeline, tuple[Port, ...]], Forwardin
         CableKind.VERBATIM: partial(Reflector, swap=False),
     }
 )
-"""What makes the forwarding of ports, by kind of cable."""
+"""By kind of cable, the constructor of its forwarding."""
 
 
 class Cable:
@@ -72,7 +72,7 @@ class Cable:
     def __init__(self, ports: tuple[Port, ...], spec: CableSpec, forwarding: Forwarding[Port]) -> None:
         self.ports = ports
         self.spec = spec
-        """The request."""
+        """The cable as it was requested."""
         self.forwarding = forwarding
         """The forwarding of its ports."""
         self.detached: Callable[[], None] | None = None
@@ -80,7 +80,7 @@ class Cable:
         self.keep = False
         """True when its descriptors are kept once it is detached."""
         self.deadline: asyncio.TimerHandle | None = None
-        """When the frames that wait for it are dropped."""
+        """The timer after which waiting frames are dropped."""
 
     @property
     def free(self) -> bool:
@@ -135,7 +135,7 @@ class WorkerLoop:
             self._loop.add_reader(port.fd, self._readable, port)
 
     def stop_reading(self, port: Port) -> None:
-        """Do so no longer; report that the queue is full, when that is why."""
+        """Stop reading the port; report an overflow when the queue is full."""
         self._loop.remove_reader(port.fd)
         if self._queue.oactive and not self._overflowing:
             self._overflowing = True
@@ -162,11 +162,11 @@ class WorkerLoop:
             self._send(Gone(self._cable_of[port], port.name))
 
     def unknown_family(self, port: Port, version: int) -> None:
-        """Report it."""
+        """Report the packet."""
         self._send(UnknownFamily(port.name, version))
 
     def _check_overflow(self) -> None:
-        """Report that the queue is no longer full; one that fills and drains all the time stays full."""
+        """Report the end of an overflow; a queue that is full at every check is reported once."""
         if self._queue.oactive:
             self._loop.call_later(OVERFLOW_S, self._check_overflow)
         else:
@@ -178,12 +178,12 @@ class WorkerLoop:
     def _readable(self, port: Port) -> None:
         exhausted = port.forwarding.exchange(port)
         self._words[HEARTBEAT_NS] = now_ns = time.monotonic_ns()
-        # While there is more to read the loop does not sleep, and offering the core would lose it.
+        # While a device is readable the loop does not sleep, and offering the core would lose it.
         if exhausted and self._spin.forwarded(now_ns):
             self._loop.call_soon(self._poll_again)
 
     def _poll_again(self) -> None:
-        """Offer the core to others; the loop polls without sleeping while this is due in its next turn."""
+        """Offer the core to other tasks. The loop does not sleep while this is due in its next turn."""
         os.sched_yield()
         if self._spin.poll_again(time.monotonic_ns()):
             self._loop.call_soon(self._poll_again)
@@ -273,7 +273,7 @@ class WorkerLoop:
 
     def _objection(self, spec: CableSpec, fds: list[int]) -> str:
         if len(fds) < len(spec.ports):
-            # The kernel leaves out descriptors beyond the process's limit.
+            # The kernel omits descriptors beyond the limit of the process.
             return "too many files are open"
         if spec.name in self._cables:
             return "is attached already"
