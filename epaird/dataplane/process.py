@@ -33,6 +33,11 @@ WORKER: Final = "epaird-w"
 FAILED: Final = 70
 """Exit status: EX_SOFTWARE of sysexits.h."""
 
+_ARENA: Final = 1 << 20
+"""Bytes that Python's allocator maps at a time (Objects/obmalloc.c)."""
+_BLOCK: Final = 400
+"""Bytes of an object that the allocator has in an arena: at most 512 with its header."""
+
 _UCRED: Final = struct.Struct("iII")
 
 
@@ -53,6 +58,7 @@ class WorkerProcess:
         self._table: Table
         self._listener: socket.socket | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._spare: bytes
 
     def _received(self, message: Message, fds: list[int]) -> None:
         match message:
@@ -83,6 +89,7 @@ class WorkerProcess:
             self._listener.setblocking(False)
         os.write(self._comm, f"{WORKER}{start.worker}".encode())
         self._worker = WorkerLoop(start, self._table, self._send)
+        self._spare = _spare_memory()
         # Objects that exist now live as long as the process: no collection need examine them again.
         gc.freeze()
         self._worker.begin()
@@ -133,6 +140,14 @@ class WorkerProcess:
     def _end(self) -> None:
         if not self.ended.done():
             self.ended.set_result(None)
+
+
+def _spare_memory() -> bytes:
+    """Return an object that keeps an arena with free memory mapped.
+
+    Otherwise chance decides how much is free in the last arena, and a burst may need a new one, which is
+    unmapped after it: two system calls and many page faults."""
+    return [bytes(_BLOCK) for _ in range(_ARENA // _BLOCK)][-1]
 
 
 async def run(connection: socket.socket, owner: int, comm: int) -> None:
