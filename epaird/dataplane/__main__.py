@@ -9,18 +9,18 @@ import sys
 
 import uvloop
 
-from epaird.dataplane.process import SPARE, forward
+from epaird.dataplane.process import SPARE, run
 from epaird.kernel.privileges import drop_all
 from epaird.kernel.scheduling import use_default_slices
 
 
 def main() -> None:
-    """Run until told to end.  Ctrl-C and a service's stop go to the control plane, not to us."""
+    """Run the worker, ignoring signals: Ctrl-C and a service's stop are for the control plane."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     connection = int(sys.argv[1])
-    # The control plane's other descriptors are close-on-exec, but for the moment between a device's
-    # opening by python-pytun and its being made so; a copy kept here would keep the device alive.
+    # The control plane's other descriptors are close-on-exec, except for the moment between python-pytun's
+    # open() of a device and the call that makes it so; a copy kept here would keep the device alive.
     os.closerange(3, connection)
     os.closerange(connection + 1, os.sysconf("SC_OPEN_MAX"))
     comm = os.open("/proc/self/comm", os.O_WRONLY | os.O_CLOEXEC)
@@ -28,7 +28,7 @@ def main() -> None:
     owner = os.getuid()
     use_default_slices()
     drop_all()
-    uvloop.run(forward(socket.socket(fileno=connection), owner, comm))
+    uvloop.run(run(socket.socket(fileno=connection), owner, comm))
 
 
 if __name__ == "__main__":

@@ -4,50 +4,51 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from epaird.dataplane.frames import FRAME_MAX, HEADER, SHORTEST, objection
 
 BURST_FRAMES: Final = 64
+"""Most frames in a burst."""
 BURST_BYTES: Final = 256 * 1024
-"""A burst ends behind the frame that reaches this: four super-frames stay in a core's own cache."""
+"""A burst ends with the frame that reaches this: four super-frames fit a core's own cache."""
 
 _CACHE_LINE: Final = 64
 SLOT: Final = (FRAME_MAX // _CACHE_LINE + 2) * _CACHE_LINE
-"""Bytes.  More than any frame, so that one cut short shows; no multiple of 4096, or the heads of all
-slots would share one set of the cache."""
+"""Size of a slot in bytes: more than any frame, so that a truncated one is recognised, and no multiple of
+4096, or the heads of all slots would share one set of the cache."""
 
 _ONE_IN_EACH_BYTE: Final = int.from_bytes(b"\1" * BURST_FRAMES)
 
 
 class Burst:
-    """The frames read last, until the next are read.  ``lengths`` tells how many and how long they are."""
+    """The frames of the last read, until the next one."""
 
-    __slots__ = ("_destinations", "_slots", "arena", "exhausted", "lengths", "refused", "refused_frame")
+    __slots__ = ("_destinations", "_slots", "arena", "exhausted", "lengths", "verdicts")
 
     def __init__(self) -> None:
-        # A mapping, not a bytearray: its pages cost nothing until a frame that long has come.
+        # A mapping, not a bytearray: a page costs nothing before the first frame that reaches it.
         self.arena = memoryview(mmap.mmap(-1, BURST_FRAMES * SLOT))
         self._slots = [self.arena[start : start + SLOT] for start in range(0, len(self.arena), SLOT)]
         self._destinations = self.arena[HEADER::SLOT]
         self.lengths: list[int] = []
-        """Bytes in slots 0, 1, ..., virtio_net_hdr included; 0 where a frame was refused."""
-        self.refused: list[int] = []
-        """Why frames were refused: RUNT, OVERSIZE."""
-        self.refused_frame = self.arena[:0]
-        """The last frame that was refused."""
+        """Bytes in slots 0, 1, ..., virtio_net_hdr included."""
+        self.verdicts: dict[int, int] = {}
+        """The reason why a frame was dropped, by slot, in the order of the decisions; frames without one
+        are accepted. Empty for nearly every burst."""
         self.exhausted = False
-        """There was no more to read."""
+        """True when the device had no more frames."""
 
     def read(self, read: Callable[[memoryview], int | None], limit: int, most: int) -> None:
-        """Read up to ``most`` frames.  A frame above ``limit`` bytes is looked at, and refused perhaps.
+        """Read up to ``most`` frames. Frames above ``limit`` bytes are examined, and may be refused.
 
-        ``read`` fills a slot and returns how many bytes, or None when there is nothing: FileIO.readinto(),
-        which costs 80 ns less than os.readv(), and 400 ns less where an exception would say so.
-        Raises OSError when the device is gone; what was read before stands."""
+        ``read`` fills a slot and returns how many bytes, or None when there is no frame: FileIO.readinto(),
+        which costs 80 ns less than os.readv(), and 400 ns less where that would raise an exception.
+        Raises OSError when the device is gone; frames read before that stay in the burst."""
         self.exhausted = False
-        self.refused = []
+        if self.verdicts:
+            self.verdicts = {}
         lengths: list[int] = []
         self.lengths = lengths
         add = lengths.append
@@ -57,24 +58,20 @@ class Burst:
             if length is None:
                 self.exhausted = True
                 return
+            add(length)
             if SHORTEST <= length <= limit:
-                add(length)
                 continue
             reason = objection(slot, length, limit)
-            if reason is None:
-                add(length)
-            else:
-                add(0)
-                self.refused.append(reason)
-                self.refused_frame = slot[:length]
+            if reason is not None:
+                self.verdicts[len(lengths) - 1] = reason
             room -= length
             if room < 0:
                 return
 
     def write(self, fd: int, slots: Sequence[int] | None = None) -> int:
-        """Write the frames in these slots, or all, until one is refused; how many were not.
+        """Write the frames in these slots, or all, until the kernel refuses one; return how many it took.
 
-        Only for frames of which none was refused when they were read."""
+        Only for bursts without a verdict."""
         write, count = os.write, len(self.lengths if slots is None else slots)
         remaining: Iterator[tuple[memoryview, int]] = zip(self._slots, self.lengths, strict=False)
         if slots is not None:
@@ -86,16 +83,23 @@ class Burst:
             return count - 1 - len(list(remaining))
         return count
 
-    def frames(self) -> list[memoryview]:
-        """The frames, without those refused."""
-        return [slot[:length] for slot, length in zip(self._slots, self.lengths, strict=False) if length]
+    def accepted(self) -> Sequence[int]:
+        """Return the slots of the frames without a verdict."""
+        slots = range(len(self.lengths))
+        verdicts = self.verdicts
+        return [slot for slot in slots if slot not in verdicts] if verdicts else slots
+
+    def frames(self, slots: Iterable[int]) -> list[memoryview]:
+        """Return the frames in these slots."""
+        views, lengths = self._slots, self.lengths
+        return [views[slot][: lengths[slot]] for slot in slots]
 
     def multicasts(self) -> int:
-        """How many of the frames are for a group; only for a burst with none refused."""
+        """Return how many of the frames are for a group; only for bursts without a verdict."""
         heads = self._destinations[: len(self.lengths)].tobytes()
         return (int.from_bytes(heads) & _ONE_IN_EACH_BYTE).bit_count()
 
 
 def frames_at_once(limit: int) -> int:
-    """How many frames of up to ``limit`` bytes make a burst."""
+    """Return how many frames of up to ``limit`` bytes make a burst."""
     return max(1, min(BURST_FRAMES, BURST_BYTES // limit))

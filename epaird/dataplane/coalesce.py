@@ -1,21 +1,21 @@
-"""Coalescing: the small datagrams of a burst leave as few super-frames.
+"""Coalescing: the small datagrams of a burst are joined into a few super-frames.
 
-A system call and a way through the receiving stack for each datagram is what a cable in userspace pays;
-a run of datagrams of one flow can share both.  It is written as one frame: the first datagram's headers
-rewritten for the whole, and the payloads one after the other from where they were read.  The receiving
-kernel cuts it up again, into the same datagrams to the bit.  What may follow what is in ``udpheader``;
-here is the order:
+A cable in userspace costs a system call and a pass through the receiving stack for each datagram; a run of
+datagrams of one flow can share both. It is written as one frame: the first datagram's headers rewritten for
+the whole, and the payloads one after the other from where they were read. The receiving kernel segments it
+into the same datagrams, bit by bit. :mod:`epaird.dataplane.udpheader` decides which datagrams form a run;
+this module keeps them in order:
 
-- Datagrams of one flow are never reordered.  Different flows of a burst may be: those that alternate
-  are gathered, each flow's datagrams behind its first.
-- Anything else, and a change between IPv4 and IPv6, is a wall: what came before it leaves before it.
-- All datagrams of a run have the size of the first, only the last may be shorter: the kernel cuts at
-  equal distances.
+- Datagrams of one flow are never reordered. Different flows of a burst may be: flows that alternate are
+  sorted, so that each flow's datagrams follow its first one.
+- Any other frame, and a change between IPv4 and IPv6, is a wall: frames before it are delivered before it.
+- All datagrams of a run have the size of the first, only the last may be shorter: the kernel cuts at equal
+  distances.
 
-The work per datagram must be small against what is saved, 1.4 us in a long run.  So a burst that is one
-flow of equal datagrams, the usual one, is recognised without a Python operation per datagram: the slots
-being equally spaced, two memoryviews with a stride compare one word of every datagram with the same word
-of its successor in one call.
+The work per datagram must be small compared with what is saved, 1.4 us in a long run. So the usual burst, one
+flow of equal datagrams, is recognised without a Python operation per datagram: the slots are equally spaced,
+and two memoryviews with a stride compare one word of every datagram with the same word of its successor in
+one call.
 """
 
 from __future__ import annotations
@@ -31,43 +31,46 @@ from typing import Final, NamedTuple
 from epaird.dataplane.udpheader import IPV4, IPV6, UdpHeaders
 
 SEGMENTS_MAX: Final = 64
-"""Datagrams in a super-frame: what older kernels take (UDP_MAX_SEGMENTS; later 128)."""
-FEWEST: Final = 6
-"""Fewer datagrams are not worth joining: five save 5 us of 10, which finding and joining them can cost."""
-FEWEST_GATHERED: Final = 8
-"""The same for those of a flow that shares the burst with others: to sort them out costs too."""
-_WORTH_GATHERING: Final = 2
-"""To gather the flows of a burst costs as much as so many more super-frames."""
+"""Most datagrams in a super-frame: the limit of older kernels (UDP_MAX_SEGMENTS; later 128)."""
+SEGMENTS_MIN: Final = 6
+"""Fewest datagrams in a super-frame: five would save 5 us of 10, as much as finding and joining them can
+cost."""
+SEGMENTS_MIN_SORTED: Final = 8
+"""The same for a flow that has to be sorted out of a burst, which costs more."""
+_SORTING_COST: Final = 2
+"""Sorting the flows of a burst costs as much as this many more super-frames."""
 
 _KIND: Final = slice(2, 10)
-"""hdr_len, gso_size, csum_start and csum_offset: they tell a lone UDP datagram whose checksum is to be
-completed from everything else a kernel sends."""
-_ENOUGH: Final = b"\1" * (FEWEST - 2)
-"""A 1 for each that is as the one before: so many, and a shorter last, are worth joining."""
+"""hdr_len, gso_size, csum_start and csum_offset: they distinguish a single UDP datagram whose checksum is to
+be completed from everything else that a kernel sends."""
+_ENOUGH: Final = b"\1" * (SEGMENTS_MIN - 2)
+"""A 1 for each datagram that follows the one before: with the first and a shorter last, this many are worth
+joining."""
 _FOLLOWING: Final = re.compile(_ENOUGH + b"\1*")
 _CACHED_SIZES: Final = 32
 _WORTH_CACHING: Final = 16
-"""From so many datagrams on, all slots are cut to a size once, and not these in each burst."""
+"""From this many datagrams on, the payloads of all slots are cut once and cached, not these in each burst."""
 
 _REPEATED: Final = [sum(1 << 64 * i for i in range(frames)) for frames in range(SEGMENTS_MAX + 1)]
-"""Times a 64-bit word: that word, so many times."""
-_COUNT: Final = (1 << 48) - 1
-"""What a 64-bit word that starts with an identification and ends with a checksum grows by in a datagram."""
-_COUNTED: Final = [
-    sum((frames - 1 - i) * _COUNT << 64 * i for i in range(frames)) for frames in range(SEGMENTS_MAX + 1)
+"""By number of frames, the factor that repeats a 64-bit word that often."""
+_STEP: Final = (1 << 48) - 1
+"""The difference between the words of two successive datagrams that start with the identification and end
+with the checksum."""
+_GROWTH: Final = [
+    sum((frames - 1 - i) * _STEP << 64 * i for i in range(frames)) for frames in range(SEGMENTS_MAX + 1)
 ]
-"""What such words grow by, over so many datagrams."""
+"""By number of frames, the sum of these differences at the place of each word."""
 
 _from_bytes: Final = int.from_bytes
 
 
 class Delivery(NamedTuple):
-    """A part of a burst, to be delivered behind the part before it."""
+    """A part of a burst, to be delivered after the part before it."""
 
     buffers: Sequence[bytes | memoryview] | None
     """One super-frame, in pieces for writev(); None when each frame is to be written as it is."""
     slots: Sequence[int]
-    """The slots of the frames this delivers, in order."""
+    """The slots of its frames, in order."""
 
 
 class Coalescer:
@@ -78,22 +81,22 @@ class Coalescer:
     def __init__(self, arena: memoryview, slot: int) -> None:
         """Divide ``arena``, of single bytes, into slots of ``slot`` bytes.
 
-        Raises ValueError when that is no multiple of 8, or there would be more than SEGMENTS_MAX."""
+        Raises ValueError when ``slot`` is no multiple of 8 or ``arena`` is more than SEGMENTS_MAX slots."""
         if slot % 8 or slot < IPV6.length or len(arena) % slot or len(arena) > slot * SEGMENTS_MAX:
             raise ValueError(f"{len(arena)} bytes are not up to {SEGMENTS_MAX} slots of {slot} bytes")
         self._kinds = _column(arena, slot, _KIND.start)
         self._first_kind = arena[_KIND]
         self._protocols = {headers.lone[_KIND]: _Protocol(headers, arena, slot) for headers in (IPV4, IPV6)}
-        self._enough_ipv4 = IPV4.lone[_KIND] * FEWEST
-        self._enough_ipv6 = IPV6.lone[_KIND] * FEWEST
+        self._enough_ipv4 = IPV4.lone[_KIND] * SEGMENTS_MIN
+        self._enough_ipv6 = IPV6.lone[_KIND] * SEGMENTS_MIN
 
     def join(self, lengths: Sequence[int]) -> list[Delivery] | None:
-        """How to deliver a burst of ``lengths`` bytes in slots 0, 1, ...; None when nothing is joined.
+        """Return how to deliver a burst of ``lengths`` bytes in slots 0, 1, ...; None when nothing is joined.
 
-        Every frame of the burst is in exactly one delivery.  No frame may be shorter than a
+        Every frame of the burst is in exactly one delivery. No frame may be shorter than a
         virtio_net_hdr and an Ethernet header."""
         frames = len(lengths)
-        if frames < FEWEST:
+        if frames < SEGMENTS_MIN:
             return None
         plan = _Plan()
         length = lengths[0]
@@ -115,7 +118,7 @@ class Coalescer:
         for kind, same in groupby(kinds[i : i + 8] for i in range(0, len(kinds), 8)):
             stop = start + len(list(same))
             protocol = self._protocols.get(kind)
-            if protocol is not None and stop - start >= FEWEST:
+            if protocol is not None and stop - start >= SEGMENTS_MIN:
                 protocol.join(range(start, stop), lengths, plan)
             else:
                 plan.singly(range(start, stop))
@@ -123,23 +126,25 @@ class Coalescer:
 
 
 class _Plan:
-    """Deliveries as they are added, in order."""
+    """Deliveries in the order in which they were added."""
 
     def __init__(self) -> None:
         self._deliveries: list[Delivery] = []
         self._single: list[int] = []
 
     def singly(self, slots: Iterable[int]) -> None:
+        """Add frames to be written one by one."""
         self._single += slots
 
     def joined(self, buffers: Sequence[bytes | memoryview], slots: Sequence[int]) -> None:
+        """Add a super-frame."""
         if self._single:
             self._deliveries.append(Delivery(None, self._single))
             self._single = []
         self._deliveries.append(Delivery(buffers, slots))
 
     def finished(self) -> list[Delivery] | None:
-        """All of it; None when nothing was joined."""
+        """Return all deliveries; None when nothing was joined."""
         if self._deliveries and self._single:
             self._deliveries.append(Delivery(None, self._single))
         return self._deliveries or None
@@ -151,7 +156,7 @@ class _Protocol:
     def __init__(self, headers: UdpHeaders, arena: memoryview, slot: int) -> None:
         self._headers = headers
         self._slots = [arena[start : start + slot] for start in range(0, len(arena), slot)]
-        self._heads = [each[: headers.length] for each in self._slots]
+        self._heads = [frame[: headers.length] for frame in self._slots]
         self._flow_words = _column(arena, slot, headers.flow_word)
         self._constant = [_column(arena, slot, word) for word in headers.constant_words]
         word = headers.counting_word
@@ -160,23 +165,23 @@ class _Protocol:
         self._cuts: dict[int, tuple[bytes, list[memoryview]]] = {}
 
     def join_alike(self, frames: int, length: int, plan: _Plan) -> bool:
-        """Plan the delivery of slots 0 to ``frames``, all of ``length`` bytes, if they are alike.
+        """Plan the delivery of the first ``frames`` slots, all of ``length`` bytes, if they are alike.
 
-        False when they may have to be looked at one by one; nothing is planned then."""
-        for those, successors in self._successions.get(frames) or self._pair(frames):
-            if those != successors:
+        False when they may have to be examined one by one; nothing is planned then."""
+        for words, successors in self._successions.get(frames) or self._pair(frames):
+            if words != successors:
                 return False
         if self._counting is not None:
             counting = _from_bytes(self._counting[:frames].tobytes())
             unchanged = (counting >> 64 * (frames - 1)) * _REPEATED[frames]
             if counting == unchanged:
-                # Not to be joined: a socket that is not connected sends identification 0 and DF, always.
+                # Never joined: a socket that is not connected always sends identification 0 and DF.
                 plan.singly(range(frames))
                 return True
-            if counting != unchanged + _COUNTED[frames]:
-                # The sender outruns the cable: the ring was full, and what is missing was never in it.
+            if counting != unchanged + _GROWTH[frames]:
+                # The sender outruns the cable: the ring was full, and the missing datagrams were never in it.
                 numbers = struct.unpack(f">{frames}Q", counting.to_bytes(8 * frames))
-                self._join_following(range(frames), [length] * frames, _follows(numbers, _COUNT), plan)
+                self._join_following(range(frames), [length] * frames, _follows(numbers, _STEP), plan)
                 return True
         headers = self._headers
         leader = headers.leader(self._heads[0], length)
@@ -187,7 +192,7 @@ class _Protocol:
         most = min(SEGMENTS_MAX, headers.largest // size)
         for start in range(0, frames, most):
             stop = min(start + most, frames)
-            if stop - start < FEWEST:
+            if stop - start < SEGMENTS_MIN:
                 plan.singly(range(start, stop))
             else:
                 head = headers.written(leader, virtio, start, (stop - start - 1) * size)
@@ -199,19 +204,19 @@ class _Protocol:
         keys = self._flow_words[slots.start : slots.stop].tolist()
         counts = Counter(keys)
         most = max(counts.values())
-        if most < FEWEST:
+        if most < SEGMENTS_MIN:
             plan.singly(slots)
-        elif 1 + sum(map(ne, keys[1:], keys)) <= len(counts) + _WORTH_GATHERING:
-            # As good as apart already: joining neighbours will do.
+        elif 1 + sum(map(ne, keys[1:], keys)) <= len(counts) + _SORTING_COST:
+            # The flows are nearly apart already: joining neighbours is enough.
             self._join_flow(slots, lengths, plan)
-        elif most < FEWEST_GATHERED:
+        elif most < SEGMENTS_MIN_SORTED:
             plan.singly(slots)
         else:
             flows: defaultdict[int, list[int]] = defaultdict(list)
             for slot, key in zip(slots, keys, strict=True):
                 flows[key].append(slot)
             for flow in flows.values():
-                if len(flow) < FEWEST_GATHERED:
+                if len(flow) < SEGMENTS_MIN_SORTED:
                     plan.singly(flow)
                 else:
                     self._join_flow(flow, lengths, plan)
@@ -236,14 +241,14 @@ class _Protocol:
     ) -> None:
         """Plan the delivery of these slots in this order, whose frames have these sizes.
 
-        ``follows`` has a 1 for each but the first that is the next of the one before, and of its size."""
+        ``follows`` has a byte for each but the first: 1 when it follows the one before and has its size."""
         at = 0
         for found in _FOLLOWING.finditer(follows):
             stop = found.end() + 1
             if at < found.start():
                 plan.singly(slots[at : found.start()])
                 at = found.start()
-            while stop - at >= FEWEST - 1:
+            while stop - at >= SEGMENTS_MIN - 1:
                 joined = self._join_run(slots[at : stop + 1], sizes[at : stop + 1], stop - at, plan)
                 if not joined:
                     break
@@ -254,8 +259,8 @@ class _Protocol:
     def _join_run(self, slots: Sequence[int], sizes: Sequence[int], following: int, plan: _Plan) -> int:
         """Plan one super-frame of the first of these slots, whose frames have these sizes.
 
-        ``following`` of them are of one size and follow each other by number; one more may be their shorter
-        last.  Returns of how many frames it is, 0 when none is worth while."""
+        ``following`` of them have one size and follow each other by number; one more may be the shorter last.
+        Returns how many frames it joins, 0 when joining is not worthwhile."""
         headers, length, last = self._headers, sizes[0], sizes[-1]
         leader = headers.leader(self._heads[slots[0]], length)
         if leader is None:
@@ -272,7 +277,7 @@ class _Protocol:
             ):
                 count += 1
                 more += last - headers.length
-        if count < FEWEST:
+        if count < SEGMENTS_MIN:
             return 0
         slots = slots[:count]
         virtio, payloads = self._payloads(slots, length)
@@ -282,7 +287,7 @@ class _Protocol:
         return count
 
     def _payloads(self, slots: Sequence[int], length: int) -> tuple[bytes, list[memoryview]]:
-        """The virtio_net_hdr of a run of frames of ``length`` bytes, and the payloads of these slots."""
+        """Return the virtio_net_hdr of a run of frames of ``length`` bytes, and these slots' payloads."""
         if len(slots) < _WORTH_CACHING and length not in self._cuts:
             header = self._headers.length
             return self._headers.gso(length - header), [self._slots[slot][header:length] for slot in slots]
@@ -290,7 +295,7 @@ class _Protocol:
         return virtio, [cut[slot] for slot in slots]
 
     def _cut(self, length: int) -> tuple[bytes, list[memoryview]]:
-        """The virtio_net_hdr of a run of frames of ``length`` bytes, and the payloads of all slots."""
+        """Return the virtio_net_hdr of a run of frames of ``length`` bytes, and all slots' payloads."""
         cut = self._cuts.get(length)
         if cut is None:
             if len(self._cuts) == _CACHED_SIZES:
@@ -301,18 +306,18 @@ class _Protocol:
         return cut
 
     def _pair(self, frames: int) -> list[tuple[memoryview, memoryview]]:
-        """Each constant column without the last of ``frames``, and without the first."""
+        """Return each constant column without the last of ``frames``, and without the first."""
         pairs = [(column[: frames - 1], column[1:frames]) for column in self._constant]
         self._successions[frames] = pairs
         return pairs
 
 
 def _follows(numbers: Sequence[int], step: int) -> bytes:
-    """For each but the first, a 1 where it is ``step`` more than the one before."""
+    """Return a byte for each number but the first: 1 when it is ``step`` more than the one before."""
     return bytes(map(step.__eq__, map(sub, numbers[1:], numbers)))
 
 
 def _column(arena: memoryview, slot: int, offset: int) -> memoryview:
-    """The 8-byte words at this offset of all slots."""
+    """Return the 8-byte words at this offset of all slots."""
     words = arena[offset : offset + (len(arena) - offset) // 8 * 8].cast("Q")
     return words[:: slot // 8]

@@ -1,7 +1,7 @@
-"""What a frame says of itself: its virtio_net_hdr, and how large its segments will be on the wire.
+"""The virtio_net_hdr of a frame, and the size of its segments.
 
-A frame as read from a device is a virtio_net_hdr and an Ethernet frame.  A super-frame is up to 64 KB
-and says in its header how it would be segmented; its size on the wire is that of one segment.
+A frame as read from a device is a virtio_net_hdr and an Ethernet frame. A super-frame is up to 64 KB, and its
+virtio_net_hdr describes how it would be segmented; its size on a medium is that of one segment.
 """
 
 from __future__ import annotations
@@ -21,28 +21,24 @@ from epaird.kernel.abi import (
 HEADER: Final = 10
 """Bytes of a virtio_net_hdr."""
 ETHERNET: Final = 14
+"""Bytes of an Ethernet header."""
 VLAN_TAG: Final = 4
+"""Bytes of a VLAN tag."""
 FRAME_MAX: Final = HEADER + 65535 + ETHERNET + 2 * VLAN_TAG
-"""The largest a kernel sends: a 64 KB packet with its Ethernet header and two tags."""
+"""Bytes of the largest frame that a kernel sends: a 64 KB packet with its Ethernet header and two tags."""
 SHORTEST: Final = HEADER + ETHERNET
+"""Bytes of the shortest frame."""
 
 _GSO = struct.Struct("<BBHHH")  # flags, gso_type, hdr_len, gso_size, csum_start
 _TCP_DATA_OFFSET: Final = 12
 _UDP_HEADER: Final = 8
 
 
-def read_limit(mtu_a: int, mtu_b: int) -> int:
-    """Bytes, header included, up to which a frame fits both MTUs without a closer look.
-
-    The rule is the kernel's own for veth (is_skb_forwardable): MTU, Ethernet header, one VLAN tag."""
-    return HEADER + min(mtu_a, mtu_b) + ETHERNET + VLAN_TAG
-
-
 def objection(frame: memoryview, length: int, limit: int) -> int | None:
-    """Why a frame of ``length`` bytes at the start of ``frame`` may not pass: RUNT, OVERSIZE or None.
+    """Return why a frame of ``length`` bytes at the start of ``frame`` is refused: RUNT, OVERSIZE, or None.
 
-    To be asked when ``length`` is not between SHORTEST and ``limit``; a super-frame passes when each of
-    its segments does.  A frame that fills the whole buffer was cut short by the kernel."""
+    To be called when ``length`` is not between SHORTEST and ``limit``. A super-frame passes when each of its
+    segments does. A frame that fills the whole buffer was truncated by the kernel."""
     if length < SHORTEST:
         return RUNT
     if length <= limit or (length < len(frame) and _segment(frame) <= limit):
@@ -51,9 +47,9 @@ def objection(frame: memoryview, length: int, limit: int) -> int | None:
 
 
 def _segment(frame: memoryview) -> int:
-    """Bytes, virtio_net_hdr included, of a super-frame's largest segment; of any other frame, no bound.
+    """Return the bytes, virtio_net_hdr included, of a super-frame's largest segment; FRAME_MAX for others.
 
-    hdr_len will not do: the kernel gives what happens to be linear (virtio_net_hdr_from_skb)."""
+    hdr_len is of no use: the kernel sets it to the linear part of its buffer (virtio_net_hdr_from_skb)."""
     gso_type: int
     gso_size: int
     transport: int

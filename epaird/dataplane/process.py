@@ -1,13 +1,13 @@
-"""A worker process among others: it waits for its first message, obeys one control plane, outlives it, and
-obeys the next.
+"""A worker process: it waits for its first message, serves one control plane, outlives it, and serves the
+next.
 
-A control plane that is gone closes its end of the connection.  Then the worker is an orphan: it goes on
-forwarding, and listens for the next control plane.  Whoever connects must be root or the user who started
-it; being asked what it has, it tells, and obeys from then on.  When nobody has come in time, it ends.  So
-it does when it is told to, or was given no socket to listen on.
+A control plane that is gone has closed its end of the connection. The worker is an orphan then: it continues
+to forward, and listens for the next control plane, which must run as root or as the user who started the
+worker. On request it reports its settings and cables, and takes other requests from then on. It ends when
+no control plane has connected in time, on request, or when it was given no socket to listen on.
 
-An exception that nobody expected ends the process: what it had in hand is known to the ledger and the
-kernel, and can be accounted for once it is gone, not while it goes on.
+An unexpected exception ends the process: the frames it had in hand are known to the ledger and the kernel,
+and can be accounted for once it has ended, not while it continues.
 """
 
 from __future__ import annotations
@@ -21,44 +21,51 @@ import struct
 from dataclasses import replace
 from typing import Any, Final
 
-from epaird.dataplane.worker import Worker
+from epaird.dataplane.worker import WorkerLoop
 from epaird.ipc.channel import Channel
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import PROTOCOL, Adopt, Adopted, Done, End, Message, Ready, Start, Tune
 
 SPARE: Final = "epaird-spare"
-"""The name, as ps -o comm shows it, of a process that is nobody's worker yet."""
+"""The name, as ps -o comm shows it, of a process that is no worker yet."""
 WORKER: Final = "epaird-w"
-"""That of one that is, before the worker's number."""
+"""The name of a worker, without its number at the end."""
 FAILED: Final = 70
 """Exit status: EX_SOFTWARE of sysexits.h."""
+
+_ARENA: Final = 1 << 20
+"""Bytes that Python's allocator maps at a time (Objects/obmalloc.c)."""
+_BLOCK: Final = 400
+"""Bytes of an object that the allocator has in an arena: at most 512 with its header."""
 
 _UCRED: Final = struct.Struct("iII")
 
 
-class Process:
+class WorkerProcess:
     """One worker process."""
 
     def __init__(self, connection: socket.socket, owner: int, comm: int) -> None:
-        """``connection`` leads to the control plane, ``owner`` is the user who may send another one, and
-        ``comm`` is the descriptor of the file that has the process's name."""
+        """``connection`` leads to the control plane, ``owner`` is the user whose processes may replace it,
+        and ``comm`` is the descriptor of the file that holds the name of the process."""
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the process is to end."""
         self._loop = asyncio.get_running_loop()
         self._owner = owner
         self._comm = comm
-        self._channel = Channel(connection, self._received, self._alone)
-        self._worker: Worker | None = None
+        self._channel = Channel(connection, self._received, self._orphaned)
+        self._worker: WorkerLoop | None = None
         self._start: Start
         self._table: Table
         self._listener: socket.socket | None = None
         self._deadline: asyncio.TimerHandle | None = None
+        self._spare: bytes
 
     def _received(self, message: Message, fds: list[int]) -> None:
         match message:
             case End():
                 self._end()
             case Adopt():
-                self._tell(message)
+                self._report(message)
             case Start():
                 self._begin(message, *fds)
             case Tune() if self._worker is not None:
@@ -68,9 +75,9 @@ class Process:
                     poll_spin_us=message.poll_spin_us,
                     orphan_timeout=message.orphan_timeout,
                 )
-                self._worker.obey(message, fds)
+                self._worker.handle(message, fds)
             case _ if self._worker is not None:
-                self._worker.obey(message, fds)
+                self._worker.handle(message, fds)
             case _:
                 raise ValueError(f"not a first message: {message}")
 
@@ -81,30 +88,31 @@ class Process:
             self._listener = socket.socket(fileno=listener_fd)
             self._listener.setblocking(False)
         os.write(self._comm, f"{WORKER}{start.worker}".encode())
-        self._worker = Worker(start, self._table, self._say)
-        # What exists now lives as long as the process: no collection need look at it again.
+        self._worker = WorkerLoop(start, self._table, self._send)
+        self._spare = _spare_memory()
+        # Objects that exist now live as long as the process: no collection need examine them again.
         gc.freeze()
         self._worker.begin()
-        self._say(Ready(os.getpid()))
+        self._send(Ready(os.getpid()))
 
-    def _say(self, message: Message) -> None:
+    def _send(self, message: Message) -> None:
         self._channel.send(message)
 
-    def _tell(self, question: Adopt) -> None:
-        """Tell another control plane everything."""
+    def _report(self, request: Adopt) -> None:
+        """Report settings and cables to another control plane."""
         if self._worker is None:
             return
         start = self._start
-        about = Adopted(
+        adopted = Adopted(
             os.getpid(), start.worker, start.slot, start.queue_limit, start.poll_spin_us, PROTOCOL
         )
-        self._channel.send(about, (self._table.fd,))
+        self._channel.send(adopted, (self._table.fd,))
         for attached, fds in self._worker.attached():
             self._channel.send(attached, fds)
-        self._say(Done(question.id))
+        self._send(Done(request.id))
 
-    def _alone(self) -> None:
-        """The control plane is gone."""
+    def _orphaned(self) -> None:
+        """Listen for another control plane for a while, or end."""
         if self._listener is None or self._start.orphan_timeout <= 0:
             self._end()
             return
@@ -127,23 +135,31 @@ class Process:
         self._loop.remove_reader(listener.fileno())
         if self._deadline is not None:
             self._deadline.cancel()
-        self._channel = Channel(connection, self._received, self._alone)
+        self._channel = Channel(connection, self._received, self._orphaned)
 
     def _end(self) -> None:
         if not self.ended.done():
             self.ended.set_result(None)
 
 
-async def forward(connection: socket.socket, owner: int, comm: int) -> None:
-    """Forward until it is time to end."""
+def _spare_memory() -> bytes:
+    """Return an object that keeps an arena with free memory mapped.
+
+    Otherwise chance decides how much is free in the last arena, and a burst may need a new one, which is
+    unmapped after it: two system calls and many page faults."""
+    return [bytes(_BLOCK) for _ in range(_ARENA // _BLOCK)][-1]
+
+
+async def run(connection: socket.socket, owner: int, comm: int) -> None:
+    """Run a worker process until it ends; the arguments are those of :class:`WorkerProcess`."""
     asyncio.get_running_loop().set_exception_handler(_fail)
-    await Process(connection, owner, comm).ended
+    await WorkerProcess(connection, owner, comm).ended
 
 
 def _fail(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Say what it was, if there is memory for it, and end."""
+    """Report an exception, if there is memory for it, and end."""
     try:
         error = context.get("exception") or context.get("message")
-        os.write(2, f"worker (pid {os.getpid()}): a bug of ours, or no memory: {error!r}\n".encode())
+        os.write(2, f"worker (pid {os.getpid()}): internal error or out of memory: {error!r}\n".encode())
     finally:
         os._exit(FAILED)

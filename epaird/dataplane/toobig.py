@@ -1,8 +1,8 @@
-"""The honest answer to a packet that is too long for the other end: path MTU discovery across a cable.
+"""The answer to a packet that is too long for the peer: path MTU discovery across a cable.
 
-Two halves may have different MTUs.  A cable has no address to answer from; so, as the kernel's own tunnels
-do (iptunnel_pmtud_build_icmp of net/ipv4/ip_tunnel_core.c), the answer comes from whom the packet was for.
-Who sent it makes its packets smaller from then on.
+Two halves may have different MTUs. A cable has no address to answer from. So, as from the kernel's own
+tunnels (iptunnel_pmtud_build_icmp, net/ipv4/ip_tunnel_core.c), the answer has the packet's destination as its
+source. The sender makes its packets smaller from then on.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ _FRAGMENT_OFFSET: Final = 0x1FFF
 _ICMP: Final = 1
 _ICMP6: Final = 58
 _QUERIES: Final = frozenset((0, 8, 13, 14))
-"""Types of ICMP that are no errors; an error is never answered by another."""
+"""Types of ICMP messages that are no errors; an error is never answered with another."""
 _QUOTED: Final = 548
-"""Bytes of the packet that an ICMP message repeats: 576 in all (RFC 1812)."""
+"""Bytes of the packet that an ICMP message quotes: 576 bytes in all (RFC 1812)."""
 _QUOTED6: Final = 1232
-"""The same of ICMPv6: 1280 in all (RFC 4443)."""
+"""Bytes of the packet that an ICMPv6 message quotes: 1280 bytes in all (RFC 4443)."""
 
 
 def too_big(frame: memoryview, mtu: int) -> bytes | None:
-    """What to deliver to the sender of a frame whose IP packet is longer than ``mtu`` bytes, virtio_net_hdr
-    and all; None where it has not asked to be told, and for anything but IP."""
+    """Return the frame, virtio_net_hdr and all, that tells a sender that an IP packet is longer than ``mtu``
+    bytes; None when the sender allows fragments, and for frames other than IP."""
     if len(frame) < _V4 + 28 or frame[HEADER] & 1 or mtu < 68:
         return None
     ethertype = bytes(frame[HEADER + 12 : HEADER + 14])

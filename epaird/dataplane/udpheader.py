@@ -1,25 +1,24 @@
-"""The headers before a UDP payload, and which may follow which in a super-frame.
+"""The headers before a UDP payload, and which datagram may follow which in a super-frame.
 
-A frame as a TAP gives it starts with a ``virtio_net_hdr``, then Ethernet, IP and UDP: 52 bytes before
-the payload over IPv4, 72 over IPv6.  Everything in the headers of a datagram that may follow another is
-known beforehand: the next IPv4 identification is one more, the IPv4 header checksum therefore one less
-(ones' complement: it sums to the same), and the rest is the same to the bit.  So, with the headers read
-as big-endian numbers,
+A frame as read from a TAP device starts with a ``virtio_net_hdr``, then Ethernet, IP and UDP: 52 bytes before
+the payload over IPv4, 72 over IPv6. All headers of a datagram that may follow another are known beforehand:
+the IPv4 identification is one more, the IPv4 header checksum therefore one less (ones' complement: the sum
+stays the same), and everything else is the same, bit by bit. So, with the headers read as big-endian numbers,
 
     follower - leader == step         (IPv6, which has neither field: step 0)
 
-stands for nearly every condition there is: the addresses, ports, TOS, TTL, DF, the flow label, the
-length, and that the follower's own header checksum and partial UDP checksum are right if the leader's
-are.  A follower that came corrupt is not joined, and stays corrupt.  Were it joined, the receiving kernel
-would write correct headers before it, and a corrupt datagram would become a valid one.
+covers nearly every condition: addresses, ports, TOS, TTL, DF, flow label and length are equal, and the
+follower's own header checksum and partial UDP checksum are right if the leader's are. A corrupt follower is
+not joined, and stays corrupt. If it were joined, the receiving kernel would write correct headers before it,
+and a corrupt datagram would become a valid one.
 
-Two things the difference does not show.  The leader itself must be right: ``leader``.  And neither
-identification nor checksum may wrap within a run: ``countable``.  The carry would go into the field
-before, and a datagram with identification 0 and a total length that is wrong by one would seem to follow
-65535.
+The difference does not cover two conditions. The leader itself must be right: ``leader``. And neither
+identification nor checksum may wrap within a run: ``countable``. The carry would change the field before, and
+a datagram with identification 0 and a total length that is wrong by one would seem to follow 65535.
 
-Checksums have two spellings of zero.  The kernel writes header checksums as 0 to 0xfffe and pseudo-header
-sums as 1 to 0xffff; what is spelt otherwise would come out changed, and is left alone.
+Checksums have two representations of zero. The kernel writes header checksums as 0 to 0xfffe and
+pseudo-header sums as 1 to 0xffff; a datagram with the other representation would arrive changed, and is not
+joined.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _PROTOCOL: Final = 17
 _DONT_FRAGMENT: Final = 0x4000
 
 Fields = tuple[Any, ...]
-"""A leader's headers taken apart; only the class that read them knows how."""
+"""The fields of a leader's headers; their order is private to the class that unpacked them."""
 
 
 class UdpHeaders(ABC):
@@ -53,15 +52,15 @@ class UdpHeaders(ABC):
     length: int
     """Bytes before the payload."""
     largest: int
-    """The most UDP payload one super-frame may carry, in bytes."""
+    """Most UDP payload in one super-frame, in bytes."""
     step: int
-    """What the number grows by from one datagram to the next."""
+    """The difference between the headers of two successive datagrams, read as numbers."""
     constant_words: tuple[int, ...]
-    """Offsets of the 8-byte words that hold every byte that stays, the likeliest to differ first."""
+    """Offsets of the 8-byte words that hold all constant bytes, the likeliest to differ first."""
     counting_word: int | None
     """The offset of the 8-byte word that starts with the identification and ends with the checksum."""
     flow_word: int
-    """The offset of the 8 bytes that tell flows apart: the destination address' end and both ports."""
+    """The offset of the 8 bytes that distinguish flows: the destination address' end and both ports."""
 
     def __init__(self, ip: int, ethertype: int) -> None:
         """``ip`` is the length of the IP header, in bytes."""
@@ -69,27 +68,27 @@ class UdpHeaders(ABC):
         self.length = self._transport + _UDP
         self._ethertype = ethertype
         self.lone = self._virtio(0, VIRTIO_NET_HDR_GSO_NONE, 0)
-        """The virtio_net_hdr of a datagram whose UDP checksum is the kernel's to complete."""
+        """The virtio_net_hdr of a single datagram whose UDP checksum the kernel is to complete."""
 
     def gso(self, segment: int) -> bytes:
-        """The virtio_net_hdr of a super-frame to be cut into datagrams of ``segment`` bytes of payload."""
+        """Return the virtio_net_hdr of a super-frame whose segments have ``segment`` bytes of payload."""
         return self._virtio(self.length - HEADER, VIRTIO_NET_HDR_GSO_UDP_L4, segment)
 
     @abstractmethod
     def leader(self, head: memoryview, frame: int) -> Fields | None:
-        """The fields of a frame of ``frame`` bytes that starts with ``head``, if it may lead a run.
+        """Return the fields of a frame of ``frame`` bytes that starts with ``head``, if it may lead a run.
 
         It may when it is plain UDP with a checksum for the kernel to complete, unfragmented, without a
-        tag, options or padding, its lengths agree, and its checksums are what the kernel would write."""
+        tag, options or padding, its lengths agree, and its checksums are as the kernel would write them."""
 
     @abstractmethod
     def countable(self, fields: Fields) -> int:
-        """How many datagrams, the leader included, can follow each other before a field wraps."""
+        """Return how many datagrams, the leader included, can follow each other before a field wraps."""
 
     @abstractmethod
     def written(self, fields: Fields, virtio: bytes, after: int, more: int) -> bytes:
-        """The headers, behind this virtio_net_hdr, of the datagram ``after`` places behind the leader, were
-        it ``more`` bytes longer."""
+        """Return the virtio_net_hdr and the headers of the datagram ``after`` places after the leader, made
+        ``more`` bytes longer."""
 
     def _virtio(self, hdr_len: int, gso_type: int, gso_size: int) -> bytes:
         csum_start = self._transport - HEADER

@@ -1,7 +1,7 @@
 """The worker: an event loop around the forwarding path.
 
-It owns the cables it was given, both directions of each, and one queue.  It opens nothing and decides
-nothing: descriptors and orders come from the control plane, news go back.
+It forwards the cables that the control plane attached, both directions of each, with one queue. It opens
+nothing and decides nothing: descriptors and requests come from the control plane, answers and events go back.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
 from typing import Final
 
-from epaird.dataplane import loopback
 from epaird.dataplane.burst import frames_at_once
-from epaird.dataplane.forward import Forwarder
-from epaird.dataplane.frames import read_limit
-from epaird.dataplane.interface import Interface, join, nobody
-from epaird.dataplane.loopback import Loopback
+from epaird.dataplane.crossconnect import CrossConnect
+from epaird.dataplane.forwarding import Forwarding
+from epaird.dataplane.pipeline import Pipeline
+from epaird.dataplane.port import Port
 from epaird.dataplane.queue import Queue
+from epaird.dataplane.reflector import Reflector
+from epaird.dataplane.sink import Sink
 from epaird.dataplane.spin import Spin
 from epaird.ipc.counters import CPU_NS, HEARTBEAT_NS
 from epaird.ipc.ledger import Table
@@ -43,49 +46,68 @@ from epaird.ipc.messages import (
 )
 
 HEARTBEAT_S: Final = 0.4
-"""How often the loop says it is alive when nothing else has it turn."""
+"""Interval in seconds at which an idle loop updates its heartbeat."""
 OVERFLOW_S: Final = 0.25
-"""How often it is looked whether a queue that was told full still is."""
+"""Interval in seconds at which a queue that was reported as full is checked."""
 RETRY_S: Final = 0.1
-"""How often a device that took nothing is tried again, besides when it says it has room: a device that
-goes down meanwhile never says so."""
+"""Interval in seconds at which a device that took nothing is tried again, besides when it is writable: a
+device that is set down never becomes writable."""
+
+FORWARDINGS: Final[Mapping[str, Callable[[Pipeline, tuple[Port, ...]], Forwarding[Port]]]] = MappingProxyType(
+    {
+        CableKind.CABLE: CrossConnect,
+        CableKind.UNPLUGGED: Sink,
+        CableKind.REFLECT: partial(Reflector, swap=True),
+        CableKind.VERBATIM: partial(Reflector, swap=False),
+    }
+)
+"""By kind of cable, the constructor of its forwarding."""
 
 
 class Cable:
-    """Two interfaces, or one that leads nowhere or back to itself, and what is to be done once they are
-    let go."""
+    """Ports that are attached and detached together."""
 
-    __slots__ = ("deadline", "detached", "ends", "keep", "spec")
+    __slots__ = ("deadline", "detached", "forwarding", "keep", "ports", "spec")
 
-    def __init__(self, ends: tuple[Interface, ...], spec: CableSpec) -> None:
-        self.ends = ends
+    def __init__(self, ports: tuple[Port, ...], spec: CableSpec, forwarding: Forwarding[Port]) -> None:
+        self.ports = ports
         self.spec = spec
-        """What was asked for."""
+        """The cable as it was requested."""
+        self.forwarding = forwarding
+        """The forwarding of its ports."""
         self.detached: Callable[[], None] | None = None
+        """Called once it is detached; None as long as nothing asked for that."""
         self.keep = False
-        """Its descriptors stay once it is let go."""
+        """True when its descriptors are kept once it is detached."""
         self.deadline: asyncio.TimerHandle | None = None
+        """The timer after which waiting frames are dropped."""
 
     @property
     def free(self) -> bool:
-        """No frame in flight, on no drain list: nothing refers to it any more."""
-        return all(end.refs == 1 for end in self.ends)
+        """True when no frame waits for it and it is on no drain list: nothing refers to it any more."""
+        return all(port.refs == 1 for port in self.ports)
 
     def resize(self, mtus: tuple[int, ...]) -> None:
-        """Measure frames by new MTUs, in bytes."""
+        """Apply new MTUs, in bytes."""
         self.spec = self.spec.resized(mtus)
-        for end in self.ends:
-            end.limit = loopback.read_limit(mtus[0]) if end.loop else read_limit(min(mtus), max(mtus))
-            end.at_once = frames_at_once(end.limit)
+        limit = self.forwarding.link.read_limit(mtus)
+        for port in self.ports:
+            port.limit = limit
+            port.at_once = frames_at_once(limit)
+
+    def close(self) -> None:
+        """Close its descriptors."""
+        for port in self.ports:
+            os.close(port.fd)
 
 
-class Worker:
-    """A worker process from its Start message on."""
+class WorkerLoop:
+    """A worker from its Start message on."""
 
-    def __init__(self, start: Start, table: Table, say: Callable[[Message], None]) -> None:
-        """``say`` sends a message to the control plane."""
+    def __init__(self, start: Start, table: Table, send: Callable[[Message], None]) -> None:
+        """``send`` sends a message to the control plane."""
         self._loop = asyncio.get_running_loop()
-        self._say = say
+        self._send = send
         self._table = table
         self._words = table.worker_slot(start.slot)
         self._cpu_before_ns = self._words[CPU_NS]
@@ -93,101 +115,94 @@ class Worker:
         self._restarting = False
         self._cables: dict[str, Cable] = {}
         self._kept: dict[str, Cable] = {}
-        """Those that were let go, but for their descriptors."""
-        self._cable_of: dict[Interface, str] = {}
-        self._told: set[Interface] = set()
-        """Loopbacks of which an unknown family was told."""
-        self._waiting: dict[Interface, asyncio.TimerHandle] = {}
+        """Cables that are detached and whose descriptors are kept."""
+        self._cable_of: dict[Port, str] = {}
+        self._awaiting_room: dict[Port, asyncio.TimerHandle] = {}
         self._queue = Queue(start.queue_limit, self._words)
-        self._forwarder = Forwarder(self._queue, self)
-        self._nobody = nobody()
-        self._loopback: Loopback | None = None
+        self._pipeline = Pipeline(self._queue, self, time.monotonic_ns)
         self._overflowing = False
 
     def begin(self) -> None:
-        """From now on the loop says that it is alive."""
+        """Update the heartbeat from now on."""
         self._heartbeat()
 
-    # What the forwarder asks for.
+    # The data plane's Poller.
 
-    def start_reading(self, interface: Interface) -> None:
-        if interface.attached:
+    def start_reading(self, port: Port) -> None:
+        """Have the port transmit whenever its device is readable."""
+        if port.attached:
             self._beat()  # a drain list may be long
-            readable = self._readable if interface.loop is None else self._loopback_readable
-            self._loop.add_reader(interface.fd, readable, interface)
+            self._loop.add_reader(port.fd, self._readable, port)
 
-    def stop_reading(self, interface: Interface) -> None:
-        self._loop.remove_reader(interface.fd)
+    def stop_reading(self, port: Port) -> None:
+        """Stop reading the port; report an overflow when the queue is full."""
+        self._loop.remove_reader(port.fd)
         if self._queue.oactive and not self._overflowing:
             self._overflowing = True
-            self._say(Overflow(True, interface.name))
-            self._loop.call_later(OVERFLOW_S, self._overflown)
+            self._send(Overflow(True, port.name))
+            self._loop.call_later(OVERFLOW_S, self._check_overflow)
 
-    def await_room(self, interface: Interface) -> None:
-        if interface not in self._waiting:
-            self._loop.add_writer(interface.fd, self._has_room, interface)
-            self._waiting[interface] = self._loop.call_later(RETRY_S, self._has_room, interface)
+    def await_room(self, port: Port) -> None:
+        """Resume when the port's device is writable, or after RETRY_S."""
+        if port not in self._awaiting_room:
+            self._loop.add_writer(port.fd, self._has_room, port)
+            self._awaiting_room[port] = self._loop.call_later(RETRY_S, self._has_room, port)
 
     def await_restart(self) -> None:
+        """Restart the ports on the drain list in the loop's next turn."""
         if not self._restarting:
             self._restarting = True
             self._loop.call_soon(self._restart)
 
-    def gone(self, interface: Interface) -> None:
-        """Not read any more, so that its descriptor does not keep the loop busy; told once."""
-        if interface.attached:
-            interface.attached = False
-            self.stop_reading(interface)
-            self._say(Gone(self._cable_of[interface], interface.name))
+    def gone(self, port: Port) -> None:
+        """Stop reading, so that the descriptor does not keep the loop busy, and report it once."""
+        if port.attached:
+            port.attached = False
+            self.stop_reading(port)
+            self._send(Gone(self._cable_of[port], port.name))
 
-    def _overflown(self) -> None:
-        """A queue that fills and drains all the time is told as one that is full."""
+    def unknown_family(self, port: Port, version: int) -> None:
+        """Report the packet."""
+        self._send(UnknownFamily(port.name, version))
+
+    def _check_overflow(self) -> None:
+        """Report the end of an overflow; a queue that is full at every check is reported once."""
         if self._queue.oactive:
-            self._loop.call_later(OVERFLOW_S, self._overflown)
+            self._loop.call_later(OVERFLOW_S, self._check_overflow)
         else:
             self._overflowing = False
-            self._say(Overflow(False, ""))
+            self._send(Overflow(False, ""))
 
-    def _unknown_family(self, interface: Interface, version: int) -> None:
-        if interface not in self._told:
-            self._told.add(interface)
-            self._say(UnknownFamily(interface.name, version))
+    # Callbacks of the event loop.
 
-    # What the loop calls.
-
-    def _loopback_readable(self, interface: Interface) -> None:
-        if interface.loop is not None:
-            interface.loop.transmit(interface)
-            self._beat()
-
-    def _readable(self, interface: Interface) -> None:
-        exhausted = self._forwarder.exchange(interface)
+    def _readable(self, port: Port) -> None:
+        exhausted = port.forwarding.exchange(port)
         self._words[HEARTBEAT_NS] = now_ns = time.monotonic_ns()
-        # While there is more to read the loop does not sleep, and to offer the core would be to lose it.
+        # While a device is readable the loop does not sleep, and offering the core would lose it.
         if exhausted and self._spin.forwarded(now_ns):
-            self._loop.call_soon(self._look_again)
+            self._loop.call_soon(self._poll_again)
 
-    def _look_again(self) -> None:
-        """While this is due at once, the loop polls without sleeping."""
+    def _poll_again(self) -> None:
+        """Offer the core to other tasks. The loop does not sleep while this is due in its next turn."""
         os.sched_yield()
-        if self._spin.look_again(time.monotonic_ns()):
-            self._loop.call_soon(self._look_again)
+        if self._spin.poll_again(time.monotonic_ns()):
+            self._loop.call_soon(self._poll_again)
 
-    def _has_room(self, interface: Interface) -> None:
-        self._stop_waiting(interface)
-        (interface.loop or self._forwarder).resume(interface)
-        self._release(self._cable_of[interface])
+    def _has_room(self, port: Port) -> None:
+        self._stop_awaiting_room(port)
+        self._pipeline.resume(port)
+        self._release(self._cable_of[port])
 
-    def _stop_waiting(self, interface: Interface) -> None:
-        timer = self._waiting.pop(interface, None)
+    def _stop_awaiting_room(self, port: Port) -> None:
+        timer = self._awaiting_room.pop(port, None)
         if timer is not None:
             timer.cancel()
-            self._loop.remove_writer(interface.fd)
+            self._loop.remove_writer(port.fd)
 
     def _restart(self) -> None:
         self._restarting = False
         if self._queue.restart_due:
-            self._forwarder.restart()
+            self._pipeline.restart()
 
     def _beat(self) -> None:
         self._words[HEARTBEAT_NS] = time.monotonic_ns()
@@ -197,111 +212,106 @@ class Worker:
         self._words[CPU_NS] = self._cpu_before_ns + time.process_time_ns()
         self._loop.call_later(HEARTBEAT_S, self._heartbeat)
 
-    # What the control plane asks for.
+    # Requests of the control plane.
 
     def attached(self) -> Iterator[tuple[Attached, tuple[int, ...]]]:
-        """Every cable that is not being let go for good, and its descriptors."""
+        """Yield every cable, except those being closed, with its descriptors."""
         for cable in (*self._cables.values(), *self._kept.values()):
             if cable.detached is None or cable.keep:
                 spec = replace(cable.spec, kind=CableKind.KEPT) if cable.keep else cable.spec
-                yield Attached(spec), tuple(end.fd for end in cable.ends)
+                yield Attached(spec), tuple(port.fd for port in cable.ports)
 
-    def obey(self, order: Message, fds: list[int]) -> None:
-        """Carry out an order of the control plane, or begin to.  Each is a sign of life."""
+    def handle(self, request: Message, fds: list[int]) -> None:
+        """Carry out a request of the control plane, or begin to, and update the heartbeat.
+
+        Raises ValueError for a message that is no request."""
         self._beat()
-        match order:
+        match request:
             case Attach():
-                self._say(Done(order.id, self._attach(order.cable, fds)))
-            case Detach() if order.cable in self._kept:
-                self._close(self._kept.pop(order.cable))
-                self._say(Done(order.id))
-            case Resize() | Detach() | Keep() if order.cable not in self._cables:
-                self._say(Done(order.id, f"{order.cable} is not attached"))
+                self._send(Done(request.id, self._attach(request.cable, fds)))
+            case Detach() if request.cable in self._kept:
+                self._kept.pop(request.cable).close()
+                self._send(Done(request.id))
+            case Resize() | Detach() | Keep() if request.cable not in self._cables:
+                self._send(Done(request.id, f"{request.cable} is not attached"))
             case Resize():
-                self._cables[order.cable].resize(order.mtus)
-                self._say(Done(order.id))
+                self._cables[request.cable].resize(request.mtus)
+                self._send(Done(request.id))
             case Detach() | Keep():
-                self._detach(order)
+                self._detach(request)
             case Tune():
-                self._queue.limit = order.queue_limit
-                self._spin.look_for(order.poll_spin_us)
-                self._say(Done(order.id))
+                self._queue.limit = request.queue_limit
+                self._spin.tune(request.poll_spin_us)
+                self._send(Done(request.id))
             case Ping():
                 pass
             case Unknown():
-                self._say(Done(order.id, f"unknown request {order.name}"))
+                self._send(Done(request.id, f"unknown request {request.name}"))
             case _:
-                raise ValueError(f"not an order: {order}")
+                raise ValueError(f"not a request: {request}")
 
     def _attach(self, spec: CableSpec, fds: list[int]) -> str:
-        """Begin to forward a cable; what is in the way of that, or nothing."""
-        if len(fds) < len(spec.ports) or spec.name in self._cables:
-            # The kernel leaves out descriptors that we may not have.
+        """Begin to forward a cable; return why that is not possible, or an empty string."""
+        error = self._objection(spec, fds)
+        if error:
             for fd in fds:
                 os.close(fd)
-            few = len(fds) < len(spec.ports)
-            return f"{spec.name}: {'too many files are open' if few else 'is attached already'}"
-        ends = tuple(
-            Interface(port.name, fd, self._table.slot(port.slot))
-            for port, fd in zip(spec.ports, fds, strict=True)
+            return f"{spec.name}: {error}"
+        ports = tuple(
+            Port(port.name, fd, self._table.slot(port.slot)) for port, fd in zip(spec.ports, fds, strict=True)
         )
-        match spec.kind:
-            case CableKind.CABLE:
-                join(*ends)
-            case CableKind.UNPLUGGED:
-                ends[0].peer = self._nobody
-            case _:
-                if self._loopback is None:
-                    self._loopback = Loopback(self._queue, self, self._unknown_family)
-                self._loopback.add(ends[0], reflect=spec.kind == CableKind.REFLECT)
+        forwarding = FORWARDINGS[spec.kind](self._pipeline, ports)
         if (kept := self._kept.pop(spec.name, None)) is not None:
-            self._close(kept)
-        cable = self._cables[spec.name] = Cable(ends, spec)
+            kept.close()
+        cable = self._cables[spec.name] = Cable(ports, spec, forwarding)
         cable.resize(spec.mtus)
-        for end in ends:
-            end.coalesce = spec.coalesce
-            self._cable_of[end] = spec.name
-            self.start_reading(end)
+        for port in ports:
+            port.coalesce = spec.coalesce
+            self._cable_of[port] = spec.name
+            self.start_reading(port)
         return ""
 
-    def _detach(self, order: Detach | Keep) -> None:
-        cable = self._cables[order.cable]
-        if cable.deadline is not None:  # it was being let go already, for another control plane
+    def _objection(self, spec: CableSpec, fds: list[int]) -> str:
+        if len(fds) < len(spec.ports):
+            # The kernel omits descriptors beyond the limit of the process.
+            return "too many files are open"
+        if spec.name in self._cables:
+            return "is attached already"
+        if spec.kind not in FORWARDINGS:
+            return f"unknown kind {spec.kind}"
+        return ""
+
+    def _detach(self, request: Detach | Keep) -> None:
+        cable = self._cables[request.cable]
+        if cable.deadline is not None:  # an earlier control plane had asked already
             cable.deadline.cancel()
-        cable.keep = isinstance(order, Keep)
-        cable.detached = lambda: self._say(Done(order.id))
-        for half in cable.ends:
-            half.attached = False
-            self.stop_reading(half)
-            self._queue.unlist(half)
-        cable.deadline = self._loop.call_later(order.patience, self._give_up, order.cable)
-        self._release(order.cable)
+        cable.keep = isinstance(request, Keep)
+        cable.detached = lambda: self._send(Done(request.id))
+        for port in cable.ports:
+            port.attached = False
+            self.stop_reading(port)
+            self._queue.unlist(port)
+        cable.deadline = self._loop.call_later(request.patience, self._give_up, request.cable)
+        self._release(request.cable)
 
     def _give_up(self, name: str) -> None:
-        for half in self._cables[name].ends:
-            self._forwarder.discard(half)
+        for port in self._cables[name].ports:
+            self._pipeline.discard(port)
         self._release(name)
 
     def _release(self, name: str) -> None:
-        """Forget a cable that was let go, once nothing refers to it any more."""
+        """Forget a cable that is being detached, once nothing refers to it any more."""
         cable = self._cables[name]
         if cable.detached is None or not cable.free:
             return
         if cable.deadline is not None:
             cable.deadline.cancel()
-        for half in cable.ends:
-            self._stop_waiting(half)
-            if self._loopback is not None:
-                self._loopback.remove(half)
-            self._told.discard(half)
-            del self._cable_of[half]
+        for port in cable.ports:
+            self._stop_awaiting_room(port)
+            del self._cable_of[port]
         del self._cables[name]
         if cable.keep:
             self._kept[name] = cable
         else:
-            self._close(cable)
+            cable.close()
         cable.detached()
-
-    def _close(self, cable: Cable) -> None:
-        for half in cable.ends:
-            os.close(half.fd)

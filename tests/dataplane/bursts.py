@@ -1,4 +1,4 @@
-"""Random bursts of datagrams that are mostly alike, with all that may be odd about one; for hypothesis."""
+"""Random bursts of datagrams that are mostly alike, with all oddities that one may have; for hypothesis."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ODDITIES: tuple[dict[str, Any], ...] = (
     {"payload": b""},
     {"payload": b"y"},
 )
-"""Ways for a datagram to differ; each forbids joining it to those before, or to any."""
+"""Ways for a datagram to differ; each forbids joining it to those before it, or to any."""
 
 ADVERSE_NUMBERS = st.sampled_from((0, 1, 40000, 65530, 65535))
 

@@ -1,5 +1,5 @@
 """A cable without a kernel: each device is one end of a datagram socketpair, which keeps frames whole,
-says EAGAIN when its reader does not read, and needs no root."""
+fails with EAGAIN when its reader does not read, and needs no root."""
 
 from __future__ import annotations
 
@@ -11,24 +11,29 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from epaird.dataplane.forward import Forwarder
-from epaird.dataplane.frames import HEADER, read_limit
-from epaird.dataplane.interface import Interface, join
+from epaird.dataplane.crossconnect import CrossConnect
+from epaird.dataplane.frames import HEADER
+from epaird.dataplane.pipeline import Pipeline
+from epaird.dataplane.port import Port
 from epaird.dataplane.queue import Queue
 from epaird.ipc.counters import IERRORS, IN_FLIGHT, IPACKETS, OERRORS, OPACKETS, REASONS
 from epaird.ipc.ledger import Table
 
 PLAIN = bytes(HEADER)
-"""The virtio_net_hdr of a frame that is nothing special."""
+"""The virtio_net_hdr of a frame without offloads."""
 
 
 def frame(payload: bytes = b"", to: bytes = b"\x02\0\0\0\0\x0b") -> bytes:
-    """A plain frame as a device hands it over."""
+    """Return a plain frame as it is read from a device."""
     return PLAIN + to + b"\x02\0\0\0\0\x0a" + b"\x88\xb5" + payload
 
 
+def numbered(count: int, size: int = 50) -> list[bytes]:
+    return [frame(number.to_bytes(4, "big") + bytes(size)) for number in range(count)]
+
+
 class Owner:
-    """A device's owner: what a namespace's stack is to a TAP."""
+    """The owner of a device, as the stack of a namespace is the owner of a TAP."""
 
     def __init__(self) -> None:
         self.end, self.device = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -40,7 +45,7 @@ class Owner:
             self.end.send(each)
 
     def receives(self) -> list[bytes]:
-        """Everything that has been delivered since it last looked."""
+        """Return everything that was delivered since the last call."""
         received = []
         while True:
             try:
@@ -55,90 +60,102 @@ class Owner:
 
 @dataclass
 class Polls:
-    """What the forwarder asked of its loop."""
+    """A Poller that records what is asked of it."""
 
-    reading: set[Interface] = field(default_factory=set)
-    awaiting_room: set[Interface] = field(default_factory=set)
+    reading: set[Port] = field(default_factory=set)
+    awaiting_room: set[Port] = field(default_factory=set)
     restart_asked: bool = False
-    vanished: list[Interface] = field(default_factory=list)
+    vanished: list[Port] = field(default_factory=list)
+    unknown: list[tuple[Port, int]] = field(default_factory=list)
 
-    def start_reading(self, interface: Interface) -> None:
-        self.reading.add(interface)
+    def start_reading(self, port: Port) -> None:
+        self.reading.add(port)
 
-    def stop_reading(self, interface: Interface) -> None:
-        self.reading.discard(interface)
+    def stop_reading(self, port: Port) -> None:
+        self.reading.discard(port)
 
-    def await_room(self, interface: Interface) -> None:
-        self.awaiting_room.add(interface)
+    def await_room(self, port: Port) -> None:
+        self.awaiting_room.add(port)
 
     def await_restart(self) -> None:
         self.restart_asked = True
 
-    def gone(self, interface: Interface) -> None:
-        self.stop_reading(interface)
-        self.vanished.append(interface)
+    def gone(self, port: Port) -> None:
+        self.stop_reading(port)
+        self.vanished.append(port)
+
+    def unknown_family(self, port: Port, version: int) -> None:
+        self.unknown.append((port, version))
 
 
 class Bench:
-    """A worker's forwarder with its cables, driven by hand."""
+    """The data plane of a worker with its cables, driven by hand."""
 
     def __init__(self, limit: int = 2100, cables: int = 1) -> None:
         self.table = Table.create(1 + 2 * cables)
         self.words = self.table.slot(0)
         self.polls = Polls()
         self.queue = Queue(limit, self.words)
-        self.forwarder = Forwarder(self.queue, self.polls)
+        self.now_ns = 0
+        self.pipeline = Pipeline(self.queue, self.polls, lambda: self.now_ns)
         self.owners: list[Owner] = []
-        self.interfaces: list[Interface] = []
+        self.ports: list[Port] = []
+        self.crossconnects: dict[Port, CrossConnect] = {}
         for number in range(2 * cables):
             owner = Owner()
             name = f"epair{number // 2}{'ab'[number % 2]}"
-            interface = Interface(name, owner.device.fileno(), self.table.slot(1 + number))
-            interface.limit = read_limit(1500, 1500)
-            interface.at_once = 64
+            port = Port(name, owner.device.fileno(), self.table.slot(1 + number))
             self.owners.append(owner)
-            self.interfaces.append(interface)
-            self.polls.start_reading(interface)
+            self.ports.append(port)
+            self.polls.start_reading(port)
         for number in range(0, 2 * cables, 2):
-            join(self.interfaces[number], self.interfaces[number + 1])
+            halves = self.ports[number : number + 2]
+            crossconnect = CrossConnect(self.pipeline, halves)
+            for port in halves:
+                self.crossconnects[port] = crossconnect
+                port.limit = crossconnect.link.read_limit((1500, 1500))
+                port.at_once = 64
+
+    def peer(self, port: Port) -> Port:
+        return self.crossconnects[port].peer(port)
 
     def loop(self) -> None:
-        """What the worker's loop would do until nothing is left to do."""
+        """Do what the worker's loop would do until nothing is left to do."""
         while True:
             before = self._progress()
-            for interface in self._readable():
-                self.forwarder.exchange(interface)
-            for interface in list(self.polls.awaiting_room):
-                self.polls.awaiting_room.discard(interface)
-                self.forwarder.resume(interface)
+            for port in self._readable():
+                port.forwarding.exchange(port)
+            for port in list(self.polls.awaiting_room):
+                self.polls.awaiting_room.discard(port)
+                self.pipeline.resume(port)
             if self.polls.restart_asked:
                 self.polls.restart_asked = False
                 if self.queue.restart_due:
-                    self.forwarder.restart()
+                    self.pipeline.restart()
             if self._progress() == before and not self.polls.restart_asked:
                 return
 
-    def _readable(self) -> list[Interface]:
-        readable, _, _ = select.select([each.fd for each in self.polls.reading], [], [], 0)
-        return [each for each in self.interfaces if each.fd in readable]
+    def _readable(self) -> list[Port]:
+        readable, _, _ = select.select([port.fd for port in self.polls.reading], [], [], 0)
+        return [port for port in self.ports if port.fd in readable]
 
     def _progress(self) -> tuple[object, ...]:
-        return self.queue.length, self.queue.drain_list, *(bytes(i.words) for i in self.interfaces)
+        return self.queue.length, self.queue.drain_list, *(bytes(port.account.words) for port in self.ports)
 
     def check_ledger(self) -> None:
-        """What a sent has arrived at b, waits for b, or is an error of b."""
-        for interface in self.interfaces:
-            sent, peer = interface.words, interface.peer.words
+        """Check that what each port transmitted was delivered to its peer, waits for it, or is an error."""
+        for port in self.ports:
+            sent, peer = port.account.words, self.peer(port).account.words
             errors = sum(peer[IERRORS + reason] for reason in range(len(REASONS)))
             assert sent[OPACKETS] == peer[IPACKETS] + peer[IN_FLIGHT] + errors
-            assert interface.refs == 1 + len(interface.backlog) + interface.listed
-        assert self.queue.length == sum(len(i.backlog) for i in self.interfaces) <= self.queue.limit
+            assert port.refs == 1 + len(port.backlog) + port.listed
+        assert self.queue.length == sum(len(port.backlog) for port in self.ports) <= self.queue.limit
 
-    def oerrors(self, interface: Interface) -> dict[str, int]:
-        return {name: interface.words[OERRORS + n] for n, name in enumerate(REASONS)}
+    def oerrors(self, port: Port) -> dict[str, int]:
+        return {name: port.account.words[OERRORS + n] for n, name in enumerate(REASONS)}
 
-    def ierrors(self, interface: Interface) -> dict[str, int]:
-        return {name: interface.words[IERRORS + n] for n, name in enumerate(REASONS)}
+    def ierrors(self, port: Port) -> dict[str, int]:
+        return {name: port.account.words[IERRORS + n] for n, name in enumerate(REASONS)}
 
     def close(self) -> None:
         for owner in self.owners:
@@ -148,7 +165,7 @@ class Bench:
 
 @pytest.fixture
 def make_bench() -> Iterator[type[Bench]]:
-    """Makes benches, and closes them."""
+    """A class of benches that are closed at the end of the test."""
     made: list[Bench] = []
 
     class Closing(Bench):
@@ -157,5 +174,5 @@ def make_bench() -> Iterator[type[Bench]]:
             made.append(self)
 
     yield Closing
-    for each in made:
-        each.close()
+    for bench in made:
+        bench.close()

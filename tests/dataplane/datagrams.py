@@ -1,6 +1,6 @@
-"""UDP datagrams as a TAP gives them, made field by field, and cut from super-frames as a kernel does it.
+"""UDP datagrams as read from a TAP device, made field by field, and the segments that a kernel makes.
 
-Nothing here is shared with what is tested: addresses, lengths and checksums are worked out anew."""
+No code is shared with the tested modules: addresses, lengths and checksums are computed anew."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAC_B = bytes.fromhex("020000000002")
 
 
 def folded(data: bytes) -> int:
-    """The ones' complement sum of 16-bit words."""
+    """Return the ones' complement sum of 16-bit words."""
     total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
@@ -21,18 +21,18 @@ def folded(data: bytes) -> int:
 
 @dataclass(frozen=True, repr=False)
 class Datagram:
-    """One datagram, right in every field that is not said to be otherwise."""
+    """One datagram, right in every field that is not given."""
 
     payload: bytes = b"x" * 64
     version: int = 4
     flow: int = 0
-    """Tells flows apart by their source port."""
+    """Distinguishes flows by their source port."""
     number: int = 0
     """Its place in its flow: the IPv4 identification."""
     macs: bytes = MAC_B + MAC_A
     tag: bytes = b""
     ethertype: bytes = b""
-    """Another than belongs to the version of IP."""
+    """One that does not belong to the version of IP."""
     first: int | None = None
     """IPv4's first byte; IPv6's version."""
     protocol: int = 17
@@ -44,9 +44,9 @@ class Datagram:
     """IPv4 options, or an IPv6 extension header."""
     padding: bytes = b""
     udp_more: int = 0
-    """What the UDP length says too much."""
+    """Excess of the UDP length."""
     ip_more: int = 0
-    """What the IP length says too much; the header checksum is right for it."""
+    """Excess of the IP length; the header checksum is right for it."""
     header_checksum_xor: int = 0
     checksum_xor: int = 0
     checksum: int | None = None
@@ -56,13 +56,15 @@ class Datagram:
     hdr_len: int = 0
 
     def __repr__(self) -> str:
-        """What is not usual about it, short enough for a burst of them."""
+        """Return its unusual fields only, short enough for a burst of datagrams."""
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "payload"}
-        said = [f"{name}={value!r}" for name, value in values.items() if value != getattr(type(self), name)]
-        return f"Datagram({len(self.payload)} bytes{''.join(', ' + each for each in said)})"
+        unusual = [
+            f"{name}={value!r}" for name, value in values.items() if value != getattr(type(self), name)
+        ]
+        return f"Datagram({len(self.payload)} bytes{''.join(', ' + each for each in unusual)})"
 
     def but(self, **changes: object) -> Datagram:
-        """The same but for these fields."""
+        """Return the same datagram with these fields changed."""
         return replace(self, **changes)  # type: ignore[arg-type]
 
     @property
@@ -104,7 +106,7 @@ class Datagram:
 
 
 def segments(frame: bytes) -> list[bytes]:
-    """The frames a kernel makes of a UDP super-frame, each with a checksum still to be completed.
+    """Return the frames that a kernel makes of a UDP super-frame, each with a checksum still to be completed.
 
     As udp_gso_segment and its callers: IPv4 identifications count up, checksums are computed anew."""
     flags, gso_type, hdr_len, size, csum_start, csum_offset = struct.unpack_from("<BBHHHH", frame)
@@ -137,7 +139,7 @@ def segments(frame: bytes) -> list[bytes]:
 
 
 def _check_super_frame(head: bytes, payload: bytes) -> None:
-    """Its own lengths and checksums are right."""
+    """Check that its own lengths and checksums are right."""
     udp = 8 + len(payload)
     ip = head[24:-8]
     if ip[0] == 0x45:

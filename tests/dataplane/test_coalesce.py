@@ -1,4 +1,4 @@
-"""Which datagrams of a burst are joined, and that what they are cut into again is what was sent."""
+"""Which datagrams of a burst are joined, and that segmenting them again gives the datagrams sent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from epaird.dataplane.coalesce import FEWEST, FEWEST_GATHERED, SEGMENTS_MAX, Coalescer, Delivery
+from epaird.dataplane.coalesce import SEGMENTS_MAX, SEGMENTS_MIN, SEGMENTS_MIN_SORTED, Coalescer, Delivery
 from tests.dataplane.bursts import bursts
 from tests.dataplane.datagrams import MAC_A, MAC_B, Datagram, folded, segments
 
@@ -20,14 +20,14 @@ VERSIONS = pytest.mark.parametrize("version", [4, 6])
 
 
 class Burst:
-    """An arena, and how bursts in it would be delivered."""
+    """An arena, and the deliveries of bursts in it."""
 
     def __init__(self) -> None:
         self.arena = memoryview(mmap.mmap(-1, 64 * SLOT))
         self.coalescer = Coalescer(self.arena, SLOT)
 
     def plan(self, frames: Sequence[bytes]) -> list[Delivery]:
-        """The deliveries of these frames."""
+        """Return the deliveries of these frames."""
         for slot, frame in enumerate(frames):
             self.arena[slot * SLOT : slot * SLOT + len(frame)] = frame
         deliveries = self.coalescer.join([len(frame) for frame in frames])
@@ -38,7 +38,7 @@ BURST = Burst()
 
 
 def runs(*burst: Datagram | bytes) -> list[list[int]]:
-    """The slots of each super-frame, each of which is checked to be cut into what was sent."""
+    """Return the slots of each super-frame; check that its segments are the datagrams sent."""
     frames = [bytes(each) for each in burst]
     deliveries = BURST.plan(frames)
     assert sorted(slot for delivery in deliveries for slot in delivery.slots) == list(range(len(frames)))
@@ -49,12 +49,12 @@ def runs(*burst: Datagram | bytes) -> list[list[int]]:
 
 
 def series(count: int, start: int = 0, **fields: object) -> list[Datagram]:
-    """Datagrams that follow each other."""
+    """Return datagrams that follow each other."""
     return [Datagram(number=start + i).but(**fields) for i in range(count)]
 
 
 def with_odd_one(version: int = 4, **oddity: object) -> list[list[int]]:
-    """The super-frames of 20 datagrams of which the tenth is odd."""
+    """Return the super-frames of 20 datagrams of which the tenth is odd."""
     burst = series(20, version=version)
     burst[9] = burst[9].but(**oddity)
     return runs(*burst)
@@ -62,22 +62,22 @@ def with_odd_one(version: int = 4, **oddity: object) -> list[list[int]]:
 
 BEFORE, AFTER = list(range(9)), list(range(10, 20))
 APART = [BEFORE, AFTER]
-"""The odd one is left alone."""
+"""The odd datagram is not joined."""
 
 
 @VERSIONS
-@pytest.mark.parametrize("count", [FEWEST, 7, 33, 64])
-def test_one_flow_leaves_as_one(version: int, count: int) -> None:
+@pytest.mark.parametrize("count", [SEGMENTS_MIN, 7, 33, 64])
+def test_one_flow_becomes_one_super_frame(version: int, count: int) -> None:
     assert runs(*series(count, version=version)) == [list(range(count))]
 
 
 @VERSIONS
-def test_few_are_left_alone(version: int) -> None:
-    for count in range(FEWEST):
+def test_few_are_not_joined(version: int) -> None:
+    for count in range(SEGMENTS_MIN):
         assert runs(*series(count, version=version)) == []
 
 
-# The nine conditions, in KERNEL's order: adjacency first.
+# The conditions for joining, adjacency first.
 
 
 @VERSIONS
@@ -159,7 +159,7 @@ def test_identifications_must_count_up(fragment: int) -> None:
 
 @pytest.mark.parametrize("wrong", [{}, {"ttl": 63}, {"header_checksum_xor": 1}])
 def test_between_gaps_each_stretch_is_a_run_of_its_own(wrong: dict[str, Any]) -> None:
-    """What a ring that was full for moments has kept; a leader of a later stretch must be right as well."""
+    """As from a ring that was full for moments; the leader of a later stretch must be right as well."""
     burst = [*series(16), *series(16, 40), *series(5, 70), *series(16, 90)]
     if wrong:
         burst[16] = burst[16].but(**wrong)
@@ -171,7 +171,7 @@ def test_a_run_ends_where_the_identification_wraps() -> None:
     assert runs(*series(20, 65526)) == [list(range(10)), list(range(10, 20))]
 
 
-def test_what_seems_to_follow_by_a_carry_does_not_join() -> None:
+def test_datagrams_that_seem_to_follow_by_a_carry_do_not_join() -> None:
     """Identification 0 and a length too large by one is one more than 65535, as a number."""
     forged = series(10, 0, ip_more=1)
     first = series(10, 65526)
@@ -179,7 +179,7 @@ def test_what_seems_to_follow_by_a_carry_does_not_join() -> None:
     assert runs(*first, *forged) == [list(range(10))]
 
 
-def test_what_seems_to_follow_by_a_borrow_does_not_join() -> None:
+def test_datagrams_that_seem_to_follow_by_a_borrow_do_not_join() -> None:
     """A header checksum of 0 less one is 65535, and a protocol less one."""
     start = next(n for n in range(65500) if bytes(Datagram(number=n + 9))[34:36] == bytes(2))
     forged = []
@@ -200,7 +200,9 @@ def test_changes_that_cancel_out_in_the_header_checksum_do_not_join() -> None:
 
 @VERSIONS
 @pytest.mark.parametrize("wrong", [{"ethertype": b"\x08\x06"}, {"first": 5}, {"protocol": 136}])
-def test_what_only_its_virtio_net_hdr_calls_udp_does_not_join(version: int, wrong: dict[str, Any]) -> None:
+def test_frames_that_are_udp_only_by_their_virtio_net_hdr_do_not_join(
+    version: int, wrong: dict[str, Any]
+) -> None:
     assert with_odd_one(version, **wrong) == APART
     assert runs(*series(20, version=version, **wrong)) == []
 
@@ -222,9 +224,9 @@ def test_empty_datagrams_do_not_join(version: int) -> None:
 def test_only_the_last_may_be_shorter(version: int) -> None:
     assert with_odd_one(version, payload=b"short") == [list(range(10)), list(range(10, 20))]
     assert with_odd_one(version, payload=b"long" * 30) == APART
-    burst = series(FEWEST, version=version)
+    burst = series(SEGMENTS_MIN, version=version)
     burst[-1] = burst[-1].but(payload=b"1")
-    assert runs(*burst) == [list(range(FEWEST))]
+    assert runs(*burst) == [list(range(SEGMENTS_MIN))]
 
 
 def test_a_shorter_last_is_not_joined_across_a_wrap() -> None:
@@ -262,8 +264,8 @@ def test_no_more_segments_than_kernels_take() -> None:
     ("version", "size", "first"), [(4, 9000, 7), (4, 1400, 46), (6, 1400, 46), (6, 9361, 7), (6, 9362, 6)]
 )
 def test_no_more_payload_than_a_packet_holds(version: int, size: int, first: int) -> None:
-    burst = series(first + FEWEST, version=version, payload=bytes(size))
-    assert runs(*burst) == [list(range(first)), list(range(first, first + FEWEST))]
+    burst = series(first + SEGMENTS_MIN, version=version, payload=bytes(size))
+    assert runs(*burst) == [list(range(first)), list(range(first, first + SEGMENTS_MIN))]
 
 
 @VERSIONS
@@ -314,7 +316,7 @@ def test_a_wrong_header_checksum_does_not_join() -> None:
         assert runs(*series(20, header_checksum_xor=wrong)) == []
 
 
-def test_the_other_spelling_of_a_zero_checksum_does_not_join() -> None:
+def test_the_other_representation_of_a_zero_checksum_does_not_join() -> None:
     start = next(n for n in range(65500) if bytes(Datagram(number=n))[34:36] == bytes(2))
     burst = [Datagram(number=start, header_checksum_xor=0xFFFF), *series(10, start + 1)]
     assert not any(0 in run for run in runs(*burst))
@@ -329,7 +331,7 @@ def test_a_pseudo_header_sum_of_zero_is_written_as_a_kernel_would(version: int) 
     assert runs(*burst) == [list(range(8))]
 
 
-def test_what_a_slot_held_before_does_not_matter() -> None:
+def test_earlier_contents_of_a_slot_do_not_matter() -> None:
     assert runs(*series(20)) == [list(range(20))]
     short = bytes(Datagram())[:50]
     assert runs(*[short] * 20) == []
@@ -340,7 +342,7 @@ def test_what_a_slot_held_before_does_not_matter() -> None:
 
 @VERSIONS
 @pytest.mark.parametrize("flows", [2, 4, 8])
-def test_interleaved_flows_are_gathered(version: int, flows: int) -> None:
+def test_interleaved_flows_are_sorted(version: int, flows: int) -> None:
     burst = [Datagram(version=version, flow=i % flows, number=i // flows) for i in range(64)]
     assert runs(*burst) == [list(range(flow, 64, flows)) for flow in range(flows)]
 
@@ -351,20 +353,20 @@ def test_flows_that_hardly_alternate_keep_their_order() -> None:
 
 
 def test_flows_that_share_the_burst_with_too_many_are_left_alone() -> None:
-    flows = 64 // (FEWEST_GATHERED - 1)
+    flows = 64 // (SEGMENTS_MIN_SORTED - 1)
     assert (
-        runs(*[Datagram(flow=i % flows, number=i // flows) for i in range(flows * (FEWEST_GATHERED - 1))])
+        runs(*[Datagram(flow=i % flows, number=i // flows) for i in range(flows * (SEGMENTS_MIN_SORTED - 1))])
         == []
     )
 
 
-def test_one_busy_flow_among_many_is_gathered() -> None:
+def test_one_busy_flow_among_many_is_sorted() -> None:
     burst = [Datagram(flow=0 if i % 2 else i, number=i // 2 if i % 2 else 0) for i in range(64)]
     assert list(range(1, 64, 2)) in [[slot for slot in run if slot] for run in runs(*burst)]
 
 
 def flow_of(frame: bytes) -> bytes | None:
-    """What a datagram may not be reordered with; None for what nothing may be."""
+    """Return the flow of a datagram; None for other frames, which no frame may overtake."""
     if frame[2:10] == bytes((0, 0, 0, 0, 34, 0, 6, 0)):
         return frame[36:48]
     if frame[2:10] == bytes((0, 0, 0, 0, 54, 0, 6, 0)):
@@ -374,7 +376,7 @@ def flow_of(frame: bytes) -> bytes | None:
 
 @given(bursts())
 @settings(max_examples=600, deadline=None)
-def test_cut_again_it_is_what_was_sent_and_in_order(burst: list[Datagram]) -> None:
+def test_segments_are_the_datagrams_sent_in_order(burst: list[Datagram]) -> None:
     frames = [bytes(each) for each in burst]
     runs(*frames)
     order = [slot for delivery in BURST.plan(frames) for slot in delivery.slots]

@@ -1,4 +1,4 @@
-"""What a kernel makes of super-frames, beside what it makes of the datagrams written one by one."""
+"""The datagrams that a kernel makes of super-frames, compared with the same datagrams written one by one."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Hop:
         self._into, self._out = into, out
 
     def single(self, frames: Sequence[bytes]) -> list[bytes]:
-        """What comes out when these are written one by one."""
+        """Return the frames that come out when these are written one by one."""
         for frame in frames:
             self._write(frame)
         return self._read()
 
     def delivered(self, frames: Sequence[bytes], deliveries: Sequence[Delivery]) -> list[bytes]:
-        """What comes out when these are written as planned."""
+        """Return the frames that come out when these are written as planned."""
         for buffers, slots in deliveries:
             if buffers is not None:
                 os.writev(self._into, buffers)
@@ -66,13 +66,13 @@ class Hop:
                 raise
 
     def _read(self) -> list[bytes]:
-        """Everything up to the end mark."""
+        """Return the frames before the end mark."""
         os.write(self._into, END)
         arrived: list[bytes] = []
         deadline = time.monotonic() + DEADLINE_S
         while True:
             ready, _, _ = select.select([self._out], [], [], max(0, deadline - time.monotonic()))
-            assert ready, f"no end mark behind {len(arrived)} frames"
+            assert ready, f"no end mark after {len(arrived)} frames"
             frame = os.read(self._out, SLOT)
             if frame[10:] == END[10:]:
                 return arrived
@@ -81,13 +81,13 @@ class Hop:
 
 @contextmanager
 def home(name: str, *devices: tuple[str, bool]) -> Iterator[list[int]]:
-    """A namespace with these TAP devices, each with or without offloads: their descriptors."""
+    """A namespace with these TAP devices, each with or without offloads; yields their descriptors."""
     with ExitStack() as stack:
         namespace.create(name)
         stack.callback(namespace.remove, name)
         opened: list[int] = []
         with namespace.inside(name):
-            # No neighbour discovery or the like among what the tests write.
+            # No neighbour discovery among the frames that the tests write.
             for path in ("all", "default"):
                 Path(f"/proc/sys/net/ipv6/conf/{path}/disable_ipv6").write_text("1")
             for device, offload in devices:
@@ -120,7 +120,7 @@ def test_the_next_hop_gets_the_same_bytes_in_the_same_order(hop: Hop, burst: lis
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("size", [1, 64, 1400, 9000])
-def test_the_kernel_cuts_a_super_frame_into_what_was_sent(hop: Hop, version: int, size: int) -> None:
+def test_the_kernel_cuts_a_super_frame_into_the_datagrams_sent(hop: Hop, version: int, size: int) -> None:
     count = min(64, 65507 // size)
     frames = [
         bytes(each.but(payload=bytes((i,)) * size))

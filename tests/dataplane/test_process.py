@@ -1,4 +1,4 @@
-"""A worker's process and the control planes it obeys, one after the other."""
+"""A worker process and the control planes that it serves, one after the other."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ CABLE = CableSpec("epair0", (PortSpec("epair0a", 2, 1500), PortSpec("epair0b", 3
 
 
 @dataclass
-class Worker:
-    """A worker process, and what a control plane has for it."""
+class Subject:
+    """A worker process, and the control plane's end of everything."""
 
     process: subprocess.Popen[bytes]
     control: socket.socket
     table: Table
     path: Path
 
-    def say(self, message: Message, *fds: int) -> None:
+    def send(self, message: Message, *fds: int) -> None:
         socket.send_fds(self.control, [encode(message)], fds)
 
-    def hears(self) -> tuple[Message, list[int]]:
-        """The next message, and its descriptors."""
+    def receive(self) -> tuple[Message, list[int]]:
+        """Return the next message, and its descriptors."""
         packet, ancillary, _, _ = self.control.recvmsg(65536, socket.CMSG_LEN(16))
         fds = array.array("i")
         for _, _, data in ancillary:
@@ -64,16 +64,16 @@ class Worker:
             listener.bind(str(self.path))
             listener.listen(1)
             start = Start(3, 1, 2100, 0, orphan_timeout)
-            self.say(start, self.table.fd, listener.fileno())
-            assert self.hears()[0] == Ready(self.process.pid)
+            self.send(start, self.table.fd, listener.fileno())
+            assert self.receive()[0] == Ready(self.process.pid)
 
     def attach(self, a: Owner, b: Owner) -> None:
-        order = Attach(1, CABLE)
-        self.say(order, a.device.fileno(), b.device.fileno())
-        assert self.hears()[0] == Done(1)
+        request = Attach(1, CABLE)
+        self.send(request, a.device.fileno(), b.device.fileno())
+        assert self.receive()[0] == Done(1)
 
     def adopt(self) -> None:
-        """Be another control plane."""
+        """Become another control plane."""
         self.control.close()
         self.control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(30)
@@ -84,15 +84,15 @@ class Worker:
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Worker]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.settimeout(30)
+def worker(tmp_path: Path) -> Iterator[Subject]:
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near.settimeout(30)
     process = subprocess.Popen(
-        [sys.executable, "-I", "-m", "epaird.dataplane", str(theirs.fileno())], pass_fds=(theirs.fileno(),)
+        [sys.executable, "-I", "-m", "epaird.dataplane", str(far.fileno())], pass_fds=(far.fileno(),)
     )
-    theirs.close()
+    far.close()
     table = Table.create(8)
-    worker = Worker(process, ours, table, tmp_path / "worker.sock")
+    worker = Subject(process, near, table, tmp_path / "worker.sock")
     yield worker
     worker.control.close()
     process.kill()
@@ -108,62 +108,62 @@ def owners() -> Iterator[tuple[Owner, Owner]]:
         owner.close()
 
 
-def test_one_that_is_nobodys_ends_with_the_control_plane(worker: Worker) -> None:
+def test_a_spare_process_ends_with_the_control_plane(worker: Subject) -> None:
     worker.control.close()
     assert worker.process.wait(30) == 0
 
 
-def test_it_is_called_what_it_is(worker: Worker) -> None:
+def test_the_process_has_the_name_of_its_role(worker: Subject) -> None:
     while worker.comm() != SPARE:
         pass
     worker.start(0)
     assert worker.comm() == "epaird-w3"
 
 
-def test_it_ends_when_it_is_told_to(worker: Worker) -> None:
+def test_it_ends_on_request(worker: Subject) -> None:
     worker.start(3600)
-    worker.say(End())
+    worker.send(End())
     assert worker.process.wait(30) == 0
 
 
 @pytest.mark.parametrize("timeout", [0, 0.1])
-def test_an_orphan_ends_when_nobody_comes(worker: Worker, timeout: float) -> None:
+def test_an_orphan_ends_when_no_control_plane_connects(worker: Subject, timeout: float) -> None:
     worker.start(timeout)
     worker.control.close()
     assert worker.process.wait(30) == 0
 
 
-def test_an_orphan_forwards_and_tells_the_next_one_everything(
-    worker: Worker, owners: tuple[Owner, Owner]
+def test_an_orphan_forwards_and_reports_to_the_next_control_plane(
+    worker: Subject, owners: tuple[Owner, Owner]
 ) -> None:
     worker.start(3600)
     worker.attach(*owners)
     a, b = owners
     for generation in range(1, 4):
         worker.control.close()
-        a.sends(frame(b"while nobody is there"))
-        while b.receives() != [frame(b"while nobody is there")]:
+        a.sends(frame(b"for an orphan"))
+        while b.receives() != [frame(b"for an orphan")]:
             pass
         worker.adopt()
-        worker.say(Adopt(77))
-        about, (table_fd,) = worker.hears()
-        assert about == Adopted(worker.process.pid, 3, 1, 2100, 0, PROTOCOL)
+        worker.send(Adopt(77))
+        adopted, (table_fd,) = worker.receive()
+        assert adopted == Adopted(worker.process.pid, 3, 1, 2100, 0, PROTOCOL)
         with contextlib.ExitStack() as fds:
             fds.callback(os.close, table_fd)
             assert Table(table_fd).slot(2)[OPACKETS] == generation
-            attached, devices = worker.hears()
+            attached, devices = worker.receive()
             assert attached == Attached(CABLE)
             for fd, owner in zip(devices, owners, strict=True):
                 fds.callback(os.close, fd)
                 assert os.path.sameopenfile(fd, owner.device.fileno())
-        assert worker.hears()[0] == Done(77)
-    worker.say(Detach(5, "epair0", 1.0))
-    assert worker.hears()[0] == Done(5)
-    worker.say(End())
+        assert worker.receive()[0] == Done(77)
+    worker.send(Detach(5, "epair0", 1.0))
+    assert worker.receive()[0] == Done(5)
+    worker.send(End())
     assert worker.process.wait(30) == 0
 
 
-def test_a_cable_that_is_being_let_go_is_not_told(worker: Worker, owners: tuple[Owner, Owner]) -> None:
+def test_a_cable_that_is_being_detached_is_not_reported(worker: Subject, owners: tuple[Owner, Owner]) -> None:
     worker.start(3600)
     worker.attach(*owners)
     a, b = owners
@@ -173,14 +173,14 @@ def test_a_cable_that_is_being_let_go_is_not_told(worker: Worker, owners: tuple[
     a.sends(frame())
     while not worker.table.slot(3)[IN_FLIGHT]:
         pass
-    worker.say(Detach(5, "epair0", 3600))
+    worker.send(Detach(5, "epair0", 3600))
     worker.adopt()
-    worker.say(Adopt(1))
-    assert isinstance(worker.hears()[0], Adopted)
-    assert worker.hears()[0] == Done(1)
+    worker.send(Adopt(1))
+    assert isinstance(worker.receive()[0], Adopted)
+    assert worker.receive()[0] == Done(1)
 
 
-def test_what_nobody_expected_ends_it(worker: Worker) -> None:
+def test_an_unexpected_exception_ends_it(worker: Subject) -> None:
     worker.start(3600)
     worker.control.send(b"not a message")
     assert worker.process.wait(30) == FAILED

@@ -36,7 +36,7 @@ def test_ipv4(inner: Packet) -> None:
     assert (icmp.type, icmp.code, icmp.nexthopmtu) == (3, 4, 1500)
     assert len(found) == 14 + 576
     assert bytes(found)[14 + 20 + 8 :] == bytes(sent[IP])[:548]
-    # scapy fills in what is deleted: the checksums were right.
+    # scapy computes what is deleted: the checksums were right.
     for layer in (IP, ICMP):
         before = found[layer].chksum
         again = Ether(bytes(found))
@@ -73,11 +73,11 @@ def test_ipv6(inner: Packet) -> None:
     ],
     ids=["no DF", "fragment", "an ICMP error", "an ICMPv6 error", "tagged", "broadcast", "no IP"],
 )
-def test_what_is_not_answered(packet: Packet) -> None:
+def test_packets_that_are_not_answered(packet: Packet) -> None:
     assert answer(packet) is None
 
 
-def test_an_mtu_that_no_packet_may_be_told() -> None:
+def test_an_mtu_below_the_minimum_is_not_reported() -> None:
     assert answer(ETHER / V6 / UDP() / LOAD, 1279) is None
     assert answer(ETHER / V4 / UDP() / LOAD, 67) is None
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
+from scapy.layers.inet import IP
 
 from epaird.dataplane import worker as worker_module
-from epaird.dataplane.worker import Worker
+from epaird.dataplane.reflector import Reflector
+from epaird.dataplane.sink import Sink
+from epaird.dataplane.worker import WorkerLoop
 from epaird.ipc import counters, ledger
-from epaird.ipc.channel import Channel
 from epaird.ipc.counters import IERRORS, IN_FLIGHT, IPACKETS, LISTED, OPACKETS, WRITE_ERROR
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import (
@@ -37,6 +34,7 @@ from epaird.ipc.messages import (
     Resize,
     Start,
     Tune,
+    UnknownFamily,
 )
 from tests.dataplane.conftest import Owner, frame
 from tests.loop import on_loop, turns
@@ -46,19 +44,19 @@ MTUS = (1500, 1500)
 
 
 class Control:
-    """A worker, and its control plane: what it was told, and orders."""
+    """A worker, and its control plane: requests, and the messages that were received."""
 
     def __init__(self, queue_limit: int, poll_spin_us: int) -> None:
         self.table = Table.create(16)
-        self.told: list[Message] = []
+        self.received: list[Message] = []
         start = Start(worker=0, slot=0, queue_limit=queue_limit, poll_spin_us=poll_spin_us)
-        self.worker = Worker(start, self.table, self.told.append)
+        self.worker = WorkerLoop(start, self.table, self.received.append)
         self.owners: dict[str, Owner] = {}
-        self._orders = 0
+        self._requests = 0
         self._slots = 0
 
     def attach(self, cable: str = "epair0", mtus: tuple[int, int] = MTUS) -> int:
-        """Have a new cable forwarded; the order's id."""
+        """Attach a new cable; return the id of the request."""
         names = (f"{cable}a", f"{cable}b")
         for name in names:
             if name not in self.owners:
@@ -67,34 +65,34 @@ class Control:
         slots = (self._slots + 1, self._slots + 2)
         self._slots += 2
         ports = tuple(PortSpec(*port) for port in zip(names, slots, mtus, strict=True))
-        order = Attach(self._next(), CableSpec(cable, ports))
-        self.worker.obey(order, fds)
-        return order.id
+        request = Attach(self._next(), CableSpec(cable, ports))
+        self.worker.handle(request, fds)
+        return request.id
 
     def detach(self, cable: str = "epair0", patience: float = 3600) -> int:
-        order = Detach(self._next(), cable, patience)
-        self.worker.obey(order, [])
-        return order.id
+        request = Detach(self._next(), cable, patience)
+        self.worker.handle(request, [])
+        return request.id
 
     def keep(self, cable: str = "epair0", patience: float = 3600) -> int:
-        order = Keep(self._next(), cable, patience)
-        self.worker.obey(order, [])
-        return order.id
+        request = Keep(self._next(), cable, patience)
+        self.worker.handle(request, [])
+        return request.id
 
-    def has(self) -> dict[str, str]:
-        """What the worker would tell another control plane: cables and their kinds."""
+    def reported(self) -> dict[str, str]:
+        """Return the cables that the worker would report to another control plane, and their kinds."""
         return {about.cable.name: about.cable.kind for about, _ in self.worker.attached()}
 
     def resize(self, mtus: tuple[int, int], cable: str = "epair0") -> int:
-        order = Resize(self._next(), cable, mtus)
-        self.worker.obey(order, [])
-        return order.id
+        request = Resize(self._next(), cable, mtus)
+        self.worker.handle(request, [])
+        return request.id
 
     def words(self, slot: int) -> ledger.Words:
         return self.table.slot(slot)
 
-    async def answered(self, order: int, error: str = "") -> None:
-        await eventually(lambda: Done(order, error) in self.told)
+    async def answered(self, request: int, error: str = "") -> None:
+        await eventually(lambda: Done(request, error) in self.received)
 
     async def fill(self, name: str = "epair0a") -> None:
         """Send until frames wait in the queue."""
@@ -104,8 +102,8 @@ class Control:
             await asyncio.sleep(0)
 
     def _next(self) -> int:
-        self._orders += 1
-        return self._orders
+        self._requests += 1
+        return self._requests
 
 
 @asynccontextmanager
@@ -118,19 +116,18 @@ async def worker(queue_limit: int = 2100, poll_spin_us: int = 0) -> AsyncIterato
             await control.answered(control.detach(cable, patience=0))
         for owner in control.owners.values():
             owner.close()
-        os.close(control.worker._nobody.fd)
         os.close(control.table.fd)
 
 
 async def receives(owner: Owner, count: int) -> list[bytes]:
-    """So many frames, once they have come."""
+    """Return ``count`` frames or more, once they have arrived."""
     received: list[bytes] = []
 
-    def all_there() -> bool:
+    def complete() -> bool:
         received.extend(owner.receives())
         return len(received) >= count
 
-    await eventually(all_there)
+    await eventually(complete)
     return received
 
 
@@ -148,40 +145,40 @@ async def test_frames_cross_as_they_come() -> None:
 
 
 @on_loop
-async def test_while_it_spins_frames_cross_too_and_then_it_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_frames_cross_while_the_loop_spins_and_then_it_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     async with worker(poll_spin_us=1000) as control:
-        looks: list[bool] = []
+        polls: list[bool] = []
         spin = control.worker._spin
 
-        def look_again(now_ns: int) -> bool:
-            looks.append(spin.look_again(now_ns))
-            return looks[-1]
+        def poll_again(now_ns: int) -> bool:
+            polls.append(spin.poll_again(now_ns))
+            return polls[-1]
 
-        watched = SimpleNamespace(forwarded=spin.forwarded, look_again=look_again)
+        watched = SimpleNamespace(forwarded=spin.forwarded, poll_again=poll_again)
         monkeypatch.setattr(control.worker, "_spin", watched)
         control.attach()
         a, b = control.owners["epair0a"], control.owners["epair0b"]
         for _ in range(20):
             a.sends(frame())
             await eventually(b.receives)
-        await eventually(lambda: looks and not looks[-1])
-        before = len(looks)
+        await eventually(lambda: polls and not polls[-1])
+        before = len(polls)
         await turns(20)
-        assert len(looks) == before
+        assert len(polls) == before
 
 
 @on_loop
-async def test_a_cable_that_waits_is_let_go_when_its_receiver_has_taken_all() -> None:
+async def test_a_cable_is_detached_when_its_receiver_has_taken_all_frames() -> None:
     async with worker() as control:
         control.attach()
         await control.fill()
         waiting = control.words(2)[IN_FLIGHT]
-        order = control.detach()
+        request = control.detach()
         await turns(20)
-        assert Done(order) not in control.told
+        assert Done(request) not in control.received
         b = control.owners["epair0b"]
         received = []
-        while Done(order) not in control.told:
+        while Done(request) not in control.received:
             received += b.receives()
             await asyncio.sleep(0)
         received += b.receives()
@@ -190,7 +187,7 @@ async def test_a_cable_that_waits_is_let_go_when_its_receiver_has_taken_all() ->
 
 
 @on_loop
-async def test_after_patience_what_waits_is_dropped_and_counted() -> None:
+async def test_after_patience_waiting_frames_are_dropped_and_counted() -> None:
     async with worker() as control:
         control.attach()
         await control.fill()
@@ -201,7 +198,7 @@ async def test_after_patience_what_waits_is_dropped_and_counted() -> None:
 
 
 @on_loop
-async def test_nothing_is_read_of_a_cable_that_is_being_let_go() -> None:
+async def test_a_cable_that_is_being_detached_is_not_read() -> None:
     async with worker() as control:
         control.attach()
         await control.fill()
@@ -216,7 +213,7 @@ async def test_nothing_is_read_of_a_cable_that_is_being_let_go() -> None:
 
 
 @on_loop
-async def test_what_is_kept_is_not_read_and_is_told_until_it_is_let_go() -> None:
+async def test_a_kept_cable_is_not_read_and_is_reported_until_it_is_detached() -> None:
     async with worker() as control:
         control.attach()
         await control.answered(control.keep())
@@ -230,47 +227,47 @@ async def test_what_is_kept_is_not_read_and_is_told_until_it_is_let_go() -> None
         owner.device.close()
         owner.sends(frame())
         await control.answered(control.detach())
-        assert not control.has()
+        assert not control.reported()
         with pytest.raises(ConnectionRefusedError):
             owner.sends(frame())
 
 
 @on_loop
-async def test_what_is_kept_is_forgotten_when_it_is_attached_again() -> None:
+async def test_a_kept_cable_is_forgotten_when_it_is_attached_again() -> None:
     async with worker() as control:
         control.attach()
         await control.answered(control.keep())
         await control.answered(control.attach())
-        assert control.has() == {"epair0": CableKind.CABLE}
+        assert control.reported() == {"epair0": CableKind.CABLE}
         assert not control.worker._kept
 
 
 @on_loop
-async def test_what_is_being_let_go_is_told_if_it_is_to_be_kept() -> None:
+async def test_a_cable_that_is_being_detached_is_reported_if_it_is_to_be_kept() -> None:
     async with worker() as control:
         control.attach()
         await control.fill()
         control.keep()
-        assert control.has() == {"epair0": CableKind.KEPT}
-        # Another control plane has less patience, and lets go for good.
-        order = control.detach(patience=0.01)
-        assert not control.has()
-        await control.answered(order)
+        assert control.reported() == {"epair0": CableKind.KEPT}
+        # Another control plane has less patience, and does not keep it.
+        request = control.detach(patience=0.01)
+        assert not control.reported()
+        await control.answered(request)
         assert not control.worker._kept
 
 
 @on_loop
-async def test_letting_go_closes_its_descriptors_and_answers_once() -> None:
+async def test_detaching_closes_descriptors_and_is_answered_once() -> None:
     async with worker() as control:
         for _ in range(3):
             control.attach()
-            order = control.detach()
+            request = control.detach()
             await turns()
-            assert control.told.count(Done(order)) == 1
+            assert control.received.count(Done(request)) == 1
         owner = control.owners["epair0a"]
         owner.device.close()
         with pytest.raises(ConnectionRefusedError):
-            owner.end.send(b"nobody has it open")
+            owner.end.send(b"no process has it open")
 
 
 @on_loop
@@ -291,7 +288,7 @@ async def test_a_blocked_sender_is_restarted_when_the_queue_has_drained() -> Non
 
 
 @on_loop
-async def test_a_listed_cable_leaves_the_drain_list_when_it_is_let_go() -> None:
+async def test_a_listed_cable_leaves_the_drain_list_when_it_is_detached() -> None:
     async with worker(queue_limit=2) as control:
         control.attach()
         control.attach("epair1")
@@ -308,25 +305,25 @@ async def test_a_listed_cable_leaves_the_drain_list_when_it_is_let_go() -> None:
 
 
 @on_loop
-async def test_a_device_that_vanished_is_told_once_and_keeps_nothing_busy(
+async def test_a_device_that_vanished_is_reported_once_and_not_read_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with worker() as control:
         control.attach()
         control.attach("epair1")
         reads = 0
-        interface = control.worker._cables["epair0"].ends[0]
+        port = control.worker._cables["epair0"].ports[0]
 
         def gone(_buffer: memoryview) -> int | None:
             nonlocal reads
             reads += 1
             raise OSError(77, "File descriptor in bad state")
 
-        interface.read = gone
+        port.read = gone
         control.owners["epair0a"].sends(frame(), frame())
-        await eventually(lambda: Gone("epair0", "epair0a") in control.told)
+        await eventually(lambda: Gone("epair0", "epair0a") in control.received)
         await turns(20)
-        assert control.told.count(Gone("epair0", "epair0a")) == 1
+        assert control.received.count(Gone("epair0", "epair0a")) == 1
         assert reads == 1
         control.owners["epair1a"].sends(frame())
         await eventually(lambda: control.owners["epair1b"].receives())
@@ -334,7 +331,7 @@ async def test_a_device_that_vanished_is_told_once_and_keeps_nothing_busy(
 
 
 @on_loop
-async def test_a_new_mtu_is_the_measure_from_then_on() -> None:
+async def test_a_new_mtu_applies_from_then_on() -> None:
     async with worker() as control:
         control.attach()
         a, b = control.owners["epair0a"], control.owners["epair0b"]
@@ -354,9 +351,9 @@ async def test_a_receiver_that_went_down_while_frames_waited_is_tried_again(
     async with worker() as control:
         control.attach()
         await control.fill()
-        target = control.worker._cables["epair0"].ends[1]
+        target = control.worker._cables["epair0"].ports[1]
         with open("/proc/self/mem", "r+b", buffering=0) as down:  # noqa: ASYNC230, PTH123
-            up, target.fd = target.fd, os.dup(down.fileno())  # answers EIO, as a TAP that is down
+            up, target.fd = target.fd, os.dup(down.fileno())  # fails with EIO, as a TAP that is down
             asyncio.get_running_loop().remove_writer(up)
             await eventually(lambda: control.words(2)[IERRORS + counters.PEER_DOWN])
             os.close(target.fd)
@@ -365,95 +362,50 @@ async def test_a_receiver_that_went_down_while_frames_waited_is_tried_again(
 
 
 @on_loop
-async def test_each_order_is_a_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_request_updates_the_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "HEARTBEAT_S", 3600)
     async with worker() as found:
-        for order in (Ping(), Detach(1, "nobody", 1.0)):
+        for request in (Ping(), Detach(1, "epair9", 1.0)):
             before = found.words(0)[counters.HEARTBEAT_NS]
-            found.worker.obey(order, [])
+            found.worker.handle(request, [])
             assert found.words(0)[counters.HEARTBEAT_NS] > before
-        assert found.told == [Done(1, "nobody is not attached")]
+        assert found.received == [Done(1, "epair9 is not attached")]
 
 
 @on_loop
-async def test_its_heart_beats_and_its_time_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heartbeat_and_cpu_time_are_updated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_module, "HEARTBEAT_S", 0.001)
     async with worker() as control:
         words = control.words(0)
         words[counters.CPU_NS] = 10**12
-        os.close(control.worker._nobody.fd)
-        second = control.worker = Worker(Start(0, 0, 10, 0), control.table, control.told.append)
+        second = control.worker = WorkerLoop(Start(0, 0, 10, 0), control.table, control.received.append)
         second.begin()
         first = words[counters.HEARTBEAT_NS]
         assert first <= time.monotonic_ns()
         await eventually(lambda: words[counters.HEARTBEAT_NS] > first)
-        assert words[counters.CPU_NS] > 10**12, "a successor goes on counting"
+        assert words[counters.CPU_NS] > 10**12, "a successor continues to count"
 
 
 @on_loop
-async def test_what_cannot_be_done_is_answered_and_nothing_is_kept() -> None:
+async def test_requests_that_fail_are_answered_and_leave_nothing_behind() -> None:
     async with worker() as control:
         control.attach()
         await control.answered(control.attach(), "epair0: is attached already")
         await control.answered(control.detach("epair7"), "epair7 is not attached")
         await control.answered(control.resize(MTUS, "epair7"), "epair7 is not attached")
         fd = os.dup(control.table.fd)
-        control.worker.obey(
+        control.worker.handle(
             Attach(99, CableSpec("epair8", (PortSpec("a", 3, 1500), PortSpec("b", 4, 1500)))), [fd]
         )
         await control.answered(99, "epair8: too many files are open")
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
-        with pytest.raises(ValueError, match="not an order"):
-            control.worker.obey(Ready(1), [])
-
-
-# The process.
-
-
-@asynccontextmanager
-async def process() -> AsyncIterator[tuple[subprocess.Popen[bytes], Channel, list[Any]]]:
-    """A worker's process, our channel to it, and what it says; an exception says that it ended."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    said: list[Any] = []
-    command = [sys.executable, "-I", "-m", "epaird.dataplane", str(theirs.fileno())]
-    with theirs:
-        running = subprocess.Popen(command, pass_fds=(theirs.fileno(),))  # noqa: ASYNC220
-    channel = Channel(ours, lambda message, _fds: said.append(message), lambda: said.append(EOFError))
-    try:
-        yield running, channel, said
-    finally:
-        channel.close()
-        await eventually(lambda: running.poll() is not None)
+        with pytest.raises(ValueError, match="not a request"):
+            control.worker.handle(Ready(1), [])
 
 
 @on_loop
-async def test_the_process_is_ready_once_started_ignores_signals_and_ends_with_the_control_plane() -> None:
-    table = Table.create(4)
-    async with process() as (running, channel, said):
-        channel.send(Start(0, 0, 10, 0), (table.fd,))
-        await eventually(lambda: said)
-        assert said == [Ready(running.pid)]
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            running.send_signal(number)
-        before = table.slot(0)[counters.HEARTBEAT_NS]
-        await eventually(lambda: table.slot(0)[counters.HEARTBEAT_NS] > before)
-        channel.close()
-        await eventually(lambda: running.poll() is not None)
-        assert running.returncode == 0
-    os.close(table.fd)
-
-
-@on_loop
-async def test_a_process_whose_control_plane_ends_before_it_started_ends_too() -> None:
-    async with process() as (running, channel, _):
-        channel.close()
-        await eventually(lambda: running.poll() is not None)
-        assert running.returncode == 0
-
-
-@on_loop
-async def test_it_works_by_another_limit_while_frames_wait() -> None:
+async def test_another_limit_applies_while_frames_wait() -> None:
     async with worker(queue_limit=4) as control:
         await control.answered(control.attach())
         a, b = control.owners["epair0a"], control.owners["epair0b"]
@@ -466,9 +418,53 @@ async def test_it_works_by_another_limit_while_frames_wait() -> None:
         await eventually(full)
         assert control.words(0)[counters.QUEUE_FRAMES] == 4
         for limit in (2, 50):
-            order = Tune(control._next(), queue_limit=limit, poll_spin_us=0, orphan_timeout=0)
-            control.worker.obey(order, [])
-            assert Done(order.id) in control.told
+            request = Tune(control._next(), queue_limit=limit, poll_spin_us=0, orphan_timeout=0)
+            control.worker.handle(request, [])
+            assert Done(request.id) in control.received
         await eventually(lambda: (b.receives(), not control.words(0)[counters.QUEUE_FRAMES])[1])
         assert not control.words(0)[counters.WORKER_OACTIVE]
         assert control.worker._queue.limit == 50
+
+
+@pytest.mark.parametrize(
+    ("kind", "forwarding", "swap"),
+    [
+        (CableKind.UNPLUGGED, Sink, None),
+        (CableKind.REFLECT, Reflector, True),
+        (CableKind.VERBATIM, Reflector, False),
+    ],
+)
+@on_loop
+async def test_each_kind_of_cable_has_its_forwarding(kind: str, forwarding: type, swap: bool | None) -> None:
+    async with worker() as control:
+        owner = control.owners["lo1"] = Owner()
+        spec = CableSpec("lo1", (PortSpec("lo1", 1, 1500),), kind)
+        control.worker.handle(Attach(7, spec), [os.dup(owner.device.fileno())])
+        await control.answered(7)
+        port = control.worker._cables["lo1"].ports[0]
+        assert type(port.forwarding) is forwarding
+        assert getattr(port.forwarding, "_swap", None) is swap
+
+
+@on_loop
+async def test_a_loopback_returns_packets_and_reports_the_first_of_no_family() -> None:
+    async with worker(poll_spin_us=1000) as control:
+        owner = control.owners["lo1"] = Owner()
+        spec = CableSpec("lo1", (PortSpec("lo1", 1, 1500),), CableKind.VERBATIM)
+        control.worker.handle(Attach(7, spec), [os.dup(owner.device.fileno())])
+        packet = bytes(10) + bytes(IP(dst="10.0.0.1"))
+        owner.sends(packet, bytes(10) + b"\x75" * 30, bytes(10) + b"\x75" * 30)
+        assert await receives(owner, 1) == [packet]
+        assert [each for each in control.received if not isinstance(each, Done)] == [UnknownFamily("lo1", 7)]
+        assert not control.worker._spin._polling, "no answer will come from a far end"
+
+
+@on_loop
+async def test_an_unknown_kind_of_cable_is_refused() -> None:
+    async with worker() as control:
+        fd = os.dup(control.table.fd)
+        control.worker.handle(Attach(9, CableSpec("x0", (PortSpec("x0", 1, 1500),), "teleport")), [fd])
+        await control.answered(9, "x0: unknown kind teleport")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+        assert not control.reported()

@@ -16,9 +16,9 @@ from typing import Final
 
 from epaird.bench.mmsg import Batch
 from epaird.dataplane.burst import BURST_FRAMES
-from epaird.dataplane.forward import Forwarder
-from epaird.dataplane.frames import read_limit
-from epaird.dataplane.interface import Interface, join
+from epaird.dataplane.crossconnect import CrossConnect
+from epaird.dataplane.pipeline import Pipeline
+from epaird.dataplane.port import Port
 from epaird.dataplane.queue import Queue
 from epaird.ipc.counters import IPACKETS
 from epaird.ipc.ledger import Table
@@ -34,13 +34,14 @@ _SUPER_FRAME: Final = 65536 - 1448
 
 
 class Quiet:
-    """An event loop for a forwarder that needs none."""
+    """An event loop that does nothing: no queue fills here, and no device goes away."""
 
-    def start_reading(self, interface: Interface) -> None: ...
-    def stop_reading(self, interface: Interface) -> None: ...
-    def await_room(self, interface: Interface) -> None: ...
+    def start_reading(self, port: Port) -> None: ...
+    def stop_reading(self, port: Port) -> None: ...
+    def await_room(self, port: Port) -> None: ...
     def await_restart(self) -> None: ...
-    def gone(self, interface: Interface) -> None: ...
+    def gone(self, port: Port) -> None: ...
+    def unknown_family(self, port: Port, version: int) -> None: ...
 
 
 class Cable:
@@ -57,12 +58,12 @@ class Cable:
             ends = []
             for slot, (name, address) in enumerate(zip(self.places, (RED, BLUE), strict=True), 1):
                 tap = _device(stack, self.places[name], address)
-                ends.append(Interface(name, tap.fds[0], table.slot(slot)))
+                ends.append(Port(name, tap.fds[0], table.slot(slot)))
             self.red, self.blue = ends
+            self.pipeline = Pipeline(Queue(2100, table.slot(0)), Quiet(), time.monotonic_ns)
+            self.forwarding = CrossConnect(self.pipeline, ends)
             for end in ends:
-                end.limit, end.at_once = read_limit(_MTU, _MTU), BURST_FRAMES
-            join(self.red, self.blue)
-            self.forwarder = Forwarder(Queue(2100, table.slot(0)), Quiet())
+                end.limit, end.at_once = self.forwarding.link.read_limit((_MTU, _MTU)), BURST_FRAMES
             self._stack = stack.pop_all()
         return self
 
@@ -79,7 +80,7 @@ class Cable:
     def both_ways(self) -> None:
         """Forward until nothing is left."""
         for end in (self.red, self.blue):
-            while not self.forwarder.exchange(end):
+            while not self.forwarding.exchange(end):
                 pass
 
     def resolve_neighbours(self, sender: socket.socket, receiver: socket.socket) -> None:
@@ -148,14 +149,14 @@ def datagrams(
         outgoing, incoming = Batch(BURST_FRAMES // flows // turns, size), Batch(BURST_FRAMES, size)
 
         def burst() -> int:
-            before = cable.blue.words[IPACKETS]
+            before = cable.blue.account.words[IPACKETS]
             for _ in range(turns):
                 for sender in senders:
                     outgoing.send(sender, 0)
             start = time.perf_counter_ns()
-            cable.forwarder.transmit(cable.red)
+            cable.pipeline.transmit(cable.red)
             took = time.perf_counter_ns() - start
-            if cable.blue.words[IPACKETS] - before != BURST_FRAMES:
+            if cable.blue.account.words[IPACKETS] - before != BURST_FRAMES:
                 raise RuntimeError("other frames cross than those sent")
             incoming.receive(receiver, socket.MSG_DONTWAIT)
             return took
@@ -190,10 +191,10 @@ def stream() -> Iterator[tuple[Cable, Burst, int]]:
 
         for _ in range(200):
             burst()
-        before = cable.blue.words[IPACKETS]
+        before = cable.blue.account.words[IPACKETS]
         for _ in range(100):
             burst()
-        yield cable, burst, round((cable.blue.words[IPACKETS] - before) / 100)
+        yield cable, burst, round((cable.blue.account.words[IPACKETS] - before) / 100)
 
 
 def _accepted(cable: Cable, listener: socket.socket) -> socket.socket:

@@ -138,7 +138,7 @@ class Steps:
 
     def writes(self) -> int:
         self.burst_read()
-        frames, write, fd = self._burst.frames(), os.write, self._cable.blue.fd
+        frames, write, fd = self._burst.frames(self._burst.accepted()), os.write, self._cable.blue.fd
         start = clock()
         for frame in frames:
             write(fd, frame)
@@ -172,8 +172,8 @@ class Steps:
         return self._transmit(joined=True)
 
     def beat(self) -> int:
-        """Measure the rest of Worker._readable."""
-        words, spin = self._cable.red.words, Spin(50)
+        """Measure the rest of WorkerLoop._readable."""
+        words, spin = self._cable.red.account.words, Spin(50)
         start = clock()
         words[HELD_BYTES] = now_ns = time.monotonic_ns()
         spin.forwarded(now_ns)
@@ -183,7 +183,7 @@ class Steps:
         self._cable.red.coalesce = joined
         self._fill()
         start = clock()
-        self._cable.forwarder.transmit(self._cable.red)
+        self._cable.pipeline.transmit(self._cable.red)
         return clock() - start
 
     def _joined(self) -> Sequence[bytes | memoryview]:
@@ -267,15 +267,15 @@ def rows(found: Mapping[str, float]) -> list[Row]:
     rest = found["transmit"] - read - found["burst_write"]
     rest_joined = found["transmit_joined"] - read - found["join"] - found["writev"]
     steps = [
-        Row("a turn of the loop", "`worker.py`: `Worker._readable`", call("turn") * 2),
+        Row("a turn of the loop", "`worker.py`: `WorkerLoop._readable`", call("turn") * 2),
         Row("heartbeat, look again?", "`spin.py`: `Spin.forwarded`", python(found["beat"], found["beat"])),
         Row("`read()`", "`burst.py`: `Burst.read`", call("reads") * 2),
         Row("check its length, note it", "`burst.py`: `Burst.read`", python(looking, looking)),
         Row("find what can be joined", "`coalesce.py`: `Coalescer.join`", python(0.0, found["join"])),
         Row("cut it out of its slot", "`burst.py`: `Burst.write`", python(cutting, 0.0)),
         Row("`write()`", "`burst.py`: `Burst.write`", (*call("writes"), 0.0, 0.0)),
-        Row("`writev()`", "`forward.py`: `Forwarder._write_joined`", (0.0, 0.0, *call("writev"))),
-        Row("references, counters", "`forward.py`: `Forwarder._deliver`", python(rest, rest_joined)),
+        Row("`writev()`", "`crossconnect.py`: `CrossConnect.deliver`", (0.0, 0.0, *call("writev"))),
+        Row("references, counters", "`crossconnect.py`: `CrossConnect.deliver`", python(rest, rest_joined)),
     ]
     a, b, c, d = (sum(column) for column in zip(*(each.figures for each in steps), strict=True))
     return [*steps, Row("together", "", (a, b, c, d))]

@@ -1,4 +1,4 @@
-"""The shared counters, and the account of a worker that died: exact wherever it was killed."""
+"""The account of a worker that died: exact wherever it was killed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaird.dataplane import burst, forward, path
-from epaird.dataplane.interface import Interface
+from epaird.dataplane import burst, crossconnect, port
+from epaird.dataplane.port import Port
 from epaird.ipc import counters, ledger, settlement
 from epaird.ipc.counters import (
     COALESCED_DATAGRAMS,
@@ -43,7 +43,7 @@ def table() -> Iterator[Table]:
 
 
 def errors(words: Words, first: int) -> int:
-    """All errors of one direction."""
+    """Return all errors of one direction."""
     return sum(words[first + reason] for reason in range(len(REASONS)))
 
 
@@ -52,7 +52,7 @@ def errors(words: Words, first: int) -> int:
 
 @st.composite
 def deaths(draw: st.DrawFn) -> dict[str, Any]:
-    """What the kernel and the dead worker had counted, and what is true."""
+    """The counts of the kernel and of the dead worker, and the truth."""
     few = st.integers(0, 50)
     oerrors = draw(st.lists(few, min_size=len(REASONS), max_size=len(REASONS)))
     ierrors = draw(st.lists(few, min_size=len(REASONS), max_size=len(REASONS)))
@@ -94,7 +94,7 @@ def assert_settled(sender: Words, receiver: Words, read: int, delivered: int) ->
     assert not any((receiver[IN_FLIGHT], receiver[JOINING], sender[LISTED], sender[OACTIVE]))
 
 
-# Killed between any two things a worker does.
+# Killed between any two steps.
 
 
 class Killed(BaseException):
@@ -102,12 +102,12 @@ class Killed(BaseException):
 
 
 class Life:
-    """Ends after so many things done, each a system call or a store to the ledger."""
+    """Ends after so many steps, each a system call or a store to the ledger."""
 
     def __init__(self, length: int) -> None:
         self.length = length
 
-    def goes_on(self) -> None:
+    def step(self) -> None:
         if self.length == 0:
             raise Killed
         self.length -= 1
@@ -124,7 +124,7 @@ class MortalWords:
         return self._words[word]
 
     def __setitem__(self, word: int, value: int) -> None:
-        self._life.goes_on()
+        self._life.step()
         self._words[word] = value
 
     def __bytes__(self) -> bytes:
@@ -132,63 +132,63 @@ class MortalWords:
 
 
 class MortalBench(Bench):
-    """A cable whose worker may die before and after every system call and every store; what the kernel
-    would have counted."""
+    """A cable whose worker may die before and after every system call and every store, and the kernel's
+    counts."""
 
     def __init__(self, life: Life, *, coalesce: bool) -> None:
         super().__init__()
         self.life = life
         self.takes_superframes = True
-        self.read = dict.fromkeys(self.interfaces, 0)
-        self.writes = dict.fromkeys((each.fd for each in self.interfaces), 0)
-        self.delivered = dict.fromkeys((each.fd for each in self.interfaces), 0)
-        for interface in self.interfaces:
-            interface.words = MortalWords(interface.words, life)  # type: ignore[assignment]
-            interface.read = self._mortal_read(interface)
-            interface.coalesce = coalesce
+        self.read = dict.fromkeys(self.ports, 0)
+        self.writes = dict.fromkeys((each.fd for each in self.ports), 0)
+        self.delivered = dict.fromkeys((each.fd for each in self.ports), 0)
+        for each in self.ports:
+            each.account.words = MortalWords(each.account.words, life)  # type: ignore[assignment]
+            each.read = self._mortal_read(each)
+            each.coalesce = coalesce
 
-    def slot(self, interface: Interface) -> Words:
-        return self.table.slot(1 + self.interfaces.index(interface))
+    def slot(self, source: Port) -> Words:
+        return self.table.slot(1 + self.ports.index(source))
 
-    def _mortal_read(self, interface: Interface) -> Callable[[memoryview], int | None]:
-        read = interface.read
+    def _mortal_read(self, source: Port) -> Callable[[memoryview], int | None]:
+        read = source.read
 
         def mortal(buffer: memoryview) -> int | None:
-            self.life.goes_on()
+            self.life.step()
             length = read(buffer)
             if length is not None:
-                self.read[interface] += 1
-            self.life.goes_on()
+                self.read[source] += 1
+            self.life.step()
             return length
 
         return mortal
 
     def write(self, fd: int, packet: bytes | memoryview) -> int:
-        self.life.goes_on()
+        self.life.step()
         length = os.write(fd, packet)
         self.writes[fd] += 1
         self.delivered[fd] += 1
-        self.life.goes_on()
+        self.life.step()
         return length
 
     def writev(self, fd: int, buffers: list[memoryview]) -> int:
-        self.life.goes_on()
+        self.life.step()
         if not self.takes_superframes:
             raise OSError(errno.EINVAL, "no super-frames")
         length = os.writev(fd, buffers)
         self.writes[fd] += 1
         self.delivered[fd] += len(segments(b"".join(buffers)))
-        self.life.goes_on()
+        self.life.step()
         return length
 
 
 @contextmanager
 def mortal(length: int, *, coalesce: bool) -> Iterator[MortalBench]:
-    """A cable whose worker does so many things, and dies."""
+    """A cable whose worker dies after so many steps."""
     bench = MortalBench(Life(length), coalesce=coalesce)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            for module in (burst, forward, path):
+            for module in (burst, crossconnect, port):
                 patch.setattr(module, "os", bench)
             yield bench
     finally:
@@ -206,7 +206,7 @@ def refused(bench: MortalBench) -> None:
 
 
 def joined(bench: MortalBench) -> None:
-    """Runs of two sizes, and frames that are no datagrams before, between and behind them."""
+    """Runs of two sizes, and frames that are no datagrams before, between and after them."""
     runs = [[Datagram(b"x" * size, number=number) for number in range(7)] for size in (64, 32)]
     bench.owners[0].sends(frame(), *map(bytes, runs[0]), frame(), *map(bytes, runs[1]), frame())
     bench.loop()
@@ -225,9 +225,9 @@ def both_ways(bench: MortalBench) -> None:
 
 def waiting(bench: MortalBench) -> None:
     """The receiver takes nothing, then everything; the sender finds the queue full."""
-    source = bench.interfaces[0]
+    source = bench.ports[0]
     bench.queue.limit = 9
-    # The least there is, so that few frames fill it.
+    # The smallest buffer, so that few frames fill it.
     bench.owners[1].device.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 0)
     while not source.listed:
         bench.owners[0].sends(frame())
@@ -243,7 +243,7 @@ def refused_by_the_receiver(bench: MortalBench) -> None:
 
 
 def down(bench: MortalBench) -> None:
-    target = bench.interfaces[1]
+    target = bench.ports[1]
     with Path("/proc/self/mem").open("r+b", buffering=0) as device:
         up, target.fd = target.fd, device.fileno()
         for counts in (bench.writes, bench.delivered):
@@ -280,8 +280,8 @@ def test_every_frame_has_a_fate_wherever_the_worker_is_killed(
                 died = False
             except Killed:
                 pass
-            for source in bench.interfaces:
-                target = source.peer
+            for source in bench.ports:
+                target = bench.peer(source)
                 sender, receiver = bench.slot(source), bench.slot(target)
                 read, written, delivered = (
                     bench.read[source],
@@ -298,12 +298,12 @@ def test_every_frame_has_a_fate_wherever_the_worker_is_killed(
                     ) from error
                 assert receiver[COALESCED_DATAGRAMS] <= receiver[IPACKETS]
             joins = coalesce and traffic in (joined, both_ways)
-            assert died or bool(bench.slot(bench.interfaces[1])[COALESCED_DATAGRAMS]) == joins
+            assert died or bool(bench.slot(bench.ports[1])[COALESCED_DATAGRAMS]) == joins
         life += 1
     assert life > 20
 
 
-def test_what_was_plugged_elsewhere_before_is_no_loss(table: Table) -> None:
+def test_frames_of_an_earlier_patch_are_not_lost(table: Table) -> None:
     sender, receiver = table.slot(0), table.slot(1)
     sender[OPACKETS], receiver[IPACKETS] = 100, 7
     base = settlement.balance(sender, receiver)
@@ -323,7 +323,7 @@ def test_frames_of_an_unplugged_half_are_its_own_errors(table: Table) -> None:
     assert settlement.settle_unplugged(sender, read=18) == 0
 
 
-def test_answers_of_our_own_are_no_frames_delivered(table: Table) -> None:
+def test_messages_made_by_the_worker_are_no_frames_delivered(table: Table) -> None:
     sender, receiver = table.slot(0), table.slot(1)
     sender[OPACKETS], receiver[IPACKETS], receiver[counters.TOO_BIG] = 10, 10, 4
     assert settle(sender, receiver, read=10, written=14) == 0

@@ -1,4 +1,4 @@
-"""A loopback without a kernel: what its owner sends comes back to its owner."""
+"""A loopback without a kernel: packets that its owner transmits are delivered to its owner."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet, Raw
 
 from epaird.dataplane.frames import HEADER
-from epaird.dataplane.interface import Interface
-from epaird.dataplane.loopback import Loopback, read_limit
+from epaird.dataplane.pipeline import Pipeline
+from epaird.dataplane.port import Port
 from epaird.dataplane.queue import Queue
+from epaird.dataplane.reflector import Reflector
 from epaird.ipc.counters import (
     FAMILY,
     HELD_BYTES,
@@ -39,28 +40,25 @@ V6 = IPv6(src="fd88::1", dst="fd88::9")
 
 
 class Bench:
-    """A worker's loopback, driven by hand."""
+    """A loopback, driven by hand."""
 
-    def __init__(self, *, reflect: bool = True, limit: int = 2100, mtu: int = 33624) -> None:
+    def __init__(self, *, swap: bool = True, limit: int = 2100, mtu: int = 33624) -> None:
         self.table = Table.create(2)
         self.polls = Polls()
         self.queue = Queue(limit, self.table.slot(0))
-        self.unknown: list[int] = []
-        self.loopback = Loopback(
-            self.queue, self.polls, lambda _interface, version: self.unknown.append(version)
-        )
+        self.pipeline = Pipeline(self.queue, self.polls, lambda: 0)
         self.owner = Owner()
-        self.interface = Interface("lo1", self.owner.device.fileno(), self.table.slot(1))
-        self.interface.limit = read_limit(mtu)
-        self.interface.at_once = 64
-        self.loopback.add(self.interface, reflect=reflect)
-        self.words = self.interface.words
+        self.port = Port("lo1", self.owner.device.fileno(), self.table.slot(1))
+        self.forwarding = Reflector(self.pipeline, (self.port,), swap=swap)
+        self.port.limit = self.forwarding.link.read_limit((mtu,))
+        self.port.at_once = 64
+        self.words = self.port.account.words
 
     def sent(self, *packets: Packet | bytes) -> list[bytes]:
-        """What comes back when the owner sends these packets."""
+        """Return the packets that come back when the owner sends these."""
         for packet in packets:
             self.owner.sends(bytes(HEADER) + bytes(packet))
-        self.loopback.transmit(self.interface)
+        self.forwarding.exchange(self.port)
         return [each[HEADER:] for each in self.owner.receives()]
 
     def close(self) -> None:
@@ -76,7 +74,7 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize("packet", [V4 / UDP() / b"xyz", V6 / TCP() / b"y", V4 / TCP() / (b"z" * 30_000)])
-def test_reflected_packets_come_from_whom_they_were_for_and_their_checksums_hold(
+def test_swapped_packets_come_from_where_they_were_sent_to_with_right_checksums(
     bench: Bench, packet: Packet
 ) -> None:
     (back,) = bench.sent(packet)
@@ -110,7 +108,7 @@ def test_only_the_addresses_change_and_twice_is_not_at_all(rest: bytes, first: i
 
 
 def test_verbatim_changes_nothing() -> None:
-    bench = Bench(reflect=False)
+    bench = Bench(swap=False)
     packet = bytes(V4 / UDP() / b"x")
     assert bench.sent(packet) == [packet]
     bench.close()
@@ -123,13 +121,16 @@ def test_counters_are_netbsds(bench: Bench) -> None:
     assert [bench.words[each] for each in (OPACKETS, OBYTES, OMCASTS)] == [3, octets + len(foreign), 1]
     assert [bench.words[each] for each in (IPACKETS, IBYTES, IMCASTS)] == [2, octets, 1]
     assert bench.words[IERRORS + FAMILY] == 1
-    assert bench.unknown == [7]
+    assert bench.polls.unknown == [(bench.port, 7)]
+    assert bench.pipeline.burst.verdicts == {2: FAMILY}
+    bench.sent(foreign)
+    assert len(bench.polls.unknown) == 1, "only the first is reported"
     assert bench.words[IN_FLIGHT] == 0
-    assert bench.interface.refs == 1
+    assert bench.port.refs == 1
 
 
 def test_too_long_and_too_short(bench: Bench) -> None:
-    bench.interface.limit = read_limit(100)
+    bench.port.limit = bench.forwarding.link.read_limit((100,))
     fits, long = bytes(V4 / Raw(bytes(80))), bytes(V4 / Raw(bytes(81)))
     short4, short6 = bytes(V4)[:19], bytes(V6)[:39]
     assert len(bench.sent(fits, long, short4, short6)) == 1
@@ -138,7 +139,7 @@ def test_too_long_and_too_short(bench: Bench) -> None:
     assert bench.words[OPACKETS] == bench.words[IPACKETS] + 2 == 3
 
 
-def test_what_the_device_does_not_take_waits_in_order_and_is_held(bench: Bench) -> None:
+def test_packets_that_the_device_does_not_take_wait_in_order(bench: Bench) -> None:
     bench.queue.limit = 8
     packets = [bytes(V4 / Raw(number.to_bytes(2) * 10_000)) for number in range(400)]
     received: list[bytes] = []
@@ -149,14 +150,14 @@ def test_what_the_device_does_not_take_waits_in_order_and_is_held(bench: Bench) 
         except BlockingIOError:
             received += bench.owner.receives()
             bench.owner.sends(bytes(HEADER) + packet)
-        bench.loopback.transmit(bench.interface)
-        held = sum(map(len, bench.interface.backlog))
+        bench.pipeline.transmit(bench.port)
+        held = sum(map(len, bench.port.backlog))
         assert bench.words[HELD_BYTES] == held
-        assert bench.interface.refs == 1 + len(bench.interface.backlog) + bench.interface.listed
+        assert bench.port.refs == 1 + len(bench.port.backlog) + bench.port.listed
         waited = waited or held > 0
-        if bench.interface.backlog:
+        if bench.port.backlog:
             received += bench.owner.receives()
-            bench.loopback.resume(bench.interface)
+            bench.pipeline.resume(bench.port)
     received += bench.owner.receives()
     assert waited or len(received) == len(packets)
     assert [each[-2:] for each in received] == [packet[-2:] for packet in packets]
@@ -164,18 +165,18 @@ def test_what_the_device_does_not_take_waits_in_order_and_is_held(bench: Bench) 
 
 
 def test_a_full_queue_lists_the_interface_and_reads_nothing(bench: Bench) -> None:
-    bench.queue.put(bench.interface, [bytes(HEADER) + bytes(V4)] * bench.queue.limit)
+    bench.queue.put(bench.port, [bytes(HEADER) + bytes(V4)] * bench.queue.limit)
     bench.owner.sends(bytes(HEADER) + bytes(V4))
-    assert not bench.loopback.transmit(bench.interface)
-    assert bench.interface.listed
+    assert not bench.pipeline.transmit(bench.port)
+    assert bench.port.listed
     assert bench.words[OPACKETS] == 0
     while bench.queue.length:
         bench.owner.receives()
-        bench.loopback.resume(bench.interface)
+        bench.pipeline.resume(bench.port)
     assert bench.polls.restart_asked
 
 
-def test_a_device_that_is_gone_is_told(bench: Bench) -> None:
+def test_a_device_that_is_gone_is_reported(bench: Bench) -> None:
     bench.owner.close()
-    bench.loopback.transmit(bench.interface)
-    assert bench.polls.vanished == [bench.interface]
+    bench.pipeline.transmit(bench.port)
+    assert bench.polls.vanished == [bench.port]

@@ -1,0 +1,32 @@
+"""Forwarding: the step after reading a burst, which differs between kinds of cable.
+
+Each port has one forwarding, and ports that exchange frames share it: a cross-connect has two ports, a
+reflector or a sink has one, a switch would have many. The steps that all kinds share are in
+:mod:`epaird.dataplane.pipeline`.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from epaird.dataplane.burst import Burst
+from epaird.dataplane.links import Link
+
+PortT_contra = TypeVar("PortT_contra", contravariant=True)
+
+
+class Forwarding(Protocol[PortT_contra]):
+    """Delivers bursts. Generic, because a port refers to its forwarding."""
+
+    @property
+    def link(self) -> Link:
+        """The type of the frames."""
+
+    def exchange(self, source: PortT_contra) -> bool:
+        """Forward what ``source``'s owner has transmitted, and frames that answer it.
+
+        True when the ring is empty and more frames may follow soon, so that the worker should poll before it
+        sleeps."""
+
+    def deliver(self, source: PortT_contra, burst: Burst) -> None:
+        """Deliver the accepted frames of a burst after those that wait already, and count each."""

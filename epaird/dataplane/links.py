@@ -1,0 +1,94 @@
+"""Link types: Ethernet frames, as on TAP devices, and bare IP packets, as on TUN devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from epaird.dataplane.frames import ETHERNET, HEADER, VLAN_TAG
+from epaird.dataplane.toobig import too_big
+
+
+class Family(NamedTuple):
+    """A version of IP, in packets that start with a virtio_net_hdr."""
+
+    shortest: int
+    """Bytes of the shortest packet."""
+    source: slice
+    """The source address."""
+    destination: slice
+    """The destination address."""
+    first: int
+    """The first byte of the destination address."""
+    mask: int
+    """The bits of that byte that distinguish groups from other addresses."""
+    group: int
+    """Their value in the address of a group."""
+
+
+def _family(addresses: int, length: int, mask: int, group: int) -> Family:
+    """Return a version whose addresses have ``length`` bytes and start at ``addresses``, source first, and
+    whose shortest packet ends with them."""
+    source, destination = HEADER + addresses, HEADER + addresses + length
+    end = destination + length
+    return Family(end, slice(source, destination), slice(destination, end), destination, mask, group)
+
+
+FAMILIES: Final[Mapping[int, Family]] = {4: _family(12, 4, 0xF0, 0xE0), 6: _family(8, 16, 0xFF, 0xFF)}
+"""By the version in the first four bits of a packet."""
+
+
+class Link(Protocol):
+    """A type of frames, each of which starts with a virtio_net_hdr."""
+
+    def read_limit(self, mtus: Sequence[int]) -> int:
+        """Return up to how many bytes, header included, a frame fits all MTUs without a closer look."""
+
+    def multicasts(self, frames: Sequence[bytes | memoryview]) -> int:
+        """Return how many frames are for a group."""
+
+    def too_big(self, frame: memoryview, limit: int) -> bytes | None:
+        """Return the message to the sender of a frame above ``limit`` bytes, or None."""
+
+
+class EthernetLink:
+    """Frames that start with an Ethernet header."""
+
+    def read_limit(self, mtus: Sequence[int]) -> int:
+        """Return the limit by the kernel's own rule for veth (is_skb_forwardable): MTU, Ethernet header, one
+        VLAN tag."""
+        return HEADER + min(mtus) + ETHERNET + VLAN_TAG
+
+    def multicasts(self, frames: Sequence[bytes | memoryview]) -> int:
+        """Return how many frames have the group bit in their destination."""
+        return sum([frame[HEADER] & 1 for frame in frames])
+
+    def too_big(self, frame: memoryview, limit: int) -> bytes | None:
+        """Return an ICMP or ICMPv6 message, or None: :func:`epaird.dataplane.toobig.too_big`."""
+        return too_big(frame, limit - HEADER - ETHERNET - VLAN_TAG)
+
+
+class IpLink:
+    """Bare IP packets."""
+
+    def read_limit(self, mtus: Sequence[int]) -> int:
+        """Return the limit: the packet must fit the MTU."""
+        return HEADER + min(mtus)
+
+    def multicasts(self, frames: Sequence[bytes | memoryview]) -> int:
+        """Return how many packets have a group as their destination."""
+        count = 0
+        for packet in frames:
+            family = FAMILIES.get(packet[HEADER] >> 4)
+            if family is not None:
+                shortest, _, _, first, mask, group = family
+                if len(packet) >= shortest and packet[first] & mask == group:
+                    count += 1
+        return count
+
+    def too_big(self, frame: memoryview, limit: int) -> None:
+        """Return None: an interface has one MTU, which its own stack knows."""
+
+
+ETHERNET_LINK: Final[Link] = EthernetLink()
+IP_LINK: Final[Link] = IpLink()

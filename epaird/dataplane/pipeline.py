@@ -1,0 +1,142 @@
+"""The steps that all kinds of forwarding share: read a burst, check it, keep frames that have to wait.
+
+A burst is delivered at once, while it is in the cache. Nothing is done per frame that can be done per
+burst.
+
+Which interface counts a frame that is not delivered:
+
+- the sender, as ``oerrors``, when the frame is too long or too short, or the peer is down or missing;
+- the receiver, as ``ierrors``, when the kernel refused the frame, or it was dropped while it waited in the
+  queue: it had been transmitted by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from epaird.dataplane.burst import SLOT, Burst
+from epaird.dataplane.coalesce import Coalescer
+from epaird.dataplane.port import Port, reason
+from epaird.dataplane.queue import Queue
+from epaird.ipc.counters import OVERSIZE, WRITE_ERROR
+
+
+class Poller(Protocol):
+    """The event loop, as the data plane uses it."""
+
+    def start_reading(self, port: Port) -> None:
+        """Call ``exchange`` of the port's forwarding whenever its device is readable."""
+
+    def stop_reading(self, port: Port) -> None:
+        """Stop calling it."""
+
+    def await_room(self, port: Port) -> None:
+        """Call ``resume`` when the port's device takes frames again."""
+
+    def await_restart(self) -> None:
+        """Call ``restart`` soon."""
+
+    def gone(self, port: Port) -> None:
+        """Report that the port's device no longer exists."""
+
+    def unknown_family(self, port: Port, version: int) -> None:
+        """Report the first packet that a loopback was sent and that is neither IPv4 nor IPv6."""
+
+
+class Pipeline:
+    """Reads bursts and passes them to the forwarding of their port; one per worker."""
+
+    def __init__(self, queue: Queue, poller: Poller, clock: Callable[[], int]) -> None:
+        """``clock`` returns CLOCK_MONOTONIC in nanoseconds; it is read only where a port has stages."""
+        self.queue = queue
+        """Frames that wait for a receiver."""
+        self.burst = Burst()
+        """The one burst of the worker."""
+        self.coalescer = Coalescer(self.burst.arena, SLOT)
+        """Joins the datagrams of that burst."""
+        self.poller = poller
+        """The event loop."""
+        self._clock = clock
+
+    def transmit(self, source: Port) -> bool:
+        """Read one burst that ``source``'s owner transmitted, and deliver it.
+
+        True when there was no more to read. False when there may be, or when the queue has no room: then
+        nothing was read and ``source`` is on the drain list."""
+        queue, burst = self.queue, self.burst
+        room = queue.limit - queue.length
+        if room <= 0:
+            queue.overflow(source)
+            self.poller.stop_reading(source)
+            return False
+        if room > source.at_once:  # min() would cost 60 ns
+            room = source.at_once
+        try:
+            burst.read(source.read, source.limit, room)
+        except OSError:
+            self.poller.gone(source)
+            burst.exhausted = True
+        if burst.verdicts:
+            self._refuse(source)
+        if burst.lengths:
+            if source.stages:
+                self._process(source)
+            source.forwarding.deliver(source, burst)
+        return burst.exhausted
+
+    def resume(self, target: Port) -> None:
+        """Deliver the frames that wait for ``target``, until its device takes no more."""
+        backlog, account, multicasts = target.backlog, target.account, target.forwarding.link.multicasts
+        while backlog:
+            frames = (backlog[0],)
+            error = target.write(frames[0])
+            if error is None:
+                account.received(frames, multicasts(frames))
+            elif isinstance(error, BlockingIOError):
+                self.poller.await_room(target)
+                return
+            else:
+                account.lost(reason(error))
+            self.queue.taken(target)
+        if self.queue.restart_due:
+            self.poller.await_restart()
+
+    def wait(self, target: Port, frames: Sequence[memoryview]) -> None:
+        """Keep frames that ``target``'s device did not take, until it has room."""
+        self.queue.put(target, [bytes(frame) for frame in frames])
+        self.poller.await_room(target)
+
+    def discard(self, target: Port) -> None:
+        """Drop the frames that wait for ``target``: its device is gone, or takes nothing."""
+        if target.backlog:
+            target.account.lost(WRITE_ERROR, len(target.backlog))
+            self.queue.taken(target, len(target.backlog))
+        if self.queue.restart_due:
+            self.poller.await_restart()
+
+    def restart(self) -> None:
+        """Let the ports on the drain list transmit, in order: the queue has drained."""
+        queue = self.queue
+        for port in queue.restarting():
+            if self.transmit(port):
+                queue.unlist(port)
+                self.poller.start_reading(port)
+        if queue.restart_due:
+            self.poller.await_restart()
+
+    def _refuse(self, source: Port) -> None:
+        """Count the frames that were refused when they were read; answer the last one if it is too long."""
+        verdicts = self.burst.verdicts
+        source.account.refused(verdicts.values())
+        last = next(reversed(verdicts))
+        if verdicts[last] == OVERSIZE:
+            (frame,) = self.burst.frames((last,))
+            message = source.forwarding.link.too_big(frame, source.limit)
+            if message is not None and source.write(message) is None:
+                source.account.answered()
+
+    def _process(self, source: Port) -> None:
+        now_ns = self._clock()
+        for stage in source.stages:
+            stage.process(self.burst, now_ns)

@@ -1,0 +1,101 @@
+"""A port: an interface as its worker sees it."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from epaird.dataplane.account import Account
+from epaird.dataplane.forwarding import Forwarding
+from epaird.dataplane.stages import Stage
+from epaird.ipc.counters import PEER_DOWN, WRITE_ERROR
+from epaird.ipc.ledger import Words
+
+DOWN: Final = (errno.EIO, errno.EBADFD, errno.EBADF)
+"""Errors of write() when the device is down or gone."""
+
+
+class Port:
+    """One interface or, where it has several queues, one queue of it.
+
+    ``refs`` is the reference count of FreeBSD's epair: 1 while it is attached, 1 for every frame that waits
+    for it, 1 while it is on the drain list. A cable may be closed when all its ports are down to 1. A burst
+    needs no references: nothing else runs between its read and the end of its delivery."""
+
+    __slots__ = (
+        "account",
+        "at_once",
+        "attached",
+        "backlog",
+        "coalesce",
+        "fd",
+        "forwarding",
+        "limit",
+        "listed",
+        "name",
+        "oactive",
+        "read",
+        "refs",
+        "stages",
+    )
+
+    forwarding: Forwarding[Port]
+    """Delivers the frames that its owner transmits; set by the forwarding itself."""
+
+    def __init__(self, name: str, fd: int, words: Words) -> None:
+        """``fd`` is a device whose frames start with a virtio_net_hdr, ``words`` its slot of the ledger."""
+        self.name = name
+        self.fd = fd
+        self.read: Callable[[memoryview], int | None] = io.FileIO(fd, "r+", closefd=False).readinto
+        """Fills a buffer with one frame and returns its length, or None when there is none."""
+        self.account = Account(words)
+        """Its counters."""
+        self.limit = 0
+        """Bytes, virtio_net_hdr included, up to which a frame read here fits every MTU of the cable."""
+        self.at_once = 1
+        """Frames of that length that make a burst."""
+        self.coalesce = False
+        """True when datagrams read here may be joined."""
+        self.stages: tuple[Stage, ...] = ()
+        """Steps for frames read here, before they are delivered."""
+        self.backlog: deque[bytes] = deque()
+        """Frames that wait to be delivered here, virtio_net_hdr and all, oldest first."""
+        self.refs = 1
+        """References."""
+        self.attached = True
+        """False once its cable is being detached, or its device is gone: it is not read any more."""
+        self.listed = False
+        """True while it is on the drain list, which holds a reference; set by :meth:`mark_listed`."""
+        self.oactive = False
+        """True while its output is blocked; set by :meth:`mark_oactive`."""
+
+    def __repr__(self) -> str:
+        return f"<Port {self.name} refs={self.refs}>"
+
+    def mark_listed(self, listed: bool) -> None:
+        """Record that it is on the drain list, or no longer."""
+        self.refs += listed - self.listed
+        self.listed = listed
+        self.account.mark_listed(listed)
+
+    def mark_oactive(self, oactive: bool) -> None:
+        """Record that its output is blocked, or no longer."""
+        self.oactive = oactive
+        self.account.mark_oactive(oactive)
+
+    def write(self, frame: bytes | memoryview) -> OSError | None:
+        """Deliver one frame; return the error of the kernel, or None."""
+        try:
+            os.write(self.fd, frame)
+        except OSError as error:
+            return error
+        return None
+
+
+def reason(error: OSError) -> int:
+    """Return the reason to count for a frame that a device refused: PEER_DOWN or WRITE_ERROR."""
+    return PEER_DOWN if error.errno in DOWN else WRITE_ERROR

@@ -1,0 +1,99 @@
+"""The reflector: packets that a loopback's owner transmits are delivered to the same owner.
+
+A packet as read from a TUN device is a virtio_net_hdr and an IP packet. There are two ways to deliver it:
+
+- swapped: source and destination address change places, so that the owner receives the packet from the
+  address that it was sent to. Checksums, whole or still to be completed, stay right: they are sums, and both
+  addresses are in them. Packets for a group are left alone, because no packet may come from a group.
+- verbatim, as BSD's looutput() does.
+
+As in NetBSD a packet is counted as transmitted before its family is examined, and as received once it is
+delivered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from epaird.dataplane.burst import Burst
+from epaird.dataplane.frames import HEADER
+from epaird.dataplane.links import FAMILIES, IP_LINK
+from epaird.dataplane.pipeline import Pipeline
+from epaird.dataplane.port import Port, reason
+from epaird.ipc.counters import FAMILY, RUNT
+
+
+class Reflector:
+    """Delivers the packets of one loopback to itself."""
+
+    link = IP_LINK
+
+    def __init__(self, pipeline: Pipeline, ports: Sequence[Port], *, swap: bool) -> None:
+        """Become the forwarding of a port; ``swap`` swaps source and destination address."""
+        self._pipeline = pipeline
+        self._swap = swap
+        self._unknown_reported = False
+        for port in ports:
+            port.forwarding = self
+
+    def exchange(self, source: Port) -> bool:
+        """Deliver one burst. Always False: a loopback has no peer whose answers are worth polling for."""
+        self._pipeline.transmit(source)
+        return False
+
+    def deliver(self, source: Port, burst: Burst) -> None:
+        """Deliver a burst to the port that it was read from."""
+        account, multicasts = source.account, self.link.multicasts
+        if source.backlog:
+            self._pipeline.resume(source)
+        packets = burst.frames(burst.accepted())
+        account.transmitted(packets, multicasts(packets))
+        slots = self._check(source, burst, packets)
+        if len(slots) < len(packets):
+            packets = burst.frames(slots)
+        account.in_flight(len(source.backlog) + len(packets))
+        delivered: list[memoryview] = []
+        waiting: list[memoryview] = []
+        for position, packet in enumerate(packets):
+            error = BlockingIOError() if source.backlog else source.write(packet)
+            if error is None:
+                delivered.append(packet)
+            elif isinstance(error, BlockingIOError):
+                waiting = packets[position:]
+                break
+            else:
+                burst.verdicts[slots[position]] = reason(error)
+                account.lost(reason(error))
+        account.in_flight(len(source.backlog))
+        account.received(delivered, multicasts(delivered))
+        if waiting:
+            self._pipeline.wait(source, waiting)
+
+    def _check(self, source: Port, burst: Burst, packets: Sequence[memoryview]) -> list[int]:
+        """Return the slots of the packets that can be delivered; count the others, and swap addresses."""
+        slots = []
+        for slot, packet in zip(burst.accepted(), packets, strict=True):
+            family = FAMILIES.get(packet[HEADER] >> 4)
+            if family is None:
+                self._drop(source, burst, slot, FAMILY)
+                self._report_unknown(source, packet[HEADER] >> 4)
+                continue
+            shortest, sender, receiver, first, mask, group = family
+            if len(packet) < shortest:
+                self._drop(source, burst, slot, RUNT)
+                continue
+            if self._swap and packet[first] & mask != group:
+                address = bytes(packet[sender])
+                packet[sender] = packet[receiver]
+                packet[receiver] = address
+            slots.append(slot)
+        return slots
+
+    def _drop(self, source: Port, burst: Burst, slot: int, why: int) -> None:
+        burst.verdicts[slot] = why
+        source.account.lost(why)
+
+    def _report_unknown(self, source: Port, version: int) -> None:
+        if not self._unknown_reported:
+            self._unknown_reported = True
+            self._pipeline.poller.unknown_family(source, version)

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaird.dataplane.crossconnect import ANSWERS
+from epaird.dataplane.frames import HEADER
+from epaird.dataplane.port import Port
+from epaird.dataplane.sink import Sink
+from epaird.ipc.counters import (
+    IBYTES,
+    IMCASTS,
+    IPACKETS,
+    OBYTES,
+    OMCASTS,
+    OPACKETS,
+    OVERSIZE,
+    PEER_DOWN,
+    RUNT,
+    WRITE_ERROR,
+)
+from tests.dataplane.conftest import Bench, frame, numbered
+
+MULTICAST = b"\x33\x33\0\0\0\x01"
+
+
+def exchange(port: Port) -> bool:
+    return port.forwarding.exchange(port)
+
+
+def test_a_burst_arrives_unchanged_and_in_order(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    sent = numbered(8)
+    bench.owners[0].sends(*sent)
+    assert bench.pipeline.transmit(bench.ports[0])
+    assert bench.owners[1].receives() == sent
+    bench.check_ledger()
+
+
+def test_answers_that_are_there_already_cross_too(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    sent, answers = numbered(3), numbered(2, size=60)
+    bench.owners[0].sends(*sent)
+    bench.owners[1].sends(*answers)
+    assert exchange(bench.ports[0])
+    assert bench.owners[1].receives() == sent
+    assert bench.owners[0].receives() == answers
+    bench.check_ledger()
+
+
+def test_ports_that_answer_each_other_for_ever_end_their_turn(
+    make_bench: type[Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench()
+    transmit, reads = bench.pipeline.transmit, 0
+
+    def answering(port: Port) -> bool:
+        nonlocal reads
+        reads += 1
+        exhausted = transmit(port)
+        bench.owners[bench.ports.index(bench.peer(port))].sends(frame())
+        return exhausted
+
+    monkeypatch.setattr(bench.pipeline, "transmit", answering)
+    bench.owners[0].sends(frame())
+    exchange(bench.ports[0])
+    assert reads == 1 + ANSWERS
+
+
+def test_a_peer_that_is_listed_or_missing_is_not_read_for_answers(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    a, b = bench.ports
+    bench.queue.overflow(a)
+    for owner in bench.owners:
+        owner.sends(frame())
+    exchange(b)
+    assert len(bench.owners[0].receives()) == 1
+    assert bench.owners[1].receives() == []
+
+    Sink(bench.pipeline, (b,))
+    bench.owners[1].sends(frame())
+    exchange(b)
+    assert bench.oerrors(b)["peer_down"] == 1
+
+
+def test_frames_are_counted_on_both_sides(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    frames = [frame(bytes(46)), frame(bytes(100), to=MULTICAST), frame(bytes(10), to=b"\xff" * 6)]
+    bench.owners[1].sends(*frames)
+    bench.loop()
+    a, b = bench.ports
+    octets = sum(len(each) - HEADER for each in frames)
+    assert [b.account.words[i] for i in (OPACKETS, OBYTES, OMCASTS)] == [3, octets, 2]
+    assert [a.account.words[i] for i in (IPACKETS, IBYTES, IMCASTS)] == [3, octets, 2]
+    assert not a.account.words[OPACKETS]
+    assert not b.account.words[IPACKETS]
+
+
+def test_frames_too_long_or_too_short_are_errors_of_their_sender(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    fits, too_long, runt = frame(bytes(1504)), frame(bytes(1505)), frame()[:-1]
+    bench.owners[0].sends(too_long, fits, runt)
+    bench.loop()
+    assert bench.owners[1].receives() == [fits]
+    assert bench.oerrors(bench.ports[0]) == {
+        "peer_down": 0, "oversize": 1, "runt": 1, "write_error": 0, "worker_lost": 0, "family": 0,
+    }  # fmt: skip
+    assert bench.ports[0].account.words[OPACKETS] == 1
+    bench.check_ledger()
+
+
+def test_the_fate_of_each_frame_is_known_by_its_slot(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    a, b = bench.ports
+    bench.owners[0].sends(frame(bytes(2000)), frame(), frame()[:-1])
+    bench.pipeline.transmit(a)
+    assert bench.pipeline.burst.verdicts == {0: OVERSIZE, 2: RUNT}
+    bench.owners[0].sends(frame(), frame())
+    bench.pipeline.transmit(a)
+    assert bench.pipeline.burst.verdicts == {}
+    bench.owners[1].end.close()
+    bench.owners[0].sends(frame(), frame())
+    bench.pipeline.transmit(a)
+    assert bench.pipeline.burst.verdicts == {0: WRITE_ERROR, 1: WRITE_ERROR}
+    with Path("/proc/self/mem").open("r+b", buffering=0) as down:
+        up, b.fd = b.fd, down.fileno()
+        bench.owners[0].sends(frame()[:-1], frame())
+        bench.pipeline.transmit(a)
+        b.fd = up
+    assert bench.pipeline.burst.verdicts == {0: RUNT, 1: PEER_DOWN}
+
+
+def test_frames_for_a_peer_that_is_down_are_errors_of_their_sender(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    a, b = bench.ports
+    # What a TAP that is down answers to write(), EIO, /proc/self/mem answers at address 0.
+    with Path("/proc/self/mem").open("r+b", buffering=0) as down:
+        up, b.fd = b.fd, down.fileno()
+        bench.owners[0].sends(*numbered(3))
+        bench.pipeline.transmit(a)
+        b.fd = up
+    assert bench.oerrors(a)["peer_down"] == 3
+    assert a.account.words[OPACKETS] == 0
+    bench.owners[0].sends(*numbered(2))
+    bench.loop()
+    assert len(bench.owners[1].receives()) == 2
+    bench.check_ledger()
+
+
+def test_a_frame_that_the_receiver_refuses_is_its_error(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    bench.owners[0].sends(*numbered(3))
+    bench.owners[1].end.close()  # ECONNREFUSED
+    bench.loop()
+    assert bench.ierrors(bench.ports[1])["write_error"] == 3
+    assert bench.ports[0].account.words[OPACKETS] == 3
+    bench.check_ledger()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abr"), st.integers(1, 9)), max_size=40), st.integers(1, 6))
+def test_any_traffic_keeps_order_and_ledger(steps: list[tuple[str, int]], limit: int) -> None:
+    """Both owners send and stop receiving at will; in the end all that was sent has arrived, in order."""
+    bench = Bench(limit)
+    try:
+        sent: dict[int, list[bytes]] = {0: [], 1: []}
+        received: dict[int, list[bytes]] = {0: [], 1: []}
+        for who, many in steps:
+            if who == "r":
+                for owner in (0, 1):
+                    received[owner] += bench.owners[owner].receives()
+            else:
+                owner = "ab".index(who)
+                for number in range(many):
+                    each = frame(b"%d %d" % (len(sent[owner]), number))
+                    try:
+                        bench.owners[owner].sends(each)
+                    except BlockingIOError:
+                        break  # its ring is full: not sent
+                    sent[owner].append(each)
+            bench.loop()
+            bench.check_ledger()
+        while any(arrived := [bench.owners[owner].receives() for owner in (0, 1)]):
+            for owner in (0, 1):
+                received[owner] += arrived[owner]
+            bench.loop()
+        assert (received[1], received[0]) == (sent[0], sent[1])
+        assert not bench.queue.drain_list
+        assert not bench.queue.oactive
+    finally:
+        bench.close()

@@ -1,0 +1,158 @@
+"""The steps that every kind of forwarding has in common, by the example of a cross-connect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.l2 import Ether
+from scapy.packet import Raw
+
+from epaird.dataplane.frames import HEADER
+from epaird.ipc.counters import OPACKETS, TOO_BIG
+from tests.dataplane.conftest import Bench, frame, numbered
+
+
+def test_a_receiver_that_takes_nothing_fills_the_queue_and_blocks_its_sender(make_bench: type[Bench]) -> None:
+    bench = make_bench(limit=5)
+    a, _ = bench.ports
+    sent: list[bytes] = []
+    while not a.listed:
+        sent += (burst := numbered(3))
+        bench.owners[0].sends(*burst)
+        bench.loop()
+    assert bench.queue.length == 5
+    assert bench.queue.drain_list == (a,)
+    assert a.oactive
+    assert a not in bench.polls.reading
+    bench.check_ledger()
+
+
+def test_the_stall_of_the_original(make_bench: type[Bench]) -> None:
+    """Fill the queue, stop sending, let the receiver take all, send again: everything arrives in order.
+
+    The original set OACTIVE without listing, and hung here for ever."""
+    bench = make_bench(limit=5)
+    a, b = bench.owners
+    sent: list[bytes] = []
+    while not bench.ports[0].listed:
+        sent += (burst := numbered(3))
+        a.sends(*burst)
+        bench.loop()
+    received = []
+    while arrived := b.receives():
+        received += arrived
+        bench.loop()
+    assert received == sent
+    assert not bench.queue.oactive
+    assert not bench.queue.drain_list
+    a.sends(again := frame(b"again"))
+    bench.loop()
+    assert b.receives() == [again]
+    bench.check_ledger()
+
+
+def test_an_overflow_with_an_empty_ring_is_listed_too(make_bench: type[Bench]) -> None:
+    """The other half of the stall: the loop calls for a sender whose ring is empty by then."""
+    bench = make_bench(limit=1)
+    a, b = bench.owners
+    while not bench.queue.length:
+        a.sends(frame())
+        bench.loop()
+    bench.pipeline.transmit(bench.ports[0])
+    assert bench.queue.drain_list == (bench.ports[0],)
+    b.receives()
+    bench.loop()
+    assert not bench.queue.drain_list
+    assert bench.ports[0] in bench.polls.reading
+
+
+def test_a_blocked_cable_holds_the_others_only_while_the_queue_is_full(make_bench: type[Bench]) -> None:
+    bench = make_bench(limit=4, cables=2)
+    a0, b0, a1, b1 = bench.owners
+    while bench.queue.length < 4:
+        a0.sends(frame())
+        bench.loop()
+    a1.sends(frame(b"other"))
+    bench.loop()
+    assert bench.queue.drain_list[-1] is bench.ports[2]
+    assert b1.receives() == []
+    b0.receives()
+    bench.loop()
+    assert b1.receives() == [frame(b"other")]
+    bench.check_ledger()
+
+
+def test_frames_that_waited_for_a_peer_that_went_down_are_its_errors(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    _, b = bench.ports
+    while not b.backlog:
+        bench.owners[0].sends(frame())
+        bench.loop()
+    with Path("/proc/self/mem").open("r+b", buffering=0) as down:
+        up, b.fd = b.fd, down.fileno()
+        bench.pipeline.resume(b)
+        b.fd = up
+    assert bench.ierrors(b)["peer_down"] == 1
+    assert b.refs == 1
+    bench.check_ledger()
+
+
+def test_a_device_that_vanished_is_reported(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    bench.owners[0].device.close()
+    bench.pipeline.transmit(bench.ports[0])
+    assert bench.polls.vanished == [bench.ports[0]]
+
+
+def test_a_listed_device_that_vanished_is_not_restarted_for_ever(
+    make_bench: type[Bench],
+) -> None:
+    bench = make_bench(limit=1)
+    a, b = bench.owners
+    while not bench.ports[0].listed:
+        a.sends(frame())
+        bench.loop()
+    a.device.close()
+    b.receives()
+    for each in list(bench.polls.awaiting_room):
+        bench.pipeline.resume(each)
+    bench.polls.restart_asked = False
+    bench.pipeline.restart()
+    assert bench.polls.vanished == [bench.ports[0]]
+    assert not bench.queue.drain_list
+    assert not bench.polls.restart_asked
+
+
+def test_frames_that_are_discarded_are_errors_of_the_receiver(make_bench: type[Bench]) -> None:
+    bench = make_bench(limit=3)
+    a, b = bench.ports
+    while not a.listed:
+        bench.owners[0].sends(frame())
+        bench.loop()
+    bench.pipeline.discard(b)
+    assert bench.ierrors(b)["write_error"] == 3
+    assert bench.polls.restart_asked
+    bench.check_ledger()
+
+
+def test_a_burst_is_bounded(make_bench: type[Bench]) -> None:
+    bench = make_bench(limit=2)
+    bench.owners[0].sends(*numbered(5))
+    assert not bench.pipeline.transmit(bench.ports[0])
+    assert bench.ports[0].account.words[OPACKETS] == 2
+
+
+def test_the_sender_of_a_frame_that_is_too_long_is_told_the_limit(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    packet = bytes(
+        Ether(src="02:00:00:00:00:0a", dst="02:00:00:00:00:0b")
+        / IP(src="10.0.0.1", dst="10.0.0.2", flags="DF")
+        / Raw(bytes(2000))
+    )
+    bench.owners[0].sends(bytes(HEADER) + packet)
+    bench.pipeline.transmit(bench.ports[0])
+    (message,) = bench.owners[0].receives()
+    assert Ether(message[HEADER:])[ICMP].nexthopmtu == 1500
+    assert bench.oerrors(bench.ports[0])["oversize"] == 1
+    assert bench.ports[0].account.words[TOO_BIG] == 1
