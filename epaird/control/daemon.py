@@ -25,7 +25,7 @@ from epaird.control.handover.predecessor import Remains, find
 from epaird.control.handover.rundirectory import RunDirectory
 from epaird.control.handover.takeover import Takeover
 from epaird.control.interfaces.registry import Interfaces
-from epaird.control.machine.descriptors import have_enough, needed
+from epaird.control.machine.descriptors import raise_limit, required
 from epaird.control.machine.host import Host
 from epaird.control.machine.namespaces import Namespaces
 from epaird.control.metrics.page import MetricsPage
@@ -113,7 +113,7 @@ class Daemon:
             namespaces=self._namespaces,
             go_by=self._go_by,
             shrink=self._shrink,
-            lacking=lambda wanted: have_enough(needed(wanted)),
+            lacking=lambda wanted: raise_limit(required(wanted)),
             moving=lambda wanted: self._page.moving(wanted.metrics),
             begun=lambda: self._manager.reloading(time.monotonic_ns()),
             ended=lambda: self._manager.ready(self.health().status),
@@ -157,7 +157,7 @@ class Daemon:
         self._interfaces.look_at_all()
         if takes_over and workers_before != len(self._workers):
             await self._workforce.share()
-        if not self._host.hears_everything:
+        if not self._host.watches_all_namespaces:
             undo.callback(spawn(self._interfaces.look_away(), "looking into other namespaces").cancel)
         await self._page.start()
         await control.start()
@@ -168,7 +168,7 @@ class Daemon:
         self._keep_workers()
         self._watch_file()
         undo.callback(self._stop_watching_file)
-        left_over = set(self._namespaces.there) - set(configuration.namespaces.create)
+        left_over = set(self._namespaces.owned) - set(configuration.namespaces.create)
         if takes_over or left_over or any(half.settings.peer is not None for half in configuration.halves):
             await self.reloads.catch_up(said)
         if takes_over and os.environ.pop(reexec.UPGRADED, ""):

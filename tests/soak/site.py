@@ -17,7 +17,13 @@ from tests.soak.expected import MADE, Expected, Interface, text
 from tests.waiting import until
 
 PLACES: Final = ("red", "blue", "green", "white")
-_OURS: Final = ("a bug of ours", "Traceback", "is not forwarded any more", "rolling a reload back")
+_OURS: Final = (
+    "internal error",
+    "a bug of ours",
+    "Traceback",
+    "is not forwarded any more",
+    "rolling a reload back",
+)
 """What no line of the log may say."""
 
 
