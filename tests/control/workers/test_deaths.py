@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from epaird.control.workers import worker as workers
+from epaird.control.workers import starting
 from epaird.control.workers.processes import Spares
 from epaird.control.workers.worker import Worker, WorkerLost
 from tests.control.stage import balance, real_stage
@@ -19,7 +19,7 @@ from tests.control.workers.staged import crosses, drained, fill, idle, nothing, 
 from tests.loop import has_children, on_loop, turns
 from tests.waiting import eventually
 
-PAUSES_S = workers.BACKOFF_S
+PAUSES_S = starting.BACKOFF_S
 
 
 # Dying.
@@ -182,7 +182,7 @@ async def test_the_pauses_grow_until_a_process_stays(
             made.append(which)
             return 0.0
 
-    monkeypatch.setattr(workers, "BACKOFF_S", Pauses((0.0, 0.0, 0.0)))
+    monkeypatch.setattr(starting, "BACKOFF_S", Pauses((0.0, 0.0, 0.0)))
     async with real_stage() as stage:
         (worker,) = stage.workers
         right = sys.executable
@@ -192,7 +192,7 @@ async def test_the_pauses_grow_until_a_process_stays(
         monkeypatch.setattr(sys, "executable", right)
         await eventually(lambda: worker.forwards)
         assert made[:5] == [0, 1, 2, 2, 2]
-        monkeypatch.setattr(workers, "STAYED_S", 0.0)
+        monkeypatch.setattr(starting, "STAYED_S", 0.0)
         made.clear()
         os.kill(pid(worker), signal.SIGKILL)
         await replaced(worker, worker.restarts + 1)
@@ -210,7 +210,7 @@ async def test_a_failure_to_settle_does_not_keep_the_successor_from_starting(
         monkeypatch.setattr(stage.pairs, "worker_lost", fail)
         os.kill(pid(stage.workers[0]), signal.SIGKILL)
         await replaced(stage.workers[0])
-        assert "settling worker 0 failed, which is a bug of ours" in caplog.messages
+        assert "internal error: settling worker 0 failed" in caplog.messages
 
 
 @on_loop
@@ -232,7 +232,7 @@ async def test_a_process_that_ends_before_it_takes_orders_is_an_error_of_the_sta
     program: Callable[[str], None],
 ) -> None:
     program("exit 3")
-    with pytest.raises(WorkerLost, match=r"^worker 0 ended before it took orders: exit status 3$"):
+    with pytest.raises(WorkerLost, match=r"^worker 0 ended before it was ready: exit status 3$"):
         async with real_stage():
             pass
 
@@ -241,9 +241,9 @@ async def test_a_process_that_ends_before_it_takes_orders_is_an_error_of_the_sta
 async def test_a_process_that_says_nothing_is_killed_and_an_error_of_the_start(
     monkeypatch: pytest.MonkeyPatch, program: Callable[[str], None]
 ) -> None:
-    monkeypatch.setattr(workers, "STARTING_S", 0.05)
+    monkeypatch.setattr(starting, "STARTING_S", 0.05)
     program("exec sleep 1000")
-    said = r"^worker 0 \(pid \d+\) took no orders within 0.05 s and was killed$"
+    said = r"^worker 0 \(pid \d+\) was not ready within 0.05 s and was killed$"
     with pytest.raises(WorkerLost, match=said):
         async with real_stage():
             pass
@@ -256,7 +256,7 @@ async def test_successors_that_say_nothing_are_killed_and_tried_again(
     async with real_stage() as stage:
         (worker,) = stage.workers
         await stage.make()
-        monkeypatch.setattr(workers, "STARTING_S", 0.01)
+        monkeypatch.setattr(starting, "STARTING_S", 0.01)
         right = sys.executable
         program("exec sleep 1000")
         os.kill(pid(worker), signal.SIGKILL)
@@ -265,10 +265,10 @@ async def test_successors_that_say_nothing_are_killed_and_tried_again(
         before = worker.restarts
         # One more that says nothing is on its way: it, too, has only as long as the others.
         await eventually(lambda: worker.restarts > before or worker.forwards)
-        monkeypatch.setattr(workers, "STARTING_S", 5.0)
+        monkeypatch.setattr(starting, "STARTING_S", 5.0)
         await eventually(lambda: worker.forwards)
         await crosses(stage, "epair0")
-    patiences = [message.split()[8] for message in caplog.messages if "took no orders" in message]
+    patiences = [message.split()[8] for message in caplog.messages if "was not ready" in message]
     assert patiences[:2] == ["0.01", "0.02"], "each has twice as long, up to a point"
 
 
@@ -276,12 +276,12 @@ async def test_successors_that_say_nothing_are_killed_and_tried_again(
 async def test_a_spare_that_says_nothing_is_followed_by_one_that_does(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(workers, "SPARE_STARTING_S", 0.05)
+    monkeypatch.setattr(starting, "SPARE_STARTING_S", 0.05)
     spares = Spares()
     async with real_stage() as stage:
         (worker,) = stage.workers
         await stage.make()
-        monkeypatch.setattr(worker, "_spares", spares)
+        monkeypatch.setattr(worker._starter, "_spares", spares)
         spares.keep()
         await eventually(lambda: spares.pid is not None)
         spare = spares.pid
@@ -290,7 +290,7 @@ async def test_a_spare_that_says_nothing_is_followed_by_one_that_does(
         os.kill(pid(worker), signal.SIGKILL)
         await replaced(worker, 2)
         await crosses(stage, "epair0")
-        said = f"worker 0 (pid {spare}) took no orders within 0.05 s and was killed; starting another"
+        said = f"worker 0 (pid {spare}) was not ready within 0.05 s and was killed; starting another"
         assert said in caplog.messages
         await spares.stop()
 
@@ -309,10 +309,10 @@ async def test_a_process_that_cannot_be_started_is_an_error_of_the_start(
 async def test_a_process_that_closes_its_end_and_stays_is_killed(
     monkeypatch: pytest.MonkeyPatch, program: Callable[[str], None]
 ) -> None:
-    monkeypatch.setattr(workers, "ENDING_S", 0.05)
+    monkeypatch.setattr(starting, "ENDING_S", 0.05)
     close_and_stay = "import os, sys, time; os.close(int(sys.argv[1])); time.sleep(1000)"
     program(f"exec {sys.executable} -c '{close_and_stay}' $4")
-    with pytest.raises(WorkerLost, match="ended before it took orders: killed by SIGKILL"):
+    with pytest.raises(WorkerLost, match="ended before it was ready: killed by SIGKILL"):
         async with real_stage():
             pass
 
@@ -360,7 +360,7 @@ async def test_stopping_a_dead_worker_starts_no_other() -> None:
 async def test_a_stop_during_the_pause_before_a_replacement_is_not_held_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(workers, "BACKOFF_S", (3600.0,))
+    monkeypatch.setattr(starting, "BACKOFF_S", (3600.0,))
     async with real_stage() as stage:
         (worker,) = stage.workers
         os.kill(pid(worker), signal.SIGKILL)
@@ -375,7 +375,7 @@ async def test_a_stop_during_the_pause_before_a_replacement_is_not_held_up(
 
 @on_loop
 async def test_a_stopped_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "ENDING_S", 0.05)
+    monkeypatch.setattr(starting, "ENDING_S", 0.05)
     async with real_stage() as stage:
         await stage.make()
         (worker,) = stage.workers
