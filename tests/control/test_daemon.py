@@ -18,7 +18,7 @@ import pytest
 from epaird import __version__
 from epaird.config.reading import parse
 from epaird.config.settings import Configuration
-from epaird.control import daemon
+from epaird.control import daemon, resources
 from epaird.control import running as program
 from epaird.control.handover import state
 from epaird.control.handover.predecessor import devices
@@ -31,7 +31,7 @@ from tests.waiting import eventually
 def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     """The machine the daemon will find; all of it is there but what the daemon makes."""
     host = FakeHost()
-    monkeypatch.setattr(daemon, "Host", lambda: host)
+    monkeypatch.setattr(resources, "Host", lambda: host)
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     return host
 
@@ -208,7 +208,7 @@ async def test_a_worker_that_does_not_start_is_said_in_one_line(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     assert await program._run(configured()) == 1
-    assert lines() == ["worker 0 ended before it took orders: exit status 1"]
+    assert lines() == ["worker 0 ended before it was ready: exit status 1"]
     assert nothing_left(host, tmp_path)
 
 
