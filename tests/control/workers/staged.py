@@ -56,6 +56,16 @@ async def fill(stage: Stage[Worker]) -> int:
     return stage.words("epair0b")[counters.IN_FLIGHT]
 
 
+async def full(stage: Stage[Worker]) -> None:
+    """Send from ``epair0a`` without receiving until the queue of the first worker is full."""
+
+    def oactive() -> bool:
+        stage.owner("epair0a").sends_all_it_can()
+        return stage.workers[0].reading().oactive
+
+    await eventually(oactive)
+
+
 async def drained(stage: Stage[Worker]) -> None:
     """Let both owners receive until everything that was sent has met its fate."""
 

@@ -13,11 +13,13 @@ import pytest
 
 from epaird.control.workers.processes import Launched
 from epaird.control.workers.renewal import Renewal
+from epaird.control.workers.states import WorkerState
 from epaird.control.workers.worker import Worker, WorkerLost
 from tests.control.fake import numbered
 from tests.control.stage import balance, real_stage
-from tests.control.workers.staged import crosses, drained, pid, replaced
-from tests.loop import on_loop, turns
+from tests.control.workers.staged import crosses, drained, fill, full, pid, replaced
+from tests.loop import has_children, on_loop, turns
+from tests.waiting import eventually
 
 
 def is_there(process: int) -> bool:
@@ -173,3 +175,92 @@ async def test_a_worker_that_cannot_be_renewed_goes_on(program: Callable[[str], 
         await crosses(stage, "epair0")
         await stage.make("epair1")
         await crosses(stage, "epair1")
+
+
+@pytest.mark.parametrize("moment_s", [None, 0, 0.001, 0.02, 0.05, 0.08, 0.1, 0.15])
+def test_a_stop_at_any_moment_of_a_renewal_leaves_no_process(moment_s: float | None) -> None:
+    async def stop() -> None:
+        async with real_stage() as stage:
+            for number in range(10):
+                await stage.make(f"epair{number}")
+            (worker,) = stage.workers
+            slot = stage.slots.take()
+            if moment_s is None:
+                renewing, _ = await moving(worker, slot)
+            else:
+                renewing = asyncio.create_task(worker.renew(slot))
+                await asyncio.sleep(moment_s)
+            await worker.stop()
+            with contextlib.suppress(WorkerLost):
+                await renewing
+            assert worker.state is WorkerState.STOPPED
+            assert not has_children()
+            stage.slots.release(slot)
+
+    on_loop(stop)()
+
+
+@on_loop
+async def test_a_second_renewal_is_refused_and_the_first_completes() -> None:
+    async with real_stage() as stage:
+        await stage.make()
+        (worker,) = stage.workers
+        slot = stage.slots.take()
+        renewing, _ = await moving(worker, slot)
+        with pytest.raises(WorkerLost, match=r"^worker 0 cannot be renewed: it is draining$"):
+            await worker.renew(7)
+        await renewing
+        assert (worker.state, worker.slot) == (WorkerState.READY, slot)
+        await crosses(stage, "epair0")
+        stage.slots.release(slot)
+
+
+@on_loop
+async def test_two_renewals_that_begin_at_once_leave_one_process() -> None:
+    async with real_stage() as stage:
+        await stage.make()
+        (worker,) = stage.workers
+        slots = stage.slots.take(), stage.slots.take()
+        outcomes = await asyncio.gather(*map(worker.renew, slots), return_exceptions=True)
+        assert sorted(map(type, outcomes), key=str) == sorted((type(None), WorkerLost), key=str)
+        assert worker.slot == slots[outcomes.index(None)]
+        await crosses(stage, "epair0")
+        for slot in slots:
+            stage.slots.release(slot)
+
+
+@on_loop
+async def test_a_cable_that_was_being_detached_is_detached_before_the_old_process_ends() -> None:
+    async with real_stage() as stage:
+        await stage.make()
+        (worker,) = stage.workers
+        assert await fill(stage)
+        slot = stage.slots.take()
+        detaching = asyncio.create_task(worker.detach("epair0", 3600))
+        await turns()
+        renewing = asyncio.create_task(worker.renew(slot))
+        await eventually(lambda: worker.slot == slot)
+        assert not detaching.done()
+        while not detaching.done():
+            stage.owner("epair0b").receives()
+            await asyncio.sleep(0)
+        await renewing
+        found = balance(stage, "epair0a", "epair0b")
+        assert (found["in flight"], found["lost"], found["write errors"]) == (0, 0, 0)
+        assert found["arrived"] == found["read"]
+        stage.slots.release(slot)
+
+
+@on_loop
+async def test_settings_that_change_while_it_is_renewed_reach_the_new_process() -> None:
+    async with real_stage() as stage:
+        await stage.make()
+        (worker,) = stage.workers
+        slot = stage.slots.take()
+        renewing = asyncio.create_task(worker.renew(slot))
+        await eventually(lambda: worker.state is WorkerState.RENEWING)
+        await worker.tune(queue_limit=7, poll_spin_us=0, orphan_timeout=0)
+        await renewing
+        await full(stage)
+        assert worker.reading().queue_frames == 7
+        stage.slots.release(slot)
