@@ -194,8 +194,10 @@ async def test_settings_that_change_while_a_process_starts_reach_it() -> None:
     async with real_stage() as stage:
         await stage.make()
         (worker,) = stage.workers
-        os.kill(pid(worker), signal.SIGKILL)
-        await eventually(lambda: worker.state is WorkerState.SPAWNING)
+        before = pid(worker)
+        os.kill(before, signal.SIGKILL)
+        await eventually(lambda: worker.pid != before)
+        assert worker.state is WorkerState.SPAWNING, "it has its first settings and is not ready"
         await worker.tune(queue_limit=7, poll_spin_us=0, orphan_timeout=0)
         await replaced(worker)
         await full(stage)
