@@ -1,4 +1,4 @@
-"""The control plane: everything it needs, started in order, and taken down again in reverse."""
+"""The control plane: its parts, started in order, and taken down in reverse."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 
 from epaird import __version__
 from epaird.config.settings import Configuration
@@ -18,35 +17,26 @@ from epaird.control import logs
 from epaird.control.api.server import ControlServer
 from epaird.control.greeting import census, greeting
 from epaird.control.handover import reexec
-from epaird.control.handover.leaving import LOCK, Legacy
-from epaird.control.handover.ledgers import open_ledger
-from epaird.control.handover.notify import Health, Inherited, Notifier, listener, take_inherited
-from epaird.control.handover.predecessor import Remains, find
-from epaird.control.handover.rundirectory import RunDirectory
+from epaird.control.handover.leaving import Legacy
+from epaird.control.handover.notify import Health, Notifier
+from epaird.control.handover.predecessor import Remains
 from epaird.control.handover.takeover import Takeover
 from epaird.control.interfaces.registry import Interfaces
-from epaird.control.machine.descriptors import have_enough, needed
-from epaird.control.machine.host import Host
+from epaird.control.machine.descriptors import raise_limit, required
 from epaird.control.machine.namespaces import Namespaces
 from epaird.control.metrics.page import MetricsPage
+from epaird.control.movables import movables
 from epaird.control.operations import Refused
 from epaird.control.readings import Reading
 from epaird.control.reloading.filewatch import FileWatch
 from epaird.control.reloading.reload import Reloads, Source
-from epaird.control.tasks import all_or_none, spawn, together
-from epaird.control.workers.liveness import watch as watch_hearts
-from epaird.control.workers.pool import Workforce
+from epaird.control.resources import CONTROL, OWN_CONTROL, PAGE, Resources
+from epaird.control.tasks import all_or_none, spawn
+from epaird.control.workers.pool import WorkerPool
 from epaird.control.workers.processes import Spares
-from epaird.control.workers.worker import Worker, WorkerLost
-from epaird.ipc.ledger import Slots
-from epaird.names import mac
-from epaird.names.macpool import MacPool
+from epaird.control.workers.worker import Worker
 
 log = logging.getLogger(__name__)
-
-CONTROL, OWN_CONTROL, PAGE = "control", "own-control", "metrics"
-"""Names under which sockets that listen are passed to us: for control, bound by the service manager or by
-ourselves, and of the metrics page."""
 
 
 class Daemon:
@@ -55,69 +45,40 @@ class Daemon:
     def __init__(
         self, configuration: Configuration, manager: Notifier | None = None, source: Source | None = None
     ) -> None:
-        """``manager`` is who starts the service, and keeps descriptors for it; ``source`` is where the
-        configuration is from.
+        """Build the parts without starting any.
 
-        Raises KernelError when another daemon has the run directory."""
+        ``manager`` is the service manager, which also stores descriptors; ``source`` is the file of the
+        configuration. Raises KernelError when another daemon has the run directory."""
         self._configuration = configuration
         self._manager = manager or Notifier(None)
-        self.upgrading = asyncio.Event()
-        """The program on disk can take over, and is to."""
-        self._leaving = False
-        """What there is, is left to a successor when this ends."""
         self._source = source
+        self.upgrading = asyncio.Event()
+        """Set when the installed program can take over, and shall."""
         self._undo = contextlib.AsyncExitStack()
-        self._take_possession(configuration.daemon.control_socket.parent)
+        directory = configuration.daemon.control_socket.parent
+        self._resources = held = Resources(directory, self._undo, lambda: self._leaving)
+        self._leaving = held.remains.usable
+        """True when devices and state are left to a successor at the end. Until everything is taken over, a
+        failure is no reason to take a predecessor's devices down."""
         self._spares = Spares()
-        self._hearts: asyncio.Task[None] | None = None
-        self._workers = [self._worker(number) for number in range(_worker_count(configuration))]
+        self._workers = WorkerPool(
+            _worker_count(configuration), held.slots, self._spares, self._make_worker,
+            lambda: movables(self._interfaces),
+        )  # fmt: skip
         self._interfaces = Interfaces(
-            self._host, self._table, self._slots, self._workers, self._macs,
+            held.host, held.table, held.slots, self._workers, held.macs,
             loopbacks=configuration.lo is not None, upgrade=self.upgrade,
         )  # fmt: skip
         self._legacy = Legacy(
-            self._directory, self._host, self._table, self._slots, self._macs, self._workers,
+            held.directory, held.host, held.table, held.slots, held.macs, self._workers,
             self._interfaces, self._manager, force=lambda: self.reloads.force,
         )  # fmt: skip
-        self._legacy.disown(self._remains.unknown)
+        self._legacy.disown(held.remains.unknown)
         self._undo.callback(lambda: self._legacy.end(keep=self._leaving))
-        self._namespaces = Namespaces(self._host, self._directory.path)
-        self._workforce = Workforce(self._workers, self._interfaces, self._slots, self._worker)
+        self._namespaces = Namespaces(held.host, held.directory.path)
         self._page = MetricsPage(self.reading)
         self._file_watch: FileWatch | None = None
-        self.reloads = self._reloading()
-
-    def _take_possession(self, directory: Path) -> None:
-        """Of the run directory, and of what a predecessor has left, or of a new ledger."""
-        self._passed = take_inherited()
-        self._directory = RunDirectory(directory, _passed(self._passed, LOCK))
-        self._undo.callback(lambda: self._directory.release(keep=self._leaving))
-        self._host = Host()
-        self._undo.callback(self._host.close)
-        keep = (LOCK, CONTROL, OWN_CONTROL, PAGE)
-        self._remains = find(directory, self._passed, self._host.home, keep=keep)
-        # Until it is all ours, whatever fails is no reason to take it down.
-        self._leaving = self._remains.usable
-        self._table = open_ledger(self._remains.ledgers, self._remains.slots)
-        self._undo.callback(os.close, self._table.fd)
-        state = self._remains.state
-        self._macs = MacPool(mac.host_id(), state.macs_made if state is not None else 0)
-        self._slots = Slots(self._table, self._remains.slots, resting=True)
-
-    def _reloading(self) -> Reloads:
-        return Reloads(
-            self._configuration,
-            source=self._source,
-            host=self._host,
-            interfaces=self._interfaces,
-            namespaces=self._namespaces,
-            go_by=self._go_by,
-            shrink=self._shrink,
-            lacking=lambda wanted: have_enough(needed(wanted)),
-            moving=lambda wanted: self._page.moving(wanted.metrics),
-            begun=lambda: self._manager.reloading(time.monotonic_ns()),
-            ended=lambda: self._manager.ready(self.health().status),
-        )
+        self.reloads = self._make_reloads()
 
     async def __aenter__(self) -> Daemon:
         return self
@@ -126,115 +87,58 @@ class Daemon:
         await self._undo.aclose()
 
     async def start(self) -> None:
-        """Make what the configuration says, and tell what was made.
+        """Create what the configuration says, and log it.
 
-        Raises KernelError, ListenError, WorkerLost or WorkerRefused; leaving the context takes down what
-        there is."""
-        configuration, undo = self._configuration, self._undo
-        # Bound first, so that of two daemons only one begins; whoever asks it before all is made waits.
+        Raises KernelError, ListenError, WorkerLost or WorkerRefused; leaving the context takes down whatever
+        has been created."""
+        configuration, undo, held = self._configuration, self._undo, self._resources
+        # Bound first, so that of two daemons only one begins. Requests wait until everything is created.
         control = self._control = self._bind_control()
         undo.push_async_callback(self._page.stop)
-        self._page.open(configuration.metrics, listener(self._passed, PAGE))
+        self._page.open(configuration.metrics, held.listener(PAGE))
         undo.push_async_callback(self._spares.stop)
-        undo.callback(lambda: self._hearts is not None and self._hearts.cancel())
-        undo.push_async_callback(self._let_go)
-        takes_over, said = self._remains.usable, self._remains.said
-        inherited = {survivor.about.pid for survivor in self._remains.survivors}
-        workers_before = len(self._remains.state.workers) if self._remains.state is not None else 0
-        await Takeover(
-            self._remains, self._host, self._table, self._slots, self._workers, self._interfaces
-        ).take_over()
-        await self._workforce.tune(configuration.daemon)
-        await together(*(worker.start() for worker in self._workers if not worker.forwards))
-        undo.push_async_callback(self._unless_leaving, self._namespaces.remove_all)
-        await self._namespaces.create(configuration.namespaces.create)
-        undo.push_async_callback(self._unless_leaving, self._interfaces.destroy_all)
-        undo.callback(lambda: self._interfaces.drain_for(self._configuration.daemon.drain_timeout))
-        undo.callback(self._host.stop_watching)
+        undo.callback(self._workers.unwatch)
+        undo.push_async_callback(self._stop_or_leave_workers)
+        left = held.remains
+        takes_over, said = left.usable, left.said
+        inherited = {survivor.about.pid for survivor in left.survivors}
+        workers_before = len(left.state.workers) if left.state is not None else 0
+        await Takeover(left, held.host, held.table, held.slots, self._workers, self._interfaces).take_over()
+        await self._workers.tune(configuration.daemon)
+        await self._workers.start()
         await self._create(configuration)
-        # Not before: a thousand pairs that are made, or that go, have 16,000 things told of them.
-        self._host.watch(self._interfaces.happened)
-        self._interfaces.look_at_all()
         if takes_over and workers_before != len(self._workers):
-            await self._workforce.share()
-        if not self._host.hears_everything:
+            await self._workers.share()
+        if not held.host.watches_all_namespaces:
             undo.callback(spawn(self._interfaces.look_away(), "looking into other namespaces").cancel)
         await self._page.start()
         await control.start()
         self._leaving = False
-        self._remains = Remains()
+        held.remains = Remains()
         self._interfaces.bus.changed = self._legacy.changed
         self._legacy.write()
-        self._keep_workers()
+        self._workers.keep_spare()
+        self._workers.watch(configuration.daemon.worker_timeout)
         self._watch_file()
         undo.callback(self._stop_watching_file)
-        left_over = set(self._namespaces.there) - set(configuration.namespaces.create)
+        left_over = set(self._namespaces.owned) - set(configuration.namespaces.create)
         if takes_over or left_over or any(half.settings.peer is not None for half in configuration.halves):
             await self.reloads.catch_up(said)
         if takes_over and os.environ.pop(reexec.UPGRADED, ""):
-            self._renewing = spawn(self._renew(inherited), "renewing the workers")
-            undo.callback(self._renewing.cancel)
+            undo.callback(spawn(self._renew_workers(inherited), "renewing the workers").cancel)
         undo.push_async_callback(control.stop)  # and stopped before anything is taken down
         for line in greeting(self._interfaces, len(self._workers), self._page.url):
             log.info("%s", line)
 
-    def _keep_workers(self) -> None:
-        """From now on, see to it that every worker does something, and that one more is at hand."""
-        self._spares.keep()
-        self._watch_hearts()
-
-    def _watch_hearts(self) -> None:
-        if self._hearts is not None:
-            self._hearts.cancel()
-            self._hearts = None
-        if hung_s := self._configuration.daemon.worker_timeout:
-            self._hearts = spawn(watch_hearts(self._workers, hung_s), "watching the workers' hearts")
-
     @property
     def keeps_devices(self) -> bool:
-        """Everything is to be left to a successor when this ends."""
+        """True when devices and state are left to a successor at the end."""
         return self._configuration.daemon.keep_devices
 
-    async def _go_by(self, configuration: Configuration) -> None:
-        """Go by another configuration, as far as it is about the daemon itself; with workers enough."""
-        before, self._configuration = self._configuration.daemon, configuration
-        now = configuration.daemon
-        if (now.log_level, now.log_format) != (before.log_level, before.log_format):
-            logs.set_up(now.log_level, now.log_format)
-        if now.worker_timeout != before.worker_timeout:
-            self._watch_hearts()
-        if now.watch != before.watch:
-            self._watch_file()
-        self._interfaces.allow_loopbacks(configuration.lo is not None)
-        for half in configuration.halves:
-            if half.settings.mac not in (None, "stable"):
-                self._macs.reserve(str(half.settings.mac))
-        await self._workforce.tune(now, before)
-        try:
-            await self._workforce.grow(_worker_count(configuration))
-        finally:
-            self._spares.keep()  # one that has grown may have taken the spare
-
-    async def _shrink(self, configuration: Configuration) -> None:
-        await self._workforce.shrink(_worker_count(configuration))
-
-    def _watch_file(self) -> None:
-        """Reload when the file changes, if that is wanted."""
-        self._stop_watching_file()
-        if self._configuration.daemon.watch and self._source is not None:
-            self._file_watch = FileWatch(self._source.path, self._file_changed)
-
-    def _file_changed(self) -> None:
-        spawn(self.reloads.file_changed(), "reloading")
-
-    def _stop_watching_file(self) -> None:
-        if self._file_watch is not None:
-            self._file_watch.close()
-            self._file_watch = None
-
     async def end(self, *, upgrading: bool) -> list[tuple[str, int]]:
-        """To be called when it is to end, before the context is left, which takes everything down then, or
-        nothing, where it is a successor's.  What this very process keeps when it is ``upgrading``."""
+        """Prepare the end, before the context is left: decide what is taken down then.
+
+        Return the descriptors, by name, that this process keeps when it is ``upgrading``."""
         fds = [*self._listeners(), *self._legacy.descriptors()] if upgrading else []
         if upgrading or self.keeps_devices:
             self._leaving = True
@@ -242,107 +146,63 @@ class Daemon:
         return fds
 
     async def upgrade(self) -> None:
-        """Execute the program as it is on disk now.  Raises Refused when that cannot run."""
+        """Request that the installed program is executed. Raises Refused when it cannot run."""
         if (objection := await reexec.objection()) is not None:
             raise Refused(errno.ENOEXEC, f"not upgraded: the program as it is now cannot run: {objection}")
         self.upgrading.set()
 
-    def _listeners(self) -> list[tuple[str, int]]:
-        """Copies of the sockets that listen, by name: who connects from now on waits for the successor."""
-        ours, control = self._control.hand_over()
-        page = self._page.copy()
-        return [
-            (OWN_CONTROL if ours else CONTROL, control),
-            *([(PAGE, page)] if page is not None else []),
-        ]
-
-    async def _renew(self, inherited: set[int]) -> None:
-        """Give every worker with one of these processes one of the code as it is now, one after the other."""
-        for worker in tuple(self._workers):
-            if worker.pid not in inherited:
-                continue
-            before, slot = worker.slot, self._slots.take()
-            try:
-                await worker.renew(slot)
-            except WorkerLost as error:
-                self._slots.release(slot)
-                log.warning("%s", error)
-            else:
-                self._slots.release(before)
-                log.info("worker %d is renewed (pid %d)", worker.number, worker.pid)
-            self._spares.keep()
-        log.info("upgraded to epaird %s", __version__)
-
-    async def _let_go(self) -> None:
-        """Of all workers there are by now."""
-        await together(*(each.leave() if self._leaving else each.stop() for each in self._workers))
-
-    async def _unless_leaving(self, what: Callable[[], Awaitable[None]]) -> None:
-        if not self._leaving:
-            await what()
-
     def health(self) -> Health:
-        """Whether every worker is alive, and all there is, in a line."""
+        """Return whether every worker is alive, and the status in one line."""
         dead = [each.worker for each in map(Worker.reading, self._workers) if not each.alive]
         status = census(self._interfaces, len(self._workers))
-        news = [f"worker {number} is not alive" for number in dead]
+        problems = [f"worker {number} is not alive" for number in dead]
         if not self.reloads.reading().successful:
-            news.append("the last reload failed")
-        return Health(not dead, ", ".join([status, *news]))
+            problems.append("the last reload failed")
+        return Health(not dead, ", ".join([status, *problems]))
 
     def reading(self) -> Reading:
-        """Everything as it is now."""
+        """Return the counters and the state of everything."""
         return replace(
             self._interfaces.reading(),
             configuration=self.reloads.reading(),
             tasks=len(asyncio.all_tasks()),
         )
 
-    async def _create(self, configuration: Configuration) -> None:
-        for half in configuration.halves:
-            if half.settings.mac not in (None, "stable"):
-                self._macs.reserve(str(half.settings.mac))
-        there = {pair.name for pair in self._interfaces.pairs}
-        there |= {loopback.device for loopback in self._interfaces.loopbacks}
-        await all_or_none(
-            *(
-                self._interfaces.create_loopback(each.device, each.settings)
-                for each in configuration.loopbacks
-                if each.device not in there
-            ),
-            *(
-                self._interfaces.create_pair(name, each)
-                for name, each in configuration.epair.items()
-                if name not in there
-            ),
-        )
-
-    def _worker(self, number: int) -> Worker:
-        """The worker of a number, with the slot of its predecessor if there was one."""
-        slot = self._remains.worker_slot(number)
-        if slot is None:
-            slot = self._slots.take()
-        else:
-            self._table.migrate_worker(slot)
-        settings = self._configuration.daemon
+    def _make_worker(self, number: int) -> Worker:
+        settings, held = self._configuration.daemon, self._resources
         return Worker(
             number,
-            self._table,
-            slot,
+            held.table,
+            held.worker_slot(number),
             queue_limit=settings.queue_limit,
             poll_spin_us=settings.poll_spin_us,
-            gone=lambda _cable, device: self._interfaces.gone(device),
-            lost=lambda worker: self._interfaces.worker_lost(worker),
-            told=lambda worker, news: self._interfaces.told(worker, news),
+            device_gone=lambda _cable, device: self._interfaces.gone(device),
+            died=lambda worker: self._interfaces.worker_lost(worker),
+            notify=lambda worker, news: self._interfaces.told(worker, news),
             changed=lambda: self._interfaces.bus.changed(),
             spares=self._spares,
-            directory=self._directory.path,
+            directory=held.directory.path,
             orphan_timeout=settings.orphan_timeout,
         )
 
+    def _make_reloads(self) -> Reloads:
+        return Reloads(
+            self._configuration,
+            source=self._source,
+            host=self._resources.host,
+            interfaces=self._interfaces,
+            namespaces=self._namespaces,
+            go_by=self._apply,
+            shrink=lambda wanted: self._workers.shrink(_worker_count(wanted)),
+            lacking=lambda wanted: raise_limit(required(wanted)),
+            moving=lambda wanted: self._page.moving(wanted.metrics),
+            begun=lambda: self._manager.reloading(time.monotonic_ns()),
+            ended=lambda: self._manager.ready(self.health().status),
+        )
+
     def _bind_control(self) -> ControlServer:
-        passed, path = listener(self._passed, CONTROL), self._configuration.daemon.control_socket
-        if (own := listener(self._passed, OWN_CONTROL)) is not None:
+        passed, path = self._resources.listener(CONTROL), self._configuration.daemon.control_socket
+        if (own := self._resources.listener(OWN_CONTROL)) is not None:
             control = ControlServer.resume(own, path, self._interfaces, self.reloads)
         elif passed is not None:
             if (address := passed.getsockname()) != str(path):
@@ -353,9 +213,92 @@ class Daemon:
         self._undo.push_async_callback(control.stop)
         return control
 
+    async def _create(self, configuration: Configuration) -> None:
+        """Create namespaces and interfaces, except those that were taken over, and watch them."""
+        undo, host = self._undo, self._resources.host
+        undo.push_async_callback(self._unless_leaving, self._namespaces.remove_all)
+        await self._namespaces.create(configuration.namespaces.create)
+        undo.push_async_callback(self._unless_leaving, self._interfaces.destroy_all)
+        undo.callback(lambda: self._interfaces.drain_for(self._configuration.daemon.drain_timeout))
+        undo.callback(host.stop_watching)
+        await self._create_interfaces(configuration)
+        # Not before: a thousand pairs that are created, or destroyed, cause 16,000 events.
+        host.watch(self._interfaces.happened)
+        self._interfaces.look_at_all()
 
-def _passed(found: Iterable[Inherited], name: str) -> int | None:
-    return next((each.fd for each in found if each.name == name), None)
+    async def _create_interfaces(self, configuration: Configuration) -> None:
+        self._reserve_macs(configuration)
+        existing = {pair.name for pair in self._interfaces.pairs}
+        existing |= {loopback.device for loopback in self._interfaces.loopbacks}
+        await all_or_none(
+            *(
+                self._interfaces.create_loopback(loopback.device, loopback.settings)
+                for loopback in configuration.loopbacks
+                if loopback.device not in existing
+            ),
+            *(
+                self._interfaces.create_pair(name, settings)
+                for name, settings in configuration.epair.items()
+                if name not in existing
+            ),
+        )
+
+    async def _apply(self, configuration: Configuration) -> None:
+        """Apply the settings of a configuration that concern the daemon itself; grow the worker pool."""
+        before, self._configuration = self._configuration.daemon, configuration
+        now = configuration.daemon
+        if (now.log_level, now.log_format) != (before.log_level, before.log_format):
+            logs.set_up(now.log_level, now.log_format)
+        if now.worker_timeout != before.worker_timeout:
+            self._workers.watch(now.worker_timeout)
+        if now.watch != before.watch:
+            self._watch_file()
+        self._interfaces.allow_loopbacks(configuration.lo is not None)
+        self._reserve_macs(configuration)
+        await self._workers.tune(now, before)
+        try:
+            await self._workers.grow(_worker_count(configuration))
+        finally:
+            self._workers.keep_spare()  # a new worker may have taken the spare
+
+    def _reserve_macs(self, configuration: Configuration) -> None:
+        for half in configuration.halves:
+            if half.settings.mac not in (None, "stable"):
+                self._resources.macs.reserve(str(half.settings.mac))
+
+    def _watch_file(self) -> None:
+        """Reload when the file changes, if it is configured."""
+        self._stop_watching_file()
+        if self._configuration.daemon.watch and self._source is not None:
+            self._file_watch = FileWatch(self._source.path, self._reload_changed_file)
+
+    def _reload_changed_file(self) -> None:
+        spawn(self.reloads.file_changed(), "reloading")
+
+    def _stop_watching_file(self) -> None:
+        if self._file_watch is not None:
+            self._file_watch.close()
+            self._file_watch = None
+
+    def _listeners(self) -> list[tuple[str, int]]:
+        """Return copies of the listening sockets by name: clients that connect now wait for the successor."""
+        own, control = self._control.hand_over()
+        page = self._page.copy()
+        return [
+            (OWN_CONTROL if own else CONTROL, control),
+            *([(PAGE, page)] if page is not None else []),
+        ]
+
+    async def _renew_workers(self, inherited: set[int]) -> None:
+        await self._workers.renew(inherited)
+        log.info("upgraded to epaird %s", __version__)
+
+    async def _stop_or_leave_workers(self) -> None:
+        await (self._workers.leave() if self._leaving else self._workers.stop())
+
+    async def _unless_leaving(self, take_down: Callable[[], Awaitable[None]]) -> None:
+        if not self._leaving:
+            await take_down()
 
 
 def _worker_count(configuration: Configuration) -> int:

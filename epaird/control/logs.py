@@ -1,11 +1,11 @@
-"""What the daemon says on stderr: one line each, as a person, a journal or a program reads it.
+"""The daemon's log on stderr: one line per message, for a person, a journal or a program.
 
-On a terminal a line is the message alone.  Elsewhere the interface and the pair that it is about follow
-as ``device=`` and ``pair=``, and under systemd its severity precedes it as ``<4>``, which the journal
-takes off again (sd-daemon(3)).  ``log_format = "json"`` makes each line an object of these.
+On a terminal a line is the message alone. Elsewhere the interface and the pair that it concerns follow as
+``device=`` and ``pair=``, and under systemd its severity precedes it as ``<4>``, which the journal strips
+(sd-daemon(3)). ``log_format = "json"`` makes each line a JSON object of these.
 
-A message is about what it begins with, ``epair0a: renamed from eth0 to eth1``, unless its record says
-otherwise (``extra={"device": ..., "pair": ...}``).
+A message concerns the interface or pair that it begins with, ``epair0a: renamed from eth0 to eth1``, unless
+its record names them (``extra={"device": ..., "pair": ...}``).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _PRIORITIES: Final = (
     (logging.INFO, 6),
     (logging.NOTSET, 7),
 )
-"""The least severe of each, and syslog's number: LOG_CRIT, LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG."""
+"""Least level and its syslog number: LOG_CRIT, LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG."""
 
 
 def set_up(level: str, form: Format, stream: TextIO | None = None) -> None:
-    """Have everything of this level and above written to ``stream``, stderr by default."""
+    """Log messages of this level and above to ``stream``, stderr by default."""
     stream = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter(form, stream, os.environ, os.getpid()))
@@ -41,24 +41,24 @@ def set_up(level: str, form: Format, stream: TextIO | None = None) -> None:
 
 
 def error_prefix() -> str:
-    """What precedes an error on stderr that is said before anything is set up: ``<3>`` or nothing."""
-    return "<3>" if is_journals(sys.stderr, os.environ, os.getpid()) else ""
+    """Return the prefix of an error that is printed to stderr before :func:`set_up`: ``<3>`` or nothing."""
+    return "<3>" if is_journal(sys.stderr, os.environ, os.getpid()) else ""
 
 
 def formatter(form: Format, stream: TextIO, environment: Mapping[str, str], pid: int) -> logging.Formatter:
-    """The one for lines that go there."""
+    """Return the formatter for lines written to ``stream``."""
     terminal = stream.isatty()
-    prefixed = is_journals(stream, environment, pid)
+    prefixed = is_journal(stream, environment, pid)
     if form == "json":
         return JsonLines(prefixed=prefixed)
     return TextLines(prefixed=prefixed, fields=not terminal)
 
 
 class TextLines(logging.Formatter):
-    """Lines for people."""
+    """Formats lines of text."""
 
     def __init__(self, *, prefixed: bool, fields: bool) -> None:
-        """``prefixed`` by syslog's severity; ``fields``: followed by device= and pair=."""
+        """``prefixed`` adds syslog's severity before, ``fields`` device= and pair= behind the message."""
         super().__init__("%(message)s")
         self._prefixed = prefixed
         self._fields = fields
@@ -66,15 +66,16 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         if self._fields:
-            text = "\\n".join(text.splitlines())  # a traceback, too, is one line to a journal
+            text = "\\n".join(text.splitlines())  # a traceback, too, has to be one line of a journal
             text += "".join(f" {name}={value}" for name, value in subject(record).items())
         return priority(record) + text if self._prefixed else text
 
 
 class JsonLines(logging.Formatter):
-    """Lines for programs."""
+    """Formats lines of JSON."""
 
     def __init__(self, *, prefixed: bool) -> None:
+        """``prefixed`` adds syslog's severity before the object."""
         super().__init__("%(message)s")
         self._prefixed = prefixed
 
@@ -92,26 +93,26 @@ class JsonLines(logging.Formatter):
 
 
 def priority(record: logging.LogRecord) -> str:
-    """A record's severity as syslog has it, ``<4>``."""
+    """Return the severity of a record in syslog's notation, ``<4>``."""
     return next(f"<{number}>" for least, number in _PRIORITIES if record.levelno >= least)
 
 
 def subject(record: logging.LogRecord) -> dict[str, str]:
-    """The interface and the pair that a record is about: ``device`` and ``pair``, those there are."""
-    said = {name: str(value) for name in ("device", "pair") if (value := getattr(record, name, None))}
+    """Return the interface and the pair that a record concerns as ``device`` and ``pair``, where known."""
+    named = {name: str(value) for name in ("device", "pair") if (value := getattr(record, name, None))}
     name, colon, _ = record.getMessage().partition(": ")
-    if said or not colon or (found := interface_of(name)) is None:
-        return said
+    if named or not colon or (found := interface_of(name)) is None:
+        return named
     cloner, interface = found
     device = {"device": name} if name in cloner.devices_of(interface) else {}
     return device if device.get("device") == interface else device | {cloner.noun: interface}
 
 
-def is_journals(stream: TextIO, environment: Mapping[str, str], pid: int) -> bool:
-    """Whether the service manager reads what is written there.
+def is_journal(stream: TextIO, environment: Mapping[str, str], pid: int) -> bool:
+    """Return whether the service manager reads this stream.
 
-    $JOURNAL_STREAM and $INVOCATION_ID are inherited by whatever a service starts, a shell in a terminal
-    among them: so the one must name this stream, and the other be meant for this process."""
+    Every program that a service starts inherits $JOURNAL_STREAM and $INVOCATION_ID, even a shell in a
+    terminal. So $JOURNAL_STREAM must name this stream, or $SYSTEMD_EXEC_PID this process."""
     try:
         status = os.fstat(stream.fileno())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The daemon as a process: started, told to end, to reload or to go on with new code, and ended."""
+"""The daemon as a process: its start, its signals, and its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from epaird.control.daemon import Daemon
 from epaird.control.handover import reexec
 from epaird.control.handover.notify import Notifier, attend, watchdog_s
 from epaird.control.http.serving import ListenError
-from epaird.control.machine.descriptors import have_enough, needed
+from epaird.control.machine.descriptors import raise_limit, required
 from epaird.control.operations import Refused
 from epaird.control.reloading.reload import Source
 from epaird.control.tasks import spawn
@@ -27,16 +27,16 @@ from epaird.kernel.scheduling import use_long_slices
 log = logging.getLogger(__name__)
 
 STATUS_S = 60.0
-"""How old the status may be that a service manager shows, where it wants no other sign of life."""
+"""Seconds after which the service manager's status is updated at the latest, where there is no watchdog."""
 
 
 def run(configuration: Configuration, source: Source | None = None) -> int:
-    """Run until SIGINT or SIGTERM; the exit status.  What is missing is said on stderr, a line each."""
+    """Run until SIGINT or SIGTERM; return the exit status. Each missing requirement is logged in one line."""
     logs.set_up(configuration.daemon.log_level, configuration.daemon.log_format)
-    lacking = missing(namespaces=_leaves_home(configuration)) or have_enough(needed(configuration))
-    for line in lacking:
+    problems = missing(namespaces=_uses_namespaces(configuration)) or raise_limit(required(configuration))
+    for line in problems:
         log.error("%s", line)
-    if lacking:
+    if problems:
         return 1
     use_long_slices()
     return uvloop.run(_run(configuration, source))
@@ -47,8 +47,8 @@ async def _run(configuration: Configuration, source: Source | None = None) -> in
     loop = asyncio.get_running_loop()
     manager = Notifier(os.environ.get("NOTIFY_SOCKET"))
     upgrade = asyncio.Event()
-    asked = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGUSR2: upgrade, signal.SIGHUP: hangup}
-    for number, event in asked.items():
+    events = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGUSR2: upgrade, signal.SIGHUP: hangup}
+    for number, event in events.items():
         loop.add_signal_handler(number, event.set)
     reexec.let_signals_in()
     fds: list[tuple[str, int]] = []
@@ -59,14 +59,14 @@ async def _run(configuration: Configuration, source: Source | None = None) -> in
         return 1
     async with daemon:
         started = spawn(daemon.start(), "starting", awaited=True)
-        stopped = spawn(_ending(daemon, stop, upgrade), "waiting for a signal")
+        stopped = spawn(_wait_for_end(daemon, stop, upgrade), "waiting for a signal")
         tasks = [started, stopped]
         await asyncio.wait((started, stopped), return_when=asyncio.FIRST_COMPLETED)
         try:
             if started.done():
                 await started
                 if manager:
-                    tasks.append(_attend(manager, daemon))
+                    tasks.append(_report(manager, daemon))
                 tasks.append(spawn(_reload_at(hangup, daemon), "reloading"))
                 fds = await daemon.end(upgrading=await stopped)
         except (KernelError, ListenError, WorkerLost, WorkerRefused) as error:
@@ -84,8 +84,10 @@ async def _run(configuration: Configuration, source: Source | None = None) -> in
     return 0
 
 
-async def _ending(daemon: Daemon, stop: asyncio.Event, upgrade: asyncio.Event) -> bool:
-    """Wait for a reason to end; whether it is to execute the program again, for which ``upgrade`` asks."""
+async def _wait_for_end(daemon: Daemon, stop: asyncio.Event, upgrade: asyncio.Event) -> bool:
+    """Wait for a reason to end; return whether it is an upgrade, which ``upgrade`` requests.
+
+    An upgrade that is refused is no reason."""
     while not stop.is_set() and not daemon.upgrading.is_set():
         events = (stop, upgrade, daemon.upgrading)
         waiting = [spawn(event.wait(), "waiting for a reason to end", awaited=True) for event in events]
@@ -104,18 +106,20 @@ async def _ending(daemon: Daemon, stop: asyncio.Event, upgrade: asyncio.Event) -
 
 
 async def _reload_at(hangup: asyncio.Event, daemon: Daemon) -> None:
-    """For ever: reload when it is asked for; however often meanwhile, once more is enough."""
+    """Reload at every signal, for ever; signals during a reload cause one more."""
     while await hangup.wait():
         hangup.clear()
         await daemon.reloads.signalled()
 
 
-def _attend(manager: Notifier, daemon: Daemon) -> asyncio.Task[None]:
-    """Tell the service manager that everything is there, and from now on how it is."""
+def _report(manager: Notifier, daemon: Daemon) -> asyncio.Task[None]:
+    """Report readiness to the service manager, and from now on the status."""
     manager.ready(daemon.health().status)
     interval_s = (watchdog_s(os.environ, os.getpid()) or STATUS_S) / 2
-    return spawn(attend(manager, interval_s, daemon.health), "telling the service manager")
+    return spawn(attend(manager, interval_s, daemon.health), "reporting to the service manager")
 
 
-def _leaves_home(configuration: Configuration) -> bool:
-    return bool(configuration.namespaces.create) or any(each.namespace for each in configuration.interfaces)
+def _uses_namespaces(configuration: Configuration) -> bool:
+    return bool(configuration.namespaces.create) or any(
+        interface.namespace for interface in configuration.interfaces
+    )

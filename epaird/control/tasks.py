@@ -1,4 +1,4 @@
-"""Background tasks: named, referenced, and never failing in silence."""
+"""Background tasks: named, referenced, and logged when they fail."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _running: set[asyncio.Task[Any]] = set()
 
 
 def spawn(coroutine: Coroutine[Any, Any, T], name: str, *, awaited: bool = False) -> asyncio.Task[T]:
-    """Run a coroutine in the background.  The loop keeps only weak references to tasks; this keeps one.
+    """Run a coroutine in the background.
 
-    ``awaited``: somebody awaits the task and deals with its failure."""
+    The loop keeps only weak references to tasks; this module keeps a strong one. With ``awaited`` the caller
+    awaits the task and handles its failure; otherwise a failure is logged."""
     task = asyncio.get_running_loop().create_task(coroutine, name=name)
     _running.add(task)
     task.add_done_callback(_running.discard if awaited else _finished)
@@ -25,15 +26,17 @@ def spawn(coroutine: Coroutine[Any, Any, T], name: str, *, awaited: bool = False
 
 
 async def together(*awaitables: Awaitable[object]) -> None:
-    """Wait for all of them, also when one fails; then raise the first failure."""
+    """Wait for all awaitables, even when one fails; then raise the first failure."""
     for outcome in await asyncio.gather(*awaitables, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
 
 
-async def all_or_none(*awaitables: Awaitable[object]) -> None:
-    """Wait for all of them; when one fails the others are cancelled, and its failure raised behind them."""
-    tasks = [asyncio.ensure_future(each) for each in awaitables]
+async def all_or_none(*coroutines: Coroutine[Any, Any, object]) -> None:
+    """Wait for all coroutines; when one fails, cancel the others, wait for them, and raise its failure."""
+    tasks = [
+        spawn(each, getattr(each, "__qualname__", "one of several"), awaited=True) for each in coroutines
+    ]
     if not tasks:
         return
     try:
@@ -47,10 +50,10 @@ async def all_or_none(*awaitables: Awaitable[object]) -> None:
 
 
 async def whole(awaitable: Awaitable[T], *, unless: Callable[[], bool] = lambda: False) -> T:
-    """Wait for something whose result must not be lost half-way.
+    """Wait for an operation whose result must not be lost half-way.
 
-    A cancellation meanwhile takes effect behind it: at the caller's next await, when there is a result.
-    At once it does where ``unless``, which is asked then, says that nothing has been begun."""
+    A cancellation meanwhile takes effect afterwards: at the caller's next await, when there is a result. It
+    takes effect at once when ``unless``, which is called then, returns true: nothing has been started."""
     future = asyncio.ensure_future(awaitable)
     cancelled = False
     while not future.done():
@@ -74,4 +77,4 @@ async def whole(awaitable: Awaitable[T], *, unless: Callable[[], bool] = lambda:
 def _finished(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("%s failed, which is a bug of ours: %r", task.get_name(), error, exc_info=error)
+        log.error("internal error: %s failed: %r", task.get_name(), error, exc_info=error)

@@ -194,7 +194,7 @@ class FakeHost(Host):
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._home = HOME
         self._happened: Callable[[LinkEvent], None] | None = None
-        self.hears_everything = True
+        self.watches_all_namespaces = True
         self.next_index = 5
         """The interface index of the next device."""
         self._next_namespace = 1

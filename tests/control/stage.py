@@ -18,8 +18,8 @@ from epaird.ipc.ledger import Slots, Table
 from tests.control.fake import FakeHost, Owner
 
 W = TypeVar("W", bound=Worker)
-Gone = Callable[[str, str], None]
-Lost = Callable[[Worker], Awaitable[None]]
+DeviceGone = Callable[[str, str], None]
+Died = Callable[[Worker], Awaitable[None]]
 
 
 class CountedSlots(Slots):
@@ -43,8 +43,10 @@ class CountedSlots(Slots):
 class IdleWorker(Worker):
     """A worker without a process, which does as it is asked; what is asked of it stands in ``orders``."""
 
-    def __init__(self, number: int, table: Table, slot: int, *, gone: Gone, lost: Lost) -> None:
-        super().__init__(number, table, slot, queue_limit=2100, poll_spin_us=0, gone=gone, lost=lost)
+    def __init__(self, number: int, table: Table, slot: int, *, device_gone: DeviceGone, died: Died) -> None:
+        super().__init__(
+            number, table, slot, queue_limit=2100, poll_spin_us=0, device_gone=device_gone, died=died
+        )
         self.orders: list[tuple[object, ...]] = []
         self.letting_go = asyncio.Event()
         """Cleared: a cable that is detached has frames in flight."""
@@ -90,9 +92,16 @@ class Stage(Generic[W]):
         self.lost: list[int] = []
         """Numbers of workers that have died."""
         self.workers: Sequence[W] = [
-            make(number, self.table, self.slots.take(), gone=self._gone, lost=self._lost, **settings)
+            make(
+                number,
+                self.table,
+                self.slots.take(),
+                device_gone=self._device_gone,
+                died=self._died,
+                **settings,
+            )
             for number in range(workers)
-        ]
+        ]  # fmt: skip
         self.pairs = Pairs(self.host, self.table, self.slots, self.workers)
         self.host.watch(self.pairs.happened)
         self.host.steps.clear()
@@ -125,10 +134,10 @@ class Stage(Generic[W]):
         }
         return {what: those for what, those in found.items() if those}
 
-    def _gone(self, cable: str, device: str) -> None:
+    def _device_gone(self, cable: str, device: str) -> None:
         self.pairs.gone(cable, device)
 
-    async def _lost(self, worker: Worker) -> None:
+    async def _died(self, worker: Worker) -> None:
         self.lost.append(worker.number)
         await self.pairs.worker_lost(worker)
 

@@ -17,7 +17,7 @@ async def fail() -> None:
 @on_loop
 async def test_a_task_that_fails_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
     await asyncio.wait((spawn(fail(), "resizing epair0"),))
-    assert caplog.messages == ["resizing epair0 failed, which is a bug of ours: ZeroDivisionError('by zero')"]
+    assert caplog.messages == ["internal error: resizing epair0 failed: ZeroDivisionError('by zero')"]
     assert caplog.records[0].exc_info
 
 

@@ -118,14 +118,14 @@ async def control_plane(
     slots = Slots(table)
     made: list[Interfaces] = []
 
-    async def lost(worker: Worker) -> None:
+    async def died(worker: Worker) -> None:
         await made[0].worker_lost(worker)
 
     those = [
         Worker(
             number, table, slots.take(), queue_limit=queue_limit, poll_spin_us=0,
-            gone=lambda _cable, device: made[0].gone(device), lost=lost,
-            told=lambda worker, news: made[0].told(worker, news),
+            device_gone=lambda _cable, device: made[0].gone(device), died=died,
+            notify=lambda worker, news: made[0].told(worker, news),
         )
         for number in range(workers)
     ]  # fmt: skip

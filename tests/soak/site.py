@@ -17,7 +17,7 @@ from tests.soak.expected import MADE, Expected, Interface, text
 from tests.waiting import until
 
 NAMESPACES: Final = ("red", "blue", "green", "white")
-_OURS: Final = ("a bug of ours", "Traceback", "is not forwarded any more", "rolling a reload back")
+_OURS: Final = ("internal error", "Traceback", "is not forwarded any more", "rolling a reload back")
 """Texts that no line of the log may contain."""
 
 

@@ -22,7 +22,7 @@ from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.interfaces.wires import Wire
 from epaird.control.tasks import together
 from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused
-from epaird.control.workers.processes import Adopted, Launched
+from epaird.control.workers.processes import AdoptedProcess, Launched
 from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import PROTOCOL, CableSpec
@@ -77,7 +77,7 @@ class Survivors:
         for survivor in survivors:
             number = survivor.about.worker
             with contextlib.suppress(ProcessLookupError):
-                launched = Launched(Adopted(survivor.about.pid), survivor.connection)
+                launched = Launched(AdoptedProcess(survivor.about.pid), survivor.connection)
                 if ours.get(number) is survivor and number < len(workers):
                     worker = workers[number]
                     self._left.append(_Left(survivor, worker, worker.adopt(launched, survivor.path)))
@@ -102,7 +102,7 @@ class Survivors:
             worker.attachments.clear()
         await together(
             *(worker.start() for worker in idle),
-            *(left.worker.bring_up_to_date() for left in self._left if left.worker is not None),
+            *(left.worker.apply_settings() for left in self._left if left.worker is not None),
         )
         await together(
             *(
@@ -154,8 +154,8 @@ class Survivors:
     async def _end(self, left: _Left) -> None:
         worker = left.worker
         if worker is None:
-            left.link.tell_to_end()
-            await left.link.gone(PATIENCE_S)
+            left.link.request_end()
+            await left.link.wait(PATIENCE_S)
         else:
             unknown = left.survivor.cables.keys() - worker.attachments.keys()
             await together(*(left.drop(cable) for cable in unknown))
@@ -163,7 +163,7 @@ class Survivors:
 
 def _stranger(survivor: Survivor, launched: Launched) -> Link:
     link = Link("a worker that was left", launched, lambda _: None, Link.abandon)
-    link.adopted(survivor.path, understands=survivor.about.protocol == PROTOCOL)
+    link.adopt(survivor.path, understands=survivor.about.protocol == PROTOCOL)
     return link
 
 

@@ -1,8 +1,8 @@
-"""Calls that come while others are under way, carried out together.
+"""Requests that arrive while others are carried out, carried out together.
 
-Many things cost the kernel, or the way to it, nearly as much for one device as for a hundred: entering a
-namespace, a socket, the wait for a device's last user.  Whoever wants something asks for one device; what is
-asked while the thread is busy is carried out at once when it is free again.
+Many operations cost the kernel, or the way to it, nearly as much for one device as for a hundred: entering a
+namespace, opening a socket, waiting for the last user of a device. A caller requests an operation on one
+device; requests that arrive while the thread is busy form the next batch.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 
 AT_ONCE: Final = 64
-"""Calls of a batch, so that what else the thread has to do waits some 10 ms at most."""
+"""Requests in a batch, so that other work of the thread waits some 10 ms at most."""
 
 
 class Batches(Generic[Q, R]):
-    """One kind of call."""
+    """Requests of one kind."""
 
     def __init__(
         self,
@@ -30,17 +30,18 @@ class Batches(Generic[Q, R]):
         *,
         at_once: int = AT_ONCE,
     ) -> None:
-        """``carry_out`` gives what became of each request, in their order; what it raises became of all."""
+        """``carry_out`` returns the outcome of each request, in order; an exception that it raises is the
+        outcome of all of them. ``at_once`` is the most requests in a batch."""
         self._carry_out = carry_out
         self._at_once = at_once
         self._waiting: dict[asyncio.Future[R], Q] = {}
         self._busy = False
 
     async def ask(self, request: Q) -> R:
-        """What becomes of a request: its result, or its exception.
+        """Carry out a request; return its result or raise its exception.
 
-        Cancelled before or behind what is done, never meanwhile: nobody would know what it made.  What is
-        cancelled before is never done."""
+        A cancellation takes effect before or after the operation, never during it: what it made would be
+        unknown. A request that is cancelled before is never carried out."""
         await asyncio.sleep(0)
         outcome: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting[outcome] = request
@@ -51,19 +52,19 @@ class Batches(Generic[Q, R]):
 
     async def _work(self) -> None:
         while self._waiting:
-            taken = dict(islice(self._waiting.items(), self._at_once))
-            for future in taken:
+            batch = dict(islice(self._waiting.items(), self._at_once))
+            for future in batch:
                 del self._waiting[future]
             try:
-                outcomes = await self._carry_out(tuple(taken.values()))
+                outcomes = await self._carry_out(tuple(batch.values()))
             except asyncio.CancelledError:
-                # The loop ends: nobody would ever answer.
-                for future in (*taken, *self._waiting):
+                # The loop ends: no request would ever be answered.
+                for future in (*batch, *self._waiting):
                     future.cancel()
                 raise
             except Exception as error:  # noqa: BLE001  it is raised where the request came from
-                outcomes = [error] * len(taken)
-            for future, outcome in zip(taken, outcomes, strict=True):
+                outcomes = [error] * len(batch)
+            for future, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, Exception):
                     future.set_exception(outcome)
                 else:

@@ -1,4 +1,4 @@
-"""Devices made and configured many at once: what is done in the thread that talks to the kernel."""
+"""Creating and configuring many devices at once: the part that runs in the thread that calls the kernel."""
 
 from __future__ import annotations
 
@@ -16,39 +16,40 @@ from epaird.kernel.tun import Tap
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A namespace in which a device is made."""
+    """A namespace in which a device is created."""
 
     netns: str
-    """Its name or path."""
+    """Name or path of the namespace."""
     identity: Identity
-    """What it must be, lest somebody has put another in its place."""
+    """Expected identity of the namespace: another one may have been put in its place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A device to be made."""
+    """A request to create a device."""
 
     device: str
-    """What it is called by here, whatever its name."""
+    """The daemon's own name for the device, whatever its name in the kernel."""
     name: str
-    """Its name where it is made."""
+    """Name of the device where it is created."""
     home: Home | None
-    """Where it is made; None is the daemon's own namespace."""
+    """Namespace in which it is created; None for the daemon's own."""
     open: Callable[[str], Tap]
-    """Makes it, under a name, in the thread's namespace."""
+    """Creates the device under a name, in the current namespace of the thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Configuring:
-    """A device to be configured."""
+    """A request to configure a device."""
 
     netns: str | None
-    """The namespace it is in; None is the daemon's own."""
+    """Namespace of the device; None for the daemon's own."""
     change: LinkChange
+    """Properties, addresses and routes to set."""
 
 
 def open_all(openings: Sequence[Opening]) -> list[Tap | Exception]:
-    """What became of each, in their order."""
+    """Create devices; return the outcome of each, in order."""
     outcomes: dict[int, Tap | Exception] = {}
     for home in dict.fromkeys(opening.home for opening in openings):
         numbers = [number for number, opening in enumerate(openings) if opening.home == home]
@@ -60,24 +61,24 @@ def open_all(openings: Sequence[Opening]) -> list[Tap | Exception]:
     return [outcomes[number] for number in range(len(openings))]
 
 
-def configure_all(wanted: Sequence[Configuring]) -> list[Exception | None]:
-    """What became of each, in their order."""
+def configure_all(requests: Sequence[Configuring]) -> list[Exception | None]:
+    """Configure devices; return the outcome of each, in order."""
     outcomes: dict[int, Exception | None] = {}
-    for netns in dict.fromkeys(each.netns for each in wanted):
-        numbers = [number for number, each in enumerate(wanted) if each.netns == netns]
+    for netns in dict.fromkeys(request.netns for request in requests):
+        numbers = [number for number, request in enumerate(requests) if request.netns == netns]
         try:
-            refusals = change_all([wanted[number].change for number in numbers], netns)
+            refusals = change_all([requests[number].change for number in numbers], netns)
             outcomes |= dict(zip(numbers, refusals, strict=True))
         except KernelError as error:
             outcomes |= dict.fromkeys(numbers, error)
-    return [outcomes[number] for number in range(len(wanted))]
+    return [outcomes[number] for number in range(len(requests))]
 
 
 @contextlib.contextmanager
 def _inside(home: Home) -> Iterator[None]:
     with namespace.inside(home.netns):
         if namespace.identity(None) != home.identity:
-            raise KernelError(errno.ENOENT, f"namespace {home.netns}: is another one now")
+            raise KernelError(errno.ENOENT, f"namespace {home.netns}: was replaced by another one")
         yield
 
 

@@ -1,12 +1,14 @@
-"""The machine, as the control plane asks things of it.
+"""The kernel's operations on devices and namespaces, for the event loop.
 
-``epaird.kernel`` blocks, and some calls enter another namespace for a moment.  So those run in one thread
-kept for them, one after the other, and those of many devices together.  ioctls on a device's descriptor and
-the dump of statistics take microseconds to a few milliseconds, and are asked directly.
+``epaird.kernel`` blocks, and some of its calls enter another namespace for a moment. So those run in one
+thread of their own, one after the other, and requests for several devices are carried out together. ioctls on
+a device's descriptor and the dump of statistics take microseconds to a few milliseconds, and are called
+directly.
 
-A device is made at home and moved to its namespace, which takes the kernel 16 ms, except in namespaces that
-were made here: in those it is made in its place.  Then its descriptors keep the namespace alive, so the loss
-of the namespace's name is watched for, and told as the loss of the namespace.
+A device is created in the daemon's own namespace ("home") and moved to its own, which takes the kernel 16 ms.
+Only in namespaces that the daemon created are devices created in place. Their descriptors then keep the
+namespace alive, so the daemon watches for the loss of the namespace's name and reports it as the loss of the
+namespace.
 """
 
 from __future__ import annotations
@@ -39,62 +41,68 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a device is."""
+    """The location of a device."""
 
     name: str
-    """Its name there."""
+    """Name of the device in its namespace."""
     index: int
-    """Its interface index there."""
+    """Interface index of the device in its namespace."""
     netns: str
-    """The namespace, by name or path; empty for the daemon's own."""
+    """Name or path of the namespace; empty for the daemon's own."""
     nsid: int | None
-    """The namespace's id in ours; None for our own."""
+    """Id of the namespace in the daemon's own; None for the daemon's own."""
     identity: Identity
-    """What tells the namespace from others."""
+    """Device and inode of the namespace."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Owned:
-    """A namespace that was made here."""
+    """A namespace that the daemon created."""
 
     nsid: int
+    """Id of the namespace in the daemon's own."""
     identity: Identity
+    """Device and inode of the namespace."""
 
 
 class Host:
-    """This machine.  Everything raises KernelError."""
+    """This machine. All operations raise KernelError."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._home = namespace.identity(None)
         self._reader = LinkReader()
         self._watch: LinkWatch | None = None
-        self.hears_everything = True
-        """What happens in other namespaces is told while watching."""
+        self.watches_all_namespaces = True
+        """True while :meth:`watch` also reports events of other namespaces."""
         self._names: NameWatch | None = None
         self._happened: Callable[[LinkEvent], None] | None = None
         self._owned: dict[str, _Owned] = {}
-        """By path."""
+        """Namespaces that the daemon created, by path."""
         self._in_place: dict[Tap, Place] = {}
-        """Devices that were made where they are to be."""
-        self._openings: Batches[Opening, Tap] = Batches(lambda all_: self._run(open_all, all_))
-        self._configurings: Batches[Configuring, None] = Batches(lambda all_: self._run(configure_all, all_))
+        """Devices that were created in place."""
+        self._openings: Batches[Opening, Tap] = Batches(lambda batch: self._run(open_all, batch))
+        self._configurings: Batches[Configuring, None] = Batches(
+            lambda batch: self._run(configure_all, batch)
+        )
         self._removals: Batches[Iterable[Tap], None] = Batches(self._remove, at_once=1 << 16)
 
     @property
     def home(self) -> Identity:
-        """The daemon's own namespace."""
+        """Identity of the daemon's own namespace."""
         return self._home
 
     def close(self) -> None:
         """Stop watching, and end the thread."""
         self.stop_watching()
-        self._watch_no_names()
+        self._stop_watching_names()
         self._reader.close()
         self._thread.shutdown()
 
     async def make_namespace(self, name: str, known: Callable[[Identity], None]) -> None:
-        """Make a namespace, with lo up; ``known`` is told which it is before it has its name, in a thread."""
+        """Create a namespace whose lo is up.
+
+        ``known`` is called with its identity before it has its name, in a thread."""
 
         async def make() -> None:
             await self._run(namespace.create, name, known)
@@ -107,31 +115,33 @@ class Host:
         await whole(make())
 
     async def own_namespace(self, name: str) -> None:
-        """Take a namespace for one that was made here."""
+        """Treat a namespace as one that the daemon created."""
 
-        def look() -> _Owned:
+        def identify() -> _Owned:
             with namespace.opened(name) as fd:
                 return _Owned(link.namespace_id(fd), namespace.identity(name))
 
-        self._owned[namespace.path_of(name)] = await self._run(look)
+        self._owned[namespace.path_of(name)] = await self._run(identify)
         if self._names is None:
             self._names = NameWatch()
-            asyncio.get_running_loop().add_reader(self._names.fileno(), self._name_gone)
+            asyncio.get_running_loop().add_reader(self._names.fileno(), self._name_removed)
 
     async def remove_namespace(self, name: str) -> None:
-        """Take a namespace's name away."""
+        """Remove the name of a namespace."""
         self._disown(namespace.path_of(name))
         await self._run(namespace.remove, name)
 
     def namespace_identity(self, name: str) -> Identity:
-        """Which namespace bears this name."""
+        """Return the identity of the namespace of a name."""
         return namespace.identity(name)
 
     async def open_tap(
         self, device: str, *, queues: int, offload: bool, name: str | None = None, netns: str | None = None
     ) -> Tap:
-        """Make a TAP device, which is down: called ``name`` in ``netns``, if that is a namespace made here,
-        or else as it is itself, at home."""
+        """Create a TAP device, which is down.
+
+        It is called ``name`` in ``netns`` where that is a namespace that the daemon created, and ``device``
+        at home otherwise."""
 
         def make(name: str) -> Tap:
             return tun.open_tap(name, queues=queues, offload=offload)
@@ -145,24 +155,24 @@ class Host:
         return tap
 
     async def open_tun(self, name: str) -> Tap:
-        """Make a TUN device at home, which is down."""
+        """Create a TUN device at home, which is down."""
         return await self._openings.ask(Opening(name, name, None, tun.open_tun))
 
     def at_home(self, tap: Tap) -> Place:
-        """Where a device that was just made is."""
+        """Return the place of a device that was just created."""
         return self._in_place.get(tap) or Place(tap.name, tap.index, "", None, self._home)
 
     def set_sndbuf(self, tap: Tap, size: int) -> None:
-        """Bound the bytes delivered to a device and not yet consumed."""
+        """Limit the bytes delivered to a device and not yet consumed."""
         for fd in tap.fds:
             tun.set_sndbuf(fd, size)
 
     def set_carrier(self, tap: Tap, on: bool) -> None:
-        """Plug a device's cable in or out."""
+        """Set the carrier of a device."""
         tun.set_carrier(tap.fds[0], on)
 
     def is_up(self, tap: Tap) -> bool:
-        """IFF_UP; right only of a device without a bound on what is delivered."""
+        """Return IFF_UP; correct only for a device without a sndbuf limit."""
         return tun.is_up(tap.fds[0])
 
     async def close_taps(self, taps: Iterable[Tap]) -> None:
@@ -173,7 +183,7 @@ class Host:
         await self._removals.ask(taps)
 
     async def place(self, tap: Tap, name: str, netns: str | None) -> Place:
-        """Move a new device to its namespace, where it is called ``name``, if it is not there."""
+        """Move a new device to its namespace under ``name``, unless it is there; return its place."""
         if (place := self._in_place.pop(tap, None)) is not None:
             return place
         if netns is None and name == tap.name:
@@ -191,42 +201,44 @@ class Host:
         return await self._run(move)
 
     async def configure(self, tap: Tap, place: Place, settings: LinkSettings) -> None:
-        """Give a device in its place its properties, addresses and routes."""
+        """Set the properties, addresses and routes of a device in its place."""
         change = LinkChange(tap.name, link.configuration_requests(place.index, settings))
         await self._configurings.ask(Configuring(place.netns or None, change))
 
     async def reconfigure(self, tap: Tap, place: Place, before: LinkSettings, after: LinkSettings) -> None:
-        """Change what is different of a device in its place."""
+        """Apply the difference between two settings to a device in its place."""
         await self._run(reconfigure, place.index, before, after, netns=place.netns or None, device=tap.name)
 
     async def rename(self, tap: Tap, place: Place, name: str) -> None:
-        """Give a device another name where it is."""
+        """Rename a device in its place."""
         await self._run(link.set_name, place.index, name, netns=place.netns or None, device=tap.name)
 
     async def present(self, namespaces: Iterable[str]) -> dict[str, dict[int, DeviceAddressing]]:
-        """Addresses and routes of the devices of these namespaces, empty being home, by index.
+        """Return the addresses and routes of the devices of these namespaces by index; ``""`` is home.
 
-        A namespace that is gone has none."""
+        A namespace that is gone is left out."""
 
-        def look() -> dict[str, dict[int, DeviceAddressing]]:
+        def collect() -> dict[str, dict[int, DeviceAddressing]]:
             found = {}
             for netns in namespaces:
                 with contextlib.suppress(KernelError):
                     found[netns] = addressing(netns or None)
             return found
 
-        return await self._run(look)
+        return await self._run(collect)
 
     async def route_through(self, place: Place, table: int, addresses: tuple[str, ...]) -> None:
-        """Have packets to these addresses' networks pass a loopback."""
+        """Install policy rules that route packets to the networks of these addresses through a loopback."""
         await self._run(policy.install, place.name, place.index, table, addresses, netns=place.netns or None)
 
     async def route_past(self, place: Place, table: int) -> None:
-        """Undo that."""
+        """Remove the policy rules of :meth:`route_through`."""
         await self._run(policy.remove, table, netns=place.netns or None)
 
     def find(self, tap: Tap, last: Place) -> Place:
-        """Where a device is now; EBADFD when it is gone.  ``last`` is where it was seen last."""
+        """Return the current place of a device, which was last seen at ``last``.
+
+        Raises KernelError, EBADFD when the device is gone."""
         fd = tap.fds[0]
         name = tun.current_name(fd)
         if tun.namespace_of(fd) == last.identity:
@@ -236,17 +248,17 @@ class Host:
             identity = Identity(status.st_dev, status.st_ino)
             nsid = None if identity == self._home else link.namespace_id(netns)
         index = next((each.index for each in self.statistics(nsid).values() if each.name == name), 0)
-        where = "" if nsid is None else namespace.name_of(identity)
-        return Place(name, index, where, nsid, identity)
+        netns_name = "" if nsid is None else namespace.name_of(identity)
+        return Place(name, index, netns_name, nsid, identity)
 
     def statistics(self, nsid: int | None) -> dict[int, LinkStatistics]:
-        """The kernel's counters and flags of the devices of a namespace, by interface index."""
+        """Return the kernel's counters and flags of the devices of a namespace, by interface index."""
         return self._reader.read(nsid)
 
     def watch(self, happened: Callable[[LinkEvent], None]) -> None:
-        """Call back for everything that happens to a device in any namespace with an id here."""
+        """Call ``happened`` for each event of a device in any namespace that has an id in this one."""
         watch = self._watch = LinkWatch()
-        self.hears_everything = watch.everywhere
+        self.watches_all_namespaces = watch.everywhere
         self._happened = happened
 
         def readable() -> None:
@@ -254,46 +266,47 @@ class Host:
                 happened(event)
 
         asyncio.get_running_loop().add_reader(watch.fileno(), readable)
-        self._see_to_names()
+        self._check_names()
 
     def stop_watching(self) -> None:
-        """Call back no more."""
+        """Report no more events."""
         self._happened = None
         if self._watch is not None:
             asyncio.get_running_loop().remove_reader(self._watch.fileno())
             self._watch.close()
             self._watch = None
 
-    def _name_gone(self) -> None:
-        """Some namespace has lost its name: one of ours?"""
+    def _name_removed(self) -> None:
         if self._names is not None:
             self._names.drain()
-        self._see_to_names()
+        self._check_names()
 
-    def _see_to_names(self) -> None:
+    def _check_names(self) -> None:
+        """Report each namespace that the daemon created and that has lost its name."""
         for path, owned in tuple(self._owned.items()):
             if self._happened is not None and not _leads_to(path, owned.identity):
                 self._disown(path)
                 self._happened(LinkEvent(LinkEventKind.NAMESPACE_GONE, nsid=owned.nsid))
 
     def _disown(self, path: str) -> None:
-        """One that was made here is no more; with the last of them, there are no names to watch."""
+        """Forget a namespace that the daemon created; after the last one, stop watching names."""
         self._owned.pop(path, None)
         if not self._owned:
-            self._watch_no_names()
+            self._stop_watching_names()
 
-    def _watch_no_names(self) -> None:
+    def _stop_watching_names(self) -> None:
         if self._names is not None:
             asyncio.get_running_loop().remove_reader(self._names.fileno())
             self._names.close()
             self._names = None
 
-    async def _remove(self, asked: Sequence[Iterable[Tap]]) -> list[Exception | None]:
-        await self._run(removal.remove, [tap for taps in asked for tap in taps])
-        return [None] * len(asked)
+    async def _remove(self, requests: Sequence[Iterable[Tap]]) -> list[Exception | None]:
+        await self._run(removal.remove, [tap for taps in requests for tap in taps])
+        return [None] * len(requests)
 
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        # Cancelled before or behind what the thread does, never meanwhile: nobody would know what it made.
+        # A cancellation takes effect before or after the call, never during it: what it made would be
+        # unknown.
         await asyncio.sleep(0)
         return await whole(
             asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))

@@ -1,7 +1,7 @@
-"""The namespaces that live and die with the daemon.
+"""The namespaces that the daemon creates when it starts and removes when it ends.
 
-What was made is written down beside the control socket: after a crash the next daemon takes over its
-predecessor's namespaces, and never removes one that somebody else made.
+A record of them lies beside the control socket: after a crash the next daemon takes over the namespaces of
+its predecessor, and never removes one that another program created.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ log = logging.getLogger(__name__)
 
 
 class Namespaces:
-    """Those of ``namespaces.create``."""
+    """The namespaces of ``namespaces.create``."""
 
     def __init__(self, host: Host, directory: Path) -> None:
-        """``directory`` is where the record is kept: that of which the daemon has the lock."""
+        """``directory`` is where the record is kept: the run directory whose lock the daemon holds."""
         self._host = host
         self._record = directory / "namespaces.json"
         self._made: dict[str, Identity] = {}
 
     async def create(self, names: Iterable[str]) -> None:
-        """Make them.  Raises KernelError, EEXIST when one exists that no daemon of ours made.
+        """Create namespaces. Raises KernelError, EEXIST when one exists that no epaird created.
 
-        What a predecessor left is ours from now on, whether it is among them or not."""
+        A predecessor's namespaces are taken over, whether they are among ``names`` or not."""
         self._made = {name: identity for name, identity in self._read().items() if self._is(name, identity)}
         for name in self._made:
             await self._host.own_namespace(name)
@@ -40,13 +40,13 @@ class Namespaces:
             await self._make(name)
 
     async def add(self, name: str) -> None:
-        """Make one more.  Raises KernelError as :meth:`create`."""
+        """Create one more namespace. Raises KernelError as :meth:`create`."""
         if name in self._made and not self._is(name, self._made[name]):
             del self._made[name]
         await self._make(name)
 
     async def remove(self, name: str) -> None:
-        """Remove one, if it still is the one that was made.  Raises KernelError."""
+        """Remove a namespace unless it was replaced by another. Raises KernelError."""
         identity = self._made.get(name)
         if identity is not None and self._is(name, identity):
             await self._host.remove_namespace(name)
@@ -54,12 +54,13 @@ class Namespaces:
         self._write()
 
     @property
-    def there(self) -> tuple[str, ...]:
-        """Those of ours that nobody has removed or replaced, a predecessor's among them."""
+    def owned(self) -> tuple[str, ...]:
+        """Names of the namespaces that were created, a predecessor's included, and neither removed nor
+        replaced since."""
         return tuple(name for name, identity in self._made.items() if self._is(name, identity))
 
     async def remove_all(self) -> None:
-        """Remove those that were made, unless somebody has put another in the place of one."""
+        """Remove all namespaces that were created, except those that were replaced by another."""
         for name, identity in tuple(self._made.items()):
             try:
                 if self._is(name, identity):
@@ -72,37 +73,37 @@ class Namespaces:
     async def _make(self, name: str) -> None:
         before = self._made.get(name)
 
-        def known(identity: Identity) -> None:
-            # Before it has its name: whoever comes after a crash knows whose it is.
+        def created(identity: Identity) -> None:
+            # Recorded before it has its name, so that after a crash the next daemon recognises it.
             self._made[name] = identity
             self._write()
 
         try:
-            await self._host.make_namespace(name, known)
+            await self._host.make_namespace(name, created)
         except KernelError as error:
-            self._forget(name, before)
+            self._restore(name, before)
             if error.errno != errno.EEXIST:
                 raise
             if before is None:
                 raise KernelError(
                     errno.EEXIST,
-                    f"namespaces.create: {name} exists already and is not ours: take it off the list to "
-                    f"use it as it is, or remove it with: ip netns del {name}",
+                    f"namespaces.create: {name} exists already and was not created by epaird: remove it "
+                    f"from the list to use it as it is, or delete it with: ip netns del {name}",
                 ) from error
             await self._host.own_namespace(name)
             log.info("namespace %s: taken over from a daemon that ended without removing it", name)
             self._write()
 
-    def _forget(self, name: str, before: Identity | None) -> None:
-        """It was not made: what was known of this name is still so."""
+    def _restore(self, name: str, before: Identity | None) -> None:
+        """Restore the record of a name for which no namespace was created."""
         if before is not None:
             self._made[name] = before
         elif self._made.pop(name, None) is not None:
-            with contextlib.suppress(KernelError):  # the record that is there names nothing that exists
+            with contextlib.suppress(KernelError):  # the old record names nothing that exists
                 self._write()
 
     def _is(self, name: str, identity: Identity) -> bool:
-        """Whether the namespace of this name is still the one we mean."""
+        """Return whether the namespace of a name still is the one with this identity."""
         try:
             return self._host.namespace_identity(name) == identity
         except KernelError:
@@ -121,7 +122,7 @@ class Namespaces:
     def _write(self) -> None:
         try:
             if self._made:
-                # In one step: half a record would be none.
+                # Replaced atomically: half a record would be useless.
                 fresh = self._record.with_suffix(".new")
                 fresh.write_text(json.dumps(self._made))
                 fresh.replace(self._record)

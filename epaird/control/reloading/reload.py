@@ -172,7 +172,7 @@ class Reloads:
 
     def text(self) -> str:
         """The configuration that would make what there is.  Raises Refused when no file can say it."""
-        found = everything(self._interfaces, self.force, self._namespaces.there)
+        found = everything(self._interfaces, self.force, self._namespaces.owned)
         try:
             parse(found.model_dump())
         except InvalidConfiguration as error:
@@ -241,7 +241,7 @@ class Reloads:
         # What a predecessor left goes, unless it is still lived in: then it does with the daemon.
         listed = self.force.namespaces.create
         stay = {netns for netns, _ in self._at_runtime(configuration)}
-        there = [name for name in self._namespaces.there if name in listed or name not in stay]
+        there = [name for name in self._namespaces.owned if name in listed or name not in stay]
         return present(self._interfaces, self.force, there, configuration)
 
     def _at_runtime(self, configuration: Configuration) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
-"""The link to one worker process: orders go, answers come, and at last it ends.
+"""The link to one worker process: requests, their answers, and its end.
 
-Beside the connection the process is given a socket that listens in the daemon's run directory, by which
-another control plane finds it when this one is gone.
+With the first message the process is given a socket that listens in the daemon's run directory, by which the
+next control plane finds it when this one is gone.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ import itertools
 import logging
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from epaird.control.workers.processes import Launched, end
+from epaird.control.workers.processes import Launched, kill, reap
 from epaird.ipc.channel import Channel
 from epaird.ipc.messages import (
     Attach,
@@ -38,21 +39,21 @@ log = logging.getLogger(__name__)
 
 
 class WorkerLost(Exception):
-    """The process ended, or was never there to answer.  ``str()`` is one line."""
+    """The process ended, or there was none to answer. ``str()`` is one line."""
 
 
 class WorkerRefused(Exception):
-    """The process cannot do what it was asked.  ``str()`` is one line."""
+    """The process cannot carry out a request. ``str()`` is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A cable as its worker forwards it."""
+    """A cable that a worker forwards."""
 
     spec: CableSpec
-    """What is forwarded, and how."""
+    """Its ports and what is done with their frames."""
     fds: tuple[int, ...]
-    """The descriptors of its ports, in order, which the control plane keeps open."""
+    """Descriptors of its ports, in order, which the control plane keeps open."""
 
     @property
     def cable(self) -> str:
@@ -61,39 +62,42 @@ class Attachment:
 
 
 class Link:
-    """One process, and what was asked of it."""
+    """The control plane's side of one worker process."""
 
     def __init__(
         self,
         name: str,
         launched: Launched,
-        heard: Callable[[Message], None],
-        ended: Callable[[Link], None],
+        on_message: Callable[[Message], None],
+        on_end: Callable[[Link], None],
     ) -> None:
-        """``name`` is who it works for, ``worker 0``; ``heard`` gets its news, and ``ended`` is called once,
-        when it has closed its end."""
+        """``name`` is the worker's, ``worker 0``; ``on_message`` is called with each message that is no
+        answer, and ``on_end`` once, when the process has closed its end."""
         self.process = launched.process
+        self.started_at = time.monotonic()
+        """CLOCK_MONOTONIC in seconds when this link began."""
         self.running = False
-        """It takes orders."""
+        """True while the process takes requests."""
         self._name = name
-        self._heard = heard
-        self._ended = ended
+        self._on_message = on_message
+        self._on_end = on_end
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[None]] = {}
         self._channel = Channel(launched.connection, self._received, self._hung_up)
+        self._closed = False
         self._socket: Path | None = None
         self._understands = True
 
     @property
     def pid(self) -> int:
-        """The process's."""
+        """Process id."""
         return self.process.pid
 
     async def begin(self, start: Start, table_fd: int, directory: Path | None) -> None:
-        """Send the first message and wait for the answer.
+        """Send the first message and wait until the process is ready.
 
-        Raises WorkerLost when the process ends instead.  ``directory`` is where it shall listen for
-        another control plane."""
+        ``directory`` is where it listens for the next control plane. Raises WorkerLost when the process ends
+        instead, even if it was ready for a moment."""
         ready = self._answers[0] = asyncio.get_running_loop().create_future()
         with contextlib.ExitStack() as stack:
             fds: tuple[int, ...] = (table_fd,)
@@ -102,80 +106,99 @@ class Link:
                 try:
                     fds = (table_fd, stack.enter_context(_listener(path)).fileno())
                 except OSError as error:
-                    log.warning("%s: %s: it will not outlive the control plane", path, error.strerror)
+                    log.warning("%s: %s: the worker will not outlive the control plane", path, error.strerror)
                 else:
                     self._socket = path
             self._channel.send(start, fds)
             await ready
+        if self._closed:
+            raise self._lost()
         self.running = True
 
-    def adopted(self, path: Path | None, *, understands: bool = True) -> None:
-        """It runs already, for it was begun by a predecessor; ``path`` is where it listens.
+    def adopt(self, path: Path | None, *, understands: bool = True) -> None:
+        """Treat the process as ready: a predecessor began it. ``path`` is where it listens.
 
-        One that does not understand us can be told to detach and to end, and nothing else."""
+        A process that does not understand this version is only sent Detach and End."""
         self._socket = path
         self._understands = understands
         self.running = True
 
-    def attach(self, each: Attachment) -> asyncio.Future[None]:
-        """Have a cable forwarded."""
-        return self._ask(Attach(next(self._ids), each.spec), each.fds)
+    def attach(self, attachment: Attachment) -> asyncio.Future[None]:
+        """Request that a cable is forwarded."""
+        return self._request(Attach(next(self._ids), attachment.spec), attachment.fds)
 
     def resize(self, cable: str, mtus: tuple[int, ...]) -> asyncio.Future[None]:
-        """Tell of new MTUs, in bytes."""
-        return self._ask(Resize(next(self._ids), cable, mtus))
+        """Request that new MTUs, in bytes, apply to a cable."""
+        return self._request(Resize(next(self._ids), cable, mtus))
 
     def detach(self, cable: str, patience: float) -> asyncio.Future[None]:
-        """Have a cable let go."""
-        return self._ask(Detach(next(self._ids), cable, patience))
+        """Request that a cable is detached and its descriptors are closed."""
+        return self._request(Detach(next(self._ids), cable, patience))
 
     def keep(self, cable: str, patience: float) -> asyncio.Future[None]:
-        """Have a cable let go but for its descriptors, until it is attached again or detached."""
+        """Request that a cable is detached; its descriptors stay open until it is attached or detached."""
         if not self._understands:
             return self.detach(cable, patience)
-        return self._ask(Keep(next(self._ids), cable, patience))
+        return self._request(Keep(next(self._ids), cable, patience))
 
     def tune(self, queue_limit: int, poll_spin_us: int, orphan_timeout: float) -> asyncio.Future[None]:
-        """Have it work by other settings."""
-        return self._ask(Tune(next(self._ids), queue_limit, poll_spin_us, orphan_timeout))
+        """Request that other settings apply: frames, microseconds and seconds."""
+        return self._request(Tune(next(self._ids), queue_limit, poll_spin_us, orphan_timeout))
 
     def ping(self) -> None:
-        """Ask for a beat of its heart, which is seen in the ledger."""
+        """Request a heartbeat, which appears in the ledger."""
         self._channel.send(Ping())
 
-    def tell_to_end(self) -> None:
-        """Have it end."""
+    def request_end(self) -> None:
+        """Request that the process ends."""
         self._channel.send(End())
 
+    async def drained(self) -> None:
+        """Wait until every request is answered, or never will be."""
+        while pending := [answer for answer in self._answers.values() if not answer.done()]:
+            await asyncio.wait(pending)
+
     def abandon(self) -> None:
-        """Wait for no answer any more."""
+        """Send no more requests, and fail those that were not answered with WorkerLost."""
         self.running = False
         for answer in self._answers.values():
             if not answer.done():
-                answer.set_exception(WorkerLost(f"{self._name} has ended"))
+                answer.set_exception(self._lost())
         self._answers.clear()
 
     def leave(self) -> None:
-        """Close the connection and let it go on, an orphan."""
+        """Close the connection and leave the process as an orphan."""
         self.abandon()
         self._channel.close()
 
-    async def gone(self, patience_s: float) -> str:
-        """Wait until the process, which has reason to end, has; kill it otherwise.  Says how it ended."""
-        how = await end(self.process, patience_s)
+    def kill(self) -> None:
+        """Kill the process."""
+        kill(self.process)
+
+    async def terminate(self) -> None:
+        """Kill the process and wait until it has ended."""
+        self.kill()
+        await self.wait(1.0)
+
+    async def wait(self, patience_s: float) -> str:
+        """Wait for the process, which is about to end; kill it when it takes longer than ``patience_s``
+        seconds.
+
+        Return how it ended, in words."""
+        how = await reap(self.process, patience_s)
         self._channel.close()
         if self._socket is not None:
             self._socket.unlink(missing_ok=True)
         return how
 
-    def _ask(
-        self, order: Attach | Resize | Detach | Keep | Tune, fds: tuple[int, ...] = ()
+    def _request(
+        self, request: Attach | Resize | Detach | Keep | Tune, fds: tuple[int, ...] = ()
     ) -> asyncio.Future[None]:
-        """The answer, WorkerRefused, or WorkerLost when there will be none."""
+        """Send a request; return its answer, which fails with WorkerRefused or WorkerLost."""
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.running:
-            self._answers[order.id] = answer
-            self._channel.send(order, fds)
+            self._answers[request.id] = answer
+            self._channel.send(request, fds)
         else:
             answer.set_exception(WorkerLost(f"{self._name} is not running"))
         return answer
@@ -189,29 +212,33 @@ class Link:
             case Unknown():
                 log.debug("%s: a message of the unknown type %r was ignored", self._name, message.name)
             case _:
-                self._heard(message)
+                self._on_message(message)
 
-    def _answered(self, order: int, error: str = "") -> None:
-        answer = self._answers.pop(order, None)
+    def _answered(self, request: int, error: str = "") -> None:
+        answer = self._answers.pop(request, None)
         if answer is None or answer.done():
-            return  # nobody waits any more, or a predecessor did
+            return  # cancelled, or a predecessor's request
         if error:
             answer.set_exception(WorkerRefused(error))
         else:
             answer.set_result(None)
 
     def _hung_up(self) -> None:
-        self._ended(self)
+        self._closed = True
+        self._on_end(self)
+
+    def _lost(self) -> WorkerLost:
+        return WorkerLost(f"{self._name} has ended")
 
 
 def socket_name(pid: int | str) -> str:
-    """The name of the file where a worker process listens; ``*`` for that of any."""
+    """Return the name of the socket file of a worker process; ``*`` gives the pattern for all."""
     return f"worker-{pid}.sock"
 
 
 @contextlib.contextmanager
 def by_directory(path: Path) -> Iterator[str]:
-    """A short name for a path: one of a socket may have 107 bytes."""
+    """Yield a short name for the path of a socket, which may have 107 bytes (unix(7))."""
     fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{fd}/{path.name}"
@@ -220,7 +247,7 @@ def by_directory(path: Path) -> Iterator[str]:
 
 
 def _listener(path: Path) -> socket.socket:
-    """A socket that listens at a path, for us alone.  Raises OSError."""
+    """Return a socket that listens at a path and is accessible to its owner only. Raises OSError."""
     with contextlib.ExitStack() as undo:
         listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         # The socket's own mode becomes the file's.

@@ -1,21 +1,22 @@
-"""The number of workers, changed while they forward.
+"""The pool of workers: grown, shrunk, tuned and renewed while they forward.
 
-A cable goes from one worker to another as it does when a half is patched: let go by the one once no frame
-of it is in flight, and the other's a moment later.  Meanwhile its frames wait in the kernel's ring.
+When their number changes, cables move between workers as they do when a half is patched: a worker detaches a
+cable once no frame of it is in flight, and another attaches it a moment later. Meanwhile its frames wait in
+the kernel's ring.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from typing import Final, Protocol, TypeVar, overload
 
 from epaird.config.settings import DaemonSettings
-from epaird.control.interfaces.ifnet import Loopback, Pair
-from epaird.control.interfaces.registry import Interfaces
-from epaird.control.tasks import together
-from epaird.control.workers.worker import Worker
+from epaird.control.tasks import spawn, together
+from epaird.control.workers import liveness
+from epaird.control.workers.processes import Spares
+from epaird.control.workers.worker import Worker, WorkerLost
 from epaird.ipc.ledger import Slots
 
 log = logging.getLogger(__name__)
@@ -23,62 +24,127 @@ log = logging.getLogger(__name__)
 K = TypeVar("K", bound=Hashable)
 
 CLEARING_S: Final = 5.0
-"""How long a worker that goes may still be given cables by those who chose it before."""
-_LOOK_AGAIN_S: Final = 0.02
+"""Seconds in which a worker that is removed may still be given cables by tasks that chose it before."""
+_CHECK_AGAIN_S: Final = 0.02
 
 
-class Workforce:
-    """The workers of a daemon."""
+class Movable(Hashable, Protocol):
+    """An interface, or a pair of them, whose cables can move to other workers."""
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """The worker of each queue."""
+
+    @property
+    def destroying(self) -> bool:
+        """True while it is being destroyed."""
+
+    async def move(self, workers: tuple[Worker, ...]) -> None:
+        """Have these workers forward it, one for each queue. Raises WorkerLost or WorkerRefused."""
+
+
+class WorkerPool(Sequence[Worker]):
+    """The workers of a daemon by number."""
 
     def __init__(
         self,
-        workers: list[Worker],
-        interfaces: Interfaces,
+        count: int,
         slots: Slots,
+        spares: Spares,
         make: Callable[[int], Worker],
+        movables: Callable[[], Iterable[Movable]],
     ) -> None:
-        """``workers`` is everybody's list of them; ``make`` makes the one of a number."""
-        self._workers = workers
-        self._interfaces = interfaces
+        """Make ``count`` workers without starting them.
+
+        ``make`` returns a new worker of a number, ``movables`` everything that workers forward; ``slots`` are
+        the ledger's, and ``spares`` the source of processes."""
         self._slots = slots
+        self._spares = spares
         self._make = make
+        self._movables = movables
+        self._watchdog: asyncio.Task[None] | None = None
+        self._workers = [make(number) for number in range(count)]
+
+    @overload
+    def __getitem__(self, index: int) -> Worker: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Worker]: ...
+
+    def __getitem__(self, index: int | slice) -> Worker | list[Worker]:
+        return self._workers[index]
 
     def __len__(self) -> int:
         return len(self._workers)
 
-    async def grow(self, count: int) -> None:
-        """Have so many, if there are fewer; the new ones take their share of the cables.
+    @property
+    def watched(self) -> bool:
+        """True while the watchdog runs."""
+        return self._watchdog is not None
 
-        Raises WorkerLost, and then there are as many as before."""
+    async def start(self) -> None:
+        """Start every worker that has no process. Raises WorkerLost."""
+        await together(*(worker.start() for worker in self._workers if not worker.forwards))
+
+    async def stop(self) -> None:
+        """End every worker."""
+        await together(*(worker.stop() for worker in self._workers))
+
+    async def leave(self) -> None:
+        """Leave the process of every worker as an orphan."""
+        await together(*(worker.leave() for worker in self._workers))
+
+    def keep_spare(self) -> None:
+        """Keep a spare process from now on."""
+        self._spares.keep()
+
+    def watch(self, hung_s: float) -> None:
+        """Kill each process that is silent for ``hung_s`` seconds; 0 disables the watchdog."""
+        self.unwatch()
+        if hung_s:
+            self._watchdog = spawn(liveness.watch(self, hung_s), "the watchdog of the workers")
+
+    def unwatch(self) -> None:
+        """End the watchdog."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            self._watchdog = None
+
+    async def grow(self, count: int) -> None:
+        """Grow the pool to ``count`` workers; new ones take their share of the cables.
+
+        Raises WorkerLost, and then the pool is unchanged."""
         new = [self._make(number) for number in range(len(self._workers), count)]
         try:
             await together(*(worker.start() for worker in new))
         except BaseException:
-            await together(*(self._end(worker) for worker in new))
+            await together(*(self._remove(worker) for worker in new))
             raise
         if new:
             self._workers.extend(new)
             await self.share()
 
-    async def share(self) -> None:
-        """Have each worker forward as much as any other."""
-        await self._move(shared({each: self._of(each) for each in self._those()}, len(self._workers)))
-
     async def shrink(self, count: int) -> None:
-        """Have so many, if there are more; those that stay take the cables of those that go."""
-        going = self._workers[count:]
-        # Whoever chooses a worker from now on chooses one that stays.
+        """Shrink the pool to ``count`` workers, which take the cables of those that are removed."""
+        removed = self._workers[count:]
+        # From now on a task that chooses a worker chooses one that stays.
         del self._workers[count:]
         deadline = asyncio.get_running_loop().time() + CLEARING_S
-        while any(worker.attachments for worker in going):
-            await self._move(shared({each: self._of(each) for each in self._those()}, count))
+        while any(worker.attachments for worker in removed):
+            await self.share()
             if asyncio.get_running_loop().time() > deadline:
                 break
-            await asyncio.sleep(_LOOK_AGAIN_S)
-        await together(*(self._end(worker) for worker in going))
+            await asyncio.sleep(_CHECK_AGAIN_S)
+        await together(*(self._remove(worker) for worker in removed))
+
+    async def share(self) -> None:
+        """Move cables until each worker forwards as many queues as any other."""
+        assigned = {each: _numbers(each) for each in self._movables() if not each.destroying}
+        moves = shared(assigned, len(self._workers))
+        await together(*(self._move(each, numbers) for each, numbers in moves.items()))
 
     async def tune(self, settings: DaemonSettings, before: DaemonSettings | None = None) -> None:
-        """Have all of them work by these settings, unless they do already, by those of ``before``."""
+        """Apply settings to all workers, unless they equal those of ``before``, which apply already."""
         if before is not None and _tuned(before) == _tuned(settings):
             return
         await together(
@@ -92,32 +158,33 @@ class Workforce:
             )
         )
 
-    async def _end(self, worker: Worker) -> None:
+    async def renew(self, processes: Collection[int]) -> None:
+        """Replace each of these processes, by pid, by one of the installed code, one after the other."""
+        for worker in tuple(self._workers):
+            if worker.pid not in processes:
+                continue
+            before, slot = worker.slot, self._slots.take()
+            try:
+                await worker.renew(slot)
+            except WorkerLost as error:
+                self._slots.release(slot)
+                log.warning("%s", error)
+            else:
+                self._slots.release(before)
+                log.info("worker %d is renewed (pid %d)", worker.number, worker.pid)
+            self.keep_spare()
+
+    async def _remove(self, worker: Worker) -> None:
         await worker.stop()
         self._slots.release(worker.slot)
 
-    def _those(self) -> Sequence[Pair | Loopback]:
-        return [each for each in (*self._interfaces.pairs, *self._interfaces.loopbacks) if not each.going]
+    async def _move(self, movable: Movable, numbers: tuple[int, ...]) -> None:
+        if not movable.destroying:
+            await movable.move(tuple(self._workers[number] for number in numbers))
 
-    def _of(self, found: Pair | Loopback) -> tuple[int, ...]:
-        workers = found.workers if isinstance(found, Pair) else (found.worker,)
-        return tuple(worker.number for worker in workers)
 
-    async def _move(self, moved: Mapping[Pair | Loopback, tuple[int, ...]]) -> None:
-        await together(*(self._move_one(each, numbers) for each, numbers in moved.items()))
-
-    async def _move_one(self, found: Pair | Loopback, numbers: tuple[int, ...]) -> None:
-        if found.going:
-            return
-        workers = tuple(self._workers[number] for number in numbers)
-        if isinstance(found, Loopback):
-            (found.worker,) = workers
-            await self._interfaces.loopbacks.rewire(found)
-        else:
-            found.workers = workers
-            patching = self._interfaces.pairs.patching
-            async with patching.held(*found.halves) as those:
-                await patching.rewire(those)
+def _numbers(movable: Movable) -> tuple[int, ...]:
+    return tuple(worker.number for worker in movable.workers)
 
 
 def _tuned(settings: DaemonSettings) -> tuple[float, ...]:
@@ -125,9 +192,10 @@ def _tuned(settings: DaemonSettings) -> tuple[float, ...]:
 
 
 def shared(assigned: Mapping[K, tuple[int, ...]], count: int) -> dict[K, tuple[int, ...]]:
-    """What is to be moved so that workers 0 to ``count`` - 1 have all of it, as much as any other.
+    """Return the moves after which workers 0 to ``count`` - 1 have equal shares, as few as possible.
 
-    ``assigned`` are the workers of each one's queues.  As little is moved as can be."""
+    ``assigned`` are the workers of each movable's queues; the result has the same form, without movables that
+    stay."""
     loads = [0] * count
     wanted = {each: list(numbers) for each, numbers in assigned.items()}
     homeless: list[tuple[K, int]] = []

@@ -1,7 +1,7 @@
-"""Worker processes: launched, kept ready, adopted, and waited for.
+"""Worker processes: launched, kept in reserve, adopted, and waited for.
 
-A process that was launched by this very process's program is a child of asyncio's.  One that a predecessor
-launched is watched by a pidfd, and reaped where it is our child, as it is after an execve().
+A process that this one launched is a child of asyncio's. A process that a predecessor launched is watched by
+a pidfd, and reaped where it is a child of this process, as it is after an execve().
 """
 
 from __future__ import annotations
@@ -21,79 +21,81 @@ from epaird.control.tasks import spawn, whole
 log = logging.getLogger(__name__)
 
 PROGRAM = ("-I", "-m", "epaird.dataplane")
-"""What Python is started with; the descriptor of the socketpair's other end is added."""
+"""Arguments of Python; the descriptor of the process's end of the socketpair is appended."""
 AGAIN_S: Final = (0.0, 1.0, 5.0, 30.0)
-"""Pauses before another spare, when those before did not stay."""
+"""Pauses in seconds before the first, second, ... spare in a row that ends without being used."""
 
 
-class Process(Protocol):
-    """What is asked of a process."""
+class ProcessHandle(Protocol):
+    """A process that can be waited for and killed."""
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Process id."""
 
     async def wait(self) -> int:
-        """Its exit status, negative for a signal, once it is gone with all that it held."""
+        """Wait until the process has ended and released its resources; return its exit status.
+
+        It is negative for a signal."""
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A process, and our end of the socketpair to it."""
+    """A process and the control plane's end of the socketpair to it."""
 
-    process: Process
+    process: ProcessHandle
+    """The process."""
     connection: socket.socket
-    waited: bool = False
-    """It was a spare, which has imported all it needs."""
+    """The control plane's end of the socketpair."""
+    spare: bool = False
+    """True when it was a spare, which has imported everything that it needs."""
 
 
 async def launch() -> Launched:
-    """A new process, which waits for its first message.  Raises OSError."""
+    """Start a process, which waits for its first message. Raises OSError."""
     with contextlib.ExitStack() as unused:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        unused.callback(ours.close)
-        with theirs:
+        own_end, process_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        unused.callback(own_end.close)
+        with process_end:
             # A session of its own, so that a terminal's Ctrl-C reaches the control plane alone.
             process = await whole(
                 asyncio.create_subprocess_exec(
-                    sys.executable, *PROGRAM, str(theirs.fileno()),
-                    pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+                    sys.executable, *PROGRAM, str(process_end.fileno()),
+                    pass_fds=(process_end.fileno(),), stdin=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,
                 )
             )  # fmt: skip
         unused.pop_all()
-    return Launched(process, ours)
+    return Launched(process, own_end)
 
 
-class Adopted:
-    """A process that a predecessor of this one launched."""
+class AdoptedProcess:
+    """A process that a predecessor of this process launched."""
 
     def __init__(self, pid: int) -> None:
-        """Raises ProcessLookupError when there is none."""
+        """Watch the process of a pid. Raises ProcessLookupError when there is none."""
         self.pid = pid
         self._fd = os.pidfd_open(pid)
         self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(self._fd, self._ended)
+        asyncio.get_running_loop().add_reader(self._fd, self._on_end)
 
     async def wait(self) -> int:
-        """Its exit status; 0 when it is not known, since it was no child of ours."""
+        """Wait until the process has ended; return its exit status.
+
+        It is 0 when it is unknown, because the process was no child of this one."""
         return await asyncio.shield(self._status)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         if not self._status.done():
             signal.pidfd_send_signal(self._fd, signal.SIGKILL)
 
-    def forget(self) -> None:
-        """Watch it no more."""
-        if not self._status.done():
-            self._close()
-            self._status.set_result(0)
-
-    def _ended(self) -> None:
-        self._close()
+    def _on_end(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._fd)
+        os.close(self._fd)
         try:
             _, status = os.waitpid(self.pid, 0)
         except ChildProcessError:
@@ -101,19 +103,16 @@ class Adopted:
         else:
             self._status.set_result(os.waitstatus_to_exitcode(status))
 
-    def _close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._fd)
-        os.close(self._fd)
 
+async def reap(process: ProcessHandle, patience_s: float) -> str:
+    """Wait for a process that is about to end; kill it when it takes longer than ``patience_s`` seconds.
 
-async def end(process: Process, patience_s: float) -> str:
-    """Wait for a process that has reason to end, kill it if it does not, and say how it ended."""
+    Return how it ended, in words."""
     try:
         async with asyncio.timeout(patience_s):
             code = await process.wait()
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+        kill(process)
         code = await process.wait()
     if code >= 0:
         return f"exit status {code}"
@@ -123,9 +122,15 @@ async def end(process: Process, patience_s: float) -> str:
         return f"killed by signal {-code}"
 
 
+def kill(process: ProcessHandle) -> None:
+    """Kill a process, which may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+
+
 class Spares:
-    """One process that waits to be needed: it has imported everything and takes orders within milliseconds,
-    where a new one takes the better part of a tenth of a second."""
+    """One process in reserve: it has imported everything and takes requests within milliseconds, where a new
+    one takes almost a tenth of a second."""
 
     def __init__(self) -> None:
         self._spare: Launched | None = None
@@ -134,26 +139,28 @@ class Spares:
 
     @property
     def pid(self) -> int | None:
-        """Of the process that waits; None while there is none."""
+        """Process id of the spare; None while there is none."""
         return self._spare.process.pid if self._spare is not None else None
 
     def keep(self) -> None:
-        """Have one from now on, unless it has been stopped."""
+        """Keep a spare from now on; without effect after :meth:`stop`."""
         if not self._stopped and (self._keeping is None or self._keeping.done()):
             self._keeping = spawn(self._keep(), "keeping a spare worker")
 
     async def take(self) -> Launched:
-        """The one that waits, or else a new one; no other is prepared until :meth:`keep`.  Raises OSError."""
+        """Return the spare, or else a new process. Raises OSError.
+
+        The spare is not replaced until :meth:`keep` is called."""
         if self._spare is None:
             return await launch()
         spare, self._spare = self._spare, None
         if self._keeping is not None:
             self._keeping.cancel()
             self._keeping = None
-        return replace(spare, waited=True)
+        return replace(spare, spare=True)
 
     async def stop(self) -> None:
-        """End the one that waits, and have none any more."""
+        """End the spare and keep none any more."""
         self._stopped = True
         if self._keeping is not None:
             self._keeping.cancel()
@@ -161,10 +168,10 @@ class Spares:
         if self._spare is not None:
             spare, self._spare = self._spare, None
             spare.connection.close()
-            await end(spare.process, 1.0)
+            await reap(spare.process, 1.0)
 
     async def _keep(self) -> None:
-        """One after the other, as long as nobody takes it."""
+        """Launch a spare, and another one each time it ends without being used."""
         for failures in range(1 << 62):
             await asyncio.sleep(AGAIN_S[min(failures, len(AGAIN_S) - 1)])
             try:

@@ -1,7 +1,7 @@
-"""Workers: started, asked, replaced when their processes die, and renewed while they run.
+"""Workers: started, given cables, replaced when their processes die, and renewed while they forward.
 
-A :class:`Worker` is a number that lasts as long as the daemon; its process may be another one tomorrow.
-The descriptors of its cables are kept here, so that a successor can be given them.
+A :class:`Worker` lasts; its processes come and go (:mod:`epaird.control.workers.states`). It keeps the
+descriptors of its cables, so that a replacement can be given them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Final
 
 from epaird.control.readings import WorkerReading
-from epaird.control.tasks import spawn, whole
+from epaird.control.tasks import spawn
+from epaird.control.workers import starting
 from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused
-from epaird.control.workers.processes import Launched, Spares, launch
+from epaird.control.workers.processes import Launched, Spares
+from epaird.control.workers.renewal import Renewal
+from epaird.control.workers.starting import Starter
+from epaird.control.workers.states import FORWARDING, SETTLED, WorkerState, advance
 from epaird.ipc.counters import CPU_NS, DRAIN_LIST, HEARTBEAT_NS, QUEUE_FRAMES, WORKER_OACTIVE
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import Gone, Message, Overflow, Start, UnknownFamily
@@ -28,20 +32,7 @@ __all__ = ["Attachment", "Worker", "WorkerLost", "WorkerRefused"]
 log = logging.getLogger(__name__)
 
 ALIVE_S: Final = 1.0
-"""A worker whose own loop has not turned for so long is not alive: two beats of its heart."""
-BACKOFF_S: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
-"""Pauses before the first, second, ... replacement of a process that does not stay."""
-STAYED_S: Final = 10.0
-"""A process that ran this long counts as having stayed."""
-STARTING_S: Final = 5.0
-"""How long a new process may take until it takes orders; then it is killed.  The next may take twice as long:
-the machine may be that busy."""
-SPARE_STARTING_S: Final = 1.0
-"""How long one may take that waited for this: it has nothing to prepare."""
-ENDING_S: Final = 2.0
-"""How long a process may take to end once it is told to; then it is killed."""
-HANDING_OVER_S: Final = 5.0
-"""How long a cable that goes from one process to the next may wait for a receiver that takes nothing."""
+"""Seconds without a heartbeat, twice its interval, after which a worker is reported as not alive."""
 
 
 class Worker:
@@ -55,128 +46,111 @@ class Worker:
         *,
         queue_limit: int,
         poll_spin_us: int,
-        gone: Callable[[str, str], None],
-        lost: Callable[[Worker], Awaitable[None]],
-        told: Callable[[Worker, Overflow | UnknownFamily], None] | None = None,
+        device_gone: Callable[[str, str], None],
+        died: Callable[[Worker], Awaitable[None]],
+        notify: Callable[[Worker, Overflow | UnknownFamily], None] | None = None,
         changed: Callable[[], None] | None = None,
         spares: Spares | None = None,
         directory: Path | None = None,
         orphan_timeout: float = 0,
     ) -> None:
-        """``gone(cable, interface)`` is called when a device has vanished under the worker, ``lost``
-        when its process has died, before another takes over, ``told`` with what it has to tell besides,
-        and ``changed`` when it has another process.
+        """``device_gone(cable, interface)`` is called when a device has vanished, ``died`` when the process
+        has died and before a replacement is started, ``notify`` with other messages of the process, and
+        ``changed`` when there is another process.
 
-        A process is taken from ``spares``, if there are any.  It outlives the control plane by up to
-        ``orphan_timeout`` seconds, listening in ``directory``, if there is one."""
+        A process is taken from ``spares`` where there are any. It outlives the control plane by up to
+        ``orphan_timeout`` seconds and listens in ``directory``, where there is one."""
         self.number = number
         self.restarts = 0
+        """Number of replacements."""
         self.attachments: dict[str, Attachment] = {}
-        self.pid: int | None = None
+        """Cables by name."""
         self.slot = slot
-        """Of the ledger."""
+        """Slot of the worker in the ledger."""
+        self._name = f"worker {number}"
         self._table = table
         self._words = table.slot(slot)
         self._settings = Start(number, slot, queue_limit, poll_spin_us, orphan_timeout)
-        self._gone = gone
-        self._lost = lost
-        self._told = told
+        self._device_gone = device_gone
+        self._died = died
+        self._notify = notify
         self._changed = changed or (lambda: None)
-        self._spares = spares
-        self._directory = directory
+        self._starter = Starter(self._name, table, spares, directory)
+        self.state = WorkerState.DEAD
+        self._settled = asyncio.Event()
+        """Set in a state of SETTLED."""
         self._link: Link | None = None
-        """To its process; while it is renewed, to the one that goes."""
-        self._next: Link | None = None
-        """To the one that comes."""
-        self._handed_over: dict[str, asyncio.Future[None]] = {}
-        """Cables that the process that comes has, or that are on their way to it."""
-        self._running = asyncio.Event()
+        """Link to the process, or to the last one; while it is renewed, to the old one."""
+        self._renewal: Renewal | None = None
+        """Set while the worker is renewed, and after its death until both processes have ended."""
         self._replacing: asyncio.Task[None] | None = None
-        self._stopping = False
-        self._failures = 0
-        self._started_at = 0.0
         self._cpu_ns = 0
 
     @property
     def forwards(self) -> bool:
-        """Whether it has a process that takes orders."""
-        return self._link is not None and self._running.is_set()
+        """True while it has a process that takes requests."""
+        return self.state in FORWARDING
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of its process, or of the last one; None when there was none."""
+        return self._link.pid if self._link is not None else None
 
     async def start(self) -> None:
-        """Start the process, and wait until it takes orders; raises WorkerLost when it does not."""
-        launched = await self._launch()
-        link = self._link = self._linked(launched)
-        self.pid = link.pid
-        self._started_at = time.monotonic()
-        await self._begin(link, self._settings, self._patience(launched))
-        # The process is told of every cable there is now, and attach() tells it of those to come.
-        self._running.set()
-        self._changed()
-        answers = {each.cable: link.attach(each) for each in self.attachments.values()}
-        await asyncio.gather(*answers.values(), return_exceptions=True)
-        for cable, answer in answers.items():
-            error = answer.exception()
-            if isinstance(error, WorkerRefused):
-                del self.attachments[cable]
-                log.error("worker %d: %s is not forwarded any more: %s", self.number, cable, error)
+        """Start a process and wait until it is ready. Raises WorkerLost when it does not become ready."""
+        if self._replacing is None or self._replacing.done():
+            await self._start()
+            return
+        # An adopted process has died meanwhile: a second one beside its replacement would forward everything
+        # twice.
+        await self._settled.wait()
+        if not self.forwards:
+            raise self._not_running()
 
     def adopt(self, launched: Launched, path: Path) -> Link:
-        """Take over the process of a predecessor, which listens at ``path``; ``attachments`` are what it
-        forwards already."""
-        link = self._link = self._linked(launched)
-        link.adopted(path)
-        self.pid = link.pid
-        self._started_at = time.monotonic()
-        self._running.set()
+        """Take over a predecessor's process, which listens at ``path`` and forwards ``attachments``
+        already."""
+        link = self._link = self._link_to(launched)
+        link.adopt(path)
+        self._enter(WorkerState.READY)
         return link
 
     async def renew(self, slot: int) -> None:
-        """Replace the process by another, without a frame lost: each cable is let go by the one, and is the
-        other's a moment later.  ``slot`` of the ledger is the other's; the present one is free then.
+        """Replace the process by another one without losing a frame.
 
-        Raises WorkerLost when there is no other process; then everything is as it was."""
-        going = self._link
-        if going is None or not self.forwards:
-            raise WorkerLost(f"worker {self.number} is not running")
-        launched = await self._launch()
-        coming = self._linked(launched)
-        if going is not self._link or not self.forwards:
-            # It has died meanwhile, and has or will have a successor that is not this one.
-            _kill(coming)
-            await coming.gone(ENDING_S)
-            raise WorkerLost(f"worker {self.number} died while it was renewed")
+        ``slot`` of the ledger is the new process's; the present one is free afterwards. Raises WorkerLost
+        when the worker is not ready, dies or is stopped meanwhile, or when the new process does not become
+        ready; then the worker keeps its slot."""
+        old = self._link
+        if old is None or self.state is not WorkerState.READY:
+            raise WorkerLost(f"{self._name} cannot be renewed: it is {self.state.value}")
+        launched = await self._starter.launch()
+        new = self._link_to(launched)
+        if old is not self._link or self.state is not WorkerState.READY:
+            await new.terminate()
+            raise WorkerLost(f"{self._name} died while it was renewed")
+        renewal = self._renewal = Renewal(self._name, old, new, slot, self.attachments)
+        self._enter(WorkerState.RENEWING)
         words = self._table.slot(slot)
         words[CPU_NS] = self._words[CPU_NS]
-        settings = replace(self._settings, slot=slot)
-        self._next = coming
-        try:
-            await self._begin(coming, settings, self._patience(launched))
-        except WorkerLost:
-            self._next = None
-            raise
-        self._started_at = time.monotonic()
-        while left := [cable for cable in self.attachments if cable not in self._handed_over]:
-            await asyncio.gather(*(self._hand_over(going, coming, cable) for cable in left))
-            if self._next is None:
-                raise WorkerLost(f"worker {self.number} died while it was renewed")
-        self._link, self._next, self.pid = coming, None, coming.pid
-        self._handed_over.clear()
+        await self._begin_renewal(renewal, replace(self._settings, slot=slot), spare=launched.spare)
+        await renewal.move_all()
+        self._link, self._renewal = new, None
         self.slot, self._words, self._settings = slot, words, replace(self._settings, slot=slot)
+        self._enter(WorkerState.READY)
         self._changed()
-        going.abandon()
-        going.tell_to_end()
-        await going.gone(ENDING_S)
+        await renewal.end_old(starting.ENDING_S)
 
     async def attach(self, attachment: Attachment) -> None:
-        """Have a cable forwarded, by this process or by its successor.
+        """Forward a cable, by this process or its replacement.
 
-        Raises WorkerRefused when it cannot be, and WorkerLost when there will be no successor."""
+        Raises WorkerRefused when the process cannot, and WorkerLost when the worker is stopped."""
         self.attachments[attachment.cable] = attachment
         try:
             await self._attach(attachment)
         except WorkerLost:
-            await self._running.wait()
-            if self._stopping:
+            await self._settled.wait()
+            if self.state is WorkerState.STOPPED:
                 self.attachments.pop(attachment.cable, None)
                 raise
         except WorkerRefused:
@@ -184,7 +158,7 @@ class Worker:
             raise
 
     async def resize(self, cable: str, mtus: tuple[int, ...]) -> None:
-        """Tell the worker of new MTUs, in bytes; a successor learns them with the cable."""
+        """Apply new MTUs, in bytes, to a cable; a replacement is given them with the cable."""
         attachment = self.attachments.get(cable)
         if attachment is not None:
             self.attachments[cable] = replace(attachment, spec=attachment.spec.resized(mtus))
@@ -192,83 +166,79 @@ class Worker:
                 await (await self._holder(cable)).resize(cable, mtus)
 
     async def detach(self, cable: str, patience: float, *, keep: bool = False) -> None:
-        """Have a cable let go: returns once no frame of it is in flight and nothing refers to it.
+        """Detach a cable; return once no frame of it is in flight and no process reads it.
 
-        With ``keep`` the process has its descriptors still, lest they go with the control plane, until it is
-        attached again or dropped."""
+        After ``patience`` seconds frames that the receiver does not take are dropped and counted. With
+        ``keep`` the process keeps the cable's descriptors until it is attached again or dropped, so that a
+        control plane that is killed meanwhile does not take the devices with it."""
         if cable not in self.attachments:
             return
         try:
             try:
-                # Only then off the list: what is between two processes is let go by the one where it arrives.
+                # It stays on the list until here: a cable that moves is detached by the process where it
+                # arrives.
                 link = await self._holder(cable)
             finally:
                 known = self.attachments.pop(cable, None)
+                if self._renewal is not None:
+                    self._renewal.discard(cable)
             if known is not None:
                 await (link.keep(cable, patience) if keep else link.detach(cable, patience))
         except WorkerLost:
-            log.debug("worker %d ended while it let %s go", self.number, cable)
-        self._handed_over.pop(cable, None)
+            log.debug("%s ended while it detached %s", self._name, cable)
 
     async def drop(self, cable: str, patience: float) -> None:
-        """Have the process let go of a cable that nobody knows of, or of what it keeps of one."""
-        for link in (self._link, self._next):
-            if link is not None and link.running:
-                with contextlib.suppress(WorkerLost, WorkerRefused):
-                    await link.detach(cable, patience)
+        """Have every process close what it keeps of a cable that is not among the attachments."""
+        for link in self._links():
+            with contextlib.suppress(WorkerLost, WorkerRefused):
+                await link.detach(cable, patience)
 
     async def tune(self, *, queue_limit: int, poll_spin_us: int, orphan_timeout: float) -> None:
-        """Have it work by other settings: frames, microseconds and seconds; so will its successors."""
+        """Apply other settings, in frames, microseconds and seconds, to this process and its replacements."""
         self._settings = replace(
             self._settings,
             queue_limit=queue_limit,
             poll_spin_us=poll_spin_us,
             orphan_timeout=orphan_timeout,
         )
-        await self.bring_up_to_date()
+        await self.apply_settings()
 
-    async def bring_up_to_date(self) -> None:
-        """Have the process work by the settings as they are, whatever it was started with."""
-        settings = self._settings
-        for link in (self._link, self._next):
-            if link is not None and link.running:
-                with contextlib.suppress(WorkerLost):
-                    await link.tune(settings.queue_limit, settings.poll_spin_us, settings.orphan_timeout)
+    async def apply_settings(self) -> None:
+        """Apply the current settings to the process, whatever it was started with."""
+        for link in self._links():
+            with contextlib.suppress(WorkerLost):
+                await self._tune(link)
 
-    def ask(self) -> None:
-        """Ask the process for a beat of its heart."""
+    def ping(self) -> None:
+        """Request a heartbeat of the process."""
         if self._link is not None:
             self._link.ping()
 
     def kill(self) -> None:
-        """Kill the process, which does nothing any more; another takes over."""
+        """Kill the process; a replacement follows."""
         if self._link is not None:
-            _kill(self._link)
+            self._link.kill()
 
     async def stop(self) -> None:
-        """End the process; nothing is asked of it any more."""
+        """End the process for good."""
         await self._stop_replacing()
-        links = [link for link in (self._link, self._next) if link is not None]
+        links = self._links()
         for link in links:
-            link.tell_to_end()
-        self._abandon()
-        self._running.set()  # for those who wait for a successor: there will be none
+            link.request_end()
+            link.abandon()
         for link in links:
-            await link.gone(ENDING_S)
+            await link.wait(starting.ENDING_S)
 
     async def leave(self) -> None:
-        """Let the process go on, an orphan; nothing is asked of it any more."""
+        """Leave the process as an orphan."""
         await self._stop_replacing()
-        for link in (self._link, self._next):
-            if link is not None:
-                link.leave()
-        self._abandon()
-        self._running.set()
+        for link in self._links():
+            link.leave()
 
     def reading(self) -> WorkerReading:
-        """What the worker's slot of the ledger says now."""
+        """Return what the worker's slot of the ledger contains now."""
         words = self._words
-        # The last moments of a process that is renewed are counted nowhere.
+        # A process that is renewed still uses processor time after it was read for the new slot.
         self._cpu_ns = max(self._cpu_ns, words[CPU_NS])
         return WorkerReading(
             worker=str(self.number),
@@ -278,154 +248,147 @@ class Worker:
             oactive=bool(words[WORKER_OACTIVE]),
             restarts=self.restarts,
             cpu_seconds=self._cpu_ns / 1e9,
-            alive=time.monotonic_ns() - self.beat_ns < ALIVE_S * 1e9,
+            alive=time.monotonic_ns() - words[HEARTBEAT_NS] < ALIVE_S * 1e9,
         )
 
     @property
-    def beat_ns(self) -> int:
-        """CLOCK_MONOTONIC, in nanoseconds, when its own loop last turned."""
-        return self._words[HEARTBEAT_NS]
-
-    @property
-    def life(self) -> tuple[int, ...]:
-        """``beat_ns``, and what else changes only while its loop does something."""
+    def activity(self) -> tuple[int, ...]:
+        """Time of the last heartbeat, in nanoseconds of CLOCK_MONOTONIC, followed by other words of the
+        ledger that change only when the process does something."""
         words = self._words
         return words[HEARTBEAT_NS], words[QUEUE_FRAMES], words[DRAIN_LIST]
 
-    async def _launch(self) -> Launched:
+    def _enter(self, state: WorkerState) -> None:
+        self.state = advance(self.state, state)
+        if state in SETTLED:
+            self._settled.set()
+        else:
+            self._settled.clear()
+
+    async def _start(self) -> None:
+        self._enter(WorkerState.SPAWNING)
         try:
-            return await whole(self._spares.take() if self._spares is not None else launch())
-        except OSError as error:
-            raise WorkerLost(f"worker {self.number} cannot be started: {error}") from error
-
-    def _linked(self, launched: Launched) -> Link:
-        return Link(f"worker {self.number}", launched, self._heard, self._ended)
-
-    def _patience(self, launched: Launched) -> float:
-        if launched.waited:
-            return SPARE_STARTING_S
-        return STARTING_S * (1 << min(max(0, self._failures - 1), len(BACKOFF_S)))
-
-    async def _begin(self, link: Link, settings: Start, patience_s: float) -> None:
-        try:
-            async with asyncio.timeout(patience_s):
-                await link.begin(settings, self._table.fd, self._directory)
-        except TimeoutError:
-            _kill(link)
-            await link.gone(ENDING_S)
-            raise WorkerLost(
-                f"worker {self.number} (pid {link.pid}) took no orders within {patience_s:g} s and was killed"
-            ) from None
+            launched = await self._starter.launch()
+            # Known to stop() from now on, also when this task is cancelled.
+            link = self._link = self._link_to(launched)
+            settings = self._settings
+            await self._starter.begin(link, settings, spare=launched.spare)
         except WorkerLost:
-            how = await link.gone(ENDING_S)
-            raise WorkerLost(f"worker {self.number} ended before it took orders: {how}") from None
+            if self.state is WorkerState.SPAWNING:
+                self._enter(WorkerState.DEAD)
+            raise
+        if self.state is not WorkerState.SPAWNING:
+            await link.terminate()
+            raise self._not_running()
+        # The process is given every cable that is attached now; attach() gives it those to come.
+        self._enter(WorkerState.READY)
+        self._changed()
+        answers = {each.cable: link.attach(each) for each in self.attachments.values()}
+        tuned = [self._tune(link)] if self._settings != settings else []
+        await asyncio.gather(*answers.values(), *tuned, return_exceptions=True)
+        for cable, answer in answers.items():
+            error = answer.exception()
+            if isinstance(error, WorkerRefused):
+                del self.attachments[cable]
+                log.error("%s: %s is not forwarded any more: %s", self._name, cable, error)
 
-    def _attach(self, each: Attachment) -> asyncio.Future[None]:
-        link = self._next if self._next is not None and self._next.running else self._link
-        if link is None or not self.forwards:
-            return self._nobody()
-        if link is self._next:
-            self._handed_over[each.cable] = _done()
-        return link.attach(each)
+    async def _begin_renewal(self, renewal: Renewal, settings: Start, *, spare: bool) -> None:
+        """Wait until the new process is ready. Raises WorkerLost."""
+        before = self._settings
+        try:
+            await self._starter.begin(renewal.new, settings, spare=spare)
+        except WorkerLost:
+            if self._renewal is renewal and self.state is WorkerState.RENEWING:
+                self._renewal = None
+                self._enter(WorkerState.READY)
+            raise
+        if self._renewal is not renewal or self.state is not WorkerState.RENEWING:
+            raise WorkerLost(f"{self._name} died while it was renewed")
+        self._enter(WorkerState.DRAINING)
+        if self._settings != before:
+            with contextlib.suppress(WorkerLost):
+                await self._tune(renewal.new)
+
+    def _link_to(self, launched: Launched) -> Link:
+        return Link(self._name, launched, self._on_message, self._on_end)
+
+    def _links(self) -> list[Link]:
+        """Return the links to all processes, the old one first."""
+        links = [self._link] if self._link is not None else []
+        return links if self._renewal is None else [*links, self._renewal.new]
+
+    def _tune(self, link: Link) -> asyncio.Future[None]:
+        settings = self._settings
+        return link.tune(settings.queue_limit, settings.poll_spin_us, settings.orphan_timeout)
+
+    async def _attach(self, attachment: Attachment) -> None:
+        if self.state is WorkerState.DRAINING and self._renewal is not None:
+            self._renewal.add(attachment.cable)
+        await self._link_of(attachment.cable).attach(attachment)
 
     async def _holder(self, cable: str) -> Link:
-        """Who has a cable, once it is not between two processes.  Raises WorkerLost."""
-        if cable in self._handed_over:
-            await asyncio.shield(self._handed_over[cable])
-        link = self._next if cable in self._handed_over else self._link
-        if link is None or not self.forwards:
-            raise WorkerLost(f"worker {self.number} is not running")
-        return link
+        """Return the link to the process that has a cable, once it does not move. Raises WorkerLost."""
+        while self._renewal is not None and (arrival := self._renewal.arrival(cable)) is not None:
+            await asyncio.shield(arrival)
+        return self._link_of(cable)
 
-    async def _hand_over(self, going: Link, coming: Link, cable: str) -> None:
-        """From one process to the other; while it is nobody's its frames wait in the kernel's ring."""
-        done = self._handed_over[cable] = asyncio.get_running_loop().create_future()
-        try:
-            await going.keep(cable, HANDING_OVER_S)
-            if cable in self.attachments:
-                await coming.attach(self.attachments[cable])
-            await going.detach(cable, HANDING_OVER_S)
-        except WorkerLost:
-            pass  # whoever it was: _ended() sees to it
-        except WorkerRefused as error:
-            self.attachments.pop(cable, None)
-            log.error("worker %d: %s is not forwarded any more: %s", self.number, cable, error)
-        finally:
-            done.set_result(None)
+    def _link_of(self, cable: str) -> Link:
+        """Return the link to the process that has a cable. Raises WorkerLost."""
+        if not self.forwards or self._link is None:
+            raise self._not_running()
+        renewal = self._renewal
+        return renewal.new if renewal is not None and renewal.moved(cable) else self._link
 
-    def _nobody(self) -> asyncio.Future[None]:
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        answer.set_exception(WorkerLost(f"worker {self.number} is not running"))
-        return answer
+    def _not_running(self) -> WorkerLost:
+        return WorkerLost(f"{self._name} is not running")
 
-    def _heard(self, message: Message) -> None:
+    def _on_message(self, message: Message) -> None:
         match message:
             case Gone():
-                self._gone(message.cable, message.name)
+                self._device_gone(message.cable, message.name)
             case Overflow() | UnknownFamily():
-                if self._told is not None:
-                    self._told(self, message)
+                if self._notify is not None:
+                    self._notify(self, message)
             case _:
-                raise ValueError(f"not an answer: {message}")
+                raise ValueError(f"not a message of a worker: {message}")
 
-    def _abandon(self) -> None:
-        """There is nobody to send orders to, or to answer those that were sent."""
-        for link in (self._link, self._next):
-            if link is not None:
-                link.abandon()
-        self._running.clear()
+    def _on_end(self, link: Link) -> None:
+        """Handle the end of a process: start a replacement when it was ready and not about to end."""
+        died = link.running and link in self._links() and self.forwards
+        link.abandon()
+        if died:
+            for each in self._links():
+                each.abandon()
+            self._enter(WorkerState.DEAD)
+            self._replacing = spawn(self._replace(), f"replacing {self._name}")
 
-    def _ended(self, link: Link) -> None:
-        if not link.running:
-            link.abandon()  # one that never ran is its starter's to deal with
-        elif link in (self._link, self._next) and not self._stopping:
-            # If it was one of two, the ledger cannot tell what was whose: both go.
-            links = [each for each in (self._link, self._next) if each is not None]
-            self._abandon()
-            self._next = None
-            self._handed_over.clear()
-            self._replacing = spawn(self._replace(links), f"replacing worker {self.number}")
-
-    async def _replace(self, links: list[Link]) -> None:
-        """Have a successor take over, however many it takes."""
+    async def _replace(self) -> None:
+        """Start replacements until one is ready."""
+        links = self._links()
         for link in links[1:]:
-            _kill(link)
-            await link.gone(ENDING_S)
-        how = await links[0].gone(ENDING_S)
-        log.warning("worker %d (pid %d) ended: %s; starting another", self.number, links[0].pid, how)
+            await link.terminate()
+        how = await links[0].wait(starting.ENDING_S)
+        self._renewal = None
+        log.warning("%s (pid %d) ended: %s; starting another", self._name, links[0].pid, how)
         try:
-            await self._lost(self)
+            await self._died(self)
         except Exception:
-            log.exception("settling worker %d failed, which is a bug of ours", self.number)
-        if time.monotonic() - self._started_at > STAYED_S:
-            self._failures = 0
+            log.exception("internal error: settling %s failed", self._name)
+        self._starter.ended(time.monotonic() - max(link.started_at for link in links))
         while True:
-            await asyncio.sleep(BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)])
-            self._failures += 1
+            await self._starter.pause()
             self.restarts += 1
             try:
-                await self.start()
+                await self._start()
             except WorkerLost as error:
                 log.warning("%s; starting another", error)
             else:
                 break
-        log.info("worker %d forwards %d cables again (pid %d)", self.number, len(self.attachments), self.pid)
-        if self._spares is not None:
-            self._spares.keep()
+        log.info("%s forwards %d cables again (pid %d)", self._name, len(self.attachments), self.pid)
+        self._starter.keep_spare()
 
     async def _stop_replacing(self) -> None:
-        self._stopping = True
+        self._enter(WorkerState.STOPPED)
         if self._replacing is not None:
             self._replacing.cancel()
             await asyncio.wait((self._replacing,))
-
-
-def _kill(link: Link) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        link.process.kill()
-
-
-def _done() -> asyncio.Future[None]:
-    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    done.set_result(None)
-    return done

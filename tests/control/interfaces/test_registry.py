@@ -52,7 +52,7 @@ async def scene(
     slots = Slots(table)
     made: list[Interfaces] = []
 
-    async def lost(worker: Worker) -> None:
+    async def died(worker: Worker) -> None:
         await made[0].worker_lost(worker)
 
     def gone(_cable: str, device: str) -> None:
@@ -61,12 +61,12 @@ async def scene(
     worker: Worker
     if real:
         worker = Worker(
-            0, table, slots.take(), queue_limit=queue_limit, poll_spin_us=0, gone=gone, lost=lost,
-            told=lambda worker, news: made[0].told(worker, news),
+            0, table, slots.take(), queue_limit=queue_limit, poll_spin_us=0, device_gone=gone, died=died,
+            notify=lambda worker, news: made[0].told(worker, news),
         )  # fmt: skip
         await worker.start()
     else:
-        worker = IdleWorker(0, table, slots.take(), gone=gone, lost=lost)
+        worker = IdleWorker(0, table, slots.take(), device_gone=gone, died=died)
     interfaces = Interfaces(host, table, slots, [worker], MacPool(HOST_ID), loopbacks=True)
     made.append(interfaces)
     host.watch(interfaces.happened)

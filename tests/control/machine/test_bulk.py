@@ -62,7 +62,7 @@ def test_what_fails_of_one_namespace_is_nothing_to_others(new_namespace: Callabl
         Opening("epair0b", "eth0", replace(red, netns="eptnone"), tun.open_tap),
         Opening("epair1a", "eth0", red, tun.open_tap),
     ) as (other, none, made):
-        assert str(other) == f"namespace {red.netns}: is another one now"
+        assert str(other) == f"namespace {red.netns}: was replaced by another one"
         assert str(none).startswith("namespace eptnone: does not exist")
         assert isinstance(made, Tap)
     assert namespace.identity(None) != red.identity

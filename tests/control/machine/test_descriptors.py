@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from epaird.config.reading import parse
-from epaird.control.machine.descriptors import RESERVE, have_enough, needed
+from epaird.control.machine.descriptors import RESERVE, raise_limit, required
 
 PROGRAM = """
 import json, resource
-from epaird.control.machine.descriptors import have_enough
+from epaird.control.machine.descriptors import raise_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
-told = have_enough({wanted})
+told = raise_limit({wanted})
 print(json.dumps([told, resource.getrlimit(resource.RLIMIT_NOFILE)]))
 """
 
@@ -30,7 +30,7 @@ def tried(wanted: int) -> tuple[list[str], list[int]]:
 
 def test_a_descriptor_for_each_queue_of_each_half() -> None:
     configuration = parse({"epair": {"epair0": {}, "epair1": {"queues": 4}}})
-    assert needed(configuration) == 2 + 8 + len(configuration.loopbacks) + RESERVE
+    assert required(configuration) == 2 + 8 + len(configuration.loopbacks) + RESERVE
 
 
 def test_the_limit_is_raised_as_far_as_it_goes() -> None:
@@ -47,4 +47,4 @@ def test_no_limit_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     unlimited = (100, resource.RLIM_INFINITY)
     monkeypatch.setattr(resource, "getrlimit", lambda _which: unlimited)
     monkeypatch.setattr(resource, "setrlimit", lambda _which, _limits: None)
-    assert have_enough(1 << 40) == []
+    assert raise_limit(1 << 40) == []

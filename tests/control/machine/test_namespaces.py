@@ -99,8 +99,8 @@ async def test_a_foreign_one_is_refused_and_left_alone(tmp_path: Path) -> None:
             await namespaces.create(["red", "blue"])
         assert caught.value.errno == errno.EEXIST
         assert str(caught.value) == (
-            "namespaces.create: blue exists already and is not ours: take it off the list to use it "
-            "as it is, or remove it with: ip netns del blue"
+            "namespaces.create: blue exists already and was not created by epaird: remove it from the list "
+            "to use it as it is, or delete it with: ip netns del blue"
         )
         assert set(record(tmp_path)) == {"red"}
         await namespaces.remove_all()
@@ -125,7 +125,7 @@ async def test_one_that_was_replaced_after_a_crash_is_foreign(tmp_path: Path) ->
         await first.create(["red"])
         host.add_namespace("red")
         second = Namespaces(host, tmp_path)
-        with pytest.raises(KernelError, match="red exists already and is not ours"):
+        with pytest.raises(KernelError, match="red exists already and was not created by epaird"):
             await second.create(["red"])
         await second.remove_all()
         assert list(host.namespaces) == ["red"]
@@ -197,7 +197,7 @@ async def test_one_that_is_not_made_after_all_is_not_written_down(tmp_path: Path
     async with machine() as host:
         namespaces = Namespaces(host, tmp_path)
         host.add_namespace("blue")
-        with pytest.raises(KernelError, match="blue exists already and is not ours"):
+        with pytest.raises(KernelError, match="blue exists already and was not created by epaird"):
             await namespaces.create(["red", "blue"])
         assert list(record(tmp_path)) == ["red"]
 
@@ -231,7 +231,7 @@ def test_a_broken_record_is_said_and_not_used(
         async with machine() as host:
             host.add_namespace("red")
             namespaces = Namespaces(host, tmp_path)
-            with pytest.raises(KernelError, match="red exists already and is not ours"):
+            with pytest.raises(KernelError, match="red exists already and was not created by epaird"):
                 await namespaces.create(["red"])
             await namespaces.remove_all()
             (said,) = caplog.messages

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from epaird.config.reading import read
-from epaird.control import daemon, logs
+from epaird.control import daemon, logs, resources
 from epaird.control.machine.host import Place
 from epaird.control.reloading.reload import Source
 from epaird.kernel.tun import Tap
@@ -31,7 +31,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
         host.tell(host.event(tap.name))  # also when looking was made to fail
 
     monkeypatch.setattr(host, "rename", renamed)
-    monkeypatch.setattr(daemon, "Host", lambda: host)
+    monkeypatch.setattr(resources, "Host", lambda: host)
 
     def set_up(level: str, form: str) -> None:
         logging.getLogger().setLevel(level.upper())

@@ -86,7 +86,7 @@ def in_force(it: Running) -> dict[str, object]:
     return {
         "workers": len(it.daemon._workers),
         **dict(zip(("queue_limit", "poll_spin_us", "orphan_timeout"), settings, strict=True)),
-        "worker_timeout": it.daemon._hearts is not None,
+        "worker_timeout": it.daemon._workers.watched,
         # By these it goes when it ends.
         "drain_timeout": it.daemon._configuration.daemon.drain_timeout,
         "keep_devices": it.daemon.keeps_devices,

@@ -67,13 +67,13 @@ async def test_an_unchanged_pair_is_not_touched(at_hand: Begin, monkeypatch: pyt
     many: dict[str, Any] = {f"epair{number}": {} for number in range(40)}
     async with at_hand(epair={"epair0": pair(), **many}) as it:
         asked: list[tuple[str, str]] = []
-        ask = Link._ask
+        ask = Link._request
 
         def counted(link: Link, order: Attach | Resize | Detach | Tune, fds: tuple[int, ...] = ()) -> Any:  # noqa: ANN401
             asked.append((type(order).__name__, getattr(order, "cable", "")))
             return ask(link, order, fds)
 
-        monkeypatch.setattr(Link, "_ask", counted)
+        monkeypatch.setattr(Link, "_request", counted)
         done = await it.reload(epair={"epair0": pair(), **many, "epair7": {"a": {"mtu": 1400}}})
         assert done == {"epair7": "change"}
         await eventually(lambda: asked == [("Resize", "epair7")])

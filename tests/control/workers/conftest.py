@@ -1,4 +1,4 @@
-"""What the tests of workers share."""
+"""Fixtures of the tests of workers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from epaird.control.workers import worker as workers
+from epaird.control.workers import starting
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "BACKOFF_S", (0.0, 0.01))
+    monkeypatch.setattr(starting, "BACKOFF_S", (0.0, 0.01))
 
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
-    """Puts a shell script in the place of every process started from now on."""
+    """Return a function that replaces every process started from now on by a shell script."""
 
     def put(script: str) -> None:
         path = tmp_path / "program"

@@ -24,8 +24,8 @@ def open_files(process: int) -> list[str]:
 
 def idle(stage: Stage[Worker]) -> Worker:
     """A worker that has not been started."""
-    gone, lost = stage.pairs.gone, stage.pairs.worker_lost
-    return Worker(7, stage.table, 7, queue_limit=1, poll_spin_us=0, gone=gone, lost=lost)
+    gone, died = stage.pairs.gone, stage.pairs.worker_lost
+    return Worker(7, stage.table, 7, queue_limit=1, poll_spin_us=0, device_gone=gone, died=died)
 
 
 def nothing(cable: str) -> Attachment:
@@ -54,6 +54,16 @@ async def fill(stage: Stage[Worker]) -> int:
         await asyncio.sleep(0.001)
     await eventually(lambda: owner.taken == owner.sent == words[counters.OPACKETS])
     return stage.words("epair0b")[counters.IN_FLIGHT]
+
+
+async def full(stage: Stage[Worker]) -> None:
+    """Send from ``epair0a`` without receiving until the queue of the first worker is full."""
+
+    def oactive() -> bool:
+        stage.owner("epair0a").sends_all_it_can()
+        return stage.workers[0].reading().oactive
+
+    await eventually(oactive)
 
 
 async def drained(stage: Stage[Worker]) -> None:

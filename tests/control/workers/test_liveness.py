@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.control.workers.liveness import (
-    IDLE_LOOK_S,
-    LOOK_S,
-    SUSPECT_LOOK_S,
-    Heart,
-    Sight,
-    Verdict,
+    CHECK_S,
+    IDLE_CHECK_S,
+    SUSPECT_CHECK_S,
+    Diagnosis,
+    Liveness,
+    ProcessState,
     any_readable,
-    sight_of,
+    process_state,
 )
 from epaird.dataplane.worker import HEARTBEAT_S
 
@@ -32,37 +32,40 @@ BEAT: Final = int(HEARTBEAT_S * 1e9)
 class Patient:
     """A process as its heart is looked at, when it says so."""
 
-    heart: Heart = field(default_factory=Heart)
+    liveness: Liveness = field(default_factory=Liveness)
     now: int = 1000 * MS
     beat: int = 1000 * MS
     queued: int = 0
     state: str = "S"
     ran: int = 0
     frames: bool = False
-    asked: int = 0
+    pings: int = 0
 
-    def look(self, late_ms: float = 0, *, beats: int = 0) -> Verdict:
+    def check(self, late_ms: float = 0, *, beats: int = 0) -> Diagnosis:
         """A look, by which time it has beaten as often as every so many nanoseconds; or not, since it has
         not for longer."""
-        self.now += int(self.heart.look_s * 1e9 + late_ms * MS)
+        self.now += int(self.liveness.interval_s * 1e9 + late_ms * MS)
         if beats:
             self.beat = max(self.beat, self.now - self.now % beats)
-        verdict = self.heart.look(
-            self.now, (self.beat, self.queued), lambda: self.frames, lambda: Sight(self.state, self.ran)
-        )
-        self.asked += verdict is Verdict.SUSPECT
-        return verdict
+        diagnosis = self.liveness.check(
+            self.now,
+            (self.beat, self.queued),
+            lambda: self.frames,
+            lambda: ProcessState(self.state, self.ran),
+        )  # fmt: skip
+        self.pings += diagnosis is Diagnosis.SUSPECT
+        return diagnosis
 
     def idles(self, looks: int = 30) -> Patient:
         """Its loop turns and nothing comes."""
         for _ in range(looks):
-            assert self.look(beats=BEAT) is Verdict.WELL
+            assert self.check(beats=BEAT) is Diagnosis.ALIVE
         return self
 
     def forwards(self, looks: int = 30) -> Patient:
         """It forwards."""
         for _ in range(looks):
-            assert self.look(beats=MS) is Verdict.WELL
+            assert self.check(beats=MS) is Diagnosis.ALIVE
         self.frames = True
         return self
 
@@ -76,9 +79,9 @@ class Patient:
         first = self.now
         while True:
             began = self.now
-            verdict = self.look()
+            diagnosis = self.check()
             self.ran += int((self.now - began) * share)
-            if verdict in (Verdict.HUNG, Verdict.STOPPED):
+            if diagnosis in (Diagnosis.HUNG, Diagnosis.STOPPED):
                 return self.silent()
             assert self.now - first < 100_000 * MS
 
@@ -106,17 +109,17 @@ def test_one_that_is_stopped_needs_no_evidence() -> None:
 
 
 def test_a_longer_patience_is_longer_throughout() -> None:
-    assert 250 <= Patient(Heart(7.5)).forwards().hangs() <= 300
-    assert 7500 <= Patient(Heart(7.5)).idles().hangs() <= 7600
+    assert 250 <= Patient(Liveness(7.5)).forwards().hangs() <= 300
+    assert 7500 <= Patient(Liveness(7.5)).idles().hangs() <= 7600
 
 
 def test_one_that_waits_for_a_processor_is_given_time() -> None:
     patient = Patient().forwards()
     patient.state = "R"
     while patient.silent() < 5900:
-        assert patient.look() in (Verdict.WELL, Verdict.SUSPECT)
+        assert patient.check() in (Diagnosis.ALIVE, Diagnosis.SUSPECT)
     assert patient.hangs(state="R") <= 6010
-    assert patient.asked == 1
+    assert patient.pings == 1
 
 
 def test_one_that_is_let_run_little_is_given_as_much() -> None:
@@ -131,15 +134,15 @@ def test_one_that_the_kernel_keeps_waiting_is_given_time() -> None:
 @given(st.lists(st.floats(0, 280), min_size=4, max_size=4), st.sampled_from("SR"))
 def test_a_few_late_looks_are_little_evidence(late: list[float], state: str) -> None:
     patient = Patient().forwards()
-    while not patient.asked:
-        patient.look()
+    while not patient.pings:
+        patient.check()
     patient.state = state
     for ms in late[:2]:
-        patient.ran += int((patient.heart.look_s * 1e3 + ms) * MS)
-        assert patient.look(ms) is Verdict.WELL
+        patient.ran += int((patient.liveness.interval_s * 1e3 + ms) * MS)
+        assert patient.check(ms) is Diagnosis.ALIVE
     patient.beat = patient.now
     for ms in late[2:]:
-        assert patient.look(ms) is not Verdict.HUNG
+        assert patient.check(ms) is not Diagnosis.HUNG
 
 
 @given(st.floats(301, 1_000_000), st.booleans(), st.booleans())
@@ -149,9 +152,9 @@ def test_nobody_is_blamed_for_what_passed_while_nobody_looked(
     """The machine was suspended, or the control plane was stopped."""
     patient = Patient().forwards() if forwarding else Patient().idles()
     patient.ran += int(ms * MS)
-    while suspect and not patient.asked:
-        patient.look()
-    assert patient.look(ms) is Verdict.WELL
+    while suspect and not patient.pings:
+        patient.check()
+    assert patient.check(ms) is Diagnosis.ALIVE
     late = patient.now
     patient.hangs()
     assert patient.now - late >= 450 * MS
@@ -173,7 +176,7 @@ def test_one_that_beats_is_never_dead(gaps: list[int], state: str, frames: bool,
             step = min(budget, ran * MS)
             budget -= step
             patient.ran += step
-            assert patient.look() in (Verdict.WELL, Verdict.SUSPECT)
+            assert patient.check() in (Diagnosis.ALIVE, Diagnosis.SUSPECT)
         patient.beat = patient.now
 
 
@@ -184,39 +187,39 @@ def test_one_that_delivers_what_has_waited_is_not_dead() -> None:
     for _ in range(100):
         patient.queued -= 1
         patient.ran += 6 * MS
-        assert patient.look() in (Verdict.WELL, Verdict.SUSPECT)
+        assert patient.check() in (Diagnosis.ALIVE, Diagnosis.SUSPECT)
 
 
 def test_one_whose_receiver_takes_nothing_is_asked_once_and_let_be() -> None:
     patient = Patient().forwards()
     for _ in range(100):
-        if patient.look(beats=BEAT) is Verdict.SUSPECT:
+        if patient.check(beats=BEAT) is Diagnosis.SUSPECT:
             patient.beat = patient.now  # it answers
-    assert patient.asked == 1
-    assert patient.heart.look_s == IDLE_LOOK_S
+    assert patient.pings == 1
+    assert patient.liveness.interval_s == IDLE_CHECK_S
 
 
 def test_it_is_looked_at_often_only_while_it_forwards() -> None:
     patient = Patient().idles()
-    assert patient.heart.look_s == IDLE_LOOK_S
+    assert patient.liveness.interval_s == IDLE_CHECK_S
     patient.forwards(2)
-    assert patient.heart.look_s == LOOK_S
+    assert patient.liveness.interval_s == CHECK_S
     patient.frames = False
-    while patient.heart.look_s == LOOK_S:
-        assert patient.look() is Verdict.WELL
+    while patient.liveness.interval_s == CHECK_S:
+        assert patient.check() is Diagnosis.ALIVE
     assert patient.silent() <= 120
-    assert patient.asked == 0
-    assert patient.heart.look_s == IDLE_LOOK_S
+    assert patient.pings == 0
+    assert patient.liveness.interval_s == IDLE_CHECK_S
 
 
 def test_a_suspect_is_looked_at_very_often() -> None:
     patient = Patient().forwards()
-    while not patient.asked:
-        patient.look()
-    assert patient.heart.look_s == SUSPECT_LOOK_S
+    while not patient.pings:
+        patient.check()
+    assert patient.liveness.interval_s == SUSPECT_CHECK_S
     patient.beat = patient.now
-    assert patient.look() is Verdict.WELL
-    assert patient.heart.look_s == LOOK_S
+    assert patient.check() is Diagnosis.ALIVE
+    assert patient.liveness.interval_s == CHECK_S
 
 
 def test_idle_it_is_looked_at_out_of_step_with_its_beats() -> None:
@@ -226,7 +229,7 @@ def test_idle_it_is_looked_at_out_of_step_with_its_beats() -> None:
     while patient.now - began < 60_000 * MS:
         patient.idles(1)
         looks += 1
-    assert looks <= 60 / IDLE_LOOK_S * 1.1
+    assert looks <= 60 / IDLE_CHECK_S * 1.1
 
 
 def test_a_process_is_seen_asleep_stopped_computing_and_gone() -> None:
@@ -234,21 +237,21 @@ def test_a_process_is_seen_asleep_stopped_computing_and_gone() -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
         assert child.stdin is not None
         try:
-            while sight_of(child.pid).state != "S":
+            while process_state(child.pid).state != "S":
                 pass
             child.send_signal(signal.SIGSTOP)
-            while sight_of(child.pid).state != "T":
+            while process_state(child.pid).state != "T":
                 pass
             child.send_signal(signal.SIGCONT)
             child.stdin.write(b"\n")
             child.stdin.flush()
-            before = sight_of(child.pid).ran_ns
-            while sight_of(child.pid).ran_ns - before < 30 * MS:
+            before = process_state(child.pid).ran_ns
+            while process_state(child.pid).ran_ns - before < 30 * MS:
                 pass
-            assert sight_of(child.pid).state == "R"
+            assert process_state(child.pid).state == "R"
         finally:
             child.kill()
-    assert sight_of(child.pid) == Sight("", 0)
+    assert process_state(child.pid) == ProcessState("", 0)
 
 
 def test_what_can_be_read_is_seen() -> None:

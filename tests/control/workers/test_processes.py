@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from epaird.control.workers import processes
-from epaird.control.workers.processes import Adopted, Spares, end, launch
+from epaird.control.workers.processes import AdoptedProcess, Spares, launch, reap
 from epaird.dataplane.process import SPARE
 from tests.loop import has_children, on_loop, turns
 from tests.waiting import eventually
@@ -37,7 +37,7 @@ async def test_one_is_kept_ready_taken_and_ended() -> None:
     await eventually(lambda: spares.pid is not None)
     await spares.stop()
     taken.connection.close()
-    assert await end(taken.process, 10) == "exit status 0"
+    assert await reap(taken.process, 10) == "exit status 0"
     assert not has_children()
 
 
@@ -46,7 +46,7 @@ async def test_without_one_ready_another_is_started() -> None:
     spares = Spares()
     taken = await spares.take()
     taken.connection.close()
-    await end(taken.process, 10)
+    await reap(taken.process, 10)
     await spares.stop()
 
 
@@ -96,7 +96,7 @@ async def test_one_that_cannot_be_started_is_tried_again(
 @on_loop
 async def test_one_that_somebody_else_launched_is_waited_for_and_reaped() -> None:
     child = subprocess.Popen(["sleep", "100"])  # noqa: ASYNC220  asyncio is not to know of it
-    adopted = Adopted(child.pid)
+    adopted = AdoptedProcess(child.pid)
     waiting = asyncio.create_task(adopted.wait())
     adopted.kill()
     assert await waiting == -signal.SIGKILL
@@ -111,7 +111,7 @@ async def test_one_that_is_no_child_has_an_unknown_status() -> None:
     shell = ["sh", "-c", "sleep 100 >/dev/null 2>&1 & echo $!"]
     done = subprocess.run(shell, check=True, capture_output=True)  # noqa: ASYNC221
     pid = int(done.stdout)
-    adopted = Adopted(pid)
+    adopted = AdoptedProcess(pid)
     os.kill(pid, signal.SIGKILL)
     assert await adopted.wait() == 0
 
@@ -120,6 +120,6 @@ async def test_one_that_is_no_child_has_an_unknown_status() -> None:
 async def test_there_is_none_of_a_pid_that_nobody_has() -> None:
     launched = await launch()
     launched.connection.close()
-    await end(launched.process, 10)
+    await reap(launched.process, 10)
     with pytest.raises(ProcessLookupError):
-        Adopted(launched.process.pid)
+        AdoptedProcess(launched.process.pid)

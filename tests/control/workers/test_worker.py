@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from epaird.control.workers.processes import Launched
-from epaird.control.workers.worker import Worker, WorkerLost, WorkerRefused
+from epaird.control.workers.worker import WorkerRefused
 from epaird.ipc import counters
 from tests.control.fake import numbered
 from tests.control.stage import balance, real_stage
-from tests.control.workers.staged import crosses, drained, fill, open_files, pid, replaced
-from tests.loop import has_children, on_loop, turns
+from tests.control.workers.staged import crosses, drained, fill, open_files, pid
+from tests.loop import has_children, on_loop
 from tests.waiting import eventually
 
 # A worker's life.
@@ -212,161 +209,3 @@ async def test_a_successor_with_less_room_forwards_what_it_can(
         said = "worker 0: {0} is not forwarded any more: {0}: too many files are open"
         assert caplog.messages[1:] == [said.format(cable) for cable in refused]
         await crosses(stage, "epair0")
-
-
-# Renewing.
-
-
-def is_there(process: int) -> bool:
-    return Path(f"/proc/{process}").exists()
-
-
-@on_loop
-async def test_a_renewed_worker_loses_nothing_and_keeps_the_order() -> None:
-    async with real_stage() as stage:
-        for number in range(3):
-            await stage.make(f"epair{number}")
-        (worker,) = stage.workers
-        a, b = stage.owner("epair0a"), stage.owner("epair0b")
-        for _ in range(3):
-            before, slot = pid(worker), stage.slots.take()
-            renewing = asyncio.create_task(worker.renew(slot))
-            old = worker.slot
-            while not renewing.done():
-                with contextlib.suppress(BlockingIOError):
-                    a.sends(3)
-                b.receives()
-                await asyncio.sleep(0)
-            await renewing
-            stage.slots.release(old)
-            assert worker.pid != before
-            assert worker.slot == slot
-            assert not is_there(before)
-        await drained(stage)
-        assert b.received == [numbered(number) for number in range(a.sent)]
-        assert balance(stage, "epair0a", "epair0b")["lost"] == 0
-        assert worker.restarts == 0
-        assert stage.lost == []
-        for number in range(3):
-            await crosses(stage, f"epair{number}")
-        stage.slots.release(worker.slot)
-        stage.slots.taken.add(0)
-
-
-@on_loop
-async def test_what_is_asked_while_it_is_renewed_is_done_once() -> None:
-    async with real_stage() as stage:
-        for number in range(20):
-            await stage.make(f"epair{number}")
-        (worker,) = stage.workers
-        slot = stage.slots.take()
-        renewing = asyncio.create_task(worker.renew(slot))
-        number = 20
-        while not renewing.done():
-            await stage.make(f"epair{number}")
-            await worker.resize(f"epair{number - 5}", (9000, 9000))
-            going = next(pair for pair in stage.pairs if pair.name == f"epair{number - 20}")
-            with stage.owner(f"{going.name}b").watched() as device:
-                await stage.pairs.destroy(going)
-                assert device.let_go()
-            number += 1
-        await renewing
-        assert sorted(worker.attachments) == sorted(pair.name for pair in stage.pairs)
-        for pair in stage.pairs:
-            await crosses(stage, pair.name)
-        stage.slots.release(slot)
-
-
-async def handing_over(worker: Worker, slot: int) -> asyncio.Task[None]:
-    """The renewal of a worker, which has begun to hand its cables over."""
-    renewing = asyncio.create_task(worker.renew(slot))
-    while not worker._handed_over:
-        await turns(1)
-    return renewing
-
-
-@on_loop
-async def test_what_goes_while_it_is_handed_over_is_let_go_by_who_comes() -> None:
-    async with real_stage() as stage:
-        for number in range(5):
-            await stage.make(f"epair{number}")
-        (worker,) = stage.workers
-        slot = stage.slots.take()
-        renewing = await handing_over(worker, slot)
-        assert not any(each.done() for each in worker._handed_over.values())
-        await worker.detach("epair3", 1)
-        assert sorted(worker.attachments) == ["epair0", "epair1", "epair2", "epair4"]
-        with stage.owner("epair3b").watched() as device:
-            await stage.pairs.destroy(next(pair for pair in stage.pairs if pair.name == "epair3"))
-            assert device.let_go()
-        await renewing
-        stage.slots.release(slot)
-
-
-@pytest.mark.parametrize("which", ["the one that goes", "the one that comes"])
-def test_a_death_while_it_is_renewed_is_one_of_the_worker(which: str) -> None:
-    async def die() -> None:
-        async with real_stage() as stage:
-            for number in range(30):
-                await stage.make(f"epair{number}")
-            (worker,) = stage.workers
-            stage.owner("epair0a").sends(5)
-            slot, goes = stage.slots.take(), pid(worker)
-            renewing = await handing_over(worker, slot)
-            comes = worker._next
-            assert comes is not None
-            os.kill(goes if which == "the one that goes" else comes.pid, signal.SIGKILL)
-            with pytest.raises(WorkerLost):
-                await renewing
-            await replaced(worker)
-            assert not is_there(comes.pid)
-            assert not is_there(goes)
-            await crosses(stage, "epair0")
-            await crosses(stage, "epair29")
-            await drained(stage)
-            balance(stage, "epair0a", "epair0b")
-            stage.slots.release(slot)
-
-    on_loop(die)()
-
-
-@on_loop
-async def test_a_death_before_there_is_another_to_renew_it_leaves_one_process(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with real_stage() as stage:
-        await stage.make()
-        (worker,) = stage.workers
-        goes, slot, launch, launched = pid(worker), stage.slots.take(), worker._launch, []
-
-        async def slow() -> Launched:
-            monkeypatch.setattr(worker, "_launch", launch)
-            launched.append(await launch())
-            os.kill(goes, signal.SIGKILL)
-            await replaced(worker)
-            return launched[0]
-
-        monkeypatch.setattr(worker, "_launch", slow)
-        with pytest.raises(WorkerLost, match="died while it was renewed"):
-            await worker.renew(slot)
-        stage.slots.release(slot)
-        assert worker.pid not in (goes, launched[0].process.pid)
-        assert not is_there(launched[0].process.pid)
-        assert worker._next is None
-        await crosses(stage, "epair0")
-
-
-@on_loop
-async def test_a_worker_that_cannot_be_renewed_goes_on(program: Callable[[str], None]) -> None:
-    async with real_stage() as stage:
-        await stage.make()
-        (worker,) = stage.workers
-        before = worker.pid
-        program("exit 3")
-        with pytest.raises(WorkerLost, match="ended before it took orders: exit status 3"):
-            await worker.renew(5)
-        assert worker.pid == before
-        assert worker.slot == 0
-        await crosses(stage, "epair0")
-        await stage.make("epair1")
-        await crosses(stage, "epair1")

@@ -1,0 +1,69 @@
+"""What a daemon holds from its first moment to its last: its run directory, the kernel, and the ledger.
+
+Whatever a predecessor left in them is found here, and is taken over when the daemon starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from socket import socket
+from typing import Final
+
+from epaird.control.handover.leaving import LOCK
+from epaird.control.handover.ledgers import open_ledger
+from epaird.control.handover.notify import listener, take_inherited
+from epaird.control.handover.predecessor import find
+from epaird.control.handover.rundirectory import RunDirectory
+from epaird.control.machine.host import Host
+from epaird.ipc.ledger import Slots
+from epaird.names import mac
+from epaird.names.macpool import MacPool
+
+log = logging.getLogger(__name__)
+
+CONTROL: Final = "control"
+"""Name of the control socket where the service manager has bound it."""
+OWN_CONTROL: Final = "own-control"
+"""Name of the control socket where this daemon's predecessor has bound it."""
+PAGE: Final = "metrics"
+"""Name of the socket of the metrics page."""
+
+
+class Resources:
+    """The run directory, the kernel, the ledger, and what a predecessor left in them."""
+
+    def __init__(self, directory: Path, undo: contextlib.AsyncExitStack, leaving: Callable[[], bool]) -> None:
+        """Lock ``directory`` and open everything; ``undo`` is given how to release it.
+
+        ``leaving`` is called when it is released: true leaves everything to a successor. Raises KernelError
+        when another daemon has locked the directory."""
+        self._passed = take_inherited()
+        lock = next((each.fd for each in self._passed if each.name == LOCK), None)
+        self.directory = RunDirectory(directory, lock)
+        undo.callback(lambda: self.directory.release(keep=leaving()))
+        self.host = Host()
+        undo.callback(self.host.close)
+        keep = (LOCK, CONTROL, OWN_CONTROL, PAGE)
+        self.remains = find(directory, self._passed, self.host.home, keep=keep)
+        """What a predecessor has left."""
+        self.table = open_ledger(self.remains.ledgers, self.remains.slots)
+        undo.callback(os.close, self.table.fd)
+        state = self.remains.state
+        self.macs = MacPool(mac.host_id(), state.macs_made if state is not None else 0)
+        self.slots = Slots(self.table, self.remains.slots, resting=True)
+
+    def listener(self, name: str) -> socket | None:
+        """Return the listening socket that was passed to this process under a name."""
+        return listener(self._passed, name)
+
+    def worker_slot(self, number: int) -> int:
+        """Return the slot of the worker of a number: its predecessor's, or a new one."""
+        slot = self.remains.worker_slot(number)
+        if slot is None:
+            return self.slots.take()
+        self.table.migrate_worker(slot)
+        return slot

@@ -1,0 +1,71 @@
+"""The states of a worker and the transitions between them.
+
+A worker lasts as long as the daemon wants it; its process may die and be replaced, or be renewed on purpose.
+
+1. A worker begins DEAD. A process is spawned for it, or an orphan is adopted.
+2. A process that is SPAWNING takes no requests. Cables that are attached meanwhile wait for READY.
+3. To renew a READY worker a second process is spawned (RENEWING). The first one still takes every request.
+   When the second one is ready the first one is DRAINING: its cables move one by one, and new ones go to the
+   second.
+4. When either of two processes dies both are lost, since the ledger cannot tell which counted what: the
+   worker is DEAD and a replacement is spawned.
+5. A worker that is STOPPED has ended its process or left it as an orphan. Nothing leads out of this state.
+
+Whatever awaits something while a process may die, the worker may stop or be renewed has to compare the state
+afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final
+
+
+class WorkerState(Enum):
+    """What a worker is doing."""
+
+    DEAD = "dead"
+    """It has no process; a replacement may follow."""
+    SPAWNING = "spawning"
+    """Its process has been started and takes no requests yet."""
+    READY = "ready"
+    """Its process takes requests."""
+    RENEWING = "renewing"
+    """Its process takes requests; another one is being started to take its place."""
+    DRAINING = "draining"
+    """Its cables move from one process to another, which takes requests as well."""
+    STOPPED = "stopped"
+    """It has ended, or has left its process as an orphan."""
+
+
+TRANSITIONS: Final[Mapping[WorkerState, frozenset[WorkerState]]] = {
+    # READY by adoption
+    WorkerState.DEAD: frozenset({WorkerState.SPAWNING, WorkerState.READY, WorkerState.STOPPED}),
+    # DEAD when the process does not become ready
+    WorkerState.SPAWNING: frozenset({WorkerState.READY, WorkerState.DEAD, WorkerState.STOPPED}),
+    WorkerState.READY: frozenset({WorkerState.RENEWING, WorkerState.DEAD, WorkerState.STOPPED}),
+    # READY when the second process does not become ready
+    WorkerState.RENEWING: frozenset(
+        {WorkerState.DRAINING, WorkerState.READY, WorkerState.DEAD, WorkerState.STOPPED}
+    ),
+    WorkerState.DRAINING: frozenset({WorkerState.READY, WorkerState.DEAD, WorkerState.STOPPED}),
+    WorkerState.STOPPED: frozenset({WorkerState.STOPPED}),
+}
+"""States that may follow each state."""
+
+FORWARDING: Final = frozenset({WorkerState.READY, WorkerState.RENEWING, WorkerState.DRAINING})
+"""States in which a worker has a process that takes requests."""
+SETTLED: Final = FORWARDING | {WorkerState.STOPPED}
+"""States in which a request need not wait: it can be sent, or never will be."""
+
+
+class InvalidTransition(Exception):
+    """A state does not follow another: an internal error."""
+
+
+def advance(state: WorkerState, to: WorkerState) -> WorkerState:
+    """Return the next state; raises InvalidTransition when it may not follow ``state``."""
+    if to not in TRANSITIONS[state]:
+        raise InvalidTransition(f"a worker that is {state.value} cannot become {to.value}")
+    return to

@@ -1,0 +1,228 @@
+"""The link to a worker process whose messages the test writes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused, socket_name
+from epaird.control.workers.processes import Launched
+from epaird.ipc.channel import receive
+from epaird.ipc.ledger import Table
+from epaird.ipc.messages import (
+    CableSpec,
+    Detach,
+    Done,
+    End,
+    Gone,
+    Keep,
+    Message,
+    Ping,
+    PortSpec,
+    Ready,
+    Resize,
+    Start,
+    Tune,
+    decode,
+    encode,
+)
+from tests.loop import on_loop, turns
+
+
+class FakeProcess:
+    """A process that ends when it is killed."""
+
+    pid = 4711
+
+    def __init__(self) -> None:
+        self._ended = asyncio.Event()
+
+    async def wait(self) -> int:
+        await self._ended.wait()
+        return -9
+
+    def kill(self) -> None:
+        self._ended.set()
+
+
+@dataclass
+class Scene:
+    """A link, the process's end of its socketpair, and what the link reported."""
+
+    link: Link
+    end: socket.socket
+    messages: list[Message]
+    ended: list[Link]
+    fds: list[int] = field(default_factory=list)
+
+    def send(self, *messages: Message) -> None:
+        for message in messages:
+            self.end.send(encode(message))
+
+    def sent(self) -> Message:
+        """The next message that the link has sent."""
+        packet, fds = receive(self.end)
+        self.fds = fds
+        for fd in fds:
+            os.close(fd)
+        return decode(packet)
+
+    async def begin(self, directory: Path | None = None) -> None:
+        """Have the process become ready."""
+        table = Table.create(4)
+        beginning = asyncio.ensure_future(self.link.begin(Start(3), table.fd, directory))
+        await turns()
+        assert self.sent() == Start(3)
+        self.send(Ready(4711))
+        await beginning
+        os.close(table.fd)
+
+
+@asynccontextmanager
+async def scene() -> AsyncIterator[Scene]:
+    own, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    end.setblocking(False)
+    messages: list[Message] = []
+    ended: list[Link] = []
+    link = Link("worker 3", Launched(FakeProcess(), own), messages.append, ended.append)
+    with end:
+        yield Scene(link, end, messages, ended)
+        await link.terminate()
+
+
+@on_loop
+async def test_requests_are_answered_in_any_order() -> None:
+    async with scene() as it:
+        await it.begin()
+        keep, resize = it.link.keep("epair0", 1.5), it.link.resize("epair1", (9000, 9000))
+        assert it.sent() == Keep(1, "epair0", 1.5)
+        assert it.sent() == Resize(2, "epair1", (9000, 9000))
+        it.send(Done(2), Done(1, "epair0 is not attached"))
+        await resize
+        with pytest.raises(WorkerRefused, match=r"^epair0 is not attached$"):
+            await keep
+
+
+@on_loop
+async def test_descriptors_travel_with_a_cable() -> None:
+    async with scene() as it:
+        await it.begin()
+        spec = CableSpec("epair0", (PortSpec("a", 1, 1500), PortSpec("b", 2, 1500)))
+        answer = it.link.attach(Attachment(spec, (0, 1)))
+        it.sent()
+        assert len(it.fds) == 2
+        it.send(Done(1))
+        await answer
+
+
+@on_loop
+async def test_other_messages_are_reported() -> None:
+    async with scene() as it:
+        await it.begin()
+        it.send(Gone("epair0", "epair0b"))
+        it.end.send(b'{"type": "Later", "id": 5}')
+        await turns()
+        assert it.messages == [Gone("epair0", "epair0b")]
+
+
+@on_loop
+async def test_a_process_that_ends_is_reported_and_answers_nothing_more() -> None:
+    async with scene() as it:
+        await it.begin()
+        answer = it.link.detach("epair0", 1)
+        it.end.close()
+        await turns()
+        assert it.ended == [it.link]
+        it.link.abandon()
+        for lost in (answer, it.link.detach("epair0", 1)):
+            with pytest.raises(WorkerLost):
+                await lost
+
+
+@on_loop
+async def test_a_process_that_ends_in_the_moment_it_is_ready_was_never_ready() -> None:
+    """Both are read at once, before the task that waits for the first runs again."""
+    async with scene() as it:
+        table = Table.create(4)
+        beginning = asyncio.ensure_future(it.link.begin(Start(3), table.fd, None))
+        await turns()
+        it.sent()
+        it.send(Ready(4711))
+        it.end.close()
+        with pytest.raises(WorkerLost, match=r"^worker 3 has ended$"):
+            await beginning
+        assert not it.link.running
+        assert it.ended == [it.link]
+        os.close(table.fd)
+
+
+@on_loop
+async def test_it_listens_for_the_next_control_plane_and_the_file_goes_with_it(tmp_path: Path) -> None:
+    async with scene() as it:
+        await it.begin(tmp_path)
+        assert len(it.fds) == 2
+        path = tmp_path / socket_name(4711)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        await it.link.terminate()
+        assert not path.exists()
+
+
+@on_loop
+async def test_a_process_that_cannot_listen_still_forwards(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with scene() as it:
+        await it.begin(tmp_path / "none")
+        assert it.link.running
+        assert caplog.messages == [
+            f"{tmp_path}/none/worker-4711.sock: No such file or directory: "
+            "the worker will not outlive the control plane"
+        ]
+
+
+@on_loop
+async def test_a_process_of_another_protocol_is_sent_what_it_understands() -> None:
+    async with scene() as it:
+        it.link.adopt(None, understands=False)
+        answer = it.link.keep("epair0", 1)
+        assert it.sent() == Detach(1, "epair0", 1)
+        it.send(Done(1))
+        await answer
+        it.link.request_end()
+        assert it.sent() == End()
+
+
+@on_loop
+async def test_what_is_not_answered() -> None:
+    async with scene() as it:
+        await it.begin()
+        it.link.ping()
+        assert it.sent() == Ping()
+        tuned = it.link.tune(7, 0, 1.5)
+        assert it.sent() == Tune(1, 7, 0, 1.5)
+        cancelled = it.link.detach("epair0", 1)
+        cancelled.cancel()
+        draining = asyncio.ensure_future(it.link.drained())
+        await turns()
+        assert not draining.done()
+        it.send(Done(1))
+        await draining
+        await tuned
+
+
+@on_loop
+async def test_an_orphan_is_left_with_its_connection_closed() -> None:
+    async with scene() as it:
+        await it.begin()
+        it.link.leave()
+        assert it.end.recv(1) == b""
+        with pytest.raises(WorkerLost):
+            await it.link.detach("epair0", 1)
