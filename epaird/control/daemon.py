@@ -16,15 +16,16 @@ from epaird import __version__
 from epaird.config.settings import Configuration
 from epaird.control import logs
 from epaird.control.api.server import ControlServer
-from epaird.control.greeting import census, greeting
+from epaird.control.greeting import greeting, summary
 from epaird.control.handover import reexec
-from epaird.control.handover.leaving import LOCK, Legacy
+from epaird.control.handover.handover import LOCK, Handover
 from epaird.control.handover.ledgers import open_ledger
 from epaird.control.handover.notify import Health, Inherited, Notifier, listener, take_inherited
-from epaird.control.handover.predecessor import Remains, find
+from epaird.control.handover.predecessor import Leftovers, find_leftovers
 from epaird.control.handover.rundirectory import RunDirectory
 from epaird.control.handover.takeover import Takeover
-from epaird.control.interfaces.registry import Interfaces
+from epaird.control.interfaces.frontend import FrontEnd
+from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.descriptors import have_enough, needed
 from epaird.control.machine.host import Host
 from epaird.control.machine.namespaces import Namespaces
@@ -32,7 +33,8 @@ from epaird.control.metrics.page import MetricsPage
 from epaird.control.operations import Refused
 from epaird.control.readings import Reading
 from epaird.control.reloading.filewatch import FileWatch
-from epaird.control.reloading.reload import Reloads, Source
+from epaird.control.reloading.inforce import ConfigurationInForce, Source
+from epaird.control.reloading.reload import Reloads
 from epaird.control.tasks import all_or_none, spawn, together
 from epaird.control.workers.liveness import watch as watch_hearts
 from epaird.control.workers.pool import Workforce
@@ -41,6 +43,7 @@ from epaird.control.workers.worker import Worker, WorkerLost
 from epaird.ipc.ledger import Slots
 from epaird.names import mac
 from epaird.names.macpool import MacPool
+from epaird.plan.diff import interfaces
 
 log = logging.getLogger(__name__)
 
@@ -59,30 +62,30 @@ class Daemon:
         configuration is from.
 
         Raises KernelError when another daemon has the run directory."""
-        self._configuration = configuration
+        self._in_force = ConfigurationInForce(configuration, source)
         self._manager = manager or Notifier(None)
         self.upgrading = asyncio.Event()
         """The program on disk can take over, and is to."""
         self._leaving = False
         """What there is, is left to a successor when this ends."""
-        self._source = source
         self._undo = contextlib.AsyncExitStack()
         self._take_possession(configuration.daemon.control_socket.parent)
         self._spares = Spares()
         self._hearts: asyncio.Task[None] | None = None
         self._workers = [self._worker(number) for number in range(_worker_count(configuration))]
-        self._interfaces = Interfaces(
+        self._registry = Registry(
             self._host, self._table, self._slots, self._workers, self._macs,
-            loopbacks=configuration.lo is not None, upgrade=self.upgrade,
+            loopbacks=configuration.lo is not None,
         )  # fmt: skip
-        self._legacy = Legacy(
+        self._front_end = FrontEnd(self._registry, upgrade=self.upgrade)
+        self._handover = Handover(
             self._directory, self._host, self._table, self._slots, self._macs, self._workers,
-            self._interfaces, self._manager, force=lambda: self.reloads.force,
+            self._registry, self._manager, self._in_force,
         )  # fmt: skip
-        self._legacy.disown(self._remains.unknown)
-        self._undo.callback(lambda: self._legacy.end(keep=self._leaving))
+        self._handover.disown(self._leftovers.unknown)
+        self._undo.callback(lambda: self._handover.end(keep=self._leaving))
         self._namespaces = Namespaces(self._host, self._directory.path)
-        self._workforce = Workforce(self._workers, self._interfaces, self._slots, self._worker)
+        self._workforce = Workforce(self._workers, self._registry, self._slots, self._worker)
         self._page = MetricsPage(self.reading)
         self._file_watch: FileWatch | None = None
         self.reloads = self._reloading()
@@ -95,25 +98,24 @@ class Daemon:
         self._host = Host()
         self._undo.callback(self._host.close)
         keep = (LOCK, CONTROL, OWN_CONTROL, PAGE)
-        self._remains = find(directory, self._passed, self._host.home, keep=keep)
+        self._leftovers = find_leftovers(directory, self._passed, self._host.home, keep=keep)
         # Until it is all ours, whatever fails is no reason to take it down.
-        self._leaving = self._remains.usable
-        self._table = open_ledger(self._remains.ledgers, self._remains.slots)
+        self._leaving = self._leftovers.usable
+        self._table = open_ledger(self._leftovers.ledgers, self._leftovers.slots)
         self._undo.callback(os.close, self._table.fd)
-        state = self._remains.state
+        state = self._leftovers.state
         self._macs = MacPool(mac.host_id(), state.macs_made if state is not None else 0)
-        self._slots = Slots(self._table, self._remains.slots, resting=True)
+        self._slots = Slots(self._table, self._leftovers.slots, resting=True)
 
     def _reloading(self) -> Reloads:
         return Reloads(
-            self._configuration,
-            source=self._source,
+            self._in_force,
             host=self._host,
-            interfaces=self._interfaces,
+            registry=self._registry,
             namespaces=self._namespaces,
-            go_by=self._go_by,
+            reconfigure=self._go_by,
             shrink=self._shrink,
-            lacking=lambda wanted: have_enough(needed(wanted)),
+            shortages=lambda wanted: have_enough(needed(wanted)),
             moving=lambda wanted: self._page.moving(wanted.metrics),
             begun=lambda: self._manager.reloading(time.monotonic_ns()),
             ended=lambda: self._manager.ready(self.health().status),
@@ -130,7 +132,7 @@ class Daemon:
 
         Raises KernelError, ListenError, WorkerLost or WorkerRefused; leaving the context takes down what
         there is."""
-        configuration, undo = self._configuration, self._undo
+        configuration, undo = self._in_force.current, self._undo
         # Bound first, so that of two daemons only one begins; whoever asks it before all is made waits.
         control = self._control = self._bind_control()
         undo.push_async_callback(self._page.stop)
@@ -138,33 +140,33 @@ class Daemon:
         undo.push_async_callback(self._spares.stop)
         undo.callback(lambda: self._hearts is not None and self._hearts.cancel())
         undo.push_async_callback(self._let_go)
-        takes_over, said = self._remains.usable, self._remains.said
-        inherited = {survivor.about.pid for survivor in self._remains.survivors}
-        workers_before = len(self._remains.state.workers) if self._remains.state is not None else 0
+        takes_over, said = self._leftovers.usable, self._leftovers.said
+        inherited = {orphan.about.pid for orphan in self._leftovers.orphans}
+        workers_before = len(self._leftovers.state.workers) if self._leftovers.state is not None else 0
         await Takeover(
-            self._remains, self._host, self._table, self._slots, self._workers, self._interfaces
+            self._leftovers, self._host, self._table, self._slots, self._workers, self._registry
         ).take_over()
         await self._workforce.tune(configuration.daemon)
         await together(*(worker.start() for worker in self._workers if not worker.forwards))
         undo.push_async_callback(self._unless_leaving, self._namespaces.remove_all)
         await self._namespaces.create(configuration.namespaces.create)
-        undo.push_async_callback(self._unless_leaving, self._interfaces.destroy_all)
-        undo.callback(lambda: self._interfaces.drain_for(self._configuration.daemon.drain_timeout))
+        undo.push_async_callback(self._unless_leaving, self._registry.destroy_all)
+        undo.callback(lambda: self._registry.set_drain_timeout(self._in_force.daemon.drain_timeout))
         undo.callback(self._host.stop_watching)
         await self._create(configuration)
         # Not before: a thousand pairs that are made, or that go, have 16,000 things told of them.
-        self._host.watch(self._interfaces.happened)
-        self._interfaces.look_at_all()
+        self._host.watch(self._registry.link_event)
+        self._registry.check_all()
         if takes_over and workers_before != len(self._workers):
             await self._workforce.share()
         if not self._host.hears_everything:
-            undo.callback(spawn(self._interfaces.look_away(), "looking into other namespaces").cancel)
+            undo.callback(spawn(self._registry.poll_namespaces(), "polling other namespaces").cancel)
         await self._page.start()
         await control.start()
         self._leaving = False
-        self._remains = Remains()
-        self._interfaces.bus.changed = self._legacy.changed
-        self._legacy.write()
+        self._leftovers = Leftovers()
+        self._registry.bus.changed = self._handover.changed
+        self._handover.write()
         self._keep_workers()
         self._watch_file()
         undo.callback(self._stop_watching_file)
@@ -175,7 +177,7 @@ class Daemon:
             self._renewing = spawn(self._renew(inherited), "renewing the workers")
             undo.callback(self._renewing.cancel)
         undo.push_async_callback(control.stop)  # and stopped before anything is taken down
-        for line in greeting(self._interfaces, len(self._workers), self._page.url):
+        for line in greeting(self._registry, len(self._workers), self._page.url):
             log.info("%s", line)
 
     def _keep_workers(self) -> None:
@@ -187,25 +189,25 @@ class Daemon:
         if self._hearts is not None:
             self._hearts.cancel()
             self._hearts = None
-        if hung_s := self._configuration.daemon.worker_timeout:
+        if hung_s := self._in_force.daemon.worker_timeout:
             self._hearts = spawn(watch_hearts(self._workers, hung_s), "watching the workers' hearts")
 
     @property
     def keeps_devices(self) -> bool:
         """Everything is to be left to a successor when this ends."""
-        return self._configuration.daemon.keep_devices
+        return self._in_force.daemon.keep_devices
 
     async def _go_by(self, configuration: Configuration) -> None:
         """Go by another configuration, as far as it is about the daemon itself; with workers enough."""
-        before, self._configuration = self._configuration.daemon, configuration
         now = configuration.daemon
+        before, self._in_force.daemon = self._in_force.daemon, now
         if (now.log_level, now.log_format) != (before.log_level, before.log_format):
             logs.set_up(now.log_level, now.log_format)
         if now.worker_timeout != before.worker_timeout:
             self._watch_hearts()
         if now.watch != before.watch:
             self._watch_file()
-        self._interfaces.allow_loopbacks(configuration.lo is not None)
+        self._registry.allow_loopbacks(configuration.lo is not None)
         for half in configuration.halves:
             if half.settings.mac not in (None, "stable"):
                 self._macs.reserve(str(half.settings.mac))
@@ -221,8 +223,8 @@ class Daemon:
     def _watch_file(self) -> None:
         """Reload when the file changes, if that is wanted."""
         self._stop_watching_file()
-        if self._configuration.daemon.watch and self._source is not None:
-            self._file_watch = FileWatch(self._source.path, self._file_changed)
+        if self._in_force.daemon.watch and self._in_force.path is not None:
+            self._file_watch = FileWatch(self._in_force.path, self._file_changed)
 
     def _file_changed(self) -> None:
         spawn(self.reloads.file_changed(), "reloading")
@@ -235,10 +237,10 @@ class Daemon:
     async def end(self, *, upgrading: bool) -> list[tuple[str, int]]:
         """To be called when it is to end, before the context is left, which takes everything down then, or
         nothing, where it is a successor's.  What this very process keeps when it is ``upgrading``."""
-        fds = [*self._listeners(), *self._legacy.descriptors()] if upgrading else []
+        fds = [*self._listeners(), *self._handover.descriptors()] if upgrading else []
         if upgrading or self.keeps_devices:
             self._leaving = True
-            self._legacy.write()
+            self._handover.write()
         return fds
 
     async def upgrade(self) -> None:
@@ -284,17 +286,17 @@ class Daemon:
     def health(self) -> Health:
         """Whether every worker is alive, and all there is, in a line."""
         dead = [each.worker for each in map(Worker.reading, self._workers) if not each.alive]
-        status = census(self._interfaces, len(self._workers))
+        status = summary(self._registry, len(self._workers))
         news = [f"worker {number} is not alive" for number in dead]
-        if not self.reloads.reading().successful:
+        if not self._in_force.reading().successful:
             news.append("the last reload failed")
         return Health(not dead, ", ".join([status, *news]))
 
     def reading(self) -> Reading:
         """Everything as it is now."""
         return replace(
-            self._interfaces.reading(),
-            configuration=self.reloads.reading(),
+            self._registry.reading(),
+            configuration=self._in_force.reading(),
             tasks=len(asyncio.all_tasks()),
         )
 
@@ -302,54 +304,47 @@ class Daemon:
         for half in configuration.halves:
             if half.settings.mac not in (None, "stable"):
                 self._macs.reserve(str(half.settings.mac))
-        there = {pair.name for pair in self._interfaces.pairs}
-        there |= {loopback.device for loopback in self._interfaces.loopbacks}
         await all_or_none(
             *(
-                self._interfaces.create_loopback(each.device, each.settings)
-                for each in configuration.loopbacks
-                if each.device not in there
-            ),
-            *(
-                self._interfaces.create_pair(name, each)
-                for name, each in configuration.epair.items()
-                if name not in there
-            ),
+                self._registry.create(name, settings)
+                for name, settings in interfaces(configuration).items()
+                if self._registry.get(name) is None
+            )
         )
 
     def _worker(self, number: int) -> Worker:
         """The worker of a number, with the slot of its predecessor if there was one."""
-        slot = self._remains.worker_slot(number)
+        slot = self._leftovers.worker_slot(number)
         if slot is None:
             slot = self._slots.take()
         else:
             self._table.migrate_worker(slot)
-        settings = self._configuration.daemon
+        settings = self._in_force.daemon
         return Worker(
             number,
             self._table,
             slot,
             queue_limit=settings.queue_limit,
             poll_spin_us=settings.poll_spin_us,
-            gone=lambda _cable, device: self._interfaces.gone(device),
-            lost=lambda worker: self._interfaces.worker_lost(worker),
-            told=lambda worker, news: self._interfaces.told(worker, news),
-            changed=lambda: self._interfaces.bus.changed(),
+            gone=lambda _cable, device: self._registry.device_gone(device),
+            lost=lambda worker: self._registry.worker_lost(worker),
+            told=lambda worker, report: self._registry.worker_reported(worker, report),
+            changed=lambda: self._registry.bus.changed(),
             spares=self._spares,
             directory=self._directory.path,
             orphan_timeout=settings.orphan_timeout,
         )
 
     def _bind_control(self) -> ControlServer:
-        passed, path = listener(self._passed, CONTROL), self._configuration.daemon.control_socket
+        passed, path = listener(self._passed, CONTROL), self._in_force.daemon.control_socket
         if (own := listener(self._passed, OWN_CONTROL)) is not None:
-            control = ControlServer.resume(own, path, self._interfaces, self.reloads)
+            control = ControlServer.resume(own, path, self._front_end, self.reloads)
         elif passed is not None:
             if (address := passed.getsockname()) != str(path):
                 log.warning("daemon.control_socket: %s: the service manager has %s instead", path, address)
-            control = ControlServer.inherit(passed, self._interfaces, self.reloads)
+            control = ControlServer.inherit(passed, self._front_end, self.reloads)
         else:
-            control = ControlServer.bind(path, self._interfaces, self.reloads)
+            control = ControlServer.bind(path, self._front_end, self.reloads)
         self._undo.push_async_callback(control.stop)
         return control
 

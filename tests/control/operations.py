@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings, Settings
 from epaird.config.values import dotted
-from epaird.control.interfaces.events import Bus, Reader
+from epaird.control.interfaces.events import EventBus, EventReader
 from epaird.control.operations import Events, Refused
 from epaird.control.readings import InterfaceReading, Reading
 from epaird.names.grammar import quoted
@@ -31,10 +31,10 @@ class FakeOperations:
         """By the name of the pair or loopback."""
         self.asked: list[tuple[object, ...]] = []
         """Every change that was granted."""
-        self.bus = Bus(room=16)
+        self.bus = EventBus(capacity=16)
         self.events_end = False
         """Whoever follows the events gets one, and no more."""
-        self._readers: list[Reader] = []
+        self._readers: list[EventReader] = []
         self.gate = asyncio.Event()
         """Changes wait until it is set, which it is at first."""
         self.gate.set()
@@ -56,7 +56,7 @@ class FakeOperations:
         halves = ("a", "b") if kind == "epair" else ("",)
         self.interfaces[name] = tuple(_interface(name, half) for half in halves)
         self.asked.append(("create", name, dict(settings)))
-        self.bus.tell("created", name)
+        self.bus.publish("created", name)
         return name
 
     async def upgrade(self) -> None:
@@ -70,7 +70,7 @@ class FakeOperations:
             raise Refused(errno.EPERM, "lo0: the default loopback cannot be destroyed")
         del self.interfaces[found]
         self.asked.append(("destroy", name))
-        self.bus.tell("destroyed", found)
+        self.bus.publish("destroyed", found)
 
     async def change(self, name: str, settings: Mapping[str, object]) -> None:
         await self._change()
@@ -116,7 +116,7 @@ class FakeOperations:
         reader = self.bus.read()
         self._readers.append(reader)
         if self.events_end:
-            self.bus.tell("up", "epair0a")
+            self.bus.publish("up", "epair0a")
             reader._closed = True
         return reader
 

@@ -9,12 +9,16 @@ from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from epaird.config.settings import PairSettings
-from epaird.control.interfaces.pairs import Pair, Pairs
+from epaird.control.interfaces.ifnet import Pair
+from epaird.control.interfaces.kind import Environment
+from epaird.control.interfaces.pairs import Pairs
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import together
 from epaird.control.workers.worker import Attachment, Worker
 from epaird.ipc import counters, ledger
 from epaird.ipc.ledger import Slots, Table
+from epaird.names import mac
+from epaird.names.macpool import MacPool
 from tests.control.fake import FakeHost, Owner
 
 W = TypeVar("W", bound=Worker)
@@ -90,11 +94,13 @@ class Stage(Generic[W]):
         self.lost: list[int] = []
         """Numbers of workers that have died."""
         self.workers: Sequence[W] = [
-            make(number, self.table, self.slots.take(), gone=self._gone, lost=self._lost, **settings)
+            make(number, self.table, self.slots.take(), gone=self.gone, lost=self._lost, **settings)
             for number in range(workers)
         ]
-        self.pairs = Pairs(self.host, self.table, self.slots, self.workers)
-        self.host.watch(self.pairs.happened)
+        environment = Environment.of(self.host, self.table, self.slots, self.workers)
+        self.tracker = environment.tracker
+        self.pairs = Pairs(environment, MacPool(mac.host_id()))
+        self.host.watch(self.tracker.link_event)
         self.host.steps.clear()
 
     async def make(self, name: str = "epair0", /, **settings: object) -> Pair:
@@ -125,12 +131,13 @@ class Stage(Generic[W]):
         }
         return {what: those for what, those in found.items() if those}
 
-    def _gone(self, cable: str, device: str) -> None:
-        self.pairs.gone(cable, device)
+    def gone(self, _cable: str, device: str) -> None:
+        """A worker's report that a device no longer exists."""
+        self.tracker.device_gone(device)
 
     async def _lost(self, worker: Worker) -> None:
         self.lost.append(worker.number)
-        await self.pairs.worker_lost(worker)
+        await self.pairs.settle(worker)
 
 
 @asynccontextmanager

@@ -14,7 +14,8 @@ import pytest
 import uvloop
 
 from epaird.config.settings import LoopbackSettings
-from epaird.control.interfaces.registry import Interfaces
+from epaird.control.interfaces.frontend import FrontEnd
+from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.host import Host
 from epaird.control.operations import Event, Refused
 from epaird.control.readings import InterfaceReading
@@ -58,7 +59,8 @@ class Life:
     host: Host
     table: Table
     workers: list[Worker]
-    interfaces: Interfaces
+    interfaces: FrontEnd
+    registry: Registry
 
     def one(self, device: str) -> InterfaceReading:
         """One interface's reading."""
@@ -92,7 +94,7 @@ async def life(
     table = Table.create(4096)
     host = Host()
     slots = Slots(table)
-    made: list[Interfaces] = []
+    made: list[Registry] = []
 
     async def lost(worker: Worker) -> None:
         await made[0].worker_lost(worker)
@@ -100,24 +102,24 @@ async def life(
     those = [
         Worker(
             number, table, slots.take(), queue_limit=queue_limit, poll_spin_us=0,
-            gone=lambda _cable, device: made[0].gone(device), lost=lost,
-            told=lambda worker, news: made[0].told(worker, news),
+            gone=lambda _cable, device: made[0].device_gone(device), lost=lost,
+            told=lambda worker, report: made[0].worker_reported(worker, report),
         )
         for number in range(workers)
     ]  # fmt: skip
-    interfaces = Interfaces(host, table, slots, those, MacPool(mac.host_id()), loopbacks=loopbacks)
-    made.append(interfaces)
+    registry = Registry(host, table, slots, those, MacPool(mac.host_id()), loopbacks=loopbacks)
+    made.append(registry)
     try:
         await together(*(worker.start() for worker in those))
-        host.watch(interfaces.happened)
+        host.watch(registry.link_event)
         if loopbacks:
-            await interfaces.create_loopback("lo0", LoopbackSettings())
-        found = Life(lab, host, table, those, interfaces)
+            await registry.create("lo0", LoopbackSettings())
+        found = Life(lab, host, table, those, FrontEnd(registry), registry)
         yield found
-        await interfaces.destroy_all()
+        await registry.destroy_all()
         assert found.left() == {"devices": [], "interfaces": [], "attachments": []}
     finally:
-        await interfaces.destroy_all()
+        await registry.destroy_all()
         await together(*(worker.stop() for worker in those))
         host.close()
         os.close(table.fd)

@@ -242,7 +242,7 @@ async def test_carrier_follows_the_peer_or_is_always_there_or_off(lab: Lab) -> N
             assert "NO-CARRIER" in lab.home.ip(f"link show {pair}a")
             await it.interfaces.change(pair, {"carrier": "on"})
             await eventually(partial(carries, pair))
-            (found,) = (each for each in it.interfaces.pairs if each.name == pair)
+            (found,) = (each for each in it.registry.pairs if each.name == pair)
             assert found.settings.carrier == rule
 
 
@@ -277,7 +277,7 @@ async def test_create_and_destroy_racing_from_four_clients(lab: Lab) -> None:
 
         await asyncio.gather(*(client(number) for number in range(4)), looker())
         assert min(done.values()) > 10
-        for pair in tuple(it.interfaces.pairs):
+        for pair in tuple(it.registry.pairs):
             await it.interfaces.destroy(pair.name)
         assert it.left() == {"devices": ["lo0"], "interfaces": ["lo0"], "attachments": ["lo0"]}
         assert not red.links("tun")

@@ -203,7 +203,7 @@ async def test_a_device_deleted_by_others_takes_its_loopback_down(lab: Lab) -> N
     async with life(lab) as it:
         await it.interfaces.create("lo1", {})
         lab.home.ip("link del lo1")
-        await eventually(lambda: len(it.interfaces.loopbacks) == 1)
+        await eventually(lambda: len(it.registry.loopbacks) == 1)
         assert it.left()["attachments"] == ["lo0"]
 
 

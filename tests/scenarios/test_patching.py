@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from epaird.control.interfaces.registry import Interfaces
+from epaird.control.interfaces.frontend import FrontEnd
 from epaird.control.readings import InterfaceReading
 from epaird.ipc.counters import REASONS
 from tests.scenarios.lab import Lab
@@ -20,7 +20,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.real
 
 
-async def two_pairs(it: Life) -> Interfaces:
+async def two_pairs(it: Life) -> FrontEnd:
     """epair0 joins red and blue, epair5 green and white; all have addresses of one network."""
     for name, (a, b), first in (("epair0", ("red", "blue"), 1), ("epair5", ("green", "white"), 3)):
         halves = {

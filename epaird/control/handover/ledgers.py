@@ -1,8 +1,8 @@
 """The ledger of a daemon that takes over from another one, perhaps of another version.
 
-A ledger of the current layout is used as it is.  One of another layout is superseded by a new one, and the
+A ledger of the current layout is used as it is. One of another layout is superseded by a new one, and the
 counters of each interface are copied once the last process that counts in the old slot has detached; until
-then they are read from the old slot.  A daemon that is killed meanwhile leaves both ledgers to the next one,
+then they are read from the old slot. A daemon that is killed meanwhile leaves both ledgers to the next one,
 which finds in the new one which slots are still to be copied.
 """
 
@@ -28,8 +28,8 @@ def table_identity(table: Table) -> Identity:
 def open_ledger(ledgers: Mapping[Identity, int], taken: Collection[int]) -> Table:
     """Return the ledger to count in, of those that a predecessor has left, or a new one.
 
-    ``ledgers`` are descriptors by device and inode; those that are of no use are closed.  ``taken`` are the
-    slots that are in use.  Raises ValueError when a descriptor is no ledger's."""
+    ``ledgers`` are descriptors by device and inode; those that are of no use are closed. ``taken`` are the
+    slots that are in use. Raises ValueError when a descriptor is no ledger's."""
     tables = [Table(fd) for fd in ledgers.values()]
     current = next((table for table in tables if table.usable), None)
     older = next((table for table in tables if not table.usable), None)

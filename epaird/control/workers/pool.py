@@ -12,8 +12,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from epaird.config.settings import DaemonSettings
-from epaird.control.interfaces.ifnet import Loopback, Pair
-from epaird.control.interfaces.registry import Interfaces
+from epaird.control.interfaces.ifnet import Clone
+from epaird.control.interfaces.registry import Registry
 from epaird.control.tasks import together
 from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Slots
@@ -33,13 +33,13 @@ class Workforce:
     def __init__(
         self,
         workers: list[Worker],
-        interfaces: Interfaces,
+        registry: Registry,
         slots: Slots,
         make: Callable[[int], Worker],
     ) -> None:
         """``workers`` is everybody's list of them; ``make`` makes the one of a number."""
         self._workers = workers
-        self._interfaces = interfaces
+        self._registry = registry
         self._slots = slots
         self._make = make
 
@@ -96,28 +96,19 @@ class Workforce:
         await worker.stop()
         self._slots.release(worker.slot)
 
-    def _those(self) -> Sequence[Pair | Loopback]:
-        return [each for each in (*self._interfaces.pairs, *self._interfaces.loopbacks) if not each.going]
+    def _those(self) -> Sequence[Clone]:
+        return [clone for clone in self._registry if not clone.going]
 
-    def _of(self, found: Pair | Loopback) -> tuple[int, ...]:
-        workers = found.workers if isinstance(found, Pair) else (found.worker,)
-        return tuple(worker.number for worker in workers)
+    def _of(self, clone: Clone) -> tuple[int, ...]:
+        return tuple(worker.number for worker in clone.workers)
 
-    async def _move(self, moved: Mapping[Pair | Loopback, tuple[int, ...]]) -> None:
-        await together(*(self._move_one(each, numbers) for each, numbers in moved.items()))
-
-    async def _move_one(self, found: Pair | Loopback, numbers: tuple[int, ...]) -> None:
-        if found.going:
-            return
-        workers = tuple(self._workers[number] for number in numbers)
-        if isinstance(found, Loopback):
-            (found.worker,) = workers
-            await self._interfaces.loopbacks.rewire(found)
-        else:
-            found.workers = workers
-            patching = self._interfaces.pairs.patching
-            async with patching.held(*found.halves) as those:
-                await patching.rewire(those)
+    async def _move(self, moved: Mapping[Clone, tuple[int, ...]]) -> None:
+        await together(
+            *(
+                self._registry.reassign(clone, tuple(self._workers[number] for number in numbers))
+                for clone, numbers in moved.items()
+            )
+        )
 
 
 def _tuned(settings: DaemonSettings) -> tuple[float, ...]:

@@ -100,7 +100,7 @@ def test_a_manager_that_is_gone_costs_one_line_of_the_log(
 def test_a_manager_that_reads_nothing_is_not_waited_for(
     manager: ServiceManager, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(notify, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(notify, "SEND_TIMEOUT_S", 0.01)
     notifier = Notifier(manager.address)
     while not caplog.records:
         notifier.send("WATCHDOG=1")
@@ -138,9 +138,9 @@ def test_more_descriptors_than_one_message_carries(
 
 @pytest.mark.parametrize("name", ["", "a:b", "a\nSTOPPING=1", "ä", "x" * 256])
 def test_names_the_store_would_not_take(name: str) -> None:
-    with pytest.raises(ValueError, match="not a name of the store"):
+    with pytest.raises(ValueError, match="not a name for the store"):
         Notifier("@nobody").store(name, [])
-    with pytest.raises(ValueError, match="not a name of the store"):
+    with pytest.raises(ValueError, match="not a name for the store"):
         Notifier("@nobody").remove(name)
 
 

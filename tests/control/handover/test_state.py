@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from epaird.control.handover import state
-from epaird.control.handover.state import Keeper, SavedWorker, State, read, saved_pair
+from epaird.control.handover.state import Keeper, SavedWorker, State, read
 from tests.control.stage import idle_stage
 from tests.loop import on_loop
 from tests.waiting import eventually
@@ -42,7 +42,9 @@ async def test_pairs_are_read_as_they_were_written(tmp_path: Path) -> None:
     async with idle_stage(2) as stage:
         pair = await stage.make("epair0", a={"mtu": 9000, "addresses": ["10.0.0.1/24"]}, carrier="always")
         await stage.make("epair1", queues=2)
-        written = some().model_copy(update={"pairs": tuple(map(saved_pair, stage.pairs))})
+        written = some().model_copy(
+            update={"pairs": tuple(stage.pairs.save(each, None) for each in stage.pairs)}
+        )
         Keeper(tmp_path, lambda: written).write()
         found = read(tmp_path)
         assert found == written

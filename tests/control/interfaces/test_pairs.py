@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from epaird.control.interfaces.pairs import PATIENCE_S
+from epaird.control.interfaces.cables import DRAIN_TIMEOUT_S
 from epaird.control.workers.worker import WorkerRefused
 from epaird.ipc import counters
 from epaird.kernel.errors import KernelError
@@ -197,7 +197,7 @@ async def test_devices_go_after_the_last_frame_has_arrived() -> None:
         pair = await stage.make()
         stage.workers[0].letting_go.clear()
         going = asyncio.create_task(stage.pairs.destroy(pair))
-        await eventually(lambda: ("detach", "epair0", PATIENCE_S) in stage.workers[0].orders)
+        await eventually(lambda: ("detach", "epair0", DRAIN_TIMEOUT_S) in stage.workers[0].orders)
         await turns(10)
         assert "close_taps" not in stage.host.steps
         assert len(stage.slots.taken) == 3
@@ -292,7 +292,7 @@ async def test_one_look_at_each_namespace_measures_all_pairs() -> None:
             look()
             assert stage.host.steps.count("statistics") == 2
         stage.host.steps.clear()
-        await stage.pairs.worker_lost(stage.workers[0])
+        await stage.pairs.settle(stage.workers[0])
         assert stage.host.steps.count("statistics") == 2
 
 
@@ -300,7 +300,7 @@ async def test_one_look_at_each_namespace_measures_all_pairs() -> None:
 
 
 def _died(stage: Stage[IdleWorker]) -> Coroutine[None, None, None]:
-    return stage.pairs.worker_lost(stage.workers[0])
+    return stage.pairs.settle(stage.workers[0])
 
 
 @on_loop

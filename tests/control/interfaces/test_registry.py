@@ -13,7 +13,8 @@ import pytest
 
 from epaird.config.settings import LoopbackSettings
 from epaird.control.interfaces import unregister
-from epaird.control.interfaces.registry import Interfaces
+from epaird.control.interfaces.frontend import FrontEnd
+from epaird.control.interfaces.registry import Registry
 from epaird.control.operations import Refused
 from epaird.control.readings import InterfaceReading
 from epaird.control.workers.worker import Worker
@@ -34,7 +35,8 @@ class Scene:
 
     host: FakeHost
     worker: Worker
-    interfaces: Interfaces
+    interfaces: FrontEnd
+    registry: Registry
 
     def one(self, device: str) -> InterfaceReading:
         (found,) = self.interfaces.interface(device)
@@ -50,36 +52,36 @@ async def scene(
 ) -> AsyncIterator[Scene]:
     host, table = FakeHost(), Table.create(64)
     slots = Slots(table)
-    made: list[Interfaces] = []
+    made: list[Registry] = []
 
     async def lost(worker: Worker) -> None:
         await made[0].worker_lost(worker)
 
     def gone(_cable: str, device: str) -> None:
-        made[0].gone(device)
+        made[0].device_gone(device)
 
     worker: Worker
     if real:
         worker = Worker(
             0, table, slots.take(), queue_limit=queue_limit, poll_spin_us=0, gone=gone, lost=lost,
-            told=lambda worker, news: made[0].told(worker, news),
+            told=lambda worker, report: made[0].worker_reported(worker, report),
         )  # fmt: skip
         await worker.start()
     else:
         worker = IdleWorker(0, table, slots.take(), gone=gone, lost=lost)
-    interfaces = Interfaces(host, table, slots, [worker], MacPool(HOST_ID), loopbacks=True)
-    made.append(interfaces)
-    host.watch(interfaces.happened)
+    registry = Registry(host, table, slots, [worker], MacPool(HOST_ID), loopbacks=True)
+    made.append(registry)
+    host.watch(registry.link_event)
     try:
-        await interfaces.create_loopback("lo0", LoopbackSettings())
-        yield Scene(host, worker, interfaces)
-        await interfaces.destroy_all()
+        await registry.create("lo0", LoopbackSettings())
+        yield Scene(host, worker, FrontEnd(registry), registry)
+        await registry.destroy_all()
         assert not host.links
         assert not worker.attachments
     finally:
         if isinstance(worker, IdleWorker):
             worker.letting_go.set()
-        await interfaces.destroy_all()
+        await registry.destroy_all()
         await worker.stop()
         host.close()
         os.close(table.fd)

@@ -13,7 +13,7 @@ import pytest
 from epaird.config.reading import read
 from epaird.control import daemon, logs
 from epaird.control.machine.host import Place
-from epaird.control.reloading.reload import Source
+from epaird.control.reloading.inforce import Source
 from epaird.kernel.tun import Tap
 from tests.control.fake import FakeHost
 from tests.control.reloading.running import Running, log_formats

@@ -61,7 +61,7 @@ class Running:
 
     def state(self) -> dict[str, object]:
         """All that a reload may change, but for indices of devices."""
-        interfaces = self.daemon._interfaces
+        registry = self.daemon._registry
         return {
             "devices": {
                 name: (link.place.name, link.place.netns, replace(link.settings, mac=None), link.carrier)
@@ -69,9 +69,9 @@ class Running:
                 if link.settings is not None
             },
             "namespaces": sorted(self.host.namespaces),
-            "settings": {pair.name: (pair.settings, pair.origin) for pair in interfaces.pairs},
-            "macs": {half.device: half.mac for half in interfaces.pairs.halves},
-            "peers": {half.device: half.peer and half.peer.device for half in interfaces.pairs.halves},
+            "settings": {pair.name: (pair.settings, pair.origin) for pair in registry.pairs},
+            "macs": {half.device: half.mac for half in registry.pairs.ifnets},
+            "peers": {half.device: half.peer and half.peer.device for half in registry.pairs.ifnets},
             "workers": [worker.reading().queue_limit for worker in self.daemon._workers],
             "cables": sorted(cable for worker in self.daemon._workers for cable in worker.attachments),
             "level": logging.getLogger().level,

@@ -55,7 +55,7 @@ async def test_the_metrics_page_moves_and_goes_and_comes(at_hand: Begin) -> None
             assert (action.verb, action.name, action.details[0].note) == ("change", "metrics", "")
             await eventually(lambda: not it.daemon._page._going)
             assert await listens(*places), listen
-            assert it.daemon.reloads.force.metrics.listen == listen
+            assert it.daemon._in_force.current.metrics.listen == listen
         assert await it.reload(metrics={"listen": f"[::1]:{there}"}) == {}
     assert not serves("::1", there)
 

@@ -19,7 +19,7 @@ import pytest
 from epaird.config.reading import read
 from epaird.control import running as program
 from epaird.control.operations import Refused
-from epaird.control.reloading.reload import Source
+from epaird.control.reloading.inforce import Source
 from epaird.control.workers.link import Link
 from epaird.ipc.messages import Attach, Detach, Resize, Tune
 from tests.control.fake import FakeHost
@@ -103,7 +103,7 @@ async def test_every_mistake_is_told_at_once_and_nothing_is_touched(
             await it.daemon.reloads.reload()
         assert it.state() == before
         assert not it.host.steps
-        assert it.daemon.reloads.reading().failures == 3
+        assert it.daemon.reading().configuration.failures == 3
         assert it.daemon.health().status.endswith("the last reload failed")
 
 
@@ -164,7 +164,7 @@ async def test_whichever_step_fails_everything_is_as_it_was(at_hand: Begin) -> N
                 before["macs"] = it.state()["macs"]
             assert it.state() == before, it.host.steps[: step + 1]
             step += 1
-        assert it.daemon.reloads.reading().failures == len(failed)
+        assert it.daemon.reading().configuration.failures == len(failed)
         assert all("Input/output error" in each for each in failed)
         steps = {each.split(":")[0] for each in failed}
         assert {"make_namespace", "open_tap", "place", "configure", "reconfigure", "rename"} <= steps
@@ -182,15 +182,15 @@ async def test_whichever_step_fails_everything_is_as_it_was(at_hand: Begin) -> N
 @on_loop
 async def test_made_at_runtime_it_survives_until_the_file_has_it(at_hand: Begin) -> None:
     async with at_hand() as it:
-        await it.daemon._interfaces.create("epair7", {"a": {"mtu": 1400}})
+        await it.daemon._front_end.create("epair7", {"a": {"mtu": 1400}})
         tap = it.host.links["epair7a"].tap
         assert await it.reload() == {}
-        (reading, _) = it.daemon._interfaces.interface("epair7")
+        (reading, _) = it.daemon._front_end.interface("epair7")
         assert reading.origin == "runtime"
         done = await it.reload(epair={"epair0": pair(), "epair7": {"a": {"mtu": 1400}}})
         assert done == {"epair7": "adopt"}
         assert it.host.links["epair7a"].tap is tap
-        (reading, _) = it.daemon._interfaces.interface("epair7")
+        (reading, _) = it.daemon._front_end.interface("epair7")
         assert reading.origin == "configuration"
         assert await it.reload() == {"epair7": "destroy"}
 
@@ -199,7 +199,7 @@ async def test_made_at_runtime_it_survives_until_the_file_has_it(at_hand: Begin)
 async def test_what_was_set_or_plugged_otherwise_is_as_the_file_says_again(at_hand: Begin) -> None:
     async with at_hand(epair={"epair0": pair(), "epair1": {}}) as it:
         before = it.state()
-        interfaces = it.daemon._interfaces
+        interfaces = it.daemon._front_end
         await interfaces.change("epair0b", {"mtu": 1400})
         await interfaces.change("epair1", {"carrier": "off"})
         await interfaces.patch("epair0a", "epair1b", force=True)
@@ -236,7 +236,7 @@ async def test_a_pair_that_was_lost_is_made_again(at_hand: Begin) -> None:
 @on_loop
 async def test_the_file_that_is_saved_asks_for_nothing(at_hand: Begin) -> None:
     async with at_hand(lo={"lo1": {"addresses": ["10.5.0.1/24"]}}) as it:
-        interfaces = it.daemon._interfaces
+        interfaces = it.daemon._front_end
         await interfaces.create("epair", {"a": {"netns": "red", "name": "x1"}, "queues": 2})
         await interfaces.create("epair5", {"b": {"routes": [{"to": "10.7.0.0/16", "via": "10.6.0.1"}],
                                                  "addresses": ["10.6.0.2/24"]}})  # fmt: skip
@@ -296,14 +296,14 @@ async def test_a_watched_file_is_read_again_when_it_was_written_or_replaced(at_h
     async with at_hand() as it:
         await it.reload(daemon={"watch": True})
         it.write(daemon={"watch": True}, epair={"epair0": pair(), "epair1": {}})
-        await eventually(lambda: it.daemon.reloads.reading().successes == 2)
+        await eventually(lambda: it.daemon.reading().configuration.successes == 2)
         assert "epair1b" in it.host.links
         it.path.touch()  # nothing new
         path = it.path
         it.path = path.with_name(".new")
         it.write(daemon={"watch": True}, epair={"epair0": pair(), "epair2": {}})
         it.path = it.path.rename(path)
-        await eventually(lambda: it.daemon.reloads.reading().successes == 3)
+        await eventually(lambda: it.daemon.reading().configuration.successes == 3)
         assert {"epair2b", "epair1b"} & it.host.links.keys() == {"epair2b"}
         await it.reload(epair={"epair0": pair()})  # and watches no more
         steps = len(it.host.steps)
@@ -324,4 +324,4 @@ async def test_a_caller_who_goes_away_stops_no_reload(at_hand: Begin) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await asking
         assert "epair1b" in it.host.links
-        assert it.daemon.reloads.reading().successes == 1
+        assert it.daemon.reading().configuration.successes == 1

@@ -207,7 +207,7 @@ async def test_a_failure_to_settle_does_not_keep_the_successor_from_starting(
         raise ZeroDivisionError
 
     async with real_stage() as stage:
-        monkeypatch.setattr(stage.pairs, "worker_lost", fail)
+        monkeypatch.setattr(stage.pairs, "settle", fail)
         os.kill(pid(stage.workers[0]), signal.SIGKILL)
         await replaced(stage.workers[0])
         assert "settling worker 0 failed, which is a bug of ours" in caplog.messages

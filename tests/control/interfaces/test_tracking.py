@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from epaird.control.interfaces import sightings
+from epaird.control.interfaces import tracking
 from epaird.kernel.watch import Kind, LinkEvent
 from tests.control.stage import IdleWorker, Stage, idle_stage
 from tests.loop import on_loop, turns
@@ -56,7 +56,7 @@ async def test_a_move_is_said_once_and_the_half_is_found_there(said: Callable[[]
         stage.host.tell(left, stage.host.event("epair0a"))
         assert said() == [
             "epair0a: moved from the daemon's own namespace to namespace red, "
-            "where it is down and without addresses until somebody sees to it"
+            "where it is down and without addresses until its new owner configures it"
         ]
         reading = stage.reading("epair0a")
         assert (reading.netns, reading.name) == ("red", "eth7")
@@ -81,8 +81,8 @@ def test_both_halves_at_once_are_one_loss(netns: str | None, said: Callable[[], 
             stage.host.add_namespace("red")
             await stage.make(a={"netns": netns}, b={"netns": netns})
             stage.host.tell(stage.host.delete("epair0a"), stage.host.delete("epair0b"))
-            stage.pairs.gone("epair0", "epair0a")
-            stage.pairs.gone("epair0", "epair0b")
+            stage.gone("epair0", "epair0a")
+            stage.gone("epair0", "epair0b")
             assert said() == [gone("epair0a")]
             await eventually(lambda: not stage.left())
             assert stage.host.steps.count("close_taps") == 1
@@ -113,12 +113,12 @@ async def test_a_worker_that_tells_first_or_alone_is_believed(said: Callable[[],
     async with idle_stage(2) as stage:
         await stage.make("epair0", queues=2)
         await stage.make("epair1")
-        stage.pairs.gone("epair0.1", "epair0b")
-        stage.pairs.gone("epair7", "epair7b")
+        stage.gone("epair0.1", "epair0b")
+        stage.gone("epair7", "epair7b")
         stage.host.tell(stage.host.delete("epair0b"))
         assert said() == [gone("epair0b")]
         await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair1"])
-        stage.pairs.gone("epair0.0", "epair0a")
+        stage.gone("epair0.0", "epair0a")
         assert said() == []
 
 
@@ -184,10 +184,10 @@ async def test_after_an_overrun_everything_is_looked_at(said: Callable[[], list[
         changed.statistics = replace(changed.statistics, mtu=1280)
         stage.host.tell(LinkEvent(Kind.OVERRUN))
         assert said() == [
-            "the kernel has dropped link events: looking at every interface afresh",
+            "the kernel has dropped link events: checking every interface",
             gone("epair0a"),
             "epair1b: moved from the daemon's own namespace to namespace red, "
-            "where it is down and without addresses until somebody sees to it",
+            "where it is down and without addresses until its new owner configures it",
         ]
         await eventually(lambda: ("resize", "epair2", (1280, 1500)) in stage.workers[0].orders)
         await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair1", "epair2", "epair3"])
@@ -211,11 +211,11 @@ def _orders(stage: Stage[IdleWorker], kind: str) -> list[tuple[object, ...]]:
 async def test_where_nothing_is_told_it_is_looked_for_and_that_is_said_once(
     said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sightings, "LOOK_AGAIN_S", 0.001)
-    monkeypatch.setattr(sightings, "lesser", lambda: ["a capability is missing"])
+    monkeypatch.setattr(tracking, "POLL_S", 0.001)
+    monkeypatch.setattr(tracking, "lesser", lambda: ["a capability is missing"])
     async with idle_stage() as stage:
         pair = await stage.make()
-        looking = asyncio.create_task(stage.pairs._sightings.look_away())
+        looking = asyncio.create_task(stage.tracker.poll_namespaces())
         here, there = (stage.host.links[half.device] for half in pair.halves)
         await turns()
         assert not said()  # nobody is away
