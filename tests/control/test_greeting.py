@@ -1,3 +1,5 @@
+"""The daemon's first lines."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
@@ -29,7 +31,7 @@ async def made(**pairs: dict[str, object]) -> AsyncIterator[Registry]:
 
 
 @on_loop
-async def test_what_was_made_what_to_type_and_where_the_metrics_are() -> None:
+async def test_the_interfaces_a_command_and_the_address_of_the_metrics() -> None:
     async with made(epair0={"a": RED, "b": BLUE}) as registry:
         assert list(greeting(registry, 2, "http://127.0.0.1:9862/metrics")) == [
             f"epaird {__version__}: 1 pair, 2 workers",
@@ -40,20 +42,20 @@ async def test_what_was_made_what_to_type_and_where_the_metrics_are() -> None:
 
 
 @on_loop
-async def test_nothing_is_little_to_say() -> None:
+async def test_no_interfaces() -> None:
     async with made() as registry:
         assert list(greeting(registry, 1, None)) == [f"epaird {__version__}: 0 pairs, 1 worker"]
 
 
 @on_loop
-async def test_what_would_not_answer_is_not_proposed() -> None:
+async def test_no_command_is_suggested_that_would_get_no_answer() -> None:
     other = {"netns": "blue", "addresses": ["10.9.0.2/24", "fd01::2/64"]}
     async with made(epair0={"a": RED, "b": other}) as registry:
         assert len(list(greeting(registry, 1, None))) == 2
 
 
 @on_loop
-async def test_the_first_pair_that_answers_is_proposed_from_the_end_that_can_reach_the_other() -> None:
+async def test_the_first_pair_that_answers_is_suggested_from_the_half_that_can_reach_the_other() -> None:
     pairs: dict[str, dict[str, object]] = {
         "epair0": {},
         "epair1": {"a": {"addresses": ["10.0.0.1/32"]}, "b": {"addresses": ["10.0.0.2/24"]}},
@@ -76,7 +78,7 @@ async def test_a_namespace_given_by_path_is_entered_by_path() -> None:
 
 
 @on_loop
-async def test_of_many_some_are_named_in_the_order_of_their_numbers() -> None:
+async def test_of_many_pairs_the_first_are_listed_in_the_order_of_their_numbers() -> None:
     async with made(**{f"epair{number}": {} for number in (10, *range(10))}) as registry:
         lines = list(greeting(registry, 1, None))
         assert lines[0] == f"epaird {__version__}: 11 pairs, 1 worker"
@@ -85,7 +87,7 @@ async def test_of_many_some_are_named_in_the_order_of_their_numbers() -> None:
 
 
 @on_loop
-async def test_loopbacks_are_named_too() -> None:
+async def test_loopbacks_are_listed_too() -> None:
     async with made() as registry:
         settings = LoopbackSettings.model_validate({"addresses": ["10.1.0.1/24"]})
         await registry.create("lo1", settings)

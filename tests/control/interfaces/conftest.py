@@ -1,4 +1,4 @@
-"""What the tests of interfaces share."""
+"""Fixtures of the tests of interfaces."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """The warnings and errors since it was called last."""
+def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Return the warnings and errors that were logged since the last call."""
     caplog.set_level(logging.INFO)
 
     def take() -> list[str]:

@@ -25,7 +25,7 @@ HOST_ID = 1
 
 @dataclass(slots=True)
 class Scene:
-    """Interfaces, the machine, and a worker."""
+    """Interfaces, the machine and a worker."""
 
     host: FakeHost
     worker: Worker
@@ -33,10 +33,12 @@ class Scene:
     registry: Registry
 
     def one(self, device: str) -> InterfaceReading:
+        """Return the reading of an interface."""
         (found,) = self.interfaces.interface(device)
         return found
 
     def devices(self) -> list[str]:
+        """Return the names of the devices that exist."""
         return sorted(self.host.links)
 
 
@@ -44,6 +46,7 @@ class Scene:
 async def scene(
     *, real: bool = False, loopbacks: bool = True, queue_limit: int = 2100
 ) -> AsyncIterator[Scene]:
+    """Provide interfaces with lo0; ``real`` gives the worker a process. Nothing may be left at the end."""
     host, table = FakeHost(), Table.create(64)
     slots = Slots(table)
     made: list[Registry] = []
@@ -74,7 +77,7 @@ async def scene(
         assert not worker.attachments
     finally:
         if isinstance(worker, IdleWorker):
-            worker.letting_go.set()
+            worker.detaching.set()
         await registry.destroy_all()
         await worker.stop()
         host.close()
@@ -82,6 +85,7 @@ async def scene(
 
 
 async def refused(request: Awaitable[object]) -> str:
+    """Return the error's name of a request that is refused."""
     with pytest.raises(Refused) as refusal:
         await request
     return refusal.value.name

@@ -12,7 +12,7 @@ from tests.loop import on_loop
 
 
 @on_loop
-async def test_readings_are_the_ledgers_and_the_kernels() -> None:
+async def test_readings_come_from_the_ledger_and_the_kernel() -> None:
     async with idle_stage() as stage:
         stage.host.add_namespace("red")
         pair = await stage.make(queues=2, a={"netns": "red", "name": "eth0"})
@@ -43,17 +43,17 @@ async def test_a_half_that_has_vanished_is_left_out_of_the_readings() -> None:
 
 
 @on_loop
-async def test_one_look_at_each_namespace_measures_all_pairs() -> None:
+async def test_all_pairs_are_measured_with_one_request_for_each_namespace() -> None:
     async with idle_stage() as stage:
         stage.host.add_namespace("red")
         for number in range(5):
             await stage.make(f"epair{number}", a={"netns": "red"})
-        for look in (
+        for measure in (
             lambda: stage.pairs.readings(),
             lambda: stage.host.tell(LinkEvent(Kind.OVERRUN)),
         ):
             stage.host.steps.clear()
-            look()
+            measure()
             assert stage.host.steps.count("statistics") == 2
         stage.host.steps.clear()
         await stage.pairs.settle(stage.workers[0])
@@ -70,7 +70,7 @@ async def test_frames_in_the_hands_of_a_dead_worker_are_accounted_for() -> None:
         await stage.make()
         a, b = stage.owner("epair0a"), stage.owner("epair0b")
         a.sends(5)
-        for _ in range(3):  # read, and two of them written; of all that, one had been counted
+        for _ in range(3):  # three are read and two of them written; one had been counted
             a.take()
         b.deliver(2)
         sender, receiver = stage.words("epair0a"), stage.words("epair0b")
@@ -87,7 +87,7 @@ async def test_frames_in_the_hands_of_a_dead_worker_are_accounted_for() -> None:
 
 
 @on_loop
-async def test_with_several_queues_what_waited_is_lost_and_the_other_workers_go_on() -> None:
+async def test_with_several_queues_waiting_frames_are_lost_and_the_other_workers_continue() -> None:
     async with idle_stage(2) as stage:
         pair = await stage.make(queues=2)
         for queue in (0, 1):
@@ -103,8 +103,8 @@ async def test_with_several_queues_what_waited_is_lost_and_the_other_workers_go_
 
 
 @on_loop
-async def test_a_death_while_the_kernel_does_not_answer_settles_what_was_counted(
-    said: Callable[[], list[str]],
+async def test_without_the_kernels_statistics_the_counted_frames_are_settled(
+    warnings: Callable[[], list[str]],
 ) -> None:
     async with idle_stage() as stage:
         await stage.make()
@@ -112,5 +112,5 @@ async def test_a_death_while_the_kernel_does_not_answer_settles_what_was_counted
         sender[counters.OPACKETS], receiver[counters.IPACKETS], receiver[counters.IN_FLIGHT] = 9, 4, 5
         stage.host.fail("statistics")
         await _died(stage)
-        assert said() == ["worker 0: what it lost is known in part only: statistics: Input/output error"]
+        assert warnings() == ["worker 0: what it lost is known in part only: statistics: Input/output error"]
         assert (receiver[counters.IERRORS + counters.WORKER_LOST], receiver[counters.IN_FLIGHT]) == (5, 0)

@@ -1,3 +1,5 @@
+"""Events, delivered to any number of readers."""
+
 from __future__ import annotations
 
 import asyncio
@@ -21,7 +23,7 @@ async def test_every_reader_gets_every_event_in_order() -> None:
 
 
 @on_loop
-async def test_a_reader_begins_when_it_is_made_and_waits() -> None:
+async def test_a_reader_gets_events_from_its_creation_on_and_waits_for_them() -> None:
     bus = EventBus()
     bus.publish("created", "epair0a")
     reader = bus.read()
@@ -33,7 +35,7 @@ async def test_a_reader_begins_when_it_is_made_and_waits() -> None:
 
 
 @on_loop
-async def test_a_slow_reader_loses_the_oldest_and_is_told_how_many() -> None:
+async def test_a_slow_reader_loses_the_oldest_events_and_receives_their_number() -> None:
     bus = EventBus(capacity=3)
     slow, quick = bus.read(), bus.read()
     seen = []
@@ -62,7 +64,7 @@ async def test_a_closed_reader_ends() -> None:
 
 
 @on_loop
-async def test_a_forgotten_reader_costs_nothing() -> None:
+async def test_a_reader_is_removed_with_its_last_reference() -> None:
     bus = EventBus()
     gone = weakref.ref(bus.read())
     gc.collect()

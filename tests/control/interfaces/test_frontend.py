@@ -14,7 +14,7 @@ from tests.waiting import eventually
 
 
 @on_loop
-async def test_the_unit_of_one_that_is_being_made_is_taken() -> None:
+async def test_the_unit_of_an_interface_that_is_being_created_is_taken() -> None:
     async with scene() as it:
         held = it.host.hold("open_tap")
         first = asyncio.create_task(it.interfaces.create("epair", {}))
@@ -26,7 +26,7 @@ async def test_the_unit_of_one_that_is_being_made_is_taken() -> None:
 
 
 @on_loop
-async def test_whatever_the_kernel_refuses_is_refused_with_its_error() -> None:
+async def test_an_error_of_the_kernel_is_the_error_of_the_refusal() -> None:
     async with scene() as it:
         before = it.devices()
         for operation, code in (("open_tap", "EIO"), ("configure", "ENOMEM"), ("place", "EPERM")):
@@ -40,7 +40,7 @@ async def test_whatever_the_kernel_refuses_is_refused_with_its_error() -> None:
 
 
 @on_loop
-async def test_names_are_found_by_what_never_changes_first() -> None:
+async def test_permanent_names_are_found_before_names_of_devices() -> None:
     async with scene() as it:
         for name in ("epair0", "epair1"):
             await it.interfaces.create(name, {})

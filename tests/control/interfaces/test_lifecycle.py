@@ -19,7 +19,7 @@ FULL = {
     "a": {"netns": "red", "name": "eth0", "mtu": 9000, "sndbuf": 65536, "addresses": ["10.0.0.1/24"]},
     "b": {"mac": "02:00:00:00:00:01", "routes": [{"to": "10.1.0.0/16", "via": "10.0.0.1"}]},
 }
-"""Settings with which everything is done that can be done."""
+"""Settings that use every operation."""
 
 
 @on_loop
@@ -40,7 +40,7 @@ async def test_whichever_step_fails_nothing_is_left() -> None:
                 await stage.pairs.destroy(pair)
                 if step >= len(steps):
                     break
-                assert steps[step] in ("set_carrier", "find"), "which are said"
+                assert steps[step] in ("set_carrier", "find"), "a failure of these is only logged"
             assert not stage.left()
         assert {"open_tap", "set_sndbuf", "place", "configure"} <= failing
         assert not stage.left()
@@ -56,7 +56,7 @@ async def test_whenever_it_is_cancelled_nothing_is_left() -> None:
             await eventually(held.reached.is_set)
             making.cancel()
             await turns()
-            assert not making.done(), "what the kernel's thread is making would be nobody's"
+            assert not making.done(), "nothing would own what the kernel's thread creates"
             held.released.set()
             with pytest.raises(asyncio.CancelledError):
                 await making
@@ -95,31 +95,31 @@ async def test_a_ledger_that_is_full_leaves_nothing() -> None:
 
 
 @on_loop
-async def test_devices_go_after_the_last_frame_has_arrived() -> None:
+async def test_devices_are_destroyed_after_the_last_frame_was_delivered() -> None:
     async with idle_stage() as stage:
         pair = await stage.make()
-        stage.workers[0].letting_go.clear()
-        going = asyncio.create_task(stage.pairs.destroy(pair))
+        stage.workers[0].detaching.clear()
+        destroying = asyncio.create_task(stage.pairs.destroy(pair))
         await eventually(lambda: ("detach", "epair0", DRAIN_TIMEOUT_S) in stage.workers[0].orders)
         await turns(10)
         assert "close_taps" not in stage.host.steps
         assert len(stage.slots.taken) == 3
-        stage.workers[0].letting_go.set()
-        await going
+        stage.workers[0].detaching.set()
+        await destroying
         assert not stage.left()
 
 
 @on_loop
-async def test_whoever_destroys_what_is_being_destroyed_waits_for_it() -> None:
+async def test_a_second_request_to_destroy_waits_for_the_first() -> None:
     async with idle_stage() as stage:
         pair = await stage.make()
-        stage.workers[0].letting_go.clear()
-        going = [asyncio.create_task(stage.pairs.destroy(pair)) for _ in range(2)]
-        going.append(asyncio.create_task(stage.pairs.destroy_all()))
+        stage.workers[0].detaching.clear()
+        destroying = [asyncio.create_task(stage.pairs.destroy(pair)) for _ in range(2)]
+        destroying.append(asyncio.create_task(stage.pairs.destroy_all()))
         await turns(10)
-        assert not any(task.done() for task in going)
-        stage.workers[0].letting_go.set()
-        await asyncio.gather(*going)
+        assert not any(task.done() for task in destroying)
+        stage.workers[0].detaching.set()
+        await asyncio.gather(*destroying)
         await stage.pairs.destroy(pair)
         assert not stage.left()
         assert stage.host.steps.count("close_taps") == 1
@@ -127,7 +127,7 @@ async def test_whoever_destroys_what_is_being_destroyed_waits_for_it() -> None:
 
 
 @on_loop
-async def test_a_pair_whose_devices_cannot_be_closed_is_forgotten_all_the_same() -> None:
+async def test_a_pair_is_removed_even_if_its_devices_cannot_be_closed() -> None:
     async with idle_stage() as stage:
         for number in range(3):
             await stage.make(f"epair{number}")
@@ -138,7 +138,7 @@ async def test_a_pair_whose_devices_cannot_be_closed_is_forgotten_all_the_same()
 
 
 @on_loop
-async def test_a_worker_that_fails_to_let_go_does_not_keep_the_devices() -> None:
+async def test_a_worker_that_fails_to_detach_does_not_keep_the_devices() -> None:
     async with idle_stage() as stage:
         pair = await stage.make()
         stage.workers[0].failure = WorkerRefused("epair0 is not attached")

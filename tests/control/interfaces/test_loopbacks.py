@@ -9,7 +9,7 @@ from tests.loop import on_loop
 
 
 @on_loop
-async def test_policy_routing_comes_and_goes_with_the_settings() -> None:
+async def test_policy_routing_follows_the_settings() -> None:
     async with scene() as it:
         settings = {"mode": "verbatim", "policy_routing": True, "addresses": ["10.88.7.1/24"]}
         await it.interfaces.create("lo1", settings)

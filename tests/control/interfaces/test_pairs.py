@@ -10,7 +10,7 @@ from tests.loop import on_loop
 
 
 @on_loop
-async def test_a_pair_is_made_forwarded_placed_and_configured() -> None:
+async def test_a_pair_is_created_forwarded_moved_and_configured() -> None:
     async with idle_stage() as stage:
         stage.host.add_namespace("red")
         pair = await stage.make(
@@ -42,7 +42,7 @@ async def test_a_pair_is_made_forwarded_placed_and_configured() -> None:
 
 
 @on_loop
-async def test_a_pair_belongs_to_the_worker_that_a_halfs_index_says_and_queues_spread() -> None:
+async def test_a_halfs_index_chooses_the_worker_and_queues_are_spread() -> None:
     async with idle_stage(3) as stage:
         for number in range(6):
             pair = await stage.make(f"epair{number}")
@@ -60,7 +60,7 @@ async def test_a_pair_belongs_to_the_worker_that_a_halfs_index_says_and_queues_s
 
 
 @on_loop
-async def test_two_workers_share_the_pairs_although_indices_come_in_twos() -> None:
+async def test_two_workers_share_the_pairs_although_indices_differ_by_two() -> None:
     async with idle_stage(2) as stage:
         for number in range(6):
             await stage.make(f"epair{number}")
@@ -68,7 +68,7 @@ async def test_two_workers_share_the_pairs_although_indices_come_in_twos() -> No
 
 
 @on_loop
-async def test_an_address_that_was_derived_is_never_derived_again() -> None:
+async def test_no_hardware_address_is_derived_twice() -> None:
     async with idle_stage() as stage:
         seen: set[str] = set()
         for _ in range(3):
@@ -82,14 +82,14 @@ async def test_an_address_that_was_derived_is_never_derived_again() -> None:
 
 
 @on_loop
-async def test_what_the_kernel_lacks_is_said_unless_nobody_asked_for_it(
-    said: Callable[[], list[str]],
+async def test_missing_offloads_are_logged_unless_offload_is_off(
+    warnings: Callable[[], list[str]],
 ) -> None:
     async with idle_stage() as stage:
         stage.host.missing = ("USO", "ECN")
         await stage.make()
-        assert said() == [
+        assert warnings() == [
             f"epair0{side}: this kernel has no USO and no ECN; going on without" for side in "ab"
         ]
         await stage.make("epair1", offload=False)
-        assert said() == []
+        assert warnings() == []

@@ -12,7 +12,7 @@ from tests.loop import on_loop
 
 
 @on_loop
-async def test_a_worker_that_refuses_leaves_the_patches_as_they_were() -> None:
+async def test_peers_stay_as_they_were_when_a_worker_refuses() -> None:
     async with scene() as it:
         for name in ("epair0", "epair1"):
             await it.interfaces.create(name, {})
@@ -36,7 +36,7 @@ async def test_a_worker_that_refuses_leaves_the_patches_as_they_were() -> None:
 
 
 @on_loop
-async def test_the_wires_of_patched_and_unpatched_halves() -> None:
+async def test_the_cables_of_patched_and_unpatched_halves() -> None:
     async with scene() as it:
         for name in ("epair0", "epair1"):
             await it.interfaces.create(name, {})
@@ -48,6 +48,6 @@ async def test_the_wires_of_patched_and_unpatched_halves() -> None:
         assert {name: it.host.links[name].carrier for name in it.devices() if name != "lo0"} == {
             "epair0a": True, "epair0b": False, "epair1a": False, "epair1b": True,
         }  # fmt: skip
-        # Two pairs that are patched to each other go at once.
+        # Two pairs that are patched to each other are destroyed together.
         await asyncio.gather(*(it.interfaces.destroy(name) for name in ("epair0", "epair1")))
         assert set(it.worker.attachments) == {"lo0"}

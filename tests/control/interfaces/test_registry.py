@@ -9,7 +9,7 @@ from tests.loop import on_loop
 
 
 @on_loop
-async def test_a_queue_that_fills_and_drains_is_told() -> None:
+async def test_a_queue_that_fills_and_drains_is_published() -> None:
     async with scene(real=True, queue_limit=4) as it:
         await it.interfaces.create("epair0", {})
         events = it.interfaces.events()

@@ -19,19 +19,19 @@ async def test_the_order_of_unregistering() -> None:
         assert isinstance(it.worker, IdleWorker)
         await it.interfaces.create("epair0", {})
         events = it.interfaces.events()
-        it.worker.letting_go.clear()
-        going = asyncio.create_task(it.interfaces.destroy("epair0"))
+        it.worker.detaching.clear()
+        destroying = asyncio.create_task(it.interfaces.destroy("epair0"))
         await eventually(lambda: "epair0" not in it.worker.attachments)
         assert "epair0a" in it.host.links
         assert await refused(it.interfaces.destroy("epair0b")) == "EBUSY"
-        it.worker.letting_go.set()
-        await going
-        told = [(await anext(events)).what for _ in range(4)]
-        assert told == ["unregistering", "unregistering", "destroyed", "destroyed"]
+        it.worker.detaching.set()
+        await destroying
+        published = [(await anext(events)).what for _ in range(4)]
+        assert published == ["unregistering", "unregistering", "destroyed", "destroyed"]
 
 
 @on_loop
-async def test_references_that_do_not_go_are_said_again_and_again(
+async def test_remaining_references_are_logged_repeatedly(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("CLOSING_S", "SILENT_S", "REPEAT_S"):
@@ -39,13 +39,13 @@ async def test_references_that_do_not_go_are_said_again_and_again(
     async with scene() as it:
         assert isinstance(it.worker, IdleWorker)
         await it.interfaces.create("lo1", {})
-        it.worker.letting_go.clear()
-        going = asyncio.create_task(it.interfaces.destroy("lo1"))
+        it.worker.detaching.clear()
+        destroying = asyncio.create_task(it.interfaces.destroy("lo1"))
         line = "waiting for lo1 to become free. Usage count = 2"
         await eventually(lambda: caplog.messages.count(line) >= 3)
-        # The device has been withdrawn, and the name is not free yet.
+        # The device is destroyed, and the name is not free yet.
         assert "lo1" not in it.host.links
         assert await refused(it.interfaces.create("lo1", {})) == "EEXIST"
-        it.worker.letting_go.set()
-        await going
+        it.worker.detaching.set()
+        await destroying
         await it.interfaces.create("lo1", {})
