@@ -1,4 +1,4 @@
-"""Operations without interfaces: what the front ends are tested against, and needs no root."""
+"""Operations without interfaces, for tests of the front ends."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ CLONERS = ("epair", "lo")
 
 
 class FakeOperations:
-    """Pairs and loopbacks that are only names and settings, and what was asked for."""
+    """Pairs and loopbacks that are only names and settings; records what was requested."""
 
     def __init__(self) -> None:
         self.interfaces: dict[str, tuple[InterfaceReading, ...]] = {}
-        """By the name of the pair or loopback."""
+        """Readings by the name of the pair or loopback."""
         self.asked: list[tuple[object, ...]] = []
-        """Every change that was granted."""
+        """Every request that was granted."""
         self.bus = EventBus(capacity=16)
         self.events_end = False
-        """Whoever follows the events gets one, and no more."""
+        """True: each stream of events ends after one event."""
         self._readers: list[EventReader] = []
         self.gate = asyncio.Event()
-        """Changes wait until it is set, which it is at first."""
+        """Changes wait until it is set, as it is at first."""
         self.gate.set()
         self.waiting = 0
-        """Changes that wait for the gate."""
+        """Number of changes that wait for the gate."""
         self.fails: Exception | None = None
-        """What every change raises."""
+        """The error that every change raises."""
 
     async def create(self, name: str, settings: Mapping[str, object]) -> str:
         kind = kind_of(name)
@@ -122,7 +122,7 @@ class FakeOperations:
 
     @property
     def readers(self) -> int:
-        """Who follows the events."""
+        """Number of open streams of events."""
         return sum(not reader._closed for reader in self._readers)
 
     async def _change(self) -> None:
@@ -140,13 +140,13 @@ class FakeOperations:
 
 
 class FakeReloads:
-    """A configuration that is what the test says."""
+    """Reloads with results that the test chooses."""
 
     def __init__(self) -> None:
         self.actions: tuple[Action, ...] = ()
-        """What every plan says."""
+        """The result of every plan."""
         self.problems: tuple[str, ...] = ()
-        """What is wrong with every file."""
+        """The mistakes in every file."""
         self.asked: list[tuple[object, ...]] = []
 
     async def reload(self, *, dry_run: bool = False) -> tuple[Action, ...]:
@@ -175,7 +175,7 @@ def _interface(name: str, half: str) -> InterfaceReading:
 
 
 def kind_of(name: str) -> str:
-    """The cloner that makes interfaces of such a name."""
+    """Return the cloner of an interface's name."""
     return name.rstrip("ab").rstrip("0123456789")
 
 

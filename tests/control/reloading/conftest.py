@@ -28,7 +28,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     async def renamed(tap: Tap, place: Place, name: str) -> None:
         await rename(tap, place, name)
         host.tell(host.event(tap.name))
-        host.tell(host.event(tap.name))  # also when looking was made to fail
+        host.tell(host.event(tap.name))  # a second one, in case the first look-up was made to fail
 
     monkeypatch.setattr(host, "rename", renamed)
     monkeypatch.setattr(daemon, "Host", lambda: host)
@@ -44,7 +44,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 
 
 @pytest.fixture
-def at_hand(tmp_path: Path, host: FakeHost) -> Callable[..., contextlib.AbstractAsyncContextManager[Running]]:
+def started(tmp_path: Path, host: FakeHost) -> Callable[..., contextlib.AbstractAsyncContextManager[Running]]:
     """A daemon that was started with a file."""
 
     @contextlib.asynccontextmanager
