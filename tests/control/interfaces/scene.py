@@ -31,6 +31,8 @@ class Scene:
     worker: Worker
     interfaces: FrontEnd
     registry: Registry
+    table: Table
+    slots: Slots
 
     def one(self, device: str) -> InterfaceReading:
         """Return the reading of an interface."""
@@ -43,9 +45,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(
-    *, real: bool = False, loopbacks: bool = True, queue_limit: int = 2100
-) -> AsyncIterator[Scene]:
+async def scene(*, real: bool = False, queue_limit: int = 2100) -> AsyncIterator[Scene]:
     """Provide interfaces with lo0; ``real`` gives the worker a process. Nothing may be left at the end."""
     host, table = FakeHost(), Table.create(64)
     slots = Slots(table)
@@ -71,7 +71,7 @@ async def scene(
     host.watch(registry.link_event)
     try:
         await registry.create("lo0", LoopbackSettings())
-        yield Scene(host, worker, FrontEnd(registry), registry)
+        yield Scene(host, worker, FrontEnd(registry), registry, table, slots)
         await registry.destroy_all()
         assert not host.links
         assert not worker.attachments
