@@ -86,7 +86,7 @@ def stop() -> None:
 
 
 @on_loop
-async def test_it_makes_what_is_configured_and_takes_it_down_again(
+async def test_it_creates_what_is_configured_and_takes_it_down(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],
@@ -119,7 +119,7 @@ async def test_it_makes_what_is_configured_and_takes_it_down_again(
 
 
 @on_loop
-async def test_whichever_step_fails_it_says_one_line_and_leaves_nothing(
+async def test_whichever_step_fails_one_line_is_logged_and_nothing_left(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],
@@ -144,7 +144,7 @@ def test_whatever_is_refused_nothing_is_left(
         host.fail(operation)
         running = asyncio.create_task(program._run(configured()))
         await eventually(lambda: running.done() or (lines()[-1:] and lines()[-1].startswith("metrics: ")))
-        if not running.done():  # what has been made works all the same
+        if not running.done():  # what has been created works all the same
             stop()
         status = await running
         assert bool(status) == bool(lines(logging.ERROR))
@@ -157,7 +157,7 @@ def test_whatever_is_refused_nothing_is_left(
 
 @pytest.mark.parametrize("operation", ["make_namespace", "open_tap", "place", "configure"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_at_any_step_takes_down_what_there_is(
+def test_a_signal_at_any_step_takes_everything_down(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],
@@ -181,7 +181,7 @@ def test_a_signal_at_any_step_takes_down_what_there_is(
 
 
 @on_loop
-async def test_a_signal_before_anything_is_made_is_obeyed(
+async def test_a_signal_before_anything_is_created_ends_it(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],
@@ -198,7 +198,7 @@ async def test_a_signal_before_anything_is_made_is_obeyed(
 
 
 @on_loop
-async def test_a_worker_that_does_not_start_is_said_in_one_line(
+async def test_a_worker_that_does_not_start_is_one_line(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],
@@ -212,7 +212,7 @@ async def test_a_worker_that_does_not_start_is_said_in_one_line(
 
 
 @on_loop
-async def test_a_port_in_use_is_said_before_anything_is_made(
+async def test_a_port_in_use_is_found_before_anything_is_created(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],
@@ -246,10 +246,10 @@ async def test_a_worker_that_dies_is_replaced_and_the_daemon_goes_on(
 
 
 @on_loop
-async def test_a_slot_is_nobody_elses_while_the_state_file_gives_it_to_one_that_is_gone(
+async def test_a_slot_is_not_reused_while_the_state_file_names_its_last_user(
     host: FakeHost, configured: Callable[..., Configuration], tmp_path: Path
 ) -> None:
-    """A successor would take the device that has the slot now for the one that had it."""
+    """A successor would take the slot's device for the one that had it before."""
     async with daemon.Daemon(configured()) as running:
         await running.start()
         await running._front_end.create("epair5", {})
@@ -272,7 +272,7 @@ async def test_a_slot_is_nobody_elses_while_the_state_file_gives_it_to_one_that_
 
 
 @on_loop
-async def test_what_fails_while_it_is_taken_down_keeps_nothing_else_up(
+async def test_a_failure_while_it_is_taken_down_does_not_keep_the_rest(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],
@@ -298,7 +298,7 @@ async def test_a_daemon_that_is_never_started_leaves_nothing(
     assert nothing_left(host, tmp_path)
 
 
-def test_what_the_machine_lacks_is_said_and_nothing_is_begun(
+def test_missing_requirements_are_logged_and_nothing_is_started(
     host: FakeHost,
     configured: Callable[..., Configuration],
     monkeypatch: pytest.MonkeyPatch,

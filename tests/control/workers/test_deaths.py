@@ -1,4 +1,4 @@
-"""Workers that die, also while they start or stop: none takes a cable along, nor a frame unaccounted for."""
+"""Workers that die: no cable is lost, and every frame is accounted for."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_a_killed_worker_is_replaced_and_counters_go_on() -> None:
 
 
 @on_loop
-async def test_only_the_dead_workers_cables_pause() -> None:
+async def test_only_cables_of_the_dead_worker_pause() -> None:
     async with real_stage(2) as stage:
         for number in range(2):
             stage.host.next_index = 10 + number
@@ -98,7 +98,7 @@ async def test_frames_that_waited_in_a_dead_workers_queue_are_lost_and_counted()
 
 
 @on_loop
-async def test_requests_a_dead_worker_did_not_answer_are_its_successors_or_done() -> None:
+async def test_requests_that_a_dead_worker_did_not_answer_pass_to_its_replacement() -> None:
     async with real_stage() as stage:
         await stage.make()
         await stage.make("epair1")
@@ -120,8 +120,8 @@ async def test_requests_a_dead_worker_did_not_answer_are_its_successors_or_done(
 
 
 @pytest.mark.parametrize("moment_s", [None, 0, 0.005, 0.02, 0.04, 0.06, 0.08])
-def test_what_is_asked_while_there_is_no_process_is_done_by_the_next(moment_s: float | None) -> None:
-    """A cable attached twice would be forwarded twice, and its device never let go."""
+def test_requests_while_there_is_no_process_are_carried_out_by_the_next(moment_s: float | None) -> None:
+    """A cable attached twice would be forwarded twice, and its device never closed."""
 
     async def ask() -> None:
         async with real_stage() as stage:
@@ -148,7 +148,7 @@ def test_what_is_asked_while_there_is_no_process_is_done_by_the_next(moment_s: f
 
 
 @on_loop
-async def test_a_successor_that_dies_as_well_has_a_successor(
+async def test_a_replacement_that_dies_is_replaced(
     monkeypatch: pytest.MonkeyPatch, program: Callable[[str], None]
 ) -> None:
     async with real_stage() as stage:
@@ -200,7 +200,7 @@ async def test_the_pauses_grow_until_a_process_stays(
 
 
 @on_loop
-async def test_a_failure_to_settle_does_not_keep_the_successor_from_starting(
+async def test_a_failure_to_settle_does_not_prevent_the_replacement(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(_worker: Worker) -> None:
@@ -214,7 +214,7 @@ async def test_a_failure_to_settle_does_not_keep_the_successor_from_starting(
 
 
 @on_loop
-async def test_a_death_by_any_signal_is_said(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_death_by_any_signal_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with real_stage() as stage:
         (worker,) = stage.workers
         for death, (number, name) in enumerate([(signal.SIGKILL, "SIGKILL"), (36, "signal 36")], 1):
@@ -228,7 +228,7 @@ async def test_a_death_by_any_signal_is_said(caplog: pytest.LogCaptureFixture) -
 
 
 @on_loop
-async def test_a_process_that_ends_before_it_takes_orders_is_an_error_of_the_start(
+async def test_a_process_that_ends_before_it_is_ready_fails_the_start(
     program: Callable[[str], None],
 ) -> None:
     program("exit 3")
@@ -238,7 +238,7 @@ async def test_a_process_that_ends_before_it_takes_orders_is_an_error_of_the_sta
 
 
 @on_loop
-async def test_a_process_that_says_nothing_is_killed_and_an_error_of_the_start(
+async def test_a_silent_process_is_killed_and_fails_the_start(
     monkeypatch: pytest.MonkeyPatch, program: Callable[[str], None]
 ) -> None:
     monkeypatch.setattr(workers, "STARTING_S", 0.05)
@@ -250,7 +250,7 @@ async def test_a_process_that_says_nothing_is_killed_and_an_error_of_the_start(
 
 
 @on_loop
-async def test_successors_that_say_nothing_are_killed_and_tried_again(
+async def test_silent_replacements_are_killed_and_replaced(
     monkeypatch: pytest.MonkeyPatch, program: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with real_stage() as stage:
@@ -263,7 +263,7 @@ async def test_successors_that_say_nothing_are_killed_and_tried_again(
         await eventually(lambda: worker.restarts >= 3)
         monkeypatch.setattr(sys, "executable", right)
         before = worker.restarts
-        # One more that says nothing is on its way: it, too, has only as long as the others.
+        # One more silent process is on its way: it, too, has only as long as the others.
         await eventually(lambda: worker.restarts > before or worker.forwards)
         monkeypatch.setattr(workers, "STARTING_S", 5.0)
         await eventually(lambda: worker.forwards)
@@ -273,7 +273,7 @@ async def test_successors_that_say_nothing_are_killed_and_tried_again(
 
 
 @on_loop
-async def test_a_spare_that_says_nothing_is_followed_by_one_that_does(
+async def test_a_silent_spare_is_replaced(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(workers, "SPARE_STARTING_S", 0.05)
@@ -296,7 +296,7 @@ async def test_a_spare_that_says_nothing_is_followed_by_one_that_does(
 
 
 @on_loop
-async def test_a_process_that_cannot_be_started_is_an_error_of_the_start(
+async def test_a_process_that_cannot_be_launched_fails_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
@@ -319,7 +319,7 @@ async def test_a_process_that_closes_its_end_and_stays_is_killed(
 
 @on_loop
 async def test_one_of_several_that_does_not_start_leaves_none_running(program: Callable[[str], None]) -> None:
-    # What succeeds only once is done by the first.
+    # mkdir succeeds for the first process only.
     program(f'mkdir "$0.first" 2>/dev/null && exit 3; exec {sys.executable} "$@"')
     with pytest.raises(WorkerLost):
         async with real_stage(4):
@@ -357,7 +357,7 @@ async def test_stopping_a_dead_worker_starts_no_other() -> None:
 
 
 @on_loop
-async def test_a_stop_during_the_pause_before_a_replacement_is_not_held_up(
+async def test_a_stop_does_not_wait_for_the_pause_before_a_replacement(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(workers, "BACKOFF_S", (3600.0,))
@@ -388,7 +388,7 @@ async def test_a_stopped_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @on_loop
-async def test_stopping_twice_and_stopping_what_never_started_are_nothing() -> None:
+async def test_stopping_twice_and_stopping_an_idle_worker_do_nothing() -> None:
     async with real_stage() as stage:
         await stage.workers[0].stop()
         await stage.workers[0].stop()

@@ -1,4 +1,4 @@
-"""Worker processes: real ones, forwarding between socketpairs, killed at every bad moment."""
+"""Workers with real processes, which forward between socketpairs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.control.workers.staged import crosses, drained, fill, open_files, pid
 from tests.loop import has_children, on_loop, turns
 from tests.waiting import eventually
 
-# A worker's life.
+# Forwarding.
 
 
 @on_loop
@@ -67,7 +67,7 @@ async def test_workers_have_their_own_cables() -> None:
 @pytest.mark.real
 @on_loop
 async def test_a_worker_has_no_descriptor_that_was_not_meant_for_it() -> None:
-    """Between a device's opening and its being made close-on-exec a worker may be started."""
+    """A worker may be started after a device is opened and before it is close-on-exec."""
     fd = os.open("/dev/zero", os.O_RDONLY)
     os.set_inheritable(fd, True)
     try:
@@ -80,11 +80,11 @@ async def test_a_worker_has_no_descriptor_that_was_not_meant_for_it() -> None:
         os.close(fd)
 
 
-# Letting go.
+# Detaching.
 
 
 @on_loop
-async def test_letting_go_waits_for_the_frames_in_flight() -> None:
+async def test_detaching_waits_for_the_frames_in_flight() -> None:
     async with real_stage() as stage:
         await stage.make()
         assert await fill(stage)
@@ -99,7 +99,7 @@ async def test_letting_go_waits_for_the_frames_in_flight() -> None:
 
 
 @on_loop
-async def test_a_receiver_that_takes_nothing_is_given_up_and_its_frames_are_counted() -> None:
+async def test_frames_for_a_receiver_that_takes_nothing_are_dropped_and_counted() -> None:
     async with real_stage() as stage:
         await stage.make()
         waiting = await fill(stage)
@@ -110,7 +110,7 @@ async def test_a_receiver_that_takes_nothing_is_given_up_and_its_frames_are_coun
 
 
 @on_loop
-async def test_a_cable_on_the_drain_list_can_be_let_go() -> None:
+async def test_a_cable_on_the_drain_list_can_be_detached() -> None:
     async with real_stage(queue_limit=2) as stage:
         await stage.make()
         (worker,) = stage.workers
@@ -125,14 +125,14 @@ async def test_a_cable_on_the_drain_list_can_be_let_go() -> None:
 
 
 @on_loop
-async def test_what_is_not_attached_is_let_go_at_once() -> None:
+async def test_detaching_an_unknown_cable_does_nothing() -> None:
     async with real_stage() as stage:
         await stage.workers[0].detach("epair7", 1)
         await stage.workers[0].resize("epair7", (1500, 1500))
 
 
 @on_loop
-async def test_a_device_that_vanishes_is_told_and_its_pair_taken_down() -> None:
+async def test_a_device_that_vanishes_is_reported_and_its_pair_destroyed() -> None:
     async with real_stage() as stage:
         await stage.make()
         await stage.make("epair1")
@@ -168,7 +168,7 @@ async def test_a_larger_mtu_lets_larger_frames_pass() -> None:
 
 
 @on_loop
-async def test_what_a_worker_refuses_is_told_and_not_kept() -> None:
+async def test_a_refused_cable_is_not_kept() -> None:
     async with real_stage() as stage:
         await stage.make()
         (worker,) = stage.workers
@@ -183,7 +183,7 @@ async def test_what_a_worker_refuses_is_told_and_not_kept() -> None:
 
 
 @on_loop
-async def test_a_worker_without_room_for_a_device_says_so(program: Callable[[str], None]) -> None:
+async def test_a_worker_without_free_descriptors_refuses_a_cable(program: Callable[[str], None]) -> None:
     program(f'ulimit -n 40; exec {sys.executable} "$@"')
 
     async def make_many() -> None:
@@ -198,7 +198,7 @@ async def test_a_worker_without_room_for_a_device_says_so(program: Callable[[str
 
 
 @on_loop
-async def test_a_successor_with_less_room_forwards_what_it_can(
+async def test_a_replacement_with_fewer_descriptors_forwards_what_it_can(
     caplog: pytest.LogCaptureFixture, program: Callable[[str], None]
 ) -> None:
     async with real_stage() as stage:
@@ -254,7 +254,7 @@ async def test_a_renewed_worker_loses_nothing_and_keeps_the_order() -> None:
 
 
 @on_loop
-async def test_what_is_asked_while_it_is_renewed_is_done_once() -> None:
+async def test_requests_during_a_renewal_are_carried_out_once() -> None:
     async with real_stage() as stage:
         for number in range(20):
             await stage.make(f"epair{number}")
@@ -286,7 +286,7 @@ async def handing_over(worker: Worker, slot: int) -> asyncio.Task[None]:
 
 
 @on_loop
-async def test_what_goes_while_it_is_handed_over_is_let_go_by_who_comes() -> None:
+async def test_a_cable_detached_while_it_moves_is_detached_by_the_new_process() -> None:
     async with real_stage() as stage:
         for number in range(5):
             await stage.make(f"epair{number}")
@@ -303,8 +303,8 @@ async def test_what_goes_while_it_is_handed_over_is_let_go_by_who_comes() -> Non
         stage.slots.release(slot)
 
 
-@pytest.mark.parametrize("which", ["the one that goes", "the one that comes"])
-def test_a_death_while_it_is_renewed_is_one_of_the_worker(which: str) -> None:
+@pytest.mark.parametrize("which", ["the old process", "the new process"])
+def test_a_death_of_either_process_is_the_workers(which: str) -> None:
     async def die() -> None:
         async with real_stage() as stage:
             for number in range(30):
@@ -315,7 +315,7 @@ def test_a_death_while_it_is_renewed_is_one_of_the_worker(which: str) -> None:
             renewing = await handing_over(worker, slot)
             comes = worker._next
             assert comes is not None
-            os.kill(goes if which == "the one that goes" else comes.pid, signal.SIGKILL)
+            os.kill(goes if which == "the old process" else comes.pid, signal.SIGKILL)
             with pytest.raises(WorkerLost):
                 await renewing
             await replaced(worker)
@@ -331,7 +331,7 @@ def test_a_death_while_it_is_renewed_is_one_of_the_worker(which: str) -> None:
 
 
 @on_loop
-async def test_a_death_before_there_is_another_to_renew_it_leaves_one_process(
+async def test_a_death_before_the_new_process_is_launched_leaves_one_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with real_stage() as stage:
@@ -357,7 +357,7 @@ async def test_a_death_before_there_is_another_to_renew_it_leaves_one_process(
 
 
 @on_loop
-async def test_a_worker_that_cannot_be_renewed_goes_on(program: Callable[[str], None]) -> None:
+async def test_a_worker_that_cannot_be_renewed_continues(program: Callable[[str], None]) -> None:
     async with real_stage() as stage:
         await stage.make()
         (worker,) = stage.workers
