@@ -64,7 +64,7 @@ def run(config: Path) -> int:
     if file is None:
         return PROBLEMS
     from epaird.control.handover.reexec import CHECK_ONLY
-    from epaird.control.reloading.reload import Source
+    from epaird.control.reloading.inforce import Source
     from epaird.control.running import run as run_daemon
 
     if os.environ.get(CHECK_ONLY):

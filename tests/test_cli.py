@@ -9,7 +9,7 @@ import pytest
 
 from epaird import __version__, cli
 from epaird.config.settings import Configuration
-from epaird.control.reloading.reload import Source
+from epaird.control.reloading.inforce import Source
 
 SAMPLE = Path(__file__).parent.parent / "config" / "epaird.toml"
 

@@ -15,21 +15,22 @@ from epaird import __version__
 from epaird.config.settings import Configuration
 from epaird.control import logs
 from epaird.control.api.server import ControlServer
-from epaird.control.greeting import census, greeting
+from epaird.control.greeting import greeting, summary
 from epaird.control.handover import reexec
-from epaird.control.handover.leaving import Legacy
+from epaird.control.handover.handover import Handover
 from epaird.control.handover.notify import Health, Notifier
-from epaird.control.handover.predecessor import Remains
+from epaird.control.handover.predecessor import Leftovers
 from epaird.control.handover.takeover import Takeover
-from epaird.control.interfaces.registry import Interfaces
+from epaird.control.interfaces.frontend import FrontEnd
+from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.descriptors import raise_limit, required
 from epaird.control.machine.namespaces import Namespaces
 from epaird.control.metrics.page import MetricsPage
-from epaird.control.movables import movables
 from epaird.control.operations import Refused
 from epaird.control.readings import Reading
 from epaird.control.reloading.filewatch import FileWatch
-from epaird.control.reloading.reload import Reloads, Source
+from epaird.control.reloading.inforce import ConfigurationInForce, Source
+from epaird.control.reloading.reload import Reloads
 from epaird.control.resources import CONTROL, OWN_CONTROL, PAGE, Resources
 from epaird.control.tasks import all_or_none, spawn
 from epaird.control.workers.pool import WorkerPool
@@ -49,32 +50,32 @@ class Daemon:
 
         ``manager`` is the service manager, which also stores descriptors; ``source`` is the file of the
         configuration. Raises KernelError when another daemon has the run directory."""
-        self._configuration = configuration
+        self._in_force = ConfigurationInForce(configuration, source)
         self._manager = manager or Notifier(None)
-        self._source = source
         self.upgrading = asyncio.Event()
         """Set when the installed program can take over, and shall."""
         self._undo = contextlib.AsyncExitStack()
         directory = configuration.daemon.control_socket.parent
         self._resources = held = Resources(directory, self._undo, lambda: self._leaving)
-        self._leaving = held.remains.usable
+        self._leaving = held.leftovers.usable
         """True when devices and state are left to a successor at the end. Until everything is taken over, a
         failure is no reason to take a predecessor's devices down."""
         self._spares = Spares()
         self._workers = WorkerPool(
             _worker_count(configuration), held.slots, self._spares, self._make_worker,
-            lambda: movables(self._interfaces),
+            lambda: self._registry, lambda clone, workers: self._registry.reassign(clone, workers),
         )  # fmt: skip
-        self._interfaces = Interfaces(
+        self._registry = Registry(
             held.host, held.table, held.slots, self._workers, held.macs,
-            loopbacks=configuration.lo is not None, upgrade=self.upgrade,
+            loopbacks=configuration.lo is not None,
         )  # fmt: skip
-        self._legacy = Legacy(
+        self._front_end = FrontEnd(self._registry, upgrade=self.upgrade)
+        self._handover = Handover(
             held.directory, held.host, held.table, held.slots, held.macs, self._workers,
-            self._interfaces, self._manager, force=lambda: self.reloads.force,
+            self._registry, self._manager, self._in_force,
         )  # fmt: skip
-        self._legacy.disown(held.remains.unknown)
-        self._undo.callback(lambda: self._legacy.end(keep=self._leaving))
+        self._handover.disown(held.leftovers.unknown)
+        self._undo.callback(lambda: self._handover.end(keep=self._leaving))
         self._namespaces = Namespaces(held.host, held.directory.path)
         self._page = MetricsPage(self.reading)
         self._file_watch: FileWatch | None = None
@@ -91,7 +92,7 @@ class Daemon:
 
         Raises KernelError, ListenError, WorkerLost or WorkerRefused; leaving the context takes down whatever
         has been created."""
-        configuration, undo, held = self._configuration, self._undo, self._resources
+        configuration, undo, held = self._in_force.current, self._undo, self._resources
         # Bound first, so that of two daemons only one begins. Requests wait until everything is created.
         control = self._control = self._bind_control()
         undo.push_async_callback(self._page.stop)
@@ -99,24 +100,24 @@ class Daemon:
         undo.push_async_callback(self._spares.stop)
         undo.callback(self._workers.unwatch)
         undo.push_async_callback(self._stop_or_leave_workers)
-        left = held.remains
+        left = held.leftovers
         takes_over, said = left.usable, left.said
-        inherited = {survivor.about.pid for survivor in left.survivors}
+        inherited = {orphan.about.pid for orphan in left.orphans}
         workers_before = len(left.state.workers) if left.state is not None else 0
-        await Takeover(left, held.host, held.table, held.slots, self._workers, self._interfaces).take_over()
+        await Takeover(left, held.host, held.table, held.slots, self._workers, self._registry).take_over()
         await self._workers.tune(configuration.daemon)
         await self._workers.start()
         await self._create(configuration)
         if takes_over and workers_before != len(self._workers):
             await self._workers.share()
         if not held.host.watches_all_namespaces:
-            undo.callback(spawn(self._interfaces.look_away(), "looking into other namespaces").cancel)
+            undo.callback(spawn(self._registry.poll_namespaces(), "polling other namespaces").cancel)
         await self._page.start()
         await control.start()
         self._leaving = False
-        held.remains = Remains()
-        self._interfaces.bus.changed = self._legacy.changed
-        self._legacy.write()
+        held.leftovers = Leftovers()
+        self._registry.bus.changed = self._handover.changed
+        self._handover.write()
         self._workers.keep_spare()
         self._workers.watch(configuration.daemon.worker_timeout)
         self._watch_file()
@@ -127,22 +128,22 @@ class Daemon:
         if takes_over and os.environ.pop(reexec.UPGRADED, ""):
             undo.callback(spawn(self._renew_workers(inherited), "renewing the workers").cancel)
         undo.push_async_callback(control.stop)  # and stopped before anything is taken down
-        for line in greeting(self._interfaces, len(self._workers), self._page.url):
+        for line in greeting(self._registry, len(self._workers), self._page.url):
             log.info("%s", line)
 
     @property
     def keeps_devices(self) -> bool:
         """True when devices and state are left to a successor at the end."""
-        return self._configuration.daemon.keep_devices
+        return self._in_force.daemon.keep_devices
 
     async def end(self, *, upgrading: bool) -> list[tuple[str, int]]:
         """Prepare the end, before the context is left: decide what is taken down then.
 
         Return the descriptors, by name, that this process keeps when it is ``upgrading``."""
-        fds = [*self._listeners(), *self._legacy.descriptors()] if upgrading else []
+        fds = [*self._listeners(), *self._handover.descriptors()] if upgrading else []
         if upgrading or self.keeps_devices:
             self._leaving = True
-            self._legacy.write()
+            self._handover.write()
         return fds
 
     async def upgrade(self) -> None:
@@ -154,32 +155,32 @@ class Daemon:
     def health(self) -> Health:
         """Return whether every worker is alive, and the status in one line."""
         dead = [each.worker for each in map(Worker.reading, self._workers) if not each.alive]
-        status = census(self._interfaces, len(self._workers))
+        status = summary(self._registry, len(self._workers))
         problems = [f"worker {number} is not alive" for number in dead]
-        if not self.reloads.reading().successful:
+        if not self._in_force.reading().successful:
             problems.append("the last reload failed")
         return Health(not dead, ", ".join([status, *problems]))
 
     def reading(self) -> Reading:
         """Return the counters and the state of everything."""
         return replace(
-            self._interfaces.reading(),
-            configuration=self.reloads.reading(),
+            self._registry.reading(),
+            configuration=self._in_force.reading(),
             tasks=len(asyncio.all_tasks()),
         )
 
     def _make_worker(self, number: int) -> Worker:
-        settings, held = self._configuration.daemon, self._resources
+        settings, held = self._in_force.daemon, self._resources
         return Worker(
             number,
             held.table,
             held.worker_slot(number),
             queue_limit=settings.queue_limit,
             poll_spin_us=settings.poll_spin_us,
-            device_gone=lambda _cable, device: self._interfaces.gone(device),
-            died=lambda worker: self._interfaces.worker_lost(worker),
-            notify=lambda worker, news: self._interfaces.told(worker, news),
-            changed=lambda: self._interfaces.bus.changed(),
+            device_gone=lambda _cable, device: self._registry.device_gone(device),
+            died=lambda worker: self._registry.worker_lost(worker),
+            notify=lambda worker, report: self._registry.worker_reported(worker, report),
+            changed=lambda: self._registry.bus.changed(),
             spares=self._spares,
             directory=held.directory.path,
             orphan_timeout=settings.orphan_timeout,
@@ -187,29 +188,28 @@ class Daemon:
 
     def _make_reloads(self) -> Reloads:
         return Reloads(
-            self._configuration,
-            source=self._source,
+            self._in_force,
             host=self._resources.host,
-            interfaces=self._interfaces,
+            registry=self._registry,
             namespaces=self._namespaces,
-            go_by=self._apply,
+            reconfigure=self._apply,
             shrink=lambda wanted: self._workers.shrink(_worker_count(wanted)),
-            lacking=lambda wanted: raise_limit(required(wanted)),
+            shortages=lambda wanted: raise_limit(required(wanted)),
             moving=lambda wanted: self._page.moving(wanted.metrics),
             begun=lambda: self._manager.reloading(time.monotonic_ns()),
             ended=lambda: self._manager.ready(self.health().status),
         )
 
     def _bind_control(self) -> ControlServer:
-        passed, path = self._resources.listener(CONTROL), self._configuration.daemon.control_socket
+        passed, path = self._resources.listener(CONTROL), self._in_force.daemon.control_socket
         if (own := self._resources.listener(OWN_CONTROL)) is not None:
-            control = ControlServer.resume(own, path, self._interfaces, self.reloads)
+            control = ControlServer.resume(own, path, self._front_end, self.reloads)
         elif passed is not None:
             if (address := passed.getsockname()) != str(path):
                 log.warning("daemon.control_socket: %s: the service manager has %s instead", path, address)
-            control = ControlServer.inherit(passed, self._interfaces, self.reloads)
+            control = ControlServer.inherit(passed, self._front_end, self.reloads)
         else:
-            control = ControlServer.bind(path, self._interfaces, self.reloads)
+            control = ControlServer.bind(path, self._front_end, self.reloads)
         self._undo.push_async_callback(control.stop)
         return control
 
@@ -218,42 +218,35 @@ class Daemon:
         undo, host = self._undo, self._resources.host
         undo.push_async_callback(self._unless_leaving, self._namespaces.remove_all)
         await self._namespaces.create(configuration.namespaces.create)
-        undo.push_async_callback(self._unless_leaving, self._interfaces.destroy_all)
-        undo.callback(lambda: self._interfaces.drain_for(self._configuration.daemon.drain_timeout))
+        undo.push_async_callback(self._unless_leaving, self._registry.destroy_all)
+        undo.callback(lambda: self._registry.set_drain_timeout(self._in_force.daemon.drain_timeout))
         undo.callback(host.stop_watching)
         await self._create_interfaces(configuration)
         # Not before: a thousand pairs that are created, or destroyed, cause 16,000 events.
-        host.watch(self._interfaces.happened)
-        self._interfaces.look_at_all()
+        host.watch(self._registry.link_event)
+        self._registry.check_all()
 
     async def _create_interfaces(self, configuration: Configuration) -> None:
         self._reserve_macs(configuration)
-        existing = {pair.name for pair in self._interfaces.pairs}
-        existing |= {loopback.device for loopback in self._interfaces.loopbacks}
         await all_or_none(
             *(
-                self._interfaces.create_loopback(loopback.device, loopback.settings)
-                for loopback in configuration.loopbacks
-                if loopback.device not in existing
-            ),
-            *(
-                self._interfaces.create_pair(name, settings)
-                for name, settings in configuration.epair.items()
-                if name not in existing
-            ),
+                self._registry.create(name, settings)
+                for name, settings in configuration.settings_by_name().items()
+                if self._registry.get(name) is None
+            )
         )
 
     async def _apply(self, configuration: Configuration) -> None:
         """Apply the settings of a configuration that concern the daemon itself; grow the worker pool."""
-        before, self._configuration = self._configuration.daemon, configuration
         now = configuration.daemon
+        before, self._in_force.daemon = self._in_force.daemon, now
         if (now.log_level, now.log_format) != (before.log_level, before.log_format):
             logs.set_up(now.log_level, now.log_format)
         if now.worker_timeout != before.worker_timeout:
             self._workers.watch(now.worker_timeout)
         if now.watch != before.watch:
             self._watch_file()
-        self._interfaces.allow_loopbacks(configuration.lo is not None)
+        self._registry.allow_loopbacks(configuration.lo is not None)
         self._reserve_macs(configuration)
         await self._workers.tune(now, before)
         try:
@@ -269,8 +262,8 @@ class Daemon:
     def _watch_file(self) -> None:
         """Reload when the file changes, if it is configured."""
         self._stop_watching_file()
-        if self._configuration.daemon.watch and self._source is not None:
-            self._file_watch = FileWatch(self._source.path, self._reload_changed_file)
+        if self._in_force.daemon.watch and self._in_force.path is not None:
+            self._file_watch = FileWatch(self._in_force.path, self._reload_changed_file)
 
     def _reload_changed_file(self) -> None:
         spawn(self.reloads.file_changed(), "reloading")

@@ -1,4 +1,4 @@
-"""The daemon's first lines: what it made, what to type next, and where the metrics are."""
+"""The daemon's first lines: its interfaces, a command to type next, and the address of the metrics."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Interface, IPv6Interface
 
 from epaird import __version__
-from epaird.control.interfaces.ifnet import Half, Loopback, Pair
-from epaird.control.interfaces.registry import Interfaces
+from epaird.control.interfaces.ifnet import Half, Ifnet, Pair
+from epaird.control.interfaces.registry import Registry
 from epaird.names.cloners import EPAIR, LO
 
 _PAIRS_SHOWN = 8
@@ -16,11 +16,11 @@ _PACKAGES = {"ip": "iproute2", "nsenter": "util-linux", "ping": "iputils-ping"}
 """The Debian package of each program that the suggested command runs."""
 
 
-def greeting(interfaces: Interfaces, workers: int, metrics: str | None) -> Iterator[str]:
-    """The lines.  ``metrics`` is the page's address, None when there is none."""
-    pairs = sorted(interfaces.pairs, key=lambda pair: EPAIR.unit_of(pair.name))
-    loopbacks = sorted(interfaces.loopbacks, key=lambda each: LO.unit(each.device) or 0)
-    yield f"epaird {__version__}: {census(interfaces, workers)}"
+def greeting(registry: Registry, workers: int, metrics: str | None) -> Iterator[str]:
+    """Yield the lines. ``metrics`` is the URL of the page, None when there is none."""
+    pairs = sorted(registry.pairs, key=lambda pair: EPAIR.unit_of(pair.name))
+    loopbacks = sorted(registry.loopbacks, key=lambda each: LO.unit(each.device) or 0)
+    yield f"epaird {__version__}: {summary(registry, workers)}"
     for number, pair in enumerate(pairs):
         if number == _PAIRS_SHOWN:
             yield f"  and {len(pairs) - number} more"
@@ -44,31 +44,30 @@ def greeting(interfaces: Interfaces, workers: int, metrics: str | None) -> Itera
         yield f"metrics: {metrics}"
 
 
-def census(interfaces: Interfaces, workers: int) -> str:
-    """``2 pairs, 1 loopback, 2 workers``; loopbacks only where there are any."""
-    made = [_counted(len(interfaces.pairs), "pair")]
-    if len(interfaces.loopbacks):
-        made.append(_counted(len(interfaces.loopbacks), "loopback"))
-    return ", ".join([*made, _counted(workers, "worker")])
+def summary(registry: Registry, workers: int) -> str:
+    """Return ``2 pairs, 1 loopback, 2 workers``; a kind other than pairs only if there are any."""
+    listed = [kind for kind in registry.kinds if len(kind) or kind is registry.pairs]
+    counts = [_counted(len(kind), kind.noun) for kind in listed]
+    return ", ".join([*counts, _counted(workers, "worker")])
 
 
-def _counted(count: int, thing: str) -> str:
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _described(half: Half | Loopback) -> str:
-    name = half.device if half.place.name == half.device else f"{half.device} as {half.place.name}"
-    where = f" in {half.place.netns}" if half.place.netns else ""
-    addresses = " ".join(str(address) for address in half.settings.addresses)
+def _described(ifnet: Ifnet) -> str:
+    name = ifnet.device if ifnet.place.name == ifnet.device else f"{ifnet.device} as {ifnet.place.name}"
+    where = f" in {ifnet.place.netns}" if ifnet.place.netns else ""
+    addresses = " ".join(str(address) for address in ifnet.settings.addresses)
     return f"{name}{where} ({addresses})" if addresses else f"{name}{where}"
 
 
 def _ping(pair: Pair) -> str | None:
-    """A command that sends across the pair."""
-    for here, there in (pair.halves, pair.halves[::-1]):
-        for target in there.settings.addresses:
-            if _reaches(here, target):
-                return f"{_inside(here.place.netns)}ping {target.ip}"
+    """Return a command whose packets cross the pair; None when no address can be reached."""
+    for half, other in (pair.halves, pair.halves[::-1]):
+        for target in other.settings.addresses:
+            if _reaches(half, target):
+                return f"{_inside(half.place.netns)}ping {target.ip}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""What can be asked of the running daemon: the line between its front ends and the interfaces themselves."""
+"""What can be requested of the running daemon: the interface between its front ends and the rest."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from epaird.plan.actions import Action
 
 
 class Refused(Exception):
-    """A request that cannot be granted.  ``str()`` is one line for the person who asked."""
+    """A request that cannot be granted. ``str()`` is one line for the user."""
 
     def __init__(self, code: int, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.errno = code
         """As in BSD's manual pages: EEXIST, ENXIO, EINVAL, EPERM, EBUSY, ENOSPC, ENODEV, ..."""
         self.problems = tuple(problems)
-        """Each thing that is wrong with the settings, with its key: ``epair.epair0.a.mtu: 1 is ...``."""
+        """Every mistake in the settings, with its key: ``epair.epair0.a.mtu: 1 is ...``."""
 
     @property
     def name(self) -> str:
-        """The error's name, ``EEXIST``."""
+        """Name of the error: ``EEXIST``."""
         return errno.errorcode.get(self.errno, str(self.errno))
 
 
@@ -37,26 +37,26 @@ class Event:
     """created, up, down, carrier, nocarrier, renamed, moved, unregistering, destroyed, overflow, drained,
     or lost: so many events did not reach a slow reader."""
     interface: str
-    """The interface's own name, ``epair0a``; empty for a worker's queue and for lost."""
+    """Name that the interface keeps for life, ``epair0a``; empty for a worker's queue and for lost."""
     detail: str = ""
-    """More about it, for people: ``eth0 -> eth1``; for lost, the number."""
+    """More for the user: ``eth0 -> eth1``; for lost, the number."""
 
 
 class Events(Protocol):
     """Events as they happen."""
 
     def __aiter__(self) -> AsyncIterator[Event]:
-        """They can be iterated over, once."""
+        """Iterate over the events, once."""
 
     async def aclose(self) -> None:
-        """Read no more: the iteration ends, also one that waits in another task."""
+        """End the iteration, even while another task waits in it."""
 
 
 class Operations(Protocol):
-    """Everything a front end may do.  All but the reads raise :class:`Refused`."""
+    """Everything that a front end may do. All but the reads raise :class:`Refused`."""
 
     async def create(self, name: str, settings: Mapping[str, object]) -> str:
-        """Create ``epair``, ``epair7``, ``lo``, ``lo1``; the name made: ``epair7``.
+        """Create ``epair``, ``epair7``, ``lo`` or ``lo1``; return the name, ``epair7``.
 
         ``settings`` are the keys of the configuration's table for it."""
 
@@ -67,37 +67,37 @@ class Operations(Protocol):
         """Change an interface in place: mtu, up, txqueuelen, carrier, coalesce, ..."""
 
     async def patch(self, name: str, peer: str, *, force: bool) -> None:
-        """Plug a half into another one; each leaves its old peer."""
+        """Patch a half to another one; each is disconnected from its old peer."""
 
     async def unpatch(self, name: str) -> None:
-        """Unplug a half: it and its peer have no carrier."""
+        """Patch a half to none: it and its old peer have no carrier."""
 
     async def upgrade(self) -> None:
         """Execute the program as it is on disk now, which replaces the workers one by one; nothing is lost.
 
-        Returns when that is certain to happen."""
+        Returns when the upgrade is certain to happen."""
 
     def cloners(self) -> tuple[str, ...]:
-        """The kinds of interfaces that can be created."""
+        """Return the kinds of interfaces that can be created."""
 
     def reading(self) -> Reading:
-        """Everything as it is now."""
+        """Return the present state of everything."""
 
     def interface(self, name: str) -> tuple[InterfaceReading, ...]:
-        """One interface, or both halves of a pair; raises Refused, ENXIO, when there is none."""
+        """Return one interface, or both halves of a pair; raises Refused, ENXIO, when there is none."""
 
     def events(self) -> Events:
-        """Events as they happen, from now on; one that is not read in time is lost, and counted."""
+        """Return the events from now on; events that are not read in time are dropped, and counted."""
 
 
 class Reloading(Protocol):
-    """What a front end may do with the configuration as a whole.  All raise :class:`Refused`."""
+    """What a front end may do with the whole configuration. All raise :class:`Refused`."""
 
     async def reload(self, *, dry_run: bool = False) -> tuple[Action, ...]:
-        """Read the file again and have everything as it says; what was done, or would be."""
+        """Read the file again and apply it; return what was done, or would be done."""
 
     async def plan(self, text: str, name: str) -> tuple[Action, ...]:
-        """What a reload of a file with this text would do; messages call it ``name``."""
+        """Return what a reload of a file with this text would do; messages call it ``name``."""
 
     def text(self) -> str:
-        """The file that would make what there is."""
+        """Return the running configuration as a file."""

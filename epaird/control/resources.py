@@ -13,10 +13,10 @@ from pathlib import Path
 from socket import socket
 from typing import Final
 
-from epaird.control.handover.leaving import LOCK
+from epaird.control.handover.handover import LOCK
 from epaird.control.handover.ledgers import open_ledger
 from epaird.control.handover.notify import listener, take_inherited
-from epaird.control.handover.predecessor import find
+from epaird.control.handover.predecessor import Leftovers, find_leftovers
 from epaird.control.handover.rundirectory import RunDirectory
 from epaird.control.machine.host import Host
 from epaird.ipc.ledger import Slots
@@ -48,13 +48,13 @@ class Resources:
         self.host = Host()
         undo.callback(self.host.close)
         keep = (LOCK, CONTROL, OWN_CONTROL, PAGE)
-        self.remains = find(directory, self._passed, self.host.home, keep=keep)
+        self.leftovers: Leftovers = find_leftovers(directory, self._passed, self.host.home, keep=keep)
         """What a predecessor has left."""
-        self.table = open_ledger(self.remains.ledgers, self.remains.slots)
+        self.table = open_ledger(self.leftovers.ledgers, self.leftovers.slots)
         undo.callback(os.close, self.table.fd)
-        state = self.remains.state
+        state = self.leftovers.state
         self.macs = MacPool(mac.host_id(), state.macs_made if state is not None else 0)
-        self.slots = Slots(self.table, self.remains.slots, resting=True)
+        self.slots = Slots(self.table, self.leftovers.slots, resting=True)
 
     def listener(self, name: str) -> socket | None:
         """Return the listening socket that was passed to this process under a name."""
@@ -62,7 +62,7 @@ class Resources:
 
     def worker_slot(self, number: int) -> int:
         """Return the slot of the worker of a number: its predecessor's, or a new one."""
-        slot = self.remains.worker_slot(number)
+        slot = self.leftovers.worker_slot(number)
         if slot is None:
             return self.slots.take()
         self.table.migrate_worker(slot)

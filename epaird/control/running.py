@@ -17,7 +17,7 @@ from epaird.control.handover.notify import Notifier, attend, watchdog_s
 from epaird.control.http.serving import ListenError
 from epaird.control.machine.descriptors import raise_limit, required
 from epaird.control.operations import Refused
-from epaird.control.reloading.reload import Source
+from epaird.control.reloading.inforce import Source
 from epaird.control.tasks import spawn
 from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
@@ -50,7 +50,7 @@ async def _run(configuration: Configuration, source: Source | None = None) -> in
     events = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGUSR2: upgrade, signal.SIGHUP: hangup}
     for number, event in events.items():
         loop.add_signal_handler(number, event.set)
-    reexec.let_signals_in()
+    reexec.unblock_signals()
     fds: list[tuple[str, int]] = []
     try:
         daemon = Daemon(configuration, manager, source)

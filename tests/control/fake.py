@@ -1,11 +1,11 @@
-"""A machine without a kernel: what the control plane is tested against, and needs no root.
+"""A machine without a kernel, for tests of the control plane that need no root.
 
-A TAP is one end of a socketpair whose packets keep frames whole, which says EAGAIN when its reader does not
-read; real worker processes forward between them.  Where a device is, what is counted of it, and what is
-told of it, is the test's to say.  Every operation can be made to fail, and to wait.
+A TAP is one end of a socketpair whose packets keep frames whole, and which returns EAGAIN when its reader
+does not read; real worker processes forward between them. The test chooses where a device is, its statistics
+and its link events. Every operation can be made to fail, and to wait.
 """
 
-# It is asked as the real one is, and leaves aside what makes no difference to it.
+# It has the real one's methods, and ignores arguments that make no difference to it.
 # ruff: noqa: ARG002
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from epaird.kernel.watch import LinkEvent, LinkEventKind
 
 HOME: Final = Identity(4, 4026531840)
 FRAME_BYTES: Final = 64
-"""Of every frame an owner sends, header and all, so that bytes that wait say how many frames do."""
+"""Length of every frame that an owner sends, with its header: waiting bytes can be counted as frames."""
 
 
 def numbered(number: int) -> bytes:
-    """A frame that says which it is."""
+    """Return a frame that contains its number."""
     header = bytes(10) + b"\x02\0\0\0\0\x0b" + b"\x02\0\0\0\0\x0a" + b"\x88\xb5"
     return (header + number.to_bytes(4, "big")).ljust(FRAME_BYTES, b"\0")
 
 
 class Owner:
-    """One queue of a device, and its owner: what a namespace's stack is to a TAP."""
+    """One queue of a device with its owner, which stands for a namespace's network stack."""
 
     def __init__(self) -> None:
         self.end, self._device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -60,7 +60,7 @@ class Owner:
         self._device.close()
 
     def sends(self, count: int = 1) -> None:
-        """Send the next numbered frames; BlockingIOError when the ring is full."""
+        """Send the next numbered frames; raises BlockingIOError when the ring is full."""
         for _ in range(count):
             self.end.send(numbered(self.sent))
             self.sent += 1
@@ -74,7 +74,7 @@ class Owner:
             return
 
     def receives(self) -> list[bytes]:
-        """Take what has been delivered; everything that was delivered since the start."""
+        """Receive what has been delivered; return everything that was delivered since the start."""
         try:
             while packet := self.end.recv(1 << 17):
                 self.received.append(packet)
@@ -83,32 +83,32 @@ class Owner:
         return self.received
 
     def take(self) -> bytes:
-        """Read a frame from the device, in a worker's place."""
+        """Read a frame from the device, as a worker does."""
         return os.read(self.fileno(), 1 << 17)
 
     def deliver(self, count: int = 1) -> None:
-        """Write frames to the device, in a worker's place."""
+        """Write frames to the device, as a worker does."""
         for _ in range(count):
             os.write(self.fileno(), numbered(0))
 
     @property
     def taken(self) -> int:
-        """Frames that have been read from the device."""
+        """Number of frames that were read from the device."""
         return self.sent - _waiting(self._device)
 
     @property
     def delivered(self) -> int:
-        """Frames that have been written to the device."""
+        """Number of frames that were written to the device."""
         return len(self.received) + (_waiting(self.end) if self.end.fileno() >= 0 else 0)
 
     @contextmanager
     def watched(self) -> Iterator[Watched]:
-        """To see whether the device is let go of, also when the control plane has closed it."""
+        """Provide a view of whether a process has the device open, even after the control plane closed it."""
         with socket.socket(fileno=os.dup(self.end.fileno())) as end:
             yield Watched(end)
 
     def vanish(self) -> None:
-        """Have every read of the device fail from now on, as of a device that was deleted."""
+        """Make every read of the device fail from now on, as for a device that was deleted."""
         # Closed with something unread, the socketpair gives ECONNRESET to the other end.
         self.receives()
         os.write(self.fileno(), numbered(0))
@@ -122,7 +122,7 @@ class Watched:
     end: socket.socket
 
     def let_go(self) -> bool:
-        """Whether no process has the device open any more."""
+        """Return whether no process has the device open any more."""
         try:
             while self.end.recv(1 << 17):
                 pass
@@ -140,32 +140,32 @@ def _waiting(end: socket.socket) -> int:
 
 @dataclass(slots=True, eq=False)
 class Link:
-    """A device that was made."""
+    """A device that exists."""
 
     tap: Tap
     owners: tuple[Owner, ...]
     place: Place
     """Where it is; the test may change it."""
     statistics: LinkStatistics
-    """Its flags and the counters that no queue keeps; the test may change them."""
+    """Its flags, and the counters that no queue has; the test may change them."""
     settings: LinkSettings | None = None
-    """What it was given last."""
+    """The settings that it was given last."""
     sndbuf: int | None = None
     carrier: bool = True
-    """What it was given; the test says what is told of it."""
+    """The carrier that it was given; the test chooses the link events."""
     routed: tuple[str, ...] = ()
-    """Addresses by whose networks policy routing leads to it."""
+    """Addresses to whose networks policy routing leads through it."""
     exists: bool = True
-    """Whether the kernel knows it still; the test may change it."""
+    """False once it was deleted; the test may change it."""
 
     @property
     def owner(self) -> Owner:
-        """Of a device with one queue."""
+        """The owner of a device with one queue."""
         (owner,) = self.owners
         return owner
 
     def measured(self) -> LinkStatistics:
-        """What the kernel says of it."""
+        """Return the kernel's statistics of it."""
         return replace(
             self.statistics,
             index=self.place.index,
@@ -177,18 +177,18 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An operation that waits in the kernel's thread until it is let go."""
+    """An operation that waits in the kernel's thread until it is released."""
 
     reached: threading.Event
     released: threading.Event
 
     def wait(self) -> None:
         self.reached.set()
-        assert self.released.wait(30), "nobody let it go"
+        assert self.released.wait(30), "the operation was not released"
 
 
 class FakeHost(Host):
-    """The machine; see the module's text."""
+    """The machine."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
@@ -201,38 +201,38 @@ class FakeHost(Host):
         self._failures: dict[str, list[KernelError]] = {}
         self._held: dict[str, Held] = {}
         self.links: dict[str, Link] = {}
-        """Devices that exist, by the name they were made under."""
+        """Devices that exist, by the name they were created with."""
         self.namespaces: dict[str, Identity] = {}
         self.nsids: dict[Identity, int] = {}
         self.missing: tuple[str, ...] = ()
-        """Offloads a new device lacks, in words."""
+        """Offloads that a new device lacks, in words."""
         self.steps: list[str] = []
-        """Operations asked for."""
+        """Operations that were requested."""
         self.failing_step: int | None = None
-        """Which of all the operations fails, counted from 0."""
+        """Index in ``steps`` of the operation that fails."""
         self.closed = False
 
-    # What a test says.
+    # Methods for tests.
 
     def fail(self, operation: str, error: int = errno.EIO, times: int = 1) -> None:
-        """Have an operation fail the next ``times`` times, if nobody sets it right before."""
+        """Make an operation fail the next ``times`` times."""
         self._failures[operation] = [KernelError(error, f"{operation}: {os.strerror(error)}")] * times
 
     def hold(self, operation: str) -> Held:
-        """Have an operation wait before it is carried out, the next time."""
+        """Make an operation wait before it is carried out, the next time."""
         held = self._held[operation] = Held(threading.Event(), threading.Event())
         return held
 
     def tell(self, *events: LinkEvent) -> None:
-        """Link events, all in one turn of the loop."""
-        assert self._happened is not None, "nobody is watching"
+        """Report link events, all in one turn of the loop."""
+        assert self._happened is not None, "link events are not watched"
         for event in events:
             self._happened(event)
 
     def event(
         self, device: str, kind: LinkEventKind = LinkEventKind.NEW, mtu: int | None = None
     ) -> LinkEvent:
-        """What the kernel tells of a device as it is now."""
+        """Return the link event of a device as it is now."""
         link = self.links[device]
         place, statistics = link.place, link.statistics
         return LinkEvent(
@@ -246,7 +246,7 @@ class FakeHost(Host):
         )
 
     def add_namespace(self, name: str) -> Identity:
-        """A namespace that somebody made, in the place of any other of this name."""
+        """Create a namespace, in the place of another one of this name."""
         identity = self.namespaces[name] = self._another_namespace()
         return identity
 
@@ -255,19 +255,19 @@ class FakeHost(Host):
         return Identity(HOME.device, HOME.inode + self._next_namespace)
 
     def delete(self, device: str) -> LinkEvent:
-        """Delete a device, as ``ip link del`` would; the event that tells."""
+        """Delete a device, as ``ip link del`` would; return the link event."""
         event = self.event(device, LinkEventKind.DELETED)
         self.links[device].exists = False
         return event
 
     def move(self, device: str, netns: str, name: str | None = None) -> LinkEvent:
-        """Move a device, as ``ip link set netns`` would; the event that tells at its old place."""
+        """Move a device, as ``ip link set netns`` would; return the link event at its old place."""
         event = replace(self.event(device, LinkEventKind.DELETED), moved=True)
         link = self.links[device]
         link.place = self._place_in(netns, name or link.place.name)
         return event
 
-    # What the control plane asks for.
+    # Methods of Host.
 
     def close(self) -> None:
         self.closed = True
@@ -421,7 +421,7 @@ class FakeHost(Host):
         self._happened = None
 
     def _step(self, operation: str) -> None:
-        """Count an operation; wait or fail if a test said so."""
+        """Record an operation; wait or fail if a test wants it."""
         self.steps.append(operation)
         held = self._held.pop(operation, None)
         if held is not None:
@@ -480,7 +480,7 @@ def _spelled_out(route: Route) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Device:
-    """A queue of a device, as python-pytun has it."""
+    """A queue of a device, with the methods of python-pytun's."""
 
     name: str
     owner: Owner

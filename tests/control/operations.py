@@ -1,4 +1,4 @@
-"""Operations without interfaces: what the front ends are tested against, and needs no root."""
+"""Operations without interfaces, for tests of the front ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings, Settings
 from epaird.config.values import dotted
-from epaird.control.interfaces.events import Bus, Reader
+from epaird.control.interfaces.events import EventBus, EventReader
 from epaird.control.operations import Events, Refused
 from epaird.control.readings import InterfaceReading, Reading
 from epaird.names.grammar import quoted
@@ -24,24 +24,24 @@ CLONERS = ("epair", "lo")
 
 
 class FakeOperations:
-    """Pairs and loopbacks that are only names and settings, and what was asked for."""
+    """Pairs and loopbacks that are only names and settings; records what was requested."""
 
     def __init__(self) -> None:
         self.interfaces: dict[str, tuple[InterfaceReading, ...]] = {}
-        """By the name of the pair or loopback."""
+        """Readings by the name of the pair or loopback."""
         self.asked: list[tuple[object, ...]] = []
-        """Every change that was granted."""
-        self.bus = Bus(room=16)
+        """Every request that was granted."""
+        self.bus = EventBus(capacity=16)
         self.events_end = False
-        """Whoever follows the events gets one, and no more."""
-        self._readers: list[Reader] = []
+        """True: each stream of events ends after one event."""
+        self._readers: list[EventReader] = []
         self.gate = asyncio.Event()
-        """Changes wait until it is set, which it is at first."""
+        """Changes wait until it is set, as it is at first."""
         self.gate.set()
         self.waiting = 0
-        """Changes that wait for the gate."""
+        """Number of changes that wait for the gate."""
         self.fails: Exception | None = None
-        """What every change raises."""
+        """The error that every change raises."""
 
     async def create(self, name: str, settings: Mapping[str, object]) -> str:
         kind = kind_of(name)
@@ -56,7 +56,7 @@ class FakeOperations:
         halves = ("a", "b") if kind == "epair" else ("",)
         self.interfaces[name] = tuple(_interface(name, half) for half in halves)
         self.asked.append(("create", name, dict(settings)))
-        self.bus.tell("created", name)
+        self.bus.publish("created", name)
         return name
 
     async def upgrade(self) -> None:
@@ -70,7 +70,7 @@ class FakeOperations:
             raise Refused(errno.EPERM, "lo0: the default loopback cannot be destroyed")
         del self.interfaces[found]
         self.asked.append(("destroy", name))
-        self.bus.tell("destroyed", found)
+        self.bus.publish("destroyed", found)
 
     async def change(self, name: str, settings: Mapping[str, object]) -> None:
         await self._change()
@@ -116,13 +116,13 @@ class FakeOperations:
         reader = self.bus.read()
         self._readers.append(reader)
         if self.events_end:
-            self.bus.tell("up", "epair0a")
+            self.bus.publish("up", "epair0a")
             reader._closed = True
         return reader
 
     @property
     def readers(self) -> int:
-        """Who follows the events."""
+        """Number of open streams of events."""
         return sum(not reader._closed for reader in self._readers)
 
     async def _change(self) -> None:
@@ -140,13 +140,13 @@ class FakeOperations:
 
 
 class FakeReloads:
-    """A configuration that is what the test says."""
+    """Reloads with results that the test chooses."""
 
     def __init__(self) -> None:
         self.actions: tuple[Action, ...] = ()
-        """What every plan says."""
+        """The result of every plan."""
         self.problems: tuple[str, ...] = ()
-        """What is wrong with every file."""
+        """The mistakes in every file."""
         self.asked: list[tuple[object, ...]] = []
 
     async def reload(self, *, dry_run: bool = False) -> tuple[Action, ...]:
@@ -175,7 +175,7 @@ def _interface(name: str, half: str) -> InterfaceReading:
 
 
 def kind_of(name: str) -> str:
-    """The cloner that makes interfaces of such a name."""
+    """Return the cloner of an interface's name."""
     return name.rstrip("ab").rstrip("0123456789")
 
 

@@ -1,4 +1,4 @@
-"""Readings for tests of the metrics page."""
+"""Readings for tests of the API and the metrics page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from epaird.ipc.counters import REASONS
 
 
 def interface(device: str, **changes: object) -> InterfaceReading:
-    """An idle half of a pair; ``changes`` are fields of the reading."""
+    """Return an idle half of a pair; ``changes`` are fields of the reading."""
     fields: dict[str, Any] = {
         "device": device,
         "kind": "epair",
@@ -38,7 +38,7 @@ def interface(device: str, **changes: object) -> InterfaceReading:
 
 
 def worker(number: int = 0, **changes: object) -> WorkerReading:
-    """An idle worker; ``changes`` are fields of the reading."""
+    """Return an idle worker; ``changes`` are fields of the reading."""
     fields: dict[str, Any] = {
         "worker": str(number),
         "queue_frames": 0,
@@ -53,5 +53,5 @@ def worker(number: int = 0, **changes: object) -> WorkerReading:
 
 
 def pair(**changes: object) -> Reading:
-    """``epair0`` and its worker; ``changes`` are for the half a."""
+    """Return ``epair0`` and its worker; ``changes`` are those of the half a."""
     return Reading((interface("epair0a", **changes), interface("epair0b", netns="blue")), (worker(),))

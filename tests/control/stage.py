@@ -9,12 +9,16 @@ from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from epaird.config.settings import PairSettings
-from epaird.control.interfaces.pairs import Pair, Pairs
+from epaird.control.interfaces.ifnet import Pair
+from epaird.control.interfaces.kind import Environment
+from epaird.control.interfaces.pairs import Pairs
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import together
 from epaird.control.workers.worker import Attachment, Worker
 from epaird.ipc import counters, ledger
 from epaird.ipc.ledger import Slots, Table
+from epaird.names import mac
+from epaird.names.macpool import MacPool
 from tests.control.fake import FakeHost, Owner
 
 W = TypeVar("W", bound=Worker)
@@ -23,7 +27,7 @@ Died = Callable[[Worker], Awaitable[None]]
 
 
 class CountedSlots(Slots):
-    """Tells which slots are taken."""
+    """Slots that record which of them are taken."""
 
     def __init__(self, table: Table) -> None:
         super().__init__(table)
@@ -41,24 +45,24 @@ class CountedSlots(Slots):
 
 
 class IdleWorker(Worker):
-    """A worker without a process, which does as it is asked; what is asked of it stands in ``orders``."""
+    """A worker without a process, which succeeds in every request and records it in ``orders``."""
 
     def __init__(self, number: int, table: Table, slot: int, *, device_gone: DeviceGone, died: Died) -> None:
         super().__init__(
             number, table, slot, queue_limit=2100, poll_spin_us=0, device_gone=device_gone, died=died
         )
         self.orders: list[tuple[object, ...]] = []
-        self.letting_go = asyncio.Event()
-        """Cleared: a cable that is detached has frames in flight."""
-        self.letting_go.set()
+        self.detaching = asyncio.Event()
+        """While it is cleared, a cable that is detached has frames in flight."""
+        self.detaching.set()
         self.failure: Exception | None = None
-        """Raised instead of attaching or detaching."""
+        """The error that attach() and detach() raise."""
 
     async def start(self) -> None:
-        raise AssertionError("it has no process")
+        raise AssertionError("an idle worker has no process")
 
     async def stop(self) -> None:
-        assert not self.attachments, "attached still"
+        assert not self.attachments, "cables are still attached"
 
     async def attach(self, attachment: Attachment) -> None:
         self.orders.append(("attach", attachment.cable))
@@ -74,12 +78,12 @@ class IdleWorker(Worker):
     async def detach(self, cable: str, patience: float, *, keep: bool = False) -> None:  # noqa: ARG002
         if self.attachments.pop(cable, None) is not None:
             self.orders.append(("detach", cable, patience))
-            await self.letting_go.wait()
+            await self.detaching.wait()
             if self.failure is not None:
                 raise self.failure
 
     async def drop(self, cable: str, patience: float) -> None:
-        """Nothing is kept."""
+        """Do nothing: an idle worker keeps no descriptors."""
 
 
 class Stage(Generic[W]):
@@ -96,50 +100,53 @@ class Stage(Generic[W]):
                 number,
                 self.table,
                 self.slots.take(),
-                device_gone=self._device_gone,
+                device_gone=self.device_gone,
                 died=self._died,
                 **settings,
             )
             for number in range(workers)
-        ]  # fmt: skip
-        self.pairs = Pairs(self.host, self.table, self.slots, self.workers)
-        self.host.watch(self.pairs.happened)
+        ]
+        environment = Environment.of(self.host, self.table, self.slots, self.workers)
+        self.tracker = environment.tracker
+        self.pairs = Pairs(environment, MacPool(mac.host_id()))
+        self.host.watch(self.tracker.link_event)
         self.host.steps.clear()
 
     async def make(self, name: str = "epair0", /, **settings: object) -> Pair:
-        """A pair of these settings."""
+        """Create a pair with these settings."""
         return await self.pairs.create(name, PairSettings.model_validate(settings))
 
     def owner(self, device: str) -> Owner:
-        """The owner of a device with one queue."""
+        """Return the owner of a device with one queue."""
         return self.host.links[device].owner
 
     def words(self, device: str) -> ledger.Words:
-        """The ledger's slot of a device with one queue."""
+        """Return the slot of the ledger of a device with one queue."""
         ((slot,),) = (half.slots for pair in self.pairs for half in pair.halves if half.device == device)
         return self.table.slot(slot)
 
     def reading(self, device: str) -> InterfaceReading:
-        """A device as the metrics page has it."""
+        """Return the reading of a device."""
         (reading,) = (each for each in self.pairs.readings() if each.device == device)
         return reading
 
     def left(self) -> dict[str, object]:
-        """Devices, slots but the workers' own, attachments and pairs that there are."""
+        """Return the devices, slots (except those of workers), attachments and pairs that exist."""
         found = {
             "devices": sorted(self.host.links),
             "slots": self.slots.taken - set(range(len(self.workers))),
             "attachments": [cable for worker in self.workers for cable in worker.attachments],
             "pairs": [pair.name for pair in self.pairs],
         }
-        return {what: those for what, those in found.items() if those}
+        return {what: names for what, names in found.items() if names}
 
-    def _device_gone(self, cable: str, device: str) -> None:
-        self.pairs.gone(cable, device)
+    def device_gone(self, _cable: str, device: str) -> None:
+        """Handle a worker's report that a device no longer exists."""
+        self.tracker.device_gone(device)
 
     async def _died(self, worker: Worker) -> None:
         self.lost.append(worker.number)
-        await self.pairs.worker_lost(worker)
+        await self.pairs.settle(worker)
 
 
 @asynccontextmanager
@@ -175,7 +182,7 @@ async def _clear(stage: Stage[W]) -> None:
 
 
 def balance(stage: Stage[W], sender: str, receiver: str) -> dict[str, int]:
-    """Where the frames of one direction are, by the ledger; checks that every one is somewhere."""
+    """Return where the frames of one direction are, by the ledger; assert that none is missing."""
     out, into = stage.words(sender), stage.words(receiver)
     reasons = range(len(counters.REASONS))
     read = stage.host.links[sender].measured().tx_packets

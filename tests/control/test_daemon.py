@@ -12,7 +12,6 @@ import pytest
 from epaird.config.settings import Configuration
 from epaird.control import daemon
 from epaird.control.handover import state
-from epaird.control.handover.predecessor import devices
 from tests.control.fake import FakeHost
 from tests.control.leftovers import nothing_left
 from tests.loop import has_children, on_loop
@@ -45,22 +44,22 @@ async def test_a_slot_is_nobody_elses_while_the_state_file_gives_it_to_one_that_
     """A successor would take the device that has the slot now for the one that had it."""
     async with daemon.Daemon(configured()) as running:
         await running.start()
-        await running._interfaces.create("epair5", {})
-        running._legacy.write()
-        running._legacy.changed = lambda: None  # type: ignore[method-assign]
-        running._interfaces.bus.changed = lambda: None
-        await running._interfaces.destroy("epair5")
-        await running._interfaces.create("epair6", {})
+        await running._front_end.create("epair5", {})
+        running._handover.write()
+        running._handover.changed = lambda: None  # type: ignore[method-assign]
+        running._registry.bus.changed = lambda: None
+        await running._front_end.destroy("epair5")
+        await running._front_end.create("epair6", {})
         written = state.read(tmp_path / "run")
         assert written is not None
         assert [pair.name for pair in written.pairs] == ["epair0", "epair5"]
-        told = {slot for device in devices(written) for slot in device.slots}
-        (now,) = (pair for pair in running._interfaces.pairs if pair.name == "epair6")
-        assert not told & {slot for half in now.halves for slot in half.slots}
-        running._legacy.write()
-        await running._interfaces.create("epair7", {})
-        (now,) = (pair for pair in running._interfaces.pairs if pair.name == "epair7")
-        assert {slot for half in now.halves for slot in half.slots} <= told
+        saved = {slot for device in written.devices for slot in device.slots}
+        (now,) = (pair for pair in running._registry.pairs if pair.name == "epair6")
+        assert not saved & {slot for half in now.halves for slot in half.slots}
+        running._handover.write()
+        await running._front_end.create("epair7", {})
+        (now,) = (pair for pair in running._registry.pairs if pair.name == "epair7")
+        assert {slot for half in now.halves for slot in half.slots} <= saved
     assert nothing_left(host, tmp_path)
 
 

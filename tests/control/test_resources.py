@@ -32,7 +32,7 @@ def test_the_lock_is_removed_or_left(host: FakeHost, tmp_path: Path, leaving: bo
         directory = tmp_path / "run"
         async with contextlib.AsyncExitStack() as undo:
             held = Resources(directory, undo, lambda: leaving)
-            assert not held.remains.usable
+            assert not held.leftovers.usable
             assert held.listener(PAGE) is None
         assert bool(list(directory.iterdir())) == leaving
         assert host.closed

@@ -15,7 +15,8 @@ import pytest
 import uvloop
 
 from epaird.config.settings import LoopbackSettings
-from epaird.control.interfaces.registry import Interfaces
+from epaird.control.interfaces.frontend import FrontEnd
+from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.host import Host
 from epaird.control.operations import Event, Refused
 from epaird.control.readings import InterfaceReading
@@ -57,7 +58,8 @@ class ControlPlane:
     host: Host
     table: Table
     workers: list[Worker]
-    interfaces: Interfaces
+    interfaces: FrontEnd
+    registry: Registry
 
     def reading(self, device: str) -> InterfaceReading:
         """Return the reading of an interface."""
@@ -116,7 +118,7 @@ async def control_plane(
     table = Table.create(4096)
     host = Host()
     slots = Slots(table)
-    made: list[Interfaces] = []
+    made: list[Registry] = []
 
     async def died(worker: Worker) -> None:
         await made[0].worker_lost(worker)
@@ -124,24 +126,24 @@ async def control_plane(
     those = [
         Worker(
             number, table, slots.take(), queue_limit=queue_limit, poll_spin_us=0,
-            device_gone=lambda _cable, device: made[0].gone(device), died=died,
-            notify=lambda worker, news: made[0].told(worker, news),
+            device_gone=lambda _cable, device: made[0].device_gone(device), died=died,
+            notify=lambda worker, report: made[0].worker_reported(worker, report),
         )
         for number in range(workers)
     ]  # fmt: skip
-    interfaces = Interfaces(host, table, slots, those, MacPool(mac.host_id()), loopbacks=loopbacks)
-    made.append(interfaces)
+    registry = Registry(host, table, slots, those, MacPool(mac.host_id()), loopbacks=loopbacks)
+    made.append(registry)
     try:
         await together(*(worker.start() for worker in those))
-        host.watch(interfaces.happened)
+        host.watch(registry.link_event)
         if loopbacks:
-            await interfaces.create_loopback("lo0", LoopbackSettings())
-        found = ControlPlane(lab, host, table, those, interfaces)
+            await registry.create("lo0", LoopbackSettings())
+        found = ControlPlane(lab, host, table, those, FrontEnd(registry), registry)
         yield found
-        await interfaces.destroy_all()
+        await registry.destroy_all()
         assert found.inventory() == {"devices": [], "interfaces": [], "attachments": []}
     finally:
-        await interfaces.destroy_all()
+        await registry.destroy_all()
         await together(*(worker.stop() for worker in those))
         host.close()
         os.close(table.fd)

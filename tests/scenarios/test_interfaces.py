@@ -243,7 +243,7 @@ async def test_carrier_follows_the_peer_or_is_always_there_or_off(lab: Lab) -> N
             assert "NO-CARRIER" in lab.home.ip(f"link show {pair}a")
             await control.interfaces.change(pair, {"carrier": "on"})
             await eventually(partial(carries, pair))
-            (found,) = (each for each in control.interfaces.pairs if each.name == pair)
+            (found,) = (each for each in control.registry.pairs if each.name == pair)
             assert found.settings.carrier == rule
 
 
@@ -278,7 +278,7 @@ async def test_create_and_destroy_racing_from_four_clients(lab: Lab) -> None:
 
         await asyncio.gather(*(client(number) for number in range(4)), reader())
         assert min(done.values()) > 10
-        for pair in tuple(control.interfaces.pairs):
+        for pair in tuple(control.registry.pairs):
             await control.interfaces.destroy(pair.name)
         assert control.inventory() == {"devices": ["lo0"], "interfaces": ["lo0"], "attachments": ["lo0"]}
         assert not red.links("tun")

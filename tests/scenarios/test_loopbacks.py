@@ -204,7 +204,7 @@ async def test_a_device_deleted_by_others_takes_its_loopback_down(lab: Lab) -> N
     async with control_plane(lab) as control:
         await control.interfaces.create("lo1", {})
         lab.home.ip("link del lo1")
-        await eventually(lambda: len(control.interfaces.loopbacks) == 1)
+        await eventually(lambda: len(control.registry.loopbacks) == 1)
         assert control.inventory()["attachments"] == ["lo0"]
 
 

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from epaird.control.interfaces.registry import Interfaces
+from epaird.control.interfaces.frontend import FrontEnd
 from epaird.control.readings import InterfaceReading
 from epaird.ipc.counters import REASONS
 from tests.scenarios.control_plane import (
@@ -26,7 +26,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.real
 
 
-async def two_pairs(control: ControlPlane) -> Interfaces:
+async def two_pairs(control: ControlPlane) -> FrontEnd:
     """Create epair0 between red and blue and epair5 between green and white, all in one network."""
     for name, (a, b), first in (("epair0", ("red", "blue"), 1), ("epair5", ("green", "white"), 3)):
         halves = {

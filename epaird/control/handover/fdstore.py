@@ -1,7 +1,8 @@
 """The service manager's store: copies of descriptors that outlive every process of the service.
 
-With them and the state file the next process goes on with the same devices and counters, even if no worker
-has survived.  A device that is destroyed is taken out of the store, or it would live on there.
+With them and the state file the next process continues with the same devices and counters, even if no worker
+has survived. The descriptors of a device that is destroyed are removed from the store: otherwise the device
+would continue to exist.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ Fds = tuple[int, ...]
 
 
 class FdStore:
-    """What we have stored."""
+    """The descriptors that this process has stored."""
 
     def __init__(self, manager: Notifier) -> None:
         self._manager = manager
         self._stored: dict[str, tuple[object, Fds]] = {}
 
     def update(self, wanted: Mapping[str, tuple[object, Fds]]) -> None:
-        """Have exactly these in the store: by name, what they belong to and the descriptors.
+        """Have exactly these in the store: by name, their owner and the descriptors.
 
-        Who belongs to somebody else than before is another, though he has the same name and numbers."""
+        Descriptors of another owner are stored anew, even with the same name and numbers."""
         if not self._manager:
             return
         for name, (owner, fds) in tuple(self._stored.items()):
@@ -35,7 +36,7 @@ class FdStore:
                 self._stored[name] = found
 
     def forget(self, names: Iterable[str]) -> None:
-        """Take these out of the store, whoever has put them there."""
+        """Remove these names from the store, whichever process has stored them."""
         for name in names:
             self._stored.pop(name, None)
             self._manager.remove(name)

@@ -28,7 +28,7 @@ def table_identity(table: Table) -> Identity:
 def open_ledger(ledgers: Mapping[Identity, int], taken: Collection[int]) -> Table:
     """Return the ledger to count in, of those that a predecessor has left, or a new one.
 
-    ``ledgers`` are descriptors by device and inode; those that are of no use are closed.  ``taken`` are the
+    ``ledgers`` are descriptors by device and inode; those that are of no use are closed. ``taken`` are the
     slots that are in use. Raises ValueError when a descriptor is no ledger's."""
     tables = [Table(fd) for fd in ledgers.values()]
     current = next((table for table in tables if table.usable), None)

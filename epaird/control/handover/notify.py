@@ -1,8 +1,8 @@
-"""What a service and its manager tell each other: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
+"""The service manager's protocol: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3).
 
-The service sends lines of ``NAME=value`` in a datagram to $NOTIFY_SOCKET.  The manager passes it
-descriptors, from number 3 on, with a name each: the sockets it listens on for the service, and those
-that the service's predecessor left in the manager's store.  Without a manager all of it does nothing.
+The service sends lines of ``NAME=value`` in a datagram to $NOTIFY_SOCKET. The manager passes descriptors to
+the service, from number 3 on, each with a name: the sockets that it has bound for the service, and those that
+the service's predecessor left in the manager's store. Without a manager nothing is sent and nothing is found.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ FIRST_FD: Final = 3
 """SD_LISTEN_FDS_START."""
 FDS_AT_ONCE: Final = 253
 """SCM_MAX_FD: descriptors that one datagram carries."""
-PATIENCE_S: Final = 1.0
+SEND_TIMEOUT_S: Final = 1.0
 """How long a message may wait for room in the manager's queue."""
-LOOK_AGAIN_S: Final = 0.25
-"""How soon to look again while something is not alive."""
+RECHECK_S: Final = 0.25
+"""Interval between two checks while something is not alive, in seconds."""
 
 
 class Notifier:
-    """The service's end.  A message that cannot be sent is lost, and said in the log once."""
+    """The service's end. A message that cannot be sent is dropped; the first one is logged."""
 
     def __init__(self, address: str | None) -> None:
         """``address`` is that of $NOTIFY_SOCKET: a path, ``@name`` for an abstract one, or None."""
@@ -37,39 +37,41 @@ class Notifier:
         self._failed = False
 
     def __bool__(self) -> bool:
-        """Whether anybody listens."""
+        """Return whether there is a manager."""
         return self.address is not None
 
     def ready(self, status: str) -> None:
-        """The service is up, or has its new configuration in force."""
+        """Report that the service is up, or that its new configuration is in force."""
         self.send("READY=1", f"STATUS={status}")
 
     def reloading(self, now_ns: int) -> None:
-        """A reload begins, until :meth:`ready`.  ``now_ns`` is of CLOCK_MONOTONIC, not before the signal
-        that asked for it: by this the manager tells an answer from an older one."""
+        """Report that a reload begins; it ends with :meth:`ready`.
+
+        ``now_ns`` is a time of CLOCK_MONOTONIC after the signal that requested the reload: the manager uses
+        it to distinguish this answer from an older one."""
         self.send("RELOADING=1", f"MONOTONIC_USEC={now_ns // 1000}")
 
     def stopping(self, status: str = "stopping") -> None:
-        """The service begins to end."""
+        """Report that the service is ending."""
         self.send("STOPPING=1", f"STATUS={status}")
 
     def store(self, name: str, fds: Sequence[int]) -> None:
-        """Leave copies of descriptors with the manager, for the next process of this service.
+        """Store copies of descriptors in the manager, for the next process of this service.
 
-        They stay until they are removed, whatever becomes of what they refer to.  Names are unique to no
-        one: each of ``fds`` comes back under this one, in order.  Raises ValueError for a name that the
-        manager would not take."""
+        They stay until they are removed, whatever happens to what they refer to. Several descriptors may
+        have one name; the next process receives ``fds`` under this name, in order. Raises ValueError for a
+        name that the manager would not accept."""
         _check_name(name)
         for first in range(0, len(fds), FDS_AT_ONCE):
             self.send("FDSTORE=1", f"FDNAME={name}", "FDPOLL=0", fds=fds[first : first + FDS_AT_ONCE])
 
     def remove(self, name: str) -> None:
-        """Have the manager close all that was stored under a name."""
+        """Have the manager close all descriptors that were stored under a name."""
         _check_name(name)
         self.send("FDSTOREREMOVE=1", f"FDNAME={name}")
 
     def send(self, *assignments: str, fds: Sequence[int] = ()) -> None:
-        """One message, with copies of descriptors."""
+        """Send one message, with copies of descriptors."""
         if self.address is None:
             return
         message = "\n".join(line.replace("\n", " ") for line in assignments).encode()
@@ -77,49 +79,49 @@ class Notifier:
         control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
-                sender.settimeout(PATIENCE_S)
+                sender.settimeout(SEND_TIMEOUT_S)
                 sender.sendmsg([message], control, 0, address)
         except OSError as error:
             if not self._failed:
                 self._failed = True
-                log.warning("the service manager cannot be told: %s: %s", self.address, error)
+                log.warning("no message reaches the service manager: %s: %s", self.address, error)
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How the service is."""
+    """State of the service."""
 
     alive: bool
-    """Every worker's own loop turns; the control plane's does if this can be asked."""
+    """True while the loop of every worker turns; the control plane's turns if this is evaluated at all."""
     status: str
-    """One line for people."""
+    """One line for the user."""
 
 
-async def attend(notifier: Notifier, interval_s: float, look: Callable[[], Health]) -> None:
-    """For ever: tell the manager at each interval that the service is alive, and when its status changes.
+async def attend(notifier: Notifier, interval_s: float, check: Callable[[], Health]) -> None:
+    """Report at each interval that the service is alive, and each new status, until cancelled.
 
-    While it is not, nothing is said but the status, and it is looked at more often, so that a worker that
-    is back in time costs no restart."""
-    said = None
+    While the service is not alive only its status is reported, and it is checked more often, so that a worker
+    that is replaced in time causes no restart."""
+    reported = None
     while True:
-        health = look()
-        news = [] if health.status == said else [f"STATUS={health.status}"]
-        said = health.status
+        health = check()
+        message = [] if health.status == reported else [f"STATUS={health.status}"]
+        reported = health.status
         if health.alive:
-            news.append("WATCHDOG=1")
-        if news:
-            notifier.send(*news)
-        await asyncio.sleep(interval_s if health.alive else min(interval_s, LOOK_AGAIN_S))
+            message.append("WATCHDOG=1")
+        if message:
+            notifier.send(*message)
+        await asyncio.sleep(interval_s if health.alive else min(interval_s, RECHECK_S))
 
 
 def watchdog_s(environment: Mapping[str, str], pid: int) -> float | None:
-    """Seconds within which the manager wants a sign of life of this process; None when it wants none."""
+    """Return the manager's watchdog timeout for this process in seconds; None when it has none."""
     try:
         microseconds = int(environment.get("WATCHDOG_USEC", "0"))
-        meant = int(environment.get("WATCHDOG_PID", str(pid)))
+        addressee = int(environment.get("WATCHDOG_PID", str(pid)))
     except ValueError:
         return None
-    return microseconds / 1e6 if microseconds > 0 and meant == pid else None
+    return microseconds / 1e6 if microseconds > 0 and addressee == pid else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +134,13 @@ class Inherited:
 
 
 def inherited(environment: Mapping[str, str], pid: int) -> tuple[Inherited, ...]:
-    """What $LISTEN_PID, $LISTEN_FDS and $LISTEN_FDNAMES say of the descriptors passed to this process."""
+    """Return the descriptors passed to this process, by $LISTEN_PID, $LISTEN_FDS and $LISTEN_FDNAMES."""
     try:
-        meant = int(environment.get("LISTEN_PID", "0"))
+        addressee = int(environment.get("LISTEN_PID", "0"))
         count = int(environment.get("LISTEN_FDS", "0"))
     except ValueError:
         return ()
-    if meant != pid or count <= 0:
+    if addressee != pid or count <= 0:
         return ()
     names = environment.get("LISTEN_FDNAMES", "").split(":")
     if "LISTEN_FDNAMES" not in environment or len(names) != count:
@@ -147,7 +149,9 @@ def inherited(environment: Mapping[str, str], pid: int) -> tuple[Inherited, ...]
 
 
 def take_inherited(environment: MutableMapping[str, str] = os.environ) -> tuple[Inherited, ...]:
-    """What was passed to this process, once: no child shall inherit it or take it for its own."""
+    """Return the descriptors passed to this process, once.
+
+    They and the variables are not inherited by child processes."""
     found = inherited(environment, os.getpid())
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         environment.pop(name, None)
@@ -157,7 +161,7 @@ def take_inherited(environment: MutableMapping[str, str] = os.environ) -> tuple[
 
 
 def listener(found: Iterable[Inherited], name: str) -> socket.socket | None:
-    """The listening socket that was passed under a name, which becomes the caller's; None: there is none."""
+    """Return the listening socket that was passed under a name, or None. The caller closes it."""
     for each in found:
         if each.name == name and _listens(each.fd):
             return socket.socket(fileno=each.fd)
@@ -175,4 +179,4 @@ def _listens(fd: int) -> bool:
 def _check_name(name: str) -> None:
     # fdname_is_valid() of systemd.
     if not 0 < len(name) <= 255 or not name.isascii() or not name.isprintable() or ":" in name:
-        raise ValueError(f"{name!r} is not a name of the store: printable ASCII without ':' is allowed")
+        raise ValueError(f"{name!r} is not a name for the store: printable ASCII without ':' is allowed")

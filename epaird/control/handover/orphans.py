@@ -1,10 +1,12 @@
-"""The workers that a predecessor left: each is one of ours, or gives what it has to one of ours.
+"""Orphans: the workers that a predecessor left. Each is adopted as a worker, or hands its cables over.
 
-One is ours that speaks as we do and has a number that we have.  The others, of older code or too many, are
-asked for nothing but to let go.  Whoever is to have their cables runs before they do so, and they keep the
-descriptors until everything is forwarded again: should we be killed meanwhile, the next one finds all of it.
+An orphan is adopted if it speaks this protocol, counts in this ledger and has the number of a worker. The
+others, of older code or surplus, receive only the requests to detach and to end. The workers that are to
+have their cables run before they detach them, and they keep the descriptors until everything is forwarded
+again: if this process is killed before that, the next one finds all of them.
 
-What nobody had was a worker's that has died, and is accounted for before anybody has it.
+A cable that no orphan had belonged to a worker that has died; its frames are accounted for before another
+worker attaches it.
 """
 
 from __future__ import annotations
@@ -14,12 +16,12 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from epaird.control.handover.ledgers import table_identity
-from epaird.control.handover.predecessor import Survivor
+from epaird.control.handover.predecessor import Orphan
+from epaird.control.interfaces.cables import DRAIN_TIMEOUT_S, Cable
 from epaird.control.interfaces.ifnet import Ifnet
-from epaird.control.interfaces.wires import Wire
 from epaird.control.tasks import together
 from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused
 from epaird.control.workers.processes import AdoptedProcess, Launched
@@ -30,142 +32,144 @@ from epaird.kernel.statistics import LinkStatistics
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S: Final = 1.0
-"""How long a cable may take to be let go."""
+EXIT_TIMEOUT_S: Final = 1.0
+"""How long an orphan that was told to end may take before it is killed."""
 
 
 @dataclass(slots=True, eq=False)
-class _Left:
-    """A survivor, and how it is spoken to."""
+class _Linked:
+    """An orphan and the link to it."""
 
-    survivor: Survivor
+    orphan: Orphan
     worker: Worker | None
-    """It is this one of ours."""
+    """The worker as which it was adopted, if it was."""
     link: Link
 
-    async def let_go(self, cable: str) -> bool:
-        """Have it let a cable go; whether it did, and did not die over it."""
+    async def detach(self, cable: str) -> bool:
+        """Have the orphan detach a cable and keep its descriptors; return False if it died before."""
         try:
-            await self.link.keep(cable, PATIENCE_S)
-        except WorkerRefused:  # it had let it go already
+            await self.link.keep(cable, DRAIN_TIMEOUT_S)
+        except WorkerRefused:  # it had detached the cable before
             return True
         except WorkerLost:
             return False
         return True
 
     async def drop(self, cable: str) -> None:
-        """Have it keep nothing of a cable."""
+        """Have the orphan close what it keeps of a cable."""
         with contextlib.suppress(WorkerLost, WorkerRefused):
-            await self.link.detach(cable, PATIENCE_S)
+            await self.link.detach(cable, DRAIN_TIMEOUT_S)
 
 
-class Survivors:
-    """All of them."""
+class Orphans:
+    """All orphans."""
 
-    def __init__(self, survivors: Sequence[Survivor], workers: Sequence[Worker], table: Table) -> None:
+    def __init__(self, orphans: Sequence[Orphan], workers: Sequence[Worker], table: Table) -> None:
         self._workers = workers
         self._table = table
-        self._left: list[_Left] = []
-        self._had: dict[int, set[tuple[_Left, str]]] = {}
-        """Who had the interface that counts in a slot of the ledger, and its cable there: two while a worker
-        was renewed."""
-        self._letting_go: dict[tuple[_Left, str], asyncio.Task[bool]] = {}
-        ours: dict[int, Survivor] = {}
-        for each in survivors:
+        self._linked: list[_Linked] = []
+        self._holders: dict[int, set[tuple[_Linked, str]]] = {}
+        """The orphans that had the interface of a slot of the ledger, with the name of its cable there: two
+        while a worker was being renewed."""
+        self._detaching: dict[tuple[_Linked, str], asyncio.Task[bool]] = {}
+        adoptable: dict[int, Orphan] = {}
+        for each in orphans:
             if each.about.protocol == PROTOCOL and each.ledger == table_identity(table):
-                ours.setdefault(each.about.worker, each)
-        for survivor in survivors:
-            number = survivor.about.worker
+                adoptable.setdefault(each.about.worker, each)
+        for orphan in orphans:
+            number = orphan.about.worker
             with contextlib.suppress(ProcessLookupError):
-                launched = Launched(AdoptedProcess(survivor.about.pid), survivor.connection)
-                if ours.get(number) is survivor and number < len(workers):
+                launched = Launched(AdoptedProcess(orphan.about.pid), orphan.connection)
+                if adoptable.get(number) is orphan and number < len(workers):
                     worker = workers[number]
-                    self._left.append(_Left(survivor, worker, worker.adopt(launched, survivor.path)))
+                    self._linked.append(_Linked(orphan, worker, worker.adopt(launched, orphan.path)))
                 else:
-                    self._left.append(_Left(survivor, None, _stranger(survivor, launched)))
-        for left in self._left:
-            for cable, have in left.survivor.cables.items():
-                for slot in have.slots:
-                    self._had.setdefault(slot, set()).add((left, cable))
+                    self._linked.append(_Linked(orphan, None, _foreign_link(orphan, launched)))
+        for linked in self._linked:
+            for cable, spec in linked.orphan.cables.items():
+                for slot in spec.slots:
+                    self._holders.setdefault(slot, set()).add((linked, cable))
 
     @property
     def numbers(self) -> set[int]:
-        """Of those that there are."""
-        return {left.survivor.about.worker for left in self._left}
+        """The numbers of the workers that they are."""
+        return {linked.orphan.about.worker for linked in self._linked}
 
-    async def hand_over(self, wires: Sequence[Wire], measured: Mapping[Ifnet, LinkStatistics]) -> None:
-        """Have the workers forward these wires.  ``measured`` is what the kernel says of their ends, where
-        it is known.  Raises WorkerLost when there is no process for a worker."""
+    async def hand_over(self, cables: Sequence[Cable[Any]], measured: Mapping[Ifnet, LinkStatistics]) -> None:
+        """Have the workers forward these cables.
+
+        ``measured`` are the kernel's statistics of their ends, as far as they are known. Raises WorkerLost
+        when a worker has no process."""
         wanted = {worker: dict(worker.attachments) for worker in self._workers}
         idle = [worker for worker in self._workers if not worker.forwards]
         for worker in idle:
             worker.attachments.clear()
         await together(
             *(worker.start() for worker in idle),
-            *(left.worker.apply_settings() for left in self._left if left.worker is not None),
+            *(linked.worker.apply_settings() for linked in self._linked if linked.worker is not None),
         )
         await together(
             *(
-                self._take(wire, queue, worker, wanted[worker][cable], measured)
-                for wire in wires
-                for queue, (cable, worker) in enumerate(wire.cables)
+                self._take(cable, queue, worker, wanted[worker][name], measured)
+                for cable in cables
+                for queue, (name, worker) in enumerate(cable.queues)
             )
         )
 
     async def end(self) -> None:
-        """Have those end that are none of ours, and ours keep nothing they need not."""
-        await together(*(self._end(left) for left in self._left))
+        """End the orphans that were not adopted; have the others close surplus descriptors."""
+        await together(*(self._end(linked) for linked in self._linked))
 
     async def _take(
         self,
-        wire: Wire,
+        cable: Cable[Any],
         queue: int,
         worker: Worker,
         wanted: Attachment,
         measured: Mapping[Ifnet, LinkStatistics],
     ) -> None:
-        """Have a worker forward one queue of a wire."""
-        holders = {holder for slot in wanted.spec.slots for holder in self._had.get(slot, ())}
-        for left, cable in holders:
-            have = left.survivor.cables[cable]
-            if left.worker is worker and cable == wanted.cable and _same(have, wanted.spec):
-                if have.mtus != wanted.spec.mtus:
-                    await worker.resize(cable, wanted.spec.mtus)
+        """Have a worker forward one queue of a cable."""
+        holders = {holder for slot in wanted.spec.slots for holder in self._holders.get(slot, ())}
+        for linked, name in holders:
+            spec = linked.orphan.cables[name]
+            if linked.worker is worker and name == wanted.cable and _same(spec, wanted.spec):
+                if spec.mtus != wanted.spec.mtus:
+                    await worker.resize(name, wanted.spec.mtus)
                 return
-        let_go = await asyncio.gather(*(self._let_go(*holder) for holder in holders))
+        detached = await asyncio.gather(*(self._detach(*holder) for holder in holders))
         for slot in wanted.spec.slots:
             self._table.migrate(slot)
-        if holders and all(let_go):
-            wire.rebase(queue)
+        if holders and all(detached):
+            cable.rebase(queue)
         else:
-            wire.settle_queue(queue, measured)
+            cable.settle_queue(queue, measured)
         try:
             await worker.attach(wanted)
         except (WorkerLost, WorkerRefused) as error:
             log.error("%s is not forwarded any more: %s", wanted.cable, error)
 
-    def _let_go(self, left: _Left, cable: str) -> asyncio.Task[bool]:
-        """Once, though it may lead to two interfaces that are wanted elsewhere."""
-        key = left, cable
-        if key not in self._letting_go:
-            self._letting_go[key] = asyncio.ensure_future(left.let_go(cable))
-        return self._letting_go[key]
+    def _detach(self, linked: _Linked, cable: str) -> asyncio.Task[bool]:
+        """Detach a cable once, even if both of its interfaces are wanted elsewhere."""
+        key = linked, cable
+        if key not in self._detaching:
+            self._detaching[key] = asyncio.ensure_future(linked.detach(cable))
+        return self._detaching[key]
 
-    async def _end(self, left: _Left) -> None:
-        worker = left.worker
+    async def _end(self, linked: _Linked) -> None:
+        worker = linked.worker
         if worker is None:
-            left.link.request_end()
-            await left.link.wait(PATIENCE_S)
+            linked.link.request_end()
+            await linked.link.wait(EXIT_TIMEOUT_S)
         else:
-            unknown = left.survivor.cables.keys() - worker.attachments.keys()
-            await together(*(left.drop(cable) for cable in unknown))
+            unknown = linked.orphan.cables.keys() - worker.attachments.keys()
+            await together(*(linked.drop(cable) for cable in unknown))
 
 
-def _stranger(survivor: Survivor, launched: Launched) -> Link:
-    link = Link("a worker that was left", launched, lambda _: None, Link.abandon)
-    link.adopt(survivor.path, understands=survivor.about.protocol == PROTOCOL)
+def _foreign_link(orphan: Orphan, launched: Launched) -> Link:
+    link = Link("an orphan", launched, lambda _: None, Link.abandon)
+    link.adopt(orphan.path, understands=orphan.about.protocol == PROTOCOL)
     return link
 
 
-def _same(have: CableSpec, wanted: CableSpec) -> bool:
-    return len(have.ports) == len(wanted.ports) and have == wanted.resized(have.mtus)
+def _same(spec: CableSpec, wanted: CableSpec) -> bool:
+    return len(spec.ports) == len(wanted.ports) and spec == wanted.resized(spec.mtus)

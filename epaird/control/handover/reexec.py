@@ -1,7 +1,7 @@
-"""Executing ourselves again, with new code: the same process goes on, and keeps what it names.
+"""Executing the program again: the same process continues with new code and keeps some descriptors.
 
-Descriptors are passed as a service manager passes them (sd_listen_fds(3)), so that who begins need not
-know which of the two it was.
+Descriptors are passed as a service manager passes them (sd_listen_fds(3)), so that the program that begins
+need not distinguish the two.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Final, NoReturn
 from epaird.control.handover.notify import FIRST_FD
 
 CHECK_ONLY: Final = "EPAIRD_CHECK_ONLY"
-"""In the environment: end well where the daemon would begin."""
+"""In the environment: exit with status 0 where the daemon would begin."""
 UPGRADED: Final = "EPAIRD_UPGRADED"
-"""In the environment: begin with workers of older code, to be replaced."""
+"""In the environment: the workers run older code and are to be replaced."""
 CHECK_S: Final = 30.0
 """How long the check of the new code may take."""
 
 
 def command() -> list[str]:
-    """What this process was started with."""
+    """Return the command line of this process."""
     return [sys.executable, *sys.orig_argv[1:]]
 
 
 async def objection() -> str | None:
-    """What keeps the program, as it is on disk now, from running with its configuration; None if nothing."""
+    """Return why the program as it is on disk now cannot run with its configuration; None if it can."""
     environment = {**os.environ, CHECK_ONLY: "1"}
     process = await asyncio.create_subprocess_exec(
         *command(),
@@ -41,28 +41,28 @@ async def objection() -> str | None:
     )
     try:
         async with asyncio.timeout(CHECK_S):
-            _, said = await process.communicate()
+            _, errors = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()
-        return f"it does nothing for {CHECK_S:.0f} s"
+        return f"its check takes longer than {CHECK_S:.0f} s"
     if process.returncode == 0:
         return None
-    lines = said.decode(errors="replace").strip().splitlines()
+    lines = errors.decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else f"exit status {process.returncode}"
 
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def let_signals_in() -> None:
-    """Handlers stand: what has come since :func:`execute` began is delivered now."""
+def unblock_signals() -> None:
+    """Deliver the signals that :func:`execute` has blocked. Their handlers must be installed."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
 
 def execute(fds: Sequence[tuple[str, int]]) -> NoReturn:
-    """Become the program as it is now, with these descriptors by name.  Raises OSError."""
-    # They wait until there are handlers again; without, each would be our end.
+    """Execute the program as it is now, with these descriptors by name. Raises OSError."""
+    # Blocked until the handlers are installed again: until then each signal would end the process.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     clear = FIRST_FD + len(fds)
     moved = []

@@ -1,4 +1,4 @@
-"""The run directory, that of the control socket: one daemon's, as long as it runs."""
+"""The run directory, which is that of the control socket. One daemon has it for as long as it runs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class RunDirectory:
     """The directory, locked."""
 
     def __init__(self, path: Path, fd: int | None = None) -> None:
-        """Lock a directory, which is made if it is missing; ``fd`` is that of a lock held already.
+        """Lock a directory, and create it if it is missing; ``fd`` is the descriptor of a lock held already.
 
-        Raises KernelError, EBUSY when another daemon has it."""
+        Raises KernelError, EBUSY when another daemon has locked it."""
         self.path = path
         self._file = path / LOCK
         try:
@@ -37,13 +37,13 @@ class RunDirectory:
             raise KernelError.about(f"daemon.control_socket: {path}", error.errno) from error
 
     def release(self, *, keep: bool = False) -> None:
-        """Let others have it; ``keep``: with the file, for a process that goes on with the lock."""
+        """Release the lock; ``keep`` the file, for a process that continues with the lock."""
         if not keep:
             self._file.unlink(missing_ok=True)
         os.close(self.fd)
 
     def _locked(self) -> int:
-        """A lock that nobody takes away: its file is still there once it is held."""
+        """Return the descriptor of a lock whose file still exists once the lock is held."""
         while True:
             fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             try:
@@ -63,7 +63,7 @@ class RunDirectory:
         try:
             os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         except OSError as error:
-            if error.errno != errno.ENOSPC:  # the lock holds without
+            if error.errno != errno.ENOSPC:  # the lock holds without the pid
                 raise
 
     def _owner(self) -> str:

@@ -1,9 +1,9 @@
-"""What the daemon is, written down beside its control socket for the next one.
+"""The daemon's state, written to a file beside its control socket for the next daemon.
 
-The file says what cannot be asked of anybody else: which interfaces there are, with which settings, whose
-slots of the ledger they count in, how they are plugged.  It is written a moment after something has
-changed, in one step, so that it is whole whenever somebody reads it.  A machine that stops takes devices
-and file along; so nothing is synchronised to a disk.
+The file has what no other process can be asked: which interfaces exist, with which settings, which slots of
+the ledger they have, how they are patched. It is written shortly after each change, in one step, so that a
+reader always finds it complete. When the machine stops, the devices and the file are lost together; so
+nothing is synchronised to a disk.
 """
 
 from __future__ import annotations
@@ -11,107 +11,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
-from epaird.config.settings import LoopbackSettings, PairSettings
-from epaird.control.interfaces.ifnet import CarrierRule, Half, Ifnet, Loopback, Origin, Pair
-from epaird.control.machine.host import Place
+from epaird.control.interfaces.saved import SavedClone, SavedDevice, SavedLoopback, SavedPair
 from epaird.control.workers.worker import Worker
-from epaird.kernel.namespace import Identity
-from epaird.names.cloners import Side
 
 log = logging.getLogger(__name__)
 
 FILE: Final = "state.json"
 VERSION: Final = 2
-"""Version of the file's form.  Any version is read, as far as this program knows its fields: 1 is that of
+"""Version of the file's form. Any version is read, as far as this program knows its fields: 1 is that of
 epaird 0.1.0."""
 SOON_S: Final = 0.02
-"""How long after a change it is written, so that many changes are written once."""
+"""How long after a change the file is written, so that many changes are written once."""
 AGAIN_S: Final = 1.0
-"""How long after a failure."""
+"""How long after a failure it is written again."""
 SHARE: Final = 20
-"""At most one part in so many of the time goes into writing it."""
-
-
-class SavedPlace(BaseModel):
-    """Where a device is."""
-
-    name: str
-    index: int
-    netns: str
-    nsid: int | None
-    identity: tuple[int, int]
-
-    @classmethod
-    def of(cls, place: Place) -> SavedPlace:
-        """A place."""
-        return cls(
-            name=place.name,
-            index=place.index,
-            netns=place.netns,
-            nsid=place.nsid,
-            identity=tuple(place.identity),
-        )
-
-    def place(self) -> Place:
-        """The place."""
-        return Place(self.name, self.index, self.netns, self.nsid, Identity(*self.identity))
-
-
-class SavedDevice(BaseModel):
-    """What a half and a loopback have in common."""
-
-    name: str
-    """Its own."""
-    slots: tuple[int, ...]
-    tap_index: int
-    offloads: int
-    missing: tuple[str, ...]
-    place: SavedPlace
-    mtu: int
-    up: bool
-    carrier: bool
-    bases: tuple[int, ...]
-    """Of its wire, one for each queue; empty while it is in none."""
-
-
-class SavedHalf(BaseModel):
-    """A half."""
-
-    device: SavedDevice
-    side: Side
-    mac: str
-    peer: str | None
-    """The name of the half it is patched to."""
-
-
-class SavedPair(BaseModel):
-    """A pair."""
-
-    name: str
-    settings: PairSettings
-    origin: Origin
-    workers: tuple[int, ...]
-    halves: tuple[SavedHalf, SavedHalf]
-    plugged: CarrierRule = "peer"
-    said: PairSettings | None = None
-    """What the configuration says of it, where its settings are others."""
-
-
-class SavedLoopback(BaseModel):
-    """A loopback."""
-
-    device: SavedDevice
-    settings: LoopbackSettings
-    origin: Origin
-    worker: int
-    said: LoopbackSettings | None = None
-    """What the configuration says of it, where its settings are others."""
+"""At most 1/SHARE of the time goes into writing the file."""
+_KEYS: Final = {"epair": "pairs", "lo": "loopbacks"}
+"""The file's key of each kind of interface."""
 
 
 class SavedWorker(BaseModel):
@@ -124,74 +46,53 @@ class SavedWorker(BaseModel):
 
 
 class State(BaseModel):
-    """Everything."""
+    """The whole state."""
 
     version: int = VERSION
     home: tuple[int, int]
-    """The daemon's own namespace."""
+    """Device and inode of the daemon's own namespace."""
     macs_made: int
     """Indices of hardware addresses used so far."""
     workers: tuple[SavedWorker, ...]
     pairs: tuple[SavedPair, ...]
     loopbacks: tuple[SavedLoopback, ...]
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        home: tuple[int, int],
+        macs_made: int,
+        workers: tuple[SavedWorker, ...],
+        clones: Mapping[str, tuple[SavedClone, ...]],
+    ) -> State:
+        """Return a state with the ``clones`` of each kind, by the name of the kind's cloner."""
+        by_key: dict[str, Any] = {_KEYS[kind]: found for kind, found in clones.items()}
+        return cls(home=home, macs_made=macs_made, workers=workers, **by_key)
+
+    def of_kind(self, kind: str) -> tuple[SavedClone, ...]:
+        """Return the clones of a kind."""
+        found: tuple[SavedClone, ...] = getattr(self, _KEYS[kind])
+        return found
+
+    @property
+    def clones(self) -> tuple[SavedClone, ...]:
+        """The clones of all kinds."""
+        return tuple(clone for kind in _KEYS for clone in self.of_kind(kind))
+
+    @property
+    def devices(self) -> tuple[SavedDevice, ...]:
+        """The devices of all clones."""
+        return tuple(device for clone in self.clones for device in clone.devices)
+
 
 def saved_worker(worker: Worker) -> SavedWorker:
-    """A worker to be written down."""
+    """Return a worker in the form of the state file."""
     return SavedWorker(number=worker.number, slot=worker.slot, pid=worker.pid or 0, restarts=worker.restarts)
 
 
-def saved_pair(pair: Pair, said: PairSettings | None = None) -> SavedPair:
-    """A pair to be written down; ``said`` is what the configuration says of it."""
-    a, b = pair.halves
-    return SavedPair(
-        name=pair.name,
-        settings=pair.settings,
-        origin=pair.origin,
-        workers=tuple(worker.number for worker in pair.workers),
-        halves=(_saved_half(a), _saved_half(b)),
-        plugged=pair.plugged,
-        said=said if said != pair.settings else None,
-    )
-
-
-def saved_loopback(loopback: Loopback, said: LoopbackSettings | None = None) -> SavedLoopback:
-    """A loopback to be written down; ``said`` is what the configuration says of it."""
-    return SavedLoopback(
-        device=_device(loopback),
-        settings=loopback.settings,
-        origin=loopback.origin,
-        worker=loopback.worker.number,
-        said=said if said != loopback.settings else None,
-    )
-
-
-def _saved_half(half: Half) -> SavedHalf:
-    return SavedHalf(
-        device=_device(half),
-        side=half.side,
-        mac=half.mac,
-        peer=half.peer.device if half.peer is not None else None,
-    )
-
-
-def _device(ifnet: Ifnet) -> SavedDevice:
-    return SavedDevice(
-        name=ifnet.device,
-        slots=ifnet.slots,
-        tap_index=ifnet.tap.index,
-        offloads=ifnet.tap.offloads,
-        missing=ifnet.tap.missing,
-        place=SavedPlace.of(ifnet.place),
-        mtu=ifnet.mtu,
-        up=ifnet.up,
-        carrier=ifnet.carrier,
-        bases=ifnet.wire.bases(ifnet) if ifnet.wire is not None else (),
-    )
-
-
 def read(directory: Path) -> State | None:
-    """What a predecessor has written; None when there is nothing that can be used."""
+    """Return the state that a predecessor has written; None when there is none that can be used."""
     file = directory / FILE
     try:
         state = State.model_validate_json(file.read_bytes())
@@ -209,7 +110,7 @@ class Keeper:
     def __init__(
         self, directory: Path, state: Callable[[], State], written: Callable[[], None] = lambda: None
     ) -> None:
-        """``state`` tells what is to be written; ``written`` is called when it was, or should have been."""
+        """``state`` returns what is to be written; ``written`` is called after each attempt to write it."""
         self._written = written
         self._file = directory / FILE
         self._state = state
@@ -219,16 +120,16 @@ class Keeper:
 
     @property
     def failed(self) -> bool:
-        """It could not be written when it was to be."""
+        """True when the last attempt to write the file failed."""
         return self._failed
 
     def changed(self) -> None:
-        """Something is not as it was: the file is to be written soon."""
+        """Write the file soon: the state has changed."""
         if self._due is None:
             self._due = asyncio.get_running_loop().call_later(self._pause_s, self.write)
 
     def write(self) -> None:
-        """Write it now.  What is in the way of that is said once; the file is as it was then."""
+        """Write the file now. A failure is logged once, and leaves the file as it was."""
         self.cancel()
         began = time.monotonic()
         fresh = self._file.with_suffix(".new")
@@ -252,12 +153,12 @@ class Keeper:
             self.changed()
 
     def cancel(self) -> None:
-        """Do not write it, for the time being."""
+        """Cancel a write that is due."""
         if self._due is not None:
             self._due.cancel()
             self._due = None
 
     def remove(self) -> None:
-        """There is nothing any more to be known."""
+        """Remove the file."""
         self.cancel()
         self._file.unlink(missing_ok=True)

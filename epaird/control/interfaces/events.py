@@ -1,7 +1,7 @@
-"""Events, to as many readers as there are.
+"""Events, delivered to any number of readers.
 
-Telling never waits: each reader has room for some events, and who does not read in time loses the oldest
-and is told how many.
+Publishing never waits: each reader has room for a limited number of events. A reader that is slower loses
+the oldest ones and receives an event with their number.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from typing import Final
 
 from epaird.control.operations import Event
 
-ROOM: Final = 1024
-"""Events that a reader may be behind."""
+CAPACITY: Final = 1024
+"""Most events that wait for one reader."""
 
 
-class Reader:
-    """One reader's events, from the moment it was made.  An asynchronous iterator without an end, until it
-    is closed."""
+class EventReader:
+    """The events of one reader, from its creation on.
 
-    def __init__(self, room: int, now: Callable[[], float]) -> None:
-        self._events: deque[Event] = deque(maxlen=room)
+    An asynchronous iterator that ends only when it is closed."""
+
+    def __init__(self, capacity: int, now: Callable[[], float]) -> None:
+        self._events: deque[Event] = deque(maxlen=capacity)
         self._now = now
         self._lost = 0
         self._wake = asyncio.Event()
         self._closed = False
 
-    def __aiter__(self) -> Reader:
+    def __aiter__(self) -> EventReader:
         return self
 
     async def __anext__(self) -> Event:
@@ -45,42 +46,42 @@ class Reader:
         return self._events.popleft()
 
     async def aclose(self) -> None:
-        """Read no more: what is left can still be taken, then the iterator ends."""
+        """Accept no more events. Those that wait can still be read, then the iterator ends."""
         self._closed = True
         self._wake.set()
 
     def put(self, event: Event) -> None:
-        """Keep an event for the reader."""
+        """Add an event; drop the oldest one when there is no room."""
         if not self._closed:
             self._lost += len(self._events) == self._events.maxlen
             self._events.append(event)
             self._wake.set()
 
 
-def _nothing() -> None:
-    """Nobody wants to know."""
+def _ignore() -> None:
+    """Do nothing."""
 
 
-class Bus:
-    """Where events are told."""
+class EventBus:
+    """Delivers published events to all readers."""
 
-    def __init__(self, room: int = ROOM, now: Callable[[], float] = time.time) -> None:
-        """``room`` is how many events a reader may be behind."""
-        self._room = room
+    def __init__(self, capacity: int = CAPACITY, now: Callable[[], float] = time.time) -> None:
+        """``capacity`` is the number of events that may wait for one reader."""
+        self._capacity = capacity
         self._now = now
-        self._readers: weakref.WeakSet[Reader] = weakref.WeakSet()
-        self.changed: Callable[[], None] = _nothing
-        """Called when something has been told, and by who has changed what is nothing to be told."""
+        self._readers: weakref.WeakSet[EventReader] = weakref.WeakSet()
+        self.changed: Callable[[], None] = _ignore
+        """Called after an event was published, and after a change that has no event."""
 
-    def tell(self, what: str, interface: str = "", detail: str = "") -> None:
-        """Something happened; see :class:`Event` for the words."""
+    def publish(self, what: str, interface: str = "", detail: str = "") -> None:
+        """Deliver an event to every reader; :class:`Event` lists the values of ``what``."""
         event = Event(self._now(), what, interface, detail)
         for reader in tuple(self._readers):
             reader.put(event)
         self.changed()
 
-    def read(self) -> Reader:
-        """A new reader, which is forgotten with its last reference."""
-        reader = Reader(self._room, self._now)
+    def read(self) -> EventReader:
+        """Return a new reader. It is removed when nothing refers to it any more."""
+        reader = EventReader(self._capacity, self._now)
         self._readers.add(reader)
         return reader

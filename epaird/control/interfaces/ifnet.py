@@ -1,15 +1,19 @@
 """Interfaces that exist, as the control plane knows them.
 
-The descriptors stay here and copies go to the workers, so a worker's death destroys no device.
+The control plane keeps their descriptors and gives copies to the workers, so that a worker's death destroys
+no device. An :class:`Ifnet` is one device; a :class:`Clone` is what one request creates and destroys: a pair
+with its two halves, or a loopback, which is its own and only Ifnet.
 """
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
+from epaird.control.interfaces.cables import Cable
 from epaird.control.machine.host import Place
 from epaird.control.readings import InterfaceReading
 from epaird.control.workers.worker import Worker
@@ -20,37 +24,93 @@ from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.names import cloners as names
 
-if TYPE_CHECKING:
-    from epaird.control.interfaces.wires import Wire
-
 Origin = Literal["configuration", "runtime"]
 CarrierRule = Literal["peer", "always", "off"]
 
 
+class Clone(Protocol):
+    """What one request creates and destroys: a pair, or a loopback."""
+
+    kind: ClassVar[str]
+    """Name of its cloner: ``epair``."""
+    noun: ClassVar[str]
+    """The kind in messages: ``pair``."""
+    origin: Origin
+    """Whether the configuration or a request created it."""
+    workers: tuple[Worker, ...]
+    """The worker of each queue."""
+    destroying: bool
+    """True from the moment it is being destroyed."""
+    gone: asyncio.Event
+    """Set when it has been destroyed."""
+
+    @property
+    def name(self) -> str:
+        """Name that it is created and destroyed by: ``epair0``, ``lo1``."""
+
+    @property
+    def settings(self) -> PairSettings | LoopbackSettings:
+        """Its settings."""
+
+    @property
+    def ifnets(self) -> tuple[Ifnet, ...]:
+        """Its devices."""
+
+    def __hash__(self) -> int:
+        """Hash by identity."""
+
+    def assign(self, workers: tuple[Worker, ...]) -> None:
+        """Assign a worker to each queue. It takes effect with the next cable."""
+
+    def record(self, settings: Any) -> None:  # noqa: ANN401  of its own kind
+        """Set the recorded settings, also those of its devices, without changing a device."""
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
-class Ifnet:
-    """What a half and a loopback have in common; BSD's struct ifnet."""
+class Ifnet(ABC):
+    """One device: a half or a loopback; BSD's struct ifnet."""
 
     device: str
-    """Its own name, which it keeps for life: ``epair0a``."""
+    """Name that it keeps for life: ``epair0a``."""
     tap: Tap
     slots: tuple[int, ...]
-    """Its slots of the ledger, one for each queue."""
+    """Slot of the ledger of each queue."""
     place: Place
-    """Where it was seen last."""
+    """Where it was last seen."""
     mtu: int
-    """Bytes, as last seen."""
+    """MTU in bytes, as last seen."""
+    settings: HalfSettings | LoopbackSettings
     up: bool = False
     """IFF_UP, as last seen."""
     carrier: bool = False
     """IFF_LOWER_UP, as last seen."""
-    wire: Wire | None = None
-    """What its workers do with it; None while they do nothing."""
-    going: bool = False
-    """It is being taken down."""
+    cable: Cable[Any] | None = None
+    """The cable that it is an end of; None while no worker forwards it."""
+    destroying: bool = False
+    """True from the moment it is being destroyed."""
+
+    @property
+    @abstractmethod
+    def clone(self) -> Clone:
+        """The clone that it belongs to."""
+
+    @property
+    def plug(self) -> Half | None:
+        """The half that can be patched; None for a kind that cannot."""
+        return None
+
+    @property
+    def lladdr(self) -> str | None:
+        """The hardware address that it is given; None for a device without one."""
+        return None
+
+    @property
+    def bounded(self) -> bool:
+        """True where the bytes that are delivered and not consumed are limited (``sndbuf``)."""
+        return False
 
     def refs(self, table: Table) -> int:
-        """1 for the interface, 1 for each frame in flight to its owner, 1 for each drain list it is on."""
+        """Return 1 for the interface + 1 for each frame in flight to its owner + 1 for each drain list."""
         words = (table.read(slot) for slot in self.slots)
         return 1 + sum(each[counters.IN_FLIGHT] + each[counters.LISTED] for each in words)
 
@@ -63,51 +123,111 @@ class Half(Ifnet):
     """``a`` or ``b``."""
     settings: HalfSettings
     mac: str
-    """The hardware address it is given."""
+    """The hardware address that it is given."""
+    cable: Cable[Half] | None = None
     pair: Pair = field(init=False)
-    """The pair it is a half of."""
     peer: Half | None = None
     """The half it is patched to."""
     carrier_on: bool | None = True
-    """What TUNSETCARRIER said last; a new device has carrier.  None: it is not known."""
+    """The last argument of TUNSETCARRIER; a new device has carrier. None: unknown."""
     rewiring: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while what it is patched to changes."""
+    """Held while its peer or its cable changes."""
+
+    @property
+    def clone(self) -> Pair:
+        """The pair."""
+        return self.pair
+
+    @property
+    def plug(self) -> Half:
+        """The half itself."""
+        return self
+
+    @property
+    def lladdr(self) -> str:
+        """The hardware address that it is given."""
+        return self.mac
+
+    @property
+    def bounded(self) -> bool:
+        """True where the half has ``sndbuf``."""
+        return self.settings.sndbuf is not None
 
 
 @dataclass(slots=True, eq=False)
 class Pair:
     """A pair that exists."""
 
+    kind: ClassVar[str] = "epair"
+    noun: ClassVar[str] = "pair"
+
     name: str
     settings: PairSettings
     halves: tuple[Half, Half]
     workers: tuple[Worker, ...]
-    """Which worker each queue belongs to, unless it is patched to a half of a pair that came before."""
+    """The worker of each queue, unless the half is patched to a half whose pair's workers are used."""
     origin: Origin = "configuration"
-    """Who asked for it."""
-    going: bool = False
-    """It is being taken down."""
+    destroying: bool = False
     plugged: CarrierRule = "peer"
-    """The rule for carrier that it has when its plug is not pulled."""
+    """The carrier rule that applies again when ``carrier`` is no longer ``off``."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
-    """It has been taken down."""
+
+    @property
+    def ifnets(self) -> tuple[Half, Half]:
+        """Both halves."""
+        return self.halves
+
+    def assign(self, workers: tuple[Worker, ...]) -> None:
+        """Assign a worker to each queue. It takes effect with the next cable."""
+        self.workers = workers
+
+    def record(self, settings: PairSettings) -> None:
+        """Set the recorded settings of the pair and its halves, without changing a device."""
+        self.settings = settings
+        for half in self.halves:
+            half.settings = settings.half(half.side)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Loopback(Ifnet):
     """A loopback."""
 
+    kind: ClassVar[str] = "lo"
+    noun: ClassVar[str] = "loopback"
+
     settings: LoopbackSettings
-    worker: Worker
-    """Whom it belongs to."""
+    cable: Cable[Loopback] | None = None
+    workers: tuple[Worker, ...]
+    """The worker of its one queue."""
     origin: Origin = "configuration"
-    """Who asked for it."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
-    """It has been taken down."""
+
+    @property
+    def name(self) -> str:
+        """Name of the device."""
+        return self.device
+
+    @property
+    def clone(self) -> Loopback:
+        """The loopback itself."""
+        return self
+
+    @property
+    def ifnets(self) -> tuple[Loopback]:
+        """The loopback itself."""
+        return (self,)
+
+    def assign(self, workers: tuple[Worker, ...]) -> None:
+        """Assign a worker. It takes effect with the next cable."""
+        self.workers = workers
+
+    def record(self, settings: LoopbackSettings) -> None:
+        """Set the recorded settings, without changing the device."""
+        self.settings = settings
 
 
 def link_settings(settings: HalfSettings | LoopbackSettings, mac: str | None = None) -> LinkSettings:
-    """What the device is given; ``mac`` is a half's hardware address."""
+    """Return the properties that the device is given; ``mac`` is a half's hardware address."""
     return LinkSettings(
         mtu=settings.mtu,
         txqueuelen=settings.txqueuelen,
@@ -118,22 +238,22 @@ def link_settings(settings: HalfSettings | LoopbackSettings, mac: str | None = N
     )
 
 
-def reading(ifnet: Half | Loopback, statistics: LinkStatistics, table: Table) -> InterfaceReading:
-    """An interface now, ``statistics`` being what the kernel says of it."""
+def reading(ifnet: Ifnet, statistics: LinkStatistics, table: Table) -> InterfaceReading:
+    """Return the present state of an interface; ``statistics`` are the kernel's."""
     words = _words(ifnet, table)
     reasons = len(counters.REASONS)
-    half = ifnet if isinstance(ifnet, Half) else None
+    half = ifnet.plug
     return InterfaceReading(
         device=ifnet.device,
-        kind="lo" if half is None else "epair",
+        kind=ifnet.clone.kind,
         pair="" if half is None else half.pair.name,
         half="" if half is None else half.side,
         peer=half.peer.device if half is not None and half.peer is not None else "",
-        origin=ifnet.origin if isinstance(ifnet, Loopback) else ifnet.pair.origin,
+        origin=ifnet.clone.origin,
         name=statistics.name,
         netns=ifnet.place.netns,
         mac=statistics.mac,
-        worker=ifnet.wire.numbers if ifnet.wire is not None else "",
+        worker=ifnet.cable.numbers if ifnet.cable is not None else "",
         up=statistics.up,
         carrier=statistics.lower_up,
         mtu=statistics.mtu,
@@ -156,7 +276,7 @@ def reading(ifnet: Half | Loopback, statistics: LinkStatistics, table: Table) ->
 
 
 def _words(ifnet: Ifnet, table: Table) -> list[int]:
-    """The sums of its slots' words."""
+    """Return the sums of the words of all queues."""
     if len(ifnet.slots) == 1:
         return table.read(ifnet.slots[0])
     return [sum(each) for each in zip(*(table.read(slot) for slot in ifnet.slots), strict=True)]

@@ -1,246 +1,189 @@
-"""Pairs: made, and taken down.
+"""Pairs: the kind ``epair``.
 
-A pair is two TAP devices, its halves, which are plugged into each other when they are made.
+A pair is two TAP devices, its halves, which are patched to each other when they are created.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 
-from epaird.config.settings import HalfSettings, PairSettings
-from epaird.control.interfaces.events import Bus
-from epaird.control.interfaces.ifnet import Half, Ifnet, Origin, Pair, link_settings, reading
+from epaird.config.settings import Configuration, PairSettings
+from epaird.control.interfaces import pairsettings
+from epaird.control.interfaces.cables import Cable
+from epaird.control.interfaces.ifnet import Half, Origin, Pair, link_settings
+from epaird.control.interfaces.kind import Environment
+from epaird.control.interfaces.lifecycle import Lifecycle
+from epaird.control.interfaces.pairaddresses import PairAddresses
 from epaird.control.interfaces.patching import Patching
-from epaird.control.interfaces.sightings import Sightings, measured
-from epaird.control.interfaces.unregister import Unregistering
-from epaird.control.interfaces.wires import PATIENCE_S, settle
-from epaird.control.machine.host import Host, Place
-from epaird.control.readings import InterfaceReading
-from epaird.control.tasks import spawn, together
-from epaird.control.workers.worker import Worker
-from epaird.ipc.ledger import Slots, Table
-from epaird.kernel.errors import KernelError
+from epaird.control.interfaces.saved import SavedDevice, SavedHalf, SavedPair
+from epaird.control.machine.host import Place
+from epaird.control.tasks import together
 from epaird.kernel.tun import Tap
-from epaird.kernel.watch import LinkEvent
 from epaird.names import cloners as names
-from epaird.names import mac
-from epaird.names.macpool import MacPool, NoAddress
-
-__all__ = ["PATIENCE_S", "Half", "Pair", "Pairs"]
-
-log = logging.getLogger(__name__)
+from epaird.names.cloners import EPAIR
+from epaird.names.macpool import MacPool
 
 
-class Pairs:
-    """All pairs of the daemon, by name."""
+class Pairs(Lifecycle[Pair, Half, PairSettings]):
+    """All pairs, by name."""
 
-    def __init__(
-        self,
-        host: Host,
-        table: Table,
-        slots: Slots,
-        workers: Sequence[Worker],
-        *,
-        bus: Bus | None = None,
-        sightings: Sightings | None = None,
-        macs: MacPool | None = None,
-    ) -> None:
-        self._host = host
-        self._table = table
-        self._slots = slots
-        self._workers = workers
-        self._bus = bus or Bus()
-        self._sightings = sightings or Sightings(host, self._bus)
-        self._macs = macs or MacPool(mac.host_id())
-        self.unregistering = Unregistering(host, table, slots, self._bus)
-        self._pairs: dict[str, Pair] = {}
-        self.patching = Patching(host, table)
+    cloner = EPAIR
+    noun = Pair.noun
 
-    def __iter__(self) -> Iterator[Pair]:
-        return iter(self._pairs.values())
+    def __init__(self, environment: Environment, macs: MacPool) -> None:
+        super().__init__(environment)
+        self.patching = Patching(environment.host, environment.table)
+        self._addresses = PairAddresses(macs)
+        self._changes = pairsettings.PairChanges(environment.host, self.patching, self._addresses)
 
-    def __len__(self) -> int:
-        return len(self._pairs)
+    def half(self, device: str) -> Half | None:
+        """Return the half of this name."""
+        pair = self._clones.get(device[:-1])
+        return next((half for half in pair.halves if half.device == device), None) if pair else None
 
-    @property
-    def halves(self) -> tuple[Half, ...]:
-        """Both halves of every pair."""
-        return tuple(half for pair in self for half in pair.halves)
+    async def change(self, clone: Pair, after: PairSettings) -> None:
+        """Apply other settings in place."""
+        await self._changes.apply(clone, after)
 
-    async def create(self, name: str, settings: PairSettings, origin: Origin = "configuration") -> Pair:
-        """Make a pair: its devices, forwarded, in their namespaces, configured.
+    async def rewire(self, clone: Pair) -> None:
+        """Apply the pair's present workers and settings to its cables."""
+        await self.patching.rewire_pair(clone)
 
-        Raises KernelError, WorkerLost or WorkerRefused when something cannot be had; then nothing is left
-        of it."""
-        async with contextlib.AsyncExitStack() as undo:
-            macs = self._addresses(undo, name, settings)
-            taps = [await self._open(undo, name, side, settings) for side in names.SIDES]
-            a, b = (
-                self._half(undo, side, settings, tap, macs[side])
-                for side, tap in zip(names.SIDES, taps, strict=True)
-            )
-            first = min((tap.index for tap in taps), key=self._load)
-            workers = tuple(
-                self._workers[(first + queue) % len(self._workers)] for queue in range(settings.queues)
-            )
-            pair = Pair(name, settings, (a, b), workers, origin)
-            for half in pair.halves:
-                half.pair = pair
-            undo.push_async_callback(self._unplug, pair)
-            await self.patching.plug_in(pair)
-            for half in pair.halves:
-                # Who comes up first would speak to a peer that is not up yet.
-                self.patching.see_to_carrier(half)
-            for half in pair.halves:
-                half.place = await self._host.place(
-                    half.tap, half.settings.name or half.device, half.settings.netns
-                )
-            for half in pair.halves:
-                await self._host.configure(half.tap, half.place, link_settings(half.settings, half.mac))
-                half.up = half.settings.up
-            undo.pop_all()
-        self._pairs[name] = pair
-        log.debug("%s: made, forwarded by worker %s", name, a.wire.numbers if a.wire else "none")
-        for half in pair.halves:
-            self.patching.see_to_carrier(half)
-            half.carrier = half.up and bool(half.carrier_on)
-            self._bus.tell("created", half.device)
-        # What happened to a half while the other was seen to has been told, and nobody listened.
-        for half in pair.halves:
-            self._sightings.add(half, self)
+    def cable_of(self, ifnet: Half) -> Cable[Half]:
+        """Return the cable that a half is to be an end of as it is patched now, not attached yet."""
+        return self.patching.cable_of(ifnet)
+
+    def refresh(self) -> None:
+        """Update the carrier of every half."""
+        for half in self.ifnets:
+            self.patching.update_carrier(half)
+
+    def up_changed(self, ifnet: Half) -> None:
+        """Update the carrier of a half and of its peer."""
+        self.patching.up_changed(ifnet)
+
+    def moved(self, ifnet: Half, before: Place) -> None:
+        """Do nothing: a half is forwarded wherever it is."""
+
+    # Handover.
+
+    def save(self, clone: Pair, said: PairSettings | None) -> SavedPair:
+        """Return a pair in the form of the state file; ``said`` are its settings in the configuration."""
+        a, b = clone.halves
+        return SavedPair(
+            name=clone.name,
+            settings=clone.settings,
+            origin=clone.origin,
+            workers=tuple(worker.number for worker in clone.workers),
+            halves=(_saved_half(a), _saved_half(b)),
+            plugged=clone.plugged,
+            said=said if said != clone.settings else None,
+        )
+
+    def adopt(self, saved: SavedPair, taps: Sequence[Tap]) -> Pair:
+        """Take over a pair of a predecessor; its halves are patched to those that were taken over already."""
+        a, b = (
+            _adopted_half(half, saved.settings, tap) for half, tap in zip(saved.halves, taps, strict=True)
+        )
+        every = self._environment.workers
+        workers = tuple(every[number % len(every)] for number in saved.workers)
+        pair = Pair(saved.name, saved.settings, (a, b), workers, saved.origin, plugged=saved.plugged)
+        self._clones[pair.name] = pair
+        for half, written in zip((a, b), saved.halves, strict=True):
+            half.pair = pair
+            self._addresses.adopt(half)
+            peer = self.half(written.peer or "")
+            if peer is not None:
+                half.peer, peer.peer = peer, half
         return pair
 
-    def changed(self) -> None:
-        """Something about a pair is not as it was."""
-        self._bus.changed()
+    # Settings.
 
-    def adopt(self, pair: Pair) -> None:
-        """Take over a pair that a predecessor has made."""
-        self._pairs[pair.name] = pair
+    def merged(self, clone: Pair, ifnet: Half | None, request: Mapping[str, object]) -> PairSettings:
+        """Return the pair's settings with the keys of a request changed."""
+        return pairsettings.merged_settings(clone, ifnet, request)
+
+    def table_of(self, configuration: Configuration) -> Mapping[str, PairSettings]:
+        """Return the tables of pairs in a configuration."""
+        return configuration.epair
+
+    def matched(self, clone: Pair, wanted: PairSettings | None) -> PairSettings:
+        """Return the pair's settings, written as in ``wanted`` where that describes the present state."""
+        return pairsettings.matched_settings(clone, wanted)
+
+    def observed(self, clone: Pair) -> PairSettings:
+        """Return the settings that would create the pair as it is now."""
+        return pairsettings.observed_pair(clone)
+
+    def exact(self, clone: Pair) -> PairSettings:
+        """Return the pair's settings with the hardware addresses that its halves have."""
+        return pairsettings.exact_settings(clone)
+
+    def confirm(self, clone: Pair, wanted: PairSettings) -> None:
+        """Record that a pair is as the configuration wants it, and belongs to the configuration."""
+        clone.record(self.matched(clone, wanted))
+        clone.record(pairsettings.with_peers(clone, wanted))
+        clone.origin = "configuration"
+
+    # What the life of a pair adds.
+
+    def _ifnets_of(self, clone: Pair) -> tuple[Half, ...]:
+        return clone.halves
+
+    def _clone_of(self, ifnet: Half) -> Pair:
+        return ifnet.pair
+
+    async def _make(
+        self, undo: contextlib.AsyncExitStack, name: str, settings: PairSettings, origin: Origin
+    ) -> Pair:
+        macs = self._addresses.take(undo, name, settings)
+        taps = [await self._open(undo, name, side, settings) for side in names.SIDES]
+        a, b = (
+            self._half(undo, side, settings, tap, macs[side])
+            for side, tap in zip(names.SIDES, taps, strict=True)
+        )
+        workers = self._environment.workers
+        first = min((tap.index for tap in taps), key=self._load)
+        chosen = tuple(workers[(first + queue) % len(workers)] for queue in range(settings.queues))
+        pair = Pair(name, settings, (a, b), chosen, origin)
         for half in pair.halves:
-            with contextlib.suppress(NoAddress):
-                self._macs.claim(half.mac)
+            half.pair = pair
+        undo.push_async_callback(self._disconnect, pair)
+        await self.patching.connect_new(pair)
+        for half in pair.halves:
+            # The half that is set up first would transmit to a peer that is not up yet.
+            self.patching.update_carrier(half)
+        for half in pair.halves:
+            name_there = half.settings.name or half.device
+            half.place = await self._host.place(half.tap, name_there, half.settings.netns)
+        for half in pair.halves:
+            await self._host.configure(half.tap, half.place, link_settings(half.settings, half.mac))
+            half.up = half.settings.up
+        return pair
 
-    def sight(self, half: Half) -> None:
-        """Watch a half that was taken over."""
-        self._sightings.add(half, self)
+    def _created(self, ifnet: Half) -> None:
+        self.patching.update_carrier(ifnet)
+        ifnet.carrier = ifnet.up and bool(ifnet.carrier_on)
 
-    async def destroy(self, pair: Pair) -> None:
-        """Take a pair down: stop reading, let its frames in flight arrive, destroy both devices.
+    def _forget(self, ifnet: Half) -> None:
+        self._addresses.release(ifnet)
 
-        Returns when it is gone, also when somebody else is at it already."""
-        if pair.going:
-            await pair.gone.wait()
-        else:
-            self._begin_to_go(pair)
-            await self._take_down(pair)
+    async def _detach_peers(self, down: contextlib.AsyncExitStack, clone: Pair) -> None:
+        halves = await down.enter_async_context(self.patching.locked(*clone.halves))
+        peers = halves - set(clone.halves)
+        if peers:
+            down.push_async_callback(self.patching.rewire, peers)
 
-    async def destroy_all(self) -> None:
-        """Take every pair down."""
-        await together(*(self.destroy(pair) for pair in tuple(self)))
-
-    def happened(self, event: LinkEvent) -> None:
-        """Something happened to a device, ours perhaps."""
-        self._sightings.happened(event)
-
-    def gone(self, cable: str, device: str) -> None:  # noqa: ARG002
-        """A worker has found a device vanished."""
-        self._sightings.gone(device)
-
-    async def worker_lost(self, worker: Worker) -> None:
-        """A worker has died: settle its account, while nobody reads its cables."""
-        settle(self._host, worker, self.halves)
-
-    def readings(self) -> tuple[InterfaceReading, ...]:
-        """Every half now; one that vanishes meanwhile is left out.  Raises KernelError."""
-        halves = self.halves
-        found = measured(self._host, halves)
-        return tuple(reading(half, found[half], self._table) for half in halves if half in found)
-
-    def another_mac(self, half: Half, after: HalfSettings) -> str:
-        """The hardware address that a half has with other settings.
-
-        Raises KernelError, EEXIST when another interface has it."""
-        try:
-            if after.mac is not None and after.mac != "stable":
-                if after.mac != half.mac:
-                    self._macs.claim(after.mac)
-                return after.mac
-            both = self._macs.derive() if after.mac is None else self._macs.stable(half.pair.name)
-        except NoAddress as error:
-            raise KernelError(errno.EEXIST, f"{half.device}: {error}") from error
-        for side, address in both.items():
-            if side != half.side:
-                self._macs.release(address)
-        return both[half.side]
-
-    def release_mac(self, half: Half, address: str) -> None:
-        """An address that a half does not have, or has no more, is free."""
-        if address != half.mac:
-            self._macs.release(address)
-
-    # What is told of a half.
-
-    def lost(self, ifnet: Ifnet) -> None:
-        """A half's device is gone: the pair goes with it."""
-        if isinstance(ifnet, Half) and not ifnet.pair.going:
-            pair = ifnet.pair
-            self._begin_to_go(pair)
-            log.warning(
-                "%s: the device is gone (it was deleted, or its namespace was): %s is taken down whole",
-                ifnet.device, pair.name,
-            )  # fmt: skip
-            spawn(self._take_down(pair), f"taking {pair.name} down")
-
-    def resized(self, ifnet: Ifnet) -> None:
-        """Frames are measured by another MTU."""
-        if ifnet.wire is not None:
-            ifnet.wire.resize()
-
-    def turned(self, ifnet: Ifnet) -> None:
-        """A half is up now, or down."""
-        if isinstance(ifnet, Half):
-            self.patching.turned(ifnet)
-
-    def moved(self, ifnet: Ifnet, before: Place) -> None:
-        """A half goes on forwarding wherever it is."""
-
-    def _addresses(
-        self, undo: contextlib.AsyncExitStack, name: str, settings: PairSettings
-    ) -> dict[names.Side, str]:
-        """The hardware addresses of a new pair's halves; they are nobody else's until it goes."""
-        chosen = {side: settings.half(side).mac for side in names.SIDES}
-        found: dict[str | None, dict[names.Side, str]] = {}
-        macs: dict[names.Side, str] = {}
-        try:
-            if None in chosen.values():
-                found[None] = self._macs.derive()
-            if "stable" in chosen.values():
-                found["stable"] = self._macs.stable(name)
-            for side, address in chosen.items():
-                if address is None or address == "stable":
-                    macs[side] = found[address][side]
-                else:
-                    self._macs.claim(address)
-                    macs[side] = address
-                undo.callback(self._macs.release, macs[side])
-        except NoAddress as error:
-            raise KernelError(errno.EEXIST, f"{name}: {error}") from error
-        finally:
-            for of_both in found.values():
-                for side, address in of_both.items():
-                    if macs.get(side) != address:
-                        self._macs.release(address)
-        return macs
+    async def _move_references(self, clone: Pair) -> None:
+        self.patching.abandon(clone)
 
     def _load(self, index: int) -> int:
-        """What the worker has to do to which an interface index leads.
+        """Return the number of cables of the worker that an interface index leads to.
 
-        The indices of first halves differ by two, which would leave every other worker idle."""
-        return len(self._workers[index % len(self._workers)].attachments)
+        The indices of first halves differ by two, which alone would leave every other worker idle."""
+        workers = self._environment.workers
+        return len(workers[index % len(workers)].attachments)
 
     async def _open(
         self, undo: contextlib.AsyncExitStack, pair: str, side: names.Side, settings: PairSettings
@@ -250,8 +193,8 @@ class Pairs:
             device, queues=settings.queues, offload=settings.offload, name=half.name, netns=half.netns
         )
         undo.push_async_callback(self._host.close_taps, (tap,))
-        if settings.offload and tap.missing:
-            log.warning("%s: this kernel has no %s; going on without", device, " and no ".join(tap.missing))
+        if settings.offload:
+            self._warn_of_missing(device, tap)
         return tap
 
     def _half(
@@ -260,46 +203,45 @@ class Pairs:
         settings = pair.half(side)
         if settings.sndbuf is not None:
             self._host.set_sndbuf(tap, settings.sndbuf)
-        slots = []
-        for _ in tap.fds:
-            slots.append(slot := self._slots.take())
-            undo.callback(self._slots.release, slot)
         return Half(
             device=tap.name,
             side=side,
             settings=settings,
             mac=address,
             tap=tap,
-            slots=tuple(slots),
+            slots=self._take_slots(undo, tap),
             place=self._host.at_home(tap),
             mtu=settings.mtu,
         )
 
-    async def _unplug(self, pair: Pair) -> None:
-        """Undo what plugged a pair in that cannot be made."""
-        self._begin_to_go(pair)
-        wires = {half.wire for half in pair.halves if half.wire is not None}
-        await together(*(wire.detach() for wire in wires))
+    async def _disconnect(self, pair: Pair) -> None:
+        """Detach the cables of a pair that cannot be created."""
+        self._begin_destruction(pair)
+        cables = {half.cable for half in pair.halves if half.cable is not None}
+        await together(*(cable.detach() for cable in cables))
 
-    def _begin_to_go(self, pair: Pair) -> None:
-        pair.going = True
-        for half in pair.halves:
-            half.going = True
-            self._sightings.remove(half)
 
-    async def _take_down(self, pair: Pair) -> None:
-        async with contextlib.AsyncExitStack() as down:
-            down.callback(pair.gone.set)
-            for half in pair.halves[::-1]:
-                down.callback(self._bus.tell, "destroyed", half.device)
-                down.callback(self._macs.release, half.mac)
-            down.callback(self._pairs.pop, pair.name)
-            those = await down.enter_async_context(self.patching.held(*pair.halves))
-            others = those - set(pair.halves)
-            if others:
-                down.push_async_callback(self.patching.rewire, others)
+def _saved_half(half: Half) -> SavedHalf:
+    return SavedHalf(
+        device=SavedDevice.of(half),
+        side=half.side,
+        mac=half.mac,
+        peer=half.peer.device if half.peer is not None else None,
+    )
 
-            async def move_references() -> None:
-                self.patching.abandon(pair)
 
-            await self.unregistering.unregister(pair.halves, move_references)
+def _adopted_half(saved: SavedHalf, settings: PairSettings, tap: Tap) -> Half:
+    device = saved.device
+    return Half(
+        device=device.name,
+        side=saved.side,
+        settings=settings.half(saved.side),
+        mac=saved.mac,
+        tap=tap,
+        slots=device.slots,
+        place=device.place.place(),
+        mtu=device.mtu,
+        up=device.up,
+        carrier=device.carrier,
+        carrier_on=None,  # the predecessor may have been killed before it was written to the file
+    )

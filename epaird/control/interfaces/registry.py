@@ -1,41 +1,51 @@
-"""What can be asked of the running daemon, with BSD's names, rules and errors."""
+"""Which interfaces exist: by kind, by name, and by the name of their devices."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from epaird.config.reading import InvalidConfiguration, parse
-from epaird.config.settings import LoopbackSettings, PairSettings
-from epaird.control.interfaces.events import Bus, Reader
-from epaird.control.interfaces.ifnet import Half, Loopback, Origin, Pair
-from epaird.control.interfaces.inplace import InPlace
+from epaird.control.interfaces.events import EventBus
+from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin
+from epaird.control.interfaces.kind import AnyKind, Environment
 from epaird.control.interfaces.loopbacks import Loopbacks
 from epaird.control.interfaces.pairs import Pairs
-from epaird.control.interfaces.sightings import Sightings
 from epaird.control.machine.host import Host
-from epaird.control.operations import Refused
 from epaird.control.readings import InterfaceReading, Reading
-from epaird.control.tasks import together, whole
-from epaird.control.workers.worker import Worker, WorkerLost, WorkerRefused
+from epaird.control.tasks import together
+from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Slots, Table
 from epaird.ipc.messages import Overflow, UnknownFamily
 from epaird.kernel.errors import KernelError
 from epaird.kernel.watch import LinkEvent
-from epaird.names.cloners import EPAIR, LO, Cloner, cloner_of
-from epaird.names.grammar import InvalidName, quoted
+from epaird.names.cloners import Cloner, cloner_of
 from epaird.names.macpool import MacPool
 
 log = logging.getLogger(__name__)
 
-DEFAULT_LOOPBACK = "lo0"
-"""The one that exists wherever loopbacks do."""
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a name refers to."""
+
+    clone: Clone
+    """The pair or the loopback."""
+    ifnet: Ifnet | None
+    """The one interface that the name refers to; None for a pair as a whole."""
+
+    @property
+    def ifnets(self) -> tuple[Ifnet, ...]:
+        """The interface, or all of the clone."""
+        return self.clone.ifnets if self.ifnet is None else (self.ifnet,)
 
 
-class Interfaces:
-    """Every interface of the daemon."""
+class Registry:
+    """All interfaces of the daemon."""
 
     def __init__(
         self,
@@ -46,278 +56,186 @@ class Interfaces:
         macs: MacPool,
         *,
         loopbacks: bool,
-        upgrade: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """``loopbacks``: whether there can be any; ``upgrade`` executes the program again."""
-        self._upgrade = upgrade
-        self.bus = Bus()
-        self._workers = workers
-        self._cloners = (EPAIR, LO) if loopbacks else (EPAIR,)
-        self._sightings = Sightings(host, self.bus)
-        self.pairs = Pairs(host, table, slots, workers, bus=self.bus, sightings=self._sightings, macs=macs)
-        self.loopbacks = Loopbacks(host, table, slots, workers, bus=self.bus, sightings=self._sightings)
-        self._in_place = InPlace(host, self.pairs, self.loopbacks)
-        self._making: set[str] = set()
-        """Names of those that are being made."""
+        """``loopbacks``: whether they can be created."""
+        self._environment = environment = Environment.of(host, table, slots, workers)
+        self.pairs = Pairs(environment, macs)
+        self.loopbacks = Loopbacks(environment)
+        self.kinds: tuple[AnyKind, ...] = (self.pairs, self.loopbacks)
+        self._by_kind = {kind.cloner.name: kind for kind in self.kinds}
+        self._disabled: set[str] = set()
+        self.allow_loopbacks(loopbacks)
+        self._being_created: set[str] = set()
+        self._changing = asyncio.Lock()
 
-    # What a front end asks for.
+    @property
+    def bus(self) -> EventBus:
+        """Where events are published."""
+        return self._environment.bus
 
-    async def create(self, name: str, settings: Mapping[str, object]) -> str:
-        """Create an interface.  Raises Refused."""
-        with _refusing():
-            cloner = cloner_of(name, self._cloners)
-            unit = cloner.unit(name)
-            if unit is not None:
-                await self._create(cloner, name, settings)
-                return name
-            return await self._create_lowest(cloner, settings)
-
-    async def destroy(self, name: str) -> None:
-        """Destroy a pair by its name or either half's, or a loopback.  Raises Refused."""
-        with _refusing():
-            found = self._find(name)
-            if isinstance(found, Loopback) and LO.unit(found.device) in LO.permanent:
-                raise Refused(errno.EPERM, f"{found.device} is the default and cannot be destroyed")
-            if found.going:
-                raise _busy(name)
-            if isinstance(found, Loopback):
-                await whole(self.loopbacks.destroy(found))
-            else:
-                await whole(self.pairs.destroy(found.pair if isinstance(found, Half) else found))
-
-    async def change(self, name: str, settings: Mapping[str, object]) -> None:
-        """Change an interface, or both halves of a pair, in place.  Raises Refused."""
-        with _refusing():
-            found = self._find(name)
-            if found.going:
-                raise _busy(name)
-            try:
-                await self._in_place.change(found, settings)
-            finally:
-                self.bus.changed()
-
-    async def patch(self, name: str, peer: str, *, force: bool) -> None:
-        """Plug a half into another; each leaves its old peer.  Raises Refused."""
-        with _refusing():
-            half, other = self._half(name), self._half(peer)
-            if half is other:
-                raise Refused(errno.EINVAL, f"{name} cannot be patched to itself")
-            if half.peer is other:
-                return
-            if other.peer is not None and not force:
-                raise Refused(
-                    errno.EBUSY, f"{peer} is patched to {other.peer.device}; unpatch it first, or use force"
-                )
-            if len(half.slots) != len(other.slots):
-                raise Refused(
-                    errno.EINVAL,
-                    f"{name} has {len(half.slots)} queues and {peer} has {len(other.slots)}: both must have "
-                    "as many",
-                )
-            try:
-                await self.pairs.patching.patch(half, other)
-            finally:
-                self.bus.changed()
-
-    async def unpatch(self, name: str) -> None:
-        """Unplug a half.  Raises Refused."""
-        with _refusing():
-            try:
-                await self.pairs.patching.unpatch(self._half(name))
-            finally:
-                self.bus.changed()
-
-    async def upgrade(self) -> None:
-        """Execute the program as it is now, while the workers go on.  Raises Refused."""
-        if self._upgrade is None:
-            raise Refused(errno.EOPNOTSUPP, "this daemon cannot be upgraded")
-        await self._upgrade()
-
-    def cloners(self) -> tuple[str, ...]:
-        """The kinds of interfaces that can be created."""
-        return tuple(cloner.name for cloner in self._cloners)
-
-    def reading(self) -> Reading:
-        """Everything as it is now.  Raises KernelError."""
-        return Reading(
-            (*self.pairs.readings(), *self.loopbacks.readings()),
-            tuple(worker.reading() for worker in self._workers),
-        )
-
-    def interface(self, name: str) -> tuple[InterfaceReading, ...]:
-        """One interface, or both halves of a pair.  Raises Refused, ENXIO when there is none."""
-        with _refusing():
-            found = self._find(name)
-            devices = [each.device for each in (found.halves if isinstance(found, Pair) else (found,))]
-            readings = self.pairs.readings() if not isinstance(found, Loopback) else self.loopbacks.readings()
-            return tuple(each for each in readings if each.device in devices)
-
-    def events(self) -> Reader:
-        """Events as they happen, from now on."""
-        return self.bus.read()
-
-    # What the daemon asks for.
-
-    async def create_pair(self, name: str, settings: PairSettings, origin: Origin = "configuration") -> None:
-        """Make a pair.  Raises KernelError, WorkerLost or WorkerRefused."""
-        with self._claimed(name):
-            await self.pairs.create(name, settings, origin)
-
-    async def create_loopback(
-        self, name: str, settings: LoopbackSettings, origin: Origin = "configuration"
-    ) -> None:
-        """Make a loopback.  Raises KernelError, WorkerLost or WorkerRefused."""
-        with self._claimed(name):
-            await self.loopbacks.create(name, settings, origin)
-
-    async def give(self, found: Pair | Loopback, settings: PairSettings | LoopbackSettings) -> None:
-        """Give an interface other settings, all of them, in place.
-
-        Raises Refused, KernelError, WorkerLost or WorkerRefused; then things are as before."""
-        if found.going:
-            raise _busy(found.name if isinstance(found, Pair) else found.device)
-        await self._in_place.give(found, settings)
+    @property
+    def cloners(self) -> tuple[Cloner, ...]:
+        """The kinds that can be created."""
+        return tuple(kind.cloner for kind in self.kinds if kind.cloner.name not in self._disabled)
 
     def allow_loopbacks(self, allowed: bool) -> None:
-        """Whether loopbacks can be made."""
-        self._cloners = (EPAIR, LO) if allowed else (EPAIR,)
+        """Set whether loopbacks can be created."""
+        name = self.loopbacks.cloner.name
+        self._disabled = self._disabled - {name} if allowed else self._disabled | {name}
 
-    def drain_for(self, patience_s: float) -> None:
-        """How long the frames of an interface that goes may wait for a receiver, from now on."""
-        self.pairs.unregistering.patience_s = self.loopbacks.unregistering.patience_s = patience_s
+    # Which there are.
+
+    def __iter__(self) -> Iterator[Clone]:
+        for kind in self.kinds:
+            yield from kind
+
+    @property
+    def ifnets(self) -> tuple[Ifnet, ...]:
+        """The interfaces of all kinds."""
+        return tuple(ifnet for kind in self.kinds for ifnet in kind.ifnets)
+
+    def kind_of(self, clone: Clone) -> AnyKind:
+        """Return the kind of a clone."""
+        return self._by_kind[clone.kind]
+
+    def get(self, name: str) -> Clone | None:
+        """Return the clone of a name, even while it is being destroyed."""
+        return next((found for kind in self.kinds if (found := kind.get(name)) is not None), None)
+
+    def find(self, name: str) -> Found | None:
+        """Return what a name refers to.
+
+        It is the name of an interface or a pair, which never changes, or else that of a device in the
+        daemon's own namespace."""
+        ifnets = self.ifnets
+        for ifnet in ifnets:
+            if ifnet.device == name:
+                return Found(ifnet.clone, ifnet)
+        if (clone := self.get(name)) is not None:
+            return Found(clone, None)
+        for ifnet in ifnets:
+            if ifnet.place.name == name and ifnet.place.nsid is None:
+                return Found(ifnet.clone, ifnet)
+        return None
+
+    def units(self, cloner: Cloner) -> set[int]:
+        """Return the units of a kind that exist or are being created."""
+        names = [clone.name for clone in self._by_kind[cloner.name]]
+        names += [name for name in self._being_created if name.startswith(cloner.name)]
+        return {unit for name in names if (unit := cloner.unit(name)) is not None}
+
+    # Changes.
+
+    async def create(self, name: str, settings: Any, origin: Origin = "configuration") -> None:  # noqa: ANN401
+        """Create an interface with the settings of its kind.
+
+        Raises KernelError, EEXIST when the name is taken, WorkerLost or WorkerRefused."""
+        kind = self._by_kind[cloner_of(name, [each.cloner for each in self.kinds]).name]
+        with self._claimed(name):
+            await kind.create(name, settings, origin)
+
+    async def destroy(self, clone: Clone) -> None:
+        """Destroy an interface; return when it is gone."""
+        await self.kind_of(clone).destroy(clone)
 
     async def destroy_all(self) -> None:
-        """Take every interface down."""
-        await together(self.pairs.destroy_all(), self.loopbacks.destroy_all())
+        """Destroy every interface."""
+        await together(*(kind.destroy_all() for kind in self.kinds))
 
-    def happened(self, event: LinkEvent) -> None:
-        """Something happened to a device, ours perhaps."""
-        self._sightings.happened(event)
+    async def change(self, clone: Clone, settings: Any) -> None:  # noqa: ANN401
+        """Apply other settings of its kind in place.
 
-    async def look_away(self) -> None:
-        """For ever: see what becomes of interfaces in other namespaces, where nothing is told of it."""
-        await self._sightings.look_away()
+        Raises Refused, KernelError, WorkerLost or WorkerRefused; then everything is as before, as far as
+        possible."""
+        if clone.destroying:
+            raise busy(clone.name)
+        async with self._changing:
+            await self.kind_of(clone).change(clone, settings)
 
-    def look_at_all(self) -> None:
-        """See what has become of everything, where nothing was told of it."""
-        self._sightings.look_at_all()
-        for half in self.pairs.halves:
-            self.pairs.patching.see_to_carrier(half)
+    async def change_keys(self, found: Found, request: Mapping[str, object]) -> None:
+        """Change the keys of a request in place. Raises InvalidConfiguration or as :meth:`change`."""
+        kind = self.kind_of(found.clone)
+        async with self._changing:
+            await kind.change(found.clone, kind.merged(found.clone, found.ifnet, request))
 
-    def sight(self, ifnet: Half | Loopback) -> None:
-        """Watch an interface that was taken over."""
-        if isinstance(ifnet, Half):
-            self.pairs.sight(ifnet)
-        else:
-            self.loopbacks.sight(ifnet)
+    async def reassign(self, clone: Clone, workers: tuple[Worker, ...]) -> None:
+        """Move the queues of an interface to other workers. Raises WorkerLost or WorkerRefused."""
+        if not clone.destroying:
+            clone.assign(workers)
+            await self.kind_of(clone).rewire(clone)
 
-    def gone(self, device: str) -> None:
-        """A worker has found a device vanished."""
-        self._sightings.gone(device)
+    def set_drain_timeout(self, seconds: float) -> None:
+        """Set how long the frames of an interface that is destroyed may wait for a receiver."""
+        self._environment.unregistering.drain_timeout_s = seconds
+
+    # State.
+
+    def readings(self, found: Found) -> tuple[InterfaceReading, ...]:
+        """Return the present state of what a name refers to. Raises KernelError."""
+        return self.kind_of(found.clone).readings(found.ifnets)
+
+    def reading(self) -> Reading:
+        """Return the present state of all interfaces and workers. Raises KernelError."""
+        return Reading(
+            tuple(reading for kind in self.kinds for reading in kind.readings()),
+            tuple(worker.reading() for worker in self._environment.workers),
+        )
+
+    def track(self, clone: Clone) -> None:
+        """Track the interfaces of a clone that was taken over."""
+        self.kind_of(clone).track(clone)
+
+    def link_event(self, event: LinkEvent) -> None:
+        """Handle a link event of any device."""
+        self._environment.tracker.link_event(event)
+
+    async def poll_namespaces(self) -> None:
+        """Poll the interfaces in other namespaces, of which the kernel reports nothing, until cancelled."""
+        await self._environment.tracker.poll_namespaces()
+
+    def check_all(self) -> None:
+        """Look up the state of every interface, where events may have been missed."""
+        self._environment.tracker.check_all()
+        for kind in self.kinds:
+            kind.refresh()
+
+    # Reports of workers.
+
+    def device_gone(self, device: str) -> None:
+        """Handle a worker's report that a device no longer exists."""
+        self._environment.tracker.device_gone(device)
 
     async def worker_lost(self, worker: Worker) -> None:
-        """A worker has died: settle its account."""
-        await self.pairs.worker_lost(worker)
-        await self.loopbacks.worker_lost(worker)
+        """Settle the account of a worker that has died."""
+        for kind in self.kinds:
+            await kind.settle(worker)
 
-    def told(self, worker: Worker, news: Overflow | UnknownFamily) -> None:
-        """A worker has something to tell."""
-        match news:
+    def worker_reported(self, worker: Worker, report: Overflow | UnknownFamily) -> None:
+        """Publish or log what a worker has reported."""
+        match report:
             case Overflow():
-                found = f", found so by {news.name}" if news.name else ""
-                self.bus.tell("overflow" if news.full else "drained", "", f"worker {worker.number}{found}")
+                finder = f", found so by {report.name}" if report.name else ""
+                what = "overflow" if report.full else "drained"
+                self.bus.publish(what, "", f"worker {worker.number}{finder}")
             case UnknownFamily():
                 log.warning(
-                    "%s: a packet is neither IPv4 nor IPv6 (its first four bits are %d): such are not "
-                    "delivered, and counted as ierrors of reason family",
-                    news.name, news.version,
+                    "%s: a packet is neither IPv4 nor IPv6 (its first four bits are %d): such packets are "
+                    "not delivered, and counted as ierrors of reason family",
+                    report.name, report.version,
                 )  # fmt: skip
-
-    async def _create_lowest(self, cloner: Cloner, settings: Mapping[str, object]) -> str:
-        """Create with the lowest unit that nobody has, in the daemon or outside of it."""
-        foreign: set[int] = set()
-        while True:
-            unit = cloner.lowest(self._units(cloner) | foreign)
-            name = f"{cloner.name}{unit}"
-            try:
-                await self._create(cloner, name, settings)
-            except KernelError as error:
-                if error.errno != errno.EEXIST or not _is_about(error, cloner.devices(unit)):
-                    raise
-                foreign.add(unit)
-            else:
-                return name
-
-    async def _create(self, cloner: Cloner, name: str, settings: Mapping[str, object]) -> None:
-        # The table is read before the name is claimed, so that a mistake in it is told first.
-        configuration = parse({cloner.name: {name: settings}})
-        if cloner is EPAIR:
-            await self.create_pair(name, configuration.epair[name], "runtime")
-        elif configuration.lo is not None:
-            await self.create_loopback(name, configuration.lo[name], "runtime")
 
     @contextlib.contextmanager
     def _claimed(self, name: str) -> Iterator[None]:
-        """The name is somebody's while the interface is being made.  Raises KernelError, EEXIST."""
-        if name in self._making or name in self._names():
+        """Reserve a name while its interface is being created. Raises KernelError, EEXIST."""
+        if name in self._being_created or self.get(name) is not None:
             raise KernelError(errno.EEXIST, f"{name} exists already")
-        self._making.add(name)
+        self._being_created.add(name)
         try:
             yield
         finally:
-            self._making.discard(name)
-
-    def _names(self) -> set[str]:
-        return {pair.name for pair in self.pairs} | {loopback.device for loopback in self.loopbacks}
-
-    def _units(self, cloner: Cloner) -> set[int]:
-        names = [name for name in (*self._names(), *self._making) if name.startswith(cloner.name)]
-        return {unit for name in names if (unit := cloner.unit(name)) is not None}
-
-    def _half(self, name: str) -> Half:
-        found = self._find(name)
-        if isinstance(found, Loopback):
-            raise Refused(errno.ENODEV, f"{name} is a loopback, which has no plug")
-        if isinstance(found, Pair):
-            a, b = (half.device for half in found.halves)
-            raise Refused(errno.EINVAL, f"{name} is a pair: name one of its halves, {a} or {b}")
-        if found.going:
-            raise _busy(name)
-        return found
-
-    def _find(self, name: str) -> Pair | Half | Loopback:
-        """What bears a name: as its own, which nothing takes from it, or in the daemon's own namespace."""
-        for pair in self.pairs:
-            if pair.name == name:
-                return pair
-        everything: tuple[Half | Loopback, ...] = (*self.pairs.halves, *self.loopbacks)
-        for ifnet in everything:
-            if ifnet.device == name:
-                return ifnet
-        for ifnet in everything:
-            if ifnet.place.name == name and ifnet.place.nsid is None:
-                return ifnet
-        raise Refused(errno.ENXIO, f"there is no interface {quoted(name)}")
+            self._being_created.discard(name)
 
 
-def _is_about(error: KernelError, devices: tuple[str, ...]) -> bool:
-    return str(error).startswith(tuple(f"{device}: " for device in devices))
-
-
-def _busy(name: str) -> Refused:
-    return Refused(errno.EBUSY, f"{name} is being destroyed")
-
-
-@contextlib.contextmanager
-def _refusing() -> Iterator[None]:
-    """Whatever is in the way of a request, as a refusal."""
-    try:
-        yield
-    except InvalidName as error:
-        raise Refused(error.errno, str(error)) from error
-    except InvalidConfiguration as error:
-        raise Refused(errno.EINVAL, "; ".join(error.problems), error.problems) from error
-    except KernelError as error:
-        raise Refused(error.errno, str(error)) from error
-    except (WorkerLost, WorkerRefused) as error:
-        raise Refused(errno.EIO, str(error)) from error
+def busy(name: str) -> KernelError:
+    """Return the error of a change to an interface that is being destroyed."""
+    return KernelError(errno.EBUSY, f"{name} is being destroyed")

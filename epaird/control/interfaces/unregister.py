@@ -1,8 +1,9 @@
-"""Unregistering: how an interface goes, in Linux' order (net/core/dev.c).
+"""Unregistering: how an interface is removed, in Linux' order (net/core/dev.c).
 
-It is closed: nothing is read from it any more, and the frames in flight arrive.  Every watcher is told.
-What still refers to it is moved elsewhere, its device is withdrawn, and then its last references are
-waited for, however long that takes: a worker that is stopped keeps them.
+1. It is closed: nothing is read from it any more, and the frames in flight are delivered.
+2. The event ``unregistering`` is published.
+3. Whatever still refers to it is changed, and its device is destroyed.
+4. Its last references are waited for, however long that takes: a worker that is stopped keeps them.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from epaird.control.interfaces.events import Bus
+from epaird.control.interfaces.cables import DRAIN_TIMEOUT_S
+from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.ifnet import Ifnet
-from epaird.control.interfaces.wires import PATIENCE_S
 from epaird.control.machine.host import Host
 from epaird.control.tasks import spawn, together
 from epaird.ipc.ledger import Slots, Table
@@ -23,44 +24,44 @@ from epaird.ipc.ledger import Slots, Table
 log = logging.getLogger(__name__)
 
 CLOSING_S: Final = 1.0
-"""How much longer than a worker gives them the frames in flight may take to meet their fate."""
+"""How long after the drain timeout the devices are destroyed even if a cable is not detached yet."""
 SILENT_S: Final = 1.0
-"""How long references are waited for without a word."""
+"""How long references are waited for without a warning."""
 REPEAT_S: Final = 10.0
-"""How often it is said that they are waited for."""
+"""Interval between further warnings."""
 
 
 class Unregistering:
-    """What is needed for it."""
+    """Removes interfaces."""
 
-    def __init__(self, host: Host, table: Table, slots: Slots, bus: Bus) -> None:
+    def __init__(self, host: Host, table: Table, slots: Slots, bus: EventBus) -> None:
         self._host = host
         self._table = table
         self._slots = slots
         self._bus = bus
-        self.patience_s = PATIENCE_S
+        self.drain_timeout_s = DRAIN_TIMEOUT_S
         """How long the frames in flight may wait for a receiver that takes none."""
 
     async def unregister(
         self, ifnets: Sequence[Ifnet], move_references: Callable[[], Awaitable[None]]
     ) -> None:
-        """Take interfaces down, those of one pair together.
+        """Remove the interfaces of one clone.
 
-        ``move_references`` has what refers to them refer to something else.  Whatever goes wrong, in the
-        end they are gone; then the first failure is raised."""
+        ``move_references`` changes whatever refers to them. All steps are carried out even when one fails;
+        then the first failure is raised."""
         async with contextlib.AsyncExitStack() as down:
             for ifnet in ifnets:
                 for slot in ifnet.slots:
                     down.callback(self._slots.release, slot)
-            wires = {ifnet.wire for ifnet in ifnets if ifnet.wire is not None}
+            cables = {ifnet.cable for ifnet in ifnets if ifnet.cable is not None}
             closing = spawn(
-                together(*(wire.detach(self.patience_s) for wire in wires)), "closing", awaited=True
+                together(*(cable.detach(self.drain_timeout_s) for cable in cables)), "closing", awaited=True
             )
             down.push_async_callback(self._references_gone, closing, ifnets)
-            await asyncio.wait((closing,), timeout=self.patience_s + CLOSING_S)
+            await asyncio.wait((closing,), timeout=self.drain_timeout_s + CLOSING_S)
             for ifnet in ifnets:
-                self._bus.tell("unregistering", ifnet.device)
-            # The devices go also where a worker keeps its copies of the descriptors.
+                self._bus.publish("unregistering", ifnet.device)
+            # The devices are destroyed even where a worker keeps its copies of the descriptors.
             down.push_async_callback(self._host.close_taps, [ifnet.tap for ifnet in ifnets])
             await move_references()
 
@@ -70,7 +71,7 @@ class Unregistering:
             await asyncio.wait((closing,), timeout=pause)
             if not closing.done():
                 for ifnet in ifnets:
-                    # One more is the worker's, which has not let go of it.
+                    # The worker, which has not detached it, has one more.
                     usage = 1 + ifnet.refs(self._table)
                     log.warning("waiting for %s to become free. Usage count = %d", ifnet.device, usage)
             pause = REPEAT_S

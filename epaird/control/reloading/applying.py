@@ -1,7 +1,7 @@
-"""A plan carried out, or undone when something of it cannot be had.
+"""Applying a plan, with undo when a step fails.
 
-Each step says how it is undone before it is begun.  Whatever is new is made before anything goes that it
-does not replace, so that a reload which fails has, as a rule, taken nothing away.
+Each step records how it is undone before it begins. New interfaces are created before any are destroyed
+that they do not replace, so that a reload which fails has, as a rule, destroyed nothing.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from epaird.config.settings import Configuration, InterfaceSettings, PairSettings
-from epaird.control.interfaces.ifnet import Half, Loopback, Origin, Pair, link_settings
-from epaird.control.interfaces.registry import Interfaces
+from epaird.config.settings import Configuration, InterfaceSettings
+from epaird.control.interfaces.ifnet import Clone, Half, Ifnet, Origin, link_settings
+from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.host import Host
 from epaird.control.machine.namespaces import Namespaces
-from epaird.control.reloading.current import acknowledge, peers
+from epaird.control.reloading.current import peers, record_matching
 from epaird.control.tasks import together
 from epaird.plan.steps import Change, Create, Destroy, Patch, Plan, Recreate, Restore
 
@@ -26,7 +26,7 @@ _Undo = Callable[[], Awaitable[None]]
 
 
 class Applying:
-    """One plan, on its way."""
+    """One plan while it is applied."""
 
     def __init__(
         self,
@@ -34,45 +34,43 @@ class Applying:
         configuration: Configuration,
         *,
         host: Host,
-        interfaces: Interfaces,
+        registry: Registry,
         namespaces: Namespaces,
-        go_by: Callable[[Configuration], Awaitable[None]],
+        reconfigure: Callable[[Configuration], Awaitable[None]],
         shrink: Callable[[Configuration], Awaitable[None]],
-        force: Configuration,
+        current: Configuration,
     ) -> None:
-        """``configuration`` is what the plan leads to, and ``force`` what is in force.
+        """``configuration`` is the one that the plan leads to, ``current`` the one in force.
 
-        ``go_by`` has the daemon itself go by a configuration, ``shrink`` ends workers that are too many."""
+        ``reconfigure`` applies a configuration to the daemon itself, ``shrink`` ends surplus workers."""
         self._plan = plan
         self._wanted = configuration
-        self._force = force
+        self._current = current
         self._host = host
-        self._interfaces = interfaces
+        self._registry = registry
         self._namespaces = namespaces
-        self._go_by = go_by
+        self._reconfigure = reconfigure
         self._shrink = shrink
         self._undo: list[_Undo] = []
 
     async def apply(self) -> None:
-        """Carry it out.  Raises what a step raises, and then everything is as it was before."""
+        """Apply the plan. Raises what a step raises, after everything was undone."""
         try:
             await self._carry_out()
         except Exception:
             await self._roll_back()
             raise
         wanted = self._wanted.settings_by_name()
-        there: list[tuple[str, Pair | Loopback]] = [(pair.name, pair) for pair in self._interfaces.pairs]
-        there += [(loopback.device, loopback) for loopback in self._interfaces.loopbacks]
-        for name, found in there:
-            if name in wanted and not found.going:
-                _take_over(found, wanted[name])
-        self._interfaces.bus.changed()
+        for clone in tuple(self._registry):
+            if clone.name in wanted and not clone.destroying:
+                self._registry.kind_of(clone).confirm(clone, wanted[clone.name])
+        self._registry.bus.changed()
 
     async def _carry_out(self) -> None:
         plan = self._plan
-        self._undo.append(partial(self._plug_again, peers(self._interfaces)))
-        self._undo += [partial(self._shrink, self._force), partial(self._go_by, self._force)]
-        await self._go_by(self._wanted)
+        self._undo.append(partial(self._restore_peers, peers(self._registry)))
+        self._undo += [partial(self._shrink, self._current), partial(self._reconfigure, self._current)]
+        await self._reconfigure(self._wanted)
         for name in plan.namespaces_made:
             self._undo.append(partial(self._namespaces.remove, name))
             await self._namespaces.add(name)
@@ -102,90 +100,76 @@ class Applying:
         )
 
     async def _create(self, name: str, settings: InterfaceSettings, origin: Origin) -> None:
-        going = self._find(name, going=True)
-        if going is not None and going.going:
-            await going.gone.wait()
-        if isinstance(settings, PairSettings):
-            await self._interfaces.create_pair(name, settings, origin)
-        else:
-            await self._interfaces.create_loopback(name, settings, origin)
-        self._undo.append(partial(self._unmake, name))
+        before = self._registry.get(name)
+        if before is not None and before.destroying:
+            await before.gone.wait()
+        await self._registry.create(name, settings, origin)
+        self._undo.append(partial(self._remove, name))
 
-    async def _unmake(self, name: str) -> None:
+    async def _remove(self, name: str) -> None:
         found = self._find(name)
-        if isinstance(found, Pair):
-            await self._interfaces.pairs.destroy(found)
-        elif found is not None:
-            await self._interfaces.loopbacks.destroy(found)
+        if found is not None:
+            await self._registry.destroy(found)
 
     async def _destroy(self, name: str) -> None:
         found = self._find(name)
         if found is not None:
-            self._undo.append(partial(self._make_again, found))
-            await self._unmake(name)
+            self._undo.append(partial(self._recreate, found))
+            await self._remove(name)
 
-    async def _make_again(self, found: Pair | Loopback) -> None:
-        """What was destroyed, with the hardware addresses it had."""
-        if isinstance(found, Loopback):
-            await self._interfaces.create_loopback(found.device, found.settings, found.origin)
-            return
-        macs: dict[str, Any] = {
-            half.side: half.settings.model_copy(update={"mac": half.mac}) for half in found.halves
-        }
-        await self._interfaces.create_pair(found.name, found.settings.model_copy(update=macs), found.origin)
-        again = self._find(found.name)
-        if isinstance(again, Pair):
-            again.settings = found.settings
-            for half in again.halves:
-                half.settings = found.settings.half(half.side)
+    async def _recreate(self, destroyed: Clone) -> None:
+        """Create again what was destroyed, with the hardware addresses it had."""
+        exact = self._registry.kind_of(destroyed).exact(destroyed)
+        await self._registry.create(destroyed.name, exact, destroyed.origin)
+        created = self._find(destroyed.name)
+        if created is not None:
+            created.record(destroyed.settings)
 
     async def _change(self, step: Change) -> None:
         found = self._find(step.name)
         if found is None:  # its device was deleted since the plan was made
             await self._create(step.name, step.settings, "configuration")
             return
-        acknowledge(found, step.settings)
-        self._undo.append(partial(self._interfaces.give, found, found.settings))
-        await self._interfaces.give(found, step.settings)
+        record_matching(self._registry, found, step.settings)
+        self._undo.append(partial(self._registry.change, found, found.settings))
+        await self._registry.change(found, step.settings)
 
     async def _patch(self, step: Patch) -> None:
         half = self._half(step.half)
         other = self._half(step.new) if step.new is not None else None
-        patching = self._interfaces.pairs.patching
+        patching = self._registry.pairs.patching
         if half is not None and other is not None:
             await patching.patch(half, other)
         elif half is not None:
             await patching.unpatch(half)
 
-    async def _plug_again(self, before: dict[str, str | None]) -> None:
-        """Plug everything as it was."""
+    async def _restore_peers(self, before: dict[str, str | None]) -> None:
+        """Patch everything as it was."""
         for name, peer in before.items():
             half = self._half(name)
             if half is not None and (half.peer.device if half.peer else None) != peer:
                 await self._patch(Patch(name, None, peer))
 
-    async def _restore(self, what: Restore) -> None:
-        ifnet: Half | Loopback | None = self._half(what.device)
-        if ifnet is None:
-            found = self._find(what.device)
-            ifnet = found if isinstance(found, Loopback) else None
+    async def _restore(self, lost: Restore) -> None:
+        """Add lost addresses and routes again."""
+        ifnet = self._ifnet(lost.device)
         if ifnet is None:
             return
-        mac = ifnet.mac if isinstance(ifnet, Half) else None
         settings = ifnet.settings.model_copy(update={"up": ifnet.up})
-        lacking: dict[str, Any] = {
-            "addresses": tuple(a for a in settings.addresses if str(a) not in what.addresses)
+        present: dict[str, Any] = {
+            "addresses": tuple(a for a in settings.addresses if str(a) not in lost.addresses)
         }
-        if isinstance(ifnet, Half):
-            lacking["routes"] = tuple(
-                route for route in settings.routes if (str(route.to), str(route.via)) not in what.routes
+        if settings.routes:
+            present["routes"] = tuple(
+                route for route in settings.routes if (str(route.to), str(route.via)) not in lost.routes
             )
-        now, then = (link_settings(each, mac) for each in (settings.model_copy(update=lacking), settings))
+        now = link_settings(settings.model_copy(update=present), ifnet.lladdr)
+        then = link_settings(settings, ifnet.lladdr)
         self._undo.append(partial(self._host.reconfigure, ifnet.tap, ifnet.place, then, now))
         await self._host.reconfigure(ifnet.tap, ifnet.place, now, then)
 
     async def _roll_back(self) -> None:
-        """Undo what was done, the last first.  What cannot be undone is said, and the rest is undone."""
+        """Undo what was done, the last step first. A step that cannot be undone is logged."""
         while self._undo:
             undo = self._undo.pop()
             try:
@@ -193,27 +177,15 @@ class Applying:
             except Exception as error:
                 log.exception("rolling a reload back: %s", error)
 
-    def _find(self, name: str, *, going: bool = False) -> Pair | Loopback | None:
-        for pair in self._interfaces.pairs:
-            if pair.name == name and (going or not pair.going):
-                return pair
-        for loopback in self._interfaces.loopbacks:
-            if loopback.device == name and (going or not loopback.going):
-                return loopback
-        return None
+    def _find(self, name: str) -> Clone | None:
+        """Return the clone of a name, unless it is being destroyed."""
+        clone = self._registry.get(name)
+        return clone if clone is not None and not clone.destroying else None
 
     def _half(self, device: str) -> Half | None:
-        halves = self._interfaces.pairs.halves
-        return next((half for half in halves if half.device == device and not half.going), None)
+        half = self._registry.pairs.half(device)
+        return half if half is not None and not half.destroying else None
 
-
-def _take_over(found: Pair | Loopback, wanted: InterfaceSettings) -> None:
-    """An interface is the configuration's, and as that says."""
-    acknowledge(found, wanted)
-    found.origin = "configuration"
-    if isinstance(found, Pair) and isinstance(wanted, PairSettings):
-        for half in found.halves:
-            peer = wanted.half(half.side).peer
-            half.settings = found.settings.half(half.side).model_copy(update={"peer": peer})
-        halves: dict[str, Any] = {half.side: half.settings for half in found.halves}
-        found.settings = found.settings.model_copy(update=halves)
+    def _ifnet(self, device: str) -> Ifnet | None:
+        ifnets = self._registry.ifnets
+        return next((ifnet for ifnet in ifnets if ifnet.device == device and not ifnet.destroying), None)

@@ -1,180 +1,106 @@
-"""The present state as a configuration: what a reload starts from, and what ``epairctl save`` prints.
-
-An interface is as its settings say.  Its owner may have given it another MTU, name or place since, which is
-the owner's right; a file that says the same as the owner asks for no change.
-"""
+"""The running state as a configuration: what a reload starts from, and what ``epairctl save`` prints."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
 
-from epaird.config.settings import (
-    Configuration,
-    HalfSettings,
-    InterfaceSettings,
-    LoopbackSettings,
-    NamespacesSettings,
-    PairSettings,
-    namespace_name,
-)
-from epaird.control.interfaces.ifnet import Half, Loopback, Pair
-from epaird.control.interfaces.registry import Interfaces
+from epaird.config.settings import Configuration, InterfaceSettings, NamespacesSettings
+from epaird.control.interfaces.ifnet import Clone, Ifnet
+from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.host import Host
-from epaird.kernel.addressing import DeviceAddressing as Found
+from epaird.kernel.addressing import DeviceAddressing
 from epaird.plan.steps import Restore
-
-_CHOSEN: Final = ("name", "mac", "mtu", "up")
-"""Keys of a device that its owner may have changed, or that the daemon has chosen; and ``netns``."""
-
-_Device = HalfSettings | LoopbackSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Present:
-    """What there is, beside a file."""
+class RunningState:
+    """What exists, in the form of a configuration."""
 
     configuration: Configuration
+    """The interfaces that belong to the configuration or are in the file, with their present settings."""
     peers: Mapping[str, str | None]
-    """How halves are plugged."""
+    """The peer of each half."""
     lost: frozenset[str]
-    """Interfaces that a configuration implies and that are not there."""
+    """Interfaces that every configuration implies and that do not exist."""
     runtime: frozenset[str]
-    """Interfaces of ``configuration`` that were made at runtime."""
+    """Interfaces of ``configuration`` that were created at runtime."""
 
 
-def present(
-    interfaces: Interfaces, force: Configuration, namespaces: Iterable[str], file: Configuration
-) -> Present:
-    """What there is of the configuration in ``force``, and of what ``file`` has, and these ``namespaces``.
+def running_state(
+    registry: Registry, current: Configuration, namespaces: Iterable[str], file: Configuration
+) -> RunningState:
+    """Return the running state, for a comparison with a ``file``.
 
-    Made at runtime and not in the file is what a reload has nothing to do with."""
-    pairs = {
-        pair.name: _pair(pair, file.epair.get(pair.name))
-        for pair in interfaces.pairs
-        if not pair.going and (pair.origin == "configuration" or pair.name in file.epair)
+    ``current`` is the configuration in force, ``namespaces`` those that the daemon has created. Interfaces
+    that were created at runtime and are not in the file are left out: a reload does not concern them."""
+    wanted = file.settings_by_name()
+    present: dict[str, InterfaceSettings] = {
+        clone.name: registry.kind_of(clone).matched(clone, wanted.get(clone.name))
+        for clone in registry
+        if not clone.destroying and (clone.origin == "configuration" or clone.name in wanted)
     }
-    wanted = {each.device: each.settings for each in file.loopbacks}
-    loopbacks = {
-        each.device: _loopback(each, wanted.get(each.device))
-        for each in interfaces.loopbacks
-        if not each.going and (each.origin == "configuration" or each.device in wanted)
-    }
-    lo = loopbacks if loopbacks or force.lo is not None else None
-    configuration = force.model_copy(update={"namespaces": _made(namespaces), "epair": pairs, "lo": lo})
-    runtime = {pair.name for pair in interfaces.pairs if pair.origin == "runtime"}
-    runtime |= {each.device for each in interfaces.loopbacks if each.origin == "runtime"}
-    return Present(
+    configuration = _configuration(registry, current, namespaces, present)
+    runtime = {clone.name for clone in registry if clone.origin == "runtime"}
+    return RunningState(
         configuration,
-        peers(interfaces),
-        frozenset({each.device for each in configuration.loopbacks} - loopbacks.keys()),
-        frozenset(runtime & (pairs.keys() | loopbacks.keys())),
+        peers(registry),
+        frozenset(configuration.settings_by_name().keys() - present.keys()),
+        frozenset(runtime & present.keys()),
     )
 
 
-def everything(interfaces: Interfaces, force: Configuration, namespaces: Iterable[str]) -> Configuration:
-    """The configuration that would make everything there is, what was made at runtime included."""
-    pairs = {
-        pair.name: pair.settings.model_copy(
-            update={
-                half.side: half.settings.model_copy(update=_as_it_is(half) | {"peer": _plug(half)})
-                for half in pair.halves
-            }
-        )
-        for pair in interfaces.pairs
-        if not pair.going
+def running_configuration(
+    registry: Registry, current: Configuration, namespaces: Iterable[str]
+) -> Configuration:
+    """Return the configuration that would create everything as it is now, also what requests created."""
+    observed = {
+        clone.name: registry.kind_of(clone).observed(clone) for clone in registry if not clone.destroying
     }
-    loopbacks = {
-        each.device: each.settings.model_copy(update=_as_it_is(each))
-        for each in interfaces.loopbacks
-        if not each.going
-    }
-    lo = loopbacks if loopbacks or force.lo is not None else None
-    return force.model_copy(update={"namespaces": _made(namespaces), "epair": pairs, "lo": lo})
+    return _configuration(registry, current, namespaces, observed)
 
 
-def _made(namespaces: Iterable[str]) -> NamespacesSettings:
-    return NamespacesSettings(create=tuple(namespaces))
-
-
-def peers(interfaces: Interfaces) -> dict[str, str | None]:
-    """How halves are plugged."""
+def peers(registry: Registry) -> dict[str, str | None]:
+    """Return the peer of each half."""
     return {
-        half.device: half.peer.device if half.peer is not None and not half.peer.going else None
-        for half in interfaces.pairs.halves
-        if not half.going
+        half.device: half.peer.device if half.peer is not None and not half.peer.destroying else None
+        for half in registry.pairs.ifnets
+        if not half.destroying
     }
 
 
-def acknowledge(found: Pair | Loopback, wanted: InterfaceSettings) -> None:
-    """Take what an owner or the daemon has chosen for what was asked for, where it is the same."""
-    if isinstance(found, Pair) and isinstance(wanted, PairSettings):
-        found.settings = _pair(found, wanted)
-        for half in found.halves:
-            half.settings = found.settings.half(half.side)
-    elif isinstance(found, Loopback) and isinstance(wanted, LoopbackSettings):
-        found.settings = _loopback(found, wanted)
+def record_matching(registry: Registry, clone: Clone, wanted: InterfaceSettings) -> None:
+    """Record what an owner or the daemon has chosen as the setting, where it is what is wanted."""
+    clone.record(registry.kind_of(clone).matched(clone, wanted))
 
 
-def _pair(pair: Pair, wanted: PairSettings | None) -> PairSettings:
-    """A pair's settings, in the words of those that it shall have, where these say what is."""
-    if wanted is None:
-        return pair.settings
-    return pair.settings.model_copy(
+def _configuration(
+    registry: Registry,
+    current: Configuration,
+    namespaces: Iterable[str],
+    settings: Mapping[str, InterfaceSettings],
+) -> Configuration:
+    """Return the configuration in force with other interfaces."""
+    by_kind = {
+        kind.cloner.name: {clone.name: settings[clone.name] for clone in kind if clone.name in settings}
+        for kind in registry.kinds
+    }
+    lo = by_kind.pop("lo")
+    return current.model_copy(
         update={
-            half.side: half.settings.model_copy(update=_same(half, wanted.half(half.side)))
-            for half in pair.halves
+            "namespaces": NamespacesSettings(create=tuple(namespaces)),
+            **by_kind,
+            "lo": lo if lo or current.lo is not None else None,
         }
     )
 
 
-def _loopback(loopback: Loopback, wanted: _Device | None) -> LoopbackSettings:
-    if wanted is None:
-        return loopback.settings
-    return loopback.settings.model_copy(update=_same(loopback, wanted))
-
-
-def _same(ifnet: Half | Loopback, wanted: _Device) -> dict[str, Any]:
-    """Where what is wanted is what is."""
-    found = _as_it_is(ifnet)
-    same: dict[str, Any] = {
-        key: found[key] for key in _CHOSEN if key in found and found[key] == getattr(wanted, key)
-    }
-    if namespace_name(wanted.netns) in (namespace_name(found["netns"]), namespace_name(ifnet.settings.netns)):
-        same["netns"] = wanted.netns
-    return same
-
-
-def _as_it_is(ifnet: Half | Loopback) -> dict[str, Any]:
-    """What an owner or the daemon has chosen, in the words of the configuration."""
-    place, settings = ifnet.place, ifnet.settings
-    in_words = place.nsid is None or place.netns
-    moved = in_words and namespace_name(settings.netns) != namespace_name(place.netns)
-    chosen: dict[str, Any] = {
-        "mtu": ifnet.mtu,
-        "up": ifnet.up,
-        "name": place.name if place.name != ifnet.device else None,
-        "netns": (place.netns or None) if moved else settings.netns,
-    }
-    if isinstance(ifnet, Half):
-        chosen["mac"] = "stable" if ifnet.settings.mac == "stable" else ifnet.mac
-    return chosen
-
-
-def _plug(half: Half) -> str | None:
-    """``peer`` of a half's table."""
-    if half.peer is None or half.peer.going:
-        return ""
-    return None if half.peer.pair is half.pair else half.peer.device
-
-
-async def missing(host: Host, interfaces: Interfaces) -> tuple[Restore, ...]:
-    """Addresses and routes that interfaces should have and have not.  Raises KernelError."""
+async def missing(host: Host, registry: Registry) -> tuple[Restore, ...]:
+    """Return the addresses and routes that interfaces have lost. Raises KernelError."""
     ifnets = [
         each
-        for each in (*interfaces.pairs.halves, *interfaces.loopbacks)
-        if not each.going
+        for each in registry.ifnets
+        if not each.destroying
         and (each.settings.addresses or each.settings.routes)
         and (each.place.nsid is None or each.place.netns)
     ]
@@ -183,12 +109,12 @@ async def missing(host: Host, interfaces: Interfaces) -> tuple[Restore, ...]:
 
 
 def _missing(
-    ifnets: Iterable[Half | Loopback], found: Mapping[str, Mapping[int, Found]]
+    ifnets: Iterable[Ifnet], found: Mapping[str, Mapping[int, DeviceAddressing]]
 ) -> Iterator[Restore]:
     for each in ifnets:
         if each.place.netns not in found:
             continue
-        here = found[each.place.netns].get(each.place.index, Found())
+        here = found[each.place.netns].get(each.place.index, DeviceAddressing())
         addresses = tuple(str(a) for a in each.settings.addresses if str(a) not in here.addresses)
         # A device that is down has no routes.
         routes = tuple(

@@ -1,4 +1,4 @@
-"""A file watched by inotify on its directory: editors replace files, and so do those who deploy them."""
+"""A file that is watched with inotify on its directory: editors and deployments replace files."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from epaird.kernel.errors import KernelError
 log = logging.getLogger(__name__)
 
 QUIET_S: Final = 0.1
-"""How long nothing must have happened: some write in several steps."""
+"""How long nothing must have happened before the file is read: some programs write in several steps."""
 
 
 class FileWatch:
     """Watches one file."""
 
     def __init__(self, path: Path, changed: Callable[[], None]) -> None:
-        """``changed`` is called when something has happened where the file is, whatever it was.
+        """``changed`` is called after any event in the file's directory.
 
-        What a link leads to is watched as well.  Raises KernelError."""
+        The target of a symbolic link is watched as well. Raises KernelError."""
         self._path = path
         self._changed = changed
         self._due: asyncio.TimerHandle | None = None
         self._begin()
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self._due is not None:
             self._due.cancel()
         asyncio.get_running_loop().remove_reader(self._watch.fileno())
@@ -41,9 +41,9 @@ class FileWatch:
         self._directories = _directories(self._path)
         events = abi.IN_CLOSE_WRITE | abi.IN_MOVED_TO
         self._watch = DirectoryWatch(*self._directories, events=events, label=str(self._path))
-        asyncio.get_running_loop().add_reader(self._watch.fileno(), self._happened)
+        asyncio.get_running_loop().add_reader(self._watch.fileno(), self._readable)
 
-    def _happened(self) -> None:
+    def _readable(self) -> None:
         self._watch.drain()
         if self._due is not None:
             self._due.cancel()
@@ -61,5 +61,5 @@ class FileWatch:
 
 
 def _directories(path: Path) -> tuple[str, ...]:
-    """Where the file is, and where what it leads to is."""
+    """Return the directories of the file and of its target."""
     return tuple(dict.fromkeys((str(path.parent), str(path.resolve().parent))))

@@ -1,8 +1,8 @@
-"""The configuration read again: planned, shown and applied, while everything else goes on.
+"""Reloads: the configuration is read again, planned, shown and applied, while everything else continues.
 
-What is wrong with a file is told before anything is touched, all of it at once.  A reload starts from what
-there is, not from the file that was read before: what was lost is made again, what somebody has set is as
-the file says again, and what was made at runtime is left alone unless the file has it.
+Every mistake in a file is reported before anything is changed. A reload starts from the running state, not
+from the file that was read before: lost interfaces are created again, settings that were changed at runtime
+are as in the file again, and interfaces that were created at runtime stay unless the file has them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import asyncio
 import contextlib
 import errno
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -31,13 +29,13 @@ from epaird.config.reading import (
 from epaird.config.settings import Configuration, InterfaceSettings, namespace_name
 from epaird.config.values import dotted
 from epaird.control.http.serving import ListenError
-from epaird.control.interfaces.registry import Interfaces
+from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.host import Host
 from epaird.control.machine.namespaces import Namespaces
 from epaird.control.operations import Refused
-from epaird.control.readings import ConfigurationReading
 from epaird.control.reloading.applying import Applying
-from epaird.control.reloading.current import Present, everything, missing, present
+from epaird.control.reloading.current import RunningState, missing, running_configuration, running_state
+from epaird.control.reloading.inforce import ConfigurationInForce
 from epaird.control.tasks import whole
 from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
@@ -50,120 +48,103 @@ from epaird.plan.steps import Plan
 log = logging.getLogger(__name__)
 
 FAILURES: Final = (KernelError, WorkerLost, WorkerRefused, Refused)
-"""What can be in the way of a plan."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where the configuration is from."""
-
-    path: Path
-    """Absolute."""
-    sha256: str
-    """Of the file as it was read."""
+"""Errors that a step of a plan may raise."""
 
 
 class Reloads:
-    """The file, and what was made of it."""
+    """Reloads of the configuration in force; implements :class:`epaird.control.operations.Reloading`."""
 
     def __init__(
         self,
-        configuration: Configuration,
+        in_force: ConfigurationInForce,
         *,
-        source: Source | None,
         host: Host,
-        interfaces: Interfaces,
+        registry: Registry,
         namespaces: Namespaces,
-        go_by: Callable[[Configuration], Awaitable[None]],
+        reconfigure: Callable[[Configuration], Awaitable[None]],
         shrink: Callable[[Configuration], Awaitable[None]],
-        lacking: Callable[[Configuration], list[str]],
+        shortages: Callable[[Configuration], list[str]],
         moving: Callable[[Configuration], AbstractAsyncContextManager[None]],
         begun: Callable[[], None] = lambda: None,
         ended: Callable[[], None] = lambda: None,
     ) -> None:
-        """``configuration`` was read from ``source`` and is in force.
+        """``reconfigure`` applies a configuration to the daemon itself and starts missing workers;
+        ``shrink`` ends surplus ones. ``shortages`` returns what the machine lacks for a configuration.
 
-        ``go_by`` has the daemon itself go by a configuration and have as many workers at least, ``shrink``
-        ends those that are too many; ``lacking`` says what the machine lacks for one.  ``moving`` has what
-        the daemon serves served where a configuration says, once its block has ended well; it raises
-        ListenError before.  ``begun`` and ``ended`` are called around a reload."""
-        self.force = configuration
-        self._path = source.path if source is not None else None
+        ``moving`` moves the daemon's services to the addresses of a configuration, once its block has ended
+        without an error; before, it raises ListenError. ``begun`` and ``ended`` are called around a
+        reload."""
+        self._in_force = in_force
         self._host = host
-        self._interfaces = interfaces
+        self._registry = registry
         self._namespaces = namespaces
-        self._go_by = go_by
+        self._reconfigure = reconfigure
         self._shrink = shrink
-        self._lacking = lacking
+        self._shortages = shortages
         self._moving = moving
         self._begun = begun
         self._ended = ended
-        self._tried = source.sha256 if source is not None else ""
-        """The file that was read last, whatever came of it."""
-        self._reading = ConfigurationReading(success_time=time.time(), sha256=self._tried)
         self._one_at_a_time = asyncio.Lock()
 
-    def reading(self) -> ConfigurationReading:
-        """How it went."""
-        return self._reading
-
     async def reload(self, *, dry_run: bool = False) -> tuple[Action, ...]:
-        """Read the file again and have everything as it says; what was done, or would be.
+        """Read the file again and apply it; return what was done, or would be done.
 
         Raises Refused with every problem, and then nothing has changed."""
-        if self._path is None:
+        path = self._in_force.path
+        if path is None:
             raise Refused(errno.ENOENT, "the configuration was read from no file")
         async with self._one_at_a_time:
             if dry_run:
-                file = await asyncio.to_thread(self._read, self._path)
+                file = await asyncio.to_thread(self._read, path)
                 return actions(await self._plan(file.configuration))
             self._begun()
             try:
-                # A caller who goes away leaves nothing half done.
-                return await whole(self._reload(self._path))
+                # A caller that is cancelled leaves no reload half done.
+                return await whole(self._reload(path))
             finally:
                 self._ended()
 
     async def catch_up(self, said: Mapping[str, InterfaceSettings]) -> None:
-        """Have everything that a predecessor left as the configuration says that is in force, but for what
-        was changed at runtime where it says as before.  ``said`` is what it said of each interface then.
+        """Apply the configuration in force to what a predecessor has left.
 
-        What cannot be had is said, and stays as it was left."""
+        A setting that was changed at runtime stays, if the configuration is as it was for it; ``said`` are
+        the settings that it had for each interface. An error is logged, and everything stays as it was."""
         async with self._one_at_a_time:
-            force = self.force
-            there = self._present(force)
-            wanted = merged(there.configuration, there.peers, said, force)
+            configuration = self._in_force.current
+            state = self._running_state(configuration)
+            wanted = merged(state.configuration, state.peers, said, configuration)
             try:
                 found = await self._plan(wanted, first=True)
                 if not found.empty:
-                    _tell(actions(found))
+                    _log(actions(found))
                     await self._apply(found, wanted)
             except Refused as refusal:
                 for problem in refusal.problems or (str(refusal),):
                     log.error("%s", problem)
-            self.force = force
+            self._in_force.current = configuration
 
     async def signalled(self) -> None:
-        """Reload, for who waits for no answer: the log has it."""
+        """Reload on a signal: the result is only logged."""
         try:
             await self.reload()
         except Refused as refusal:
             log.debug("%s", refusal)
 
     async def file_changed(self) -> None:
-        """Something has happened where the file is: reload if it is another one now."""
-        if self._path is not None:
+        """Reload if the contents of the file have changed."""
+        path = self._in_force.path
+        if path is not None:
             try:
-                sha256 = digest(await asyncio.to_thread(self._path.read_bytes))
-            except OSError as error:  # it is being replaced, perhaps
-                log.debug("%s: %s", self._path, error)
+                sha256 = digest(await asyncio.to_thread(path.read_bytes))
+            except OSError as error:  # it may be in the middle of being replaced
+                log.debug("%s: %s", path, error)
                 return
-            if sha256 != self._tried:
-                log.info("%s has changed", quoted_path(self._path))
+            if sha256 != self._in_force.digest:
+                log.info("%s has changed", quoted_path(path))
                 await self.signalled()
 
     async def plan(self, text: str, name: str) -> tuple[Action, ...]:
-        """What a reload of a file with this text would do.  Raises Refused with every problem."""
+        """Return what a reload of a file with this text would do. Raises Refused with every problem."""
         async with self._one_at_a_time:
             with _refusing():
                 content = text.encode("utf-8", "surrogateescape")
@@ -171,8 +152,8 @@ class Reloads:
             return actions(await self._plan(configuration))
 
     def text(self) -> str:
-        """The configuration that would make what there is.  Raises Refused when no file can say it."""
-        found = everything(self._interfaces, self.force, self._namespaces.owned)
+        """Return the running configuration as a file. Raises Refused when no file can express it."""
+        found = running_configuration(self._registry, self._in_force.current, self._namespaces.owned)
         try:
             parse(found.model_dump())
         except InvalidConfiguration as error:
@@ -182,79 +163,77 @@ class Reloads:
 
     async def _reload(self, path: Path) -> tuple[Action, ...]:
         try:
-            # Beside the loop: a thousand pairs take some tenths of a second to read and to compare.
+            # In a thread: reading and comparing a thousand pairs takes some tenths of a second.
             file = await asyncio.to_thread(self._read, path)
             found = await self._plan(file.configuration)
             done = actions(found)
-            _tell(done)
+            _log(done)
             await self._apply(found, file.configuration)
         except Refused as refusal:
             for problem in refusal.problems or (str(refusal),):
                 log.error("not reloaded: %s", problem)
-            self._failed()
+            self._in_force.reload_failed()
             raise
         except Exception:
-            log.exception("a reload failed, which is a bug of ours; what it had done is rolled back")
-            self._failed()
+            log.exception("a reload failed with an internal error; what it had done is rolled back")
+            self._in_force.reload_failed()
             raise
-        reading = self._reading
-        self._reading = ConfigurationReading(
-            True, time.time(), reading.successes + 1, reading.failures, file.sha256
-        )
+        self._in_force.reload_succeeded(file.sha256)
         log.info("reloaded %s: %s", quoted_path(path), summary(done))
         return done
 
-    def _failed(self) -> None:
-        self._reading = replace(self._reading, successful=False, failures=self._reading.failures + 1)
-
     def _read(self, path: Path) -> ConfigurationFile:
-        with contextlib.suppress(OSError):  # which is told below
-            self._tried = digest(path.read_bytes())
+        with contextlib.suppress(OSError):  # read() reports it
+            self._in_force.digest = digest(path.read_bytes())
         with _refusing():
             return read(path)
 
     async def _plan(self, configuration: Configuration, *, first: bool = False) -> Plan:
-        """How to come to a configuration from here, ``first``: when none was applied before.
+        """Return the plan from the running state to a configuration; ``first``: none was applied before.
 
-        Raises Refused when it cannot be."""
-        there = self._present(configuration)
+        Raises Refused when it cannot be applied."""
+        state = self._running_state(configuration)
         try:
-            lost = await missing(self._host, self._interfaces)
+            lost = await missing(self._host, self._registry)
         except KernelError as error:
             raise Refused(error.errno, str(error)) from error
         found = await asyncio.to_thread(
             plan,
-            there.configuration,
+            state.configuration,
             configuration,
-            peers=there.peers,
+            peers=state.peers,
             missing=lost,
-            lost=there.lost,
-            adopted=there.runtime,
-            applied=None if first else self.force,
+            lost=state.lost,
+            adopted=state.runtime,
+            applied=None if first else self._in_force.current,
         )
-        problems = [*self._lacking(configuration), *self._namespace_problems(found, configuration)]
+        problems = [*self._shortages(configuration), *self._namespace_problems(found, configuration)]
         if problems:
             raise Refused(errno.EINVAL, "; ".join(problems), problems)
         return found
 
-    def _present(self, configuration: Configuration) -> Present:
-        # What a predecessor left goes, unless it is still lived in: then it does with the daemon.
-        listed = self.force.namespaces.create
-        stay = {netns for netns, _ in self._at_runtime(configuration)}
-        there = [name for name in self._namespaces.owned if name in listed or name not in stay]
-        return present(self._interfaces, self.force, there, configuration)
+    def _running_state(self, configuration: Configuration) -> RunningState:
+        # A namespace that a predecessor has left is removed unless an interface lives in it that stays;
+        # then it is removed when the daemon stops.
+        current = self._in_force.current
+        inhabited = {netns for netns, _ in self._at_runtime(configuration)}
+        namespaces = [
+            name
+            for name in self._namespaces.owned
+            if name in current.namespaces.create or name not in inhabited
+        ]
+        return running_state(self._registry, current, namespaces, configuration)
 
     def _at_runtime(self, configuration: Configuration) -> Iterator[tuple[str, str]]:
-        """The namespace and the name of each device that was made at run time, and is to stay so."""
-        ours = configuration.settings_by_name()
-        pairs = (each for each in self._interfaces.pairs if each.name not in ours)
-        loopbacks = (each for each in self._interfaces.loopbacks if each.device not in ours)
-        halves = (half for pair in pairs if pair.origin == "runtime" for half in pair.halves)
-        for each in (*halves, *(each for each in loopbacks if each.origin == "runtime")):
-            yield namespace_name(each.place.netns), each.device
+        """Yield the namespace and the name of each device that was created at runtime and stays so."""
+        wanted = configuration.settings_by_name()
+        for clone in self._registry:
+            if clone.origin == "runtime" and clone.name not in wanted:
+                for ifnet in clone.ifnets:
+                    yield namespace_name(ifnet.place.netns), ifnet.device
 
     def _namespace_problems(self, found: Plan, wanted: Configuration) -> Iterator[str]:
-        """Namespaces that are not there, and those that cannot go."""
+        """Yield a message for each namespace that does not exist or cannot be removed."""
         anew = {step.name for step in found.steps}
         for each in wanted.interfaces:
             name = str(each.location[1])
@@ -263,9 +242,9 @@ class Reloads:
                     self._host.namespace_identity(each.namespace)
                 except KernelError as error:
                     yield f"{dotted((*each.location, 'netns'))}: {error}"
-        stay = {(each.namespace, each.device) for each in wanted.interfaces}
-        stay |= set(self._at_runtime(wanted))
-        for netns, device in sorted(stay):
+        inhabitants = {(each.namespace, each.device) for each in wanted.interfaces}
+        inhabitants |= set(self._at_runtime(wanted))
+        for netns, device in sorted(inhabitants):
             if netns in found.namespaces_removed:
                 yield f"namespaces.create: {netns} cannot go, {device} lives in it"
 
@@ -274,11 +253,11 @@ class Reloads:
             found,
             wanted,
             host=self._host,
-            interfaces=self._interfaces,
+            registry=self._registry,
             namespaces=self._namespaces,
-            go_by=self._go_by,
+            reconfigure=self._reconfigure,
             shrink=self._shrink,
-            force=self.force,
+            current=self._in_force.current,
         )
         try:
             async with self._moving(wanted):
@@ -288,13 +267,11 @@ class Reloads:
         except FAILURES as error:
             code = error.errno if isinstance(error, KernelError | Refused) else errno.EIO
             raise Refused(code, f"{error}; everything is as it was before") from error
-        # What only a restart applies is in force as it was.
-        daemon = wanted.daemon.model_copy(update={"control_socket": self.force.daemon.control_socket})
-        self.force = wanted.model_copy(update={"daemon": daemon})
+        self._in_force.applied(wanted)
 
 
-def _tell(done: tuple[Action, ...]) -> None:
-    """The plan, in the log."""
+def _log(done: tuple[Action, ...]) -> None:
+    """Log a plan."""
     for verb, line in lines(done):
         if verb is not None:
             log.info("%s", line)
@@ -302,7 +279,7 @@ def _tell(done: tuple[Action, ...]) -> None:
 
 @contextlib.contextmanager
 def _refusing() -> Iterator[None]:
-    """What is wrong with a file, as a refusal."""
+    """Raise the mistakes in a file as Refused."""
     try:
         yield
     except InvalidConfiguration as error:

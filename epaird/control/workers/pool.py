@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar, overload
 
 from epaird.config.settings import DaemonSettings
@@ -37,10 +37,10 @@ class Movable(Hashable, Protocol):
 
     @property
     def destroying(self) -> bool:
-        """True while it is being destroyed."""
+        """True from the moment it is being destroyed."""
 
-    async def move(self, workers: tuple[Worker, ...]) -> None:
-        """Have these workers forward it, one for each queue. Raises WorkerLost or WorkerRefused."""
+
+M = TypeVar("M", bound=Movable)
 
 
 class WorkerPool(Sequence[Worker]):
@@ -52,16 +52,19 @@ class WorkerPool(Sequence[Worker]):
         slots: Slots,
         spares: Spares,
         make: Callable[[int], Worker],
-        movables: Callable[[], Iterable[Movable]],
+        movables: Callable[[], Iterable[M]],
+        move: Callable[[M, tuple[Worker, ...]], Awaitable[None]],
     ) -> None:
         """Make ``count`` workers without starting them.
 
-        ``make`` returns a new worker of a number, ``movables`` everything that workers forward; ``slots`` are
-        the ledger's, and ``spares`` the source of processes."""
+        ``make`` returns a new worker of a number, ``movables`` everything that workers forward, and ``move``
+        has other workers forward one of these; ``slots`` are the ledger's, and ``spares`` the source of
+        processes."""
         self._slots = slots
         self._spares = spares
         self._make = make
         self._movables = movables
+        self._move = move
         self._watchdog: asyncio.Task[None] | None = None
         self._workers = [make(number) for number in range(count)]
 
@@ -141,7 +144,12 @@ class WorkerPool(Sequence[Worker]):
         """Move cables until each worker forwards as many queues as any other."""
         assigned = {each: _numbers(each) for each in self._movables() if not each.destroying}
         moves = shared(assigned, len(self._workers))
-        await together(*(self._move(each, numbers) for each, numbers in moves.items()))
+        await together(
+            *(
+                self._move(each, tuple(self._workers[number] for number in numbers))
+                for each, numbers in moves.items()
+            )
+        )
 
     async def tune(self, settings: DaemonSettings, before: DaemonSettings | None = None) -> None:
         """Apply settings to all workers, unless they equal those of ``before``, which apply already."""
@@ -177,10 +185,6 @@ class WorkerPool(Sequence[Worker]):
     async def _remove(self, worker: Worker) -> None:
         await worker.stop()
         self._slots.release(worker.slot)
-
-    async def _move(self, movable: Movable, numbers: tuple[int, ...]) -> None:
-        if not movable.destroying:
-            await movable.move(tuple(self._workers[number] for number in numbers))
 
 
 def _numbers(movable: Movable) -> tuple[int, ...]:

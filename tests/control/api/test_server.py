@@ -118,7 +118,7 @@ def test_a_half_request_is_cut_and_a_long_change_is_not(
         control.on_loop(control.operations.gate.set)
         with change:
             assert change.recv(65536).startswith(b"HTTP/1.1 404")
-        control.on_loop(lambda: control.operations.bus.tell("up", "epair0a"))
+        control.on_loop(lambda: control.operations.bus.publish("up", "epair0a"))
         with reader:
             text = b""
             while b'"up"' not in text:

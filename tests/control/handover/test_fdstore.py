@@ -1,4 +1,4 @@
-"""What is in the service manager's store, and when."""
+"""The contents of the service manager's store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def fds() -> Iterator[tuple[int, ...]]:
         os.close(fd)
 
 
-def test_it_has_what_there_is_and_no_more(manager: ServiceManager, fds: tuple[int, ...]) -> None:
+def test_the_store_has_the_wanted_descriptors_and_no_others(
+    manager: ServiceManager, fds: tuple[int, ...]
+) -> None:
     store = FdStore(Notifier(manager.address))
     one, other = object(), object()
 
@@ -37,14 +39,14 @@ def test_it_has_what_there_is_and_no_more(manager: ServiceManager, fds: tuple[in
 
     store.update({"epair0a": (one, fds[:2]), "epair0b": (other, fds[2:])})
     assert stored() == ["epair0a", "epair0a", "epair0b"]
-    told = len(manager.messages)
+    sent = len(manager.messages)
     store.update({"epair0a": (one, fds[:2]), "epair0b": (other, fds[2:])})
     assert stored()
-    assert len(manager.messages) == told
+    assert len(manager.messages) == sent
     store.update({"epair0b": (one, fds[2:])})
     assert stored() == ["epair0b"]
-    assert manager.messages[told:][0] == {"FDSTOREREMOVE": "1", "FDNAME": "epair0a"}
-    assert len(manager.messages) == told + 3, "another device of the same name is another"
+    assert manager.messages[sent:][0] == {"FDSTOREREMOVE": "1", "FDNAME": "epair0a"}
+    assert len(manager.messages) == sent + 3, "a device of another owner is stored anew"
     store.forget(["epair9a", "epair0b"])
     assert stored() == []
 

@@ -1,3 +1,5 @@
+"""The service manager's protocol, against a manager."""
+
 from __future__ import annotations
 
 import logging
@@ -39,7 +41,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ServiceM
 
 @pytest.fixture
 def files(tmp_path: Path) -> Iterator[Callable[[int], list[int]]]:
-    """Descriptors of so many files that say their number."""
+    """Return a function that opens files, each containing its number."""
     made: list[int] = []
 
     def make(count: int) -> list[int]:
@@ -54,7 +56,7 @@ def files(tmp_path: Path) -> Iterator[Callable[[int], list[int]]]:
         os.close(fd)
 
 
-def test_a_services_life(manager: ServiceManager) -> None:
+def test_the_life_of_a_service(manager: ServiceManager) -> None:
     notifier = Notifier(manager.address)
     assert notifier
     notifier.ready("1 pair, 2 workers")
@@ -77,7 +79,7 @@ def test_a_status_is_one_line_and_sets_nothing_else(manager: ServiceManager) -> 
     assert (manager.unit.state, manager.unit.status) == ("running", "epair0: gone STOPPING=1")
 
 
-def test_without_a_manager_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_a_manager_nothing_is_sent(caplog: pytest.LogCaptureFixture) -> None:
     for address in (None, ""):
         notifier = Notifier(address)
         assert not notifier
@@ -86,9 +88,7 @@ def test_without_a_manager_nothing_is_said(caplog: pytest.LogCaptureFixture) -> 
     assert not caplog.records
 
 
-def test_a_manager_that_is_gone_costs_one_line_of_the_log(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_manager_that_is_gone_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     notifier = Notifier(str(tmp_path / "gone"))
     notifier.ready("ok")
     notifier.stopping()
@@ -100,7 +100,7 @@ def test_a_manager_that_is_gone_costs_one_line_of_the_log(
 def test_a_manager_that_reads_nothing_is_not_waited_for(
     manager: ServiceManager, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(notify, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(notify, "SEND_TIMEOUT_S", 0.01)
     notifier = Notifier(manager.address)
     while not caplog.records:
         notifier.send("WATCHDOG=1")
@@ -120,7 +120,7 @@ def test_the_store_keeps_descriptors_by_name_and_in_order(
     assert [(name, _content(fd)) for name, fd in manager.unit.stored] == [
         ("epair0a", "0"), ("epair0a", "1"), ("epair0b", "2"),
     ]  # fmt: skip
-    # A device whose other queue went away hangs up, and is to be kept nevertheless.
+    # A device whose other queue was closed reports a hangup, and is to be kept all the same.
     assert not manager.unit.polled
     notifier.remove("epair0a")
     manager.receive_all()
@@ -137,10 +137,10 @@ def test_more_descriptors_than_one_message_carries(
 
 
 @pytest.mark.parametrize("name", ["", "a:b", "a\nSTOPPING=1", "ä", "x" * 256])
-def test_names_the_store_would_not_take(name: str) -> None:
-    with pytest.raises(ValueError, match="not a name of the store"):
+def test_names_that_the_store_would_not_accept(name: str) -> None:
+    with pytest.raises(ValueError, match="not a name for the store"):
         Notifier("@nobody").store(name, [])
-    with pytest.raises(ValueError, match="not a name of the store"):
+    with pytest.raises(ValueError, match="not a name for the store"):
         Notifier("@nobody").remove(name)
 
 
@@ -150,16 +150,16 @@ def test_a_successor_finds_what_was_stored(
     Notifier(manager.address).store("epair0a", files(2))
     Notifier(manager.address).store("epair0b", files(1))
     manager.receive_all()
-    successor = """
+    program = """
         import os, subprocess, sys
         from epaird.control.handover.notify import take_inherited
         for each in take_inherited():
             print(each.fd, each.name, os.pread(each.fd, 9, 0).decode(), os.get_inheritable(each.fd))
         print(sorted(name for name in os.environ if name.startswith("LISTEN_")))
     """
-    process = manager.start([sys.executable, "-c", textwrap.dedent(successor)], os.environ)
-    said, _ = process.communicate(timeout=30)
-    assert said.decode().splitlines() == [
+    process = manager.start([sys.executable, "-c", textwrap.dedent(program)], os.environ)
+    output, _ = process.communicate(timeout=30)
+    assert output.decode().splitlines() == [
         "3 epair0a 0 False",
         "4 epair0a 1 False",
         "5 epair0b 2 False",
@@ -168,7 +168,7 @@ def test_a_successor_finds_what_was_stored(
 
 
 @on_loop
-async def test_signs_of_life_and_status_while_everything_is_alive(tmp_path: Path) -> None:
+async def test_keepalives_and_status_while_everything_is_alive(tmp_path: Path) -> None:
     health = Health(alive=True, status="1 pair")
     with ServiceManager(str(tmp_path / "notify")) as manager:
         task = spawn(attend(Notifier(manager.address), 0.001, lambda: health), "attending")
@@ -183,26 +183,26 @@ async def test_signs_of_life_and_status_while_everything_is_alive(tmp_path: Path
 
 
 @on_loop
-async def test_no_sign_of_life_while_a_worker_is_not_alive(tmp_path: Path) -> None:
+async def test_no_keepalive_while_a_worker_is_not_alive(tmp_path: Path) -> None:
     health = Health(alive=False, status="worker 1 is not alive")
-    looks = 0
+    checks = 0
 
-    def look() -> Health:
-        nonlocal looks
-        looks += 1
+    def check() -> Health:
+        nonlocal checks
+        checks += 1
         return health
 
     with ServiceManager(str(tmp_path / "notify")) as manager:
-        task = spawn(attend(Notifier(manager.address), 3600, look), "attending")
-        # It is looked at soon again, however long the interval.
-        await eventually(lambda: looks >= 3)
+        task = spawn(attend(Notifier(manager.address), 3600, check), "attending")
+        # It is checked again soon, however long the interval.
+        await eventually(lambda: checks >= 3)
         manager.receive_all()
         assert manager.messages == [{"STATUS": "worker 1 is not alive"}]
         health = Health(alive=True, status="fine")
         await eventually(lambda: (manager.receive_all(), manager.unit.watchdog_pings)[1])
-        seen = looks
+        seen = checks
         await turns(20)
-        assert looks == seen
+        assert checks == seen
         task.cancel()
         await eventually(task.done)
 
@@ -244,23 +244,23 @@ def test_the_watchdog_of_the_environment(environment: dict[str, str], seconds: f
         ),
     ],
 )
-def test_what_was_passed(environment: dict[str, str], found: tuple[Inherited, ...]) -> None:
+def test_the_descriptors_that_were_passed(environment: dict[str, str], found: tuple[Inherited, ...]) -> None:
     assert inherited(environment, pid=7) == found
 
 
 @given(st.lists(st.from_regex(r"[ -9;-~]{1,20}", fullmatch=True), min_size=1))
-def test_every_name_comes_back(names: list[str]) -> None:
+def test_every_name_is_found_again(names: list[str]) -> None:
     environment = {"LISTEN_PID": "7", "LISTEN_FDS": str(len(names)), "LISTEN_FDNAMES": ":".join(names)}
     assert [(each.fd, each.name) for each in inherited(environment, 7)] == list(enumerate(names, 3))
 
 
-def test_what_is_another_processes_is_not_touched() -> None:
+def test_descriptors_of_another_process_are_not_touched() -> None:
     environment = {"LISTEN_PID": "1", "LISTEN_FDS": "3"}
     assert take_inherited(environment) == ()
     assert environment == {}
 
 
-def test_the_listener_is_the_one_of_its_name_that_listens(files: Callable[[int], list[int]]) -> None:
+def test_the_listener_is_the_socket_of_its_name_that_listens(files: Callable[[int], list[int]]) -> None:
     (file,) = files(1)
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as unbound:
         found = (

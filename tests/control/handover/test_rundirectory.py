@@ -12,7 +12,7 @@ from epaird.control.handover.rundirectory import RunDirectory
 from epaird.kernel.errors import KernelError
 
 
-def test_one_daemon_has_it_and_leaves_nothing(tmp_path: Path) -> None:
+def test_one_daemon_locks_it_and_leaves_nothing(tmp_path: Path) -> None:
     first = RunDirectory(tmp_path / "run")
     with pytest.raises(KernelError) as caught:
         RunDirectory(tmp_path / "run")
@@ -31,7 +31,7 @@ def test_the_lock_of_a_daemon_that_died_is_taken(tmp_path: Path) -> None:
     RunDirectory(tmp_path).release()
 
 
-def test_who_goes_on_in_the_same_process_keeps_it(tmp_path: Path) -> None:
+def test_a_process_that_continues_keeps_the_lock(tmp_path: Path) -> None:
     first = RunDirectory(tmp_path)
     passed = os.dup(first.fd)
     first.release(keep=True)
@@ -41,7 +41,7 @@ def test_who_goes_on_in_the_same_process_keeps_it(tmp_path: Path) -> None:
     RunDirectory(tmp_path).release()
 
 
-def test_where_it_cannot_be_it_is_said(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_a_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for wanted in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(KernelError) as caught:

@@ -1,4 +1,4 @@
-"""The state file: written whole, a moment after a change, and read again."""
+"""The state file: written in one step, shortly after a change, and read again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from epaird.control.handover import state
-from epaird.control.handover.state import Keeper, SavedWorker, State, read, saved_pair
+from epaird.control.handover.state import Keeper, SavedWorker, State, read
 from tests.control.stage import idle_stage
 from tests.loop import on_loop
 from tests.waiting import eventually
@@ -21,7 +21,7 @@ def some(made: int = 3) -> State:
     return State(home=(4, 5), macs_made=made, workers=(worker,), pairs=(), loopbacks=())
 
 
-def test_nothing_is_read_where_nothing_can_be_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_cannot_be_used_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert read(tmp_path) is None
     file = tmp_path / "state.json"
     for text in ("", "{", "[]", '{"version": 1}'):
@@ -42,7 +42,9 @@ async def test_pairs_are_read_as_they_were_written(tmp_path: Path) -> None:
     async with idle_stage(2) as stage:
         pair = await stage.make("epair0", a={"mtu": 9000, "addresses": ["10.0.0.1/24"]}, carrier="always")
         await stage.make("epair1", queues=2)
-        written = some().model_copy(update={"pairs": tuple(map(saved_pair, stage.pairs))})
+        written = some().model_copy(
+            update={"pairs": tuple(stage.pairs.save(each, None) for each in stage.pairs)}
+        )
         Keeper(tmp_path, lambda: written).write()
         found = read(tmp_path)
         assert found == written
@@ -79,7 +81,7 @@ async def test_many_changes_are_written_once(tmp_path: Path) -> None:
 
 
 @on_loop
-async def test_what_cannot_be_written_is_said_once_and_tried_again(
+async def test_a_failure_to_write_is_logged_once_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(state, "AGAIN_S", 0.01)
@@ -88,8 +90,8 @@ async def test_what_cannot_be_written_is_said_once_and_tried_again(
     keeper.write()
     await asyncio.sleep(0.1)
     file = directory / "state.json"
-    said = f"{file}: No such file or directory: a successor would not know of the last changes"
-    assert caplog.messages == [said]
+    failure = f"{file}: No such file or directory: a successor would not know of the last changes"
+    assert caplog.messages == [failure]
     caplog.set_level("INFO")
     directory.mkdir()
     await eventually(file.exists)

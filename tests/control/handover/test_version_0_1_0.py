@@ -15,7 +15,7 @@ import pytest
 
 from epaird.control.handover import state
 from epaird.control.handover.ledgers import finish_migration, open_ledger, table_identity
-from epaird.control.handover.predecessor import LEDGER, devices, find
+from epaird.control.handover.predecessor import LEDGER, find_leftovers
 from epaird.control.handover.state import State
 from epaird.ipc import counters
 from epaird.ipc.counters import CPU_NS, REASONS
@@ -27,8 +27,8 @@ from tests.loop import descriptors
 RECORDED: Final = Path(__file__).with_name("version_0_1_0")
 PACKETS: Final[list[dict[str, Any]]] = json.loads((RECORDED / "messages.json").read_text())
 COUNTERS: Final[dict[str, dict[str, Any]]] = json.loads((RECORDED / "counters.json").read_text())
-HALVES: Final = (PortSpec("epair0a", 3, 1500), PortSpec("epair0b", 4, 1500))
-EPAIR0: Final = CableSpec("epair0", HALVES, coalesce=True)
+SIDES: Final = (PortSpec("epair0a", 3, 1500), PortSpec("epair0b", 4, 1500))
+EPAIR0: Final = CableSpec("epair0", SIDES, coalesce=True)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def saved() -> State:
 
 
 def slots_of(saved: State) -> dict[str, int]:
-    return {device.name: device.slots[0] for device in devices(saved)}
+    return {device.name: device.slots[0] for device in saved.devices}
 
 
 def assert_counters(table: Table, saved: State) -> None:
@@ -160,8 +160,8 @@ def test_its_workers_are_found_and_asked_in_its_own_words(tmp_path: Path, ledger
     with Path(os.devnull).open() as device:
         worker = Worker(tmp_path / "worker-1.sock", ledger, device.fileno())
         worker.start()
-        found = find(tmp_path, [], Identity(*saved.home))
-        (survivor,) = found.survivors
+        found = find_leftovers(tmp_path, [], Identity(*saved.home))
+        (survivor,) = found.orphans
         assert found.usable
         assert survivor.about.protocol == 1
         assert survivor.cables["epair0"] == EPAIR0

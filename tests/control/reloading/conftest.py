@@ -13,7 +13,7 @@ import pytest
 from epaird.config.reading import read
 from epaird.control import daemon, logs, resources
 from epaird.control.machine.host import Place
-from epaird.control.reloading.reload import Source
+from epaird.control.reloading.inforce import Source
 from epaird.kernel.tun import Tap
 from tests.control.fake import FakeHost
 from tests.control.reloading.running import Running, log_formats
@@ -28,7 +28,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     async def renamed(tap: Tap, place: Place, name: str) -> None:
         await rename(tap, place, name)
         host.tell(host.event(tap.name))
-        host.tell(host.event(tap.name))  # also when looking was made to fail
+        host.tell(host.event(tap.name))  # a second one, in case the first look-up was made to fail
 
     monkeypatch.setattr(host, "rename", renamed)
     monkeypatch.setattr(resources, "Host", lambda: host)
@@ -44,7 +44,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 
 
 @pytest.fixture
-def at_hand(tmp_path: Path, host: FakeHost) -> Callable[..., contextlib.AbstractAsyncContextManager[Running]]:
+def started(tmp_path: Path, host: FakeHost) -> Callable[..., contextlib.AbstractAsyncContextManager[Running]]:
     """A daemon that was started with a file."""
 
     @contextlib.asynccontextmanager

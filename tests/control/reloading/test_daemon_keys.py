@@ -88,7 +88,7 @@ def in_force(it: Running) -> dict[str, object]:
         **dict(zip(("queue_limit", "poll_spin_us", "orphan_timeout"), settings, strict=True)),
         "worker_timeout": it.daemon._workers.watched,
         # By these it goes when it ends.
-        "drain_timeout": it.daemon._configuration.daemon.drain_timeout,
+        "drain_timeout": it.daemon._in_force.daemon.drain_timeout,
         "keep_devices": it.daemon.keeps_devices,
         "watch": it.daemon._file_watch is not None,
         "log_level": logging.getLogger().level,

@@ -1,4 +1,4 @@
-"""Files that are written, replaced and linked to, as editors and deployments do it."""
+"""Files that are written, replaced and linked, as by editors and deployments."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from tests.waiting import eventually
 
 
 class Seen:
+    """Counts calls."""
+
     def __init__(self) -> None:
         self.times = 0
 
@@ -20,7 +22,7 @@ class Seen:
         self.times += 1
 
     async def again(self) -> None:
-        """Wait until it was called since the last time."""
+        """Wait until it has been called since the last time."""
         await eventually(lambda: self.times)
         self.times = 0
 
@@ -43,7 +45,7 @@ async def test_written_in_place_or_replaced(tmp_path: Path) -> None:
 
 
 @on_loop
-async def test_what_a_link_leads_to_is_watched_also_when_the_link_is_another(tmp_path: Path) -> None:
+async def test_the_target_of_a_link_is_watched_even_after_the_link_is_replaced(tmp_path: Path) -> None:
     seen = Seen()
     for version in ("v1", "v2"):
         (tmp_path / version).mkdir()
@@ -63,6 +65,6 @@ async def test_what_a_link_leads_to_is_watched_also_when_the_link_is_another(tmp
 
 
 @on_loop
-async def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+async def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KernelError, match="No such file or directory"):
         FileWatch(tmp_path / "none" / "file", Seen())

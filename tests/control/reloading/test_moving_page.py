@@ -1,4 +1,4 @@
-"""A reload that has the metrics page move."""
+"""Reloads that move the metrics page."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def serves(host: str, port: int) -> bool:
 
 
 @on_loop
-async def test_the_metrics_page_moves_and_goes_and_comes(at_hand: Begin) -> None:
+async def test_the_metrics_page_moves_and_is_closed_and_opened(started: Begin) -> None:
     here, there = free_port(), free_port()
-    async with at_hand(metrics={"listen": f"127.0.0.1:{here}"}) as it:
+    async with started(metrics={"listen": f"127.0.0.1:{here}"}) as it:
 
         async def listens(*wanted: tuple[str, int]) -> bool:
             places = [("127.0.0.1", here), ("127.0.0.2", here), ("127.0.0.1", there), ("::1", there)]
@@ -46,8 +46,8 @@ async def test_the_metrics_page_moves_and_goes_and_comes(at_hand: Begin) -> None
         for listen, places in (
             (f"127.0.0.1:{there}", [("127.0.0.1", there)]),
             (f"127.0.0.1:{here}", [("127.0.0.1", here)]),
-            (f"0.0.0.0:{here}", [("127.0.0.1", here), ("127.0.0.2", here)]),  # includes what it had
-            (f"127.0.0.2:{here}", [("127.0.0.2", here)]),  # and is included
+            (f"0.0.0.0:{here}", [("127.0.0.1", here), ("127.0.0.2", here)]),  # includes the old address
+            (f"127.0.0.2:{here}", [("127.0.0.2", here)]),  # and is included in it
             ("", []),
             (f"[::1]:{there}", [("::1", there)]),
         ):
@@ -55,17 +55,17 @@ async def test_the_metrics_page_moves_and_goes_and_comes(at_hand: Begin) -> None
             assert (action.verb, action.name, action.details[0].note) == ("change", "metrics", "")
             await eventually(lambda: not it.daemon._page._going)
             assert await listens(*places), listen
-            assert it.daemon.reloads.force.metrics.listen == listen
+            assert it.daemon._in_force.current.metrics.listen == listen
         assert await it.reload(metrics={"listen": f"[::1]:{there}"}) == {}
     assert not serves("::1", there)
 
 
 @on_loop
 async def test_a_page_that_cannot_move_fails_the_reload_before_anything(
-    at_hand: Begin, caplog: pytest.LogCaptureFixture
+    started: Begin, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = free_port()
-    async with at_hand(metrics={"listen": f"127.0.0.1:{here}"}) as it:
+    async with started(metrics={"listen": f"127.0.0.1:{here}"}) as it:
         before = it.state()
         with socket.create_server(("127.0.0.1", 0)) as taken:
             address = "{}:{}".format(*taken.getsockname())
@@ -83,9 +83,9 @@ async def test_a_page_that_cannot_move_fails_the_reload_before_anything(
 
 
 @on_loop
-async def test_a_page_stays_where_it_was_when_something_else_of_the_reload_fails(at_hand: Begin) -> None:
+async def test_a_page_stays_where_it_was_when_something_else_of_the_reload_fails(started: Begin) -> None:
     here, there = free_port(), free_port()
-    async with at_hand(metrics={"listen": f"127.0.0.1:{here}"}) as it:
+    async with started(metrics={"listen": f"127.0.0.1:{here}"}) as it:
         it.host.fail("open_tap")
         wanted: dict[str, Any] = {
             "epair": {"epair0": pair(), "epair1": {}},
@@ -99,18 +99,18 @@ async def test_a_page_stays_where_it_was_when_something_else_of_the_reload_fails
 
 
 @on_loop
-async def test_who_has_connected_to_the_old_page_is_answered_to_the_end(at_hand: Begin) -> None:
+async def test_who_has_connected_to_the_old_page_is_answered_to_the_end(started: Begin) -> None:
     here, there = free_port(), free_port()
-    async with at_hand(metrics={"listen": f"127.0.0.1:{here}"}) as it:
+    async with started(metrics={"listen": f"127.0.0.1:{here}"}) as it:
         silent, writer = await asyncio.open_connection("127.0.0.1", here)
         begun, also = await asyncio.open_connection("127.0.0.1", here)
         also.write(b"GET /healthz HTT")
-        assert await asyncio.to_thread(serves, "127.0.0.1", here)  # both were accepted before it
+        assert await asyncio.to_thread(serves, "127.0.0.1", here)  # both connections were accepted before
         await it.reload(metrics={"listen": f"127.0.0.1:{there}"})
         assert not await asyncio.to_thread(serves, "127.0.0.1", here)
         writer.write(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n")
         also.write(b"P/1.1\r\nhost: a\r\n\r\n")
-        for reader in (silent, begun):  # and no more than answered: the connection ends
+        for reader in (silent, begun):  # each is answered once, then the connection is closed
             assert (await reader.read()).endswith(b"ok\n")
         writer.close()
         also.close()

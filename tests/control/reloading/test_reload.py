@@ -19,7 +19,7 @@ import pytest
 from epaird.config.reading import read
 from epaird.control import running as program
 from epaird.control.operations import Refused
-from epaird.control.reloading.reload import Source
+from epaird.control.reloading.inforce import Source
 from epaird.control.workers.link import Link
 from epaird.ipc.messages import Attach, Detach, Resize, Tune
 from tests.control.fake import FakeHost
@@ -29,8 +29,8 @@ from tests.waiting import eventually
 
 
 @on_loop
-async def test_a_file_that_says_the_same_changes_nothing(at_hand: Begin) -> None:
-    async with at_hand() as it:
+async def test_a_file_with_the_same_settings_changes_nothing(started: Begin) -> None:
+    async with started() as it:
         before = it.state()
         assert await it.reload() == {}
         assert it.state() == before
@@ -38,8 +38,8 @@ async def test_a_file_that_says_the_same_changes_nothing(at_hand: Begin) -> None
 
 
 @on_loop
-async def test_pairs_come_go_and_change(at_hand: Begin) -> None:
-    async with at_hand(epair={"epair0": pair(), "epair1": {}, "epair2": {}}) as it:
+async def test_pairs_are_created_destroyed_and_changed(started: Begin) -> None:
+    async with started(epair={"epair0": pair(), "epair1": {}, "epair2": {}}) as it:
         kept = it.host.links["epair0a"].tap
         b = BLUE | {"mtu": 9000, "addresses": ["10.0.0.2/24", "10.1.0.2/24"]}
         done = await it.reload(
@@ -58,14 +58,14 @@ async def test_pairs_come_go_and_change(at_hand: Begin) -> None:
 
 
 def tables_of(it: Running) -> dict[str, Any]:
-    """What the file says now."""
+    """Return the present contents of the file."""
     return tomllib.loads(it.path.read_text())
 
 
 @on_loop
-async def test_an_unchanged_pair_is_not_touched(at_hand: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unchanged_pair_is_not_touched(started: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     many: dict[str, Any] = {f"epair{number}": {} for number in range(40)}
-    async with at_hand(epair={"epair0": pair(), **many}) as it:
+    async with started(epair={"epair0": pair(), **many}) as it:
         asked: list[tuple[str, str]] = []
         ask = Link._request
 
@@ -83,18 +83,18 @@ async def test_an_unchanged_pair_is_not_touched(at_hand: Begin, monkeypatch: pyt
 
 
 @on_loop
-async def test_every_mistake_is_told_at_once_and_nothing_is_touched(
-    at_hand: Begin, caplog: pytest.LogCaptureFixture
+async def test_every_mistake_is_reported_at_once_and_nothing_is_changed(
+    started: Begin, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with at_hand() as it:
+    async with started() as it:
         before = it.state()
         mistakes = await it.refused(daemon={"queue_limit": 0}, epair={"epair0": pair(a={"mtu": 1}), "x": {}})
         assert mistakes.errno == errno.EINVAL
         assert [each.split(": ")[0] for each in mistakes.problems] == [
             "daemon.queue_limit", "epair.epair0.a.mtu", "epair.x",
         ]  # fmt: skip
-        told = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-        assert told == [f"not reloaded: {each}" for each in mistakes.problems]
+        logged = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+        assert logged == [f"not reloaded: {each}" for each in mistakes.problems]
         it.path.write_text("[epair")
         with pytest.raises(Refused, match=r"epaird\.toml, line 1, column"):
             await it.daemon.reloads.reload()
@@ -103,13 +103,13 @@ async def test_every_mistake_is_told_at_once_and_nothing_is_touched(
             await it.daemon.reloads.reload()
         assert it.state() == before
         assert not it.host.steps
-        assert it.daemon.reloads.reading().failures == 3
+        assert it.daemon.reading().configuration.failures == 3
         assert it.daemon.health().status.endswith("the last reload failed")
 
 
 @on_loop
-async def test_namespaces_that_are_not_there_or_cannot_go_are_told_before(at_hand: Begin) -> None:
-    async with at_hand() as it:
+async def test_missing_namespaces_and_those_in_use_are_reported_first(started: Begin) -> None:
+    async with started() as it:
         before = it.state()
         epair = {"epair0": pair(), "epair1": {"a": {"netns": "green"}, "b": {"netns": "grey"}}}
         refusal = await it.refused(epair=epair, namespaces={"create": ["red"]})
@@ -121,7 +121,7 @@ async def test_namespaces_that_are_not_there_or_cannot_go_are_told_before(at_han
 
 
 def everything_changes() -> dict[str, Any]:
-    """Tables of which each makes a reload do something else."""
+    """Return tables that each cause another kind of step."""
     return {
         "daemon": {"queue_limit": 99, "workers": 2, "log_level": "warning"},
         "namespaces": {"create": ["red", "blue", "green"]},
@@ -141,9 +141,9 @@ EVERYTHING = {"epair0": pair(), "epair1": {}, "epair2": {"a": {"addresses": ["10
 
 
 @on_loop
-async def test_whichever_step_fails_everything_is_as_it_was(at_hand: Begin) -> None:
+async def test_whichever_step_fails_everything_is_as_it_was(started: Begin) -> None:
     failed: list[str] = []
-    async with at_hand(epair=EVERYTHING) as it:
+    async with started(epair=EVERYTHING) as it:
         before = it.state()
         step = 0
         while True:
@@ -159,12 +159,12 @@ async def test_whichever_step_fails_everything_is_as_it_was(at_hand: Begin) -> N
                 it.host.failing_step = None
                 if len(it.host.steps) <= step:
                     break
-                # One that makes no difference to a reload.
+                # A step whose failure does not affect a reload.
                 await it.reload()
                 before["macs"] = it.state()["macs"]
             assert it.state() == before, it.host.steps[: step + 1]
             step += 1
-        assert it.daemon.reloads.reading().failures == len(failed)
+        assert it.daemon.reading().configuration.failures == len(failed)
         assert all("Input/output error" in each for each in failed)
         steps = {each.split(":")[0] for each in failed}
         assert {"make_namespace", "open_tap", "place", "configure", "reconfigure", "rename"} <= steps
@@ -180,26 +180,26 @@ async def test_whichever_step_fails_everything_is_as_it_was(at_hand: Begin) -> N
 
 
 @on_loop
-async def test_made_at_runtime_it_survives_until_the_file_has_it(at_hand: Begin) -> None:
-    async with at_hand() as it:
-        await it.daemon._interfaces.create("epair7", {"a": {"mtu": 1400}})
+async def test_a_pair_created_at_runtime_stays_and_is_adopted_by_a_file_that_has_it(started: Begin) -> None:
+    async with started() as it:
+        await it.daemon._front_end.create("epair7", {"a": {"mtu": 1400}})
         tap = it.host.links["epair7a"].tap
         assert await it.reload() == {}
-        (reading, _) = it.daemon._interfaces.interface("epair7")
+        (reading, _) = it.daemon._front_end.interface("epair7")
         assert reading.origin == "runtime"
         done = await it.reload(epair={"epair0": pair(), "epair7": {"a": {"mtu": 1400}}})
         assert done == {"epair7": "adopt"}
         assert it.host.links["epair7a"].tap is tap
-        (reading, _) = it.daemon._interfaces.interface("epair7")
+        (reading, _) = it.daemon._front_end.interface("epair7")
         assert reading.origin == "configuration"
         assert await it.reload() == {"epair7": "destroy"}
 
 
 @on_loop
-async def test_what_was_set_or_plugged_otherwise_is_as_the_file_says_again(at_hand: Begin) -> None:
-    async with at_hand(epair={"epair0": pair(), "epair1": {}}) as it:
+async def test_settings_and_peers_changed_at_runtime_are_as_in_the_file_again(started: Begin) -> None:
+    async with started(epair={"epair0": pair(), "epair1": {}}) as it:
         before = it.state()
-        interfaces = it.daemon._interfaces
+        interfaces = it.daemon._front_end
         await interfaces.change("epair0b", {"mtu": 1400})
         await interfaces.change("epair1", {"carrier": "off"})
         await interfaces.patch("epair0a", "epair1b", force=True)
@@ -211,8 +211,8 @@ async def test_what_was_set_or_plugged_otherwise_is_as_the_file_says_again(at_ha
 
 
 @on_loop
-async def test_what_was_taken_away_is_put_back_and_what_others_added_is_left(at_hand: Begin) -> None:
-    async with at_hand() as it:
+async def test_lost_addresses_are_restored_and_foreign_ones_left_alone(started: Begin) -> None:
+    async with started() as it:
         link = it.host.links["epair0b"]
         assert link.settings is not None
         before = link.settings
@@ -225,8 +225,8 @@ async def test_what_was_taken_away_is_put_back_and_what_others_added_is_left(at_
 
 
 @on_loop
-async def test_a_pair_that_was_lost_is_made_again(at_hand: Begin) -> None:
-    async with at_hand() as it:
+async def test_a_lost_pair_is_created_again(started: Begin) -> None:
+    async with started() as it:
         it.host.tell(it.host.delete("epair0a"))
         await eventually(lambda: not it.host.links)
         assert await it.reload() == {"epair0": "create"}
@@ -234,9 +234,9 @@ async def test_a_pair_that_was_lost_is_made_again(at_hand: Begin) -> None:
 
 
 @on_loop
-async def test_the_file_that_is_saved_asks_for_nothing(at_hand: Begin) -> None:
-    async with at_hand(lo={"lo1": {"addresses": ["10.5.0.1/24"]}}) as it:
-        interfaces = it.daemon._interfaces
+async def test_the_saved_file_asks_for_no_change(started: Begin) -> None:
+    async with started(lo={"lo1": {"addresses": ["10.5.0.1/24"]}}) as it:
+        interfaces = it.daemon._front_end
         await interfaces.create("epair", {"a": {"netns": "red", "name": "x1"}, "queues": 2})
         await interfaces.create("epair5", {"b": {"routes": [{"to": "10.7.0.0/16", "via": "10.6.0.1"}],
                                                  "addresses": ["10.6.0.2/24"]}})  # fmt: skip
@@ -249,42 +249,42 @@ async def test_the_file_that_is_saved_asks_for_nothing(at_hand: Begin) -> None:
         it.path.write_text(text)
         assert {each.verb for each in await it.daemon.reloads.reload()} == {"adopt"}
         assert await it.daemon.reloads.reload() == ()
-        # Also by a daemon that makes all of it anew.
+        # A daemon that creates everything anew needs the peer.
         assert 'peer = "epair5b"' in text
 
 
 @on_loop
-async def test_a_hangup_reloads_and_the_page_and_the_manager_are_told(
+async def test_a_hangup_reloads_and_is_reported_to_the_manager(
     tmp_path: Path, host: FakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     manager.bind(str(tmp_path / "notify"))
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-    said: list[str] = []
+    received: list[str] = []
 
-    def heard(words: str) -> bool:
+    def reported(words: str) -> bool:
         with contextlib.suppress(BlockingIOError):
             while True:
-                said.append(manager.recv(4096).decode())
-        return any(words in each for each in said)
+                received.append(manager.recv(4096).decode())
+        return any(words in each for each in received)
 
     it = Running(tmp_path / "epaird.toml", host)
     it.write()
     file = read(it.path)
     running = asyncio.create_task(program._run(file.configuration, Source(it.path, file.sha256)))
-    await eventually(lambda: heard("READY=1"))
-    said.clear()
+    await eventually(lambda: reported("READY=1"))
+    received.clear()
     it.write(epair={"epair0": pair(), "epair1": {}})
     os.kill(os.getpid(), signal.SIGHUP)
-    await eventually(lambda: heard("READY=1"))
-    order = [line for each in said for line in each.splitlines() if line in ("RELOADING=1", "READY=1")]
+    await eventually(lambda: reported("READY=1"))
+    order = [line for each in received for line in each.splitlines() if line in ("RELOADING=1", "READY=1")]
     assert order == ["RELOADING=1", "READY=1"]
-    assert "MONOTONIC_USEC=" in next(each for each in said if "RELOADING=1" in each)
+    assert "MONOTONIC_USEC=" in next(each for each in received if "RELOADING=1" in each)
     assert "epair1a" in host.links
-    said.clear()
+    received.clear()
     it.path.write_text("[daemon]\nworkers = 0\n")
     os.kill(os.getpid(), signal.SIGHUP)
-    await eventually(lambda: heard("the last reload failed"))
+    await eventually(lambda: reported("the last reload failed"))
     assert "epair1a" in host.links
     os.kill(os.getpid(), signal.SIGTERM)
     assert await running == 0
@@ -292,20 +292,20 @@ async def test_a_hangup_reloads_and_the_page_and_the_manager_are_told(
 
 
 @on_loop
-async def test_a_watched_file_is_read_again_when_it_was_written_or_replaced(at_hand: Begin) -> None:
-    async with at_hand() as it:
+async def test_a_watched_file_is_read_again_when_it_is_written_or_replaced(started: Begin) -> None:
+    async with started() as it:
         await it.reload(daemon={"watch": True})
         it.write(daemon={"watch": True}, epair={"epair0": pair(), "epair1": {}})
-        await eventually(lambda: it.daemon.reloads.reading().successes == 2)
+        await eventually(lambda: it.daemon.reading().configuration.successes == 2)
         assert "epair1b" in it.host.links
-        it.path.touch()  # nothing new
+        it.path.touch()  # the contents are the same
         path = it.path
         it.path = path.with_name(".new")
         it.write(daemon={"watch": True}, epair={"epair0": pair(), "epair2": {}})
         it.path = it.path.rename(path)
-        await eventually(lambda: it.daemon.reloads.reading().successes == 3)
+        await eventually(lambda: it.daemon.reading().configuration.successes == 3)
         assert {"epair2b", "epair1b"} & it.host.links.keys() == {"epair2b"}
-        await it.reload(epair={"epair0": pair()})  # and watches no more
+        await it.reload(epair={"epair0": pair()})  # the file is not watched any more
         steps = len(it.host.steps)
         it.write()
         await asyncio.sleep(0.3)
@@ -313,8 +313,8 @@ async def test_a_watched_file_is_read_again_when_it_was_written_or_replaced(at_h
 
 
 @on_loop
-async def test_a_caller_who_goes_away_stops_no_reload(at_hand: Begin) -> None:
-    async with at_hand() as it:
+async def test_a_caller_that_is_cancelled_stops_no_reload(started: Begin) -> None:
+    async with started() as it:
         held = it.host.hold("open_tap")
         it.write(epair={"epair0": pair(), "epair1": {}})
         asking = asyncio.create_task(it.daemon.reloads.reload())
@@ -324,4 +324,4 @@ async def test_a_caller_who_goes_away_stops_no_reload(at_hand: Begin) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await asking
         assert "epair1b" in it.host.links
-        assert it.daemon.reloads.reading().successes == 1
+        assert it.daemon.reading().configuration.successes == 1

@@ -24,7 +24,7 @@ def open_files(process: int) -> list[str]:
 
 def idle(stage: Stage[Worker]) -> Worker:
     """A worker that has not been started."""
-    gone, died = stage.pairs.gone, stage.pairs.worker_lost
+    gone, died = stage.device_gone, stage.pairs.settle
     return Worker(7, stage.table, 7, queue_limit=1, poll_spin_us=0, device_gone=gone, died=died)
 
 

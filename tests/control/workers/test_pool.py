@@ -124,7 +124,7 @@ class Scene:
         self.failing: set[int] = set()
         """Numbers of workers that cannot be started."""
         self.cables: list[FakeCable] = []
-        self.pool = WorkerPool(count, self.slots, Spares(), self._make, lambda: self.cables)
+        self.pool = WorkerPool(count, self.slots, Spares(), self._make, lambda: self.cables, FakeCable.move)
 
     def _make(self, number: int) -> Worker:
         worker = RecordingWorker(number, self.table, self.slots.take())

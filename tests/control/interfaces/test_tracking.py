@@ -1,4 +1,4 @@
-"""What happens to the devices of pairs: told once, and pairs taken down or resized by it."""
+"""Changes of devices: reported once, and pairs destroyed or resized because of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from epaird.control.interfaces import sightings
+from epaird.control.interfaces import tracking
 from epaird.kernel.watch import LinkEvent, LinkEventKind
 from tests.control.stage import IdleWorker, Stage, idle_stage
 from tests.loop import on_loop, turns
@@ -22,7 +22,9 @@ def gone(device: str) -> str:
 
 
 @on_loop
-async def test_a_half_that_is_lost_while_the_pair_is_made_is_noticed(said: Callable[[], list[str]]) -> None:
+async def test_a_half_that_is_lost_while_the_pair_is_created_is_noticed(
+    warnings: Callable[[], list[str]],
+) -> None:
     async with idle_stage() as stage:
         held = stage.host.hold("configure")
         making = asyncio.create_task(stage.make())
@@ -31,69 +33,69 @@ async def test_a_half_that_is_lost_while_the_pair_is_made_is_noticed(said: Calla
         held.released.set()
         await making
         await eventually(lambda: not len(stage.pairs))
-        assert said() == [gone("epair0b")]
+        assert warnings() == [gone("epair0b")]
         assert not stage.left()
 
 
 @on_loop
-async def test_a_rename_is_said_once(said: Callable[[], list[str]]) -> None:
+async def test_a_rename_is_logged_once(warnings: Callable[[], list[str]]) -> None:
     async with idle_stage() as stage:
         await stage.make()
         link = stage.host.links["epair0a"]
         link.place = replace(link.place, name="uplink")
         event = stage.host.event("epair0a")
         stage.host.tell(event, event)
-        assert said() == ["epair0a: renamed from epair0a to uplink"]
+        assert warnings() == ["epair0a: renamed from epair0a to uplink"]
         assert stage.reading("epair0a").name == "uplink"
 
 
 @on_loop
-async def test_a_move_is_said_once_and_the_half_is_found_there(said: Callable[[], list[str]]) -> None:
+async def test_a_move_is_logged_once_and_the_half_is_found_there(warnings: Callable[[], list[str]]) -> None:
     async with idle_stage() as stage:
         await stage.make()
         stage.host.add_namespace("red")
         left = stage.host.move("epair0a", "red", "eth7")
         stage.host.tell(left, stage.host.event("epair0a"))
-        assert said() == [
+        assert warnings() == [
             "epair0a: moved from the daemon's own namespace to namespace red, "
-            "where it is down and without addresses until somebody sees to it"
+            "where it is down and without addresses until its new owner configures it"
         ]
         reading = stage.reading("epair0a")
         assert (reading.netns, reading.name) == ("red", "eth7")
         stage.host.tell(stage.host.delete("epair0a"))
-        assert said() == [gone("epair0a")]
+        assert warnings() == [gone("epair0a")]
         await eventually(lambda: not stage.left())
 
 
 @on_loop
-async def test_a_deleted_half_takes_the_pair_down(said: Callable[[], list[str]]) -> None:
+async def test_a_deleted_half_takes_the_pair_down(warnings: Callable[[], list[str]]) -> None:
     async with idle_stage() as stage:
         await stage.make()
         stage.host.tell(stage.host.delete("epair0b"))
-        assert said() == [gone("epair0b")]
+        assert warnings() == [gone("epair0b")]
         await eventually(lambda: not stage.left())
 
 
 @pytest.mark.parametrize("netns", ["red", None])
-def test_both_halves_at_once_are_one_loss(netns: str | None, said: Callable[[], list[str]]) -> None:
+def test_both_halves_at_once_are_one_loss(netns: str | None, warnings: Callable[[], list[str]]) -> None:
     async def both() -> None:
         async with idle_stage() as stage:
             stage.host.add_namespace("red")
             await stage.make(a={"netns": netns}, b={"netns": netns})
             stage.host.tell(stage.host.delete("epair0a"), stage.host.delete("epair0b"))
-            stage.pairs.gone("epair0", "epair0a")
-            stage.pairs.gone("epair0", "epair0b")
-            assert said() == [gone("epair0a")]
+            stage.device_gone("epair0", "epair0a")
+            stage.device_gone("epair0", "epair0b")
+            assert warnings() == [gone("epair0a")]
             await eventually(lambda: not stage.left())
             assert stage.host.steps.count("close_taps") == 1
-            assert said() == []
+            assert warnings() == []
 
     on_loop(both)()
 
 
 @on_loop
 async def test_a_namespace_that_ends_takes_its_pairs_with_it_and_no_other(
-    said: Callable[[], list[str]],
+    warnings: Callable[[], list[str]],
 ) -> None:
     async with idle_stage() as stage:
         stage.host.add_namespace("red")
@@ -104,26 +106,26 @@ async def test_a_namespace_that_ends_takes_its_pairs_with_it_and_no_other(
         await stage.make("epair3")
         nsid = stage.host.links["epair0a"].place.nsid
         stage.host.tell(LinkEvent(LinkEventKind.NAMESPACE_GONE, nsid))
-        assert said() == [gone("epair0a"), gone("epair1a")]
+        assert warnings() == [gone("epair0a"), gone("epair1a")]
         await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair2", "epair3"])
 
 
 @on_loop
-async def test_a_worker_that_tells_first_or_alone_is_believed(said: Callable[[], list[str]]) -> None:
+async def test_a_report_of_a_worker_alone_is_enough(warnings: Callable[[], list[str]]) -> None:
     async with idle_stage(2) as stage:
         await stage.make("epair0", queues=2)
         await stage.make("epair1")
-        stage.pairs.gone("epair0.1", "epair0b")
-        stage.pairs.gone("epair7", "epair7b")
+        stage.device_gone("epair0.1", "epair0b")
+        stage.device_gone("epair7", "epair7b")
         stage.host.tell(stage.host.delete("epair0b"))
-        assert said() == [gone("epair0b")]
+        assert warnings() == [gone("epair0b")]
         await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair1"])
-        stage.pairs.gone("epair0.0", "epair0a")
-        assert said() == []
+        stage.device_gone("epair0.0", "epair0a")
+        assert warnings() == []
 
 
 @on_loop
-async def test_what_happens_to_other_devices_is_nothing_to_us(said: Callable[[], list[str]]) -> None:
+async def test_events_of_other_devices_are_ignored(warnings: Callable[[], list[str]]) -> None:
     async with idle_stage() as stage:
         stage.host.add_namespace("red")
         await stage.make(a={"netns": "red"})
@@ -137,19 +139,19 @@ async def test_what_happens_to_other_devices_is_nothing_to_us(said: Callable[[],
             LinkEvent(LinkEventKind.NAMESPACE_GONE, 77),
         )
         assert stage.host.steps == []
-        assert said() == []
+        assert warnings() == []
         assert len(stage.pairs) == 1
 
 
 @on_loop
-async def test_a_new_mtu_resizes_every_cable_of_the_pair(said: Callable[[], list[str]]) -> None:
+async def test_a_new_mtu_resizes_every_cable_of_the_pair(warnings: Callable[[], list[str]]) -> None:
     async with idle_stage(2) as stage:
         await stage.make(queues=2)
         event = stage.host.event("epair0b", mtu=9000)
         stage.host.tell(event, event, stage.host.event("epair0a", mtu=1500))
         resizes = [("resize", f"epair0.{queue}", (1500, 9000)) for queue in (0, 1)]
         await eventually(lambda: sorted(_orders(stage, "resize")) == resizes)
-        assert said() == []
+        assert warnings() == []
 
 
 @on_loop
@@ -163,17 +165,17 @@ async def test_an_event_that_is_not_about_the_mtu_changes_none() -> None:
 
 
 @on_loop
-async def test_a_half_that_cannot_be_looked_at_stays(said: Callable[[], list[str]]) -> None:
+async def test_a_half_that_cannot_be_looked_up_stays(warnings: Callable[[], list[str]]) -> None:
     async with idle_stage() as stage:
         await stage.make()
         stage.host.fail("find", errno.ENFILE)
         stage.host.tell(stage.host.event("epair0a"))
-        assert said() == ["epair0a: find: Too many open files in system"]
+        assert warnings() == ["epair0a: find: Too many open files in system"]
         assert len(stage.pairs) == 1
 
 
 @on_loop
-async def test_after_an_overrun_everything_is_looked_at(said: Callable[[], list[str]]) -> None:
+async def test_after_an_overrun_every_interface_is_checked(warnings: Callable[[], list[str]]) -> None:
     async with idle_stage() as stage:
         stage.host.add_namespace("red")
         for number in range(4):
@@ -183,23 +185,23 @@ async def test_after_an_overrun_everything_is_looked_at(said: Callable[[], list[
         changed = stage.host.links["epair2a"]
         changed.statistics = replace(changed.statistics, mtu=1280)
         stage.host.tell(LinkEvent(LinkEventKind.OVERRUN))
-        assert said() == [
-            "the kernel has dropped link events: looking at every interface afresh",
+        assert warnings() == [
+            "the kernel has dropped link events: checking every interface",
             gone("epair0a"),
             "epair1b: moved from the daemon's own namespace to namespace red, "
-            "where it is down and without addresses until somebody sees to it",
+            "where it is down and without addresses until its new owner configures it",
         ]
         await eventually(lambda: ("resize", "epair2", (1280, 1500)) in stage.workers[0].orders)
         await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair1", "epair2", "epair3"])
 
 
 @on_loop
-async def test_an_overrun_while_statistics_fail_is_survived(said: Callable[[], list[str]]) -> None:
+async def test_an_overrun_while_statistics_fail_is_survived(warnings: Callable[[], list[str]]) -> None:
     async with idle_stage() as stage:
         await stage.make()
         stage.host.fail("statistics")
         stage.host.tell(LinkEvent(LinkEventKind.OVERRUN))
-        assert said()[1:] == ["statistics: Input/output error"]
+        assert warnings()[1:] == ["statistics: Input/output error"]
         assert len(stage.pairs) == 1
 
 
@@ -208,27 +210,31 @@ def _orders(stage: Stage[IdleWorker], kind: str) -> list[tuple[object, ...]]:
 
 
 @on_loop
-async def test_where_nothing_is_told_it_is_looked_for_and_that_is_said_once(
-    said: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+async def test_other_namespaces_are_polled_without_events_and_that_is_logged_once(
+    warnings: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sightings, "LOOK_AGAIN_S", 0.001)
-    monkeypatch.setattr(sightings, "missing_optional", lambda: ["a capability is missing"])
+    monkeypatch.setattr(tracking, "POLL_S", 0.001)
+    monkeypatch.setattr(tracking, "lesser", lambda: ["a capability is missing"])
     async with idle_stage() as stage:
         pair = await stage.make()
-        looking = asyncio.create_task(stage.pairs._sightings.look_away())
-        here, there = (stage.host.links[half.device] for half in pair.halves)
+        polling = asyncio.create_task(stage.tracker.poll_namespaces())
+        home, away = (stage.host.links[half.device] for half in pair.halves)
         await turns()
-        assert not said()  # nobody is away
+        assert not warnings()  # no interface is in another namespace
         stage.host.add_namespace("red")
         stage.host.tell(stage.host.move("epair0b", "red"))
-        said()
-        for link in (here, there):
+        warnings()
+        for link in (home, away):
             link.statistics = replace(link.statistics, mtu=1280)
         await eventually(lambda: pair.halves[1].mtu == 1280)
-        assert pair.halves[0].mtu == 1500  # of which the kernel tells
-        there.place = replace(there.place, name="eth7")
+        assert pair.halves[0].mtu == 1500  # the kernel reports events there
+        away.place = replace(away.place, name="eth7")
         await eventually(lambda: pair.halves[1].place.name == "eth7")
         stage.host.delete("epair0b")
         await eventually(lambda: not len(stage.pairs))
-        looking.cancel()
-        assert said() == ["a capability is missing", "epair0b: renamed from epair0b to eth7", gone("epair0b")]
+        polling.cancel()
+        assert warnings() == [
+            "a capability is missing",
+            "epair0b: renamed from epair0b to eth7",
+            gone("epair0b"),
+        ]

@@ -1,0 +1,106 @@
+"""What this daemon leaves to the next one: the state file, descriptors in the service manager's store and,
+where this very process continues with new code, descriptors that stay open over execve()."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from epaird.control.handover.fdstore import FdStore
+from epaird.control.handover.notify import Notifier
+from epaird.control.handover.predecessor import LEDGER
+from epaird.control.handover.rundirectory import RunDirectory
+from epaird.control.handover.state import Keeper, State, saved_worker
+from epaird.control.interfaces.kind import AnyKind
+from epaird.control.interfaces.registry import Registry
+from epaird.control.interfaces.saved import SavedClone
+from epaird.control.machine.host import Host
+from epaird.control.reloading.inforce import ConfigurationInForce
+from epaird.control.workers.worker import Worker
+from epaird.ipc.ledger import Slots, Table
+from epaird.names.macpool import MacPool
+
+LOCK: Final = "lock"
+"""Name under which the run directory's lock is passed."""
+
+
+class Handover:
+    """Keeps the state file and the store up to date for as long as the daemon runs."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        host: Host,
+        table: Table,
+        slots: Slots,
+        macs: MacPool,
+        workers: Sequence[Worker],
+        registry: Registry,
+        manager: Notifier,
+        in_force: ConfigurationInForce,
+    ) -> None:
+        self._directory = directory
+        self._host = host
+        self._table = table
+        self._slots = slots
+        self._macs = macs
+        self._workers = workers
+        self._registry = registry
+        self._in_force = in_force
+        self._store = FdStore(manager)
+        self._keeper = Keeper(directory.path, self._state, self._written)
+
+    def disown(self, names: Iterable[str]) -> None:
+        """Have the service manager close descriptors of a predecessor that nothing can use."""
+        self._store.forget(names)
+
+    def changed(self) -> None:
+        """Write the state soon: it has changed."""
+        self._keeper.changed()
+
+    def write(self) -> None:
+        """Write the state now."""
+        self._keeper.write()
+
+    def end(self, *, keep: bool) -> None:
+        """Write nothing more; unless the state is to be kept, remove it from file and store."""
+        if keep:
+            self._keeper.cancel()
+        else:
+            self._keeper.remove()
+            self._store.update({})
+
+    def descriptors(self) -> list[tuple[str, int]]:
+        """Return copies of the descriptors that this process keeps when it executes itself, by name."""
+        found = [(LOCK, self._directory.fd), (LEDGER, self._table.fd)]
+        found += [(ifnet.device, fd) for ifnet in self._registry.ifnets for fd in ifnet.tap.fds]
+        return [(name, os.dup(fd)) for name, fd in found]
+
+    def _state(self) -> State:
+        saved = {kind.cloner.name: self._saved(kind) for kind in self._registry.kinds}
+        home = self._host.home
+        return State.of(
+            home=(home.device, home.inode),
+            macs_made=self._macs.made,
+            workers=tuple(map(saved_worker, self._workers)),
+            clones=saved,
+        )
+
+    def _saved(self, kind: AnyKind) -> tuple[SavedClone, ...]:
+        said = kind.table_of(self._in_force.current)
+        return tuple(kind.save(clone, said.get(clone.name)) for clone in kind if not clone.destroying)
+
+    def _written(self) -> None:
+        # A successor identifies a device by its slot. As long as the file gives a slot to a device, no other
+        # device may have it.
+        if not self._keeper.failed:
+            self._slots.rested()
+        self._update_store()
+
+    def _update_store(self) -> None:
+        """Have the service manager keep the descriptors of what the state file names."""
+        wanted: dict[str, tuple[object, tuple[int, ...]]] = {LEDGER: (self._table, (self._table.fd,))}
+        ifnets = [ifnet for ifnet in self._registry.ifnets if not ifnet.destroying]
+        wanted |= {ifnet.device: (ifnet.tap, ifnet.tap.fds) for ifnet in ifnets}
+        self._store.update(wanted)

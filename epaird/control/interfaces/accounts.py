@@ -1,0 +1,46 @@
+"""The kernel's statistics of interfaces, and what is settled with them when a worker has died."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TypeVar
+
+from epaird.control.interfaces.ifnet import Ifnet
+from epaird.control.machine.host import Host
+from epaird.control.workers.worker import Worker
+from epaird.kernel.errors import KernelError
+from epaird.kernel.statistics import LinkStatistics
+
+log = logging.getLogger(__name__)
+
+I = TypeVar("I", bound=Ifnet)  # noqa: E741
+
+
+def measured(host: Host, ifnets: Iterable[I]) -> dict[I, LinkStatistics]:
+    """Return the kernel's statistics of each interface that exists, with one request for each namespace.
+
+    Raises KernelError."""
+    wanted = tuple(ifnets)
+    found = {nsid: host.statistics(nsid) for nsid in {ifnet.place.nsid for ifnet in wanted}}
+    return {
+        ifnet: found[ifnet.place.nsid][ifnet.place.index]
+        for ifnet in wanted
+        if ifnet.place.index in found[ifnet.place.nsid]
+    }
+
+
+def settle(host: Host, worker: Worker, ifnets: Iterable[Ifnet]) -> None:
+    """Settle the account of a worker that has died with the cables of these interfaces.
+
+    No other process may read them meanwhile."""
+    attached = {ifnet: ifnet.cable for ifnet in ifnets if ifnet.cable is not None}
+    if not attached:
+        return
+    try:
+        found = measured(host, attached)
+    except KernelError as error:
+        log.warning("worker %d: what it lost is known in part only: %s", worker.number, error)
+        found = {}
+    for cable in dict.fromkeys(attached.values()):
+        cable.settle(worker, found)

@@ -1,0 +1,181 @@
+"""Cables: the forwarding paths that the workers have, with one queue or several.
+
+A cable has two ends, which are each other's peers; or one end: an unplugged half, whose frames go nowhere, or
+a loopback, whose packets return to it. An interface is an end of at most one cable. To change where it
+leads, its cable is detached and another one is attached; its frames wait in the kernel's ring in between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from epaird.control.tasks import spawn, together
+from epaird.control.workers.worker import Attachment, Worker
+from epaird.ipc import ledger, settlement
+from epaird.ipc.ledger import Table
+from epaird.ipc.messages import CableKind, CableSpec, PortSpec
+from epaird.kernel.statistics import LinkStatistics
+from epaird.kernel.tun import Tap
+
+DRAIN_TIMEOUT_S: Final = 1.0
+"""How long a cable that is detached waits for a receiver that takes no frames."""
+
+
+class CableEnd(Protocol):
+    """An interface, as its cable sees it."""
+
+    device: str
+    tap: Tap
+    slots: tuple[int, ...]
+    """Slot of the ledger of each queue."""
+    mtu: int
+    """MTU in bytes."""
+    cable: Any
+    """The cable that it is an end of, or None."""
+
+
+E = TypeVar("E", bound=CableEnd)
+
+
+class Cable(Generic[E]):
+    """One cable: one entry in a worker's list for each queue."""
+
+    def __init__(
+        self,
+        table: Table,
+        name: str,
+        kind: str,
+        ends: tuple[E, ...],
+        workers: tuple[Worker, ...],
+        *,
+        coalesce: bool = False,
+    ) -> None:
+        """``name`` is unique, ``kind`` one of CableKind; ``workers`` has the worker of each queue."""
+        self.ends = ends
+        self.workers = workers
+        self._table = table
+        self._kind = kind
+        self._coalesce = coalesce
+        queues = len(workers)
+        self._names = (name,) if queues == 1 else tuple(f"{name}.{queue}" for queue in range(queues))
+        self._bases: dict[tuple[int, E], int] = {}
+
+    @property
+    def queues(self) -> tuple[tuple[str, Worker], ...]:
+        """For each queue its name and its worker."""
+        return tuple(zip(self._names, self.workers, strict=True))
+
+    @property
+    def numbers(self) -> str:
+        """Numbers of the workers: ``0`` or ``0,1``."""
+        return ",".join(map(str, sorted({worker.number for worker in self.workers})))
+
+    async def attach(self) -> None:
+        """Have the workers forward the cable.
+
+        Raises WorkerLost or WorkerRefused, and then no queue is attached."""
+        for end in self.ends:
+            end.cable = self
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(self.detach)
+            for queue, (name, worker) in enumerate(self.queues):
+                self.rebase(queue)
+                await worker.attach(self._attachment(queue, name))
+            undo.pop_all()
+
+    def rebase(self, queue: int) -> None:
+        """Take the present counters of the ends as the base from which lost frames are calculated."""
+        for sender, receiver in self._directions:
+            self._bases[queue, sender] = settlement.balance(
+                self._table.read(sender.slots[queue]), self._table.read(receiver.slots[queue])
+            )
+
+    def adopt(self, bases: Mapping[tuple[int, E], int]) -> None:
+        """Record the cable as attached, as a predecessor had it, with its ``bases``.
+
+        No worker receives a request: whether it forwards the cable is found out separately."""
+        for end in self.ends:
+            end.cable = self
+        for queue in range(len(self.workers)):
+            self.rebase(queue)
+        self._bases |= bases
+        for queue, (name, worker) in enumerate(self.queues):
+            worker.attachments[name] = self._attachment(queue, name)
+
+    def bases(self, sender: E) -> tuple[int, ...]:
+        """Return the balance of each queue of a sender at the time when it was attached."""
+        return tuple(self._bases.get((queue, sender), 0) for queue in range(len(self.workers)))
+
+    async def detach(self, patience: float = DRAIN_TIMEOUT_S, *, keep: bool = False) -> None:
+        """Detach the cable; return once no frame of it is in flight and nothing refers to it.
+
+        ``patience`` is how many seconds its frames may wait for a receiver. With ``keep`` the workers keep
+        the descriptors until :meth:`forget`: if the control plane is killed before the ends are forwarded
+        again, its successor receives them from there."""
+        try:
+            await together(*(worker.detach(name, patience, keep=keep) for name, worker in self.queues))
+        finally:
+            for end in self.ends:
+                if end.cable is self:
+                    end.cable = None
+
+    async def forget(self) -> None:
+        """Have the workers close the descriptors that they kept, once the ends are forwarded again."""
+        await together(
+            *(
+                worker.drop(name, DRAIN_TIMEOUT_S)
+                for name, worker in self.queues
+                if name not in worker.attachments
+            )
+        )
+
+    def resize(self) -> None:
+        """Have the workers apply the present MTUs of the ends."""
+        for name, worker in self.queues:
+            spawn(worker.resize(name, self._mtus), f"resizing {name}")
+
+    def settle(self, worker: Worker, measured: Mapping[E, LinkStatistics]) -> None:
+        """Account for the frames that a worker had in hand when it died.
+
+        With several queues the kernel's counters are those of all queues, and other workers continue; then
+        only the frames that were counted as sent and waited are known to be lost."""
+        for queue, each in enumerate(self.workers):
+            if each is worker:
+                self.settle_queue(queue, measured)
+
+    def settle_queue(self, queue: int, measured: Mapping[E, LinkStatistics]) -> None:
+        """Account likewise for one queue, whichever worker forwarded it."""
+        if self._kind == CableKind.UNPLUGGED:
+            (end,) = self.ends
+            read = measured[end].tx_packets if len(self.workers) == 1 and end in measured else 0
+            settlement.settle_unplugged(self._table.slot(end.slots[queue]), read=read)
+        for sender, receiver in self._directions:
+            known = len(self.workers) == 1 and sender in measured and receiver in measured
+            settlement.settle(
+                *self._slots(queue, sender, receiver),
+                read=measured[sender].tx_packets if known else None,
+                written=measured[receiver].rx_packets if known else None,
+                base=self._bases.get((queue, sender), 0),
+            )
+
+    def _attachment(self, queue: int, name: str) -> Attachment:
+        ports = tuple(PortSpec(end.device, end.slots[queue], end.mtu) for end in self.ends)
+        spec = CableSpec(name, ports, self._kind, self._coalesce)
+        return Attachment(spec, tuple(end.tap.fds[queue] for end in self.ends))
+
+    @property
+    def _mtus(self) -> tuple[int, ...]:
+        return tuple(end.mtu for end in self.ends)
+
+    @property
+    def _directions(self) -> tuple[tuple[E, E], ...]:
+        """The sender and the receiver of each direction."""
+        if self._kind == CableKind.UNPLUGGED:
+            return ()
+        first, last = self.ends[0], self.ends[-1]
+        return ((first, last),) if first is last else ((first, last), (last, first))
+
+    def _slots(self, queue: int, sender: E, receiver: E) -> tuple[ledger.Words, ledger.Words]:
+        return self._table.slot(sender.slots[queue]), self._table.slot(receiver.slots[queue])

@@ -1,0 +1,171 @@
+"""What a request may do, with BSD's names, rules and errors."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+from epaird.config.reading import InvalidConfiguration, parse
+from epaird.control.interfaces.events import EventReader
+from epaird.control.interfaces.ifnet import Half
+from epaird.control.interfaces.registry import Found, Registry, busy
+from epaird.control.operations import Refused
+from epaird.control.readings import InterfaceReading, Reading
+from epaird.control.tasks import whole
+from epaird.control.workers.worker import WorkerLost, WorkerRefused
+from epaird.kernel.errors import KernelError
+from epaird.names.cloners import Cloner, cloner_of
+from epaird.names.grammar import InvalidName, quoted
+
+
+class FrontEnd:
+    """Carries out requests; implements :class:`epaird.control.operations.Operations`."""
+
+    def __init__(self, registry: Registry, *, upgrade: Callable[[], Awaitable[None]] | None = None) -> None:
+        """``upgrade`` executes the program again."""
+        self._registry = registry
+        self._upgrade = upgrade
+
+    async def create(self, name: str, settings: Mapping[str, object]) -> str:
+        """Create an interface. Raises Refused."""
+        with _refusing():
+            cloner = cloner_of(name, self._registry.cloners)
+            if cloner.unit(name) is not None:
+                await self._create(cloner, name, settings)
+                return name
+            return await self._create_lowest(cloner, settings)
+
+    async def destroy(self, name: str) -> None:
+        """Destroy a pair by its name or either half's, or a loopback. Raises Refused."""
+        with _refusing():
+            clone = self._find(name).clone
+            cloner = self._registry.kind_of(clone).cloner
+            if cloner.unit(clone.name) in cloner.permanent:
+                raise Refused(errno.EPERM, f"{clone.name} is the default and cannot be destroyed")
+            if clone.destroying:
+                raise busy(name)
+            await whole(self._registry.destroy(clone))
+
+    async def change(self, name: str, settings: Mapping[str, object]) -> None:
+        """Change an interface, or both halves of a pair, in place. Raises Refused."""
+        with _refusing():
+            found = self._find(name)
+            if found.clone.destroying:
+                raise busy(name)
+            try:
+                await self._registry.change_keys(found, settings)
+            finally:
+                self._registry.bus.changed()
+
+    async def patch(self, name: str, peer: str, *, force: bool) -> None:
+        """Patch a half to another; each is disconnected from its old peer. Raises Refused."""
+        with _refusing():
+            half, other = self._half(name), self._half(peer)
+            if half is other:
+                raise Refused(errno.EINVAL, f"{name} cannot be patched to itself")
+            if half.peer is other:
+                return
+            if other.peer is not None and not force:
+                raise Refused(
+                    errno.EBUSY, f"{peer} is patched to {other.peer.device}; unpatch it first, or use force"
+                )
+            if len(half.slots) != len(other.slots):
+                raise Refused(
+                    errno.EINVAL,
+                    f"{name} has {len(half.slots)} queues and {peer} has {len(other.slots)}: both must have "
+                    "as many",
+                )
+            try:
+                await self._registry.pairs.patching.patch(half, other)
+            finally:
+                self._registry.bus.changed()
+
+    async def unpatch(self, name: str) -> None:
+        """Patch a half to none. Raises Refused."""
+        with _refusing():
+            try:
+                await self._registry.pairs.patching.unpatch(self._half(name))
+            finally:
+                self._registry.bus.changed()
+
+    async def upgrade(self) -> None:
+        """Execute the program as it is on disk now, while the workers continue. Raises Refused."""
+        if self._upgrade is None:
+            raise Refused(errno.EOPNOTSUPP, "this daemon cannot be upgraded")
+        await self._upgrade()
+
+    def cloners(self) -> tuple[str, ...]:
+        """Return the kinds of interfaces that can be created."""
+        return tuple(cloner.name for cloner in self._registry.cloners)
+
+    def reading(self) -> Reading:
+        """Return the present state of all interfaces and workers. Raises KernelError."""
+        return self._registry.reading()
+
+    def interface(self, name: str) -> tuple[InterfaceReading, ...]:
+        """Return one interface, or both halves of a pair. Raises Refused, ENXIO when there is none."""
+        with _refusing():
+            return self._registry.readings(self._find(name))
+
+    def events(self) -> EventReader:
+        """Return a reader of the events from now on."""
+        return self._registry.bus.read()
+
+    async def _create_lowest(self, cloner: Cloner, settings: Mapping[str, object]) -> str:
+        """Create with the lowest unit that is free, in the daemon and outside of it."""
+        foreign: set[int] = set()
+        while True:
+            unit = cloner.lowest(self._registry.units(cloner) | foreign)
+            name = f"{cloner.name}{unit}"
+            try:
+                await self._create(cloner, name, settings)
+            except KernelError as error:
+                if error.errno != errno.EEXIST or not _names_one_of(error, cloner.devices(unit)):
+                    raise
+                foreign.add(unit)
+            else:
+                return name
+
+    async def _create(self, cloner: Cloner, name: str, settings: Mapping[str, object]) -> None:
+        # The settings are checked before the name, so that a mistake in them is reported first.
+        configuration = parse({cloner.name: {name: settings}})
+        (kind,) = (kind for kind in self._registry.kinds if kind.cloner is cloner)
+        await self._registry.create(name, kind.table_of(configuration)[name], "runtime")
+
+    def _half(self, name: str) -> Half:
+        found = self._find(name)
+        if found.ifnet is None:
+            a, b = (ifnet.device for ifnet in found.ifnets)
+            raise Refused(errno.EINVAL, f"{name} is a pair: name one of its halves, {a} or {b}")
+        half = found.ifnet.plug
+        if half is None:
+            raise Refused(errno.ENODEV, f"{name} is a {found.clone.noun}, which has no plug")
+        if half.destroying:
+            raise busy(name)
+        return half
+
+    def _find(self, name: str) -> Found:
+        found = self._registry.find(name)
+        if found is None:
+            raise Refused(errno.ENXIO, f"there is no interface {quoted(name)}")
+        return found
+
+
+def _names_one_of(error: KernelError, devices: tuple[str, ...]) -> bool:
+    return str(error).startswith(tuple(f"{device}: " for device in devices))
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Raise the errors of a request as Refused."""
+    try:
+        yield
+    except InvalidName as error:
+        raise Refused(error.errno, str(error)) from error
+    except InvalidConfiguration as error:
+        raise Refused(errno.EINVAL, "; ".join(error.problems), error.problems) from error
+    except KernelError as error:
+        raise Refused(error.errno, str(error)) from error
+    except (WorkerLost, WorkerRefused) as error:
+        raise Refused(errno.EIO, str(error)) from error

@@ -1,0 +1,183 @@
+"""The life of an interface of any kind: created, tracked, measured and destroyed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Generic
+
+from epaird.control.interfaces.accounts import measured, settle
+from epaird.control.interfaces.ifnet import Origin, reading
+from epaird.control.interfaces.kind import C, Environment, I, S
+from epaird.control.machine.host import Place
+from epaird.control.readings import InterfaceReading
+from epaird.control.tasks import spawn, together
+from epaird.control.workers.worker import Worker
+from epaird.kernel.tun import Tap
+
+log = logging.getLogger(__name__)
+
+
+class Lifecycle(ABC, Generic[C, I, S]):
+    """All interfaces of one kind, by name."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._host = environment.host
+        self._table = environment.table
+        self._bus = environment.bus
+        self._clones: dict[str, C] = {}
+
+    def __iter__(self) -> Iterator[C]:
+        return iter(self._clones.values())
+
+    def __len__(self) -> int:
+        return len(self._clones)
+
+    @property
+    def ifnets(self) -> tuple[I, ...]:
+        """The interfaces of all clones."""
+        return tuple(ifnet for clone in self for ifnet in self._ifnets_of(clone))
+
+    def get(self, name: str) -> C | None:
+        """Return the clone of a name."""
+        return self._clones.get(name)
+
+    async def create(self, name: str, settings: S, origin: Origin = "configuration") -> C:
+        """Create a clone, see :class:`epaird.control.interfaces.kind.InterfaceKind`."""
+        async with contextlib.AsyncExitStack() as undo:
+            clone = await self._make(undo, name, settings, origin)
+            undo.pop_all()
+        self._clones[name] = clone
+        ifnets = self._ifnets_of(clone)
+        cable = ifnets[0].cable
+        log.debug("%s: created, forwarded by worker %s", name, cable.numbers if cable is not None else "none")
+        for ifnet in ifnets:
+            self._created(ifnet)
+            self._bus.publish("created", ifnet.device)
+        # Events of the time before were not handled: track() checks for changes.
+        self.track(clone)
+        return clone
+
+    def track(self, clone: C) -> None:
+        """Track the interfaces of a clone."""
+        for ifnet in self._ifnets_of(clone):
+            self._environment.tracker.track(ifnet, self)
+
+    async def destroy(self, clone: C) -> None:
+        """Destroy a clone: stop reading, deliver the frames in flight, destroy its devices.
+
+        Returns when it is gone, even if it was being destroyed already."""
+        if clone.destroying:
+            await clone.gone.wait()
+        else:
+            self._begin_destruction(clone)
+            await self._take_down(clone)
+
+    async def destroy_all(self) -> None:
+        """Destroy every clone."""
+        await together(*(self.destroy(clone) for clone in tuple(self)))
+
+    def refresh(self) -> None:
+        """Do nothing: only a carrier that follows a rule has to be updated."""
+
+    def readings(self, ifnets: Sequence[I] | None = None) -> tuple[InterfaceReading, ...]:
+        """Return the present state of these interfaces, or of all.
+
+        An interface that vanishes meanwhile is left out. Raises KernelError."""
+        wanted = self.ifnets if ifnets is None else ifnets
+        found = measured(self._host, wanted)
+        return tuple(reading(each, found[each], self._table) for each in wanted if each in found)
+
+    async def settle(self, worker: Worker) -> None:
+        """Settle the account of a worker that has died. No other process may read its interfaces."""
+        settle(self._host, worker, self.ifnets)
+
+    # Changes that the tracker reports.
+
+    def lost(self, ifnet: I) -> None:
+        """Destroy a clone whose device no longer exists."""
+        clone = self._clone_of(ifnet)
+        if clone.destroying:
+            return
+        self._begin_destruction(clone)
+        whole = "" if len(clone.ifnets) == 1 else f": {clone.name} is taken down whole"
+        log.warning("%s: the device is gone (it was deleted, or its namespace was)%s", ifnet.device, whole)
+        spawn(self._take_down(clone), f"taking {clone.name} down")
+
+    def mtu_changed(self, ifnet: I) -> None:
+        """Have the workers apply the new MTU."""
+        if ifnet.cable is not None:
+            ifnet.cable.resize()
+
+    @abstractmethod
+    def up_changed(self, ifnet: I) -> None:
+        """Handle that the device was set up or down."""
+
+    @abstractmethod
+    def moved(self, ifnet: I, before: Place) -> None:
+        """Handle that the device is in another namespace."""
+
+    # What differs between kinds.
+
+    @abstractmethod
+    def _ifnets_of(self, clone: C) -> tuple[I, ...]:
+        """Return the interfaces of a clone."""
+
+    @abstractmethod
+    def _clone_of(self, ifnet: I) -> C:
+        """Return the clone of an interface."""
+
+    @abstractmethod
+    async def _make(self, undo: contextlib.AsyncExitStack, name: str, settings: S, origin: Origin) -> C:
+        """Create the devices, attached, in their namespaces and configured; ``undo`` removes them."""
+
+    def _created(self, ifnet: I) -> None:
+        """Complete an interface of a new clone before it is announced."""
+
+    def _forget(self, ifnet: I) -> None:
+        """Free what an interface had reserved, after its clone was destroyed."""
+
+    async def _detach_peers(self, down: contextlib.AsyncExitStack, clone: C) -> None:
+        """Prevent changes of interfaces that refer to a clone, and have ``down`` connect them elsewhere."""
+
+    @abstractmethod
+    async def _move_references(self, clone: C) -> None:
+        """Change whatever else refers to a clone, before its devices are destroyed."""
+
+    # Steps.
+
+    def _warn_of_missing(self, device: str, tap: Tap) -> None:
+        if tap.missing:
+            log.warning("%s: this kernel has no %s; going on without", device, " and no ".join(tap.missing))
+
+    def _take_slots(self, undo: contextlib.AsyncExitStack, tap: Tap) -> tuple[int, ...]:
+        """Take a slot of the ledger for each queue of a device."""
+        slots, taken = self._environment.slots, []
+        for _ in tap.fds:
+            taken.append(slot := slots.take())
+            undo.callback(slots.release, slot)
+        return tuple(taken)
+
+    def _begin_destruction(self, clone: C) -> None:
+        clone.destroying = True
+        for ifnet in self._ifnets_of(clone):
+            ifnet.destroying = True
+            self._environment.tracker.untrack(ifnet)
+
+    async def _take_down(self, clone: C) -> None:
+        ifnets = self._ifnets_of(clone)
+        async with contextlib.AsyncExitStack() as down:
+            down.callback(clone.gone.set)
+            for ifnet in reversed(ifnets):
+                down.callback(self._bus.publish, "destroyed", ifnet.device)
+                down.callback(self._forget, ifnet)
+            down.callback(self._clones.pop, clone.name)
+            await self._detach_peers(down, clone)
+
+            async def move_references() -> None:
+                await self._move_references(clone)
+
+            await self._environment.unregistering.unregister(ifnets, move_references)

@@ -1,0 +1,156 @@
+"""The settings of a pair: changed by requests, applied in place, and compared with the present state."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import Any, Final
+
+from epaird.config.reading import parse
+from epaird.config.settings import HalfSettings, PairSettings
+from epaird.control.interfaces.ifnet import Half, Pair
+from epaird.control.interfaces.inplace import change_device, refuse_fixed
+from epaird.control.interfaces.observed import matching_settings, observed_settings
+from epaird.control.interfaces.pairaddresses import PairAddresses
+from epaird.control.interfaces.patching import Patching
+from epaird.control.machine.host import Host
+from epaird.control.operations import Refused
+from epaird.kernel.errors import KernelError
+from epaird.names.cloners import SIDES
+
+_UNBOUNDED: Final = 2**31 - 1
+"""The sndbuf of a new device (INT_MAX, drivers/net/tun.c)."""
+_PAIR_KEYS: Final = frozenset(PairSettings.model_fields) - set(SIDES)
+
+
+class PairChanges:
+    """Applies other settings to pairs in place."""
+
+    def __init__(self, host: Host, patching: Patching, addresses: PairAddresses) -> None:
+        self._host = host
+        self._patching = patching
+        self._addresses = addresses
+
+    async def apply(self, pair: Pair, after: PairSettings) -> None:
+        """Apply other settings.
+
+        Raises Refused, KernelError, WorkerLost or WorkerRefused; after the first two the old settings are
+        applied again as far as possible."""
+        before = pair.settings
+        refuse_fixed(pair.name, before.model_dump(), after.model_dump())
+        for side in SIDES:
+            refuse_fixed(f"{pair.name}{side}", *(each.half(side).model_dump() for each in (before, after)))
+        try:
+            await self._apply_all(pair, after)
+        except (KernelError, Refused):
+            await self._apply_all(pair, before)
+            raise
+
+    async def _apply_all(self, pair: Pair, after: PairSettings) -> None:
+        before = pair.settings
+        for half in pair.halves:
+            await self._apply_half(half, after.half(half.side))
+        pair.settings = after
+        if before.carrier != after.carrier and "off" not in (before.carrier, after.carrier):
+            for half in pair.halves:
+                self._patching.up_changed(half)
+        elif (before.carrier, before.coalesce) != (after.carrier, after.coalesce):
+            if after.carrier == "off":
+                pair.plugged = before.carrier
+            await self._patching.rewire_pair(pair)
+
+    async def _apply_half(self, half: Half, after: HalfSettings) -> None:
+        before = half.settings
+        if before == after:
+            return
+        mac = half.mac if before.mac == after.mac else self._addresses.change(half, after)
+        try:
+            await change_device(self._host, half, before, after, (half.mac, mac))
+        except KernelError:
+            self._addresses.release_unused(half, mac)
+            raise
+        if after.sndbuf != before.sndbuf:
+            self._host.set_sndbuf(half.tap, after.sndbuf or _UNBOUNDED)
+        unused, half.mac = half.mac, mac
+        self._addresses.release_unused(half, unused)
+        half.settings = after
+        if before.up != after.up:
+            self._patching.up_changed(half)
+
+
+def merged_settings(pair: Pair, half: Half | None, request: Mapping[str, object]) -> PairSettings:
+    """Return the pair's settings with the keys of a request changed.
+
+    The keys are those of the half's table, if a half is given. Otherwise a key of a half's table is changed
+    for both halves. Raises Refused or InvalidConfiguration."""
+    if half is not None:
+        request = {half.side: request}
+    wanted = pair.settings.model_dump()
+    peers = {side: {"peer": wanted[side].pop("peer")} for side in SIDES}
+    for key, value in request.items():
+        if key in SIDES and isinstance(value, Mapping):
+            wanted[key] |= value
+        elif key == "carrier" and value == "on":
+            if wanted[key] == "off":
+                wanted[key] = pair.plugged
+        elif key in HalfSettings.model_fields and key not in _PAIR_KEYS:
+            for side in SIDES:
+                wanted[side][key] = value
+        else:
+            wanted[key] = value
+    if any("peer" in wanted[side] for side in SIDES):
+        raise Refused(errno.EINVAL, f"{pair.name}: peer is changed by patch and unpatch")
+    found = parse({"epair": {pair.name: wanted}}).epair[pair.name]
+    # Left out before: the peer is not in this configuration, which would be inconsistent.
+    return _with_halves(found, {side: found.half(side).model_copy(update=peers[side]) for side in SIDES})
+
+
+def matched_settings(pair: Pair, wanted: PairSettings | None) -> PairSettings:
+    """Return the pair's settings, written as in ``wanted`` where that describes the present state."""
+    if wanted is None:
+        return pair.settings
+    return _updated(
+        pair,
+        {
+            half: matching_settings(half, _observed(half), wanted.half(half.side))
+            for half in pair.halves
+        },
+    )  # fmt: skip
+
+
+def observed_pair(pair: Pair) -> PairSettings:
+    """Return the settings that would create the pair as it is now, patched as it is."""
+    return _updated(pair, {half: _observed(half) | {"peer": _peer_setting(half)} for half in pair.halves})
+
+
+def exact_settings(pair: Pair) -> PairSettings:
+    """Return the pair's settings with the hardware addresses that its halves have."""
+    return _updated(pair, {half: {"mac": half.mac} for half in pair.halves})
+
+
+def with_peers(pair: Pair, wanted: PairSettings) -> PairSettings:
+    """Return the pair's settings with the peers of others."""
+    return _updated(pair, {half: {"peer": wanted.half(half.side).peer} for half in pair.halves})
+
+
+def _updated(pair: Pair, updates: Mapping[Half, Mapping[str, Any]]) -> PairSettings:
+    """Return the pair's settings with those of each half updated."""
+    return _with_halves(
+        pair.settings, {half.side: half.settings.model_copy(update=updates[half]) for half in pair.halves}
+    )
+
+
+def _with_halves(settings: PairSettings, halves: Mapping[Any, HalfSettings]) -> PairSettings:
+    return settings.model_copy(update=dict(halves))
+
+
+def _observed(half: Half) -> dict[str, Any]:
+    mac = "stable" if half.settings.mac == "stable" else half.mac
+    return observed_settings(half) | {"mac": mac}
+
+
+def _peer_setting(half: Half) -> str | None:
+    """Return ``peer`` of a half's table, as it is patched now."""
+    if half.peer is None or half.peer.destroying:
+        return ""
+    return None if half.peer.pair is half.pair else half.peer.device

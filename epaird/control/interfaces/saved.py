@@ -1,0 +1,125 @@
+"""Interfaces as they are written to the state file, for the next control plane.
+
+The names of the fields are keys of the file, which programs of other versions read: they do not change, and
+a new one has a default.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from epaird.config.settings import LoopbackSettings, PairSettings
+from epaird.control.interfaces.ifnet import CarrierRule, Ifnet, Origin
+from epaird.control.machine.host import Place
+from epaird.kernel.namespace import Identity
+from epaird.names.cloners import Side
+
+
+class SavedPlace(BaseModel):
+    """Where a device is."""
+
+    name: str
+    index: int
+    netns: str
+    nsid: int | None
+    identity: tuple[int, int]
+
+    @classmethod
+    def of(cls, place: Place) -> SavedPlace:
+        """Return a place in this form."""
+        return cls(
+            name=place.name,
+            index=place.index,
+            netns=place.netns,
+            nsid=place.nsid,
+            identity=tuple(place.identity),
+        )
+
+    def place(self) -> Place:
+        """Return the place."""
+        return Place(self.name, self.index, self.netns, self.nsid, Identity(*self.identity))
+
+
+class SavedDevice(BaseModel):
+    """A device of any kind."""
+
+    name: str
+    """Name that it keeps for life."""
+    slots: tuple[int, ...]
+    tap_index: int
+    offloads: int
+    missing: tuple[str, ...]
+    place: SavedPlace
+    mtu: int
+    up: bool
+    carrier: bool
+    bases: tuple[int, ...]
+    """Bases of its cable, one for each queue; empty while it has no cable."""
+
+    @classmethod
+    def of(cls, ifnet: Ifnet) -> SavedDevice:
+        """Return an interface's device in this form."""
+        return cls(
+            name=ifnet.device,
+            slots=ifnet.slots,
+            tap_index=ifnet.tap.index,
+            offloads=ifnet.tap.offloads,
+            missing=ifnet.tap.missing,
+            place=SavedPlace.of(ifnet.place),
+            mtu=ifnet.mtu,
+            up=ifnet.up,
+            carrier=ifnet.carrier,
+            bases=ifnet.cable.bases(ifnet) if ifnet.cable is not None else (),
+        )
+
+
+class SavedHalf(BaseModel):
+    """A half."""
+
+    device: SavedDevice
+    side: Side
+    mac: str
+    peer: str | None
+    """Name of the half it is patched to."""
+
+
+class SavedPair(BaseModel):
+    """A pair."""
+
+    name: str
+    settings: PairSettings
+    origin: Origin
+    workers: tuple[int, ...]
+    halves: tuple[SavedHalf, SavedHalf]
+    plugged: CarrierRule = "peer"
+    said: PairSettings | None = None
+    """Its settings in the configuration, where the present ones differ."""
+
+    @property
+    def devices(self) -> tuple[SavedDevice, ...]:
+        """The devices of both halves."""
+        return tuple(half.device for half in self.halves)
+
+
+class SavedLoopback(BaseModel):
+    """A loopback."""
+
+    device: SavedDevice
+    settings: LoopbackSettings
+    origin: Origin
+    worker: int
+    said: LoopbackSettings | None = None
+    """Its settings in the configuration, where the present ones differ."""
+
+    @property
+    def name(self) -> str:
+        """Name of the loopback."""
+        return self.device.name
+
+    @property
+    def devices(self) -> tuple[SavedDevice, ...]:
+        """Its one device."""
+        return (self.device,)
+
+
+SavedClone = SavedPair | SavedLoopback

@@ -1,0 +1,184 @@
+"""Where every device is and in which state, by the kernel's link events.
+
+What has changed is reported once: as an event, in the log, and to the interface's owner.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+from epaird.control.interfaces.accounts import measured
+from epaird.control.interfaces.events import EventBus
+from epaird.control.interfaces.ifnet import Ifnet
+from epaird.control.machine.host import Host, Place
+from epaird.kernel.errors import KernelError
+from epaird.kernel.requirements import missing_optional
+from epaird.kernel.watch import LinkEvent, LinkEventKind
+
+log = logging.getLogger(__name__)
+
+POLL_S: Final = 1.0
+"""Polling interval where the kernel reports nothing: each poll asks it about every interface there."""
+
+I_contra = TypeVar("I_contra", bound=Ifnet, contravariant=True)
+
+
+class IfnetOwner(Protocol[I_contra]):
+    """Receives the changes of the interfaces that it has registered."""
+
+    def lost(self, ifnet: I_contra) -> None:
+        """Handle that the device no longer exists."""
+
+    def mtu_changed(self, ifnet: I_contra) -> None:
+        """Handle another MTU."""
+
+    def up_changed(self, ifnet: I_contra) -> None:
+        """Handle that the device was set up or down."""
+
+    def moved(self, ifnet: I_contra, before: Place) -> None:
+        """Handle that the device is in another namespace."""
+
+
+class Tracker:
+    """All interfaces that are tracked."""
+
+    def __init__(self, host: Host, bus: EventBus) -> None:
+        self._host = host
+        self._bus = bus
+        self._owners: dict[Ifnet, IfnetOwner[Any]] = {}
+        self._at: dict[tuple[int | None, int], Ifnet] = {}
+        self._by_device: dict[str, Ifnet] = {}
+
+    def track(self, ifnet: Ifnet, owner: IfnetOwner[Any]) -> None:
+        """Track an interface from now on, and report what has happened to it before."""
+        self._owners[ifnet] = owner
+        self._by_device[ifnet.device] = ifnet
+        self._at[_key(ifnet.place)] = ifnet
+        self.check(ifnet)
+
+    def untrack(self, ifnet: Ifnet) -> None:
+        """Stop tracking an interface."""
+        if self._owners.pop(ifnet, None) is not None:
+            del self._by_device[ifnet.device]
+            self._forget_place(ifnet)
+
+    def link_event(self, event: LinkEvent) -> None:
+        """Handle a link event of any device."""
+        match event.kind:
+            case LinkEventKind.OVERRUN:
+                log.warning("the kernel has dropped link events: checking every interface")
+                self.check_all()
+            case LinkEventKind.NAMESPACE_GONE:
+                for ifnet in tuple(self._owners):
+                    if ifnet.place.nsid == event.nsid:
+                        self._lose(ifnet)
+            case _:
+                found = self._at.get((event.nsid, event.index))
+                if found is not None and self.check(found) and event.kind is LinkEventKind.NEW:
+                    self._compare(found, event.mtu, event.up, event.lower_up)
+
+    def device_gone(self, device: str) -> None:
+        """Handle a worker's report that a device no longer exists."""
+        if device in self._by_device:
+            self._lose(self._by_device[device])
+
+    def check(self, ifnet: Ifnet) -> bool:
+        """Look up where a device is and report changes; return False when it no longer exists."""
+        before = ifnet.place
+        try:
+            place = self._host.find(ifnet.tap, before)
+        except KernelError as error:
+            if error.errno == errno.EBADFD:
+                self._lose(ifnet)
+            else:
+                log.warning("%s: %s", ifnet.device, error)
+            return False
+        if place == before:
+            return True
+        self._forget_place(ifnet)
+        ifnet.place = place
+        self._at[_key(place)] = ifnet
+        if place.identity != before.identity:
+            log.warning(
+                "%s: moved from %s to %s, where it is down and without addresses until its new owner "
+                "configures it",
+                ifnet.device, describe(before), describe(place),
+            )  # fmt: skip
+            self._bus.publish("moved", ifnet.device, f"{describe(before)} -> {describe(place)}")
+            self._owners[ifnet].moved(ifnet, before)
+            self._set_up(ifnet, self._host.is_up(ifnet.tap))
+        else:
+            log.warning("%s: renamed from %s to %s", ifnet.device, before.name, place.name)
+        if place.name != before.name:
+            self._bus.publish("renamed", ifnet.device, f"{before.name} -> {place.name}")
+        return True
+
+    def _compare(self, ifnet: Ifnet, mtu: int, up: bool, lower_up: bool) -> None:
+        """Compare the reported state of an interface with its recorded state."""
+        if mtu and mtu != ifnet.mtu:
+            ifnet.mtu = mtu
+            log.info("%s: mtu is %d now", ifnet.device, mtu)
+            self._owners[ifnet].mtu_changed(ifnet)
+        if up != ifnet.up:
+            # The report may be outdated. is_up() may be wrong of a device whose sndbuf is full.
+            self._set_up(ifnet, up if ifnet.bounded else self._host.is_up(ifnet.tap))
+        if lower_up != ifnet.carrier:
+            ifnet.carrier = lower_up
+            if lower_up or ifnet.up:
+                self._bus.publish("carrier" if lower_up else "nocarrier", ifnet.device)
+
+    def _set_up(self, ifnet: Ifnet, up: bool) -> None:
+        if up != ifnet.up:
+            ifnet.up = up
+            self._bus.publish("up" if up else "down", ifnet.device)
+            self._owners[ifnet].up_changed(ifnet)
+
+    async def poll_namespaces(self) -> None:
+        """Poll the interfaces in other namespaces, of which the kernel reports nothing, until cancelled."""
+        warned = False
+        while True:
+            await asyncio.sleep(POLL_S)
+            away = [ifnet for ifnet in self._owners if ifnet.place.nsid is not None]
+            if away and not warned:
+                warned = True
+                for line in missing_optional():
+                    log.warning("%s", line)
+            self._check_each(away)
+
+    def check_all(self) -> None:
+        """Look up the state of every interface, where events may have been missed."""
+        self._check_each(tuple(self._owners))
+
+    def _check_each(self, ifnets: Sequence[Ifnet]) -> None:
+        existing = [ifnet for ifnet in ifnets if self.check(ifnet)]
+        try:
+            found = measured(self._host, existing)
+        except KernelError as error:
+            log.warning("%s", error)
+            return
+        for ifnet, statistics in found.items():
+            if ifnet in self._owners:
+                self._compare(ifnet, statistics.mtu, statistics.up, statistics.lower_up)
+
+    def _lose(self, ifnet: Ifnet) -> None:
+        owner = self._owners.get(ifnet)
+        if owner is not None:
+            owner.lost(ifnet)
+
+    def _forget_place(self, ifnet: Ifnet) -> None:
+        key = _key(ifnet.place)
+        if self._at.get(key) is ifnet:
+            del self._at[key]
+
+
+def describe(place: Place) -> str:
+    """Return the namespace of a place in words."""
+    return f"namespace {place.netns}" if place.netns else "the daemon's own namespace"
+
+
+def _key(place: Place) -> tuple[int | None, int]:
+    return place.nsid, place.index

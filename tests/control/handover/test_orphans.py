@@ -1,0 +1,111 @@
+"""Orphans: adopted, or ended once their cables were handed over."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from epaird.control.handover.ledgers import table_identity
+from epaird.control.handover.orphans import Orphans
+from epaird.control.handover.predecessor import Orphan
+from epaird.control.interfaces.cables import Cable
+from epaird.control.interfaces.ifnet import Loopback
+from epaird.ipc import counters
+from epaird.ipc.messages import PROTOCOL, CableSpec, Detach, End, Keep, Message, Tune
+from epaird.kernel.namespace import Identity
+from tests.control.handover.orphan import FakeOrphan, StartedWorker, started_worker
+from tests.control.interfaces.scene import Scene, scene
+from tests.loop import on_loop
+
+PATH = Path("/nonexistent/worker-1.sock")
+
+
+def recorded_cable(it: Scene, worker: StartedWorker) -> Cable[Loopback]:
+    """Return the cable of lo0, recorded as one that a worker of the successor has."""
+    (lo,) = it.registry.loopbacks
+    it.worker.attachments.clear()
+    lo.assign((worker,))
+    cable = it.registry.loopbacks.cable_of(lo)
+    cable.adopt({})
+    return cable
+
+
+def orphan(
+    fake: FakeOrphan, connection: socket.socket, ledger: Identity, cables: Sequence[CableSpec]
+) -> Orphan:
+    """Return an orphan with these cables."""
+    connection.setblocking(False)
+    return Orphan(PATH, connection, fake.about, ledger, {spec.name: spec for spec in cables})
+
+
+def kinds(requests: Sequence[Message]) -> list[type[Message]]:
+    """Return the types of requests."""
+    return [type(request) for request in requests]
+
+
+@on_loop
+async def test_an_orphan_with_the_same_cable_is_adopted_and_continues() -> None:
+    async with scene() as it:
+        worker = started_worker(it)
+        cable = recorded_cable(it, worker)
+        spec = worker.attachments["lo0"].spec
+        fake = FakeOrphan(0, 0, it.table.fd)
+        with fake.connected() as connection:
+            unknown = replace(spec, name="lo9", ports=(replace(spec.ports[0], slot=9),))
+            found = orphan(fake, connection, table_identity(it.table), [spec.resized((1400,)), unknown])
+            orphans = Orphans([found], [worker], it.table)
+            assert orphans.numbers == {0}
+            assert worker.pid == fake.process.pid
+            await orphans.hand_over([cable], {})
+            await orphans.end()
+            assert worker.orders == [("resize", "lo0", spec.mtus)]
+            assert kinds(fake.requests) == [Tune, Detach]
+            assert fake.requests[1] == Detach(2, "lo9", 1.0)
+            await worker.leave()
+
+
+@pytest.mark.parametrize("reason", ["protocol", "ledger", "number"])
+def test_another_orphan_hands_its_cables_over_and_is_ended(reason: str) -> None:
+    async def hand_over() -> None:
+        async with scene() as it:
+            worker = started_worker(it)
+            cable = recorded_cable(it, worker)
+            spec = worker.attachments["lo0"].spec
+            protocol = 0 if reason == "protocol" else PROTOCOL
+            fake = FakeOrphan(7 if reason == "number" else 0, 0, it.table.fd, protocol)
+            words = it.table.slot(spec.slots[0])
+            words[counters.OPACKETS] = 5  # 2 of them are still in its hands, and will be delivered
+            words[counters.IPACKETS] = 3
+            with fake.connected() as connection:
+                ledger = Identity(0, 0) if reason == "ledger" else table_identity(it.table)
+                orphans = Orphans([orphan(fake, connection, ledger, [spec])], [worker], it.table)
+                await orphans.hand_over([cable], {})
+                assert worker.orders == [("start",), ("attach", "lo0")]
+                await orphans.end()
+            assert kinds(fake.requests) == [Detach if reason == "protocol" else Keep, End]
+            assert words[counters.IERRORS + counters.WORKER_LOST] == 0
+
+    on_loop(hand_over)()
+
+
+@on_loop
+async def test_the_frames_of_an_orphan_that_dies_are_accounted_for() -> None:
+    async with scene() as it:
+        worker = started_worker(it)
+        cable = recorded_cable(it, worker)
+        spec = worker.attachments["lo0"].spec
+        fake = FakeOrphan(0, 0, it.table.fd, protocol=0)
+        fake.dies_at = Detach
+        words = it.table.slot(spec.slots[0])
+        words[counters.OPACKETS], words[counters.IPACKETS] = 5, 3
+        with fake.connected() as connection:
+            found = orphan(fake, connection, table_identity(it.table), [spec])
+            orphans = Orphans([found], [worker], it.table)
+            await orphans.hand_over([cable], {})
+            await orphans.end()
+        assert words[counters.IERRORS + counters.WORKER_LOST] == 2
+        assert set(worker.attachments) == {"lo0"}

@@ -1,0 +1,130 @@
+"""What is found of a predecessor in the run directory and among the passed descriptors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from epaird.config.settings import LoopbackSettings
+from epaird.control.handover.notify import Inherited
+from epaird.control.handover.predecessor import LEDGER, Leftovers, find_leftovers
+from epaird.control.handover.state import Keeper, SavedWorker, State
+from epaird.control.interfaces.saved import SavedDevice, SavedLoopback, SavedPlace
+from epaird.control.workers.link import socket_name
+from epaird.ipc.ledger import Table
+from epaird.ipc.messages import CableKind, CableSpec, PortSpec
+from epaird.kernel.namespace import Identity
+from tests.control.handover.orphan import FakeOrphan, pipe
+from tests.loop import on_loop
+
+HOME = Identity(4, 5)
+LO = LoopbackSettings()
+
+
+def state(origin: str = "configuration", said: LoopbackSettings | None = None) -> State:
+    """Return a state with worker 0 in slot 0 and lo1 in slot 1."""
+    place = SavedPlace(name="lo1", index=7, netns="", nsid=None, identity=(4, 5))
+    device = SavedDevice(
+        name="lo1", slots=(1,), tap_index=7, offloads=0, missing=(), place=place, mtu=1500, up=True,
+        carrier=True, bases=(),
+    )  # fmt: skip
+    lo = SavedLoopback.model_validate(
+        {"device": device, "settings": LO, "origin": origin, "worker": 0, "said": said}
+    )
+    worker = SavedWorker(number=0, slot=0, pid=77, restarts=0)
+    return State(home=(4, 5), macs_made=0, workers=(worker,), pairs=(), loopbacks=(lo,))
+
+
+@on_loop
+async def write(directory: Path, written: State) -> None:
+    Keeper(directory, lambda: written).write()
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def closed(leftovers: Leftovers) -> None:
+    """Close everything that a test has left."""
+    leftovers.close()
+    for orphan in leftovers.orphans:
+        orphan.connection.close()
+    for fd in leftovers.ledgers.values():
+        os.close(fd)
+
+
+def test_an_orphan_reports_its_cables_and_passes_their_descriptors(tmp_path: Path) -> None:
+    write(tmp_path, state())
+    table, device = Table.create(8), pipe()
+    fake = FakeOrphan(0, 0, table.fd)
+    spec = CableSpec("lo1", (PortSpec("lo1", 1, 1500),), CableKind.REFLECT)
+    fake.cables["lo1"] = (spec, (device,))
+    with fake.listening(tmp_path):
+        found = find_leftovers(tmp_path, (), HOME)
+        assert found.usable
+        (orphan,) = found.orphans
+        assert (orphan.about, orphan.cables) == (fake.about, {"lo1": spec})
+        assert list(found.ledgers) == [orphan.ledger]
+        assert list(found.fds) == [1]
+        assert found.slots == {0, 1}
+        assert (found.worker_slot(0), found.worker_slot(1)) == (0, None)
+        closed(found)
+    os.close(table.fd)
+    os.close(device)
+
+
+def test_passed_descriptors_are_used_by_name_and_unknown_ones_closed(tmp_path: Path) -> None:
+    write(tmp_path, state())
+    table = Table.create(8)
+    names = ("lock", LEDGER, "lo1", "epair9a")
+    fds = (pipe(), table.fd, pipe(), pipe())
+    passed = [Inherited(fd, name) for fd, name in zip(fds, names, strict=True)]
+    found = find_leftovers(tmp_path, passed, HOME, keep=("lock",))
+    assert found.usable
+    assert (found.fds, found.unknown) == ({1: fds[2]}, ["epair9a"])
+    assert [is_open(fd) for fd in fds] == [True, True, True, False]
+    os.close(fds[0])
+    closed(found)
+    assert not is_open(fds[2])
+
+
+@pytest.mark.parametrize("home", [HOME, Identity(4, 6)])
+def test_without_a_usable_state_everything_is_closed(tmp_path: Path, home: Identity) -> None:
+    if home != HOME:
+        write(tmp_path, state())
+    table, device = Table.create(8), pipe()
+    fake = FakeOrphan(0, 0, table.fd)
+    path = tmp_path / socket_name(fake.process.pid)
+    with fake.listening(tmp_path):
+        found = find_leftovers(tmp_path, [Inherited(table.fd, LEDGER), Inherited(device, "lo1")], home)
+    assert not found.usable
+    assert (found.orphans, found.ledgers, found.fds, found.slots) == ([], {}, {}, set())
+    assert set(found.unknown) == {LEDGER, "lo1"}
+    assert not is_open(device)
+    assert not path.exists()
+
+
+def test_a_socket_without_a_process_is_removed(tmp_path: Path) -> None:
+    write(tmp_path, state())
+    fake = FakeOrphan(0, 0, -1)
+    fake.process.kill()
+    fake.process.wait()
+    path = tmp_path / socket_name(fake.process.pid)
+    path.touch()
+    found = find_leftovers(tmp_path, (), HOME)
+    assert not path.exists()
+    assert found.orphans == []
+
+
+def test_the_configured_settings_of_what_the_configuration_created() -> None:
+    said = LoopbackSettings(mtu=1400)
+    assert Leftovers().said == {}
+    assert Leftovers(state()).said == {"lo1": LO}
+    assert Leftovers(state(said=said)).said == {"lo1": said}
+    assert Leftovers(state("runtime", said)).said == {}

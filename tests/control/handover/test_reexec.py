@@ -1,0 +1,78 @@
+"""The program executed again, with its descriptors."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from epaird.control.handover import reexec
+from tests.loop import on_loop
+
+PROGRAM = """
+    import os, sys
+    from epaird.control.handover import reexec
+    from epaird.control.handover.notify import take_inherited
+    if os.environ.pop(reexec.UPGRADED, ""):
+        found = take_inherited()
+        print(os.getpid(), [(each.fd, each.name, os.pread(each.fd, 9, 0).decode()) for each in found])
+        reexec.unblock_signals()
+    else:
+        print(os.getpid())
+        sys.stdout.flush()
+        names = ["lock", "epair0a", "epair0a"]
+        fds = []
+        for name in names:
+            fd = os.memfd_create(name)
+            os.write(fd, str(len(fds)).encode())
+            fds.append((name, fd))
+        reexec.execute(fds)
+"""
+
+
+def test_the_same_process_continues_with_its_descriptors() -> None:
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    before, after = process.stdout.splitlines()
+    pid, _, found = after.partition(" ")
+    assert pid == before
+    assert found == "[(3, 'lock', '0'), (4, 'epair0a', '1'), (5, 'epair0a', '2')]"
+
+
+@on_loop
+async def test_a_program_that_can_run_has_no_objection(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = f"import os, sys; sys.exit(os.environ['{reexec.CHECK_ONLY}'] != '1')"
+    monkeypatch.setattr(reexec, "command", lambda: [sys.executable, "-c", check])
+    assert await reexec.objection() is None
+
+
+@on_loop
+async def test_the_last_line_of_an_error_is_the_objection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reexec, "command", lambda: [sys.executable, "-c", "import epaird.missing"])
+    assert await reexec.objection() == "ModuleNotFoundError: No module named 'epaird.missing'"
+    monkeypatch.setattr(reexec, "command", lambda: [sys.executable, "-c", "raise SystemExit(3)"])
+    assert await reexec.objection() == "exit status 3"
+
+
+@on_loop
+async def test_a_program_that_hangs_is_an_objection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reexec, "CHECK_S", 0.2)
+    monkeypatch.setattr(reexec, "command", lambda: ["sleep", "60"])
+    assert await reexec.objection() == "its check takes longer than 0 s"
+
+
+def test_signals_that_came_during_the_execution_are_delivered_afterwards() -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: received.append(number))
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        assert not received
+        reexec.unblock_signals()
+        assert received == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -1,0 +1,104 @@
+"""Plans that are applied, and undone when a step fails."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from epaird.config.reading import parse
+from epaird.config.settings import Configuration, LoopbackSettings, PairSettings
+from epaird.control.machine.namespaces import Namespaces
+from epaird.control.reloading.applying import Applying
+from epaird.kernel.errors import KernelError
+from epaird.plan.steps import Create, Destroy, Patch, Plan, Recreate, Restore
+from tests.control.interfaces.scene import Scene, scene
+from tests.loop import on_loop
+
+
+class Steps:
+    """Applies plans to a scene, and records when the daemon itself is changed."""
+
+    def __init__(self, it: Scene) -> None:
+        self.it = it
+        self.before = parse({"lo": {}})
+        self.after = parse({"lo": {}, "epair": {"epair0": {}, "epair1": {}}})
+        self.calls: list[str] = []
+
+    async def apply(self, plan: Plan) -> None:
+        """Apply a plan that leads from ``before`` to ``after``."""
+        applying = Applying(
+            plan,
+            self.after,
+            host=self.it.host,
+            registry=self.it.registry,
+            namespaces=Namespaces(self.it.host, Path("/nonexistent")),
+            reconfigure=lambda wanted: self._called("reconfigure", wanted),
+            shrink=lambda wanted: self._called("shrink", wanted),
+            current=self.before,
+        )
+        await applying.apply()
+
+    async def _called(self, what: str, wanted: Configuration) -> None:
+        self.calls.append(f"{what} {'after' if wanted is self.after else 'before'}")
+
+
+@on_loop
+async def test_interfaces_of_a_plan_belong_to_the_configuration_afterwards() -> None:
+    async with scene() as it:
+        await it.interfaces.create("epair1", {})
+        steps = Steps(it)
+        await steps.apply(Plan(steps=(Create("epair0", PairSettings()),), adopted=("epair1",)))
+        assert {clone.name: clone.origin for clone in it.registry} == dict.fromkeys(
+            ("epair0", "epair1", "lo0"), "configuration"
+        )
+        assert steps.calls == ["reconfigure after", "shrink after"]
+
+
+@on_loop
+async def test_a_step_that_fails_undoes_the_others_in_reverse() -> None:
+    async with scene() as it:
+        for name in ("epair0", "epair1"):
+            await it.interfaces.create(name, {})
+        await it.interfaces.create("lo1", {"mtu": 1400})
+        macs = {half.device: half.mac for half in it.registry.pairs.ifnets}
+        steps = Steps(it)
+        plan = Plan(
+            steps=(
+                Destroy("lo1"),
+                Recreate("epair1", PairSettings(queues=1, coalesce=False), ()),
+                Create("lo2", LoopbackSettings()),
+            ),
+            patches=(Patch("epair0a", "epair0b", "epair1b"),),
+            restored=(Restore("lo0", ("10.0.0.1/24",)),),
+        )
+        it.host.fail("reconfigure", errno.EPERM)
+        with pytest.raises(KernelError):
+            await steps.apply(plan)
+        assert {half.device: half.mac for half in it.registry.pairs.ifnets} == macs
+        assert sorted(clone.name for clone in it.registry) == ["epair0", "epair1", "lo0", "lo1"]
+        lo1 = it.registry.get("lo1")
+        assert lo1 is not None
+        assert (lo1.settings.model_dump()["mtu"], lo1.origin) == (1400, "runtime")
+        assert [half.peer and half.peer.device for half in it.registry.pairs.ifnets] == [
+            "epair0b", "epair0a", "epair1b", "epair1a",
+        ]  # fmt: skip
+        assert steps.calls == ["reconfigure after", "reconfigure before", "shrink before"]
+
+
+@on_loop
+async def test_only_what_was_lost_is_restored() -> None:
+    async with scene() as it:
+        b = {"addresses": ["10.0.0.2/24"], "routes": [{"to": "default", "via": "10.0.0.1"}]}
+        await it.interfaces.create("epair0", {"b": b})
+        link = it.host.links["epair0b"]
+        assert link.settings is not None
+        before = link.settings
+        link.settings = replace(before, routes=())
+        await Steps(it).apply(Plan(restored=(Restore("epair0b", (), (("default", "10.0.0.1"),)),)))
+        assert link.settings == before
+        steps = len(it.host.steps)
+        await Steps(it).apply(Plan(restored=(Restore("epair7b", ("10.0.0.9/24",)),)))
+        assert len(it.host.steps) == steps
