@@ -88,15 +88,20 @@ soak: root programs $(STAMP)-test ## as root: MINUTES=10 of random accidents und
 	    $(if $(OPERATIONS),--operations $(OPERATIONS))
 
 .PHONY: lint
-lint: $(STAMP)-lint ## ruff and mypy
+lint: $(STAMP)-lint ## ruff, mypy, and whether generated files are up to date
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python deploy/generate.py --check
 
 .PHONY: format
 format: $(STAMP)-lint ## put imports and layout in order
 	@$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
+
+.PHONY: generate
+generate: $(STAMP) ## write docs/metrics.md and what else is made from the catalogue of counters
+	@$(BIN)/python deploy/generate.py
 
 .PHONY: man
 man: $(STAMP)-man ## the manual pages, into dist/man

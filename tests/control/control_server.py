@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from epaird.control.api.server import ControlServer
-from epaird.control.http.serving import ListenError
+from epaird.control.http.listening import ListenError
 from tests.control.operations import FakeOperations, FakeReloads
 from tests.waiting import DEADLINE_S
 

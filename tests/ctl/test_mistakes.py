@@ -14,7 +14,7 @@ import pytest
 
 from epaird.config.settings import DaemonSettings
 from epaird.control.operations import Refused
-from epaird.ctl.cli import DEFAULT_SOCKET
+from epaird.ctl.context import DEFAULT_SOCKET
 from tests.control.control_server import serving
 from tests.ctl.epairctl import EPAIRCTL, Cli
 from tests.waiting import DEADLINE_S, until

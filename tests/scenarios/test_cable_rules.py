@@ -12,7 +12,6 @@ from functools import partial
 import pytest
 
 from epaird.control.readings import InterfaceReading
-from epaird.ipc.counters import REASONS
 from tests.scenarios.lab import Lab
 from tests.scenarios.living import Life, beside, life, living
 from tests.scenarios.places import Namespace
@@ -54,7 +53,7 @@ async def test_path_mtu_discovery_between_halves_of_different_mtus(lab: Lab) -> 
             await beside(ping, blue, back, "-s", "7000")
             await beside(tcp, blue, red, back, 5_000_000)
         reading = it.one("epair0a")
-        assert reading.oerrors[REASONS.index("oversize")] >= reading.too_big >= 2
+        assert reading.stats.oerrors["oversize"] >= reading.stats.too_big >= 2
         await it.at_rest("epair0a", "epair0b")
 
 
@@ -75,14 +74,18 @@ async def test_the_ledger_is_exact_when_a_worker_dies_after_such_answers(lab: La
         await beside(ping, red, "10.0.0.2")
         await beside(_ping_once, red, "10.0.0.2", "7000")
         await it.at_rest("epair0a", "epair0b")
-        before = it.one("epair0b").opackets - it.one("epair0a").ipackets - sum(it.one("epair0a").ierrors)
+        before = (
+            it.one("epair0b").stats.opackets
+            - it.one("epair0a").stats.ipackets
+            - sum(it.one("epair0a").stats.ierrors.values())
+        )
         worker = it.workers[0]
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGKILL)
         await eventually(lambda: worker.restarts == 1 and worker.forwards)
         await it.at_rest("epair0a", "epair0b")
         a, b = it.one("epair0a"), it.one("epair0b")
-        assert before == b.opackets - a.ipackets - sum(a.ierrors) == 0
+        assert before == b.stats.opackets - a.stats.ipackets - sum(a.stats.ierrors.values()) == 0
 
 
 @living
@@ -127,7 +130,7 @@ def _state(place: Namespace, port: str) -> str:
 
 
 def _sent(it: Life) -> int:
-    return sum(each.opackets for each in it.interfaces.reading().interfaces)
+    return sum(each.stats.opackets for each in it.interfaces.reading().interfaces)
 
 
 @living
@@ -149,7 +152,7 @@ async def test_two_busy_pairs_on_one_worker_each_get_at_least_40_percent(lab: La
             raws.append(raw)
         shares = []
         for _ in range(5):
-            before = [it.one(f"epair{number}a").opackets for number in range(2)]
+            before = [it.one(f"epair{number}a").stats.opackets for number in range(2)]
             # As many frames wait in both rings, all of one before those of the other were sent.
             os.kill(pid, signal.SIGSTOP)
             for raw in raws:
@@ -158,7 +161,7 @@ async def test_two_busy_pairs_on_one_worker_each_get_at_least_40_percent(lab: La
             os.kill(pid, signal.SIGCONT)
             counts = [0, 0]
             while min(counts) < 10_000:
-                first, second, again = (it.one(f"epair{number}a").opackets for number in (0, 1, 0))
+                first, second, again = (it.one(f"epair{number}a").stats.opackets for number in (0, 1, 0))
                 counts = [first - before[0], second - before[1]]
                 at_one_moment = again - first < 500  # else this test lost its core between the looks
                 # Somewhere in the middle, while both still have something to send.
@@ -188,7 +191,7 @@ async def test_one_million_sequence_numbers_arrive_in_order(lab: Lab) -> None:
             source.connect(sink.getsockname())
             await beside(_count_to, 1_000_000, source, sink)
         await it.at_rest("epair0a", "epair0b")
-        assert it.one("epair0b").ipackets >= 1_000_000
+        assert it.one("epair0b").stats.ipackets >= 1_000_000
 
 
 def _count_to(goal: int, source: socket.socket, sink: socket.socket, window: int = 2000) -> None:
@@ -222,8 +225,8 @@ async def test_queue_limit_1_with_a_stalled_worker_counts_every_frame(lab: Lab) 
 
         def accounted(a0: InterfaceReading, b0: InterfaceReading, sent: int) -> bool:
             a, b = it.one("epair0a"), it.one("epair0b")
-            read, dropped = a.opackets - a0.opackets, a.oqdrops - a0.oqdrops
-            return read + dropped == sent and b.ipackets - b0.ipackets == read
+            read, dropped = a.stats.opackets - a0.stats.opackets, a.stats.oqdrops - a0.stats.oqdrops
+            return read + dropped == sent and b.stats.ipackets - b0.stats.ipackets == read
 
         for number in range(20):
             a0, b0 = it.one("epair0a"), it.one("epair0b")
@@ -237,4 +240,4 @@ async def test_queue_limit_1_with_a_stalled_worker_counts_every_frame(lab: Lab) 
                         continue  # the ring is full; counted all the same
             os.kill(pid, signal.SIGCONT)
             await eventually(partial(accounted, a0, b0, 100 + 10 * number))
-            assert it.one("epair0a").oqdrops - a0.oqdrops == 10 * number
+            assert it.one("epair0a").stats.oqdrops - a0.stats.oqdrops == 10 * number

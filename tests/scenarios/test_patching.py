@@ -11,7 +11,6 @@ import pytest
 
 from epaird.control.interfaces.registry import Interfaces
 from epaird.control.readings import InterfaceReading
-from epaird.ipc.counters import REASONS
 from tests.scenarios.lab import Lab
 from tests.scenarios.living import Life, beside, happens, life, living, refused
 from tests.scenarios.transfers import ping, tcp
@@ -113,11 +112,11 @@ async def test_unpatched_halves_have_no_carrier_and_their_frames_count(lab: Lab)
             for _ in range(50):
                 raw.send(bytes(60))
         after = it.one("epair0a")
-        dropped = after.oqdrops - before.oqdrops
-        errors = after.oerrors[REASONS.index("peer_down")] - before.oerrors[REASONS.index("peer_down")]
+        dropped = after.stats.oqdrops - before.stats.oqdrops
+        errors = after.stats.oerrors["peer_down"] - before.stats.oerrors["peer_down"]
         await eventually(lambda: _sent(it, "epair0a") - _sent_of(before) >= 50)
         assert dropped + errors <= 50
-        assert it.one("epair0a").opackets == before.opackets
+        assert it.one("epair0a").stats.opackets == before.stats.opackets
         await interfaces.patch("epair0a", "epair0b", force=False)
         await eventually(lambda: it.one("epair0a").carrier)
         await beside(ping, red, "10.0.0.2")
@@ -128,7 +127,7 @@ def _sent(it: Life, device: str) -> int:
 
 
 def _sent_of(reading: InterfaceReading) -> int:
-    return reading.oqdrops + sum(reading.oerrors) + reading.opackets
+    return reading.stats.oqdrops + sum(reading.stats.oerrors.values()) + reading.stats.opackets
 
 
 @living
@@ -204,7 +203,10 @@ async def test_a_worker_that_dies_settles_what_is_patched_across_pairs(lab: Lab)
         await eventually(lambda: worker.restarts == 1 and worker.forwards)
         for device, reading in before.items():
             after = it.one(device)
-            assert (after.oerrors, after.ierrors) == (reading.oerrors, reading.ierrors)
+            assert (after.stats.oerrors, after.stats.ierrors) == (
+                reading.stats.oerrors,
+                reading.stats.ierrors,
+            )
         await beside(ping, lab["red"], "10.0.0.4")
 
 

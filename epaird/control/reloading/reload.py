@@ -22,7 +22,7 @@ from epaird.config import saving
 from epaird.config.reading import File, InvalidConfiguration, decode, digest, parse, quoted_path, read
 from epaird.config.settings import Configuration, namespace_name
 from epaird.config.values import dotted
-from epaird.control.http.serving import ListenError
+from epaird.control.http.listening import ListenError
 from epaird.control.interfaces.registry import Interfaces
 from epaird.control.machine.host import Host
 from epaird.control.machine.namespaces import Namespaces

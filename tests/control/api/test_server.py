@@ -21,7 +21,7 @@ from epaird.control.api import credentials, guard
 from epaird.control.api import server as apiserver
 from epaird.control.api.credentials import Peer, may_control, peer_of
 from epaird.control.api.socketfile import SocketFile
-from epaird.control.http.serving import ListenError
+from epaird.control.http.listening import ListenError
 from tests.control.control_server import Answer, Control, serving
 from tests.waiting import DEADLINE_S, until, until_closed
 

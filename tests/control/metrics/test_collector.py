@@ -37,6 +37,7 @@ CONTRACT = {
     "epaird_interface_mtu_bytes": ("gauge", DEVICE),
     "epaird_interface_refs": ("gauge", DEVICE),
     "epaird_interface_held_bytes": ("gauge", DEVICE),
+    "epaird_interface_oactive": ("gauge", DEVICE),
     "epaird_interface_info": ("gauge", ("device", "pair", "half", "name", "netns", "mac", "worker")),
     "epaird_worker_queue_frames": ("gauge", WORKER),
     "epaird_worker_queue_limit_frames": ("gauge", WORKER),

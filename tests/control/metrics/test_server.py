@@ -23,8 +23,9 @@ import uvloop
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from epaird.control.metrics import web
-from epaird.control.metrics.web import ListenError, MetricsServer
+from epaird.control.http.listening import ListenError
+from epaird.control.metrics import server as web
+from epaird.control.metrics.server import MetricsServer
 from epaird.control.readings import Reading
 from epaird.ipc.counters import REASONS
 from tests.control.samples import interface, pair, worker
