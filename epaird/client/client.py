@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import h11
 
 from epaird.client.base import Model
-from epaird.client.models import CreatedInterface, Event, Interface, InterfaceDetails
+from epaird.client.models import CreatedInterface, Interface, InterfaceDetails
 
 if TYPE_CHECKING:
+    from epaird.client.events import Event
     from epaird.client.plans import PlanReport
     from epaird.client.statistics import Statistics
 
@@ -80,6 +81,8 @@ class Client:
 
     def events(self) -> Iterator[Event]:
         """Yield events as they happen; raises DaemonError when the daemon ends."""
+        from epaird.client.events import Event
+
         return (_model(Event, each) for each in self.stream("events"))
 
     def create(self, name: str, settings: Mapping[str, object]) -> str:

@@ -1,6 +1,6 @@
-"""Values that the API answers with, for the daemon, ``epairctl`` and other programs.
+"""Interfaces as the API answers with them, for the daemon, ``epairctl`` and other programs.
 
-Statistics and plans have modules of their own, which few commands of ``epairctl`` have to import.
+Statistics, events and plans have modules of their own, which few commands of ``epairctl`` have to import.
 """
 
 from __future__ import annotations
@@ -69,18 +69,3 @@ class CreatedInterface(Model):
 
     name: str
     """Name of the pair or loopback: `epair7`."""
-
-
-@dataclass(frozen=True)
-class Event(Model):
-    """Something that happened to an interface, or to a worker's queue."""
-
-    time: float
-    """Seconds since the epoch."""
-    what: str
-    """`created`, `up`, `down`, `carrier`, `nocarrier`, `renamed`, `moved`, `unregistering`, `destroyed`,
-    `overflow`, `drained`, or `lost`: events were dropped because this reader was too slow."""
-    interface: str
-    """Name of the interface: `epair0a`; empty for a worker's queue and for `lost`."""
-    detail: str = ""
-    """More about it, for people: `eth0 -> eth1`; for `lost`, the number of events dropped."""

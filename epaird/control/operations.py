@@ -6,7 +6,7 @@ import errno
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
-from epaird.client.models import Event
+from epaird.client.events import Event
 from epaird.control.readings import InterfaceReading, Reading
 from epaird.plan.actions import Action
 

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from epaird.client.counters import InterfaceCounters
-from epaird.client.models import Event, Interface, InterfaceDetails
+from epaird.client.models import Interface, InterfaceDetails
 from epaird.ctl.rates import totals
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from epaird.client.events import Event
     from epaird.client.statistics import InterfaceStatistics
 
 Row = Sequence[str]

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.client.counters import InterfaceCounters
-from epaird.client.models import Event, Interface
+from epaird.client.events import Event
+from epaird.client.models import Interface
 from epaird.client.statistics import InterfaceStatistics
 from epaird.control.api import views
 from epaird.ctl import show

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import pytest
 import uvloop
 
-from epaird.client.models import Event
+from epaird.client.events import Event
 from epaird.config.settings import LoopbackSettings
 from epaird.control.interfaces.registry import Interfaces
 from epaird.control.machine.host import Host

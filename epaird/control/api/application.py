@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from epaird import __version__
-from epaird.client.models import Event
+from epaird.client.events import Event
 from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
 from epaird.control.api import configuration, daemon, interfaces, problems
 from epaird.control.api.changes import Changes

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from epaird.client.models import Event
+from epaird.client.events import Event
 from epaird.control.operations import Events, Refused
 
 NDJSON: Final = "application/x-ndjson"

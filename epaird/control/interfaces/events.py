@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from epaird.client.models import Event
+from epaird.client.events import Event
 
 ROOM: Final = 1024
 """Events that a reader may be behind."""
