@@ -132,3 +132,12 @@ def serving(path: Path) -> Iterator[Control]:
     finally:
         running.stop()
     assert running.loop_errors == []
+
+
+def create(control: Control, name: str = "epair", **settings: object) -> str:
+    """Create an interface and return its name."""
+    answer = control.curl("/v1/interfaces", data={"name": name, "settings": settings})
+    assert answer.status == 201
+    made = answer.json["name"]
+    assert isinstance(made, str)
+    return made
