@@ -19,7 +19,7 @@ from tests.waiting import DEADLINE_S
 
 
 class Serving:
-    """A server that answers on a loop of its own, as the daemon's does, in a thread."""
+    """A running metrics server and its clients."""
 
     def __init__(self, read: Callable[[], Reading]) -> None:
         self.server = MetricsServer.bind("127.0.0.1", 0, read)
@@ -37,19 +37,19 @@ class Serving:
         await self.server.stop()
 
     def start(self) -> None:
-        """Return once it answers."""
+        """Return when the server answers."""
         self._thread.start()
         self._loop = self._started.result(DEADLINE_S)
 
     def stop(self) -> None:
-        """Return once it has stopped; a server that does not stop fails the test."""
+        """Return when the server has stopped; a server that does not stop fails the test."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive(), "stop() hangs"
 
     def get(self, path: str, method: str = "GET", **headers: str) -> tuple[http.client.HTTPResponse, bytes]:
-        """One request on a connection of its own."""
+        """Make one request on a connection of its own."""
         connection = http.client.HTTPConnection(*self.server.address, timeout=DEADLINE_S)
         try:
             connection.request(
@@ -60,17 +60,17 @@ class Serving:
         finally:
             connection.close()
 
-    def connect(self, *said: bytes) -> socket.socket:
-        """A connection on which this was said so far."""
+    def connect(self, *sent: bytes) -> socket.socket:
+        """Return a connection on which these bytes are sent."""
         connection = socket.create_connection(self.server.address, timeout=DEADLINE_S)
-        for part in said:
+        for part in sent:
             connection.sendall(part)
         return connection
 
 
 @contextmanager
 def serving(read: Callable[[], Reading]) -> Iterator[Serving]:
-    """A running server that has stopped, without errors in its loop, at the end."""
+    """Run a server; at the end it must stop without an error in its event loop."""
     running = Serving(read)
     running.start()
     try:

@@ -1,4 +1,4 @@
-"""Operations without interfaces: what the front ends are tested against, and needs no root."""
+"""Operations without interfaces, for tests of the front ends without root."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ CLONERS = ("epair", "lo")
 
 
 class FakeOperations:
-    """Pairs and loopbacks that are only names and settings, and what was asked for."""
+    """Pairs and loopbacks that are only readings, and the changes that were requested."""
 
     def __init__(self) -> None:
         self.interfaces: dict[str, tuple[InterfaceReading, ...]] = {}
-        """By the name of the pair or loopback."""
+        """Interfaces by the name of the pair or loopback."""
         self.asked: list[tuple[object, ...]] = []
-        """Every change that was granted."""
+        """Changes that were made."""
         self.bus = Bus(room=16)
         self.events_end = False
-        """Whoever follows the events gets one, and no more."""
+        """True if streams of events end after one event."""
         self._readers: list[Reader] = []
         self.gate = asyncio.Event()
-        """Changes wait until it is set, which it is at first."""
+        """Changes wait until it is set, as it is at first."""
         self.gate.set()
         self.waiting = 0
         """Changes that wait for the gate."""
         self.fails: Exception | None = None
-        """What every change raises."""
+        """Raised by every change."""
 
     async def create(self, name: str, settings: Mapping[str, object]) -> str:
         kind = kind_of(name)
@@ -122,7 +122,7 @@ class FakeOperations:
 
     @property
     def readers(self) -> int:
-        """Who follows the events."""
+        """Number of streams of events that are open."""
         return sum(not reader._closed for reader in self._readers)
 
     async def _change(self) -> None:
@@ -140,13 +140,13 @@ class FakeOperations:
 
 
 class FakeReloads:
-    """A configuration that is what the test says."""
+    """A configuration whose plans the test sets."""
 
     def __init__(self) -> None:
         self.actions: tuple[Action, ...] = ()
-        """What every plan says."""
+        """Actions of every plan."""
         self.problems: tuple[str, ...] = ()
-        """What is wrong with every file."""
+        """Errors of every file."""
         self.asked: list[tuple[object, ...]] = []
 
     async def reload(self, *, dry_run: bool = False) -> tuple[Action, ...]:
@@ -175,7 +175,7 @@ def _interface(name: str, half: str) -> InterfaceReading:
 
 
 def kind_of(name: str) -> str:
-    """The cloner that makes interfaces of such a name."""
+    """Return the kind of an interface by its name."""
     return name.rstrip("ab").rstrip("0123456789")
 
 

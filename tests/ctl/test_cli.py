@@ -17,7 +17,7 @@ from tests.waiting import DEADLINE_S
 
 
 def test_version_and_help(cli: Cli) -> None:
-    assert cli.says("--version") == f"epairctl {__version__}\n"
+    assert cli.output("--version") == f"epairctl {__version__}\n"
     commands = [
         "create",
         "destroy",
@@ -32,43 +32,43 @@ def test_version_and_help(cli: Cli) -> None:
         "completion",
     ]
     for arguments in ((), ("-h",), ("--help",)):
-        text = cli.says(*arguments)
+        text = cli.output(*arguments)
         assert "EPAIRD_SOCKET" in text
         assert "completion" in text
         assert all(f"\n  {command} " in text for command in commands)
         assert "..." not in text.partition("Commands:")[2]
     for command in commands:
-        assert cli.says(command, "--help").startswith(f"Usage: epairctl {command} ")
+        assert cli.output(command, "--help").startswith(f"Usage: epairctl {command} ")
 
 
 @pytest.mark.parametrize("before", [True, False])
-def test_options_stand_before_the_command_or_behind_it(pair: Cli, before: bool) -> None:
-    def says(command: str, *options: str) -> str:
-        return pair.says(*options, *command.split()) if before else pair.says(*command.split(), *options)
+def test_options_come_before_the_command_or_after_it(pair: Cli, before: bool) -> None:
+    def output(command: str, *options: str) -> str:
+        return pair.output(*options, *command.split()) if before else pair.output(*command.split(), *options)
 
-    assert [each["device"] for each in json.loads(says("list", "-j"))] == ["epair0a", "epair0b", "lo1"]
-    assert says("list", "-j").count("\n") == 1
-    assert says("list", "-j", "-p").count("\n") > 10
-    assert says("list", "-jp") == says("list", "--json", "--pretty")
-    assert says("list", "-br").splitlines() == [
+    assert [each["device"] for each in json.loads(output("list", "-j"))] == ["epair0a", "epair0b", "lo1"]
+    assert output("list", "-j").count("\n") == 1
+    assert output("list", "-j", "-p").count("\n") > 10
+    assert output("list", "-jp") == output("list", "--json", "--pretty")
+    assert output("list", "-br").splitlines() == [
         "epair0a  UP  02:5d:11:22:33:0a  epair0a",
         "epair0b  UP  02:5d:11:22:33:0a  epair0b",
         "lo1      UP  02:5d:11:22:33:0a  lo1",
     ]
-    assert says("show epair0", "-o").count("\n") == 2
-    assert says("show epair0", "-o").startswith("epair0a: <UP,LOWER_UP> mtu 1500 state up\\    ether 02:")
-    assert says("list", "-o").count("\n") == 3
-    assert says("stats epair0a", "-o").startswith("epair0a ipackets=0 ibytes=0 ")
-    assert says("stats epair0a", "-br").split("\n")[0].split() == [
+    assert output("show epair0", "-o").count("\n") == 2
+    assert output("show epair0", "-o").startswith("epair0a: <UP,LOWER_UP> mtu 1500 state up\\    ether 02:")
+    assert output("list", "-o").count("\n") == 3
+    assert output("stats epair0a", "-o").startswith("epair0a ipackets=0 ibytes=0 ")
+    assert output("stats epair0a", "-br").split("\n")[0].split() == [
         "NAME", "ipackets", "ibytes", "opackets", "obytes",
     ]  # fmt: skip
-    assert json.loads(says("stats lo1", "-j"))[0]["stats"]["oerrors"]["peer_down"] == 0
-    assert json.loads(says("show lo1", "-j"))[0]["device"] == "lo1"
+    assert json.loads(output("stats lo1", "-j"))[0]["stats"]["oerrors"]["peer_down"] == 0
+    assert json.loads(output("show lo1", "-j"))[0]["device"] == "lo1"
 
 
-def test_of_nothing_there_is_nothing(cli: Cli) -> None:
-    assert cli.says("list", "-br") == cli.says("list", "-o") == cli.says("stats", "-o").strip() == ""
-    assert json.loads(cli.says("list", "-j")) == []
+def test_without_interfaces_nothing_is_printed(cli: Cli) -> None:
+    assert cli.output("list", "-br") == cli.output("list", "-o") == cli.output("stats", "-o").strip() == ""
+    assert json.loads(cli.output("list", "-j")) == []
 
 
 def test_a_terminal_has_colours(pair: Cli) -> None:
@@ -79,7 +79,7 @@ def test_a_terminal_has_colours(pair: Cli) -> None:
 
 
 def _in_terminal(cli: Cli, arguments: list[str]) -> bytes:
-    """What a command writes to a terminal until it ends, or has shown a pair."""
+    """Return what a command writes to a terminal until it ends or has shown a pair."""
     ours, theirs = pty.openpty()
     environment = cli.environment | {"TERM": "xterm-256color", "COLUMNS": "200"}
     process = subprocess.Popen([EPAIRCTL, *arguments], env=environment, stdout=theirs)
@@ -88,7 +88,7 @@ def _in_terminal(cli: Cli, arguments: list[str]) -> bytes:
     try:
         while b"epair0b" not in text:
             text += os.read(ours, 65536)
-    except OSError:  # EIO: nobody has the other end any more
+    except OSError:  # EIO: the command has closed the other end
         pass
     finally:
         process.send_signal(signal.SIGINT)

@@ -18,9 +18,7 @@ PLANNED = (
 )
 
 
-def test_a_plan_reads_as_terraforms_and_its_status_says_whether_there_is_anything_to_do(
-    cli: Cli, tmp_path: Path
-) -> None:
+def test_a_plan_reads_as_terraforms_and_its_status_is_2_with_changes(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "new.toml"
     file.write_text("[epair.epair0]\n")
     done = cli.run("plan", str(file))
@@ -41,7 +39,7 @@ def test_a_plan_reads_as_terraforms_and_its_status_says_whether_there_is_anythin
     assert reloads.asked[2:4] == [("reload", True), ("reload", False)]
 
 
-def test_each_mistake_in_a_file_is_a_line(cli: Cli, tmp_path: Path) -> None:
+def test_each_error_in_a_file_is_a_line(cli: Cli, tmp_path: Path) -> None:
     cli.control.reloads.problems = ("a.b: is wrong", "c: too")
     (tmp_path / "x").write_text("")
     for arguments in (["plan", str(tmp_path / "x")], ["reload"], ["reload", "--dry-run"]):
@@ -67,4 +65,4 @@ def test_on_a_terminal_a_plan_is_in_colours(cli: Cli) -> None:
 
 
 def test_save_prints_toml(cli: Cli) -> None:
-    assert cli.says("save") == "# r\u00e9d\n[epair.epair0]\n"
+    assert cli.output("save") == "# r\u00e9d\n[epair.epair0]\n"

@@ -40,12 +40,12 @@ def test_words_are_a_table(words: list[str], made: dict[str, object]) -> None:
         (["a.mtu=2", "a=1"], "a is given twice"),
     ],
 )
-def test_what_is_no_setting_is_told(words: list[str], line: str) -> None:
+def test_a_word_that_is_not_a_setting_is_an_error(words: list[str], line: str) -> None:
     with pytest.raises(NotASetting) as caught:
         settings(words)
     assert str(caught.value) == line
 
 
 @given(st.text())
-def test_whatever_it_says_json_can_say_it(text: str) -> None:
+def test_every_value_can_be_json(text: str) -> None:
     json.dumps(value(text), allow_nan=False)

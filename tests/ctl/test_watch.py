@@ -13,19 +13,19 @@ from tests.waiting import DEADLINE_S, until
 
 
 def test_stats(pair: Cli) -> None:
-    first, *rows = pair.says("stats").splitlines()
+    first, *rows = pair.output("stats").splitlines()
     assert first.split() == [
         "NAME", "ipackets", "ibytes", "imcasts", "ierrors", "opackets", "obytes", "omcasts", "oerrors",
         "oqdrops",
     ]  # fmt: skip
     assert [row.split() for row in rows] == [[name, *"000000000"] for name in ("epair0a", "epair0b", "lo1")]
-    assert [line.split()[0] for line in pair.says("stats", "epair0b", "lo1").splitlines()] == [
+    assert [line.split()[0] for line in pair.output("stats", "epair0b", "lo1").splitlines()] == [
         "NAME", "epair0b", "lo1",
     ]  # fmt: skip
     assert pair.fails("stats", "nix") == "nix: there is no such interface (ENXIO)"
 
 
-def test_stats_watched_are_rates_again_and_again(pair: Cli) -> None:
+def test_stats_watched_are_repeated_rates(pair: Cli) -> None:
     process = pair.start("stats", "-w", "-i", "0.1", "epair0a")
     assert process.stdout is not None
     for _ in range(3):
@@ -44,7 +44,7 @@ def test_stats_watched_are_rates_again_and_again(pair: Cli) -> None:
 def test_monitor(cli: Cli, options: tuple[str, ...], expected: str) -> None:
     process = cli.start("monitor", *options)
     until(lambda: cli.operations.readers)
-    cli.says("create", "epair")
+    cli.output("create", "epair")
     assert process.stdout is not None
     line = process.stdout.readline()
     assert expected in line
@@ -54,7 +54,7 @@ def test_monitor(cli: Cli, options: tuple[str, ...], expected: str) -> None:
     assert process.communicate()[1].strip() == ""
 
 
-def test_monitor_tells_the_daemons_end(tmp_path: Path) -> None:
+def test_monitor_reports_the_daemons_end(tmp_path: Path) -> None:
     with serving(tmp_path / "control.sock") as control:
         process = Cli(control).start("monitor")
         until(lambda: control.operations.readers)

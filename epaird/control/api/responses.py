@@ -18,7 +18,7 @@ SCHEMAS: Final = "#/components/schemas/"
 
 _DESCRIPTIONS: Final = {
     HTTPStatus.BAD_REQUEST: "Not HTTP, or not JSON (EINVAL)",
-    HTTPStatus.FORBIDDEN: "The client is neither root nor in the group epaird, or nobody may (EPERM)",
+    HTTPStatus.FORBIDDEN: "Not permitted: never, or only to root and the group epaird (EPERM)",
     HTTPStatus.NOT_FOUND: "No such interface (ENXIO)",
     HTTPStatus.CONFLICT: "The name is taken (EEXIST), or the interface is busy (EBUSY)",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large (EMSGSIZE)",

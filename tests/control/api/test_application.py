@@ -21,19 +21,19 @@ def test_the_document_describes_every_place(control: Control) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/interfaces/", "/v2/interfaces", "//", "/docs"])
-def test_an_unknown_place_is_told_where_the_places_are(control: Control, path: str) -> None:
+def test_an_unknown_path_is_answered_with_where_to_look(control: Control, path: str) -> None:
     answer = control.curl(path)
     assert (answer.status, answer.problem["errno"]) == (404, "ENOENT")
     assert "/v1/openapi.json" in answer.problem["detail"]
 
 
-def test_a_method_that_is_not_there_is_told_which_are(control: Control) -> None:
+def test_an_unknown_method_is_answered_with_the_known_ones(control: Control) -> None:
     answer = control.curl("/v1/interfaces/epair0", "-X", "POST")
     assert (answer.status, answer.headers["allow"]) == (405, "delete, get, patch")
     assert answer.problem["detail"] == "/v1/interfaces/epair0 takes DELETE, GET, PATCH"
 
 
-def test_a_bug_of_ours_is_told_and_logged_and_costs_only_its_own_answer(
+def test_an_internal_error_is_answered_and_logged_and_fails_only_its_own_request(
     control: Control, caplog: pytest.LogCaptureFixture
 ) -> None:
     control.operations.fails = ZeroDivisionError("of ours")
@@ -45,7 +45,7 @@ def test_a_bug_of_ours_is_told_and_logged_and_costs_only_its_own_answer(
     assert create(control) == "epair0"
 
 
-def test_check_does_not_pay_for_the_api() -> None:
+def test_check_does_not_import_the_api() -> None:
     program = (
         "import sys; from epaird import cli; cli.main(['--version']); cli.main(['check', '/nowhere']);"
         "print(*{'fastapi', 'starlette', 'uvicorn', 'epaird.control.api.application'} & set(sys.modules))"

@@ -45,7 +45,7 @@ def test_a_line_of_the_log_stays_one_line(control: Control, caplog: pytest.LogCa
         assert len(line) < 700
 
 
-def test_a_client_that_goes_does_not_stop_its_change(control: Control) -> None:
+def test_a_client_that_disconnects_does_not_stop_its_change(control: Control) -> None:
     control.on_loop(control.operations.gate.clear)
     body = b'{"name": "epair5"}'
     control.connect(b"POST /v1/interfaces HTTP/1.1\r\nhost: a\r\ncontent-length: 18\r\n\r\n" + body).close()
@@ -54,7 +54,7 @@ def test_a_client_that_goes_does_not_stop_its_change(control: Control) -> None:
     until(lambda: control.operations.asked == [("create", "epair5", {})])
 
 
-def test_a_change_that_the_daemons_end_leaves_no_time_is_refused(
+def test_a_change_without_time_before_the_daemons_end_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(apiserver, "LIMITS", replace(apiserver.LIMITS, stop_seconds=0.05))

@@ -25,7 +25,7 @@ def test_a_reload_answers_with_what_it_did_and_a_dry_run_with_what_it_would(cont
     assert control.reloads.asked == [("reload", False), ("reload", True)]
 
 
-def test_everything_wrong_with_a_file_is_told_by_key(control: Control) -> None:
+def test_every_error_of_a_file_has_its_key(control: Control) -> None:
     control.reloads.problems = ("epair.epair0.a.mtu: 1 is less", "daemon.workers: 0 is less")
     for path, data in (("/v1/reload", {}), ("/v1/plan", {"text": "x"})):
         answer = control.curl(path, data=data)

@@ -21,7 +21,7 @@ from tests.control.control_server import serving
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that everybody may enter, unlike pytest's own."""
+    """A directory that every user may enter, unlike pytest's own."""
     path = Path("/tmp", f"ept{os.getpid()}")  # noqa: S108 - nothing is read from it
     path.mkdir(mode=0o755)
     yield path
@@ -29,7 +29,7 @@ def public() -> Iterator[Path]:
 
 
 def nobody(gid: int | None = None, groups: str = "--clear-groups") -> tuple[str, ...]:
-    """What makes a command one of the user nobody's."""
+    """Return the words before a command that run it as the user nobody."""
     user = pwd.getpwnam("nobody")
     return ("setpriv", f"--reuid={user.pw_uid}", f"--regid={gid or user.pw_gid}", groups)
 
@@ -79,7 +79,7 @@ def test_members_of_the_group_may(
         assert answer.status == 201
 
 
-def test_who_may_control() -> None:
+def test_root_the_own_user_and_the_group_may_control() -> None:
     own = os.geteuid()
     stranger = Peer(pid=1, uid=own + 1000, gid=1000, groups=frozenset({1000, 1001}))
     assert may_control(Peer(1, 0, 0), None)
@@ -90,7 +90,7 @@ def test_who_may_control() -> None:
     assert may_control(stranger, 1001)
 
 
-def test_the_peer_is_who_connected() -> None:
+def test_the_peer_is_the_process_that_connected() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     with ours, theirs:
         peer = peer_of(ours)
@@ -98,7 +98,7 @@ def test_the_peer_is_who_connected() -> None:
     assert peer.groups == frozenset(os.getgroups())
 
 
-def test_there_may_be_no_such_group(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_group_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(credentials, "GROUP", "no such group")
     assert credentials.group_id() is None
     monkeypatch.setattr(credentials, "GROUP", "root")

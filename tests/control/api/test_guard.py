@@ -41,7 +41,7 @@ def test_ten_megabytes_are_refused_before_they_are_sent(control: Control, tmp_pa
     assert control.operations.asked == []
 
 
-def test_ten_megabytes_that_are_sent_all_the_same_disturb_nobody(control: Control) -> None:
+def test_ten_megabytes_that_are_sent_all_the_same_disturb_no_other_client(control: Control) -> None:
     said = b"POST /v1/interfaces HTTP/1.1\r\nhost: a\r\ncontent-length: 10000000\r\n\r\n"
     with control.connect(said) as connection:
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")
@@ -50,7 +50,7 @@ def test_ten_megabytes_that_are_sent_all_the_same_disturb_nobody(control: Contro
         assert control.curl("/v1/cloners").status == 200
 
 
-def test_a_body_of_the_most_that_is_taken_is_taken(control: Control, tmp_path: Path) -> None:
+def test_a_body_of_the_largest_size_is_accepted(control: Control, tmp_path: Path) -> None:
     body = tmp_path / "body"
     for size, status in ((guard.BODY_MAX, 201), (guard.BODY_MAX + 1, 413)):
         body.write_bytes(b'{"name": "epair"}'.ljust(size))

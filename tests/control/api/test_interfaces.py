@@ -7,7 +7,7 @@ import pytest
 from tests.control.control_server import Control, create
 
 
-def test_created_by_kind_it_gets_the_lowest_number_and_has_a_place(control: Control) -> None:
+def test_an_interface_created_by_kind_gets_the_lowest_number_and_a_location(control: Control) -> None:
     answer = control.curl("/v1/interfaces", data={"name": "epair"})
     assert (answer.status, answer.json) == (201, {"name": "epair0"})
     assert answer.headers["location"] == "/v1/interfaces/epair0"
@@ -15,7 +15,7 @@ def test_created_by_kind_it_gets_the_lowest_number_and_has_a_place(control: Cont
     assert create(control) == "epair1"
 
 
-def test_settings_arrive_as_they_were_said(control: Control) -> None:
+def test_settings_arrive_as_they_were_sent(control: Control) -> None:
     settings = {"a": {"mtu": 9000, "netns": "r\u00e9d", "addresses": ["10.0.0.1/24"]}, "queues": 2}
     create(control, "epair7", **settings)
     assert control.operations.asked == [("create", "epair7", settings)]
@@ -51,7 +51,7 @@ def test_change_answers_with_what_it_is_now(control: Control) -> None:
     assert [(each["device"], each["mtu"], each["up"]) for each in answer.json] == [("epair0a", 9000, False)]
 
 
-def test_destroyed_it_is_gone(control: Control) -> None:
+def test_a_destroyed_interface_is_gone(control: Control) -> None:
     create(control)
     answer = control.curl("/v1/interfaces/epair0b", "-X", "DELETE")
     assert (answer.status, answer.body) == (204, "")

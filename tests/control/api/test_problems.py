@@ -56,9 +56,7 @@ def test_every_setting_that_is_wrong_is_named(control: Control) -> None:
     assert [each["key"] for each in answer.problem["errors"]] == ["a.mtu", "queue"]
 
 
-def test_what_the_machine_does_not_tell_is_a_problem_too(
-    control: Control, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_the_kernel_is_a_problem_too(control: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     def read() -> Reading:
         raise KernelError(errno.ENOBUFS, "the kernel has no room for the answer")
 
@@ -81,7 +79,7 @@ def test_what_the_machine_does_not_tell_is_a_problem_too(
         (b'{"name": "\xff"}'.decode("latin-1"), 422, '"\u00ff" is not a name, as in "epair0"'),
     ],
 )
-def test_what_is_no_request_is_told_what_is_wrong(
+def test_an_invalid_body_is_answered_with_its_error(
     control: Control, tmp_path: Path, data: str, status: int, detail: str
 ) -> None:
     file = tmp_path / "body"

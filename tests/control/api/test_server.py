@@ -65,7 +65,7 @@ def test_a_request_under_way_and_a_reader_of_events_outlive_a_thousand_idle_conn
                 assert connection.recv(65536).startswith(b"HTTP/1.1 201")
     with reader:
         text = b""
-        while text.count(b'"created"') < 16:  # the rest is lost while nobody reads
+        while text.count(b'"created"') < 16:  # the rest is lost while the client does not read
             text += reader.recv(65536)
 
 
@@ -103,7 +103,7 @@ def test_one_client_never_waits_for_another(control: Control) -> None:
         assert slow.recv(65536).startswith(b"HTTP/1.1 404")
 
 
-def test_clients_that_come_early_wait(tmp_path: Path) -> None:
+def test_clients_that_connect_early_wait(tmp_path: Path) -> None:
     control = Control(tmp_path / "control.sock")
     early: list[Answer] = []
     client = threading.Thread(target=lambda: early.append(control.curl("/v1/cloners")))
@@ -120,6 +120,6 @@ def test_clients_that_come_early_wait(tmp_path: Path) -> None:
 
 
 def _waiting_in(path: Path) -> bool:
-    """Somebody has connected whom nobody has accepted."""
+    """Return True while a client has connected and is not accepted."""
     lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
     return any(line[-1] == str(path) and line[5] == "02" for line in lines)  # SS_CONNECTING

@@ -31,14 +31,14 @@ def test_the_file_of_a_dead_daemon_is_replaced(tmp_path: Path) -> None:
         assert control.curl("/v1/cloners").status == 200
 
 
-def test_the_file_of_a_living_daemon_is_never(control: Control) -> None:
+def test_the_file_of_a_running_daemon_is_never_replaced(control: Control) -> None:
     with pytest.raises(ListenError) as caught:
         Control(control.path).start()
     assert str(caught.value) == f"daemon.control_socket: {control.path}: another epaird listens there"
     assert control.curl("/v1/cloners").status == 200
 
 
-def test_of_many_that_start_at_once_one_listens(tmp_path: Path) -> None:
+def test_one_of_many_daemons_that_start_at_once_listens(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     for _ in range(20):
         with socket.socket(socket.AF_UNIX) as dead:
@@ -72,7 +72,7 @@ def test_of_many_that_start_at_once_one_listens(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_daemon_whose_clients_have_to_wait_is_alive_too(tmp_path: Path) -> None:
+def test_a_daemon_with_a_full_backlog_is_running_too(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as busy, ExitStack() as clients:
         busy.bind(str(path))
@@ -94,7 +94,7 @@ def test_the_file_of_a_successor_is_left_alone(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_what_is_not_a_socket_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_socket_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     path.write_text("mine")
     with pytest.raises(ListenError, match="exists and is not a socket"):
@@ -102,7 +102,7 @@ def test_what_is_not_a_socket_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
 
 
-def test_a_directory_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ListenError, match=r"^daemon\.control_socket: .*: Not a directory$"):
         Control(tmp_path / "file" / "control.sock").start()

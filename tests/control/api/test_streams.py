@@ -41,7 +41,7 @@ def test_events_are_lines_of_json_as_they_happen(control: Control) -> None:
     _end(process)
 
 
-def test_events_are_server_sent_for_those_who_ask(control: Control) -> None:
+def test_events_are_server_sent_on_request(control: Control) -> None:
     process = _follow(control, "-H", "accept: text/event-stream")
     create(control)
     assert _line(process) == "event: created\n"
@@ -50,12 +50,12 @@ def test_events_are_server_sent_for_those_who_ask(control: Control) -> None:
     _end(process)
 
 
-def test_a_reader_that_goes_is_forgotten(control: Control) -> None:
+def test_a_reader_that_disconnects_is_forgotten(control: Control) -> None:
     _end(_follow(control))
     until(lambda: control.operations.readers == 0)
 
 
-def test_a_slow_reader_loses_events_with_a_count_and_slows_nobody(control: Control) -> None:
+def test_a_slow_reader_loses_events_with_a_count_and_slows_no_other_client(control: Control) -> None:
     deaf = control.connect(b"GET /v1/events HTTP/1.1\r\nhost: epaird\r\n\r\n")
     until(lambda: control.operations.readers)
     told = 0
@@ -106,7 +106,7 @@ def test_more_readers_than_there_is_room_for_are_refused(
         reader.close()
 
 
-def test_a_reader_of_events_is_told_the_end(tmp_path: Path) -> None:
+def test_a_reader_of_events_gets_the_end_of_the_stream(tmp_path: Path) -> None:
     with serving(tmp_path / "control.sock") as control:
         reader = control.connect(b"GET /v1/events HTTP/1.1\r\nhost: a\r\n\r\n")
         until(lambda: control.operations.readers)

@@ -22,7 +22,7 @@ from tests.control.samples import interface, pair, worker
 from tests.waiting import DEADLINE_S, until, until_closed
 
 
-def test_stop_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_does_not_wait_for_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "STOP_SECONDS", 2 * DEADLINE_S)
     with serving(pair) as running:
         silent = running.connect()
@@ -35,7 +35,7 @@ def test_stop_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         until_closed(connection)
 
 
-def test_who_has_connected_before_it_is_handed_over_is_answered_by_it() -> None:
+def test_a_client_that_connected_before_the_handover_is_answered() -> None:
     with serving(pair) as running:
         early = running.connect()
         assert running.get("/healthz")[1] == b"ok\n"  # it was accepted before this was
@@ -53,7 +53,7 @@ def test_who_has_connected_before_it_is_handed_over_is_answered_by_it() -> None:
             each.close()
 
 
-def test_stop_cuts_who_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stop_cuts_clients_that_do_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "STOP_SECONDS", 0.01)
     many = Reading(tuple(interface(f"epair{unit}a") for unit in range(1000)), (worker(),))
     scraped = threading.Semaphore(0)
@@ -104,7 +104,7 @@ def test_a_connection_without_an_exchange_is_cut(monkeypatch: pytest.MonkeyPatch
         [b"GET /\xe4 HTTP/1.1\r\nhost: a\r\n\r\n"],
     ],
 )
-def test_malformed_requests_disturb_nobody_and_are_no_news(
+def test_malformed_requests_disturb_no_other_client_and_are_not_logged(
     page: Serving, said: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     connection = page.connect(said[0])
@@ -116,7 +116,7 @@ def test_malformed_requests_disturb_nobody_and_are_no_news(
     assert caplog.records == []
 
 
-def test_ten_megabytes_nobody_asked_for(page: Serving) -> None:
+def test_ten_megabytes_of_unexpected_body(page: Serving) -> None:
     connection = page.connect(b"POST /metrics HTTP/1.1\r\nhost: a\r\ncontent-length: 10000000\r\n\r\n")
     connection.sendall(bytes(10_000_000))
     assert connection.recv(65536).startswith(b"HTTP/1.1 405")

@@ -159,5 +159,5 @@ def test_help_names_the_owners_view() -> None:
         counter = family.name.removeprefix("epaird_interface_")
         if family.type == "counter" and counter != family.name:
             assert "the interface's owner" in family.documentation, family.name
-            # All are BSD's but this one.
+            # All but this one are BSD's.
             assert counter == "too_big" or f"if_{counter}" in family.documentation, family.name

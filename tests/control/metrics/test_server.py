@@ -30,7 +30,7 @@ def test_metrics_are_prometheus_text(page: Serving) -> None:
     assert not [name for name in samples if name.endswith("_created")]
 
 
-def test_metrics_are_openmetrics_for_those_who_ask(page: Serving) -> None:
+def test_metrics_are_openmetrics_on_request(page: Serving) -> None:
     response, body = page.get("/metrics", accept="application/openmetrics-text;version=1.0.0,*/*;q=0.1")
     assert response.getheader("content-type") == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     families = {family.name: family.type for family in parse_openmetrics(body.decode())}  # type: ignore[no-untyped-call]
@@ -43,7 +43,7 @@ def test_a_malformed_accept_header_is_no_fault_of_the_server(page: Serving) -> N
     assert response.status == HTTPStatus.OK
 
 
-def test_metrics_are_compressed_for_those_who_ask(page: Serving) -> None:
+def test_metrics_are_compressed_on_request(page: Serving) -> None:
     response, body = page.get("/metrics", accept_encoding="gzip")
     assert response.getheader("content-encoding") == "gzip"
     assert b"epaird_interface_opackets_total" in gzip.decompress(body)
@@ -61,7 +61,7 @@ def test_a_large_page_is_whole_and_compressed_too() -> None:
         assert body.count(b"epaird_interface_opackets_total{") == 2000
 
 
-def test_promtool_has_nothing_to_say(page: Serving) -> None:
+def test_promtool_finds_nothing(page: Serving) -> None:
     promtool_check(page.get("/metrics")[1])
 
 
