@@ -100,7 +100,7 @@ format: $(STAMP)-lint ## put imports and layout in order
 	$(BIN)/ruff format .
 
 .PHONY: generate
-generate: $(STAMP) ## write docs/metrics.md and what else is made from the catalogue of counters
+generate: $(STAMP) ## write docs/metrics.md and the other files made from the catalogue of counters
 	@$(BIN)/python deploy/generate.py
 
 .PHONY: man

@@ -1,4 +1,4 @@
-"""Generates what is derived from the catalogue of counters and the metric families.
+"""Generates the files that are made from the catalogue of counters and the metric families.
 
 python deploy/generate.py            writes the files
 python deploy/generate.py --check    exits with status 1 and names those that are out of date

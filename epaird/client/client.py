@@ -136,7 +136,7 @@ class Client:
         ``place`` are the parts of the path below ``/v1``. Raises DaemonError, also after
         ``timeout_s`` without an answer; None waits for ever."""
         with self._connect() as connection:
-            answer = _Answer(connection, method, _target(place, query), body)
+            answer = _Exchange(connection, method, _target(place, query), body)
             text = b"".join(answer.parts(timeout_s, self._waiting))
         document = _parsed(text) if text else None
         if answer.status not in _OK:
@@ -146,7 +146,7 @@ class Client:
     def text(self, *place: str) -> str:
         """Return the text that is at ``place``."""
         with self._connect() as connection:
-            answer = _Answer(connection, "GET", _target(place, ""), None)
+            answer = _Exchange(connection, "GET", _target(place, ""), None)
             text = b"".join(answer.parts(None, self._waiting))
         if answer.status not in _OK:
             raise DaemonError(*_problems(answer.status, _parsed(text)))
@@ -155,7 +155,7 @@ class Client:
     def stream(self, *place: str) -> Iterator[dict[str, Any]]:
         """Yield the JSON documents of an answer without an end; raises DaemonError when the daemon ends."""
         with self._connect() as connection:
-            answer = _Answer(connection, "GET", _target(place, ""), None)
+            answer = _Exchange(connection, "GET", _target(place, ""), None)
             rest = b""
             for part in answer.parts(None, self._waiting):
                 *lines, rest = (rest + part).split(b"\n")
@@ -180,7 +180,7 @@ class Client:
         return connection
 
 
-class _Answer:
+class _Exchange:
     """The answer to one request."""
 
     def __init__(self, connection: socket.socket, method: str, target: str, body: object) -> None:

@@ -26,7 +26,7 @@ class PlannedDetail(Model):
 
 @dataclass(frozen=True)
 class PlannedAction(Model):
-    """What a plan does to one thing."""
+    """A plan's action on one thing."""
 
     verb: Verb
     """`recreate` destroys and creates; `restore` puts back what others took away; `adopt` makes what was
@@ -38,7 +38,7 @@ class PlannedAction(Model):
     details: list[PlannedDetail]
     """Keys that change."""
     note: str = ""
-    """Why it happens if nobody asked for it, or what else is worth knowing."""
+    """Why it happens without a request for it, or what else is worth knowing."""
 
     @classmethod
     def arguments(cls, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,12 +53,12 @@ class PlannedAction(Model):
 
 @dataclass(frozen=True)
 class PlanReport(Model):
-    """What a reload does, or would do."""
+    """The result of a reload, or what it would be."""
 
     changes: bool
     """True if it changes anything."""
     actions: list[PlannedAction]
-    """What it does, in order."""
+    """Actions in the order in which they are done."""
 
     @classmethod
     def arguments(cls, document: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the daemon reads of itself at one moment: frozen values, for the metrics page and for the API."""
+"""Readings of the daemon at one moment: frozen values, for the metrics page and the API."""
 
 from __future__ import annotations
 
@@ -116,7 +116,10 @@ class Reading:
     """The whole daemon at one moment."""
 
     interfaces: tuple[InterfaceReading, ...]
+    """Every half and every loopback."""
     workers: tuple[WorkerReading, ...]
+    """Every worker."""
     configuration: ConfigurationReading = ConfigurationReading()
+    """The configuration in force."""
     tasks: int = 0
     """asyncio tasks of the control plane."""

@@ -1,4 +1,4 @@
-"""What the commands of ``epairctl`` share: the socket, the form of answers, messages and statuses."""
+"""Options, messages and exit statuses that the commands of ``epairctl`` share."""
 
 from __future__ import annotations
 

@@ -67,9 +67,9 @@ class KeyProblem(BaseModel):
 class Problem(BaseModel):
     """A problem document of RFC 9457."""
 
-    type: str = "about:blank"
-    title: str = Field(examples=["Conflict"])
-    status: int = Field(examples=[409])
+    type: str = Field(default="about:blank", description="Always `about:blank`.")
+    title: str = Field(description="Phrase of the HTTP status.", examples=["Conflict"])
+    status: int = Field(description="HTTP status.", examples=[409])
     detail: str = Field(description="One line for the user.", examples=["epair7: exists already"])
     errno: str = Field(description="Name of the error.", examples=["EEXIST"])
     errors: list[KeyProblem] = Field(default=[], description="Each error, if values or keys were refused.")

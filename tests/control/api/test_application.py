@@ -20,6 +20,14 @@ def test_the_document_describes_every_place(control: Control) -> None:
     assert "mtu" in document["components"]["schemas"]["HalfSettings"]["properties"]
 
 
+def test_the_document_describes_every_field_of_the_api(control: Control) -> None:
+    schemas = control.curl("/v1/openapi.json").json["components"]["schemas"]
+    tables = {"PairSettings", "HalfSettings", "LoopbackSettings", "RouteSettings"}
+    for name in schemas.keys() - tables:
+        for key, field in schemas[name].get("properties", {}).items():
+            assert "description" in field or "$ref" in field, f"{name}.{key}"
+
+
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/interfaces/", "/v2/interfaces", "//", "/docs"])
 def test_an_unknown_path_is_answered_with_where_to_look(control: Control, path: str) -> None:
     answer = control.curl(path)
