@@ -1,21 +1,31 @@
 """``epairctl``: controls a running daemon.
 
-Modules that only some commands need are imported when those run, so that every command starts quickly.
+The module of a command is imported when the command runs, and rich only for a terminal, so that every command
+starts quickly however many there are.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
+from importlib import import_module
 from typing import Final
 
 import click
 
 from epaird import __version__
 from epaird.client.client import DaemonError
-from epaird.ctl import completion, configuration, interfaces, watch
-from epaird.ctl.context import DEFAULT_SOCKET, JSON, LINES, REFUSED, Context, complain, form_options
+from epaird.ctl.context import (
+    COMPLETE_VARIABLE,
+    DEFAULT_SOCKET,
+    JSON,
+    LINES,
+    REFUSED,
+    Context,
+    complain,
+    form_options,
+)
 from epaird.ctl.show import OutputClosed
 
 INTERRUPTED: Final = 130
@@ -28,12 +38,56 @@ _EPILOG: Final = (
     "'eval \"$(epairctl completion bash)\"' into ~/.bashrc; see 'epairctl completion --help'."
 )
 
+_COMMANDS: Final = {
+    "cloners": "interfaces:cloners",
+    "completion": "completion:completion",
+    "create": "interfaces:create",
+    "destroy": "interfaces:destroy",
+    "list": "interfaces:list_",
+    "monitor": "watch:monitor",
+    "patch": "interfaces:patch",
+    "plan": "configuration:plan",
+    "reload": "configuration:reload",
+    "save": "configuration:save",
+    "set": "interfaces:set_",
+    "show": "interfaces:show_",
+    "stats": "watch:stats",
+    "unpatch": "interfaces:unpatch",
+    "upgrade": "configuration:upgrade",
+}
+"""Module of epaird.ctl and function of each command."""
+
+
+class _Commands(MutableMapping[str, click.Command]):
+    """Commands by name, each imported when it is looked up."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._found:
+            module, _, function = _COMMANDS[name].partition(":")
+            self._found[name] = getattr(import_module(f"epaird.ctl.{module}"), function)
+        return self._found[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._found[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        return len(_COMMANDS)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; an error prints one line on stderr."""
     try:
         status = epairctl.main(
-            arguments, prog_name="epairctl", complete_var=completion.VARIABLE, standalone_mode=False
+            arguments, prog_name="epairctl", complete_var=COMPLETE_VARIABLE, standalone_mode=False
         )
     except DaemonError as error:
         complain(str(error))
@@ -51,7 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @click.group(
-    epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True
+    commands=_Commands(),
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
 )
 @click.version_option(__version__, prog_name="epairctl", message="%(prog)s %(version)s")
 @click.option(
@@ -70,23 +127,3 @@ def epairctl(context: click.Context, socket: str) -> None:
     context.ensure_object(Context).socket = socket
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
-
-
-for _command in (
-    interfaces.create,
-    interfaces.destroy,
-    interfaces.list_,
-    interfaces.show_,
-    interfaces.set_,
-    interfaces.cloners,
-    interfaces.patch,
-    interfaces.unpatch,
-    watch.stats,
-    watch.monitor,
-    configuration.plan,
-    configuration.reload,
-    configuration.save,
-    configuration.upgrade,
-    completion.completion,
-):
-    epairctl.add_command(_command)

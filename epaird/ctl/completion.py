@@ -11,13 +11,10 @@ import click
 
 from epaird.client.client import Client, DaemonError
 from epaird.ctl import show
-from epaird.ctl.context import DEFAULT_SOCKET
+from epaird.ctl.context import COMPLETE_VARIABLE, DEFAULT_SOCKET
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-VARIABLE: Final = "_EPAIRCTL_COMPLETE"
-"""Environment variable by which a shell asks for completion."""
 
 _TIMEOUT_S: Final = 0.5
 """Seconds to wait for the daemon after Tab is pressed."""
@@ -72,4 +69,4 @@ def completion(context: click.Context, shell: str) -> None:
 
     found = get_completion_class(shell)
     if found is not None:
-        show.write(found(context.find_root().command, {}, "epairctl", VARIABLE).source())
+        show.write(found(context.find_root().command, {}, "epairctl", COMPLETE_VARIABLE).source())

@@ -13,6 +13,8 @@ from epaird.ctl import show
 from epaird.ctl.show import Form
 
 DEFAULT_SOCKET: Final = "/run/epaird/control.sock"
+COMPLETE_VARIABLE: Final = "_EPAIRCTL_COMPLETE"
+"""Environment variable by which a shell requests completion."""
 REFUSED: Final = 1
 """Exit status: the daemon cannot be reached, or it refused."""
 CHANGES: Final = 2

@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from epaird import __version__
+from epaird.ctl import cli as cli_module
 from tests.ctl.epairctl import EPAIRCTL, Cli
 from tests.waiting import DEADLINE_S
 
@@ -105,3 +106,19 @@ def test_a_command_imports_only_what_it_needs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+def test_a_command_imports_no_other_commands_module() -> None:
+    program = (
+        "import sys; from epaird.ctl import cli; cli.main(['--socket', '/nowhere', 'list']);"
+        "print(*{'epaird.ctl.watch', 'epaird.ctl.configuration', 'epaird.client.plans', 'pathlib'}"
+        " & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
+def test_every_command_has_its_own_name() -> None:
+    commands = cli_module.epairctl.commands
+    assert [commands[name].name for name in commands] == sorted(commands)
+    assert "nix" not in commands

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from epaird.control.http.listening import ListenError, listen
+from epaird.control.http.listening import ListenError, host_port, listen
 from epaird.control.metrics.server import KEY
 
 
@@ -40,3 +40,25 @@ def test_other_faults_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ListenError) as caught:
         listen(KEY, "::1", 9862)
     assert str(caught.value) == f"metrics.listen: [::1]:9862: {os.strerror(errno.ENOMEM)}"
+
+
+def test_a_socket_that_listens_there_already_is_kept() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as current:
+        port = current.getsockname()[1]
+        assert listen(KEY, "127.0.0.1", port, current) is current
+        assert listen(KEY, "127.0.0.1", 0, current) is current
+
+
+def test_an_address_that_includes_the_current_one_has_its_port_too() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as current:
+        port = current.getsockname()[1]
+        with listen(KEY, "0.0.0.0", port, current) as other:  # noqa: S104
+            assert other.getsockname() == ("0.0.0.0", port)  # noqa: S104
+            for each in (current, other):
+                assert each.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) == 0
+            with pytest.raises(ListenError, match="is in use by another program"):
+                listen(KEY, "127.0.0.1", port)
+
+
+def test_an_address_as_a_url_has_it() -> None:
+    assert (host_port("127.0.0.1", 80), host_port("::1", 80)) == ("127.0.0.1:80", "[::1]:80")
