@@ -88,15 +88,20 @@ soak: root programs $(STAMP)-test ## as root: random accidents under traffic for
 	    $(if $(OPERATIONS),--operations $(OPERATIONS))
 
 .PHONY: lint
-lint: $(STAMP)-lint ## run ruff and mypy
+lint: $(STAMP)-lint ## ruff, mypy, and whether generated files are up to date
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python deploy/generate.py --check
 
 .PHONY: format
 format: $(STAMP)-lint ## sort imports and format the code
 	@$(BIN)/ruff check --select I --fix .
 	$(BIN)/ruff format .
+
+.PHONY: generate
+generate: $(STAMP) ## write docs/metrics.md and the other files made from the catalogue of counters
+	@$(BIN)/python deploy/generate.py
 
 .PHONY: man
 man: $(STAMP)-man ## build the manual pages in dist/man

@@ -1,7 +1,7 @@
-"""The daemon's API, as a command asks it: one connection to the control socket for each question.
+"""A client of the daemon's API, which opens one connection to the control socket for each request.
 
-By h11, which the daemon's own end is made of: it starts in half the time of http.client (which brings
-ssl and email along) and a tenth of httpx's, and a command is over in less than those take to start.
+It uses h11, as the daemon does: h11 is imported in half the time of http.client (which imports ssl and
+email) and a tenth of httpx's, and a command takes less time than those imports.
 """
 
 from __future__ import annotations
@@ -12,16 +12,26 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import h11
 
-PATIENCE_S: Final = 2.0
-"""After so long without an answer the person who waits is told that it is the daemon."""
+from epaird.client.base import Model
+from epaird.client.models import CreatedInterface, Interface, InterfaceDetails
+
+if TYPE_CHECKING:
+    from epaird.client.events import Event
+    from epaird.client.plans import PlanReport
+    from epaird.client.statistics import Statistics
+
+M = TypeVar("M", bound=Model)
+
+SLOW_S: Final = 2.0
+"""Seconds without an answer after which ``waiting`` is called."""
 
 _RECEIVE: Final = 1 << 16
 _OK: Final = range(200, 300)
+_FOREIGN: Final = "what answers at the control socket is not epaird"
 
 _CONNECT: Final[Mapping[int, str]] = {
     errno.ENOENT: "the daemon is not running: there is no {}",
@@ -33,22 +43,85 @@ _CONNECT: Final[Mapping[int, str]] = {
 }
 
 
-class Failed(Exception):
-    """The daemon cannot be asked, or has refused.  ``str()`` is one line for the person who asked."""
+class DaemonError(Exception):
+    """The daemon cannot be reached, or it refused a request. ``str()`` is one line for the user."""
 
     def __init__(self, line: str, problems: Sequence[str] = ()) -> None:
         super().__init__(line)
         self.problems = tuple(problems)
-        """Each thing that is wrong, a line each; empty when ``str()`` says all."""
+        """One line for each error, if there are several; otherwise empty."""
 
 
 class Client:
-    """A daemon, by its control socket."""
+    """A daemon, by its control socket. Every method raises DaemonError."""
 
     def __init__(self, path: str, waiting: Callable[[], None] = lambda: None) -> None:
-        """``waiting`` is called when an answer takes long."""
+        """Set the socket's path; nothing is connected. ``waiting`` is called when an answer takes long."""
         self._path = path
         self._waiting = waiting
+
+    def cloners(self) -> list[str]:
+        """Return the kinds of interfaces that can be created."""
+        found: list[str] = self.ask("GET", "cloners")
+        return found
+
+    def interfaces(self, kind: str | None = None) -> list[Interface]:
+        """Return every interface, or those of one kind."""
+        return [_model(Interface, each) for each in self.ask("GET", "interfaces", query=of_kind(kind))]
+
+    def interface(self, name: str) -> list[InterfaceDetails]:
+        """Return an interface with its counters, or both halves of a pair."""
+        return [_model(InterfaceDetails, each) for each in self.ask("GET", "interfaces", name)]
+
+    def statistics(self) -> Statistics:
+        """Return all counters at one moment."""
+        from epaird.client.statistics import Statistics
+
+        return _model(Statistics, self.ask("GET", "stats"))
+
+    def events(self) -> Iterator[Event]:
+        """Yield events as they happen; raises DaemonError when the daemon ends."""
+        from epaird.client.events import Event
+
+        return (_model(Event, each) for each in self.stream("events"))
+
+    def create(self, name: str, settings: Mapping[str, object]) -> str:
+        """Create an interface and return its name. ``name`` may be a kind, for the lowest free number."""
+        made = self.ask("POST", "interfaces", body={"name": name, "settings": settings})
+        return _model(CreatedInterface, made).name
+
+    def change(self, name: str, settings: Mapping[str, object]) -> list[InterfaceDetails]:
+        """Change an interface in place and return it as it is now."""
+        found = self.ask("PATCH", "interfaces", name, body=settings)
+        return [_model(InterfaceDetails, each) for each in found]
+
+    def destroy(self, name: str) -> None:
+        """Destroy a loopback, or a pair by its name or either half's."""
+        self.ask("DELETE", "interfaces", name)
+
+    def patch(self, name: str, peer: str, *, force: bool = False) -> None:
+        """Patch a half to another one; with ``force`` also if that one is patched already."""
+        self.ask("PUT", "interfaces", name, "peer", body={"peer": peer, "force": force})
+
+    def unpatch(self, name: str) -> None:
+        """Separate a half from its peer; neither has a carrier afterwards."""
+        self.ask("DELETE", "interfaces", name, "peer")
+
+    def upgrade(self) -> None:
+        """Upgrade the running daemon in place."""
+        self.ask("POST", "upgrade")
+
+    def plan(self, text: str, name: str) -> PlanReport:
+        """Return what a reload of a file with this text would do; messages call the file ``name``."""
+        return self._report("plan", {"text": text, "name": name})
+
+    def reload(self, *, dry_run: bool = False) -> PlanReport:
+        """Reload the configuration and return what was done; with ``dry_run``, what would be done."""
+        return self._report("reload", {"dry_run": dry_run})
+
+    def configuration(self) -> str:
+        """Return the running configuration, TOML."""
+        return self.text("configuration")
 
     def ask(
         self,
@@ -56,41 +129,46 @@ class Client:
         *place: str,
         body: object = None,
         query: str = "",
-        patience: float | None = None,
+        timeout_s: float | None = None,
     ) -> Any:  # noqa: ANN401
-        """What the daemon answers, from JSON; None where there is nothing to say.
+        """Make a request and return the answer's JSON document; None if the answer is empty.
 
-        ``place`` are the parts of the path below ``/v1``.  After ``patience`` seconds without an answer it
-        gives up; None is never.  Raises Failed."""
+        ``place`` are the parts of the path below ``/v1``. Raises DaemonError, also after
+        ``timeout_s`` without an answer; None waits for ever."""
         with self._connect() as connection:
-            answer = _Answer(connection, method, _target(place, query), body)
-            text = b"".join(answer.parts(patience, self._waiting))
+            answer = _Exchange(connection, method, _target(place, query), body)
+            text = b"".join(answer.parts(timeout_s, self._waiting))
         document = _parsed(text) if text else None
         if answer.status not in _OK:
-            raise Failed(*_whys(answer.status, document))
+            raise DaemonError(*_problems(answer.status, document))
         return document
 
     def text(self, *place: str) -> str:
-        """What the daemon answers, as it is.  Raises Failed."""
+        """Return the text that is at ``place``."""
         with self._connect() as connection:
-            answer = _Answer(connection, "GET", _target(place, ""), None)
+            answer = _Exchange(connection, "GET", _target(place, ""), None)
             text = b"".join(answer.parts(None, self._waiting))
         if answer.status not in _OK:
-            raise Failed(*_whys(answer.status, _parsed(text)))
+            raise DaemonError(*_problems(answer.status, _parsed(text)))
         return text.decode()
 
-    def events(self) -> Iterator[dict[str, Any]]:
-        """Events as they happen; raises Failed when the daemon ends."""
+    def stream(self, *place: str) -> Iterator[dict[str, Any]]:
+        """Yield the JSON documents of an answer without an end; raises DaemonError when the daemon ends."""
         with self._connect() as connection:
-            answer = _Answer(connection, "GET", _target(("events",), ""), None)
+            answer = _Exchange(connection, "GET", _target(place, ""), None)
             rest = b""
             for part in answer.parts(None, self._waiting):
                 *lines, rest = (rest + part).split(b"\n")
                 if answer.status not in _OK:
-                    raise Failed(_why(answer.status, _parsed(rest or lines[0])))
+                    raise DaemonError(_detail(answer.status, _parsed(rest or lines[0])))
                 for line in lines:
                     yield _parsed(line)
-        raise Failed("the daemon has ended")
+        raise DaemonError("the daemon has ended")
+
+    def _report(self, place: str, body: object) -> PlanReport:
+        from epaird.client.plans import PlanReport
+
+        return _model(PlanReport, self.ask("POST", place, body=body))
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -98,16 +176,17 @@ class Client:
             connection.connect(self._path)
         except (OSError, ValueError) as error:
             connection.close()
-            raise Failed(_why_not_connected(self._path, error)) from None
+            raise DaemonError(_connect_error(self._path, error)) from None
         return connection
 
 
-class _Answer:
+class _Exchange:
     """The answer to one request."""
 
     def __init__(self, connection: socket.socket, method: str, target: str, body: object) -> None:
+        """Send the request."""
         self.status = 0
-        """Of HTTP; 0 until it is known."""
+        """HTTP status; 0 until it is known."""
         self._socket = connection
         self._http = h11.Connection(h11.CLIENT)
         content = b"" if body is None else json.dumps(body).encode("ascii")
@@ -116,12 +195,12 @@ class _Answer:
             headers += [("content-type", "application/json"), ("content-length", str(len(content)))]
         request = h11.Request(method=method, target=target, headers=headers)
         parts = (request, h11.Data(data=content), h11.EndOfMessage())
-        with contextlib.suppress(OSError):  # the answer says why, or that there is none
+        with contextlib.suppress(OSError):  # parts() raises what went wrong
             connection.sendall(b"".join(self._http.send(part) or b"" for part in parts))
 
-    def parts(self, patience: float | None, waiting: Callable[[], None]) -> Iterator[bytes]:
-        """The body as it arrives; raises Failed when it does not arrive whole."""
-        self._socket.settimeout(PATIENCE_S if patience is None else patience)
+    def parts(self, timeout_s: float | None, waiting: Callable[[], None]) -> Iterator[bytes]:
+        """Yield the body as it arrives; raises DaemonError if it does not arrive whole."""
+        self._socket.settimeout(SLOW_S if timeout_s is None else timeout_s)
         while True:
             try:
                 event = self._http.next_event()
@@ -135,47 +214,68 @@ class _Answer:
                 elif isinstance(event, h11.EndOfMessage):
                     return
             except TimeoutError:
-                if patience is not None:
-                    raise Failed("the daemon does not answer") from None
+                if timeout_s is not None:
+                    raise DaemonError("the daemon does not answer") from None
                 waiting()
                 self._socket.settimeout(None)
             except (OSError, h11.ProtocolError):
-                raise Failed("the daemon has ended without an answer") from None
+                raise DaemonError("the daemon has ended without an answer") from None
+
+
+def of_kind(kind: str | None) -> str:
+    """Return the query for interfaces of a kind; empty for all."""
+    return f"kind={_quoted(kind)}" if kind is not None else ""
 
 
 def _target(place: tuple[str, ...], query: str) -> str:
     for part in place:
-        if not part or "/" in part:  # no way to say it in a path
-            raise Failed(f"{json.dumps(part)}: there is no such interface (ENXIO)")
-    path = "/".join(quote(part, safe="", errors="surrogateescape") for part in place)
+        if not part or "/" in part:  # a path cannot contain it
+            raise DaemonError(f"{json.dumps(part)}: there is no such interface (ENXIO)")
+    path = "/".join(map(_quoted, place))
     return f"/v1/{path}?{query}" if query else f"/v1/{path}"
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a part of a URL."""
+    if text.isascii() and text.isalnum():  # as nearly every name is: urllib takes 2 ms to import
+        return text
+    from urllib.parse import quote
+
+    return quote(text, safe="", errors="surrogateescape")
+
+
+def _model(model: type[M], document: Mapping[str, Any]) -> M:
+    try:
+        return model.parse(document)
+    except ValueError:
+        raise DaemonError(_FOREIGN) from None
 
 
 def _parsed(text: bytes) -> Any:  # noqa: ANN401
     try:
         return json.loads(text)
     except ValueError:
-        raise Failed("what answers at the control socket is not epaird") from None
+        raise DaemonError(_FOREIGN) from None
 
 
-def _why(status: int, problem: object) -> str:
-    """What a problem document says, in one line."""
+def _detail(status: int, problem: object) -> str:
+    """Return the detail of a problem document as one line."""
     if isinstance(problem, dict) and "detail" in problem:
         name = f" ({problem['errno']})" if "errno" in problem else ""
         return " ".join(str(problem["detail"]).split()) + name
     return f"the daemon answered {status}"
 
 
-def _whys(status: int, problem: object) -> tuple[str, tuple[str, ...]]:
-    """What a problem document says, in one line, and each thing that is wrong."""
+def _problems(status: int, problem: object) -> tuple[str, tuple[str, ...]]:
+    """Return the detail of a problem document, and a line for each of its errors."""
     errors = problem.get("errors", []) if isinstance(problem, dict) else []
-    each = tuple(f"{' '.join(str(error['key']).split())}: {error['detail']}" for error in errors)
-    return _why(status, problem), each
+    lines = tuple(f"{' '.join(str(error['key']).split())}: {error['detail']}" for error in errors)
+    return _detail(status, problem), lines
 
 
-def _why_not_connected(path: str, error: OSError | ValueError) -> str:
+def _connect_error(path: str, error: OSError | ValueError) -> str:
     shown = path if path.isprintable() and path else json.dumps(path)
     code = error.errno if isinstance(error, OSError) else None
-    if code is None:  # Python's own: the path is too long for a socket, or has a NUL in it
+    if code is None:  # raised by Python: the path is too long for a socket, or has a NUL in it
         return f"{shown}: {error}"
     return _CONNECT.get(code, "{}: " + os.strerror(code)).format(shown)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from epaird.client.events import Event
 from epaird.control.readings import InterfaceReading, Reading
 from epaird.plan.actions import Action
 
@@ -25,21 +25,6 @@ class Refused(Exception):
     def name(self) -> str:
         """Name of the error: ``EEXIST``."""
         return errno.errorcode.get(self.errno, str(self.errno))
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened to an interface, or to a worker's queue."""
-
-    time: float
-    """Seconds since the epoch."""
-    what: str
-    """created, up, down, carrier, nocarrier, renamed, moved, unregistering, destroyed, overflow, drained,
-    or lost: so many events did not reach a slow reader."""
-    interface: str
-    """Name that the interface keeps for life, ``epair0a``; empty for a worker's queue and for lost."""
-    detail: str = ""
-    """More for the user: ``eth0 -> eth1``; for lost, the number."""
 
 
 class Events(Protocol):

@@ -1,64 +1,76 @@
-"""What one look at the daemon saw: frozen values, for the metrics page and for people."""
+"""Readings of the daemon at one moment: frozen values, for the metrics page and the API."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Final
+
+from epaird.client.counters import InterfaceCounters
+from epaird.ipc.counters import HELD_BYTES, IN_FLIGHT, LISTED, OACTIVE, REASONS, STATISTICS
+
+_PLAIN: Final = tuple((each.name, each.word) for each in STATISTICS if not each.by_reason)
+_BY_REASON: Final = tuple(
+    (each.name, slice(each.word, each.word + len(REASONS))) for each in STATISTICS if each.by_reason
+)
 
 
 @dataclass(frozen=True, slots=True)
 class InterfaceReading:
-    """One interface at one moment.  Counters have the interface owner's viewpoint."""
+    """One interface at one moment."""
 
     device: str
-    """The interface's own name, which it keeps for life: ``epair0a``."""
+    """Name of the interface, which it keeps for life: ``epair0a``."""
     kind: str
-    """The cloner that made it: ``epair`` or ``lo``."""
+    """Cloner that made it: ``epair`` or ``lo``."""
     pair: str
-    """The pair it is a half of: ``epair0``; empty for a loopback."""
+    """Pair that it is a half of: ``epair0``; empty for a loopback."""
     half: str
-    """Which half: ``a`` or ``b``; empty for a loopback."""
+    """``a`` or ``b``; empty for a loopback."""
     peer: str
-    """The half it is patched to: ``epair0b``; empty when it is patched to none, and for a loopback."""
+    """Half that it is patched to: ``epair0b``; empty when it is patched to none, and for a loopback."""
     origin: str
     """Who asked for it: ``configuration`` or ``runtime``."""
     name: str
-    """The device's name where it lives now: ``eth0``."""
+    """Name of its device where it lives now: ``eth0``."""
     netns: str
-    """The namespace it lives in, by name or path; empty for the daemon's own."""
+    """Namespace that it lives in, by name or path; empty for the daemon's own."""
     mac: str
-    """The hardware address now, ``02:5d:11:22:33:0a``."""
+    """Hardware address now, ``02:5d:11:22:33:0a``."""
     worker: str
-    """The worker that forwards it, ``0``; with several queues ``0,1``."""
+    """Number of the worker that forwards it, ``0``; with several queues ``0,1``."""
     up: bool
     """IFF_UP."""
     carrier: bool
     """IFF_LOWER_UP."""
     mtu: int
-    """Bytes."""
-    refs: int
-    """1 + frames in flight to the interface + 1 for each queue of it on a drain list."""
-    held_bytes: int
-    """Memory of the frames that wait to be delivered to it."""
-    oactive: bool
-    """Output is blocked: its worker's queue was full when it last sent."""
-    opackets: int
-    obytes: int
-    omcasts: int
-    oqdrops: int
-    """Frames the owner sent that the kernel could not hand to us: its tx_dropped."""
-    ipackets: int
-    ibytes: int
-    imcasts: int
-    too_big: int
-    """ICMP messages of ours to the owner, about frames too long for the peer."""
-    coalesced_datagrams: int
-    """Frames that reached the owner as part of a super-frame of our making."""
-    coalesced_superframes: int
-    """Super-frames of our making that reached the owner."""
-    oerrors: tuple[int, ...]
-    """One count for each of :data:`epaird.ipc.counters.REASONS`, in that order."""
-    ierrors: tuple[int, ...]
-    """The same, for frames on their way to the owner."""
+    """MTU in bytes."""
+    words: Sequence[int]
+    """READING_WORDS numbers, in the places that the catalogue gives to an interface's counters."""
+
+    @property
+    def refs(self) -> int:
+        """1 + frames in flight to the interface + 1 for each queue of it on a drain list."""
+        return 1 + self.words[IN_FLIGHT] + self.words[LISTED]
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory of the frames that wait to be delivered to it, in bytes."""
+        return self.words[HELD_BYTES]
+
+    @property
+    def oactive(self) -> bool:
+        """True while its output is blocked: its worker's queue was full when it last transmitted."""
+        return bool(self.words[OACTIVE])
+
+    @property
+    def stats(self) -> InterfaceCounters:
+        """Counters from the viewpoint of the interface's owner."""
+        words = self.words
+        counts: dict[str, Any] = {name: words[word] for name, word in _PLAIN}
+        for name, place in _BY_REASON:
+            counts[name] = dict(zip(REASONS, words[place], strict=True))
+        return InterfaceCounters(**counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,44 +78,48 @@ class WorkerReading:
     """One worker at one moment."""
 
     worker: str
-    """Its number, ``0``."""
+    """Number of the worker, ``0``."""
     queue_frames: int
-    """Frames waiting in its queue."""
+    """Frames that wait in its queue."""
     queue_limit: int
-    """Frames its queue may hold."""
+    """Frames that its queue may hold."""
     drain_list: int
-    """Interfaces waiting for its queue to drain."""
+    """Interfaces that wait for its queue to drain."""
     oactive: bool
-    """Its queue has filled and has not drained since."""
+    """True from when its queue fills until it has drained."""
     restarts: int
-    """Times its process was replaced after dying."""
+    """Times that its process was replaced after dying."""
     cpu_seconds: float
-    """User and system time, all its processes together."""
+    """User and system time of all its processes together."""
     alive: bool
-    """Its own loop turned within the last second."""
+    """True if its own loop turned within the last second."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationReading:
-    """The file that the configuration was read from, and how that went."""
+    """The configuration in force, and how its last reload ended."""
 
     successful: bool = True
-    """The last reload was, or there was none."""
+    """False after a reload that failed."""
     success_time: float = 0.0
-    """Seconds since the epoch, of the start or the last reload that was successful."""
+    """Time of the start or of the last successful reload, in seconds since the epoch."""
     successes: int = 0
-    """Reloads."""
+    """Reloads that were successful."""
     failures: int = 0
+    """Reloads that failed."""
     sha256: str = ""
-    """Of the file whose configuration is in force."""
+    """Digest of the file whose configuration is in force."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Everything at one moment."""
+    """The whole daemon at one moment."""
 
     interfaces: tuple[InterfaceReading, ...]
+    """Every half and every loopback."""
     workers: tuple[WorkerReading, ...]
+    """Every worker."""
     configuration: ConfigurationReading = ConfigurationReading()
+    """The configuration in force."""
     tasks: int = 0
     """asyncio tasks of the control plane."""

@@ -14,7 +14,7 @@ from epaird.control import logs
 from epaird.control.daemon import Daemon
 from epaird.control.handover import reexec
 from epaird.control.handover.notify import Notifier, attend, watchdog_s
-from epaird.control.http.serving import ListenError
+from epaird.control.http.listening import ListenError
 from epaird.control.machine.descriptors import raise_limit, required
 from epaird.control.operations import Refused
 from epaird.control.reloading.inforce import Source

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
-from epaird.plan.actions import Action, Detail, Verb, lines
+from epaird.client.plans import PlanReport
+from epaird.plan.actions import Verb, lines
 
 _COLOURS: Final[dict[Verb | None, str]] = {
     "create": "green", "destroy": "red", "change": "yellow", "recreate": "magenta", "restore": "cyan",
@@ -13,25 +14,11 @@ _COLOURS: Final[dict[Verb | None, str]] = {
 }  # fmt: skip
 
 
-def actions(told: Mapping[str, Any]) -> tuple[Action, ...]:
-    """What the daemon has answered."""
-    return tuple(
-        Action(
-            each["verb"],
-            each["kind"],
-            each["name"],
-            tuple(Detail(**one) for one in each["details"]),
-            each["note"],
-        )
-        for each in told["actions"]
-    )
+def plain(report: PlanReport) -> str:
+    """Return a plan as text, for a script or a file."""
+    return "\n".join(line for line, _ in coloured(report))
 
 
-def plain(plan: Iterable[Action]) -> str:
-    """For a script or a file."""
-    return "\n".join(line for _, line in lines(plan))
-
-
-def coloured(plan: Iterable[Action]) -> Iterable[tuple[str, str]]:
-    """Lines and their colours, for a terminal."""
-    return ((line, _COLOURS[verb]) for verb, line in lines(plan))
+def coloured(report: PlanReport) -> Iterator[tuple[str, str]]:
+    """Return the lines of a plan with their colours, for a terminal."""
+    return ((line, _COLOURS[verb]) for verb, line in lines(each.action() for each in report.actions))

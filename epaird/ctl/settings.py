@@ -1,4 +1,4 @@
-"""Settings as a command line has them: ``mtu=9000 up=false a.netns=red``."""
+"""Settings on a command line: ``mtu=9000 up=false a.netns=red``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 
 class NotASetting(ValueError):
-    """A word that is no setting; ``str()`` is one line for the person who wrote it."""
+    """A word that is not a setting. ``str()`` is one line for the user."""
 
 
 def settings(words: Iterable[str]) -> dict[str, Any]:
-    """The table that the words make; a dot in a key leads into a table.  Raises NotASetting."""
+    """Return the words as a table; a dot in a key separates the name of a table. Raises NotASetting."""
     made: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
@@ -24,16 +24,15 @@ def settings(words: Iterable[str]) -> dict[str, Any]:
         for name in tables:
             table = table.setdefault(name, {})
             if not isinstance(table, dict):
-                raise NotASetting(f"{key} cannot stand beside {name}")
+                raise NotASetting(f"{key} cannot be combined with {name}")
         if last in table:
-            raise NotASetting(f"{key} stands here twice")
+            raise NotASetting(f"{key} is given twice")
         table[last] = value(text)
     return made
 
 
 def value(text: str) -> Any:  # noqa: ANN401
-    """A value as TOML has it: a number, true or false, a list, a table; anything else is text, which
-    needs no quotes."""
+    """Return a value of TOML: a number, true or false, a list, a table. Anything else is text."""
     try:
         document = tomllib.loads("value = " + text)
         found = document["value"]

@@ -1,6 +1,6 @@
 """Answers of the daemon as text: for a terminal, for a script, and in the forms that ``ip`` has.
 
-rich is imported only for a terminal: elsewhere nothing has colours, and no column is cut short.
+rich is imported only for a terminal. Elsewhere there are no colours, and no column is cut short.
 """
 
 from __future__ import annotations
@@ -12,19 +12,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from epaird.client.counters import InterfaceCounters
+from epaird.client.models import Interface, InterfaceDetails
 from epaird.ctl.rates import totals
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-Interface = Mapping[str, Any]
+    from epaird.client.events import Event
+    from epaird.client.statistics import InterfaceStatistics
+
 Row = Sequence[str]
 
-COUNTERS: Final = (
+COLUMNS: Final = (
     "ipackets", "ibytes", "imcasts", "ierrors", "opackets", "obytes", "omcasts", "oerrors", "oqdrops",
 )  # fmt: skip
-_BRIEF_COUNTERS: Final = ("ipackets", "ibytes", "opackets", "obytes")
-_RATES: Final = (
+"""Counters that always have a column in the table."""
+BRIEF_COLUMNS: Final = ("ipackets", "ibytes", "opackets", "obytes")
+"""Counters in the brief table."""
+OTHERS: Final = tuple(name for name in vars(InterfaceCounters()) if name not in COLUMNS)
+"""Counters that are shown where they are not 0, and always on one line."""
+RATE_COLUMNS: Final = (
     ("ipackets", "ipackets/s", 1),
     ("ibytes", "ibit/s", 8),
     ("ierrors", "ierrors/s", 1),
@@ -33,7 +41,7 @@ _RATES: Final = (
     ("oerrors", "oerrors/s", 1),
     ("oqdrops", "oqdrops/s", 1),
 )
-"""Of what, its heading, and how many there are in one."""
+"""Columns of rates: the counter, the heading, and the units shown for each one counted."""
 
 _STATES: Final = {"up": "green", "no-carrier": "yellow", "down": "red"}
 _WHAT: Final = {
@@ -41,72 +49,79 @@ _WHAT: Final = {
     "down": "yellow", "nocarrier": "yellow", "renamed": "cyan", "moved": "cyan",
     "unregistering": "red", "destroyed": "red", "overflow": "red", "lost": "bold red",
 }  # fmt: skip
+_HEADINGS: Final = ("NAME", "STATE", "PEER", "MTU", "MAC", "DEVICE", "NETNS", "WORKER")
+_FLAGS: Final = (("up", "UP"), ("carrier", "LOWER_UP"), ("oactive", "OACTIVE"))
+_HEADING_KEYS: Final = frozenset(
+    {"device", "kind", "up", "carrier", "oactive", "mtu", "stats", "mac", "name"}
+)
+"""Fields of an interface that details() does not print by their names."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Form:
-    """How answers are to look: the options of ``ip``."""
+    """How answers are printed: the options of ``ip``."""
 
     json: bool = False
+    """Print JSON."""
     pretty: bool = False
+    """Indent JSON."""
     oneline: bool = False
+    """Print one line for each interface."""
     brief: bool = False
+    """Print only the most important."""
 
 
-class NobodyReads(Exception):
-    """Standard output is a pipe that nobody reads any more.  (Click would take a BrokenPipeError away.)"""
+class OutputClosed(Exception):
+    """Standard output is a pipe whose reader is gone. (Click would handle a BrokenPipeError itself.)"""
 
 
 def write(text: str) -> None:
-    """Lines, to standard output, at once.  Raises NobodyReads."""
+    """Write lines to standard output at once. Raises OutputClosed."""
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        raise NobodyReads from None
+        raise OutputClosed from None
 
 
 def document(value: object, form: Form) -> str:
-    """A value as JSON, for people when they ask for it."""
+    """Return a value as JSON, indented if the form says so."""
     return json.dumps(value, indent=4 if form.pretty else None)
 
 
 def state(interface: Interface) -> str:
-    """Up, and with a carrier; up without one; or down."""
-    if not interface["up"]:
+    """Return ``up``, ``no-carrier`` (up without a carrier) or ``down``."""
+    if not interface.up:
         return "down"
-    return "up" if interface["carrier"] else "no-carrier"
+    return "up" if interface.carrier else "no-carrier"
 
 
 def brief(interfaces: Iterable[Interface]) -> str:
-    """One interface a line: its name, its state, its address, and where it lives."""
-    rows = [(each["device"], state(each).upper(), each["mac"] or "-", _where(each)) for each in interfaces]
+    """Return one line for each interface: its name, state, address and place."""
+    rows = [(each.device, state(each).upper(), each.mac or "-", _place(each)) for each in interfaces]
     return columns(rows)
 
 
 def listing(interfaces: Sequence[Interface]) -> str:
-    """A table of interfaces, for a script."""
+    """Return a table of interfaces, for a script."""
     return columns([_HEADINGS, *map(_row, interfaces)])
-
-
-_HEADINGS: Final = ("NAME", "STATE", "PEER", "MTU", "MAC", "DEVICE", "NETNS", "WORKER")
 
 
 def _row(interface: Interface) -> Row:
     return (
-        interface["device"],
+        interface.device,
         state(interface),
-        interface["peer"] or "-",
-        str(interface["mtu"]),
-        interface["mac"] or "-",
-        interface["name"],
-        interface["netns"] or "-",
-        interface["worker"],
+        interface.peer or "-",
+        str(interface.mtu),
+        interface.mac or "-",
+        interface.name,
+        interface.netns or "-",
+        interface.worker,
     )
 
 
 def columns(rows: Sequence[Row], numbers_from: int = 100) -> str:
-    """Rows, one below the other, in columns as wide as they need; numbers stand on the right."""
+    """Return rows in columns as wide as they need, aligned to the right from ``numbers_from`` on."""
     if not rows:
         return ""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -120,7 +135,7 @@ def columns(rows: Sequence[Row], numbers_from: int = 100) -> str:
 
 
 def listing_table(interfaces: Sequence[Interface]) -> Table:
-    """A table of interfaces, for a terminal."""
+    """Return a table of interfaces, for a terminal."""
     from rich.text import Text
 
     table = _table(_HEADINGS)
@@ -131,65 +146,68 @@ def listing_table(interfaces: Sequence[Interface]) -> Table:
 
 
 def details(interface: Interface, form: Form) -> str:
-    """Everything about one interface, in a few lines, or in one as ``ip -o`` has it."""
-    flags = ",".join(word for key, word in _FLAGS if interface[key])
+    """Return everything about one interface in a few lines, or in one as ``ip -o`` does."""
+    flags = ",".join(word for key, word in _FLAGS if getattr(interface, key))
     lines = [
-        f"{interface['device']}: <{flags}> mtu {interface['mtu']} state {state(interface)}",
+        f"{interface.device}: <{flags}> mtu {interface.mtu} state {state(interface)}",
         "    " + " ".join(f"{key} {value}" for key, value in _properties(interface) if value),
     ]
-    if "stats" in interface:
-        stats = interface["stats"]
-        lines += [
-            f"    in:  {stats['ipackets']} packets, {stats['ibytes']} bytes, {stats['imcasts']} multicast"
-            f"{_errors(stats['ierrors'])}",
-            f"    out: {stats['opackets']} packets, {stats['obytes']} bytes, {stats['omcasts']} multicast, "
-            f"{stats['oqdrops']} dropped{_errors(stats['oerrors'])}",
-        ]
+    if isinstance(interface, InterfaceDetails):
+        lines += _counter_lines(interface.stats)
     return ("\\" if form.oneline else "\n").join(lines)
 
 
-_FLAGS: Final = (("up", "UP"), ("carrier", "LOWER_UP"), ("oactive", "OACTIVE"))
-_TOLD_ELSEWHERE: Final = frozenset(
-    {"device", "kind", "up", "carrier", "oactive", "mtu", "stats", "mac", "name"}
-)
-
-
 def _properties(interface: Interface) -> list[tuple[str, object]]:
-    others = [(key, value) for key, value in interface.items() if key not in _TOLD_ELSEWHERE]
-    return [("ether", interface["mac"]), ("device", interface["name"]), *others]
+    others = [(key, value) for key, value in vars(interface).items() if key not in _HEADING_KEYS]
+    return [("ether", interface.mac), ("device", interface.name), *others]
+
+
+def _counter_lines(stats: InterfaceCounters) -> list[str]:
+    lines = [
+        f"    in:  {stats.ipackets} packets, {stats.ibytes} bytes, {stats.imcasts} multicast"
+        f"{_errors(stats.ierrors)}",
+        f"    out: {stats.opackets} packets, {stats.obytes} bytes, {stats.omcasts} multicast, "
+        f"{stats.oqdrops} dropped{_errors(stats.oerrors)}",
+    ]
+    others = ", ".join(_not_zero((name, totals(stats)[name]) for name in OTHERS))
+    return [*lines, f"    other: {others}"] if others else lines
 
 
 def _errors(reasons: Mapping[str, int]) -> str:
-    seen = [f"{count} {reason}" for reason, count in reasons.items() if count]
+    seen = _not_zero(reasons.items())
     return ", errors: " + ", ".join(seen) if seen else ""
 
 
-def statistics(answer: Mapping[str, Any], form: Form) -> str:
-    """The counters of every interface."""
+def _not_zero(counts: Iterable[tuple[str, int]]) -> list[str]:
+    return [f"{count} {name}" for name, count in counts if count]
+
+
+def statistics(interfaces: Sequence[InterfaceStatistics], form: Form) -> str:
+    """Return the counters of interfaces: a table, or one line for each."""
+    counts = [(each.device, totals(each.stats)) for each in interfaces]
     if form.oneline:
+        names = (*COLUMNS, *OTHERS)
         return "\n".join(
-            " ".join([each["device"], *(f"{key}={totals(each['stats'])[key]}" for key in COUNTERS)])
-            for each in answer["interfaces"]
+            " ".join([device, *(f"{key}={found[key]}" for key in names)]) for device, found in counts
         )
-    names = _BRIEF_COUNTERS if form.brief else COUNTERS
-    rows = [("NAME", *names)]
-    for each in answer["interfaces"]:
-        counts = totals(each["stats"])
-        rows.append((each["device"], *(str(counts[name]) for name in names)))
-    return columns(rows, 1)
+    seen = (name for name in OTHERS if any(found[name] for _, found in counts))
+    names = BRIEF_COLUMNS if form.brief else (*COLUMNS, *seen)
+    return columns(
+        [("NAME", *names), *((device, *(str(found[key]) for key in names)) for device, found in counts)], 1
+    )
 
 
-def flow_rows(rates: Mapping[str, Mapping[str, float]]) -> list[Row]:
-    """Rates of every interface, below their headings."""
-    rows: list[Row] = [("NAME", *(heading for _, heading, _ in _RATES))]
+def rate_rows(rates: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    """Return the rates of every interface below their headings."""
+    rows: list[Row] = [("NAME", *(heading for _, heading, _ in RATE_COLUMNS))]
     for name, found in rates.items():
-        rows.append((name, *(scaled(found[key] * factor) for key, _, factor in _RATES)))
+        rows.append((name, *(scaled(found[key] * factor) for key, _, factor in RATE_COLUMNS)))
     return rows
 
 
-def flow_table(rates: Mapping[str, Mapping[str, float]]) -> Table:
-    """Rates of every interface, for a terminal."""
-    headings, *rows = flow_rows(rates)
+def rate_table(rates: Mapping[str, Mapping[str, float]]) -> Table:
+    """Return the rates of every interface, for a terminal."""
+    headings, *rows = rate_rows(rates)
     table = _table(headings, numbers_from=1)
     for row in rows:
         table.add_row(*row)
@@ -197,7 +215,7 @@ def flow_table(rates: Mapping[str, Mapping[str, float]]) -> Table:
 
 
 def scaled(number: float) -> str:
-    """A rate in at most five characters: ``999``, ``1.23k``, ``45.6M``."""
+    """Return a rate in at most five characters: ``999``, ``1.23k``, ``45.6M``."""
     if number < 999.5:
         return f"{number:.0f}"
     for unit in "kMGTP":
@@ -208,18 +226,25 @@ def scaled(number: float) -> str:
     return f"{number:.{digits}f}{unit}"
 
 
-def event(told: Mapping[str, Any]) -> tuple[str, str, str]:
-    """The parts of an event's line: the time, what happened to whom, and its colour."""
-    seconds = told["time"]
-    clock = time.strftime("%H:%M:%S", time.localtime(seconds)) + f".{int(seconds * 1000) % 1000:03d}"
-    words = [told["interface"] or "-", told["what"], told["detail"]]
-    if told["what"] == "lost":
-        words[2] = f"{told['detail']} events: this reader was too slow"
-    return clock, " ".join(filter(None, words)), _WHAT.get(told["what"], "")
+def event_line(event: Event) -> tuple[str, str, str]:
+    """Return the parts of an event's line: the time, what happened to which interface, and the colour."""
+    clock = time.strftime("%H:%M:%S", time.localtime(event.time)) + f".{int(event.time * 1000) % 1000:03d}"
+    detail = event.detail
+    if event.what == "lost":
+        detail += " events: this reader was too slow"
+    words = (event.interface or "-", event.what, detail)
+    return clock, " ".join(filter(None, words)), _WHAT.get(event.what, "")
 
 
-def _where(interface: Interface) -> str:
-    return f"{interface['name']}@{interface['netns']}" if interface["netns"] else interface["name"]
+def console() -> Any:  # noqa: ANN401 - rich is not imported yet
+    """Return a console for a terminal, which prints text as it is."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _place(interface: Interface) -> str:
+    return f"{interface.name}@{interface.netns}" if interface.netns else interface.name
 
 
 def _table(headings: Row, numbers_from: int = 100) -> Table:

@@ -12,14 +12,23 @@ import pytest
 from epaird.config.reading import parse
 from epaird.config.settings import Configuration
 from epaird.control import resources
+from tests.control import metrics_server
 from tests.control.control_server import Control, serving
 from tests.control.fake import FakeHost
+from tests.control.samples import pair
 
 
 @pytest.fixture
 def control(tmp_path: Path) -> Iterator[Control]:
     """Serve the API on a control socket."""
     with serving(tmp_path / "run" / "control.sock") as running:
+        yield running
+
+
+@pytest.fixture
+def page() -> Iterator[metrics_server.Serving]:
+    """A running metrics server over an idle pair."""
+    with metrics_server.serving(pair) as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""The API on a real control socket, over operations without interfaces, on a loop of its own in a thread."""
+"""The API on a real control socket, over operations without interfaces, on an event loop in a thread."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from epaird.control.api.server import ControlServer
-from epaird.control.http.serving import ListenError
+from epaird.control.http.listening import ListenError
 from tests.control.operations import FakeOperations, FakeReloads
 from tests.waiting import DEADLINE_S
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What curl got."""
+    """Answer that curl got."""
 
     status: int
     headers: dict[str, str]
@@ -38,7 +38,7 @@ class Answer:
 
     @property
     def problem(self) -> dict[str, Any]:
-        """The problem document; an AssertionError when it is not one of RFC 9457."""
+        """Problem document. Raises AssertionError if it is not one of RFC 9457."""
         assert self.headers["content-type"] == "application/problem+json"
         document: dict[str, Any] = self.json
         assert document["status"] == self.status
@@ -47,14 +47,14 @@ class Answer:
 
 
 class Control:
-    """A server that answers, and what a client may do to it."""
+    """A running server and its clients."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.operations = FakeOperations()
         self.reloads = FakeReloads()
         self.bound: Callable[[], None] = lambda: None
-        """Called once the server listens, before it answers."""
+        """Called when the server listens, before it answers."""
         self.loop_errors: list[dict[str, Any]] = []
         self._started: Future[asyncio.AbstractEventLoop] = Future()
         self._thread = threading.Thread(target=uvloop.run, args=(self._serve(),), daemon=True)
@@ -76,12 +76,12 @@ class Control:
         self.tasks_left = asyncio.all_tasks() - {asyncio.current_task()}
 
     def start(self) -> None:
-        """Return once it answers; raises what keeps it from it."""
+        """Return when the server answers; raises its error if it cannot start."""
         self._thread.start()
         self.loop = self._started.result(DEADLINE_S)
 
     def stop(self) -> None:
-        """Return once it has stopped; a server that does not stop fails the test."""
+        """Return when the server has stopped; a server that does not stop fails the test."""
         if self._thread.is_alive():
             self.stop_soon()
         self._thread.join(DEADLINE_S)
@@ -89,17 +89,17 @@ class Control:
         assert not self.tasks_left, f"tasks left: {self.tasks_left}"
 
     def stop_soon(self) -> None:
-        """Have it begin to stop."""
+        """Begin to stop the server."""
         self.loop.call_soon_threadsafe(self._stop.set)
 
     def on_loop(self, function: Callable[[], T]) -> T:
-        """Call something where the server runs, and return its result."""
+        """Call a function on the server's event loop and return its result."""
         done: Future[T] = Future()
         self.loop.call_soon_threadsafe(lambda: done.set_result(function()))
         return done.result(DEADLINE_S)
 
     def curl(self, path: str, *options: str, data: object = None, as_user: tuple[str, ...] = ()) -> Answer:
-        """One request by curl.  ``data`` is sent as a user does, by -d."""
+        """Make one request with curl. ``data`` is sent with -d, as users do."""
         command = [*as_user, "curl", "-isS", "--max-time", str(DEADLINE_S)]
         command += ["--unix-socket", str(self.path), *options]
         if data is not None:
@@ -112,19 +112,19 @@ class Control:
         first, *lines = head.decode().lower().split("\r\n")
         return Answer(int(first.split()[1]), dict(line.split(": ", 1) for line in lines), body.decode())
 
-    def connect(self, *said: bytes) -> socket.socket:
-        """A connection on which this was said so far."""
+    def connect(self, *sent: bytes) -> socket.socket:
+        """Return a connection on which these bytes are sent."""
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(DEADLINE_S)
         connection.connect(str(self.path))
-        for part in said:
+        for part in sent:
             connection.sendall(part)
         return connection
 
 
 @contextmanager
 def serving(path: Path) -> Iterator[Control]:
-    """A running server that has stopped, without errors in its loop, at the end."""
+    """Run a server; at the end it must stop without an error in its event loop."""
     running = Control(path)
     running.start()
     try:
@@ -132,3 +132,12 @@ def serving(path: Path) -> Iterator[Control]:
     finally:
         running.stop()
     assert running.loop_errors == []
+
+
+def create(control: Control, name: str = "epair", **settings: object) -> str:
+    """Create an interface and return its name."""
+    answer = control.curl("/v1/interfaces", data={"name": name, "settings": settings})
+    assert answer.status == 201
+    made = answer.json["name"]
+    assert isinstance(made, str)
+    return made

@@ -1,4 +1,4 @@
-"""Operations without interfaces, for tests of the front ends."""
+"""Operations without interfaces, for tests of the front ends without root."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ CLONERS = ("epair", "lo")
 
 
 class FakeOperations:
-    """Pairs and loopbacks that are only names and settings; records what was requested."""
+    """Pairs and loopbacks that are only readings, and the changes that were requested."""
 
     def __init__(self) -> None:
         self.interfaces: dict[str, tuple[InterfaceReading, ...]] = {}
-        """Readings by the name of the pair or loopback."""
+        """Interfaces by the name of the pair or loopback."""
         self.asked: list[tuple[object, ...]] = []
-        """Every request that was granted."""
-        self.bus = EventBus(capacity=16)
+        """Changes that were made."""
+        self.bus = EventBus(room=16)
         self.events_end = False
-        """True: each stream of events ends after one event."""
+        """True if streams of events end after one event."""
         self._readers: list[EventReader] = []
         self.gate = asyncio.Event()
         """Changes wait until it is set, as it is at first."""
@@ -41,7 +41,7 @@ class FakeOperations:
         self.waiting = 0
         """Number of changes that wait for the gate."""
         self.fails: Exception | None = None
-        """The error that every change raises."""
+        """Raised by every change."""
 
     async def create(self, name: str, settings: Mapping[str, object]) -> str:
         kind = kind_of(name)
@@ -122,7 +122,7 @@ class FakeOperations:
 
     @property
     def readers(self) -> int:
-        """Number of open streams of events."""
+        """Number of streams of events that are open."""
         return sum(not reader._closed for reader in self._readers)
 
     async def _change(self) -> None:
@@ -140,13 +140,13 @@ class FakeOperations:
 
 
 class FakeReloads:
-    """Reloads with results that the test chooses."""
+    """A configuration whose plans the test sets."""
 
     def __init__(self) -> None:
         self.actions: tuple[Action, ...] = ()
-        """The result of every plan."""
+        """Actions of every plan."""
         self.problems: tuple[str, ...] = ()
-        """The mistakes in every file."""
+        """Errors of every file."""
         self.asked: list[tuple[object, ...]] = []
 
     async def reload(self, *, dry_run: bool = False) -> tuple[Action, ...]:
@@ -175,7 +175,7 @@ def _interface(name: str, half: str) -> InterfaceReading:
 
 
 def kind_of(name: str) -> str:
-    """Return the cloner of an interface's name."""
+    """Return the kind of an interface by its name."""
     return name.rstrip("ab").rstrip("0123456789")
 
 

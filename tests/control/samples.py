@@ -1,57 +1,64 @@
-"""Readings for tests of the API and the metrics page."""
+"""Readings for tests of the front ends."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from epaird.control.readings import InterfaceReading, Reading, WorkerReading
-from epaird.ipc.counters import REASONS
+from epaird.ipc.counters import INTERFACE, READING_WORDS
 
 
-def interface(device: str, **changes: object) -> InterfaceReading:
-    """Return an idle half of a pair; ``changes`` are fields of the reading."""
-    fields: dict[str, Any] = {
-        "device": device,
-        "kind": "epair",
-        "peer": device[:-1] + {"a": "b"}.get(device[-1], "a"),
-        "origin": "configuration",
-        "pair": device[:-1],
-        "half": device[-1],
-        "name": "eth0",
-        "netns": "red",
-        "mac": "02:5d:11:22:33:0a",
-        "worker": "0",
-        "up": True,
-        "carrier": True,
-        "mtu": 1500,
-        "refs": 1,
-        "held_bytes": 0,
-        "too_big": 0,
-        "coalesced_datagrams": 0,
-        "coalesced_superframes": 0,
-        "oactive": False,
-        "oerrors": (0,) * len(REASONS),
-        "ierrors": (0,) * len(REASONS),
-    }
-    counters = ("opackets", "obytes", "omcasts", "oqdrops", "ipackets", "ibytes", "imcasts")
-    return InterfaceReading(**fields | dict.fromkeys(counters, 0) | changes)
+def words(**counts: int | tuple[int, ...]) -> list[int]:
+    """Return the words of an interface with these counts; a counter by reason has one for each."""
+    found = [0] * READING_WORDS
+    places = {counter.name: counter.word for counter in INTERFACE}
+    for name, count in counts.items():
+        numbers = count if isinstance(count, tuple) else (int(count),)
+        found[places[name] : places[name] + len(numbers)] = numbers
+    return found
 
 
-def worker(number: int = 0, **changes: object) -> WorkerReading:
+def interface(device: str, **changes: Any) -> InterfaceReading:  # noqa: ANN401
+    """Return an idle half of a pair; ``changes`` are fields of the reading, counts, or ``refs``."""
+    names = {counter.name for counter in INTERFACE}
+    counts = {name: changes.pop(name) for name in names & changes.keys()}
+    if "refs" in changes:
+        counts["in_flight"] = changes.pop("refs") - 1
+    idle = InterfaceReading(
+        device=device,
+        kind="epair",
+        pair=device[:-1],
+        half=device[-1],
+        peer=device[:-1] + {"a": "b"}.get(device[-1], "a"),
+        origin="configuration",
+        name="eth0",
+        netns="red",
+        mac="02:5d:11:22:33:0a",
+        worker="0",
+        up=True,
+        carrier=True,
+        mtu=1500,
+        words=words(**counts),
+    )
+    return replace(idle, **changes)
+
+
+def worker(number: int = 0, **changes: Any) -> WorkerReading:  # noqa: ANN401
     """Return an idle worker; ``changes`` are fields of the reading."""
-    fields: dict[str, Any] = {
-        "worker": str(number),
-        "queue_frames": 0,
-        "queue_limit": 2100,
-        "drain_list": 0,
-        "oactive": False,
-        "restarts": 0,
-        "cpu_seconds": 0.0,
-        "alive": True,
-    }
-    return WorkerReading(**fields | changes)
+    idle = WorkerReading(
+        worker=str(number),
+        queue_frames=0,
+        queue_limit=2100,
+        drain_list=0,
+        oactive=False,
+        restarts=0,
+        cpu_seconds=0.0,
+        alive=True,
+    )
+    return replace(idle, **changes)
 
 
-def pair(**changes: object) -> Reading:
-    """Return ``epair0`` and its worker; ``changes`` are those of the half a."""
+def pair(**changes: Any) -> Reading:  # noqa: ANN401
+    """Return ``epair0`` and its worker; ``changes`` are for the half a."""
     return Reading((interface("epair0a", **changes), interface("epair0b", netns="blue")), (worker(),))

@@ -1,4 +1,4 @@
-"""A daemon's control socket for each test, and epairctl for it."""
+"""A control socket for each test, and an epairctl that uses it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cli(tmp_path: Path) -> Iterator[Cli]:
 
 @pytest.fixture
 def pair(cli: Cli) -> Cli:
-    """With epair0 and lo1."""
-    cli.says("create", "epair")
-    cli.says("create", "lo1")
+    """epairctl, and a daemon with epair0 and lo1."""
+    cli.output("create", "epair")
+    cli.output("create", "lo1")
     return cli

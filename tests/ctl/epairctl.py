@@ -1,4 +1,4 @@
-"""The real epairctl, as a user starts it."""
+"""The real epairctl, started as a user starts it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EPAIRCTL = str(Path(sys.executable).with_name("epairctl"))
 
 
 class Cli:
-    """epairctl, and the daemon that it asks."""
+    """epairctl, and the daemon that it controls."""
 
     def __init__(self, control: Control) -> None:
         self.control = control
@@ -22,7 +22,7 @@ class Cli:
         self.environment = os.environ | {"EPAIRD_SOCKET": str(control.path), "LC_ALL": "C.UTF-8"}
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """One command."""
+        """Run a command."""
         return subprocess.run(
             [EPAIRCTL, *arguments],
             env=self.environment,
@@ -32,15 +32,15 @@ class Cli:
             check=False,
         )
 
-    def says(self, *arguments: str) -> str:
-        """What a command that succeeds prints."""
+    def output(self, *arguments: str) -> str:
+        """Return the output of a command that succeeds."""
         done = self.run(*arguments)
         assert (done.returncode, done.stderr) == (0, "")
         assert "\x1b" not in done.stdout
         return done.stdout
 
     def fails(self, *arguments: str, status: int = 1) -> str:
-        """The one line that a command which fails prints."""
+        """Return the one line on stderr of a command that fails."""
         done = self.run(*arguments)
         assert (done.returncode, done.stdout) == (status, "")
         (line,) = done.stderr.splitlines()
@@ -48,7 +48,7 @@ class Cli:
         return line.removeprefix("epairctl: ")
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A command that goes on."""
+        """Start a command that keeps running."""
         return subprocess.Popen(
             [EPAIRCTL, *arguments],
             env=self.environment | {"PYTHONUNBUFFERED": "1"},

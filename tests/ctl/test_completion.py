@@ -1,4 +1,4 @@
-"""Completion in a shell: by the daemon's names, and never in the shell's way."""
+"""Completion in a shell, with the daemon's names, without delay or errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.ctl.epairctl import EPAIRCTL, Cli
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script(cli: Cli, shell: str) -> None:
-    script = cli.says("completion", shell)
+    script = cli.output("completion", shell)
     assert "_EPAIRCTL_COMPLETE" in script
 
 
@@ -45,7 +45,7 @@ def test_words_complete(pair: Cli, words: list[str], found: list[str]) -> None:
     assert _completed(pair, *words) == found
 
 
-def test_without_a_daemon_nothing_completes_and_nothing_is_said(cli: Cli) -> None:
+def test_without_a_daemon_nothing_completes_silently(cli: Cli) -> None:
     cli.environment["EPAIRD_SOCKET"] = "/nowhere"
     assert _completed(cli, "show", "ep") == []
 

@@ -1,4 +1,4 @@
-"""What goes wrong with epairctl is one line that says so, and an exit status."""
+"""Every error of epairctl is one line and an exit status."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from epaird.config.settings import DaemonSettings
 from epaird.control.operations import Refused
-from epaird.ctl.cli import DEFAULT_SOCKET
+from epaird.ctl.context import DEFAULT_SOCKET
 from tests.control.control_server import serving
 from tests.ctl.epairctl import EPAIRCTL, Cli
 from tests.waiting import DEADLINE_S, until
@@ -33,7 +33,7 @@ def test_a_refusal_is_one_line_with_the_errno(pair: Cli) -> None:
     assert pair.fails("destroy", "epair0") == "two lines (EPERM)"
 
 
-def test_arguments_that_are_not_utf8_are_told(cli: Cli) -> None:
+def test_arguments_that_are_not_utf8_are_one_line(cli: Cli) -> None:
     for command in (["create"], ["show"], ["destroy"], ["list"]):
         done = subprocess.run(
             [EPAIRCTL.encode(), *(word.encode() for word in command), b"\xff"],
@@ -78,7 +78,7 @@ def test_a_daemon_that_does_not_run(tmp_path: Path, cli: Cli) -> None:
 
 def test_the_option_goes_before_the_environment(cli: Cli) -> None:
     cli.environment["EPAIRD_SOCKET"] = "/nowhere"
-    assert cli.says("--socket", str(cli.control.path), "cloners") == "epair lo\n"
+    assert cli.output("--socket", str(cli.control.path), "cloners") == "epair lo\n"
 
 
 def test_the_default_is_the_daemons() -> None:
@@ -86,7 +86,7 @@ def test_the_default_is_the_daemons() -> None:
 
 
 @pytest.mark.real
-def test_who_may_not_is_told_so(cli: Cli) -> None:
+def test_a_user_without_permission_gets_one_line(cli: Cli) -> None:
     directory = Path(f"/tmp/ept{os.getpid()}ctl")  # noqa: S108 - nothing is read from it
     directory.mkdir(mode=0o755)
     path = directory / "control.sock"
@@ -106,7 +106,7 @@ def test_who_may_not_is_told_so(cli: Cli) -> None:
 
 
 def _as_nobody(path: Path) -> subprocess.CompletedProcess[str]:
-    """The client as the user nobody, started before it becomes that one, who may not read this tree."""
+    """Run epairctl as the user nobody, which it becomes after the imports: nobody may not read this tree."""
     program = (
         "import os, sys; from epaird.ctl import cli; import encodings.idna; import h11;"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
@@ -148,7 +148,7 @@ def test_another_program_at_the_socket(cli: Cli, tmp_path: Path) -> None:
         path.unlink()
 
 
-def test_nobody_who_reads_any_more(pair: Cli) -> None:
+def test_a_closed_pipe_ends_the_command(pair: Cli) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -162,7 +162,7 @@ def test_a_second_never_waits_for_the_first(pair: Cli) -> None:
     pair.control.on_loop(pair.operations.gate.clear)
     first = pair.start("destroy", "epair0")
     until(lambda: pair.operations.waiting)
-    assert "epair0a" in pair.says("list")
+    assert "epair0a" in pair.output("list")
     monitor = pair.start("monitor")
     until(lambda: pair.operations.readers)
     pair.control.on_loop(pair.operations.gate.set)

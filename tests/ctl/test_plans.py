@@ -1,70 +1,23 @@
-"""epairctl plan, reload --dry-run and save: the configuration as a whole."""
+"""Plans as text."""
 
 from __future__ import annotations
 
-import json
-import os
-import pty
-import subprocess
-from pathlib import Path
-
+from epaird.control.api import views
+from epaird.ctl import plans
 from epaird.plan.actions import Action, Detail
-from tests.ctl.epairctl import EPAIRCTL, Cli
-from tests.waiting import DEADLINE_S
 
-PLANNED = (
-    Action("create", "epair", "epair1", (Detail("a.mtu", "", "9000"),)),
-    Action("recreate", "epair", "epair2", (Detail("queues", "1", "2", "cannot change in place: so it is"),)),
+REPORT = views.plan(
+    (
+        Action("create", "epair", "epair1", (Detail("a.mtu", "", "9000"),)),
+        Action("destroy", "lo", "lo1"),
+    )
 )
 
 
-def test_a_plan_reads_as_terraforms_and_its_status_says_whether_there_is_anything_to_do(
-    cli: Cli, tmp_path: Path
-) -> None:
-    file = tmp_path / "new.toml"
-    file.write_text("[epair.epair0]\n")
-    done = cli.run("plan", str(file))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "Nothing to do: everything is as the configuration says.\n"
-    reloads = cli.control.reloads
-    assert reloads.asked == [("plan", "[epair.epair0]\n", str(file))]
-    reloads.actions = PLANNED
-    for arguments, status in ((("plan", str(file)), 2), (("reload", "--dry-run"), 2), (("reload",), 0)):
-        done = cli.run(*arguments)
-        assert (done.returncode, done.stderr) == (status, "")
-        assert done.stdout.splitlines() == [
-            "  + epair1", "      a.mtu = 9000",
-            "-/+ epair2", "      queues: 1 -> 2  # cannot change in place: so it is",
-            "", "Plan: 1 to create, 0 to change, 1 to recreate, 0 to destroy.",
-        ]  # fmt: skip
-    assert json.loads(cli.run("-j", "plan", str(file)).stdout)["changes"] is True
-    assert reloads.asked[2:4] == [("reload", True), ("reload", False)]
-
-
-def test_each_mistake_in_a_file_is_a_line(cli: Cli, tmp_path: Path) -> None:
-    cli.control.reloads.problems = ("a.b: is wrong", "c: too")
-    (tmp_path / "x").write_text("")
-    for arguments in (["plan", str(tmp_path / "x")], ["reload"], ["reload", "--dry-run"]):
-        done = cli.run(*arguments)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.splitlines() == ["epairctl: a.b: is wrong", "epairctl: c: too"]
-    assert cli.fails("plan", str(tmp_path / "none")) == f"{tmp_path}/none: No such file or directory"
-    (tmp_path / "x").write_bytes(b"\xff")
-    assert cli.fails("plan", str(tmp_path / "x")) == f"{tmp_path}/x: not UTF-8 text"
-
-
-def test_on_a_terminal_a_plan_is_in_colours(cli: Cli) -> None:
-    cli.control.reloads.actions = PLANNED
-    ours, theirs = pty.openpty()
-    done = subprocess.run(
-        [EPAIRCTL, "reload"], env=cli.environment | {"TERM": "xterm-256color"}, stdout=theirs,
-        timeout=DEADLINE_S, check=False,
-    )  # fmt: skip
-    os.close(theirs)
-    assert done.returncode == 0
-    assert b"\x1b[32m  + epair1" in os.read(ours, 65536)
-    os.close(ours)
-
-
-def test_save_prints_toml(cli: Cli) -> None:
-    assert cli.says("save") == "# r\u00e9d\n[epair.epair0]\n"
+def test_a_plan_for_a_script_is_the_one_for_a_terminal_without_colours() -> None:
+    coloured = list(plans.coloured(REPORT))
+    assert plans.plain(REPORT) == "\n".join(line for line, _ in coloured)
+    assert [(line.strip(), colour) for line, colour in coloured][:3] == [
+        ("+ epair1", "green"), ("a.mtu = 9000", "green"), ("- lo1", "red"),
+    ]  # fmt: skip
+    assert coloured[-1] == ("Plan: 1 to create, 0 to change, 0 to recreate, 1 to destroy.", "bold")

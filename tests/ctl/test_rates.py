@@ -1,20 +1,18 @@
 from __future__ import annotations
 
-from typing import Any
-
+from epaird.client.counters import InterfaceCounters
+from epaird.client.statistics import InterfaceStatistics, Statistics
 from epaird.ctl.rates import RATES, rates, totals
 
 
-def look(time: float, **packets: int) -> dict[str, Any]:
-    """An answer to /v1/stats in which each interface has got so many packets."""
-    zero = {name: 0 for name in RATES if name not in ("ierrors", "oerrors")}
-    errors = {"ierrors": {"runt": 0}, "oerrors": {"runt": 0, "peer_down": 0}}
-    return {
-        "time": time,
-        "interfaces": [
-            {"device": name, "stats": zero | errors | {"ipackets": count}} for name, count in packets.items()
-        ],
-    }
+def look(time: float, **packets: int) -> Statistics:
+    """Return an answer to /v1/stats in which each interface has so many ipackets."""
+    errors = {"runt": 0, "peer_down": 0}
+    found = [
+        InterfaceStatistics(name, name, "", InterfaceCounters(ipackets=count, ierrors=errors, oerrors=errors))
+        for name, count in packets.items()
+    ]
+    return Statistics(time, found, [])
 
 
 def test_rates_are_differences_over_the_daemons_own_time() -> None:
@@ -40,4 +38,9 @@ def test_no_time_at_all_is_no_rate() -> None:
 
 
 def test_errors_are_totals_over_the_reasons() -> None:
-    assert totals({"ipackets": 3, "oerrors": {"runt": 1, "peer_down": 2}}) == {"ipackets": 3, "oerrors": 3}
+    found = totals(InterfaceCounters(ipackets=3, oerrors={"runt": 1, "peer_down": 2}))
+    assert {name: count for name, count in found.items() if count} == {"ipackets": 3, "oerrors": 3}
+
+
+def test_every_rate_is_of_a_counter() -> None:
+    assert set(RATES) <= totals(InterfaceCounters()).keys()

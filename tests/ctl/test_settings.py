@@ -35,17 +35,17 @@ def test_words_are_a_table(words: list[str], made: dict[str, object]) -> None:
         (["mtu"], "'mtu' is not a setting, as in mtu=9000 or a.netns=red"),
         (["=1"], "'=1' is not a setting, as in mtu=9000 or a.netns=red"),
         (["a.=1"], "'a.=1' is not a setting, as in mtu=9000 or a.netns=red"),
-        (["mtu=1", "mtu=2"], "mtu stands here twice"),
-        (["a=1", "a.mtu=2"], "a.mtu cannot stand beside a"),
-        (["a.mtu=2", "a=1"], "a stands here twice"),
+        (["mtu=1", "mtu=2"], "mtu is given twice"),
+        (["a=1", "a.mtu=2"], "a.mtu cannot be combined with a"),
+        (["a.mtu=2", "a=1"], "a is given twice"),
     ],
 )
-def test_what_is_no_setting_is_told(words: list[str], line: str) -> None:
+def test_a_word_that_is_not_a_setting_is_an_error(words: list[str], line: str) -> None:
     with pytest.raises(NotASetting) as caught:
         settings(words)
     assert str(caught.value) == line
 
 
 @given(st.text())
-def test_whatever_it_says_json_can_say_it(text: str) -> None:
+def test_every_value_can_be_json(text: str) -> None:
     json.dumps(value(text), allow_nan=False)

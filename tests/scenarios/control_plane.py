@@ -14,11 +14,12 @@ from typing import Any, ParamSpec, TypeVar
 import pytest
 import uvloop
 
+from epaird.client.events import Event
 from epaird.config.settings import LoopbackSettings
 from epaird.control.interfaces.frontend import FrontEnd
 from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.host import Host
-from epaird.control.operations import Event, Refused
+from epaird.control.operations import Refused
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import together
 from epaird.control.workers.worker import Worker

@@ -12,7 +12,6 @@ from functools import partial
 import pytest
 
 from epaird.control.readings import InterfaceReading
-from epaird.ipc.counters import REASONS
 from tests.scenarios.control_plane import (
     ControlPlane,
     control_plane,
@@ -51,7 +50,7 @@ async def test_path_mtu_discovery_between_halves_of_different_mtus(lab: Lab) -> 
             await in_thread(ping, blue, back, "-s", "7000")
             await in_thread(tcp, blue, red, back, 5_000_000)
         reading = control.reading("epair0a")
-        assert reading.oerrors[REASONS.index("oversize")] >= reading.too_big >= 2
+        assert reading.stats.oerrors["oversize"] >= reading.stats.too_big >= 2
         await control.at_rest("epair0a", "epair0b")
 
 
@@ -71,14 +70,14 @@ async def test_the_ledger_is_exact_when_a_worker_dies_after_such_answers(lab: La
         await in_thread(_ping_once, red, "10.0.0.2", "7000")
         await control.at_rest("epair0a", "epair0b")
         before = (
-            control.reading("epair0b").opackets
-            - control.reading("epair0a").ipackets
-            - sum(control.reading("epair0a").ierrors)
+            control.reading("epair0b").stats.opackets
+            - control.reading("epair0a").stats.ipackets
+            - sum(control.reading("epair0a").stats.ierrors.values())
         )
         await control.kill_worker()
         await control.at_rest("epair0a", "epair0b")
         a, b = control.reading("epair0a"), control.reading("epair0b")
-        assert before == b.opackets - a.ipackets - sum(a.ierrors) == 0
+        assert before == b.stats.opackets - a.stats.ipackets - sum(a.stats.ierrors.values()) == 0
 
 
 @on_loop_in_lab
@@ -123,7 +122,7 @@ def _state(place: Namespace, port: str) -> str:
 
 
 def _sent(control: ControlPlane) -> int:
-    return sum(each.opackets for each in control.interfaces.reading().interfaces)
+    return sum(each.stats.opackets for each in control.interfaces.reading().interfaces)
 
 
 @on_loop_in_lab
@@ -144,7 +143,7 @@ async def test_two_busy_pairs_on_one_worker_each_get_at_least_40_percent(lab: La
             raws.append(raw)
         shares = []
         for _ in range(5):
-            before = [control.reading(f"epair{number}a").opackets for number in range(2)]
+            before = [control.reading(f"epair{number}a").stats.opackets for number in range(2)]
             # The same number of frames waits in both rings, all of the first ring's sent before
             # the second's.
             os.kill(pid, signal.SIGSTOP)
@@ -154,7 +153,9 @@ async def test_two_busy_pairs_on_one_worker_each_get_at_least_40_percent(lab: La
             os.kill(pid, signal.SIGCONT)
             counts = [0, 0]
             while min(counts) < 10_000:
-                first, second, again = (control.reading(f"epair{number}a").opackets for number in (0, 1, 0))
+                first, second, again = (
+                    control.reading(f"epair{number}a").stats.opackets for number in (0, 1, 0)
+                )
                 counts = [first - before[0], second - before[1]]
                 undisturbed = again - first < 500  # else this test lost the processor between the readings
                 # In the middle, while both still have frames to send.
@@ -182,7 +183,7 @@ async def test_one_million_sequence_numbers_arrive_in_order(lab: Lab) -> None:
             source.connect(sink.getsockname())
             await in_thread(_count_to, 1_000_000, source, sink)
         await control.at_rest("epair0a", "epair0b")
-        assert control.reading("epair0b").ipackets >= 1_000_000
+        assert control.reading("epair0b").stats.ipackets >= 1_000_000
 
 
 def _count_to(goal: int, source: socket.socket, sink: socket.socket, window: int = 2000) -> None:
@@ -213,8 +214,8 @@ async def test_queue_limit_1_with_a_stalled_worker_counts_every_frame(lab: Lab) 
 
         def accounted(a0: InterfaceReading, b0: InterfaceReading, sent: int) -> bool:
             a, b = control.reading("epair0a"), control.reading("epair0b")
-            read, dropped = a.opackets - a0.opackets, a.oqdrops - a0.oqdrops
-            return read + dropped == sent and b.ipackets - b0.ipackets == read
+            read, dropped = a.stats.opackets - a0.stats.opackets, a.stats.oqdrops - a0.stats.oqdrops
+            return read + dropped == sent and b.stats.ipackets - b0.stats.ipackets == read
 
         for number in range(20):
             a0, b0 = control.reading("epair0a"), control.reading("epair0b")
@@ -228,4 +229,4 @@ async def test_queue_limit_1_with_a_stalled_worker_counts_every_frame(lab: Lab) 
                         continue  # the ring is full; the frame is counted all the same
             os.kill(pid, signal.SIGCONT)
             await eventually(partial(accounted, a0, b0, 100 + 10 * number))
-            assert control.reading("epair0a").oqdrops - a0.oqdrops == 10 * number
+            assert control.reading("epair0a").stats.oqdrops - a0.stats.oqdrops == 10 * number

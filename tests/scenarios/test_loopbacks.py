@@ -11,7 +11,6 @@ import struct
 
 import pytest
 
-from epaird.ipc.counters import REASONS
 from tests.scenarios.control_plane import ControlPlane, control_plane, in_thread, on_loop_in_lab, refused
 from tests.scenarios.lab import Lab
 from tests.scenarios.namespaces import Namespace
@@ -33,9 +32,9 @@ def balanced(control: ControlPlane, device: str) -> bool:
     place = control.lab.by_name(reading.netns) if reading.netns else control.lab.home
     kernel = place.links()[reading.name]
     return (
-        kernel.tx_packets == reading.opackets + sum(reading.oerrors)
-        and reading.opackets == reading.ipackets + sum(reading.ierrors)
-        and kernel.tx_dropped == reading.oqdrops
+        kernel.tx_packets == reading.stats.opackets + sum(reading.stats.oerrors.values())
+        and reading.stats.opackets == reading.stats.ipackets + sum(reading.stats.ierrors.values())
+        and kernel.tx_dropped == reading.stats.oqdrops
         and reading.refs == 1
         and reading.held_bytes == 0
     )
@@ -69,8 +68,8 @@ async def test_reflect_answers_for_every_address_of_its_subnets(lab: Lab) -> Non
             await in_thread(udp_to_oneself, red, address)
         await eventually(lambda: balanced(control, "lo1"))
         reading = control.reading("lo1")
-        assert reading.opackets == reading.ipackets > 50
-        assert reading.obytes == reading.ibytes > 20_000_000
+        assert reading.stats.opackets == reading.stats.ipackets > 50
+        assert reading.stats.obytes == reading.stats.ibytes > 20_000_000
 
 
 def tcp_to_oneself(place: Namespace, address: str, octets: int = 20_000_000) -> None:
@@ -122,17 +121,17 @@ async def test_verbatim_with_policy_routing_carries_traffic_to_the_own_address(l
         await control.interfaces.create("lo2", loopback(lab, **settings, addresses=["10.88.8.1/24"]))
         await in_thread(red.wait_for_dad, "lo1")
         for address in ("10.88.7.1", "fd88:7::1"):
-            before = control.reading("lo1").ipackets
+            before = control.reading("lo1").stats.ipackets
             await in_thread(ping, red, address)
             await in_thread(tcp, red, red, address, 5_000_000)
-            assert control.reading("lo1").ipackets > before + 20
+            assert control.reading("lo1").stats.ipackets > before + 20
         await in_thread(ping, red, "10.88.8.1")
-        assert control.reading("lo2").ipackets >= 10
+        assert control.reading("lo2").stats.ipackets >= 10
         await in_thread(ping, red, "127.0.0.1")
         await eventually(lambda: balanced(control, "lo1"))
         await control.interfaces.destroy("lo1")
         await in_thread(ping, red, "10.88.8.1")
-        assert control.reading("lo2").ipackets >= 20
+        assert control.reading("lo2").stats.ipackets >= 20
         await control.interfaces.change("lo2", {"policy_routing": False})
         assert red.ip("rule show") == rules_before
         await control.interfaces.change("lo2", {"policy_routing": True})
@@ -170,12 +169,15 @@ async def test_other_families_are_counted_and_logged_once(lab: Lab, caplog: pyte
             for _ in range(3):
                 raw.sendto(struct.pack("!I", 0x70000000) + bytes(40), ("lo1", 0x88B5))
         await eventually(
-            lambda: control.reading("lo1").opackets == before.opackets + 3 and balanced(control, "lo1")
+            lambda: (
+                control.reading("lo1").stats.opackets == before.stats.opackets + 3
+                and balanced(control, "lo1")
+            )
         )
         after = control.reading("lo1")
-        assert after.ierrors[REASONS.index("family")] == 3
-        assert after.obytes == before.obytes + 3 * 44
-        assert after.ipackets == before.ipackets
+        assert after.stats.ierrors["family"] == 3
+        assert after.stats.obytes == before.stats.obytes + 3 * 44
+        assert after.stats.ipackets == before.stats.ipackets
         await eventually(lambda: any("neither IPv4 nor IPv6" in each for each in caplog.messages))
         await control.interfaces.destroy("lo1")
         assert len([each for each in caplog.messages if "neither IPv4 nor IPv6" in each]) == 1
@@ -194,9 +196,9 @@ async def test_a_full_queue_is_oqdrops(lab: Lab) -> None:
         for _ in range(100):
             with contextlib.suppress(OSError):  # a full ring may be reported as ENOBUFS
                 sender.sendto(bytes(1000), ("10.88.7.9", sink.getsockname()[1]))
-        assert control.reading("lo1").oqdrops == 92
+        assert control.reading("lo1").stats.oqdrops == 92
         os.kill(pid, signal.SIGCONT)
-        await eventually(lambda: control.reading("lo1").ipackets == 8 and balanced(control, "lo1"))
+        await eventually(lambda: control.reading("lo1").stats.ipackets == 8 and balanced(control, "lo1"))
 
 
 @on_loop_in_lab

@@ -9,7 +9,6 @@ import pytest
 
 from epaird.control.interfaces.frontend import FrontEnd
 from epaird.control.readings import InterfaceReading
-from epaird.ipc.counters import REASONS
 from tests.scenarios.control_plane import (
     ControlPlane,
     control_plane,
@@ -119,11 +118,11 @@ async def test_unpatched_halves_have_no_carrier_and_their_frames_count(lab: Lab)
             for _ in range(50):
                 raw.send(bytes(60))
         after = control.reading("epair0a")
-        dropped = after.oqdrops - before.oqdrops
-        errors = after.oerrors[REASONS.index("peer_down")] - before.oerrors[REASONS.index("peer_down")]
+        dropped = after.stats.oqdrops - before.stats.oqdrops
+        errors = after.stats.oerrors["peer_down"] - before.stats.oerrors["peer_down"]
         await eventually(lambda: _sent(control, "epair0a") - _sent_of(before) >= 50)
         assert dropped + errors <= 50
-        assert control.reading("epair0a").opackets == before.opackets
+        assert control.reading("epair0a").stats.opackets == before.stats.opackets
         await interfaces.patch("epair0a", "epair0b", force=False)
         await eventually(lambda: control.reading("epair0a").carrier)
         await in_thread(ping, red, "10.0.0.2")
@@ -134,7 +133,7 @@ def _sent(control: ControlPlane, device: str) -> int:
 
 
 def _sent_of(reading: InterfaceReading) -> int:
-    return reading.oqdrops + sum(reading.oerrors) + reading.opackets
+    return reading.stats.oqdrops + sum(reading.stats.oerrors.values()) + reading.stats.opackets
 
 
 @on_loop_in_lab
@@ -207,7 +206,10 @@ async def test_a_worker_that_dies_settles_pairs_patched_across(lab: Lab) -> None
         await control.kill_worker()
         for device, reading in before.items():
             after = control.reading(device)
-            assert (after.oerrors, after.ierrors) == (reading.oerrors, reading.ierrors)
+            assert (after.stats.oerrors, after.stats.ierrors) == (
+                reading.stats.oerrors,
+                reading.stats.ierrors,
+            )
         await in_thread(ping, lab["red"], "10.0.0.4")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Final, Self
 
-from epaird.client.client import Client, Failed
+from epaird.client.client import Client, DaemonError
 from tests.scenarios.ctl import control_socket
 from tests.soak.site import Site
 
@@ -67,6 +67,6 @@ class Observers:
     def _ask(self) -> None:
         try:
             Client(str(control_socket(self._site.lab))).ask("GET", "stats")
-        except Failed as failed:
+        except DaemonError as failed:
             if not any(words in str(failed) for words in _ABSENT):
                 self.errors.append(f"/v1/stats: {failed}")

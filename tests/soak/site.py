@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-from epaird.client.client import Client, Failed
+from epaird.client.client import Client, DaemonError
 from epaird.dataplane.process import WORKER
 from tests.scenarios.ctl import control_socket, epairctl, rewrite, run_epairctl
 from tests.scenarios.lab import Daemon, Lab, process_name
@@ -59,7 +59,7 @@ class Site:
         try:
             found = {each["device"]: each for each in client.ask("GET", "interfaces")}
             counters = client.ask("GET", "stats")["interfaces"]
-        except Failed as failed:
+        except DaemonError as failed:
             raise AssertionError(str(failed)) from failed
         known = {each["device"]: each["stats"] for each in counters}
         return [each | {"stats": known[device]} for device, each in found.items() if device in known]

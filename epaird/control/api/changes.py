@@ -1,6 +1,7 @@
-"""Changes that clients asked for: each is logged with who did, and none is left half done by its client.
+"""Changes that clients requested.
 
-A client that goes away does not stop its change; only the daemon's end does.
+Each is logged with the user who requested it. A client that disconnects does not stop its change; only the
+daemon's end does.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import errno
 import json
 import logging
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final, TypeVar
 
-from epaird.control.api.credentials import Peer
+from starlette.requests import Request
+
 from epaird.control.operations import Refused
 from epaird.control.tasks import spawn
 from epaird.names.grammar import quoted
@@ -23,21 +25,25 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _PLAIN: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
-_SHOWN: Final = 300
-"""Characters of a request's settings that the log repeats."""
+_SETTINGS_MAX: Final = 300
+"""Characters of a request's settings that are logged."""
 
 
 class Changes:
-    """The changes under way."""
+    """The changes that are under way."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._stopping = False
 
-    async def run(self, peer: Peer, what: str, change: Coroutine[Any, Any, T], name: Callable[[T], str]) -> T:
-        """Make a change.  ``what`` is how the log tells it, of the interface ``name`` finds in its result.
+    async def run(
+        self, request: Request, what: str, change: Coroutine[Any, Any, T], name: str | None = None
+    ) -> T:
+        """Make a change and return its result. ``what`` describes it in the log, after the interface's name;
+        without ``name`` that is the result.
 
-        Raises what the change raises, and Refused, ESHUTDOWN, when the daemon stops before its end."""
+        Raises what the change raises, and Refused with ESHUTDOWN if the daemon stops before it is done."""
+        uid = request.state.connection.peer.uid
         if self._stopping:
             change.close()
             raise _stopping()
@@ -51,17 +57,17 @@ class Changes:
                 raise _stopping() from None
             raise
         except Refused as refusal:
-            log.debug("uid %d: not %s: %s: %s", peer.uid, what, refusal.name, refusal)
+            log.debug("uid %d: not %s: %s: %s", uid, what, refusal.name, refusal)
             raise
-        log.info("%s: %s, by uid %d", plain(name(result)), what, peer.uid)
+        log.info("%s: %s, by uid %d", one_word(str(result) if name is None else name), what, uid)
         return result
 
     def refuse(self) -> None:
-        """From now on, begin no more."""
+        """Refuse changes from now on."""
         self._stopping = True
 
     async def cancel(self) -> None:
-        """End those that still are under way, and wait until they have ended."""
+        """Cancel the changes that are under way, and wait until they have ended."""
         tasks = tuple(self._tasks)
         for task in tasks:
             task.cancel()
@@ -69,19 +75,19 @@ class Changes:
             await asyncio.wait(tasks)
 
 
-def plain(name: str) -> str:
-    """A name that a client said, as one word of a line of the log."""
+def one_word(name: str) -> str:
+    """Return a name from a client as one word of a log line."""
     return name if _PLAIN.fullmatch(name) else quoted(name)
 
 
-def listed(settings: Mapping[str, object]) -> str:
-    """Settings that a client said, as part of a line of the log: ``" mtu=9000 up=false"``."""
+def logged(settings: Mapping[str, object]) -> str:
+    """Return settings from a client as a part of a log line: ``" mtu=9000 up=false"``."""
     try:
-        words = [f" {plain(key)}={json.dumps(value)}" for key, value in settings.items()]
+        words = [f" {one_word(key)}={json.dumps(value)}" for key, value in settings.items()]
     except RecursionError:
         return " ..."
     text = "".join(words)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return text if len(text) <= _SETTINGS_MAX else text[: _SETTINGS_MAX - 3] + "..."
 
 
 def _stopping() -> Refused:

@@ -1,4 +1,4 @@
-"""What every request to the API must pass first: whose it is, how much it says, and in what form."""
+"""Checks of every request to the API: the client's credentials, the size and the form of the body."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from epaird.control.api.credentials import GROUP, Peer
 from epaird.control.api.problems import of_status, problem
 
 BODY_MAX: Final = 1 << 21
-"""Bytes.  A pair with every setting there is takes a few hundred, and a file has thousands of them."""
+"""Bytes in a body. A pair with every setting takes a few hundred, and a file may have thousands of pairs."""
 
 _JSON: Final = b"application/json"
-_TAKEN_FOR_JSON: Final = (b"", b"application/x-www-form-urlencoded")
-"""curl -d says the second unless it is told otherwise."""
+_ACCEPTED_AS_JSON: Final = (b"", b"application/x-www-form-urlencoded")
+"""curl -d sends the second by default."""
 
 _WITHOUT_BODY: Final = ("GET", "HEAD", "OPTIONS")
 
@@ -26,22 +26,22 @@ _CLOSE: Final = {"connection": "close"}
 
 
 class Guard:
-    """ASGI middleware: lets pass who may control the daemon, and bodies of a bounded size that are JSON."""
+    """ASGI middleware that passes requests of allowed clients, with bodies of bounded size that are JSON."""
 
     def __init__(self, app: ASGIApp, *, allowed: Callable[[Peer], bool]) -> None:
         self._app = app
         self._allowed = allowed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer with what is wrong with it."""
+        """Pass a request on, or answer it with a problem document."""
         peer: Peer = scope["state"]["connection"].peer
         answer = None if self._allowed(peer) else _not_allowed(peer)
         if answer is None and scope["method"] not in _WITHOUT_BODY:
-            answer = _form(scope)
+            answer = _check_headers(scope)
             if answer is None:
                 body = await _whole_body(receive)
                 answer = _too_large() if body is None else None
-                receive = _again(body or b"", receive)
+                receive = _replay(body or b"", receive)
         await (answer or self._app)(scope, receive, send)
 
 
@@ -55,13 +55,13 @@ def _too_large() -> Response:
     return of_status(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, _CLOSE)
 
 
-def _form(scope: Scope) -> Response | None:
-    """See from its headers that a body is JSON and not too large, or tell what is wrong."""
+def _check_headers(scope: Scope) -> Response | None:
+    """Return a problem if the headers announce a body that is too large or not JSON; None otherwise."""
     headers = dict(scope["headers"])
-    if int(headers.get(b"content-length", b"0")) > BODY_MAX:  # h11 has seen that it is a number
+    if int(headers.get(b"content-length", b"0")) > BODY_MAX:  # h11 has checked that it is a number
         return _too_large()
     kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if kind in _TAKEN_FOR_JSON:
+    if kind in _ACCEPTED_AS_JSON:
         others = [(name, text) for name, text in scope["headers"] if name != b"content-type"]
         scope["headers"] = [*others, (b"content-type", _JSON)]
     elif kind != _JSON:
@@ -70,7 +70,7 @@ def _form(scope: Scope) -> Response | None:
 
 
 async def _whole_body(receive: Receive) -> bytes | None:
-    """The body; None when it is too large.  Empty when the client went away."""
+    """Return the body; None if it is too large, empty if the client has disconnected."""
     body = bytearray()
     more = True
     while more:
@@ -82,15 +82,15 @@ async def _whole_body(receive: Receive) -> bytes | None:
     return bytes(body)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A ``receive`` that gives the whole body first."""
-    given = False
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a ``receive`` that returns the whole body first."""
+    replayed = False
 
     async def replay() -> Message:
-        nonlocal given
-        if given:
+        nonlocal replayed
+        if replayed:
             return await receive()
-        given = True
+        replayed = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay

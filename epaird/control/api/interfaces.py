@@ -1,155 +1,145 @@
-"""The API's routes of interfaces: what there is, made, changed, plugged and destroyed."""
+"""Routes of interfaces: list, create, show, change, patch and destroy them."""
 
 from __future__ import annotations
 
 import errno
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 from urllib.parse import quote
 
-from fastapi import Body, Path, Query, Request
+from fastapi import Body, FastAPI, Path, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from epaird.control.api import models, problems
-from epaird.control.api.answers import OF_CHANGES, answer, refusals
-from epaird.control.api.changes import listed, plain
+from epaird.client.models import CreatedInterface, Interface, InterfaceDetails
+from epaird.control.api import problems, views
+from epaird.control.api.bodies import CreateRequest, InterfaceSettings, PatchRequest
+from epaird.control.api.changes import Changes, logged, one_word
+from epaird.control.api.responses import CHANGE_REFUSALS, json_response, refusals
 from epaird.control.operations import Operations, Refused
-
-if TYPE_CHECKING:
-    from epaird.control.api.application import Api
 
 Name = Annotated[
     str,
-    Path(description="A half, a pair or a loopback by its own name.", examples=["epair0a", "epair0", "lo1"]),
+    Path(description="Name of a half, a pair or a loopback.", examples=["epair0a", "epair0", "lo1"]),
 ]
 
-_CREATED: Final = TypeAdapter(models.Created)
-_INTERFACES: Final = TypeAdapter(list[models.Interface])
-_DETAILS: Final = TypeAdapter(list[models.InterfaceDetails])
+_CREATED: Final = TypeAdapter(CreatedInterface)
+_INTERFACES: Final = TypeAdapter(list[Interface])
+_DETAILS: Final = TypeAdapter(list[InterfaceDetails])
 
 
-def add(api: Api) -> None:
-    """Add them."""
-    _add_all(api)
-    _add_one(api)
-    _add_plug(api)
+def add_routes(app: FastAPI, operations: Operations, changes: Changes) -> None:
+    """Add the routes of interfaces."""
+    _add_collection(app, operations, changes)
+    _add_interface(app, operations, changes)
+    _add_peer(app, operations, changes)
 
 
-def _add_all(api: Api) -> None:
-    """All of them, and those to come."""
-    operations = api.operations
-
-    @api.get(
+def _add_collection(app: FastAPI, operations: Operations, changes: Changes) -> None:
+    @app.get(
         "/v1/interfaces",
-        response_model=list[models.Interface],
+        response_model=list[Interface],
         responses=refusals(HTTPStatus.UNPROCESSABLE_ENTITY),
     )
     async def list_interfaces(
-        kind: Annotated[str | None, Query(description="Only those this cloner makes: epair, lo.")] = None,
+        kind: Annotated[str | None, Query(description="Only interfaces of this kind: epair, lo.")] = None,
     ) -> Response:
-        """Every interface."""
+        """List all interfaces, or those of a kind."""
         if kind is not None:
             _check_kind(kind, operations.cloners())
-        found = map(models.interface, operations.reading().interfaces)
-        return answer(_INTERFACES, [each for each in found if kind in (None, each.kind)])
+        found = map(views.interface, operations.reading().interfaces)
+        return json_response(_INTERFACES, [each for each in found if kind in (None, each.kind)])
 
-    @api.post(
+    @app.post(
         "/v1/interfaces",
         status_code=HTTPStatus.CREATED,
-        response_model=models.Created,
+        response_model=CreatedInterface,
         responses={
             201: {
                 "headers": {
-                    "Location": {"description": "Where the interface is.", "schema": {"type": "string"}}
+                    "Location": {"description": "Path of the interface.", "schema": {"type": "string"}}
                 }
             },
-            **refusals(*OF_CHANGES),
+            **refusals(*CHANGE_REFUSALS),
         },
     )
-    async def create_interface(request: Request, wanted: models.Create) -> Response:
-        """Make an interface, by the name of a cloner or with a number."""
+    async def create_interface(request: Request, wanted: CreateRequest) -> Response:
+        """Create an interface, by its name or by its kind for the lowest free number."""
         create = operations.create(wanted.name, wanted.settings)
-        made = await api.change(request, f"created{listed(wanted.settings)}", create, None)
+        made = await changes.run(request, f"created{logged(wanted.settings)}", create)
         location = {"location": f"/v1/interfaces/{quote(made)}"}
-        return answer(_CREATED, models.Created(name=made), HTTPStatus.CREATED, location)
+        return json_response(_CREATED, CreatedInterface(name=made), HTTPStatus.CREATED, location)
 
 
-def _add_one(api: Api) -> None:
-    """One that there is."""
-    operations = api.operations
-
-    @api.get(
+def _add_interface(app: FastAPI, operations: Operations, changes: Changes) -> None:
+    @app.get(
         "/v1/interfaces/{name}",
-        response_model=list[models.InterfaceDetails],
+        response_model=list[InterfaceDetails],
         responses=refusals(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY),
     )
     async def show_interface(name: Name) -> Response:
-        """One interface, or both halves of a pair, with their counters."""
+        """Show an interface, or both halves of a pair, with the counters."""
         return _details(operations, name)
 
-    @api.patch(
+    @app.patch(
         "/v1/interfaces/{name}",
-        response_model=list[models.InterfaceDetails],
-        responses=refusals(*OF_CHANGES),
+        response_model=list[InterfaceDetails],
+        responses=refusals(*CHANGE_REFUSALS),
     )
     async def change_interface(
-        request: Request, name: Name, settings: Annotated[models.Settings, Body()]
+        request: Request, name: Name, settings: Annotated[InterfaceSettings, Body()]
     ) -> Response:
-        """Change an interface in place; what is not named stays."""
-        await api.change(request, f"set{listed(settings)}", operations.change(name, settings), name)
+        """Change an interface in place. Settings that are not in the body stay as they are."""
+        await changes.run(request, f"set{logged(settings)}", operations.change(name, settings), name)
         return _details(operations, name)
 
-    @api.delete(
+    @app.delete(
         "/v1/interfaces/{name}",
         status_code=HTTPStatus.NO_CONTENT,
         response_model=None,
-        responses=refusals(*OF_CHANGES),
+        responses=refusals(*CHANGE_REFUSALS),
     )
     async def destroy_interface(request: Request, name: Name) -> Response:
-        """Destroy a loopback, or a pair by its name or either half's."""
-        await api.change(request, "destroyed", operations.destroy(name), name)
+        """Destroy a loopback, or a pair by its name or the name of either half."""
+        await changes.run(request, "destroyed", operations.destroy(name), name)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-def _add_plug(api: Api) -> None:
-    """What a half is plugged into."""
-    operations = api.operations
-
-    @api.put(
+def _add_peer(app: FastAPI, operations: Operations, changes: Changes) -> None:
+    @app.put(
         "/v1/interfaces/{name}/peer",
         status_code=HTTPStatus.NO_CONTENT,
         response_model=None,
-        responses=refusals(*OF_CHANGES),
+        responses=refusals(*CHANGE_REFUSALS),
     )
-    async def patch_interface(request: Request, name: Name, into: models.Patch) -> Response:
-        """Plug a half into another one; each leaves its old peer."""
+    async def patch_interface(request: Request, name: Name, to: PatchRequest) -> Response:
+        """Patch a half to another one. Each of the two leaves its old peer."""
         operations.interface(name)
         try:
-            operations.interface(into.peer)
+            operations.interface(to.peer)
         except Refused as unknown:
-            # Not 404: what the address names is there.
+            # Not 404, because the interface in the path exists.
             return problems.of_body(unknown, "peer")
-        patch = operations.patch(name, into.peer, force=into.force)
-        await api.change(request, f"patched into {plain(into.peer)}", patch, name)
+        patch = operations.patch(name, to.peer, force=to.force)
+        await changes.run(request, f"patched into {one_word(to.peer)}", patch, name)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
-    @api.delete(
+    @app.delete(
         "/v1/interfaces/{name}/peer",
         status_code=HTTPStatus.NO_CONTENT,
         response_model=None,
-        responses=refusals(*OF_CHANGES),
+        responses=refusals(*CHANGE_REFUSALS),
     )
     async def unpatch_interface(request: Request, name: Name) -> Response:
-        """Unplug a half: neither it nor its peer has a carrier then."""
-        await api.change(request, "unpatched", operations.unpatch(name), name)
+        """Separate a half from its peer. Neither of the two has a carrier afterwards."""
+        await changes.run(request, "unpatched", operations.unpatch(name), name)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 def _details(operations: Operations, name: str) -> Response:
-    return answer(_DETAILS, [models.details(each) for each in operations.interface(name)])
+    return json_response(_DETAILS, [views.details(each) for each in operations.interface(name)])
 
 
 def _check_kind(kind: str, cloners: tuple[str, ...]) -> None:
     if kind not in cloners:
-        raise Refused(errno.EINVAL, f"kind: {plain(kind)} is none of {', '.join(cloners)}")
+        raise Refused(errno.EINVAL, f"kind: {one_word(kind)} is none of {', '.join(cloners)}")

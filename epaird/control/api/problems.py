@@ -1,7 +1,7 @@
-"""What a client of the API is told when it cannot have what it asks for: RFC 9457 problem documents.
+"""Problem documents of RFC 9457, with which the API refuses requests.
 
-Each carries the name of an errno, as the manual pages of the BSDs have it; several things that are
-wrong with one request are told at once, each with its key.
+Each has the name of an errno, as the BSDs' manual pages do. All errors of one request are reported at once,
+each with its key.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ STATUSES: Final[Mapping[int, HTTPStatus]] = {
     errno.ESHUTDOWN: HTTPStatus.SERVICE_UNAVAILABLE,
     errno.EIO: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
-"""By errno; whatever else the machine says is a conflict with its state."""
+"""HTTP status by errno; any other errno is a conflict with the machine's state."""
 
 _ERRNOS: Final[Mapping[int, int]] = {
     HTTPStatus.BAD_REQUEST: errno.EINVAL,
@@ -52,38 +52,37 @@ _ERRNOS: Final[Mapping[int, int]] = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: errno.EMSGSIZE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: errno.EINVAL,
 }
-"""Of what is wrong with the HTTP itself; anything else is EIO."""
+"""Errno by HTTP status, for errors of the HTTP request itself; any other status is EIO."""
 
 
 class KeyProblem(BaseModel):
-    """One of several things wrong with a request."""
+    """One of several errors of a request."""
 
-    key: str = Field(examples=["settings.a.mtu"])
-    """Where."""
-    detail: str = Field(examples=["70000 is more than a TAP's 65521"])
-    """What, and what is allowed."""
+    key: str = Field(description="Key of the value.", examples=["settings.a.mtu"])
+    detail: str = Field(
+        description="The error, and what is allowed.", examples=["70000 is more than a TAP's 65521"]
+    )
 
 
 class Problem(BaseModel):
     """A problem document of RFC 9457."""
 
-    type: str = "about:blank"
-    title: str = Field(examples=["Conflict"])
-    status: int = Field(examples=[409])
-    detail: str = Field(examples=["epair7: exists already"])
-    """One line for a person."""
-    errno: str = Field(examples=["EEXIST"])
-    """The error's name."""
-    errors: list[KeyProblem] = Field(default=[])
-    """Each thing that is wrong, when several values or keys were refused."""
+    type: str = Field(default="about:blank", description="Always `about:blank`.")
+    title: str = Field(description="Phrase of the HTTP status.", examples=["Conflict"])
+    status: int = Field(description="HTTP status.", examples=[409])
+    detail: str = Field(description="One line for the user.", examples=["epair7: exists already"])
+    errno: str = Field(description="Name of the error.", examples=["EEXIST"])
+    errors: list[KeyProblem] = Field(default=[], description="Each error, if values or keys were refused.")
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
-    """A key of the request, and what is wrong with its value."""
+class InvalidKey:
+    """A key of the request whose value is refused."""
 
     key: str
+    """Key, with dots: ``settings.a.mtu``."""
     detail: str
+    """The error, and what is allowed."""
 
     def __str__(self) -> str:
         return f"{self.key}: {self.detail}"
@@ -94,10 +93,10 @@ def problem(
     code: int,
     detail: str,
     *,
-    wrong: Sequence[Wrong] = (),
+    errors: Sequence[InvalidKey] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The response that carries a problem document."""
+    """Return a response with a problem document."""
     document = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -105,52 +104,52 @@ def problem(
         "detail": detail,
         "errno": errno.errorcode.get(code, str(code)),
     }
-    if wrong:
-        document["errors"] = [{"key": each.key, "detail": each.detail} for each in wrong]
-    # In ASCII: a request can put into a message what UTF-8 cannot carry.
+    if errors:
+        document["errors"] = [{"key": each.key, "detail": each.detail} for each in errors]
+    # In ASCII: a message may quote a lone surrogate of the request, which UTF-8 cannot encode.
     body = json.dumps(document, separators=(",", ":")).encode("ascii") + b"\n"
     return Response(body, status, headers, MEDIA_TYPE)
 
 
 def of_refusal(refusal: Refused) -> Response:
-    """What an operation would not do."""
-    wrong = [Wrong(*each.split(": ", 1)) for each in refusal.problems if ": " in each]
-    return _of_errno(refusal.errno, str(refusal), wrong)
+    """Return the response to a refused operation."""
+    errors = [InvalidKey(*each.split(": ", 1)) for each in refusal.problems if ": " in each]
+    return _of_errno(refusal.errno, str(refusal), errors)
 
 
 def of_body(refusal: Refused, key: str) -> Response:
-    """What an operation would not do because of this key of the request's body."""
-    wrong = [Wrong(key, str(refusal))]
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, refusal.errno, str(refusal), wrong=wrong)
+    """Return the response to an operation that is refused because of a key of the request's body."""
+    errors = [InvalidKey(key, str(refusal))]
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, refusal.errno, str(refusal), errors=errors)
 
 
 def of_kernel(error: KernelError) -> Response:
-    """What the machine would not tell."""
+    """Return the response after an error of the kernel."""
     return _of_errno(error.errno, str(error), ())
 
 
-def _of_errno(code: int, detail: str, wrong: Sequence[Wrong]) -> Response:
-    return problem(STATUSES.get(code, HTTPStatus.CONFLICT), code, detail, wrong=wrong)
+def _of_errno(code: int, detail: str, errors: Sequence[InvalidKey]) -> Response:
+    return problem(STATUSES.get(code, HTTPStatus.CONFLICT), code, detail, errors=errors)
 
 
 def of_status(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """What is wrong with the HTTP itself."""
+    """Return the response to an invalid HTTP request."""
     return problem(status, _ERRNOS.get(status, errno.EIO), detail, headers=headers)
 
 
-def of_validation(errors: Iterable[Mapping[str, Any]]) -> Response:
-    """What pydantic found wrong with a request, all of it."""
-    errors = list(errors)
-    syntax = next((each for each in errors if each["type"] == "json_invalid"), None)
+def of_validation(found: Iterable[Mapping[str, Any]]) -> Response:
+    """Return the response to a request with errors that pydantic ``found``."""
+    found = list(found)
+    syntax = next((each for each in found if each["type"] == "json_invalid"), None)
     if syntax is not None:
         why, place = syntax["ctx"]["error"], syntax["loc"][-1]
         return of_status(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {why} at character {place}")
-    wrong = [_wrong(each) for each in errors]
-    detail = "; ".join(map(str, wrong))
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, errno.EINVAL, detail, wrong=wrong)
+    errors = [_invalid_key(each) for each in found]
+    detail = "; ".join(map(str, errors))
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, errno.EINVAL, detail, errors=errors)
 
 
-_SAID: Final = {
+_DETAILS: Final = {
     "missing": "is missing",
     "string_type": "{} is not text",
     "bool_type": "{} is not true or false",
@@ -158,19 +157,21 @@ _SAID: Final = {
     "model_attributes_type": "{} is not an object",
     "extra_forbidden": "unknown key",
 }
-"""pydantic's kinds of errors in our own words, with the value."""
+"""Details by pydantic's type of error; {} is the value."""
 
 
-def _wrong(error: Mapping[str, Any]) -> Wrong:
+def _invalid_key(error: Mapping[str, Any]) -> InvalidKey:
     place, *location = error["loc"]
     key = dotted(tuple(location)) or str(place)
     value = error.get("input")
-    said = _SAID.get(error["type"])
-    return Wrong(key, f"{shown(value)}: {error['msg']}" if said is None else said.format(_json_words(value)))
+    detail = _DETAILS.get(error["type"])
+    if detail is None:
+        return InvalidKey(key, f"{shown(value)}: {error['msg']}")
+    return InvalidKey(key, detail.format(_json_words(value)))
 
 
 def _json_words(value: object) -> str:
-    """A value as JSON's words tell it."""
+    """Return a value in the words of JSON."""
     match value:
         case None:
             return "null"

@@ -1,4 +1,4 @@
-"""The API on the control socket."""
+"""The server of the API on the control socket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from epaird.control.api.application import Api
 from epaird.control.api.credentials import Peer, group_id, may_control, peer_of
 from epaird.control.api.problems import MEDIA_TYPE, of_status
 from epaird.control.api.socketfile import SocketFile
-from epaird.control.http.serving import Connection, Limits, Server
+from epaird.control.http.server import Connection, Limits, Server
 from epaird.control.operations import Operations, Reloading
 
 LIMITS: Final = Limits(connections=64, exchange_seconds=75, stop_seconds=1.0)
@@ -22,7 +22,7 @@ class ControlConnection(Connection):
     """One client's connection."""
 
     peer: Peer
-    """Who connected."""
+    """Credentials of the client."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.peer = peer_of(transport.get_extra_info("socket"))
@@ -43,9 +43,9 @@ class ControlServer(Server):
         file: SocketFile | None = None,
         reloads: Reloading | None = None,
     ) -> None:
-        """Serve on ``listener``, which is the server's to close, for root and the group of this number.
+        """Serve on ``listener``, which the server closes, for root and the members of ``group``.
 
-        ``file`` is what is to be removed when it stops; without ``reloads`` nothing can be reloaded."""
+        ``file`` is removed when the server stops. Without ``reloads`` nothing can be reloaded."""
         self._file = file
         self._api = Api(
             operations, reloads, allowed=lambda peer: may_control(peer, group), clock=time.monotonic
@@ -54,10 +54,9 @@ class ControlServer(Server):
 
     @classmethod
     def bind(cls, path: Path, operations: Operations, reloads: Reloading | None = None) -> ControlServer:
-        """A server that listens already and answers once started: until then its clients wait.
+        """Return a server that listens at ``path``; its clients wait until it is started.
 
-        Raises :class:`~epaird.control.http.serving.ListenError` when it cannot listen there, because another
-        daemon does, for example."""
+        Raises ListenError if it cannot listen there, for example because another daemon does."""
         group = group_id()
         file = SocketFile(path, group)
         return cls(file.listener, operations, group, file, reloads)
@@ -66,27 +65,27 @@ class ControlServer(Server):
     def inherit(
         cls, listener: socket.socket, operations: Operations, reloads: Reloading | None = None
     ) -> ControlServer:
-        """A server on a socket that somebody else has bound, and keeps when it stops."""
+        """Return a server on a socket that another process has bound and keeps."""
         return cls(listener, operations, group_id(), None, reloads)
 
     @classmethod
     def resume(
         cls, listener: socket.socket, path: Path, operations: Operations, reloads: Reloading | None = None
     ) -> ControlServer:
-        """A server on a socket that this very process has bound, and handed over to itself."""
+        """Return a server on a socket that this process bound before it executed itself again."""
         return cls(listener, operations, group_id(), SocketFile.resumed(path, listener), reloads)
 
     def hand_over(self) -> tuple[bool, int]:
-        """Leave the file where it is, and give a copy of the listening socket, for who goes on with it.
+        """Return a copy of the listening socket for the next control plane, and leave the socket's file.
 
-        Also, whether the file is ours."""
-        ours, self._file = self._file is not None, None
-        return ours, self.copy()
+        Also return, first, True if this server made the file."""
+        own, self._file = self._file is not None, None
+        return own, self.copy()
 
     async def stop(self, patience_s: float | None = None) -> None:
-        """Take the socket's file away, let changes under way end or undo them, end every stream.
+        """Remove the socket's file, end every stream, and wait for changes under way or cancel them.
 
-        Once stopped there is nothing left to stop."""
+        A server that has stopped already is left as it is."""
         if self._file is not None:
             self._file.remove()
             self._file = None
@@ -94,6 +93,6 @@ class ControlServer(Server):
         await self._api.streams.close()
         await super().stop(patience_s)
 
-    async def give_up(self) -> None:
+    async def abandon(self) -> None:
         """Cancel changes under way."""
         await self._api.changes.cancel()

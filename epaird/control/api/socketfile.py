@@ -1,4 +1,4 @@
-"""The control socket's file: made for root and one group, taken over from the dead, never from the living."""
+"""The control socket's file, for root and one group. It replaces only the file of a dead daemon."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from epaird.control.http.serving import BACKLOG, ListenError
+from epaird.control.http.listening import BACKLOG, ListenError
 
 log = logging.getLogger(__name__)
 
@@ -24,15 +24,14 @@ class SocketFile:
     """A listening socket and its file."""
 
     def __init__(self, path: Path, group: int | None) -> None:
-        """Listen at ``path``, for root (or the daemon's own user) and the group of this number.
+        """Listen at ``path``, for root (or the daemon's own user) and the members of ``group``.
 
-        Its directory is made when it is missing.  Raises ListenError, also when another daemon listens
-        there."""
+        A missing directory is created. Raises ListenError, also if another daemon listens there."""
         self.path = path
         try:
-            with contextlib.suppress(FileExistsError):  # the next line says it when it is no directory
+            with contextlib.suppress(FileExistsError):  # _lock() fails if it is not a directory
                 path.parent.mkdir(mode=0o755, parents=True)
-            with _alone_at(path):
+            with _lock(path):
                 _clear(path)
                 self.listener = _listen(path, group)
             self._identity = _identity(path)
@@ -41,7 +40,7 @@ class SocketFile:
 
     @classmethod
     def resumed(cls, path: Path, listener: socket.socket) -> SocketFile:
-        """The file of a socket that this very process has been listening on.  Raises ListenError."""
+        """Return the file of a socket that this process listens on already. Raises ListenError."""
         file = cls.__new__(cls)
         file.path, file.listener = path, listener
         try:
@@ -51,35 +50,33 @@ class SocketFile:
         return file
 
     def remove(self) -> None:
-        """Take the file away, unless another daemon has put its own in its place.
-
-        The socket itself stays its user's to close."""
-        with contextlib.suppress(OSError), _alone_at(self.path):
+        """Remove the file, unless another daemon has replaced it. The socket is not closed."""
+        with contextlib.suppress(OSError), _lock(self.path):
             if _identity(self.path) == self._identity:
                 self.path.unlink()
 
 
 @contextlib.contextmanager
-def _alone_at(path: Path) -> Iterator[None]:
-    """Two daemons that start at once would each remove the other's file for a dead one's.
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a lock for the socket's path, in a file beside it that exists only for this time.
 
-    For this moment there is a file beside the socket's, which bears the lock."""
-    beside = path.with_name(path.name + ".lock")
+    Without it two daemons that start at once could each take the other's file for a dead daemon's."""
+    lock = path.with_name(path.name + ".lock")
     while True:
-        fd = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
-            if _is_there(fd, beside):  # otherwise who had it before has removed it meanwhile
+            if _is_at(fd, lock):  # otherwise the previous holder has removed it
                 try:
                     yield
                 finally:
-                    beside.unlink()
+                    lock.unlink()
                 return
         finally:
             os.close(fd)
 
 
-def _is_there(fd: int, path: Path) -> bool:
+def _is_at(fd: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(fd), path.lstat())
     except FileNotFoundError:
@@ -87,7 +84,7 @@ def _is_there(fd: int, path: Path) -> bool:
 
 
 def _clear(path: Path) -> None:
-    """Remove the socket file of a daemon that is dead."""
+    """Remove the socket file of a dead daemon."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -103,14 +100,14 @@ def _is_alive(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         code = probe.connect_ex(str(path))
-    # EAGAIN is somebody with many clients, EPROTOTYPE another program's datagram socket.
+    # EAGAIN is a daemon with many clients, EPROTOTYPE another program's datagram socket.
     return code not in (errno.ECONNREFUSED, errno.ENOENT)
 
 
 def _listen(path: Path, group: int | None) -> socket.socket:
     with contextlib.ExitStack() as undo:
         listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-        # The socket's own mode becomes the file's: at no time can a stranger connect, whatever the umask.
+        # The file gets the socket's mode, so that no other user can ever connect, whatever the umask.
         os.fchmod(listener.fileno(), 0o600)
         listener.bind(str(path))
         undo.callback(path.unlink)
@@ -126,7 +123,9 @@ def _give_to(path: Path, group: int) -> None:
     try:
         os.chown(path, -1, group)
     except PermissionError:
-        log.warning("%s: cannot be given to group %d: only our own user and root can use it", path, group)
+        log.warning(
+            "%s: cannot change its group to %d: only the daemon's own user and root can use it", path, group
+        )
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""Events as an answer without an end: a line of JSON each, or server-sent events for those who ask.
+"""Events as an answer without an end: a line of JSON each, or server-sent events if the client asks for them.
 
-A reader that is slower than the events loses some, in the bus behind them; here nothing is kept but the
-one on its way, so that a reader costs what its socket's buffers hold.
+A reader that is slower than the events loses some in the bus. Here only the event that is being sent is
+kept, so that a reader costs no more than the buffers of its socket.
 """
 
 from __future__ import annotations
@@ -10,32 +10,35 @@ import errno
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
+from pydantic import TypeAdapter
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from epaird.control.api.models import Happened, happened
+from epaird.client.events import Event
 from epaird.control.operations import Events, Refused
 
 NDJSON: Final = "application/x-ndjson"
 SERVER_SENT: Final = "text/event-stream"
 
 STREAMS_MAX: Final = 64
-"""Clients that follow the events: each holds a file descriptor for as long as it likes."""
+"""Clients that may follow the events: each holds a file descriptor for as long as it likes."""
+
+_EVENT: Final = TypeAdapter(Event)
 
 
 class Streams:
-    """The streams there are."""
+    """The streams that are open."""
 
     def __init__(self, subscribe: Callable[[], Events]) -> None:
-        """``subscribe`` begins a new reading of the events."""
+        """``subscribe`` returns events from now on."""
         self._subscribe = subscribe
         self._open: set[Events] = set()
         self._closed = False
 
-    def answer(self, accept: str) -> StreamingResponse:
-        """Follow the events from now on, in the form that the Accept header asks for.
+    def response(self, accept: str) -> StreamingResponse:
+        """Return a response with the events from now on, in the form that the Accept header asks for.
 
-        Raises Refused, EAGAIN when too many do already."""
+        Raises Refused: EAGAIN if there are STREAMS_MAX streams, ESHUTDOWN once closed."""
         if self._closed:
             raise Refused(errno.ESHUTDOWN, "the daemon is stopping")
         if len(self._open) >= STREAMS_MAX:
@@ -45,17 +48,17 @@ class Streams:
         return _Stream(self._open, self._subscribe(), _line, NDJSON)
 
     async def close(self) -> None:
-        """End every stream, and begin no other."""
+        """End every stream and open no more."""
         self._closed = True
         for events in tuple(self._open):
             await events.aclose()
 
 
 class _Stream(StreamingResponse):
-    """One client's stream, open until the client goes or the daemon stops."""
+    """One client's stream, open until the client disconnects or the daemon stops."""
 
     def __init__(
-        self, streams: set[Events], events: Events, encode: Callable[[Happened], bytes], media_type: str
+        self, streams: set[Events], events: Events, encode: Callable[[Event], bytes], media_type: str
     ) -> None:
         super().__init__(
             _encoded(events, encode), headers={"cache-control": "no-store"}, media_type=media_type
@@ -73,14 +76,14 @@ class _Stream(StreamingResponse):
             await self._events.aclose()
 
 
-async def _encoded(events: Events, encode: Callable[[Happened], bytes]) -> AsyncIterator[bytes]:
+async def _encoded(events: Events, encode: Callable[[Event], bytes]) -> AsyncIterator[bytes]:
     async for event in events:
-        yield encode(happened(event))
+        yield encode(event)
 
 
-def _line(event: Happened) -> bytes:
-    return event.model_dump_json().encode() + b"\n"
+def _line(event: Event) -> bytes:
+    return _EVENT.dump_json(event) + b"\n"
 
 
-def _server_sent(event: Happened) -> bytes:
-    return f"event: {event.what}\ndata: {event.model_dump_json()}\n\n".encode()
+def _server_sent(event: Event) -> bytes:
+    return f"event: {event.what}\ndata: {_EVENT.dump_json(event).decode()}\n\n".encode()

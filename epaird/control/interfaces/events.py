@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from epaird.control.operations import Event
+from epaird.client.events import Event
 
 CAPACITY: Final = 1024
 """Most events that wait for one reader."""

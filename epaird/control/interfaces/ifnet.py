@@ -241,7 +241,7 @@ def link_settings(settings: HalfSettings | LoopbackSettings, mac: str | None = N
 def reading(ifnet: Ifnet, statistics: LinkStatistics, table: Table) -> InterfaceReading:
     """Return the present state of an interface; ``statistics`` are the kernel's."""
     words = _words(ifnet, table)
-    reasons = len(counters.REASONS)
+    words.append(statistics.tx_dropped)  # the word OQDROPS
     half = ifnet.plug
     return InterfaceReading(
         device=ifnet.device,
@@ -257,21 +257,7 @@ def reading(ifnet: Ifnet, statistics: LinkStatistics, table: Table) -> Interface
         up=statistics.up,
         carrier=statistics.lower_up,
         mtu=statistics.mtu,
-        refs=1 + words[counters.IN_FLIGHT] + words[counters.LISTED],
-        held_bytes=words[counters.HELD_BYTES],
-        oactive=bool(words[counters.OACTIVE]),
-        opackets=words[counters.OPACKETS],
-        obytes=words[counters.OBYTES],
-        omcasts=words[counters.OMCASTS],
-        oqdrops=statistics.tx_dropped,
-        ipackets=words[counters.IPACKETS],
-        ibytes=words[counters.IBYTES],
-        imcasts=words[counters.IMCASTS],
-        too_big=words[counters.TOO_BIG],
-        coalesced_datagrams=words[counters.COALESCED_DATAGRAMS],
-        coalesced_superframes=words[counters.COALESCED_SUPERFRAMES],
-        oerrors=tuple(words[counters.OERRORS : counters.OERRORS + reasons]),
-        ierrors=tuple(words[counters.IERRORS : counters.IERRORS + reasons]),
+        words=words,
     )
 
 

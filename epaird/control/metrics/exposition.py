@@ -1,10 +1,10 @@
-"""Metric families as the text Prometheus scrapes, in both of its formats.
+"""Metric families as the text that Prometheus scrapes, in both of its formats.
 
-prometheus_client's own encoders take 170 ms (text) and 320 ms (OpenMetrics) for 2000 interfaces,
-in which the control plane's loop does nothing else.  Most of it goes into making 60,000 samples and
-rendering the same label sets again for every family.  Here the samples of a large family are two
-:class:`Columns`, and the families that share a column of label sets have it rendered once: 25 ms.  What the
-two produce is equal but for the spelling of numbers: an integer stays an integer, exact to the last digit.
+prometheus_client's own encoders take 170 ms (text) and 320 ms (OpenMetrics) for 2000 interfaces, and the
+control plane's event loop does nothing else in that time. They spend most of it on making 60,000 samples
+and on rendering the same label sets again for every family. Here the samples of a large family are
+:class:`Columns`, and the label sets that families share are rendered once: 25 ms. The output differs only
+in how numbers are written: an integer stays an integer, exact to the last digit.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 CONTENT_TYPE_OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 _TEXT_TYPES: Final = {"counter": ("_total", "counter"), "gauge": ("", "gauge"), "info": ("_info", "gauge")}
-"""A family's type in OpenMetrics: what the text format adds to its name, and how it calls the type."""
+"""By type in OpenMetrics: the suffix of the family's name in the text format, and the type there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """Label sets with the same names; they are known by their identity."""
+    """Label sets with the same names. Two are the same only if they are one object."""
 
     names: tuple[str, ...]
+    """Names of the labels."""
     rows: Sequence[tuple[str, ...]]
-    """The values of each set, in the order of ``names``."""
+    """Values of each set, in the order of ``names``."""
 
     def rendered(self) -> list[str]:
-        """Each set as it stands on the page."""
+        """Return the text of each set on the page."""
         if not self.names:
             return [""] * len(self.rows)
         pattern = "{" + ",".join(f'{name}="%s"' for name in self.names) + "}"
@@ -44,11 +45,14 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Columns(Sequence[Sample]):
-    """The samples of a family: label sets, and as many values."""
+    """The samples of a family: label sets, and one value for each."""
 
     name: str
+    """Name of every sample."""
     labels: Labels
+    """Label set of each sample."""
     values: Sequence[float]
+    """Value of each sample."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -71,18 +75,18 @@ class Columns(Sequence[Sample]):
 
 
 def wants_openmetrics(accept: str) -> bool:
-    """Whether a client with this Accept header is to have OpenMetrics; Prometheus asks for it."""
+    """Return True if this Accept header asks for OpenMetrics, as Prometheus' does."""
     # Not prometheus_client's choose_encoder(): it raises TypeError at ";version=x".
     return any(kind.partition(";")[0].strip() == "application/openmetrics-text" for kind in accept.split(","))
 
 
 def encode(families: Iterable[Metric], *, openmetrics: bool) -> bytes:
-    """The page.
+    """Return the page.
 
-    Only counters, gauges and infos with finite values, without time stamps and exemplars; another
-    type is our own bug and raises KeyError.
+    Families are counters, gauges and infos with finite values, without time stamps and exemplars. Another
+    type is an internal error and raises KeyError.
     """
-    kept = list(families)  # alive until the end: label sets are known by their id()
+    kept = list(families)  # alive until the end: id() identifies their label sets
     columns: dict[int, list[str]] = {}
     lines: list[str] = []
     for family in kept:
@@ -106,12 +110,12 @@ def encode(families: Iterable[Metric], *, openmetrics: bool) -> bytes:
 
 
 def _head(family: Metric, *, openmetrics: bool) -> str:
-    name, kind, told = family.name, family.type, family.documentation
+    name, kind, help_text = family.name, family.type, family.documentation
     suffix, text_kind = _TEXT_TYPES[kind]
     if openmetrics:
-        return f"# HELP {name} {_escape(told)}\n# TYPE {name} {kind}\n"
+        return f"# HELP {name} {_escape(help_text)}\n# TYPE {name} {kind}\n"
     name += suffix
-    return f"# HELP {name} {_escape_lines(told)}\n# TYPE {name} {text_kind}\n"
+    return f"# HELP {name} {_escape_lines(help_text)}\n# TYPE {name} {text_kind}\n"
 
 
 def _number(value: float) -> float | str:
@@ -130,5 +134,5 @@ def _escape(text: str) -> str:
 
 
 def _escape_lines(text: str) -> str:
-    # The text format's HELP lines take quotes as they are.
+    # HELP lines of the text format have quotes unescaped.
     return text.replace("\\", r"\\").replace("\n", r"\n")

@@ -1,7 +1,7 @@
-"""The metrics page of the daemon: where the configuration has it, elsewhere when that changes.
+"""The metrics page of the daemon, which moves when the configuration's address changes.
 
-Where it listens is bound before anything is done that depends on it, and outlives an execve(): whoever
-connects meanwhile waits instead of being refused.
+Its address is bound before anything that depends on it, and the socket outlives an execve(): clients that
+connect in between wait and are not refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from epaird.config.settings import MetricsSettings
-from epaird.control.metrics.web import EXCHANGE_SECONDS, MetricsServer, listen
+from epaird.control.http.listening import listen
+from epaird.control.metrics.server import EXCHANGE_SECONDS, KEY, MetricsServer
 from epaird.control.readings import Reading
 from epaird.control.tasks import spawn, together
 
@@ -21,26 +22,26 @@ log = logging.getLogger(__name__)
 
 
 class MetricsPage:
-    """At one place at a time, or at none."""
+    """The metrics page, at one address or at none."""
 
     def __init__(self, read: Callable[[], Reading]) -> None:
         """``read`` is called once for each scrape."""
         self._read = read
         self._server: MetricsServer | None = None
-        self._going: set[MetricsServer] = set()
-        """Those that have yet to answer who is connected."""
+        self._retiring: set[MetricsServer] = set()
+        """Servers at earlier addresses, which answer the clients that are connected and no others."""
 
     @property
     def url(self) -> str | None:
-        """For people; None when there is no page."""
+        """URL of the page; None if there is no page."""
         return self._server.url if self._server is not None else None
 
     def open(self, settings: MetricsSettings, passed: socket.socket | None = None) -> None:
-        """Listen; whoever connects waits until :meth:`start`.
+        """Listen at the configured address; clients wait until :meth:`start`.
 
-        ``passed`` listens already, and is used or closed.  Raises ListenError."""
+        ``passed`` is a socket that listens already; it is used or closed. Raises ListenError."""
         try:
-            found = _listening(settings, passed)
+            found = _listener(settings, passed)
         except BaseException:
             if passed is not None:
                 passed.close()
@@ -50,20 +51,19 @@ class MetricsPage:
         self._server = MetricsServer(found, self._read) if found is not None else None
 
     async def start(self) -> None:
-        """Answer."""
+        """Answer clients."""
         if self._server is not None:
             await self._server.start()
 
     @asynccontextmanager
     async def moving(self, settings: MetricsSettings) -> AsyncIterator[None]:
-        """Listen also where these settings say, and from the end of the block on only there; if it fails,
-        only where it was.  Raises ListenError before the block.
+        """Listen at another address too, and after the block only there, or only where it was if it fails.
 
-        Requests under way are answered to their end."""
+        Requests under way are answered. Raises ListenError before the block."""
         before = self._server
-        there = before.listener if before is not None else None
-        found = await asyncio.to_thread(_listening, settings, there)
-        if found is there:
+        current = before.listener if before is not None else None
+        found = await asyncio.to_thread(_listener, settings, current)
+        if found is current:
             yield
             return
         fresh = MetricsServer(found, self._read) if found is not None else None
@@ -77,28 +77,28 @@ class MetricsPage:
             raise
         self._server = fresh
         if before is not None:
-            self._going.add(before)
+            self._retiring.add(before)
             spawn(self._retire(before), "answering at the old address of the metrics page")
         log.info("metrics: %s", self.url or "no page any more")
 
     def copy(self) -> int | None:
-        """A copy of the listening socket, for who goes on with it; None when there is no page."""
+        """Return a copy of the listening socket for the next control plane; None if there is no page."""
         return self._server.copy() if self._server is not None else None
 
     async def stop(self) -> None:
-        """Answer no more, nowhere."""
-        servers = [*self._going, *([self._server] if self._server is not None else [])]
+        """Stop every server."""
+        servers = [*self._retiring, *([self._server] if self._server is not None else [])]
         await together(*(server.stop() for server in servers))
 
     async def _retire(self, server: MetricsServer) -> None:
         try:
             await server.stop(EXCHANGE_SECONDS)
         finally:
-            self._going.discard(server)
+            self._retiring.discard(server)
 
 
-def _listening(settings: MetricsSettings, there: socket.socket | None) -> socket.socket | None:
-    """A socket that listens where the settings say: ``there``, if that is the place."""
+def _listener(settings: MetricsSettings, current: socket.socket | None) -> socket.socket | None:
+    """Return a socket that listens at the configured address, ``current`` if it does; None for no page."""
     if settings.host is None or settings.port is None:
         return None
-    return listen(settings.host, settings.port, there)
+    return listen(KEY, settings.host, settings.port, current)

@@ -1,7 +1,8 @@
-"""The control plane's ``process_*``, as prometheus_client's ProcessCollector has them.
+"""The control plane's ``process_*`` metrics, as prometheus_client's ProcessCollector has them.
 
-That one lists its descriptors to count them: with 1000 pairs 1.6 ms of a scrape, which a kernel that is not
-preempted spends in two system calls, while packets wait on that core.  Here the kernel is asked how many.
+That collector lists the process's descriptors to count them: with 1000 pairs this is 1.6 ms of a scrape.
+A kernel without preemption spends it in two system calls, while packets wait on that core. This one reads
+the number from the kernel.
 """
 
 from __future__ import annotations
@@ -20,32 +21,32 @@ _PROC: Final = Path("/proc/self")
 
 
 class ProcessCollector(Collector):
-    """This very process."""
+    """Metrics of this process."""
 
     def __init__(self) -> None:
-        """When it was started is looked up once."""
+        """Read the start time of the process, once."""
         ticks = int((_PROC / "stat").read_text().rpartition(")")[2].split()[19])
         since_boot_s = ticks / os.sysconf("SC_CLK_TCK")
         self._started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot_s
 
     def collect(self) -> Iterator[Metric]:
-        """The families, each with one sample."""
+        """Return the families, each with one sample."""
         pages, resident = map(int, (_PROC / "statm").read_text().split()[:2])
         page_bytes = resource.getpagesize()
         max_fds, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        for name, told, value in (
+        for name, help_text, value in (
             ("virtual_memory_bytes", "Virtual memory size in bytes.", pages * page_bytes),
             ("resident_memory_bytes", "Resident memory size in bytes.", resident * page_bytes),
             ("start_time_seconds", "Start time of the process since unix epoch in seconds.", self._started),
             ("open_fds", "Number of open file descriptors.", open_fds()),
             ("max_fds", "Maximum number of open file descriptors.", max_fds),
         ):
-            yield GaugeMetricFamily(f"process_{name}", told, value=value)
-        told = "Total user and system CPU time spent in seconds."
-        yield CounterMetricFamily("process_cpu_seconds_total", told, value=time.process_time())
+            yield GaugeMetricFamily(f"process_{name}", help_text, value=value)
+        help_text = "Total user and system CPU time spent in seconds."
+        yield CounterMetricFamily("process_cpu_seconds_total", help_text, value=time.process_time())
 
 
 def open_fds(directory: Path = _PROC / "fd") -> int:
-    """How many descriptors there are."""
-    # A kernel before 6.2 does not say.
+    """Return the number of open descriptors."""
+    # Linux before 6.2 reports a size of 0.
     return directory.stat().st_size or len(list(directory.iterdir()))

@@ -28,7 +28,7 @@ from epaird.config.reading import (
 )
 from epaird.config.settings import Configuration, InterfaceSettings, namespace_name
 from epaird.config.values import dotted
-from epaird.control.http.serving import ListenError
+from epaird.control.http.listening import ListenError
 from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.host import Host
 from epaird.control.machine.namespaces import Namespaces

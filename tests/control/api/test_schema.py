@@ -1,4 +1,4 @@
-"""The API does what its OpenAPI document says, whatever it is asked: schemathesis finds nothing."""
+"""The API behaves as its OpenAPI document says: schemathesis finds nothing."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pathlib import Path
 from tests.control.control_server import Control
 
 EXAMPLES = int(os.environ.get("EPAIRD_SCHEMATHESIS_EXAMPLES", "25"))
-"""For each operation."""
+"""Test cases for each operation."""
 
 CONFIGURATION = f"""
 [generation]
 max-examples = {EXAMPLES}
 
 [checks.positive_data_acceptance]
-# A name or a value may be of the right form and still be none: epair07, an MTU of 1.
+# A name or a value may have the right form and still be invalid: epair07, an MTU of 1.
 expected-statuses = ["2xx", "404", "409", "422", "403"]
 """
 
 
 async def _bridge(control: Control) -> asyncio.Server:
-    """A TCP port that leads to the control socket: schemathesis knows no others."""
+    """Return a TCP port that leads to the control socket, because schemathesis needs one."""
 
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):

@@ -25,10 +25,10 @@ async def test_readings_come_from_the_ledger_and_the_kernel() -> None:
         link = stage.host.links["epair0a"]
         link.statistics = replace(link.statistics, tx_dropped=77)
         reading = stage.reading("epair0a")
-        assert (reading.opackets, reading.ibytes, reading.oqdrops) == (30, 3, 77)
+        assert (reading.stats.opackets, reading.stats.ibytes, reading.stats.oqdrops) == (30, 3, 77)
         assert reading.refs == 1 + 8 + 2
-        assert reading.oerrors[counters.RUNT] == sum(reading.oerrors) == 2
-        assert reading.ierrors[counters.WORKER_LOST] == sum(reading.ierrors) == 6
+        assert reading.stats.oerrors["runt"] == sum(reading.stats.oerrors.values()) == 2
+        assert reading.stats.ierrors["worker_lost"] == sum(reading.stats.ierrors.values()) == 6
         assert (reading.name, reading.netns, reading.pair, reading.half) == ("eth0", "red", "epair0", "a")
         assert (reading.up, reading.carrier, reading.mtu) == (True, True, 1500)
         assert set(reading.worker.split(",")) <= {"0"}
@@ -80,10 +80,10 @@ async def test_frames_in_the_hands_of_a_dead_worker_are_accounted_for() -> None:
         await _died(stage)
         assert sender[counters.OPACKETS] == 3
         assert receiver[counters.IPACKETS] == 2
-        assert stage.reading("epair0b").ierrors[counters.WORKER_LOST] == 1
+        assert stage.reading("epair0b").stats.ierrors["worker_lost"] == 1
         assert (stage.reading("epair0a").refs, stage.reading("epair0b").refs) == (1, 1)
         await _died(stage)
-        assert stage.reading("epair0b").ierrors[counters.WORKER_LOST] == 1, "settled twice"
+        assert stage.reading("epair0b").stats.ierrors["worker_lost"] == 1, "settled twice"
 
 
 @on_loop

@@ -1,4 +1,4 @@
-"""The metric families: the names others build on, and where each value comes from."""
+"""The metric families: the names that dashboards rely on, and where each value comes from."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ CONTRACT = {
     "epaird_interface_mtu_bytes": ("gauge", DEVICE),
     "epaird_interface_refs": ("gauge", DEVICE),
     "epaird_interface_held_bytes": ("gauge", DEVICE),
+    "epaird_interface_oactive": ("gauge", DEVICE),
     "epaird_interface_info": ("gauge", ("device", "pair", "half", "name", "netns", "mac", "worker")),
     "epaird_worker_queue_frames": ("gauge", WORKER),
     "epaird_worker_queue_limit_frames": ("gauge", WORKER),
@@ -46,11 +47,11 @@ CONTRACT = {
     "epaird_worker_cpu_seconds_total": ("counter", WORKER),
     "epaird_control_tasks": ("gauge", ()),
 }
-"""Every sample's name on the text page: the type it is declared as, and its labels."""
+"""Type and labels of every sample on the text page, by its name."""
 
 
 def value(reading: Reading, sample: str, /, **labels: str) -> float | None:
-    """One sample of the reading's metrics."""
+    """Return one sample of the reading's metrics."""
     return metrics_registry(lambda: reading).get_sample_value(sample, labels)
 
 
@@ -86,7 +87,7 @@ def test_errors_have_every_reason_from_the_start() -> None:
             assert value(reading, sample, device="epair0b", reason=reason) == 0
 
 
-def test_what_was_joined_follows_the_reading() -> None:
+def test_coalesced_counters_follow_the_reading() -> None:
     reading = pair(coalesced_datagrams=640, coalesced_superframes=10)
     assert value(reading, "epaird_coalesced_datagrams_total", device="epair0a") == 640
     assert value(reading, "epaird_coalesced_superframes_total", device="epair0a") == 10
@@ -102,7 +103,12 @@ def test_gauges_follow_the_reading() -> None:
     assert seen == {"up": 0, "carrier": 1, "mtu_bytes": 9000, "refs": 7, "held_bytes": 4096}
 
 
-def test_info_tells_where_an_interface_is() -> None:
+def test_oactive_is_1_however_many_queues_are_blocked() -> None:
+    for flags, expected in ((0, 0), (1, 1), (2, 1)):
+        assert value(pair(oactive=flags), "epaird_interface_oactive", device="epair0a") == expected
+
+
+def test_info_has_the_place_of_an_interface() -> None:
     reading = Reading((interface("epair7b", name='e"th\\0', netns="", worker="0,1"),), ())
     where = {"pair": "epair7", "half": "b", "name": 'e"th\\0', "netns": "", "mac": "02:5d:11:22:33:0a"}
     assert value(reading, "epaird_interface_info", device="epair7b", worker="0,1", **where) == 1
@@ -124,7 +130,7 @@ def test_worker_metrics_follow_the_reading() -> None:
     assert value(reading, "epaird_worker_queue_limit_frames", worker="0") == 2100
 
 
-def test_the_control_planes_tasks_are_told() -> None:
+def test_the_control_planes_tasks_are_exported() -> None:
     assert value(Reading((), (), tasks=7), "epaird_control_tasks") == 7
 
 
@@ -153,5 +159,5 @@ def test_help_names_the_owners_view() -> None:
         counter = family.name.removeprefix("epaird_interface_")
         if family.type == "counter" and counter != family.name:
             assert "the interface's owner" in family.documentation, family.name
-            # All are BSD's but this one.
+            # All but this one are BSD's.
             assert counter == "too_big" or f"if_{counter}" in family.documentation, family.name

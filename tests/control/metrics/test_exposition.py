@@ -25,7 +25,7 @@ Parse = Callable[[str], Iterable[Metric]]
 
 
 class Fixed(Collector):
-    """Always the same families."""
+    """A collector of fixed families."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
@@ -35,12 +35,12 @@ class Fixed(Collector):
 
 
 def first(sample: tuple[str, str, float]) -> str:
-    """What makes a series different from the others; twice the same is no valid page."""
+    """Return what identifies a series: a page must not have the same twice."""
     return sample[0]
 
 
 def registry_of(families: list[Metric]) -> CollectorRegistry:
-    """A registry with nothing but these families."""
+    """Return a registry with only these families."""
     registry = CollectorRegistry()
     registry.register(Fixed(families))
     return registry
@@ -87,7 +87,7 @@ def test_integers_stay_exact() -> None:
 
 
 def test_families_made_one_after_the_other_keep_their_labels() -> None:
-    # A label set that was freed gives its id() to the next one.
+    # The id() of a label set that was freed may be that of the next one.
     def families() -> Iterable[Metric]:
         for number in range(100):
             family = GaugeMetricFamily(f"gauge{number}", "A gauge", labels=["number"])
@@ -114,7 +114,7 @@ def test_families_made_one_after_the_other_keep_their_labels() -> None:
         ("text/html, application/openmetrics-text ; version=1.0.0", True),
     ],
 )
-def test_openmetrics_for_those_who_ask_for_it(accept: str, openmetrics: bool) -> None:
+def test_openmetrics_on_request(accept: str, openmetrics: bool) -> None:
     assert wants_openmetrics(accept) is openmetrics
 
 

@@ -1,4 +1,4 @@
-"""What the control plane's process is, with prometheus_client's own collector as the oracle."""
+"""The control plane's process metrics, with prometheus_client's own collector as the oracle."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def families(collector: Collector) -> dict[str, Metric]:
     return {family.name: family for family in collector.collect()}
 
 
-def test_what_is_told_is_what_prometheus_client_tells() -> None:
+def test_the_metrics_are_those_of_prometheus_client() -> None:
     ours, theirs = families(ProcessCollector()), families(prometheus_client.ProcessCollector(registry=None))
     assert {name: (family.type, family.documentation) for name, family in ours.items()} == {
         name: (family.type, family.documentation) for name, family in theirs.items()
@@ -25,7 +25,7 @@ def test_what_is_told_is_what_prometheus_client_tells() -> None:
     for name, family in theirs.items():
         (sample,), (expected,) = ours[name].samples, family.samples
         assert (sample.name, sample.labels) == (expected.name, expected.labels)
-        # Between the two the process goes on; and they round to a tick, or to a second.
+        # The process runs between the two readings, and they round to a tick or to a second.
         assert sample.value == pytest.approx(expected.value, rel=0.05, abs=1.0), name
 
 
@@ -36,8 +36,8 @@ def test_descriptors_are_counted_while_they_are_open() -> None:
     assert open_fds() == before
 
 
-def test_where_the_kernel_does_not_say_how_many_they_are_listed() -> None:
-    """As of /proc/self/fd before Linux 6.2, and of this one still."""
+def test_descriptors_are_listed_if_the_kernel_reports_no_number() -> None:
+    """Before Linux 6.2 the size of /proc/self/fd is 0, as that of /proc/self/task still is."""
     threads = Path("/proc/self/task")
     assert threads.stat().st_size == 0
     assert open_fds(threads) == len(list(threads.iterdir())) >= 1

@@ -53,7 +53,7 @@ async def test_the_metrics_page_moves_and_is_closed_and_opened(started: Begin) -
         ):
             (action,) = await it.reload_all(metrics={"listen": listen})
             assert (action.verb, action.name, action.details[0].note) == ("change", "metrics", "")
-            await eventually(lambda: not it.daemon._page._going)
+            await eventually(lambda: not it.daemon._page._retiring)
             assert await listens(*places), listen
             assert it.daemon._in_force.current.metrics.listen == listen
         assert await it.reload(metrics={"listen": f"[::1]:{there}"}) == {}
@@ -114,4 +114,4 @@ async def test_who_has_connected_to_the_old_page_is_answered_to_the_end(started:
             assert (await reader.read()).endswith(b"ok\n")
         writer.close()
         also.close()
-        await eventually(lambda: not it.daemon._page._going)
+        await eventually(lambda: not it.daemon._page._retiring)

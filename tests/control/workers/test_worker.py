@@ -44,7 +44,7 @@ async def test_frames_cross_in_order_and_are_counted() -> None:
         assert b.received == [numbered(number) for number in range(15)]
         assert balance(stage, "epair0a", "epair0b")["arrived"] == 15
         assert balance(stage, "epair0b", "epair0a")["arrived"] == 3
-        assert stage.reading("epair0a").obytes == 15 * 54
+        assert stage.reading("epair0a").stats.obytes == 15 * 54
 
 
 @on_loop

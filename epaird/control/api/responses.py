@@ -1,4 +1,4 @@
-"""What the routes of the API have in common: how they answer, and which refusals they announce."""
+"""Responses that the API's routes have in common, and the refusals that they document."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from epaird.control.api import problems
 T = TypeVar("T")
 
 SCHEMAS: Final = "#/components/schemas/"
-"""Where the OpenAPI document has its models."""
+"""Place of the models in the OpenAPI document."""
 
-_WHY: Final = {
+_DESCRIPTIONS: Final = {
     HTTPStatus.BAD_REQUEST: "Not HTTP, or not JSON (EINVAL)",
-    HTTPStatus.FORBIDDEN: "Neither root nor of the group epaird, or never allowed (EPERM)",
+    HTTPStatus.FORBIDDEN: "Not permitted: never, or only to root and the group epaird (EPERM)",
     HTTPStatus.NOT_FOUND: "No such interface (ENXIO)",
     HTTPStatus.CONFLICT: "The name is taken (EEXIST), or the interface is busy (EBUSY)",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large (EMSGSIZE)",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not JSON (EINVAL)",
-    HTTPStatus.UNPROCESSABLE_ENTITY: "A value that cannot be (EINVAL, ENOSPC, ENODEV)",
-    HTTPStatus.INTERNAL_SERVER_ERROR: "A bug of ours, or a worker is lost (EIO)",
-    HTTPStatus.SERVICE_UNAVAILABLE: "The machine has no more to give (ENOMEM, EMFILE, EAGAIN), "
+    HTTPStatus.UNPROCESSABLE_ENTITY: "A value is not valid (EINVAL, ENOSPC, ENODEV)",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "Internal error, or a worker was lost (EIO)",
+    HTTPStatus.SERVICE_UNAVAILABLE: "The machine is out of resources (ENOMEM, EMFILE, EAGAIN), "
     "or the daemon is stopping (ESHUTDOWN)",
 }
 _ALWAYS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.INTERNAL_SERVER_ERROR)
-OF_CHANGES: Final = (
+CHANGE_REFUSALS: Final = (
     HTTPStatus.NOT_FOUND,
     HTTPStatus.CONFLICT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -37,23 +37,24 @@ OF_CHANGES: Final = (
     HTTPStatus.UNPROCESSABLE_ENTITY,
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
-"""What a change of something may be refused with, beside what anything may."""
+"""Statuses with which a change can be refused, besides those of every request."""
 
 
 def refusals(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    """The problem documents that an operation may answer with."""
+    """Return the OpenAPI descriptions of the problem documents that a route may answer with."""
     content = {problems.MEDIA_TYPE: {"schema": {"$ref": SCHEMAS + "Problem"}}}
     return {
-        int(status): {"description": _WHY[status], "content": content} for status in (*_ALWAYS, *statuses)
+        int(status): {"description": _DESCRIPTIONS[status], "content": content}
+        for status in (*_ALWAYS, *statuses)
     }
 
 
-def answer(
+def json_response(
     adapter: TypeAdapter[T],
     value: T,
     status: HTTPStatus = HTTPStatus.OK,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A value as JSON."""
-    # Not FastAPI's own way, which would look at each of some thousand interfaces twice.
+    """Return a response with a value as JSON."""
+    # FastAPI's own way validates and serializes each of some thousand interfaces.
     return Response(adapter.dump_json(value) + b"\n", status, headers, "application/json")

@@ -1,12 +1,14 @@
-"""An ASGI application served on one listening socket of the control plane's own loop.
+"""Serves an ASGI application on one listening socket of the control plane's event loop.
 
-uvicorn's HTTP/1.1 protocol does it, without uvicorn's Server: its main loop wakes ten times a second
-for ever (100 ms of CPU a minute, more than all the rest of an idle daemon), takes over the signal
-handlers, and waits for clients when it stops.  What a client may do with a connection is bounded here,
-because uvicorn times out only the wait for a second request.  While it is the client's turn, to say a
-request to its end or to read the answer, a connection is one of at most so many, and has so much time;
-one more, and the one that has been silent longest is cut, so that who has something to say always gets
-in.  While it is our turn nothing presses.
+It uses uvicorn's HTTP/1.1 protocol without uvicorn's Server. That one's main loop wakes ten times a second
+(100 ms of CPU a minute, more than all the rest of an idle daemon), takes over the signal handlers, and waits
+for clients when it stops.
+
+What a client can do with a connection is bounded here, because uvicorn limits only the time until the next
+request. While the server waits for the client, to send the rest of a request or to read the answer, the
+connection counts against a maximum number, and its time is limited. When there is one more than the
+maximum, the connection that has been silent longest is cut, so that a new client always gets in. While the
+server works on an answer there is no limit.
 """
 
 from __future__ import annotations
@@ -18,31 +20,27 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import h11
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
-BACKLOG: Final = 1024
-"""Connections the kernel holds for us; above it a client would wait a second to try again."""
-
-
-class ListenError(Exception):
-    """Nothing can be served where it was asked for; the message is one line for the user."""
+from epaird.control.http.listening import BACKLOG
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What clients may do to a server."""
+    """Limits of a server's clients."""
 
     connections: int
-    """Whose client's turn it is.  Each holds a file descriptor of the process that holds every device's."""
+    """Connections that may wait for their client. Each holds a descriptor of the process that holds every
+    device's."""
     exchange_seconds: float
-    """How long it may be the client's turn."""
+    """Time that a connection may wait for its client."""
     stop_seconds: float
-    """How long answers under way may take to leave when the server stops."""
+    """Time for answers under way to be sent when the server stops."""
 
 
 class Connection(H11Protocol):
@@ -51,25 +49,25 @@ class Connection(H11Protocol):
     The application finds it as ``scope["state"]["connection"]``."""
 
     since: float
-    """When it was made or last completed an answer, by the loop's clock."""
-    gone: asyncio.Event
-    """Set once it is closed."""
+    """When it was made or its last answer was complete, by the event loop's clock."""
+    closed: asyncio.Event
+    """Set once the connection is closed."""
     _deadline: asyncio.TimerHandle
 
     def __init__(self, config: Config, state: ServerState, limits: Limits) -> None:
         super().__init__(config, state, {}, asyncio.get_running_loop())
         self.app_state = {"connection": self}
         self._limits = limits
-        self._streams = False
+        self._endless = False
         self._last = False
-        """The next answer is the last."""
+        """True if the connection closes after the next answer."""
 
     @property
-    def clients_turn(self) -> bool:
-        """The client has still to say its request to the end, or to read the answer.
+    def waits_for_client(self) -> bool:
+        """True while the client has to send the rest of a request or to read the answer.
 
-        Not so of an endless answer: its reader may be as slow as it likes."""
-        if self._streams:
+        False for an endless answer, whose reader may be as slow as it likes."""
+        if self._endless:
             return False
         cycle = self.cycle
         answering = cycle is not None and not (cycle.response_complete or cycle.more_body)
@@ -77,30 +75,30 @@ class Connection(H11Protocol):
 
     @contextlib.contextmanager
     def endless(self) -> Iterator[None]:
-        """While in it, the answer is an endless one."""
-        self._streams = True
+        """Mark the answer that is sent in this context as endless."""
+        self._endless = True
         try:
             yield
         finally:
-            self._streams = False
+            self._endless = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.gone = asyncio.Event()
+        self.closed = asyncio.Event()
         self._restart_clock()
         if len(self.connections) > self._limits.connections:
-            waiting = [connection for connection in _open(self.connections) if connection.clients_turn]
+            waiting = [connection for connection in _open(self.connections) if connection.waits_for_client]
             if len(waiting) > self._limits.connections:
                 min(waiting, key=lambda connection: connection.since).cut()
 
     def data_received(self, data: bytes) -> None:
         try:
             super().data_received(data)
-        except h11.LocalProtocolError:  # the malformed body of a request that was answered before
+        except h11.LocalProtocolError:  # the malformed rest of a request that was answered
             self.cut()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, in the application's own form, and close."""
+        """Answer bytes that are not HTTP in the application's form, and close."""
         headers, body = self.malformed(msg)
         headers = [*headers, (b"connection", b"close")]
         for event in (
@@ -112,7 +110,7 @@ class Connection(H11Protocol):
         self.transport.close()
 
     def malformed(self, message: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-        """Headers and body of the answer to what is no HTTP."""
+        """Return headers and body of the answer to bytes that are not HTTP."""
         return [(b"content-type", b"text/plain; charset=utf-8")], message.encode("ascii")
 
     def on_response_complete(self) -> None:
@@ -123,18 +121,18 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
-        self.gone.set()
+        self.closed.set()
         super().connection_lost(exc)
 
     def finish(self) -> None:
-        """Close it behind the answer under way, or behind the first, if nothing has been asked yet."""
+        """Close the connection after the answer under way, or after the first if there was no request yet."""
         if self.cycle is None:
             self._last = True
         else:
             self.shutdown()
 
     def cut(self) -> None:
-        """End it now, whatever is still to be sent."""
+        """Close the connection now, without sending the rest of an answer."""
         self.connections.discard(self)
         self.transport.abort()
 
@@ -142,10 +140,10 @@ class Connection(H11Protocol):
         if hasattr(self, "_deadline"):
             self._deadline.cancel()
         self.since = self.loop.time()
-        self._deadline = self.loop.call_at(self.since + self._limits.exchange_seconds, self._late)
+        self._deadline = self.loop.call_at(self.since + self._limits.exchange_seconds, self._expire)
 
-    def _late(self) -> None:
-        if self.clients_turn:
+    def _expire(self) -> None:
+        if self.waits_for_client:
             self.cut()
         else:
             self._restart_clock()
@@ -161,7 +159,7 @@ class Server:
         limits: Limits,
         connection: type[Connection] = Connection,
     ) -> None:
-        """Serve on ``listener``, which is the server's to close."""
+        """Serve on ``listener``, which the server closes."""
         self.listener = listener
         self._limits = limits
         self._connection = connection
@@ -175,14 +173,14 @@ class Server:
             lifespan="off",
             interface="asgi3",
             log_config=None,
-            log_level="error",  # a stranger's malformed request is no news
+            log_level="error",  # a malformed request is not worth a log line
             access_log=False,
             proxy_headers=False,
-            timeout_keep_alive=int(limits.exchange_seconds) + 1,  # ours ends it first
+            timeout_keep_alive=int(limits.exchange_seconds) + 1,  # Connection's own limit ends it earlier
         )
 
     async def start(self) -> None:
-        """Answer requests, those that have come since the socket began to listen included."""
+        """Answer requests, including those that arrived since the socket began to listen."""
         self._config.load()
         loop = asyncio.get_running_loop()
 
@@ -190,22 +188,23 @@ class Server:
             return self._connection(self._config, self._state, self._limits)
 
         if self.listener.family == socket.AF_UNIX:
-            # Since Python 3.13 closing would remove the file, which is not ours alone to remove.
+            # From Python 3.13 on closing would remove the file, which the next control plane may use.
             keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
             self._server = await loop.create_unix_server(connect, sock=self.listener, backlog=BACKLOG, **keep)
         else:
             self._server = await loop.create_server(connect, sock=self.listener, backlog=BACKLOG)
 
     def copy(self) -> int:
-        """A copy of the listening socket, for who goes on with it; whoever has connected by the time this
-        one stops is still answered here."""
+        """Return a copy of the listening socket for the next control plane.
+
+        This server still answers the clients that connect before it stops."""
         self._handed_over = True
         return os.dup(self.listener.fileno())
 
     async def stop(self, patience_s: float | None = None) -> None:
-        """Close the socket, let answers under way leave, cut every other connection, end what is left.
+        """Close the socket, send the answers under way, cut all other connections, abandon other requests.
 
-        With ``patience_s`` there are so many seconds for that, and who has not asked yet may."""
+        With ``patience_s`` that takes up to so many seconds, and clients may still make a first request."""
         server = self._server
         if server is None:
             self.listener.close()
@@ -219,25 +218,25 @@ class Server:
                 connection.shutdown()
         try:
             async with asyncio.timeout(self._limits.stop_seconds if patience_s is None else patience_s):
-                await _all_gone(connections)
+                await _all_closed(connections)
         except TimeoutError:
             for connection in _open(self._state.connections):
                 connection.cut()
-            await _all_gone(connections)
+            await _all_closed(connections)
         await server.wait_closed()
         self._server = None
-        await self.give_up()
+        await self.abandon()
         if self._state.tasks:
             await asyncio.wait(self._state.tasks)
 
-    async def give_up(self) -> None:
-        """End requests that had no time to end by themselves; nobody waits for their answers any more."""
+    async def abandon(self) -> None:
+        """End the requests that are left; their connections are closed."""
 
 
 def _open(connections: Iterable[asyncio.Protocol]) -> list[Connection]:
     return [connection for connection in connections if isinstance(connection, Connection)]
 
 
-async def _all_gone(connections: Iterable[Connection]) -> None:
+async def _all_closed(connections: Iterable[Connection]) -> None:
     for connection in connections:
-        await connection.gone.wait()
+        await connection.closed.wait()

@@ -1,0 +1,22 @@
+"""Events as the API answers with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from epaird.client.base import Model
+
+
+@dataclass(frozen=True)
+class Event(Model):
+    """Something that happened to an interface, or to a worker's queue."""
+
+    time: float
+    """Seconds since the epoch."""
+    what: str
+    """`created`, `up`, `down`, `carrier`, `nocarrier`, `renamed`, `moved`, `unregistering`, `destroyed`,
+    `overflow`, `drained`, or `lost`: events were dropped because this reader was too slow."""
+    interface: str
+    """Name of the interface: `epair0a`; empty for a worker's queue and for `lost`."""
+    detail: str = ""
+    """More about it, for people: `eth0 -> eth1`; for `lost`, the number of events dropped."""

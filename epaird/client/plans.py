@@ -1,0 +1,68 @@
+"""Plans that the API answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from epaird.client.base import Model
+from epaird.plan.actions import Action, Detail, Verb
+
+
+@dataclass(frozen=True)
+class PlannedDetail(Model):
+    """A key that changes, or a thing that is put back."""
+
+    key: str
+    """Key of the configuration: `a.mtu`."""
+    old: str
+    """Value now; empty when it is missing."""
+    new: str
+    """Value afterwards."""
+    note: str = ""
+    """Why it cannot change in place, or what else is worth knowing."""
+
+
+@dataclass(frozen=True)
+class PlannedAction(Model):
+    """A plan's action on one thing."""
+
+    verb: Verb
+    """`recreate` destroys and creates; `restore` puts back what others took away; `adopt` makes what was
+    created at runtime the configuration's, and does nothing to it; `restart` needs the daemon restarted."""
+    kind: str
+    """`epair`, `lo`, `namespace` or `daemon`."""
+    name: str
+    """Name of the interface or namespace; `daemon` or `metrics`."""
+    details: list[PlannedDetail]
+    """Keys that change."""
+    note: str = ""
+    """Why it happens without a request for it, or what else is worth knowing."""
+
+    @classmethod
+    def arguments(cls, document: Mapping[str, Any]) -> dict[str, Any]:
+        details = [PlannedDetail.parse(each) for each in document["details"]]
+        return super().arguments(document) | {"details": details}
+
+    def action(self) -> Action:
+        """Return the plan's own value for it."""
+        details = tuple(Detail(each.key, each.old, each.new, each.note) for each in self.details)
+        return Action(self.verb, self.kind, self.name, details, self.note)
+
+
+@dataclass(frozen=True)
+class PlanReport(Model):
+    """The result of a reload, or what it would be."""
+
+    changes: bool
+    """True if it changes anything."""
+    actions: list[PlannedAction]
+    """Actions in the order in which they are done."""
+
+    @classmethod
+    def arguments(cls, document: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "changes": document["changes"],
+            "actions": [PlannedAction.parse(each) for each in document["actions"]],
+        }

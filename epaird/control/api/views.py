@@ -1,0 +1,59 @@
+"""The models of the API's answers, made from readings and plans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any, Final
+
+from epaird.client.models import Interface, InterfaceDetails
+from epaird.client.plans import PlannedAction, PlannedDetail, PlanReport
+from epaird.client.statistics import InterfaceStatistics, Statistics, WorkerStatus
+from epaird.control.readings import InterfaceReading, Reading, WorkerReading
+from epaird.plan.actions import Action
+
+_INTERFACE: Final = tuple(field.name for field in fields(Interface))
+_WORKER: Final = tuple(field.name for field in fields(WorkerStatus))
+
+
+def interface(reading: InterfaceReading) -> Interface:
+    """Return an interface without its counters."""
+    return Interface(**_properties(reading))
+
+
+def details(reading: InterfaceReading) -> InterfaceDetails:
+    """Return an interface with its counters."""
+    return InterfaceDetails(**_properties(reading), stats=reading.stats)
+
+
+def statistics(reading: Reading, time: float) -> Statistics:
+    """Return all counters; ``time`` is in seconds of a clock that is never set."""
+    return Statistics(
+        time=time,
+        interfaces=[
+            InterfaceStatistics(device=each.device, name=each.name, netns=each.netns, stats=each.stats)
+            for each in reading.interfaces
+        ],
+        workers=[_worker(each) for each in reading.workers],
+    )
+
+
+def plan(actions: Iterable[Action]) -> PlanReport:
+    """Return a plan."""
+    actions = tuple(actions)
+    return PlanReport(
+        changes=any(each.verb != "adopt" for each in actions), actions=[_planned(each) for each in actions]
+    )
+
+
+def _planned(action: Action) -> PlannedAction:
+    details = [PlannedDetail(each.key, each.old, each.new, each.note) for each in action.details]
+    return PlannedAction(action.verb, action.kind, action.name, details, action.note)
+
+
+def _properties(reading: InterfaceReading) -> dict[str, Any]:
+    return {name: getattr(reading, name) for name in _INTERFACE}
+
+
+def _worker(reading: WorkerReading) -> WorkerStatus:
+    return WorkerStatus(**{name: getattr(reading, name) for name in _WORKER})

@@ -1,0 +1,153 @@
+"""Commands that create, show, change, patch and destroy interfaces."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from epaird.client.client import DaemonError, of_kind
+from epaird.client.models import Interface
+from epaird.ctl import completion, show
+from epaird.ctl.context import JSON, LINES, REFUSED, Context, complain, form_options
+from epaird.ctl.show import Form
+
+_name: Final = click.argument("name", shell_complete=completion.names)
+
+
+@click.command()
+@click.argument("name", shell_complete=completion.kinds)
+@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=completion.keys)
+@click.option("-o", "options", multiple=True, metavar="KEY=VALUE", help="A setting; may be repeated.")
+@form_options(*JSON)
+@click.pass_obj
+def create(context: Context, name: str, settings: tuple[str, ...], options: tuple[str, ...]) -> None:
+    """Create an interface and print its name.
+
+    NAME is a kind, epair or lo, for the lowest free number, or a name, epair7. Settings are those of the
+    configuration: epairctl create epair a.netns=red b.mtu=9000
+    """
+    wanted = _settings((*options, *settings))
+    if context.form.json:
+        context.write_json(context.daemon.ask("POST", "interfaces", body={"name": name, "settings": wanted}))
+    else:
+        show.write(context.daemon.create(name, wanted))
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.names)
+@click.pass_obj
+def destroy(context: Context, names: tuple[str, ...]) -> int:
+    """Destroy interfaces.
+
+    NAME is a loopback, a pair, or a half of a pair: both halves are destroyed."""
+    status = 0
+    for name in names:
+        try:
+            context.daemon.destroy(name)
+        except DaemonError as error:
+            complain(str(error))
+            status = REFUSED
+    return status
+
+
+@click.command("list")
+@click.argument("kind", required=False, shell_complete=completion.kinds)
+@form_options(*JSON, *LINES)
+@click.pass_obj
+def list_(context: Context, kind: str | None) -> None:
+    """List all interfaces, or those of a kind."""
+    if context.form.json:
+        context.write_json(context.daemon.ask("GET", "interfaces", query=of_kind(kind)))
+    else:
+        _list(context.daemon.interfaces(kind), context.form)
+
+
+@click.command("show")
+@_name
+@form_options(*JSON, *LINES)
+@click.pass_obj
+def show_(context: Context, name: str) -> None:
+    """Show everything about an interface.
+
+    The name of a pair shows both halves."""
+    if context.form.json:
+        context.write_json(context.daemon.ask("GET", "interfaces", name))
+        return
+    found = context.daemon.interface(name)
+    if context.form.brief:
+        _list(found, context.form)
+    else:
+        show.write("\n".join(show.details(each, context.form) for each in found))
+
+
+@click.command("set")
+@_name
+@click.argument("settings", nargs=-1, required=True, metavar="KEY=VALUE...", shell_complete=completion.keys)
+@click.pass_obj
+def set_(context: Context, name: str, settings: tuple[str, ...]) -> None:
+    """Change an interface in place.
+
+    epairctl set epair0a mtu=9000 up=false; settings of a pair apply to both halves."""
+    context.daemon.change(name, _settings(settings))
+
+
+@click.command()
+@form_options(*JSON)
+@click.pass_obj
+def cloners(context: Context) -> None:
+    """List the kinds of interfaces that can be created.
+
+    Like ifconfig -C."""
+    found = context.daemon.cloners()
+    if context.form.json:
+        context.write_json(found)
+    else:
+        show.write(" ".join(found))
+
+
+@click.command()
+@_name
+@click.argument("peer", shell_complete=completion.names)
+@click.option("--force", is_flag=True, help="Patch even if PEER is patched to another half.")
+@click.pass_obj
+def patch(context: Context, name: str, peer: str, force: bool) -> None:
+    """Patch a half to another one.
+
+    Like re-plugging a cable: devices, addresses and MACs stay. Each of the two leaves its old peer."""
+    context.daemon.patch(name, peer, force=force)
+
+
+@click.command()
+@_name
+@click.pass_obj
+def unpatch(context: Context, name: str) -> None:
+    """Separate a half from its peer.
+
+    Neither of the two has a carrier afterwards."""
+    context.daemon.unpatch(name)
+
+
+def _settings(words: Sequence[str]) -> dict[str, Any]:
+    from epaird.ctl.settings import NotASetting, settings
+
+    try:
+        return settings(words)
+    except NotASetting as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _list(interfaces: Sequence[Interface], form: Form) -> None:
+    if form.brief:
+        text = show.brief(interfaces)
+    elif form.oneline:
+        text = "\n".join(show.details(each, form) for each in interfaces)
+    elif sys.stdout.isatty():
+        show.console().print(show.listing_table(interfaces))
+        return
+    else:
+        text = show.listing(interfaces)
+    if text:
+        show.write(text)

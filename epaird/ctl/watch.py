@@ -1,0 +1,116 @@
+"""Commands that show counters, rates and events."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from epaird.client.client import Client
+from epaird.ctl import completion, show
+from epaird.ctl.context import JSON, LINES, Context, form_options
+from epaird.ctl.show import Form
+
+if TYPE_CHECKING:
+    from epaird.client.statistics import Statistics
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.names)
+@click.option("-w", "--watch", is_flag=True, help="Print rates repeatedly, until Ctrl-C.")
+@click.option(
+    "-i",
+    "--interval",
+    type=click.FloatRange(0.1, 3600),
+    default=1.0,
+    show_default=True,
+    help="Sampling interval of -w in seconds.",
+)
+@form_options(*JSON, *LINES)
+@click.pass_obj
+def stats(context: Context, names: tuple[str, ...], watch: bool, interval: float) -> None:
+    """Show counters, or with -w rates.
+
+    Counters have the viewpoint of an interface's owner: o is what it transmits, i what is delivered to it.
+    Rarer ones have a column only if they are not 0; -o and -j print all of them."""
+    form = context.form
+    if watch:
+        _watch(_rates(context.daemon, names, interval), form)
+        return
+    devices = _devices(context.daemon, names)
+    if form.json:
+        found = context.daemon.ask("GET", "stats")["interfaces"]
+        context.write_json([each for each in found if devices is None or each["device"] in devices])
+    else:
+        show.write(show.statistics(_statistics(context.daemon, devices).interfaces, form))
+
+
+@click.command()
+@form_options(*JSON, *LINES)
+@click.pass_obj
+def monitor(context: Context) -> None:
+    """Print events as they happen.
+
+    Ends at Ctrl-C, or when the daemon ends."""
+    form = context.form
+    if form.json:
+        for document in context.daemon.stream("events"):
+            context.write_json(document)
+        return
+    console = show.console() if sys.stdout.isatty() else None
+    for event in context.daemon.events():
+        clock, words, colour = show.event_line(event)
+        if console is None:
+            show.write(words if form.brief else f"{clock} {words}")
+        else:
+            from rich.text import Text
+
+            console.print(Text.assemble((clock + " ", "dim"), (words, colour)), soft_wrap=True)
+
+
+def _devices(daemon: Client, names: tuple[str, ...]) -> set[str] | None:
+    """Return the interfaces with these names; None for all."""
+    if not names:
+        return None
+    return {each.device for name in names for each in daemon.interface(name)}
+
+
+def _statistics(daemon: Client, devices: set[str] | None) -> Statistics:
+    """Return the counters of these interfaces."""
+    found = daemon.statistics()
+    if devices is None:
+        return found
+    return replace(found, interfaces=[each for each in found.interfaces if each.device in devices])
+
+
+def _rates(
+    daemon: Client, names: tuple[str, ...], interval_s: float
+) -> Iterator[dict[str, dict[str, float]]]:
+    """Yield the rates of interfaces, by name, after each interval."""
+    from epaird.ctl.rates import rates
+
+    before = _statistics(daemon, _devices(daemon, names))
+    while True:
+        time.sleep(interval_s)
+        after = _statistics(daemon, _devices(daemon, names))
+        yield rates(before, after)
+        before = after
+
+
+def _watch(samples: Iterator[Mapping[str, Mapping[str, float]]], form: Form) -> None:
+    if form.json:
+        for each in samples:
+            show.write(show.document(each, form))
+    elif not sys.stdout.isatty():
+        for each in samples:
+            show.write(show.columns(show.rate_rows(each), 1))
+    else:
+        from rich.live import Live
+
+        with Live(console=show.console(), auto_refresh=False, screen=False) as live:
+            for each in samples:
+                live.update(show.rate_table(each), refresh=True)

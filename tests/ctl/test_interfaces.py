@@ -1,0 +1,72 @@
+"""Commands for interfaces, by the real epairctl, over operations without interfaces."""
+
+from __future__ import annotations
+
+import json
+
+from tests.ctl.epairctl import Cli
+
+
+def test_create_prints_the_name_that_was_made(cli: Cli) -> None:
+    assert cli.output("create", "epair") == "epair0\n"
+    assert cli.output("create", "epair7") == "epair7\n"
+    assert cli.output("create", "lo1") == "lo1\n"
+    assert json.loads(cli.output("create", "-j", "epair")) == {"name": "epair1"}
+
+
+def test_create_takes_settings_as_words_and_as_options(cli: Cli) -> None:
+    cli.output("create", "epair", "-o", "a.mtu=9000", "-o", "queues=2", "a.netns=red", "b.up=false")
+    assert cli.operations.asked == [
+        ("create", "epair0", {"a": {"mtu": 9000, "netns": "red"}, "queues": 2, "b": {"up": False}})
+    ]
+
+
+def test_destroy_takes_any_of_the_names(pair: Cli) -> None:
+    assert pair.output("destroy", "epair0b", "lo1") == ""
+    assert pair.output("list").splitlines()[1:] == []
+
+
+def test_destroy_continues_after_a_name_that_is_unknown(pair: Cli) -> None:
+    assert pair.fails("destroy", "epair0", "nix", "lo1") == "nix: there is no such interface (ENXIO)"
+    assert pair.operations.interfaces == {}
+
+
+def test_list(pair: Cli) -> None:
+    assert pair.output("list").splitlines() == [
+        "NAME     STATE  PEER     MTU   MAC                DEVICE   NETNS  WORKER",
+        "epair0a  up     epair0b  1500  02:5d:11:22:33:0a  epair0a  -      0",
+        "epair0b  up     epair0a  1500  02:5d:11:22:33:0a  epair0b  -      0",
+        "lo1      up     -        1500  02:5d:11:22:33:0a  lo1      -      0",
+    ]
+    assert [line.split()[0] for line in pair.output("list", "lo").splitlines()] == ["NAME", "lo1"]
+
+
+def test_show(pair: Cli) -> None:
+    shown = pair.output("show", "epair0").splitlines()
+    assert [line for line in shown if not line.startswith(" ")] == [
+        "epair0a: <UP,LOWER_UP> mtu 1500 state up",
+        "epair0b: <UP,LOWER_UP> mtu 1500 state up",
+    ]
+    assert "    in:  0 packets, 0 bytes, 0 multicast" in shown
+    assert len(pair.output("show", "epair0b").splitlines()) == len(shown) / 2
+
+
+def test_set(pair: Cli) -> None:
+    assert pair.output("set", "epair0a", "mtu=9000", "up=false") == ""
+    assert pair.operations.asked[-1] == ("change", "epair0a", {"mtu": 9000, "up": False})
+    assert pair.output("show", "epair0a").startswith("epair0a: <LOWER_UP> mtu 9000 state down\n")
+
+
+def test_cloners(cli: Cli) -> None:
+    assert cli.output("cloners") == "epair lo\n"
+    assert json.loads(cli.output("cloners", "-j")) == ["epair", "lo"]
+
+
+def test_patch_and_unpatch(pair: Cli) -> None:
+    line = pair.fails("patch", "epair0a", "epair0b")
+    assert line == "epair0b: is plugged into another, --force takes it from there (EBUSY)"
+    assert pair.output("patch", "epair0a", "epair0b", "--force") == ""
+    assert pair.output("unpatch", "epair0a") == ""
+    assert pair.operations.asked[-2:] == [("patch", "epair0a", "epair0b", True), ("unpatch", "epair0a")]
+    assert pair.fails("patch", "lo1", "epair0a") == "lo1: a loopback has no peer (ENODEV)"
+    assert pair.fails("patch", "epair0a", "epair0a") == "epair0a: cannot be its own peer (EINVAL)"
