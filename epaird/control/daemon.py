@@ -178,7 +178,7 @@ class Daemon:
             poll_spin_us=settings.poll_spin_us,
             device_gone=lambda _cable, device: self._interfaces.gone(device),
             died=lambda worker: self._interfaces.worker_lost(worker),
-            notify=lambda worker, news: self._interfaces.told(worker, news),
+            notify=lambda worker, message: self._interfaces.told(worker, message),
             changed=lambda: self._interfaces.bus.changed(),
             spares=self._spares,
             directory=held.directory.path,

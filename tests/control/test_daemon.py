@@ -39,10 +39,10 @@ async def test_a_worker_that_dies_is_replaced_and_the_daemon_goes_on(
 
 
 @on_loop
-async def test_a_slot_is_nobody_elses_while_the_state_file_gives_it_to_one_that_is_gone(
+async def test_a_slot_is_not_reused_while_the_state_file_names_its_last_user(
     host: FakeHost, configured: Callable[..., Configuration], tmp_path: Path
 ) -> None:
-    """A successor would take the device that has the slot now for the one that had it."""
+    """A successor would take the slot's device for the one that had it before."""
     async with daemon.Daemon(configured()) as running:
         await running.start()
         await running._interfaces.create("epair5", {})
@@ -54,18 +54,18 @@ async def test_a_slot_is_nobody_elses_while_the_state_file_gives_it_to_one_that_
         written = state.read(tmp_path / "run")
         assert written is not None
         assert [pair.name for pair in written.pairs] == ["epair0", "epair5"]
-        told = {slot for device in devices(written) for slot in device.slots}
+        saved = {slot for device in devices(written) for slot in device.slots}
         (now,) = (pair for pair in running._interfaces.pairs if pair.name == "epair6")
-        assert not told & {slot for half in now.halves for slot in half.slots}
+        assert not saved & {slot for half in now.halves for slot in half.slots}
         running._legacy.write()
         await running._interfaces.create("epair7", {})
         (now,) = (pair for pair in running._interfaces.pairs if pair.name == "epair7")
-        assert {slot for half in now.halves for slot in half.slots} <= told
+        assert {slot for half in now.halves for slot in half.slots} <= saved
     assert nothing_left(host, tmp_path)
 
 
 @on_loop
-async def test_what_fails_while_it_is_taken_down_keeps_nothing_else_up(
+async def test_a_failure_while_it_is_taken_down_does_not_keep_the_rest(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],

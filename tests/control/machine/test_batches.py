@@ -11,7 +11,7 @@ from tests.waiting import eventually
 
 
 class Press:
-    """Doubles numbers, many at once; negative ones it cannot."""
+    """Doubles numbers in batches; fails for negative ones."""
 
     def __init__(self, at_once: int = 64) -> None:
         self.carried: list[list[int]] = []
@@ -27,7 +27,7 @@ class Press:
 
 
 @on_loop
-async def test_what_is_asked_while_it_is_busy_is_carried_out_together() -> None:
+async def test_requests_while_it_is_busy_are_carried_out_together() -> None:
     press = Press()
     first = asyncio.ensure_future(press.batches.ask(1))
     await eventually(lambda: press.carried)
@@ -40,7 +40,7 @@ async def test_what_is_asked_while_it_is_busy_is_carried_out_together() -> None:
 
 
 @on_loop
-async def test_no_more_than_so_many_at_once_and_in_their_order() -> None:
+async def test_batches_are_limited_and_in_order() -> None:
     press = Press(at_once=3)
     press.free.set()
     asked = [press.batches.ask(number) for number in range(1, 9)]
@@ -61,7 +61,7 @@ async def test_each_has_its_own_failure() -> None:
 
 
 @on_loop
-async def test_who_is_cancelled_meanwhile_takes_nothing_from_the_others() -> None:
+async def test_a_cancelled_request_does_not_affect_others() -> None:
     press = Press()
     one, other = (asyncio.ensure_future(press.batches.ask(number)) for number in (1, 2))
     await eventually(lambda: press.carried)
@@ -73,7 +73,7 @@ async def test_who_is_cancelled_meanwhile_takes_nothing_from_the_others() -> Non
 
 
 @on_loop
-async def test_what_is_cancelled_while_it_waits_is_never_done() -> None:
+async def test_a_request_cancelled_while_it_waits_is_never_carried_out() -> None:
     press = Press()
     first = asyncio.ensure_future(press.batches.ask(1))
     await eventually(lambda: press.carried)
@@ -86,5 +86,5 @@ async def test_what_is_cancelled_while_it_waits_is_never_done() -> None:
     press.free.set()
     assert [await others[0], await others[3]] == [4, 10]
     assert press.carried == [[1], [2, 5]]
-    with pytest.raises(asyncio.CancelledError):  # behind what was on its way
+    with pytest.raises(asyncio.CancelledError):  # after the batch
         await first

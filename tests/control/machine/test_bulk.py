@@ -29,7 +29,7 @@ def home(netns: str) -> Home:
     return Home(netns, namespace.identity(netns))
 
 
-def test_devices_are_made_in_their_places(new_namespace: Callable[[], str]) -> None:  # noqa: F811
+def test_devices_are_created_in_place(new_namespace: Callable[[], str]) -> None:  # noqa: F811
     red, blue = home(new_namespace()), home(new_namespace())
     own = f"ept{red.netns[-8:]}"
     with opened(
@@ -55,7 +55,7 @@ def test_devices_are_made_in_their_places(new_namespace: Callable[[], str]) -> N
         assert str(refused) == f"epair1a: {words}"
 
 
-def test_what_fails_of_one_namespace_is_nothing_to_others(new_namespace: Callable[[], str]) -> None:  # noqa: F811
+def test_a_failure_in_one_namespace_does_not_affect_others(new_namespace: Callable[[], str]) -> None:  # noqa: F811
     red = home(new_namespace())
     with opened(
         Opening("epair0a", "eth0", replace(red, identity=namespace.identity(None)), tun.open_tap),
@@ -68,7 +68,7 @@ def test_what_fails_of_one_namespace_is_nothing_to_others(new_namespace: Callabl
     assert namespace.identity(None) != red.identity
 
 
-def test_devices_are_configured_where_they_are(new_namespace: Callable[[], str]) -> None:  # noqa: F811
+def test_devices_are_configured_in_place(new_namespace: Callable[[], str]) -> None:  # noqa: F811
     red = home(new_namespace())
     with opened(Opening("epair0a", "eth0", red, tun.open_tap)) as (tap,):
         assert isinstance(tap, Tap)

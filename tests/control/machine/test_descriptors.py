@@ -14,18 +14,18 @@ PROGRAM = """
 import json, resource
 from epaird.control.machine.descriptors import raise_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
-told = raise_limit({wanted})
-print(json.dumps([told, resource.getrlimit(resource.RLIMIT_NOFILE)]))
+problems = raise_limit({wanted})
+print(json.dumps([problems, resource.getrlimit(resource.RLIMIT_NOFILE)]))
 """
 
 
 def tried(wanted: int) -> tuple[list[str], list[int]]:
-    """What is said, and the limits then, in a process of its own that may have 300."""
+    """Return the problems and the limits afterwards, in a process that may have 300 descriptors."""
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(wanted=wanted)], check=True, capture_output=True, text=True
     )
-    told, limits = json.loads(run.stdout)
-    return told, limits
+    problems, limits = json.loads(run.stdout)
+    return problems, limits
 
 
 def test_a_descriptor_for_each_queue_of_each_half() -> None:
@@ -33,11 +33,11 @@ def test_a_descriptor_for_each_queue_of_each_half() -> None:
     assert required(configuration) == 2 + 8 + len(configuration.loopbacks) + RESERVE
 
 
-def test_the_limit_is_raised_as_far_as_it_goes() -> None:
+def test_the_limit_is_raised_as_far_as_possible() -> None:
     assert tried(300) == ([], [300, 300])
 
 
-def test_too_few_are_told_in_one_line() -> None:
+def test_too_few_descriptors_are_one_line() -> None:
     (line,), limits = tried(301)
     assert line.startswith("these interfaces need 301 open files and 300 are allowed: raise LimitNOFILE= ")
     assert limits == [300, 300]

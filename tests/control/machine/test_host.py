@@ -1,4 +1,4 @@
-"""The real machine, where it can be asked without root, and where the control plane's promises need it."""
+"""The real machine, where no root is needed or where nothing else proves a promise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.waiting import eventually
 
 
 def operations(kind: type) -> dict[str, inspect.Signature]:
-    """What can be asked, and how."""
+    """Return the public methods of a class and their signatures."""
     return {
         name: inspect.signature(function)
         for name, function in vars(kind).items()
@@ -35,14 +35,14 @@ def operations(kind: type) -> dict[str, inspect.Signature]:
     }
 
 
-def test_the_fake_machine_is_asked_as_the_real_one_is() -> None:
+def test_the_fake_host_has_the_signatures_of_the_real_one() -> None:
     fake = operations(FakeHost)
     for name, signature in operations(Host).items():
         assert fake.get(name) == signature, name
 
 
 @on_loop
-async def test_the_kernel_is_asked_one_thing_at_a_time_in_one_thread() -> None:
+async def test_kernel_calls_run_one_by_one_in_one_thread() -> None:
     host = FakeHost()
     threads: list[str] = []
     under_way = 0
@@ -62,7 +62,7 @@ async def test_the_kernel_is_asked_one_thing_at_a_time_in_one_thread() -> None:
 
 
 @on_loop
-async def test_what_the_thread_raises_reaches_who_asked() -> None:
+async def test_an_exception_in_the_thread_reaches_the_caller() -> None:
     host = FakeHost()
 
     def fail() -> None:
@@ -74,7 +74,7 @@ async def test_what_the_thread_raises_reaches_who_asked() -> None:
 
 
 @on_loop
-async def test_a_thing_is_cancelled_before_or_behind_and_never_half_way() -> None:
+async def test_a_cancellation_takes_effect_before_or_after_a_call() -> None:
     host = FakeHost()
     begun, go_on = threading.Event(), threading.Event()
     made: list[int] = []
@@ -95,7 +95,7 @@ async def test_a_thing_is_cancelled_before_or_behind_and_never_half_way() -> Non
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert made == [7], "what was made is known, and nothing more was begun"
+    assert made == [7], "the result is known, and no other call was made"
     begun.clear()
     task = asyncio.create_task(keep())
     await asyncio.sleep(0)
@@ -107,8 +107,8 @@ async def test_a_thing_is_cancelled_before_or_behind_and_never_half_way() -> Non
 
 
 @on_loop
-async def test_a_loop_that_ends_while_many_ask_does_end() -> None:
-    """It cancels every task, the one that carries out what is asked too."""
+async def test_a_loop_that_ends_during_requests_does_end() -> None:
+    """It cancels every task, even the one that carries out batches."""
     host = FakeHost()
     begun, go_on = threading.Event(), threading.Event()
 
@@ -134,7 +134,7 @@ async def test_a_loop_that_ends_while_many_ask_does_end() -> None:
 
 
 @on_loop
-async def test_closing_waits_for_what_the_thread_is_doing() -> None:
+async def test_closing_waits_for_the_thread() -> None:
     host = FakeHost()
     done = threading.Event()
 
@@ -151,7 +151,7 @@ async def test_closing_waits_for_what_the_thread_is_doing() -> None:
 
 @pytest.mark.real
 @on_loop
-async def test_a_namespace_is_made_known_and_removed() -> None:
+async def test_a_namespace_is_created_and_removed() -> None:
     host = Host()
     name = f"ept{os.getpid()}h"
     try:
@@ -169,7 +169,7 @@ async def test_a_namespace_is_made_known_and_removed() -> None:
 
 @pytest.mark.real
 @on_loop
-async def test_names_are_watched_as_long_as_a_namespace_is_ours() -> None:
+async def test_names_are_watched_while_the_daemon_owns_a_namespace() -> None:
     host = Host()
     name = f"ept{os.getpid()}h"
     try:
@@ -186,7 +186,7 @@ async def test_names_are_watched_as_long_as_a_namespace_is_ours() -> None:
 
 @pytest.mark.real
 @on_loop
-async def test_a_cancellation_while_a_namespace_is_made_comes_behind_it() -> None:
+async def test_a_cancellation_during_the_creation_of_a_namespace_takes_effect_after_it() -> None:
     host = Host()
     name = f"ept{os.getpid()}h"
     made: list[Identity] = []
@@ -201,7 +201,7 @@ async def test_a_cancellation_while_a_namespace_is_made_comes_behind_it() -> Non
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert made == [namespace.identity(name)], "made, and nobody knows"
+        assert made == [namespace.identity(name)], "created and unknown"
     finally:
         namespace.remove(name)
         host.close()
@@ -232,8 +232,8 @@ uvloop.run(main(sys.argv[1]))
 
 @pytest.mark.real
 @pytest.mark.parametrize("what", ["clean", "busy"])
-def test_the_interpreter_ends_whatever_the_kernels_thread_is_doing(what: str) -> None:
-    """pyroute2 runs event loops of its own in that thread: none may keep the process, or complain."""
+def test_the_interpreter_ends_whatever_the_thread_is_doing(what: str) -> None:
+    """pyroute2 runs event loops of its own in that thread: none may keep the process or print errors."""
     name = f"ept{os.getpid()}i"
     process = subprocess.Popen(
         [sys.executable, "-X", "dev", "-W", "error", "-c", INTERRUPTED, name, what],

@@ -27,14 +27,14 @@ async def machine() -> AsyncIterator[FakeHost]:
 
 
 def record(directory: Path) -> dict[str, object]:
-    """What is written down."""
+    """Return the record."""
     path = directory / "namespaces.json"
     found: dict[str, object] = json.loads(path.read_text()) if path.exists() else {}
     return found
 
 
 @on_loop
-async def test_what_is_made_is_written_down_and_removed_again(tmp_path: Path) -> None:
+async def test_namespaces_are_created_recorded_and_removed(tmp_path: Path) -> None:
     async with machine() as host:
         namespaces = Namespaces(host, tmp_path)
         await namespaces.create(["red", "blue"])
@@ -76,7 +76,7 @@ async def test_after_a_crash_they_are_taken_over(tmp_path: Path, caplog: pytest.
 
 
 @on_loop
-async def test_those_a_crashed_daemon_made_and_nobody_wants_now_are_removed_too(tmp_path: Path) -> None:
+async def test_unwanted_namespaces_of_a_crashed_daemon_are_removed_too(tmp_path: Path) -> None:
     async with machine() as host:
         first = Namespaces(host, tmp_path)
         await first.create(["red", "blue"])
@@ -91,7 +91,7 @@ async def test_those_a_crashed_daemon_made_and_nobody_wants_now_are_removed_too(
 
 
 @on_loop
-async def test_a_foreign_one_is_refused_and_left_alone(tmp_path: Path) -> None:
+async def test_a_foreign_namespace_is_refused_and_left_alone(tmp_path: Path) -> None:
     async with machine() as host:
         host.add_namespace("blue")
         namespaces = Namespaces(host, tmp_path)
@@ -108,7 +108,7 @@ async def test_a_foreign_one_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 @on_loop
-async def test_one_that_somebody_has_replaced_is_not_removed(tmp_path: Path) -> None:
+async def test_a_replaced_namespace_is_not_removed(tmp_path: Path) -> None:
     async with machine() as host:
         namespaces = Namespaces(host, tmp_path)
         await namespaces.create(["red", "blue"])
@@ -119,7 +119,7 @@ async def test_one_that_somebody_has_replaced_is_not_removed(tmp_path: Path) -> 
 
 
 @on_loop
-async def test_one_that_was_replaced_after_a_crash_is_foreign(tmp_path: Path) -> None:
+async def test_a_namespace_replaced_after_a_crash_is_foreign(tmp_path: Path) -> None:
     async with machine() as host:
         first = Namespaces(host, tmp_path)
         await first.create(["red"])
@@ -132,7 +132,9 @@ async def test_one_that_was_replaced_after_a_crash_is_foreign(tmp_path: Path) ->
 
 
 @on_loop
-async def test_one_that_is_gone_already_is_no_news(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_namespace_that_is_gone_is_not_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with machine() as host:
         namespaces = Namespaces(host, tmp_path)
         await namespaces.create(["red", "blue"])
@@ -144,7 +146,7 @@ async def test_one_that_is_gone_already_is_no_news(tmp_path: Path, caplog: pytes
 
 
 @on_loop
-async def test_one_that_cannot_be_removed_is_said_and_stays_ours(
+async def test_a_namespace_that_cannot_be_removed_is_logged_and_stays_recorded(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with machine() as host:
@@ -161,7 +163,7 @@ async def test_one_that_cannot_be_removed_is_said_and_stays_ours(
 
 
 @on_loop
-async def test_one_that_cannot_be_made_is_an_error_and_the_others_are_removed(tmp_path: Path) -> None:
+async def test_a_namespace_that_cannot_be_created_is_an_error_and_others_are_removed(tmp_path: Path) -> None:
     async with machine() as host:
         namespaces = Namespaces(host, tmp_path)
         making = namespaces.create(["red", "blue"])
@@ -173,10 +175,10 @@ async def test_one_that_cannot_be_made_is_an_error_and_the_others_are_removed(tm
 
 
 @on_loop
-async def test_what_is_made_is_written_down_before_it_has_its_name(
+async def test_a_namespace_is_recorded_before_it_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A daemon that is killed in between is followed by one that knows whose the namespace is."""
+    """A daemon that is killed in between is followed by one that recognises the namespace."""
     async with machine() as host:
         namespaces = Namespaces(host, tmp_path)
         seen: list[tuple[list[str], list[str]]] = []
@@ -193,7 +195,7 @@ async def test_what_is_made_is_written_down_before_it_has_its_name(
 
 
 @on_loop
-async def test_one_that_is_not_made_after_all_is_not_written_down(tmp_path: Path) -> None:
+async def test_a_namespace_that_was_not_created_is_not_recorded(tmp_path: Path) -> None:
     async with machine() as host:
         namespaces = Namespaces(host, tmp_path)
         host.add_namespace("blue")
@@ -223,7 +225,7 @@ async def test_a_cancellation_leaves_none_behind(tmp_path: Path) -> None:
     "broken",
     ["", "{", "[]", "7", '{"red": 5}', '{"red": [1]}', '{"red": [1, 2, 3]}', '{"red": ["a", "b"]}', "\udcff"],
 )
-def test_a_broken_record_is_said_and_not_used(
+def test_a_broken_record_is_logged_and_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str
 ) -> None:
     async def start() -> None:
@@ -234,15 +236,15 @@ def test_a_broken_record_is_said_and_not_used(
             with pytest.raises(KernelError, match="red exists already and was not created by epaird"):
                 await namespaces.create(["red"])
             await namespaces.remove_all()
-            (said,) = caplog.messages
-            assert said.startswith(f"{tmp_path}/namespaces.json: ")
-            assert said.endswith(": not used")
+            (message,) = caplog.messages
+            assert message.startswith(f"{tmp_path}/namespaces.json: ")
+            assert message.endswith(": not used")
 
     on_loop(start)()
 
 
 @on_loop
-async def test_a_record_that_cannot_be_written_removes_what_it_cannot_remember(tmp_path: Path) -> None:
+async def test_a_namespace_that_cannot_be_recorded_is_not_kept(tmp_path: Path) -> None:
     async with machine() as host:
         (tmp_path / "namespaces.new").mkdir()
         namespaces = Namespaces(host, tmp_path)
