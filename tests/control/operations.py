@@ -31,7 +31,7 @@ class FakeOperations:
         """Interfaces by the name of the pair or loopback."""
         self.asked: list[tuple[object, ...]] = []
         """Changes that were made."""
-        self.bus = EventBus(room=16)
+        self.bus = EventBus(capacity=16)
         self.events_end = False
         """True if streams of events end after one event."""
         self._readers: list[EventReader] = []

@@ -38,10 +38,10 @@ async def test_a_worker_that_dies_is_replaced_and_the_daemon_goes_on(
 
 
 @on_loop
-async def test_a_slot_is_nobody_elses_while_the_state_file_gives_it_to_one_that_is_gone(
+async def test_a_slot_is_not_reused_while_the_state_file_names_its_last_user(
     host: FakeHost, configured: Callable[..., Configuration], tmp_path: Path
 ) -> None:
-    """A successor would take the device that has the slot now for the one that had it."""
+    """A successor would take the slot's device for the one that had it before."""
     async with daemon.Daemon(configured()) as running:
         await running.start()
         await running._front_end.create("epair5", {})
@@ -64,7 +64,7 @@ async def test_a_slot_is_nobody_elses_while_the_state_file_gives_it_to_one_that_
 
 
 @on_loop
-async def test_what_fails_while_it_is_taken_down_keeps_nothing_else_up(
+async def test_a_failure_while_it_is_taken_down_does_not_keep_the_rest(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],

@@ -40,10 +40,10 @@ def file(tmp_path: Path) -> Iterator[TextIO]:
 
 @pytest.fixture
 def terminal() -> Iterator[TextIO]:
-    ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as stream:
+    own, other = pty.openpty()
+    with os.fdopen(other, "w") as stream:
         yield stream
-    os.close(ours)
+    os.close(own)
 
 
 def identity(stream: TextIO) -> str:
@@ -65,11 +65,11 @@ def identity(stream: TextIO) -> str:
         ("worker 0 ended", {}),
     ],
 )
-def test_a_message_is_about_what_it_begins_with(message: str, fields: dict[str, str]) -> None:
+def test_a_message_concerns_what_it_begins_with(message: str, fields: dict[str, str]) -> None:
     assert subject(record(message)) == fields
 
 
-def test_a_record_may_say_what_it_is_about() -> None:
+def test_a_record_may_name_what_it_concerns() -> None:
     assert subject(record("epair0a: patched", device="epair0a", pair="epair5")) == {
         "device": "epair0a",
         "pair": "epair5",
@@ -138,7 +138,7 @@ def test_under_systemd_a_severity(file: TextIO) -> None:
         assert formatter("json", file, environment, pid=7).format(record("hello")).startswith("<6>{")
 
 
-def test_what_a_service_passed_on_is_not_ours(file: TextIO) -> None:
+def test_inherited_variables_of_a_service_are_ignored(file: TextIO) -> None:
     environment = {"JOURNAL_STREAM": "1:2", "INVOCATION_ID": "1", "SYSTEMD_EXEC_PID": "6"}
     assert formatter("text", file, environment, pid=7).format(record("hello")) == "hello"
 

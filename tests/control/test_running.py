@@ -28,7 +28,7 @@ def stop() -> None:
 
 
 @on_loop
-async def test_it_makes_what_is_configured_and_takes_it_down_again(
+async def test_it_creates_what_is_configured_and_takes_it_down(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],
@@ -61,7 +61,7 @@ async def test_it_makes_what_is_configured_and_takes_it_down_again(
 
 
 @on_loop
-async def test_whichever_step_fails_it_says_one_line_and_leaves_nothing(
+async def test_whichever_step_fails_one_line_is_logged_and_nothing_left(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],
@@ -86,7 +86,7 @@ def test_whatever_is_refused_nothing_is_left(
         host.fail(operation)
         running = asyncio.create_task(program._run(configured()))
         await eventually(lambda: running.done() or (lines()[-1:] and lines()[-1].startswith("metrics: ")))
-        if not running.done():  # what has been made works all the same
+        if not running.done():  # what has been created works all the same
             stop()
         status = await running
         assert bool(status) == bool(lines(logging.ERROR))
@@ -99,7 +99,7 @@ def test_whatever_is_refused_nothing_is_left(
 
 @pytest.mark.parametrize("operation", ["make_namespace", "open_tap", "place", "configure"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_at_any_step_takes_down_what_there_is(
+def test_a_signal_at_any_step_takes_everything_down(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],
@@ -123,7 +123,7 @@ def test_a_signal_at_any_step_takes_down_what_there_is(
 
 
 @on_loop
-async def test_a_signal_before_anything_is_made_is_obeyed(
+async def test_a_signal_before_anything_is_created_ends_it(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],
@@ -140,7 +140,7 @@ async def test_a_signal_before_anything_is_made_is_obeyed(
 
 
 @on_loop
-async def test_a_worker_that_does_not_start_is_said_in_one_line(
+async def test_a_worker_that_does_not_start_is_one_line(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],
@@ -154,7 +154,7 @@ async def test_a_worker_that_does_not_start_is_said_in_one_line(
 
 
 @on_loop
-async def test_a_port_in_use_is_said_before_anything_is_made(
+async def test_a_port_in_use_is_found_before_anything_is_created(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],
@@ -168,7 +168,7 @@ async def test_a_port_in_use_is_said_before_anything_is_made(
     assert nothing_left(host, tmp_path)
 
 
-def test_what_the_machine_lacks_is_said_and_nothing_is_begun(
+def test_missing_requirements_are_logged_and_nothing_is_started(
     host: FakeHost,
     configured: Callable[..., Configuration],
     monkeypatch: pytest.MonkeyPatch,

@@ -22,7 +22,7 @@ async def test_a_task_that_fails_is_logged_with_its_name(caplog: pytest.LogCaptu
 
 
 @on_loop
-async def test_a_task_that_is_awaited_is_its_awaiters_to_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_of_an_awaited_task_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     task = spawn(fail(), "starting", awaited=True)
     with pytest.raises(ZeroDivisionError):
         await task
@@ -31,7 +31,7 @@ async def test_a_task_that_is_awaited_is_its_awaiters_to_log(caplog: pytest.LogC
 
 
 @on_loop
-async def test_a_task_that_ends_or_is_cancelled_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_task_that_ends_or_is_cancelled_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     ends = spawn(asyncio.sleep(0, "result"), "ending")
     cancelled = spawn(asyncio.sleep(3600), "cancelled")
     await turns()
@@ -43,7 +43,7 @@ async def test_a_task_that_ends_or_is_cancelled_is_no_news(caplog: pytest.LogCap
 
 
 @on_loop
-async def test_a_task_nobody_else_knows_is_not_collected() -> None:
+async def test_a_task_without_other_references_is_not_collected() -> None:
     async def waits_for_itself_only() -> None:
         await asyncio.get_running_loop().create_future()
 
@@ -75,7 +75,7 @@ async def test_together_waits_for_all_and_raises_the_first_failure() -> None:
 
 
 @on_loop
-async def test_together_cancelled_has_cancelled_all() -> None:
+async def test_a_cancellation_of_together_cancels_all() -> None:
     parts = [asyncio.ensure_future(asyncio.sleep(3600)) for _ in range(2)]
     task = asyncio.create_task(together(*parts))
     await turns()
@@ -86,14 +86,14 @@ async def test_together_cancelled_has_cancelled_all() -> None:
 
 
 @on_loop
-async def test_a_whole_thing_is_a_result_or_a_failure() -> None:
+async def test_whole_returns_a_result_or_raises_a_failure() -> None:
     assert await whole(asyncio.sleep(0, 7)) == 7
     with pytest.raises(ZeroDivisionError):
         await whole(fail())
 
 
 @on_loop
-async def test_a_cancellation_takes_effect_behind_it_and_its_result_is_not_lost() -> None:
+async def test_a_cancellation_takes_effect_after_the_operation_and_its_result_is_not_lost() -> None:
     made = asyncio.get_running_loop().create_future()
     kept: list[int] = []
 
@@ -115,7 +115,7 @@ async def test_a_cancellation_takes_effect_behind_it_and_its_result_is_not_lost(
 
 
 @on_loop
-async def test_a_failure_of_what_was_cancelled_meanwhile_is_the_cancellation() -> None:
+async def test_a_failure_after_a_cancellation_is_the_cancellation() -> None:
     made = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(whole(made))
     await turns()
@@ -127,7 +127,7 @@ async def test_a_failure_of_what_was_cancelled_meanwhile_is_the_cancellation() -
 
 
 @on_loop
-async def test_a_deadline_around_it_is_one_still() -> None:
+async def test_a_deadline_around_it_still_applies() -> None:
     made = asyncio.get_running_loop().create_future()
 
     async def make() -> None:
@@ -143,7 +143,7 @@ async def test_a_deadline_around_it_is_one_still() -> None:
 
 
 @on_loop
-async def test_once_one_fails_the_others_are_cancelled_and_waited_for() -> None:
+async def test_when_one_fails_the_others_are_cancelled_and_waited_for() -> None:
     ended: list[str] = []
 
     async def fails() -> None:

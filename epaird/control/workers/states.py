@@ -11,8 +11,8 @@ A worker lasts as long as the daemon wants it; its process may die and be replac
    worker is DEAD and a replacement is spawned.
 5. A worker that is STOPPED has ended its process or left it as an orphan. Nothing leads out of this state.
 
-Whatever awaits something while a process may die, the worker may stop or be renewed has to compare the state
-afterwards.
+While code awaits something, the process may die and the worker may be stopped or renewed: it has to check the
+state afterwards.
 """
 
 from __future__ import annotations

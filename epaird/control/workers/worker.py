@@ -289,7 +289,7 @@ class Worker:
         for cable, answer in answers.items():
             error = answer.exception()
             if isinstance(error, WorkerRefused):
-                del self.attachments[cable]
+                self.attachments.pop(cable, None)
                 log.error("%s: %s is not forwarded any more: %s", self._name, cable, error)
 
     async def _begin_renewal(self, renewal: Renewal, settings: Start, *, spare: bool) -> None:

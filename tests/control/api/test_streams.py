@@ -63,7 +63,7 @@ def test_a_slow_reader_loses_events_with_a_count_and_slows_no_other_client(contr
     def tell() -> None:
         nonlocal told
         for _ in range(100):
-            control.operations.bus.tell("up", "epair0a", f"{told:06d}" + "x" * 1000)
+            control.operations.bus.publish("up", "epair0a", f"{told:06d}" + "x" * 1000)
             told += 1
 
     # More than the socket's buffers hold, and the server's.

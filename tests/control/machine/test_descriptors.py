@@ -14,8 +14,8 @@ PROGRAM = """
 import json, resource
 from epaird.control.machine.descriptors import raise_limit
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
-told = raise_limit({wanted})
-print(json.dumps([told, resource.getrlimit(resource.RLIMIT_NOFILE)]))
+problems = raise_limit({wanted})
+print(json.dumps([problems, resource.getrlimit(resource.RLIMIT_NOFILE)]))
 """
 
 
@@ -24,8 +24,8 @@ def tried(wanted: int) -> tuple[list[str], list[int]]:
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM.format(wanted=wanted)], check=True, capture_output=True, text=True
     )
-    told, limits = json.loads(run.stdout)
-    return told, limits
+    problems, limits = json.loads(run.stdout)
+    return problems, limits
 
 
 def test_a_descriptor_for_each_queue_of_each_half() -> None:

@@ -132,7 +132,7 @@ async def test_a_namespace_replaced_after_a_crash_is_foreign(tmp_path: Path) -> 
 
 
 @on_loop
-async def test_a_namespace_that_is_gone_already_is_not_logged(
+async def test_a_namespace_that_is_gone_is_not_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with machine() as host:
@@ -236,9 +236,9 @@ def test_a_broken_record_is_logged_and_not_used(
             with pytest.raises(KernelError, match="red exists already and was not created by epaird"):
                 await namespaces.create(["red"])
             await namespaces.remove_all()
-            (said,) = caplog.messages
-            assert said.startswith(f"{tmp_path}/namespaces.json: ")
-            assert said.endswith(": not used")
+            (message,) = caplog.messages
+            assert message.startswith(f"{tmp_path}/namespaces.json: ")
+            assert message.endswith(": not used")
 
     on_loop(start)()
 

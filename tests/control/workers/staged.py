@@ -1,4 +1,4 @@
-"""Workers of a stage, made to do what a test needs."""
+"""Helpers of the tests of workers."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def open_files(process: int) -> list[str]:
 
 
 def idle(stage: Stage[Worker]) -> Worker:
-    """A worker that has not been started."""
+    """Return a worker that has not been started."""
     gone, died = stage.device_gone, stage.pairs.settle
     return Worker(7, stage.table, 7, queue_limit=1, poll_spin_us=0, device_gone=gone, died=died)
 
 
 def nothing(cable: str) -> Attachment:
-    """A cable that is none."""
+    """Return an attachment without descriptors of devices."""
     return Attachment(CableSpec(cable, (PortSpec("a", 1, 1500), PortSpec("b", 2, 1500))), (0, 0))
 
 
@@ -39,14 +39,14 @@ async def replaced(worker: Worker, times: int = 1) -> None:
 
 
 async def crosses(stage: Stage[Worker], pair: str) -> None:
-    """A frame crosses a pair."""
+    """Check that a frame crosses a pair."""
     before = len(stage.owner(f"{pair}b").receives())
     stage.owner(f"{pair}a").sends()
     await eventually(lambda: len(stage.owner(f"{pair}b").receives()) > before)
 
 
 async def fill(stage: Stage[Worker]) -> int:
-    """Have ``epair0a`` send and the other end not receive, until frames wait; how many do."""
+    """Send from ``epair0a`` without receiving until frames wait; return how many."""
     owner, words = stage.owner("epair0a"), stage.words("epair0a")
     while stage.workers[0].reading().queue_frames < 2:
         with contextlib.suppress(BlockingIOError):
@@ -67,7 +67,7 @@ async def full(stage: Stage[Worker]) -> None:
 
 
 async def drained(stage: Stage[Worker]) -> None:
-    """Let both owners receive until everything that was sent has met its fate."""
+    """Have both owners receive until every frame that was sent is accounted for."""
 
     def done(device: str, peer: str) -> bool:
         owner = stage.owner(device)

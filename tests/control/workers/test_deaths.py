@@ -1,4 +1,4 @@
-"""Workers that die, also while they start or stop: none takes a cable along, nor a frame unaccounted for."""
+"""Workers that die: no cable is lost, and every frame is accounted for."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_a_killed_worker_is_replaced_and_counters_go_on() -> None:
 
 
 @on_loop
-async def test_only_the_dead_workers_cables_pause() -> None:
+async def test_only_cables_of_the_dead_worker_pause() -> None:
     async with real_stage(2) as stage:
         for number in range(2):
             stage.host.next_index = 10 + number
@@ -94,21 +94,21 @@ async def test_frames_that_waited_in_a_dead_workers_queue_are_lost_and_counted()
 
 
 @on_loop
-async def test_requests_a_dead_worker_did_not_answer_are_its_successors_or_done() -> None:
+async def test_requests_that_a_dead_worker_did_not_answer_pass_to_its_replacement() -> None:
     async with real_stage() as stage:
         await stage.make()
         await stage.make("epair1")
         await fill(stage)
         (worker,) = stage.workers
         os.kill(pid(worker), signal.SIGSTOP)
-        letting_go = asyncio.create_task(worker.detach("epair0", 3600))
+        detaching = asyncio.create_task(worker.detach("epair0", 3600))
         attaching = asyncio.create_task(stage.make("epair2"))
         resizing = asyncio.create_task(worker.resize("epair1", (9000, 9000)))
         await eventually(lambda: "epair2" in worker.attachments)
         await turns()
-        assert not any(task.done() for task in (letting_go, attaching, resizing))
+        assert not any(task.done() for task in (detaching, attaching, resizing))
         os.kill(pid(worker), signal.SIGKILL)
-        await asyncio.gather(letting_go, attaching, resizing)
+        await asyncio.gather(detaching, attaching, resizing)
         await replaced(worker)
         assert sorted(worker.attachments) == ["epair1", "epair2"]
         assert worker.attachments["epair1"].spec.mtus == (9000, 9000)
@@ -116,8 +116,8 @@ async def test_requests_a_dead_worker_did_not_answer_are_its_successors_or_done(
 
 
 @pytest.mark.parametrize("moment_s", [None, 0, 0.005, 0.02, 0.04, 0.06, 0.08])
-def test_what_is_asked_while_there_is_no_process_is_done_by_the_next(moment_s: float | None) -> None:
-    """A cable attached twice would be forwarded twice, and its device never let go."""
+def test_requests_while_there_is_no_process_are_carried_out_by_the_next(moment_s: float | None) -> None:
+    """A cable attached twice would be forwarded twice, and its device never closed."""
 
     async def ask() -> None:
         async with real_stage() as stage:
@@ -144,7 +144,7 @@ def test_what_is_asked_while_there_is_no_process_is_done_by_the_next(moment_s: f
 
 
 @on_loop
-async def test_a_successor_that_dies_as_well_has_a_successor(
+async def test_a_replacement_that_dies_is_replaced(
     monkeypatch: pytest.MonkeyPatch, program: Callable[[str], None]
 ) -> None:
     async with real_stage() as stage:
@@ -196,7 +196,7 @@ async def test_the_pauses_grow_until_a_process_stays(
 
 
 @on_loop
-async def test_a_failure_to_settle_does_not_keep_the_successor_from_starting(
+async def test_a_failure_to_settle_does_not_prevent_the_replacement(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(_worker: Worker) -> None:
@@ -210,7 +210,7 @@ async def test_a_failure_to_settle_does_not_keep_the_successor_from_starting(
 
 
 @on_loop
-async def test_a_death_by_any_signal_is_said(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_death_by_any_signal_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with real_stage() as stage:
         (worker,) = stage.workers
         for death, (number, name) in enumerate([(signal.SIGKILL, "SIGKILL"), (36, "signal 36")], 1):

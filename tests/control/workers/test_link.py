@@ -201,7 +201,7 @@ async def test_a_process_of_another_protocol_is_sent_what_it_understands() -> No
 
 
 @on_loop
-async def test_what_is_not_answered() -> None:
+async def test_cancelled_and_pending_requests_are_waited_for() -> None:
     async with scene() as it:
         await it.begin()
         it.link.ping()

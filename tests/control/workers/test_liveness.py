@@ -1,4 +1,4 @@
-"""When a heart has stopped, and when it only looks so."""
+"""When a process has hung, and when it only seems so."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ BEAT: Final = int(HEARTBEAT_S * 1e9)
 
 
 @dataclass
-class Patient:
-    """A process as its heart is looked at, when it says so."""
+class Simulated:
+    """A simulated process, checked whenever its Liveness requests it."""
 
     liveness: Liveness = field(default_factory=Liveness)
     now: int = 1000 * MS
@@ -42,8 +42,7 @@ class Patient:
     pings: int = 0
 
     def check(self, late_ms: float = 0, *, beats: int = 0) -> Diagnosis:
-        """A look, by which time it has beaten as often as every so many nanoseconds; or not, since it has
-        not for longer."""
+        """Check it once. ``beats`` is the interval of its heartbeats in nanoseconds; 0 means none since."""
         self.now += int(self.liveness.interval_s * 1e9 + late_ms * MS)
         if beats:
             self.beat = max(self.beat, self.now - self.now % beats)
@@ -56,25 +55,25 @@ class Patient:
         self.pings += diagnosis is Diagnosis.SUSPECT
         return diagnosis
 
-    def idles(self, looks: int = 30) -> Patient:
-        """Its loop turns and nothing comes."""
-        for _ in range(looks):
+    def idles(self, checks: int = 30) -> Simulated:
+        """Run its loop without frames."""
+        for _ in range(checks):
             assert self.check(beats=BEAT) is Diagnosis.ALIVE
         return self
 
-    def forwards(self, looks: int = 30) -> Patient:
-        """It forwards."""
-        for _ in range(looks):
+    def forwards(self, checks: int = 30) -> Simulated:
+        """Forward frames."""
+        for _ in range(checks):
             assert self.check(beats=MS) is Diagnosis.ALIVE
         self.frames = True
         return self
 
     def silent(self) -> int:
-        """Milliseconds since its last beat."""
+        """Return the milliseconds since its last heartbeat."""
         return (self.now - self.beat) // MS
 
     def hangs(self, *, state: str = "S", share: float = 0) -> int:
-        """Milliseconds until it is taken for dead; ``share`` is how much of the time it computes."""
+        """Return the milliseconds until it counts as hung; ``share`` of the time it computes."""
         self.state = state
         first = self.now
         while True:
@@ -86,78 +85,76 @@ class Patient:
             assert self.now - first < 100_000 * MS
 
 
-def test_one_that_hangs_while_frames_wait_is_noticed_at_once() -> None:
+def test_a_process_that_hangs_while_frames_wait_is_found_at_once() -> None:
     for state in "St":
-        assert Patient().forwards().hangs(state=state) <= 60
+        assert Simulated().forwards().hangs(state=state) <= 60
 
 
-def test_one_that_computes_and_does_nothing_else_is_noticed_at_once() -> None:
-    assert Patient().forwards().hangs(state="R", share=1) <= 65
-    assert Patient().forwards().hangs(state="R", share=0.5) <= 110
+def test_a_process_that_only_computes_is_found_at_once() -> None:
+    assert Simulated().forwards().hangs(state="R", share=1) <= 65
+    assert Simulated().forwards().hangs(state="R", share=0.5) <= 110
 
 
-def test_one_that_hangs_while_nothing_comes_is_noticed_within_a_second() -> None:
-    for looks in range(20, 60):
+def test_an_idle_process_that_hangs_is_found_within_a_second() -> None:
+    for checks in range(20, 60):
         for state in "St":
-            assert 750 <= Patient().idles(looks).hangs(state=state) <= 1000
-        assert 750 <= Patient().idles(looks).hangs(state="R", share=1) <= 1000
+            assert 750 <= Simulated().idles(checks).hangs(state=state) <= 1000
+        assert 750 <= Simulated().idles(checks).hangs(state="R", share=1) <= 1000
 
 
-def test_one_that_is_stopped_needs_no_evidence() -> None:
-    assert Patient().forwards().hangs(state="T") <= 30
-    assert Patient().idles().hangs(state="T") <= 900
+def test_a_stopped_process_needs_no_evidence() -> None:
+    assert Simulated().forwards().hangs(state="T") <= 30
+    assert Simulated().idles().hangs(state="T") <= 900
 
 
-def test_a_longer_patience_is_longer_throughout() -> None:
-    assert 250 <= Patient(Liveness(7.5)).forwards().hangs() <= 300
-    assert 7500 <= Patient(Liveness(7.5)).idles().hangs() <= 7600
+def test_a_longer_timeout_applies_throughout() -> None:
+    assert 250 <= Simulated(Liveness(7.5)).forwards().hangs() <= 300
+    assert 7500 <= Simulated(Liveness(7.5)).idles().hangs() <= 7600
 
 
-def test_one_that_waits_for_a_processor_is_given_time() -> None:
-    patient = Patient().forwards()
-    patient.state = "R"
-    while patient.silent() < 5900:
-        assert patient.check() in (Diagnosis.ALIVE, Diagnosis.SUSPECT)
-    assert patient.hangs(state="R") <= 6010
-    assert patient.pings == 1
+def test_a_process_that_waits_for_a_processor_is_given_time() -> None:
+    process = Simulated().forwards()
+    process.state = "R"
+    while process.silent() < 5900:
+        assert process.check() in (Diagnosis.ALIVE, Diagnosis.SUSPECT)
+    assert process.hangs(state="R") <= 6010
+    assert process.pings == 1
 
 
-def test_one_that_is_let_run_little_is_given_as_much() -> None:
-    assert Patient().forwards().hangs(state="R", share=0.1) >= 250
+def test_a_process_that_runs_little_is_given_time() -> None:
+    assert Simulated().forwards().hangs(state="R", share=0.1) >= 250
 
 
-def test_one_that_the_kernel_keeps_waiting_is_given_time() -> None:
-    assert 750 <= Patient().forwards().hangs(state="D") <= 800
-    assert 750 <= Patient().idles().hangs(state="D") <= 1000
+def test_a_process_that_waits_in_the_kernel_is_given_time() -> None:
+    assert 750 <= Simulated().forwards().hangs(state="D") <= 800
+    assert 750 <= Simulated().idles().hangs(state="D") <= 1000
 
 
 @given(st.lists(st.floats(0, 280), min_size=4, max_size=4), st.sampled_from("SR"))
-def test_a_few_late_looks_are_little_evidence(late: list[float], state: str) -> None:
-    patient = Patient().forwards()
-    while not patient.pings:
-        patient.check()
-    patient.state = state
+def test_a_few_late_checks_are_little_evidence(late: list[float], state: str) -> None:
+    process = Simulated().forwards()
+    while not process.pings:
+        process.check()
+    process.state = state
     for ms in late[:2]:
-        patient.ran += int((patient.liveness.interval_s * 1e3 + ms) * MS)
-        assert patient.check(ms) is Diagnosis.ALIVE
-    patient.beat = patient.now
+        process.ran += int((process.liveness.interval_s * 1e3 + ms) * MS)
+        assert process.check(ms) is Diagnosis.ALIVE
+    process.beat = process.now
     for ms in late[2:]:
-        assert patient.check(ms) is not Diagnosis.HUNG
+        assert process.check(ms) is not Diagnosis.HUNG
 
 
 @given(st.floats(301, 1_000_000), st.booleans(), st.booleans())
-def test_nobody_is_blamed_for_what_passed_while_nobody_looked(
-    ms: float, forwarding: bool, suspect: bool
-) -> None:
+def test_time_without_checks_is_no_evidence(ms: float, forwarding: bool, suspect: bool) -> None:
     """The machine was suspended, or the control plane was stopped."""
-    patient = Patient().forwards() if forwarding else Patient().idles()
-    patient.ran += int(ms * MS)
-    while suspect and not patient.pings:
-        patient.check()
-    assert patient.check(ms) is Diagnosis.ALIVE
-    late = patient.now
-    patient.hangs()
-    assert patient.now - late >= 450 * MS
+    process = Simulated().forwards() if forwarding else Simulated().idles()
+    process.ran += int(ms * MS)
+    while suspect and not process.pings:
+        process.check()
+    assert process.check(ms) is Diagnosis.ALIVE
+    late = process.now
+    process.hangs()
+    assert process.now - late >= 450 * MS
 
 
 @given(
@@ -166,73 +163,73 @@ def test_nobody_is_blamed_for_what_passed_while_nobody_looked(
     st.booleans(),
     st.integers(0, 2),
 )
-def test_one_that_beats_is_never_dead(gaps: list[int], state: str, frames: bool, ran: int) -> None:
-    """Waiting for a processor or the kernel, or computing a little of the time, it beats now and then."""
-    patient = Patient().forwards()
-    patient.frames, patient.state = frames, state
+def test_a_process_with_heartbeats_is_never_hung(gaps: list[int], state: str, frames: bool, ran: int) -> None:
+    """It waits for a processor or the kernel, or computes for a part of the time, between heartbeats."""
+    process = Simulated().forwards()
+    process.frames, process.state = frames, state
     for gap in gaps:
-        due, budget = patient.now + gap * MS, 20 * MS
-        while patient.now < due:
+        due, budget = process.now + gap * MS, 20 * MS
+        while process.now < due:
             step = min(budget, ran * MS)
             budget -= step
-            patient.ran += step
-            assert patient.check() in (Diagnosis.ALIVE, Diagnosis.SUSPECT)
-        patient.beat = patient.now
+            process.ran += step
+            assert process.check() in (Diagnosis.ALIVE, Diagnosis.SUSPECT)
+        process.beat = process.now
 
 
-def test_one_that_delivers_what_has_waited_is_not_dead() -> None:
-    """A queue full of large frames takes longer than hung ones are given."""
-    patient = Patient().forwards()
-    patient.state = "R"
+def test_a_process_that_delivers_its_queue_is_not_hung() -> None:
+    """A queue full of large frames takes longer than a hung process is given."""
+    process = Simulated().forwards()
+    process.state = "R"
     for _ in range(100):
-        patient.queued -= 1
-        patient.ran += 6 * MS
-        assert patient.check() in (Diagnosis.ALIVE, Diagnosis.SUSPECT)
+        process.queued -= 1
+        process.ran += 6 * MS
+        assert process.check() in (Diagnosis.ALIVE, Diagnosis.SUSPECT)
 
 
-def test_one_whose_receiver_takes_nothing_is_asked_once_and_let_be() -> None:
-    patient = Patient().forwards()
+def test_a_process_whose_receiver_takes_nothing_is_pinged_once() -> None:
+    process = Simulated().forwards()
     for _ in range(100):
-        if patient.check(beats=BEAT) is Diagnosis.SUSPECT:
-            patient.beat = patient.now  # it answers
-    assert patient.pings == 1
-    assert patient.liveness.interval_s == IDLE_CHECK_S
+        if process.check(beats=BEAT) is Diagnosis.SUSPECT:
+            process.beat = process.now  # it answers
+    assert process.pings == 1
+    assert process.liveness.interval_s == IDLE_CHECK_S
 
 
-def test_it_is_looked_at_often_only_while_it_forwards() -> None:
-    patient = Patient().idles()
-    assert patient.liveness.interval_s == IDLE_CHECK_S
-    patient.forwards(2)
-    assert patient.liveness.interval_s == CHECK_S
-    patient.frames = False
-    while patient.liveness.interval_s == CHECK_S:
-        assert patient.check() is Diagnosis.ALIVE
-    assert patient.silent() <= 120
-    assert patient.pings == 0
-    assert patient.liveness.interval_s == IDLE_CHECK_S
+def test_checks_are_frequent_only_while_it_forwards() -> None:
+    process = Simulated().idles()
+    assert process.liveness.interval_s == IDLE_CHECK_S
+    process.forwards(2)
+    assert process.liveness.interval_s == CHECK_S
+    process.frames = False
+    while process.liveness.interval_s == CHECK_S:
+        assert process.check() is Diagnosis.ALIVE
+    assert process.silent() <= 120
+    assert process.pings == 0
+    assert process.liveness.interval_s == IDLE_CHECK_S
 
 
-def test_a_suspect_is_looked_at_very_often() -> None:
-    patient = Patient().forwards()
-    while not patient.pings:
-        patient.check()
-    assert patient.liveness.interval_s == SUSPECT_CHECK_S
-    patient.beat = patient.now
-    assert patient.check() is Diagnosis.ALIVE
-    assert patient.liveness.interval_s == CHECK_S
+def test_a_suspect_is_checked_very_often() -> None:
+    process = Simulated().forwards()
+    while not process.pings:
+        process.check()
+    assert process.liveness.interval_s == SUSPECT_CHECK_S
+    process.beat = process.now
+    assert process.check() is Diagnosis.ALIVE
+    assert process.liveness.interval_s == CHECK_S
 
 
-def test_idle_it_is_looked_at_out_of_step_with_its_beats() -> None:
-    """Or every look would find a fresh beat, and another be made to see whether it forwards."""
-    patient, looks = Patient().idles(), 0
-    began = patient.now
-    while patient.now - began < 60_000 * MS:
-        patient.idles(1)
-        looks += 1
-    assert looks <= 60 / IDLE_CHECK_S * 1.1
+def test_an_idle_process_is_checked_out_of_step_with_its_heartbeats() -> None:
+    """Otherwise every check would find a fresh heartbeat and cause another one."""
+    process, checks = Simulated().idles(), 0
+    began = process.now
+    while process.now - began < 60_000 * MS:
+        process.idles(1)
+        checks += 1
+    assert checks <= 60 / IDLE_CHECK_S * 1.1
 
 
-def test_a_process_is_seen_asleep_stopped_computing_and_gone() -> None:
+def test_the_state_of_a_process_asleep_stopped_computing_and_gone() -> None:
     command = [sys.executable, "-c", "input()\nwhile True: pass"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
         assert child.stdin is not None
@@ -254,7 +251,7 @@ def test_a_process_is_seen_asleep_stopped_computing_and_gone() -> None:
     assert process_state(child.pid) == ProcessState("", 0)
 
 
-def test_what_can_be_read_is_seen() -> None:
+def test_a_readable_descriptor_is_found() -> None:
     reading, writing = os.pipe()
     try:
         assert not any_readable([reading])

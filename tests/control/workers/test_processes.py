@@ -1,4 +1,4 @@
-"""Worker processes: kept ready, adopted, waited for."""
+"""Worker processes: kept in reserve, adopted, waited for."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def comm(pid: int) -> str:
 
 
 @on_loop
-async def test_one_is_kept_ready_taken_and_ended() -> None:
+async def test_a_spare_is_kept_taken_and_ended() -> None:
     spares = Spares()
     assert spares.pid is None
     spares.keep()
@@ -42,7 +42,7 @@ async def test_one_is_kept_ready_taken_and_ended() -> None:
 
 
 @on_loop
-async def test_without_one_ready_another_is_started() -> None:
+async def test_without_a_spare_a_process_is_started() -> None:
     spares = Spares()
     taken = await spares.take()
     taken.connection.close()
@@ -51,7 +51,7 @@ async def test_without_one_ready_another_is_started() -> None:
 
 
 @on_loop
-async def test_one_that_dies_is_followed_by_another(
+async def test_a_spare_that_dies_is_replaced(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(processes, "AGAIN_S", (0.0, 0.01))
@@ -67,8 +67,8 @@ async def test_one_that_dies_is_followed_by_another(
 
 
 @on_loop
-async def test_whoever_wants_one_at_the_very_end_gets_none() -> None:
-    """A worker that has just been replaced, while everything is taken down."""
+async def test_no_spare_is_kept_after_the_end() -> None:
+    """A worker may have been replaced while everything is taken down."""
     spares = Spares()
     spares.keep()
     await spares.stop()
@@ -79,7 +79,7 @@ async def test_whoever_wants_one_at_the_very_end_gets_none() -> None:
 
 
 @on_loop
-async def test_one_that_cannot_be_started_is_tried_again(
+async def test_a_spare_that_cannot_be_started_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(processes, "AGAIN_S", (0.0, 0.01))
@@ -94,7 +94,7 @@ async def test_one_that_cannot_be_started_is_tried_again(
 
 
 @on_loop
-async def test_one_that_somebody_else_launched_is_waited_for_and_reaped() -> None:
+async def test_an_adopted_child_is_waited_for_and_reaped() -> None:
     child = subprocess.Popen(["sleep", "100"])  # noqa: ASYNC220  asyncio is not to know of it
     adopted = AdoptedProcess(child.pid)
     waiting = asyncio.create_task(adopted.wait())
@@ -107,7 +107,7 @@ async def test_one_that_somebody_else_launched_is_waited_for_and_reaped() -> Non
 
 
 @on_loop
-async def test_one_that_is_no_child_has_an_unknown_status() -> None:
+async def test_an_adopted_process_that_is_no_child_has_an_unknown_status() -> None:
     shell = ["sh", "-c", "sleep 100 >/dev/null 2>&1 & echo $!"]
     done = subprocess.run(shell, check=True, capture_output=True)  # noqa: ASYNC221
     pid = int(done.stdout)
@@ -117,7 +117,7 @@ async def test_one_that_is_no_child_has_an_unknown_status() -> None:
 
 
 @on_loop
-async def test_there_is_none_of_a_pid_that_nobody_has() -> None:
+async def test_a_pid_without_a_process_cannot_be_adopted() -> None:
     launched = await launch()
     launched.connection.close()
     await reap(launched.process, 10)

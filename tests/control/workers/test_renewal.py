@@ -22,7 +22,7 @@ from tests.loop import has_children, on_loop, turns
 from tests.waiting import eventually
 
 
-def is_there(process: int) -> bool:
+def exists(process: int) -> bool:
     return Path(f"/proc/{process}").exists()
 
 
@@ -46,7 +46,7 @@ async def test_a_renewed_worker_loses_nothing_and_keeps_the_order() -> None:
             stage.slots.release(old)
             assert worker.pid != before
             assert worker.slot == slot
-            assert not is_there(before)
+            assert not exists(before)
         await drained(stage)
         assert b.received == [numbered(number) for number in range(a.sent)]
         assert balance(stage, "epair0a", "epair0b")["lost"] == 0
@@ -59,7 +59,7 @@ async def test_a_renewed_worker_loses_nothing_and_keeps_the_order() -> None:
 
 
 @on_loop
-async def test_what_is_asked_while_it_is_renewed_is_done_once() -> None:
+async def test_requests_during_a_renewal_are_carried_out_once() -> None:
     async with real_stage() as stage:
         for number in range(20):
             await stage.make(f"epair{number}")
@@ -70,9 +70,9 @@ async def test_what_is_asked_while_it_is_renewed_is_done_once() -> None:
         while not renewing.done():
             await stage.make(f"epair{number}")
             await worker.resize(f"epair{number - 5}", (9000, 9000))
-            going = next(pair for pair in stage.pairs if pair.name == f"epair{number - 20}")
-            with stage.owner(f"{going.name}b").watched() as device:
-                await stage.pairs.destroy(going)
+            destroyed = next(pair for pair in stage.pairs if pair.name == f"epair{number - 20}")
+            with stage.owner(f"{destroyed.name}b").watched() as device:
+                await stage.pairs.destroy(destroyed)
                 assert device.let_go()
             number += 1
         await renewing
@@ -91,7 +91,7 @@ async def moving(worker: Worker, slot: int) -> tuple[asyncio.Task[None], Renewal
 
 
 @on_loop
-async def test_what_goes_while_it_is_handed_over_is_let_go_by_who_comes() -> None:
+async def test_a_cable_detached_while_it_moves_is_detached_by_the_new_process() -> None:
     async with real_stage() as stage:
         for number in range(5):
             await stage.make(f"epair{number}")
@@ -108,23 +108,23 @@ async def test_what_goes_while_it_is_handed_over_is_let_go_by_who_comes() -> Non
         stage.slots.release(slot)
 
 
-@pytest.mark.parametrize("which", ["the one that goes", "the one that comes"])
-def test_a_death_while_it_is_renewed_is_one_of_the_worker(which: str) -> None:
+@pytest.mark.parametrize("which", ["the old process", "the new process"])
+def test_a_death_of_either_process_is_the_workers(which: str) -> None:
     async def die() -> None:
         async with real_stage() as stage:
             for number in range(30):
                 await stage.make(f"epair{number}")
             (worker,) = stage.workers
             stage.owner("epair0a").sends(5)
-            slot, goes = stage.slots.take(), pid(worker)
+            slot, old = stage.slots.take(), pid(worker)
             renewing, renewal = await moving(worker, slot)
-            comes = renewal.new
-            os.kill(goes if which == "the one that goes" else comes.pid, signal.SIGKILL)
+            new = renewal.new
+            os.kill(old if which == "the old process" else new.pid, signal.SIGKILL)
             with pytest.raises(WorkerLost):
                 await renewing
             await replaced(worker)
-            assert not is_there(comes.pid)
-            assert not is_there(goes)
+            assert not exists(new.pid)
+            assert not exists(old)
             await crosses(stage, "epair0")
             await crosses(stage, "epair29")
             await drained(stage)
@@ -135,19 +135,19 @@ def test_a_death_while_it_is_renewed_is_one_of_the_worker(which: str) -> None:
 
 
 @on_loop
-async def test_a_death_before_there_is_another_to_renew_it_leaves_one_process(
+async def test_a_death_before_the_new_process_is_launched_leaves_one_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with real_stage() as stage:
         await stage.make()
         (worker,) = stage.workers
-        goes, slot, launched = pid(worker), stage.slots.take(), []
+        old, slot, launched = pid(worker), stage.slots.take(), []
         launch = worker._starter.launch
 
         async def slow() -> Launched:
             monkeypatch.setattr(worker._starter, "launch", launch)
             launched.append(await launch())
-            os.kill(goes, signal.SIGKILL)
+            os.kill(old, signal.SIGKILL)
             await replaced(worker)
             return launched[0]
 
@@ -155,14 +155,14 @@ async def test_a_death_before_there_is_another_to_renew_it_leaves_one_process(
         with pytest.raises(WorkerLost, match="died while it was renewed"):
             await worker.renew(slot)
         stage.slots.release(slot)
-        assert worker.pid not in (goes, launched[0].process.pid)
-        assert not is_there(launched[0].process.pid)
+        assert worker.pid not in (old, launched[0].process.pid)
+        assert not exists(launched[0].process.pid)
         assert worker._renewal is None
         await crosses(stage, "epair0")
 
 
 @on_loop
-async def test_a_worker_that_cannot_be_renewed_goes_on(program: Callable[[str], None]) -> None:
+async def test_a_worker_that_cannot_be_renewed_continues(program: Callable[[str], None]) -> None:
     async with real_stage() as stage:
         await stage.make()
         (worker,) = stage.workers

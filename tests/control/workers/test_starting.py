@@ -22,7 +22,7 @@ from tests.waiting import eventually
 
 
 @on_loop
-async def test_a_process_that_ends_before_it_takes_orders_is_an_error_of_the_start(
+async def test_a_process_that_ends_before_it_is_ready_fails_the_start(
     program: Callable[[str], None],
 ) -> None:
     program("exit 3")
@@ -32,19 +32,19 @@ async def test_a_process_that_ends_before_it_takes_orders_is_an_error_of_the_sta
 
 
 @on_loop
-async def test_a_process_that_says_nothing_is_killed_and_an_error_of_the_start(
+async def test_a_silent_process_is_killed_and_fails_the_start(
     monkeypatch: pytest.MonkeyPatch, program: Callable[[str], None]
 ) -> None:
     monkeypatch.setattr(starting, "STARTING_S", 0.05)
     program("exec sleep 1000")
-    said = r"^worker 0 \(pid \d+\) was not ready within 0.05 s and was killed$"
-    with pytest.raises(WorkerLost, match=said):
+    message = r"^worker 0 \(pid \d+\) was not ready within 0.05 s and was killed$"
+    with pytest.raises(WorkerLost, match=message):
         async with real_stage():
             pass
 
 
 @on_loop
-async def test_successors_that_say_nothing_are_killed_and_tried_again(
+async def test_silent_replacements_are_killed_and_replaced(
     monkeypatch: pytest.MonkeyPatch, program: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with real_stage() as stage:
@@ -57,7 +57,7 @@ async def test_successors_that_say_nothing_are_killed_and_tried_again(
         await eventually(lambda: worker.restarts >= 3)
         monkeypatch.setattr(sys, "executable", right)
         before = worker.restarts
-        # One more that says nothing is on its way: it, too, has only as long as the others.
+        # One more silent process is on its way: it, too, has only as long as the others.
         await eventually(lambda: worker.restarts > before or worker.forwards)
         monkeypatch.setattr(starting, "STARTING_S", 5.0)
         await eventually(lambda: worker.forwards)
@@ -67,7 +67,7 @@ async def test_successors_that_say_nothing_are_killed_and_tried_again(
 
 
 @on_loop
-async def test_a_spare_that_says_nothing_is_followed_by_one_that_does(
+async def test_a_silent_spare_is_replaced(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(starting, "SPARE_STARTING_S", 0.05)
@@ -84,13 +84,13 @@ async def test_a_spare_that_says_nothing_is_followed_by_one_that_does(
         os.kill(pid(worker), signal.SIGKILL)
         await replaced(worker, 2)
         await crosses(stage, "epair0")
-        said = f"worker 0 (pid {spare}) was not ready within 0.05 s and was killed; starting another"
-        assert said in caplog.messages
+        message = f"worker 0 (pid {spare}) was not ready within 0.05 s and was killed; starting another"
+        assert message in caplog.messages
         await spares.stop()
 
 
 @on_loop
-async def test_a_process_that_cannot_be_started_is_an_error_of_the_start(
+async def test_a_process_that_cannot_be_launched_fails_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
@@ -113,7 +113,7 @@ async def test_a_process_that_closes_its_end_and_stays_is_killed(
 
 @on_loop
 async def test_one_of_several_that_does_not_start_leaves_none_running(program: Callable[[str], None]) -> None:
-    # What succeeds only once is done by the first.
+    # mkdir succeeds for the first process only.
     program(f'mkdir "$0.first" 2>/dev/null && exit 3; exec {sys.executable} "$@"')
     with pytest.raises(WorkerLost):
         async with real_stage(4):
@@ -151,7 +151,7 @@ async def test_stopping_a_dead_worker_starts_no_other() -> None:
 
 
 @on_loop
-async def test_a_stop_during_the_pause_before_a_replacement_is_not_held_up(
+async def test_a_stop_does_not_wait_for_the_pause_before_a_replacement(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(starting, "BACKOFF_S", (3600.0,))
@@ -174,15 +174,15 @@ async def test_a_stopped_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
         await stage.make()
         (worker,) = stage.workers
         os.kill(pid(worker), signal.SIGSTOP)
-        letting_go = asyncio.create_task(worker.detach("epair0", 3600))
+        detaching = asyncio.create_task(worker.detach("epair0", 3600))
         await turns()
         await worker.stop()
-        await letting_go
+        await detaching
         assert not has_children()
 
 
 @on_loop
-async def test_stopping_twice_and_stopping_what_never_started_are_nothing() -> None:
+async def test_stopping_twice_and_stopping_an_idle_worker_do_nothing() -> None:
     async with real_stage() as stage:
         await stage.workers[0].stop()
         await stage.workers[0].stop()

@@ -1,4 +1,4 @@
-"""Worker processes: real ones, forwarding between socketpairs, killed at every bad moment."""
+"""Workers with real processes, which forward between socketpairs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.control.workers.staged import crosses, drained, fill, open_files, pid
 from tests.loop import has_children, on_loop
 from tests.waiting import eventually
 
-# A worker's life.
+# Forwarding.
 
 
 @on_loop
@@ -64,7 +64,7 @@ async def test_workers_have_their_own_cables() -> None:
 @pytest.mark.real
 @on_loop
 async def test_a_worker_has_no_descriptor_that_was_not_meant_for_it() -> None:
-    """Between a device's opening and its being made close-on-exec a worker may be started."""
+    """A worker may be started after a device is opened and before it is close-on-exec."""
     fd = os.open("/dev/zero", os.O_RDONLY)
     os.set_inheritable(fd, True)
     try:
@@ -77,17 +77,17 @@ async def test_a_worker_has_no_descriptor_that_was_not_meant_for_it() -> None:
         os.close(fd)
 
 
-# Letting go.
+# Detaching.
 
 
 @on_loop
-async def test_letting_go_waits_for_the_frames_in_flight() -> None:
+async def test_detaching_waits_for_the_frames_in_flight() -> None:
     async with real_stage() as stage:
         await stage.make()
         assert await fill(stage)
         b = stage.owner("epair0b")
-        going = asyncio.create_task(stage.workers[0].detach("epair0", 3600))
-        while not going.done():
+        detaching = asyncio.create_task(stage.workers[0].detach("epair0", 3600))
+        while not detaching.done():
             b.receives()
             await asyncio.sleep(0)
         found = balance(stage, "epair0a", "epair0b")
@@ -96,7 +96,7 @@ async def test_letting_go_waits_for_the_frames_in_flight() -> None:
 
 
 @on_loop
-async def test_a_receiver_that_takes_nothing_is_given_up_and_its_frames_are_counted() -> None:
+async def test_frames_for_a_receiver_that_takes_nothing_are_dropped_and_counted() -> None:
     async with real_stage() as stage:
         await stage.make()
         waiting = await fill(stage)
@@ -107,7 +107,7 @@ async def test_a_receiver_that_takes_nothing_is_given_up_and_its_frames_are_coun
 
 
 @on_loop
-async def test_a_cable_on_the_drain_list_can_be_let_go() -> None:
+async def test_a_cable_on_the_drain_list_can_be_detached() -> None:
     async with real_stage(queue_limit=2) as stage:
         await stage.make()
         (worker,) = stage.workers
@@ -122,14 +122,14 @@ async def test_a_cable_on_the_drain_list_can_be_let_go() -> None:
 
 
 @on_loop
-async def test_what_is_not_attached_is_let_go_at_once() -> None:
+async def test_detaching_an_unknown_cable_does_nothing() -> None:
     async with real_stage() as stage:
         await stage.workers[0].detach("epair7", 1)
         await stage.workers[0].resize("epair7", (1500, 1500))
 
 
 @on_loop
-async def test_a_device_that_vanishes_is_told_and_its_pair_taken_down() -> None:
+async def test_a_device_that_vanishes_is_reported_and_its_pair_destroyed() -> None:
     async with real_stage() as stage:
         await stage.make()
         await stage.make("epair1")
@@ -165,7 +165,7 @@ async def test_a_larger_mtu_lets_larger_frames_pass() -> None:
 
 
 @on_loop
-async def test_what_a_worker_refuses_is_told_and_not_kept() -> None:
+async def test_a_refused_cable_is_not_kept() -> None:
     async with real_stage() as stage:
         await stage.make()
         (worker,) = stage.workers
@@ -180,7 +180,7 @@ async def test_what_a_worker_refuses_is_told_and_not_kept() -> None:
 
 
 @on_loop
-async def test_a_worker_without_room_for_a_device_says_so(program: Callable[[str], None]) -> None:
+async def test_a_worker_without_free_descriptors_refuses_a_cable(program: Callable[[str], None]) -> None:
     program(f'ulimit -n 40; exec {sys.executable} "$@"')
 
     async def make_many() -> None:
@@ -195,7 +195,7 @@ async def test_a_worker_without_room_for_a_device_says_so(program: Callable[[str
 
 
 @on_loop
-async def test_a_successor_with_less_room_forwards_what_it_can(
+async def test_a_replacement_with_fewer_descriptors_forwards_what_it_can(
     caplog: pytest.LogCaptureFixture, program: Callable[[str], None]
 ) -> None:
     async with real_stage() as stage:
@@ -206,6 +206,6 @@ async def test_a_successor_with_less_room_forwards_what_it_can(
         os.kill(pid(worker), signal.SIGKILL)
         await eventually(lambda: worker.forwards and len(worker.attachments) < 20)
         refused = [f"epair{number}" for number in range(20) if f"epair{number}" not in worker.attachments]
-        said = "worker 0: {0} is not forwarded any more: {0}: too many files are open"
-        assert caplog.messages[1:] == [said.format(cable) for cable in refused]
+        message = "worker 0: {0} is not forwarded any more: {0}: too many files are open"
+        assert caplog.messages[1:] == [message.format(cable) for cable in refused]
         await crosses(stage, "epair0")
