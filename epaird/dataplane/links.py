@@ -40,7 +40,7 @@ FAMILIES: Final = tuple(_VERSIONS.get(version) for version in range(16))
 it is indexed for each packet."""
 
 
-class Link(Protocol):
+class LinkLayer(Protocol):
     """A type of frames, each of which starts with a virtio_net_hdr."""
 
     def read_limit(self, mtus: Sequence[int]) -> int:
@@ -92,5 +92,5 @@ class IpLink:
         """Return None: an interface has one MTU, which its own stack knows."""
 
 
-ETHERNET_LINK: Final[Link] = EthernetLink()
-IP_LINK: Final[Link] = IpLink()
+ETHERNET_LINK: Final[LinkLayer] = EthernetLink()
+IP_LINK: Final[LinkLayer] = IpLink()
