@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol, TypeVar
 
 from epaird.dataplane.burst import Burst
-from epaird.dataplane.links import Link
+from epaird.dataplane.links import LinkLayer
 
 PortT_contra = TypeVar("PortT_contra", contravariant=True)
 
@@ -19,7 +19,7 @@ class Forwarding(Protocol[PortT_contra]):
     """Delivers bursts. Generic, because a port refers to its forwarding."""
 
     @property
-    def link(self) -> Link:
+    def link(self) -> LinkLayer:
         """The type of the frames."""
 
     def exchange(self, source: PortT_contra) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 from epaird.dataplane.frames import ETHERNET, HEADER, VLAN_TAG
@@ -34,11 +34,13 @@ def _family(addresses: int, length: int, mask: int, group: int) -> Family:
     return Family(end, slice(source, destination), slice(destination, end), destination, mask, group)
 
 
-FAMILIES: Final[Mapping[int, Family]] = {4: _family(12, 4, 0xF0, 0xE0), 6: _family(8, 16, 0xFF, 0xFF)}
-"""By the version in the first four bits of a packet."""
+_VERSIONS: Final = {4: _family(12, 4, 0xF0, 0xE0), 6: _family(8, 16, 0xFF, 0xFF)}
+FAMILIES: Final = tuple(_VERSIONS.get(version) for version in range(16))
+"""By the version in the first four bits of a packet; None for versions that are not IP. It is a tuple because
+it is indexed for each packet."""
 
 
-class Link(Protocol):
+class LinkLayer(Protocol):
     """A type of frames, each of which starts with a virtio_net_hdr."""
 
     def read_limit(self, mtus: Sequence[int]) -> int:
@@ -79,7 +81,7 @@ class IpLink:
         """Return how many packets have a group as their destination."""
         count = 0
         for packet in frames:
-            family = FAMILIES.get(packet[HEADER] >> 4)
+            family = FAMILIES[packet[HEADER] >> 4]
             if family is not None:
                 shortest, _, _, first, mask, group = family
                 if len(packet) >= shortest and packet[first] & mask == group:
@@ -90,5 +92,5 @@ class IpLink:
         """Return None: an interface has one MTU, which its own stack knows."""
 
 
-ETHERNET_LINK: Final[Link] = EthernetLink()
-IP_LINK: Final[Link] = IpLink()
+ETHERNET_LINK: Final[LinkLayer] = EthernetLink()
+IP_LINK: Final[LinkLayer] = IpLink()

@@ -13,6 +13,7 @@ delivered.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from epaird.dataplane.burst import Burst
@@ -46,54 +47,67 @@ class Reflector:
         account, multicasts = source.account, self.link.multicasts
         if source.backlog:
             self._pipeline.resume(source)
-        packets = burst.frames(burst.accepted())
+        slots = burst.accepted()
+        packets = burst.frames(slots)
         account.transmitted(packets, multicasts(packets))
-        slots = self._check(source, burst, packets)
-        if len(slots) < len(packets):
+        if self._check(source, burst, slots, packets):
+            slots = burst.accepted()
             packets = burst.frames(slots)
         account.in_flight(len(source.backlog) + len(packets))
         delivered: list[memoryview] = []
-        waiting: list[memoryview] = []
-        for position, packet in enumerate(packets):
-            error = BlockingIOError() if source.backlog else source.write(packet)
-            if error is None:
-                delivered.append(packet)
-            elif isinstance(error, BlockingIOError):
-                waiting = packets[position:]
-                break
-            else:
-                burst.verdicts[slots[position]] = reason(error)
-                account.lost(reason(error))
+        waiting = packets if source.backlog else _write(source, burst, slots, packets, delivered)
         account.in_flight(len(source.backlog))
         account.received(delivered, multicasts(delivered))
         if waiting:
             self._pipeline.wait(source, waiting)
 
-    def _check(self, source: Port, burst: Burst, packets: Sequence[memoryview]) -> list[int]:
-        """Return the slots of the packets that can be delivered; count the others, and swap addresses."""
-        slots = []
-        for slot, packet in zip(burst.accepted(), packets, strict=True):
-            family = FAMILIES.get(packet[HEADER] >> 4)
+    def _check(self, source: Port, burst: Burst, slots: Sequence[int], packets: Sequence[memoryview]) -> bool:
+        """Swap the addresses of packets, and drop packets that are not IP. True when some were dropped."""
+        swap, dropped = self._swap, False
+        for position, packet in enumerate(packets):
+            family = FAMILIES[packet[HEADER] >> 4]
             if family is None:
-                self._drop(source, burst, slot, FAMILY)
+                _drop(source, burst, slots[position], FAMILY)
                 self._report_unknown(source, packet[HEADER] >> 4)
+                dropped = True
                 continue
             shortest, sender, receiver, first, mask, group = family
             if len(packet) < shortest:
-                self._drop(source, burst, slot, RUNT)
-                continue
-            if self._swap and packet[first] & mask != group:
+                _drop(source, burst, slots[position], RUNT)
+                dropped = True
+            elif swap and packet[first] & mask != group:
                 address = bytes(packet[sender])
                 packet[sender] = packet[receiver]
                 packet[receiver] = address
-            slots.append(slot)
-        return slots
-
-    def _drop(self, source: Port, burst: Burst, slot: int, why: int) -> None:
-        burst.verdicts[slot] = why
-        source.account.lost(why)
+        return dropped
 
     def _report_unknown(self, source: Port, version: int) -> None:
         if not self._unknown_reported:
             self._unknown_reported = True
             self._pipeline.poller.unknown_family(source, version)
+
+
+def _write(
+    source: Port,
+    burst: Burst,
+    slots: Sequence[int],
+    packets: list[memoryview],
+    delivered: list[memoryview],
+) -> list[memoryview]:
+    """Write packets, and add those that the device takes to ``delivered``; return those that have to wait."""
+    write, fd, add = os.write, source.fd, delivered.append
+    for position, packet in enumerate(packets):
+        try:
+            write(fd, packet)
+        except BlockingIOError:
+            return packets[position:]
+        except OSError as error:
+            _drop(source, burst, slots[position], reason(error))
+        else:
+            add(packet)
+    return []
+
+
+def _drop(source: Port, burst: Burst, slot: int, why: int) -> None:
+    burst.verdicts[slot] = why
+    source.account.lost(why)

@@ -51,6 +51,7 @@ def test_ip_multicasts_have_a_group_as_destination(packet: Packet, multicasts: i
 def test_addresses_are_where_scapy_writes_them(packet: Packet) -> None:
     whole = bytes(HEADER) + bytes(packet)
     family = FAMILIES[whole[HEADER] >> 4]
+    assert family is not None
     assert len(whole) == family.shortest
     kind = type(packet)
     swapped = bytearray(whole)
