@@ -140,7 +140,7 @@ class Daemon:
         undo.push_async_callback(self._spares.stop)
         undo.callback(lambda: self._hearts is not None and self._hearts.cancel())
         undo.push_async_callback(self._let_go)
-        takes_over, said = self._leftovers.usable, self._leftovers.said
+        takes_over, said = self._leftovers.usable, self._leftovers.configured
         inherited = {orphan.about.pid for orphan in self._leftovers.orphans}
         workers_before = len(self._leftovers.state.workers) if self._leftovers.state is not None else 0
         await Takeover(
