@@ -101,7 +101,7 @@ class Daemon:
         undo.callback(self._workers.unwatch)
         undo.push_async_callback(self._stop_or_leave_workers)
         left = held.leftovers
-        takes_over, said = left.usable, left.said
+        takes_over, configured = left.usable, left.configured
         inherited = {orphan.about.pid for orphan in left.orphans}
         workers_before = len(left.state.workers) if left.state is not None else 0
         await Takeover(left, held.host, held.table, held.slots, self._workers, self._registry).take_over()
@@ -124,7 +124,7 @@ class Daemon:
         undo.callback(self._stop_watching_file)
         left_over = set(self._namespaces.owned) - set(configuration.namespaces.create)
         if takes_over or left_over or any(half.settings.peer is not None for half in configuration.halves):
-            await self.reloads.catch_up(said)
+            await self.reloads.catch_up(configured)
         if takes_over and os.environ.pop(reexec.UPGRADED, ""):
             undo.callback(spawn(self._renew_workers(inherited), "renewing the workers").cancel)
         undo.push_async_callback(control.stop)  # and stopped before anything is taken down

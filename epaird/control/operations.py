@@ -69,7 +69,7 @@ class Operations(Protocol):
         """Return the present state of everything."""
 
     def interface(self, name: str) -> tuple[InterfaceReading, ...]:
-        """Return one interface, or both halves of a pair; raises Refused, ENXIO, when there is none."""
+        """Return one interface, or both halves of a pair; raises Refused, ENXIO, when none has this name."""
 
     def events(self) -> Events:
         """Return the events from now on; events that are not read in time are dropped, and counted."""

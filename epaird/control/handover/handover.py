@@ -88,8 +88,8 @@ class Handover:
         )
 
     def _saved(self, kind: AnyKind) -> tuple[SavedClone, ...]:
-        said = kind.table_of(self._in_force.current)
-        return tuple(kind.save(clone, said.get(clone.name)) for clone in kind if not clone.destroying)
+        configured = kind.table_of(self._in_force.current)
+        return tuple(kind.save(clone, configured.get(clone.name)) for clone in kind if not clone.destroying)
 
     def _written(self) -> None:
         # A successor identifies a device by its slot. As long as the file gives a slot to a device, no other

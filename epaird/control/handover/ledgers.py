@@ -2,7 +2,7 @@
 
 A ledger of the current layout is used as it is. One of another layout is superseded by a new one, and the
 counters of each interface are copied once the last process that counts in the old slot has detached; until
-then they are read from the old slot. A daemon that is killed meanwhile leaves both ledgers to the next one,
+then they are read from the old slot. A daemon that is killed before that leaves both ledgers to the next one,
 which finds in the new one which slots are still to be copied.
 """
 
@@ -28,7 +28,7 @@ def table_identity(table: Table) -> Identity:
 def open_ledger(ledgers: Mapping[Identity, int], taken: Collection[int]) -> Table:
     """Return the ledger to count in, of those that a predecessor has left, or a new one.
 
-    ``ledgers`` are descriptors by device and inode; those that are of no use are closed. ``taken`` are the
+    ``ledgers`` are descriptors by device and inode; those that are not needed are closed. ``taken`` are the
     slots that are in use. Raises ValueError when a descriptor is no ledger's."""
     tables = [Table(fd) for fd in ledgers.values()]
     current = next((table for table in tables if table.usable), None)
@@ -48,7 +48,7 @@ def open_ledger(ledgers: Mapping[Identity, int], taken: Collection[int]) -> Tabl
 def finish_migration(table: Table, taken: Collection[int]) -> None:
     """Copy what is still to be copied from an older ledger, and close it.
 
-    To be called once no process counts in the older ledger any more."""
+    No process may count in the older ledger any more."""
     for slot in taken:
         table.migrate(slot)
     if table.older is not None:

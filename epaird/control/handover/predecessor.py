@@ -82,7 +82,7 @@ class Leftovers:
         return taken
 
     @property
-    def said(self) -> dict[str, InterfaceSettings]:
+    def configured(self) -> dict[str, InterfaceSettings]:
         """The settings in the configuration of its interfaces, by name, when the state was written."""
         if self.state is None:
             return {}

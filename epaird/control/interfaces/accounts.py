@@ -33,7 +33,7 @@ def measured(host: Host, ifnets: Iterable[I]) -> dict[I, LinkStatistics]:
 def settle(host: Host, worker: Worker, ifnets: Iterable[Ifnet]) -> None:
     """Settle the account of a worker that has died with the cables of these interfaces.
 
-    No other process may read them meanwhile."""
+    No process may read them during this."""
     attached = {ifnet: ifnet.cable for ifnet in ifnets if ifnet.cable is not None}
     if not attached:
         return

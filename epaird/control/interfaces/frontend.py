@@ -104,7 +104,7 @@ class FrontEnd:
         return self._registry.reading()
 
     def interface(self, name: str) -> tuple[InterfaceReading, ...]:
-        """Return one interface, or both halves of a pair. Raises Refused, ENXIO when there is none."""
+        """Return one interface, or both halves of a pair. Raises Refused, ENXIO when none has this name."""
         with _refusing():
             return self._registry.readings(self._find(name))
 

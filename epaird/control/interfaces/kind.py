@@ -116,15 +116,17 @@ class InterfaceKind(Protocol[C, I, S, V]):
     def readings(self, ifnets: Sequence[I] | None = None) -> tuple[InterfaceReading, ...]:
         """Return the present state of these interfaces, or of all.
 
-        An interface that vanishes meanwhile is left out. Raises KernelError."""
+        An interface that vanishes during this is left out. Raises KernelError."""
 
     async def settle(self, worker: Worker) -> None:
         """Settle the account of a worker that has died."""
 
     # Handover.
 
-    def save(self, clone: C, said: S | None) -> V:
-        """Return a clone in the form of the state file; ``said`` are its settings in the configuration."""
+    def save(self, clone: C, configured: S | None) -> V:
+        """Return a clone in the form of the state file.
+
+        ``configured`` are its settings in the configuration."""
 
     def adopt(self, saved: V, taps: Sequence[Tap]) -> C:
         """Take over a clone of a predecessor; ``taps`` are its devices, in the order of the saved ones."""

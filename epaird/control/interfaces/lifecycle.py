@@ -86,7 +86,7 @@ class Lifecycle(ABC, Generic[C, I, S]):
     def readings(self, ifnets: Sequence[I] | None = None) -> tuple[InterfaceReading, ...]:
         """Return the present state of these interfaces, or of all.
 
-        An interface that vanishes meanwhile is left out. Raises KernelError."""
+        An interface that vanishes during this is left out. Raises KernelError."""
         wanted = self.ifnets if ifnets is None else ifnets
         found = measured(self._host, wanted)
         return tuple(reading(each, found[each], self._table) for each in wanted if each in found)

@@ -72,14 +72,14 @@ class Loopbacks(Lifecycle[Loopback, Loopback, LoopbackSettings]):
 
     # Handover.
 
-    def save(self, clone: Loopback, said: LoopbackSettings | None) -> SavedLoopback:
-        """Return a loopback in the form of the state file; ``said`` are its settings in the configuration."""
+    def save(self, clone: Loopback, configured: LoopbackSettings | None) -> SavedLoopback:
+        """Return a loopback in the form of the state file."""
         return SavedLoopback(
             device=SavedDevice.of(clone),
             settings=clone.settings,
             origin=clone.origin,
             worker=clone.workers[0].number,
-            said=said if said != clone.settings else None,
+            said=configured if configured != clone.settings else None,
         )
 
     def adopt(self, saved: SavedLoopback, taps: Sequence[Tap]) -> Loopback:

@@ -68,8 +68,8 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
 
     # Handover.
 
-    def save(self, clone: Pair, said: PairSettings | None) -> SavedPair:
-        """Return a pair in the form of the state file; ``said`` are its settings in the configuration."""
+    def save(self, clone: Pair, configured: PairSettings | None) -> SavedPair:
+        """Return a pair in the form of the state file."""
         a, b = clone.halves
         return SavedPair(
             name=clone.name,
@@ -78,7 +78,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
             workers=tuple(worker.number for worker in clone.workers),
             halves=(_saved_half(a), _saved_half(b)),
             plugged=clone.plugged,
-            said=said if said != clone.settings else None,
+            said=configured if configured != clone.settings else None,
         )
 
     def adopt(self, saved: SavedPair, taps: Sequence[Tap]) -> Pair:

@@ -104,15 +104,16 @@ class Reloads:
             finally:
                 self._ended()
 
-    async def catch_up(self, said: Mapping[str, InterfaceSettings]) -> None:
+    async def catch_up(self, configured: Mapping[str, InterfaceSettings]) -> None:
         """Apply the configuration in force to what a predecessor has left.
 
-        A setting that was changed at runtime stays, if the configuration is as it was for it; ``said`` are
-        the settings that it had for each interface. An error is logged, and everything stays as it was."""
+        A setting that was changed at runtime stays, unless the file has another value for it now than the
+        one that the predecessor applied. ``configured`` are these applied settings, by interface. An error
+        is logged, and everything stays as it was."""
         async with self._one_at_a_time:
             configuration = self._in_force.current
             state = self._running_state(configuration)
-            wanted = merged(state.configuration, state.peers, said, configuration)
+            wanted = merged(state.configuration, state.peers, configured, configuration)
             try:
                 found = await self._plan(wanted, first=True)
                 if not found.empty:

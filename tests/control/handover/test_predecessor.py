@@ -124,7 +124,7 @@ def test_a_socket_without_a_process_is_removed(tmp_path: Path) -> None:
 
 def test_the_configured_settings_of_what_the_configuration_created() -> None:
     said = LoopbackSettings(mtu=1400)
-    assert Leftovers().said == {}
-    assert Leftovers(state()).said == {"lo1": LO}
-    assert Leftovers(state(said=said)).said == {"lo1": said}
-    assert Leftovers(state("runtime", said)).said == {}
+    assert Leftovers().configured == {}
+    assert Leftovers(state()).configured == {"lo1": LO}
+    assert Leftovers(state(said=said)).configured == {"lo1": said}
+    assert Leftovers(state("runtime", said)).configured == {}

@@ -103,7 +103,7 @@ async def test_every_mistake_is_reported_at_once_and_nothing_is_changed(
             await it.daemon.reloads.reload()
         assert it.state() == before
         assert not it.host.steps
-        assert it.daemon.reading().configuration.failures == 3
+        assert it.daemon._in_force.reading().failures == 3
         assert it.daemon.health().status.endswith("the last reload failed")
 
 
@@ -164,7 +164,7 @@ async def test_whichever_step_fails_everything_is_as_it_was(started: Begin) -> N
                 before["macs"] = it.state()["macs"]
             assert it.state() == before, it.host.steps[: step + 1]
             step += 1
-        assert it.daemon.reading().configuration.failures == len(failed)
+        assert it.daemon._in_force.reading().failures == len(failed)
         assert all("Input/output error" in each for each in failed)
         steps = {each.split(":")[0] for each in failed}
         assert {"make_namespace", "open_tap", "place", "configure", "reconfigure", "rename"} <= steps
@@ -296,14 +296,14 @@ async def test_a_watched_file_is_read_again_when_it_is_written_or_replaced(start
     async with started() as it:
         await it.reload(daemon={"watch": True})
         it.write(daemon={"watch": True}, epair={"epair0": pair(), "epair1": {}})
-        await eventually(lambda: it.daemon.reading().configuration.successes == 2)
+        await eventually(lambda: it.daemon._in_force.reading().successes == 2)
         assert "epair1b" in it.host.links
         it.path.touch()  # the contents are the same
         path = it.path
         it.path = path.with_name(".new")
         it.write(daemon={"watch": True}, epair={"epair0": pair(), "epair2": {}})
         it.path = it.path.rename(path)
-        await eventually(lambda: it.daemon.reading().configuration.successes == 3)
+        await eventually(lambda: it.daemon._in_force.reading().successes == 3)
         assert {"epair2b", "epair1b"} & it.host.links.keys() == {"epair2b"}
         await it.reload(epair={"epair0": pair()})  # the file is not watched any more
         steps = len(it.host.steps)
@@ -324,4 +324,4 @@ async def test_a_caller_that_is_cancelled_stops_no_reload(started: Begin) -> Non
         with contextlib.suppress(asyncio.CancelledError):
             await asking
         assert "epair1b" in it.host.links
-        assert it.daemon.reading().configuration.successes == 1
+        assert it.daemon._in_force.reading().successes == 1
