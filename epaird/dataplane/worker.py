@@ -64,7 +64,7 @@ FORWARDINGS: Final[Mapping[str, Callable[[Pipeline, tuple[Port, ...]], Forwardin
 """By kind of cable, the constructor of its forwarding."""
 
 
-class Cable:
+class AttachedCable:
     """Ports that are attached and detached together."""
 
     __slots__ = ("deadline", "detached", "forwarding", "keep", "ports", "spec")
@@ -113,8 +113,8 @@ class WorkerLoop:
         self._cpu_before_ns = self._words[CPU_NS]
         self._spin = Spin(start.poll_spin_us)
         self._restarting = False
-        self._cables: dict[str, Cable] = {}
-        self._kept: dict[str, Cable] = {}
+        self._cables: dict[str, AttachedCable] = {}
+        self._kept: dict[str, AttachedCable] = {}
         """Cables that are detached and whose descriptors are kept."""
         self._cable_of: dict[Port, str] = {}
         self._awaiting_room: dict[Port, asyncio.TimerHandle] = {}
@@ -263,7 +263,7 @@ class WorkerLoop:
         forwarding = FORWARDINGS[spec.kind](self._pipeline, ports)
         if (kept := self._kept.pop(spec.name, None)) is not None:
             kept.close()
-        cable = self._cables[spec.name] = Cable(ports, spec, forwarding)
+        cable = self._cables[spec.name] = AttachedCable(ports, spec, forwarding)
         cable.resize(spec.mtus)
         for port in ports:
             port.coalesce = spec.coalesce

@@ -26,6 +26,19 @@ def control(tmp_path: Path) -> Iterator[Control]:
 
 
 @pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """Return a function that returns the warnings and errors logged since its last call."""
+    caplog.set_level(logging.INFO)
+
+    def take() -> list[str]:
+        lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+        caplog.clear()
+        return lines
+
+    return take
+
+
+@pytest.fixture
 def page() -> Iterator[metrics_server.Serving]:
     """A running metrics server over an idle pair."""
     with metrics_server.serving(pair) as running:

@@ -214,7 +214,7 @@ async def test_other_namespaces_are_polled_without_events_and_that_is_logged_onc
     warnings: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tracking, "POLL_S", 0.001)
-    monkeypatch.setattr(tracking, "lesser", lambda: ["a capability is missing"])
+    monkeypatch.setattr(tracking, "missing_optional", lambda: ["a capability is missing"])
     async with idle_stage() as stage:
         pair = await stage.make()
         polling = asyncio.create_task(stage.tracker.poll_namespaces())

@@ -1,4 +1,4 @@
-"""A reload of what the file says of the daemon itself: its workers and other settings."""
+"""Reloads of the daemon's own settings: the number of workers and others."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.waiting import eventually
 
 
 @on_loop
-async def test_workers_come_and_go_while_every_frame_arrives(at_hand: Begin) -> None:
+async def test_the_number_of_workers_changes_and_no_frame_is_lost(started: Begin) -> None:
     many: dict[str, Any] = {f"epair{number}": {} for number in range(6)}
-    async with at_hand(epair=many) as it:
+    async with started(epair=many) as it:
         for count in (3, 2, 4, 1):
             asyncio.get_running_loop().call_soon(it.host.links["epair0a"].owner.sends, 20)
             await it.reload(epair=many, daemon={"workers": count})
@@ -33,13 +33,13 @@ async def test_workers_come_and_go_while_every_frame_arrives(at_hand: Begin) -> 
 
 
 @on_loop
-async def test_workers_go_by_other_settings_without_being_replaced(at_hand: Begin) -> None:
-    async with at_hand() as it:
+async def test_workers_apply_other_settings_without_being_replaced(started: Begin) -> None:
+    async with started() as it:
         (worker,) = it.daemon._workers
         pid = worker.pid
         assert await it.reload(daemon={"queue_limit": 7, "poll_spin_us": 0}) == {"daemon": "change"}
         assert worker.reading().queue_limit == 7
-        there = it.host.links["epair0b"].owner
+        receiver = it.host.links["epair0b"].owner
         sender = it.host.links["epair0a"].owner
 
         def full() -> bool:
@@ -48,13 +48,13 @@ async def test_workers_go_by_other_settings_without_being_replaced(at_hand: Begi
 
         await eventually(full)
         assert worker.reading().queue_frames == 7
-        await eventually(lambda: len(there.receives()) == it.host.links["epair0a"].owner.sent)
+        await eventually(lambda: len(receiver.receives()) == it.host.links["epair0a"].owner.sent)
         assert worker.pid == pid
 
 
 @on_loop
-async def test_what_needs_a_restart_is_said_and_stays(at_hand: Begin) -> None:
-    async with at_hand() as it:
+async def test_a_key_that_needs_a_restart_is_reported_and_stays(started: Begin) -> None:
+    async with started() as it:
         it.write(daemon={"control_socket": "/run/elsewhere/control.sock"})
         (action,) = await it.daemon.reloads.reload()
         assert action.verb == "restart"
@@ -78,7 +78,7 @@ OTHER = {
 
 
 def in_force(it: Running) -> dict[str, object]:
-    """What the daemon does by each of these keys."""
+    """Return the effect of each of these keys on the running daemon."""
     (settings,) = {
         (each._settings.queue_limit, each._settings.poll_spin_us, each._settings.orphan_timeout)
         for each in it.daemon._workers
@@ -87,7 +87,7 @@ def in_force(it: Running) -> dict[str, object]:
         "workers": len(it.daemon._workers),
         **dict(zip(("queue_limit", "poll_spin_us", "orphan_timeout"), settings, strict=True)),
         "worker_timeout": it.daemon._workers.watched,
-        # By these it goes when it ends.
+        # These are applied when the daemon ends.
         "drain_timeout": it.daemon._in_force.daemon.drain_timeout,
         "keep_devices": it.daemon.keeps_devices,
         "watch": it.daemon._file_watch is not None,
@@ -96,16 +96,16 @@ def in_force(it: Running) -> dict[str, object]:
     }
 
 
-def test_every_key_of_the_daemon_is_applied_or_said_to_need_a_restart() -> None:
+def test_every_key_of_the_daemon_is_applied_or_needs_a_restart() -> None:
     restart = {key.removeprefix("daemon.") for key in NEEDS_RESTART}
     assert OTHER.keys() | restart == DaemonSettings.model_fields.keys()
     assert not OTHER.keys() & restart
 
 
 @pytest.mark.parametrize("key", OTHER)
-def test_a_key_of_the_daemon_is_applied_in_place_and_alone(at_hand: Begin, key: str) -> None:
+def test_a_key_of_the_daemon_is_applied_in_place_and_alone(started: Begin, key: str) -> None:
     async def change() -> None:
-        async with at_hand() as it:
+        async with started() as it:
             before = in_force(it)
             (action,) = await it.reload_all(daemon={key: OTHER[key]})
             assert (action.verb, action.name, action.details[0].note) == ("change", "daemon", "")

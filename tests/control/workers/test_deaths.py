@@ -203,7 +203,7 @@ async def test_a_failure_to_settle_does_not_prevent_the_replacement(
         raise ZeroDivisionError
 
     async with real_stage() as stage:
-        monkeypatch.setattr(stage.pairs, "worker_lost", fail)
+        monkeypatch.setattr(stage.pairs, "settle", fail)
         os.kill(pid(stage.workers[0]), signal.SIGKILL)
         await replaced(stage.workers[0])
         assert "internal error: settling worker 0 failed" in caplog.messages
