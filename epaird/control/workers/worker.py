@@ -69,7 +69,7 @@ class Worker:
         """Slot of the worker in the ledger."""
         self._name = f"worker {number}"
         self._table = table
-        self._words = table.slot(slot)
+        self._words = table.worker_slot(slot)
         self._settings = Start(number, slot, queue_limit, poll_spin_us, orphan_timeout)
         self._device_gone = device_gone
         self._died = died
@@ -131,7 +131,7 @@ class Worker:
             raise WorkerLost(f"{self._name} died while it was renewed")
         renewal = self._renewal = Renewal(self._name, old, new, slot, self.attachments)
         self._enter(WorkerState.RENEWING)
-        words = self._table.slot(slot)
+        words = self._table.worker_slot(slot)
         words[CPU_NS] = self._words[CPU_NS]
         await self._begin_renewal(renewal, replace(self._settings, slot=slot), spare=launched.spare)
         await renewal.move_all()

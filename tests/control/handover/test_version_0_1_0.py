@@ -161,14 +161,14 @@ def test_its_workers_are_found_and_asked_in_its_own_words(tmp_path: Path, ledger
         worker = Worker(tmp_path / "worker-1.sock", ledger, device.fileno())
         worker.start()
         found = find_leftovers(tmp_path, [], Identity(*saved.home))
-        (survivor,) = found.orphans
+        (orphan,) = found.orphans
         assert found.usable
-        assert survivor.about.protocol == 1
-        assert survivor.cables["epair0"] == EPAIR0
-        assert survivor.cables.keys() == {"epair0", "epair1", "lo0", "lo1"}
+        assert orphan.about.protocol == 1
+        assert orphan.cables["epair0"] == EPAIR0
+        assert orphan.cables.keys() == {"epair0", "epair1", "lo0", "lo1"}
         assert found.fds.keys() == set(slots_of(saved).values())
-        assert list(found.ledgers) == [survivor.ledger]
-        survivor.connection.close()
+        assert list(found.ledgers) == [orphan.ledger]
+        orphan.connection.close()
         worker.join()
         assert worker.asked == [{"type": "Adopt", "id": 0}]
         found.close()
