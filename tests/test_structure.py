@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Final
 
@@ -100,3 +102,37 @@ def test_worker_processes_import_nothing_from_above(room: str) -> None:
     for path in (PACKAGE / room).glob("*.py"):
         for name in imports(path):
             assert not name.startswith("epaird.") or name.startswith(ALLOWED), (shown(path), name)
+
+
+FLOOR: Final = re.compile(r"^\| (\d+) \| `epaird/(\w+)[/.]", re.MULTILINE)
+
+
+def room(name: str) -> str:
+    """The room of a module: ``config``; within the control plane ``control.workers``."""
+    parts = name.split(".")[1:]
+    return ".".join(parts[: 2 if parts[0] == "control" else 1])
+
+
+@cache
+def rooms() -> dict[str, set[str]]:
+    """The other rooms that each room imports from."""
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for path in MODULES:
+        if dotted(path) != PACKAGE.name:
+            own = room(dotted(path))
+            found[own] |= {room(name) for name in imports(path) if name.startswith("epaird.")} - {own}
+    return found
+
+
+def test_a_room_imports_only_from_lower_floors() -> None:
+    floors = {
+        name: int(floor) for floor, name in FLOOR.findall((ROOT / "docs" / "architecture.md").read_text())
+    }
+    for name, others in rooms().items():
+        top = name.partition(".")[0]
+        for other in {each.partition(".")[0] for each in others} - {top}:
+            assert top == "__main__" or floors[other] < floors[top], f"{name} imports {other}"
+
+
+def test_no_rooms_import_each_other_in_a_circle() -> None:
+    assert tuple(TopologicalSorter(rooms()).static_order())
