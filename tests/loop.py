@@ -65,7 +65,7 @@ def descriptors() -> dict[int, str]:
 
 
 def has_children() -> bool:
-    """Whether this process has a child, dead or alive."""
+    """Return whether this process has a child, dead or alive."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:

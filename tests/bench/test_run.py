@@ -73,7 +73,7 @@ def all_pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def remains(family: list[int], inodes: set[int], bench: int) -> list[object]:
+def leftovers(family: list[int], inodes: set[int], bench: int) -> list[object]:
     """Return the remaining processes, namespaces and namespace names of a bench."""
     processes = [command(pid) for pid in family if pid != bench and "epaird" in command(pid)]
     names = [name for name in os.listdir("/run/netns") if name.startswith("epaird-bench-")]  # noqa: PTH208
@@ -108,7 +108,7 @@ def test_interrupted_at_any_moment_it_leaves_nothing(
     out, err = bench.communicate(timeout=60)
     assert (bench.returncode, out) == (130, "")
     assert err == "epaird: interrupted: everything is taken down again\n"
-    assert remains(family, inodes, bench.pid) == []
+    assert leftovers(family, inodes, bench.pid) == []
 
 
 def test_terminated_it_leaves_nothing(started: Callable[[], subprocess.Popen[str]]) -> None:
@@ -119,7 +119,7 @@ def test_terminated_it_leaves_nothing(started: Callable[[], subprocess.Popen[str
     bench.terminate()
     bench.communicate(timeout=60)
     assert bench.returncode == 128 + signal.SIGTERM
-    assert remains(family, inodes, bench.pid) == []
+    assert leftovers(family, inodes, bench.pid) == []
 
 
 def test_killed_it_leaves_nothing(started: Callable[[], subprocess.Popen[str]]) -> None:
@@ -130,7 +130,7 @@ def test_killed_it_leaves_nothing(started: Callable[[], subprocess.Popen[str]]) 
     assert len(inodes) == 3
     bench.kill()
     bench.communicate(timeout=60)
-    until(lambda: remains(family, inodes, bench.pid) == [])
+    until(lambda: leftovers(family, inodes, bench.pid) == [])
 
 
 @pytest.mark.parametrize("iperf3", [True, False], ids=["iperf3", "own sender"])

@@ -41,7 +41,7 @@ def test_changes(client: Client, control: Control) -> None:
     client.unpatch("epair0a")
     client.destroy("lo1")
     client.upgrade()
-    assert control.operations.asked[2:] == [
+    assert control.operations.requested[2:] == [
         ("change", "epair0a", {"mtu": 9000}), ("patch", "epair0a", "epair0b", True), ("unpatch", "epair0a"),
         ("destroy", "lo1"), ("upgrade",),
     ]  # fmt: skip
@@ -59,7 +59,7 @@ def test_plans_and_the_configuration(client: Client, control: Control) -> None:
     assert client.plan("[epair.epair1]\n", "new.toml").changes
     assert [each.name for each in client.reload(dry_run=True).actions] == ["epair1"]
     client.reload()
-    assert control.reloads.asked == [
+    assert control.reloads.requested == [
         ("plan", "[epair.epair1]\n", "new.toml"), ("reload", True), ("reload", False),
     ]  # fmt: skip
     assert client.configuration() == "# r\u00e9d\n[epair.epair0]\n"

@@ -139,7 +139,7 @@ def test_settings_by_name_include_lo0_where_there_are_loopbacks() -> None:
     assert list(Configuration.model_validate({"epair": {"epair7": {}}}).settings_by_name()) == ["epair7"]
 
 
-def test_what_only_one_device_can_have() -> None:
+def test_claims_that_only_one_device_can_have() -> None:
     half = HalfSettings.model_validate(
         {"netns": "red", "name": "eth0", "mac": "02:00:00:00:00:0a", "addresses": ["10.0.0.1/24"]}
     )

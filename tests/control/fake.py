@@ -44,7 +44,7 @@ def numbered(number: int) -> bytes:
 
 
 class Owner:
-    """One queue of a device with its owner, which stands for a namespace's network stack."""
+    """One queue of a device with its owner, in place of a namespace's network stack."""
 
     def __init__(self) -> None:
         self.end, self._device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -121,7 +121,7 @@ class Watched:
 
     end: socket.socket
 
-    def let_go(self) -> bool:
+    def closed_everywhere(self) -> bool:
         """Return whether no process has the device open any more."""
         try:
             while self.end.recv(1 << 17):
@@ -145,7 +145,7 @@ class Link:
     tap: Tap
     owners: tuple[Owner, ...]
     place: Place
-    """Where it is; the test may change it."""
+    """Its place; the test may change it."""
     statistics: LinkStatistics
     """Its flags, and the counters that no queue has; the test may change them."""
     settings: LinkSettings | None = None
@@ -223,7 +223,7 @@ class FakeHost(Host):
         held = self._held[operation] = Held(threading.Event(), threading.Event())
         return held
 
-    def tell(self, *events: LinkEvent) -> None:
+    def report(self, *events: LinkEvent) -> None:
         """Report link events, all in one turn of the loop."""
         assert self._happened is not None, "link events are not watched"
         for event in events:

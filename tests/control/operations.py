@@ -29,7 +29,7 @@ class FakeOperations:
     def __init__(self) -> None:
         self.interfaces: dict[str, tuple[InterfaceReading, ...]] = {}
         """Interfaces by the name of the pair or loopback."""
-        self.asked: list[tuple[object, ...]] = []
+        self.requested: list[tuple[object, ...]] = []
         """Changes that were made."""
         self.bus = EventBus(capacity=16)
         self.events_end = False
@@ -55,13 +55,13 @@ class FakeOperations:
             raise Refused(errno.EEXIST, f"{name}: exists already")
         halves = ("a", "b") if kind == "epair" else ("",)
         self.interfaces[name] = tuple(_interface(name, half) for half in halves)
-        self.asked.append(("create", name, dict(settings)))
+        self.requested.append(("create", name, dict(settings)))
         self.bus.publish("created", name)
         return name
 
     async def upgrade(self) -> None:
         await self._change()
-        self.asked.append(("upgrade",))
+        self.requested.append(("upgrade",))
 
     async def destroy(self, name: str) -> None:
         await self._change()
@@ -69,7 +69,7 @@ class FakeOperations:
         if found == "lo0":
             raise Refused(errno.EPERM, "lo0: the default loopback cannot be destroyed")
         del self.interfaces[found]
-        self.asked.append(("destroy", name))
+        self.requested.append(("destroy", name))
         self.bus.publish("destroyed", found)
 
     async def change(self, name: str, settings: Mapping[str, object]) -> None:
@@ -82,7 +82,7 @@ class FakeOperations:
             replace(each, **known) if name in (owner, each.device) else each
             for each in self.interfaces[owner]
         )
-        self.asked.append(("change", name, dict(settings)))
+        self.requested.append(("change", name, dict(settings)))
 
     async def patch(self, name: str, peer: str, *, force: bool) -> None:
         await self._change()
@@ -94,12 +94,12 @@ class FakeOperations:
             raise Refused(errno.ENODEV, f"{name}: a loopback has no peer")
         if not force:
             raise Refused(errno.EBUSY, f"{peer}: is plugged into another, --force takes it from there")
-        self.asked.append(("patch", name, peer, force))
+        self.requested.append(("patch", name, peer, force))
 
     async def unpatch(self, name: str) -> None:
         await self._change()
         self._owner(name)
-        self.asked.append(("unpatch", name))
+        self.requested.append(("unpatch", name))
 
     def cloners(self) -> tuple[str, ...]:
         return CLONERS
@@ -147,14 +147,14 @@ class FakeReloads:
         """Actions of every plan."""
         self.problems: tuple[str, ...] = ()
         """Errors of every file."""
-        self.asked: list[tuple[object, ...]] = []
+        self.requested: list[tuple[object, ...]] = []
 
     async def reload(self, *, dry_run: bool = False) -> tuple[Action, ...]:
-        self.asked.append(("reload", dry_run))
+        self.requested.append(("reload", dry_run))
         return self._answer()
 
     async def plan(self, text: str, name: str) -> tuple[Action, ...]:
-        self.asked.append(("plan", text, name))
+        self.requested.append(("plan", text, name))
         return self._answer()
 
     def text(self) -> str:

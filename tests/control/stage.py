@@ -51,7 +51,7 @@ class IdleWorker(Worker):
         super().__init__(
             number, table, slot, queue_limit=2100, poll_spin_us=0, device_gone=device_gone, died=died
         )
-        self.orders: list[tuple[object, ...]] = []
+        self.requests: list[tuple[object, ...]] = []
         self.detaching = asyncio.Event()
         """While it is cleared, a cable that is detached has frames in flight."""
         self.detaching.set()
@@ -65,7 +65,7 @@ class IdleWorker(Worker):
         assert not self.attachments, "cables are still attached"
 
     async def attach(self, attachment: Attachment) -> None:
-        self.orders.append(("attach", attachment.cable))
+        self.requests.append(("attach", attachment.cable))
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
@@ -73,11 +73,11 @@ class IdleWorker(Worker):
         self.attachments[attachment.cable] = attachment
 
     async def resize(self, cable: str, mtus: tuple[int, ...]) -> None:
-        self.orders.append(("resize", cable, mtus))
+        self.requests.append(("resize", cable, mtus))
 
     async def detach(self, cable: str, patience: float, *, keep: bool = False) -> None:  # noqa: ARG002
         if self.attachments.pop(cable, None) is not None:
-            self.orders.append(("detach", cable, patience))
+            self.requests.append(("detach", cable, patience))
             await self.detaching.wait()
             if self.failure is not None:
                 raise self.failure

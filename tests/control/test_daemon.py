@@ -19,7 +19,7 @@ from tests.waiting import eventually
 
 
 @on_loop
-async def test_a_worker_that_dies_is_replaced_and_the_daemon_goes_on(
+async def test_a_worker_that_dies_is_replaced_and_the_daemon_continues(
     host: FakeHost,
     configured: Callable[..., Configuration],
     lines: Callable[..., list[str]],

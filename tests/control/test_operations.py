@@ -1,4 +1,4 @@
-"""The line between front ends and interfaces: refusals, and who implements what."""
+"""The interface between the front ends and the rest: refusals, and the implementations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a daemon holds: locked once, released or left to a successor."""
+"""Resources of a daemon: locked once, released or left to a successor."""
 
 from __future__ import annotations
 

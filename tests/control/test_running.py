@@ -174,16 +174,16 @@ def test_missing_requirements_are_logged_and_nothing_is_started(
     monkeypatch: pytest.MonkeyPatch,
     lines: Callable[..., list[str]],
 ) -> None:
-    asked: list[bool] = []
+    requested: list[bool] = []
 
     def missing(*, namespaces: bool) -> list[str]:
-        asked.append(namespaces)
+        requested.append(namespaces)
         return ["no root", "no /dev/net/tun"]
 
     monkeypatch.setattr(program, "missing", missing)
     monkeypatch.setattr("epaird.control.logs.set_up", lambda *_arguments: None)
     assert program.run(configured()) == 1
     assert program.run(configured(namespaces={"create": []}, epair={"epair0": {}})) == 1
-    assert asked == [True, False]
+    assert requested == [True, False]
     assert lines() == ["no root", "no /dev/net/tun"] * 2
     host.close()

@@ -81,20 +81,20 @@ def test_a_terminal_has_colours(pair: Cli) -> None:
 
 def _in_terminal(cli: Cli, arguments: list[str]) -> bytes:
     """Return what a command writes to a terminal until it ends or has shown a pair."""
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     environment = cli.environment | {"TERM": "xterm-256color", "COLUMNS": "200"}
-    process = subprocess.Popen([EPAIRCTL, *arguments], env=environment, stdout=theirs)
-    os.close(theirs)
+    process = subprocess.Popen([EPAIRCTL, *arguments], env=environment, stdout=terminal)
+    os.close(terminal)
     text = b""
     try:
         while b"epair0b" not in text:
-            text += os.read(ours, 65536)
+            text += os.read(controller, 65536)
     except OSError:  # EIO: the command has closed the other end
         pass
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(DEADLINE_S)
-        os.close(ours)
+        os.close(controller)
     return text
 
 

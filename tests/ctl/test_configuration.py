@@ -25,7 +25,7 @@ def test_a_plan_reads_as_terraforms_and_its_status_is_2_with_changes(cli: Cli, t
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "Nothing to do: everything is as the configuration says.\n"
     reloads = cli.control.reloads
-    assert reloads.asked == [("plan", "[epair.epair0]\n", str(file))]
+    assert reloads.requested == [("plan", "[epair.epair0]\n", str(file))]
     reloads.actions = PLANNED
     for arguments, status in ((("plan", str(file)), 2), (("reload", "--dry-run"), 2), (("reload",), 0)):
         done = cli.run(*arguments)
@@ -36,7 +36,7 @@ def test_a_plan_reads_as_terraforms_and_its_status_is_2_with_changes(cli: Cli, t
             "", "Plan: 1 to create, 0 to change, 1 to recreate, 0 to destroy.",
         ]  # fmt: skip
     assert json.loads(cli.run("-j", "plan", str(file)).stdout)["changes"] is True
-    assert reloads.asked[2:4] == [("reload", True), ("reload", False)]
+    assert reloads.requested[2:4] == [("reload", True), ("reload", False)]
 
 
 def test_each_error_in_a_file_is_a_line(cli: Cli, tmp_path: Path) -> None:
@@ -53,15 +53,15 @@ def test_each_error_in_a_file_is_a_line(cli: Cli, tmp_path: Path) -> None:
 
 def test_on_a_terminal_a_plan_is_in_colours(cli: Cli) -> None:
     cli.control.reloads.actions = PLANNED
-    ours, theirs = pty.openpty()
+    controller, terminal = pty.openpty()
     done = subprocess.run(
-        [EPAIRCTL, "reload"], env=cli.environment | {"TERM": "xterm-256color"}, stdout=theirs,
+        [EPAIRCTL, "reload"], env=cli.environment | {"TERM": "xterm-256color"}, stdout=terminal,
         timeout=DEADLINE_S, check=False,
     )  # fmt: skip
-    os.close(theirs)
+    os.close(terminal)
     assert done.returncode == 0
-    assert b"\x1b[32m  + epair1" in os.read(ours, 65536)
-    os.close(ours)
+    assert b"\x1b[32m  + epair1" in os.read(controller, 65536)
+    os.close(controller)
 
 
 def test_save_prints_toml(cli: Cli) -> None:

@@ -7,7 +7,7 @@ import json
 from tests.ctl.epairctl import Cli
 
 
-def test_create_prints_the_name_that_was_made(cli: Cli) -> None:
+def test_create_prints_the_name_of_the_interface(cli: Cli) -> None:
     assert cli.output("create", "epair") == "epair0\n"
     assert cli.output("create", "epair7") == "epair7\n"
     assert cli.output("create", "lo1") == "lo1\n"
@@ -16,7 +16,7 @@ def test_create_prints_the_name_that_was_made(cli: Cli) -> None:
 
 def test_create_takes_settings_as_words_and_as_options(cli: Cli) -> None:
     cli.output("create", "epair", "-o", "a.mtu=9000", "-o", "queues=2", "a.netns=red", "b.up=false")
-    assert cli.operations.asked == [
+    assert cli.operations.requested == [
         ("create", "epair0", {"a": {"mtu": 9000, "netns": "red"}, "queues": 2, "b": {"up": False}})
     ]
 
@@ -53,7 +53,7 @@ def test_show(pair: Cli) -> None:
 
 def test_set(pair: Cli) -> None:
     assert pair.output("set", "epair0a", "mtu=9000", "up=false") == ""
-    assert pair.operations.asked[-1] == ("change", "epair0a", {"mtu": 9000, "up": False})
+    assert pair.operations.requested[-1] == ("change", "epair0a", {"mtu": 9000, "up": False})
     assert pair.output("show", "epair0a").startswith("epair0a: <LOWER_UP> mtu 9000 state down\n")
 
 
@@ -67,6 +67,6 @@ def test_patch_and_unpatch(pair: Cli) -> None:
     assert line == "epair0b: is plugged into another, --force takes it from there (EBUSY)"
     assert pair.output("patch", "epair0a", "epair0b", "--force") == ""
     assert pair.output("unpatch", "epair0a") == ""
-    assert pair.operations.asked[-2:] == [("patch", "epair0a", "epair0b", True), ("unpatch", "epair0a")]
+    assert pair.operations.requested[-2:] == [("patch", "epair0a", "epair0b", True), ("unpatch", "epair0a")]
     assert pair.fails("patch", "lo1", "epair0a") == "lo1: a loopback has no peer (ENODEV)"
     assert pair.fails("patch", "epair0a", "epair0a") == "epair0a: cannot be its own peer (EINVAL)"

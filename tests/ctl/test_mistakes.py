@@ -127,7 +127,7 @@ def test_a_daemon_that_ends_before_it_answers(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_another_program_at_the_socket(cli: Cli, tmp_path: Path) -> None:
-    for said, line in (
+    for sent, line in (
         (b"220 mail.example.org\r\n", "the daemon has ended without an answer"),
         (
             b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
@@ -142,7 +142,7 @@ def test_another_program_at_the_socket(cli: Cli, tmp_path: Path) -> None:
             process = cli.start("--socket", str(path), "cloners")
             with listener.accept()[0] as connection:
                 connection.recv(65536)
-                connection.sendall(said)
+                connection.sendall(sent)
             assert process.wait(DEADLINE_S) == 1
         assert process.communicate() == ("", f"epairctl: {line}\n")
         path.unlink()

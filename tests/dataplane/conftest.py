@@ -60,11 +60,11 @@ class Owner:
 
 @dataclass
 class Polls:
-    """A Poller that records what is asked of it."""
+    """A Poller that records its calls."""
 
     reading: set[Port] = field(default_factory=set)
     awaiting_room: set[Port] = field(default_factory=set)
-    restart_asked: bool = False
+    restart_requested: bool = False
     vanished: list[Port] = field(default_factory=list)
     unknown: list[tuple[Port, int]] = field(default_factory=list)
 
@@ -78,7 +78,7 @@ class Polls:
         self.awaiting_room.add(port)
 
     def await_restart(self) -> None:
-        self.restart_asked = True
+        self.restart_requested = True
 
     def gone(self, port: Port) -> None:
         self.stop_reading(port)
@@ -128,11 +128,11 @@ class Bench:
             for port in list(self.polls.awaiting_room):
                 self.polls.awaiting_room.discard(port)
                 self.pipeline.resume(port)
-            if self.polls.restart_asked:
-                self.polls.restart_asked = False
+            if self.polls.restart_requested:
+                self.polls.restart_requested = False
                 if self.queue.restart_due:
                     self.pipeline.restart()
-            if self._progress() == before and not self.polls.restart_asked:
+            if self._progress() == before and not self.polls.restart_requested:
                 return
 
     def _readable(self) -> list[Port]:

@@ -40,7 +40,7 @@ def test_a_burst_arrives_unchanged_and_in_order(make_bench: type[Bench]) -> None
     bench.check_ledger()
 
 
-def test_answers_that_are_there_already_cross_too(make_bench: type[Bench]) -> None:
+def test_answers_that_wait_already_cross_too(make_bench: type[Bench]) -> None:
     bench = make_bench()
     sent, answers = numbered(3), numbered(2, size=60)
     bench.owners[0].sends(*sent)
@@ -167,12 +167,12 @@ def test_any_traffic_keeps_order_and_ledger(steps: list[tuple[str, int]], limit:
     try:
         sent: dict[int, list[bytes]] = {0: [], 1: []}
         received: dict[int, list[bytes]] = {0: [], 1: []}
-        for who, many in steps:
-            if who == "r":
+        for action, many in steps:
+            if action == "r":
                 for owner in (0, 1):
                     received[owner] += bench.owners[owner].receives()
             else:
-                owner = "ab".index(who)
+                owner = "ab".index(action)
                 for number in range(many):
                     each = frame(b"%d %d" % (len(sent[owner]), number))
                     try:

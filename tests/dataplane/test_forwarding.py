@@ -1,4 +1,4 @@
-"""What all kinds of forwarding have in common, whatever the traffic."""
+"""Properties of every kind of forwarding under any traffic."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_addresses_are_where_scapy_writes_them(packet: Packet) -> None:
     assert (again.src, again.dst) == (packet.dst, packet.src)
 
 
-def test_only_the_sender_of_an_ethernet_frame_is_told_the_mtu() -> None:
+def test_only_the_sender_of_an_ethernet_frame_gets_the_mtu() -> None:
     packet = IP(src="10.0.0.1", dst="10.0.0.2", flags="DF") / UDP() / Raw(bytes(2000))
     sent = bytes(HEADER) + bytes(Ether(src="02:00:00:00:00:0a", dst="02:00:00:00:00:0b") / packet)
     message = ETHERNET_LINK.too_big(memoryview(sent), ETHERNET_LINK.read_limit((1400, 1500)))

@@ -117,11 +117,11 @@ def test_a_listed_device_that_vanished_is_not_restarted_for_ever(
     b.receives()
     for each in list(bench.polls.awaiting_room):
         bench.pipeline.resume(each)
-    bench.polls.restart_asked = False
+    bench.polls.restart_requested = False
     bench.pipeline.restart()
     assert bench.polls.vanished == [bench.ports[0]]
     assert not bench.queue.drain_list
-    assert not bench.polls.restart_asked
+    assert not bench.polls.restart_requested
 
 
 def test_frames_that_are_discarded_are_errors_of_the_receiver(make_bench: type[Bench]) -> None:
@@ -132,7 +132,7 @@ def test_frames_that_are_discarded_are_errors_of_the_receiver(make_bench: type[B
         bench.loop()
     bench.pipeline.discard(b)
     assert bench.ierrors(b)["write_error"] == 3
-    assert bench.polls.restart_asked
+    assert bench.polls.restart_requested
     bench.check_ledger()
 
 
@@ -143,7 +143,7 @@ def test_a_burst_is_bounded(make_bench: type[Bench]) -> None:
     assert bench.ports[0].account.words[OPACKETS] == 2
 
 
-def test_the_sender_of_a_frame_that_is_too_long_is_told_the_limit(make_bench: type[Bench]) -> None:
+def test_the_sender_of_a_frame_that_is_too_long_gets_the_limit(make_bench: type[Bench]) -> None:
     bench = make_bench()
     packet = bytes(
         Ether(src="02:00:00:00:00:0a", dst="02:00:00:00:00:0b")

@@ -79,8 +79,8 @@ def test_swapped_packets_come_from_where_they_were_sent_to_with_right_checksums(
 ) -> None:
     (back,) = bench.sent(packet)
     kind = type(packet)
-    there, here = kind(bytes(packet)), kind(back)
-    assert (here.src, here.dst) == (there.dst, there.src)
+    original, reflected = kind(bytes(packet)), kind(back)
+    assert (reflected.src, reflected.dst) == (original.dst, original.src)
     again = kind(back)
     transport = UDP if UDP in again else TCP
     checksum = again[transport].chksum
@@ -173,7 +173,7 @@ def test_a_full_queue_lists_the_interface_and_reads_nothing(bench: Bench) -> Non
     while bench.queue.length:
         bench.owner.receives()
         bench.pipeline.resume(bench.port)
-    assert bench.polls.restart_asked
+    assert bench.polls.restart_requested
 
 
 def test_a_device_that_is_gone_is_reported(bench: Bench) -> None:

@@ -7,7 +7,7 @@ TURN_NS = 2_000
 
 
 def poll(spin: Spin, now: int, until: int) -> int:
-    """Poll, with the core to itself, until told to sleep or ``until``; return the time then."""
+    """Poll, with the core to itself, until it may sleep or ``until``; return the time then."""
     while now < until:
         now += TURN_NS
         if not spin.poll_again(now):

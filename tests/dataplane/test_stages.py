@@ -59,7 +59,7 @@ def test_without_stages_the_clock_is_not_read(make_bench: type[Bench]) -> None:
     assert bench.owners[1].receives() == [frame()]
 
 
-def test_a_stage_goes_with_its_port_to_another_forwarding(make_bench: type[Bench]) -> None:
+def test_a_stage_stays_with_its_port_under_another_forwarding(make_bench: type[Bench]) -> None:
     bench = make_bench()
     port = bench.ports[0]
     stage: Stage = Impairment()

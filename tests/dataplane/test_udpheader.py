@@ -61,7 +61,7 @@ def test_an_odd_ipv4_header_may_not_lead(oddity: dict[str, Any]) -> None:
 def test_a_follower_differs_by_the_step_until_a_field_wraps(
     headers: UdpHeaders, version: int, number: int, after: int, size: int
 ) -> None:
-    """Whatever ``countable`` promises: the headers written for a follower are those that it has."""
+    """``countable`` keeps its promise: the headers written for a follower are its own."""
     payload = bytes(size)
     first = Datagram(payload, version, number=number)
     fields = headers.leader(head(headers, first), len(bytes(first)))

@@ -24,7 +24,7 @@ _INIT: Final = Path("/lib/systemd/systemd")
 
 
 class CannotBoot(Exception):
-    """No systemd can be booted here; the message says why."""
+    """No systemd can be booted here; the message gives the reason."""
 
 
 class Namespace:

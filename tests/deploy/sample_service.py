@@ -1,12 +1,7 @@
 """A minimal service that uses the service manager as epaird does. A real systemd runs it.
 
-<<<<<<<< HEAD:tests/deploy/sample_service.py
-Its status shows what it found in the store. It keeps a descriptor there, reloads on SIGHUP once
-/run/may-reload exists, and removes the descriptor on SIGUSR1.
-========
 Its status names what it found in the descriptor store. It stores a descriptor, reloads on SIGHUP once
 /run/may-reload exists, and empties the store on SIGUSR1.
->>>>>>>> docs:tests/deploy/small_service.py
 """
 
 import os

@@ -18,7 +18,7 @@ from tests.waiting import eventually
 
 @dataclass
 class End:
-    """One end: its channel, and what came of it."""
+    """One end: its channel, and the messages and descriptors that it has received."""
 
     messages: list[Message] = field(default_factory=list)
     fds: list[list[int]] = field(default_factory=list)
@@ -41,7 +41,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 @asynccontextmanager
 async def ends() -> AsyncIterator[tuple[End, End]]:
-    """Two ends joined."""
+    """Two connected ends."""
     both = End(), End()
     for end, connection in zip(both, pair(), strict=True):
         end.open(connection)
@@ -57,184 +57,186 @@ async def ends() -> AsyncIterator[tuple[End, End]]:
 
 @on_loop
 async def test_messages_arrive_both_ways_in_order() -> None:
-    async with ends() as (here, there):
+    async with ends() as (near, far):
         for number in range(5):
-            here.channel.send(Done(number))
-            there.channel.send(Gone("epair0", str(number)))
-        await eventually(lambda: len(here.messages) == len(there.messages) == 5)
-        assert there.messages == [Done(number) for number in range(5)]
-        assert here.messages == [Gone("epair0", str(number)) for number in range(5)]
+            near.channel.send(Done(number))
+            far.channel.send(Gone("epair0", str(number)))
+        await eventually(lambda: len(near.messages) == len(far.messages) == 5)
+        assert far.messages == [Done(number) for number in range(5)]
+        assert near.messages == [Gone("epair0", str(number)) for number in range(5)]
 
 
 @on_loop
-async def test_more_than_the_kernel_takes_at_once_neither_block_nor_get_lost() -> None:
+async def test_more_messages_than_the_kernel_takes_at_once_neither_block_nor_get_lost() -> None:
     """net.unix.max_dgram_qlen, 10 by default, bounds the packets that wait in a socket."""
-    ours, theirs = pair()
-    with theirs:
-        here = End()
-        here.open(ours)
+    connection, other = pair()
+    with other:
+        near = End()
+        near.open(connection)
         for number in range(1000):
-            here.channel.send(Done(number))
+            near.channel.send(Done(number))
         await turns()
-        there = End()
-        there.open(theirs)
-        await eventually(lambda: len(there.messages) == 1000)
-        assert there.messages == [Done(number) for number in range(1000)]
-        here.channel.send(Done(1000))
-        await eventually(lambda: there.messages[-1] == Done(1000))
-        for end in (here, there):
+        far = End()
+        far.open(other)
+        await eventually(lambda: len(far.messages) == 1000)
+        assert far.messages == [Done(number) for number in range(1000)]
+        near.channel.send(Done(1000))
+        await eventually(lambda: far.messages[-1] == Done(1000))
+        for end in (near, far):
             end.channel.close()
 
 
 @on_loop
 async def test_a_channel_with_nothing_to_send_keeps_the_loop_asleep() -> None:
-    ours, theirs = pair()
-    with theirs:
-        here = End()
-        here.open(ours)
+    connection, other = pair()
+    with other:
+        near = End()
+        near.open(connection)
         for number in range(100):
-            here.channel.send(Done(number))
-        there = End()
-        there.open(theirs)
-        await eventually(lambda: len(there.messages) == 100)
+            near.channel.send(Done(number))
+        far = End()
+        far.open(other)
+        await eventually(lambda: len(far.messages) == 100)
         await turns()
-        assert not asyncio.get_running_loop().remove_writer(ours.fileno()), "polled for room all the time"
-        for end in (here, there):
+        assert not asyncio.get_running_loop().remove_writer(connection.fileno()), (
+            "polled for room all the time"
+        )
+        for end in (near, far):
             end.channel.close()
 
 
 @on_loop
 async def test_descriptors_come_with_their_message_and_are_close_on_exec() -> None:
-    async with ends() as (here, there):
+    async with ends() as (near, far):
         with closing(socket.socket(socket.AF_UNIX)) as one, closing(socket.socket(socket.AF_UNIX)) as other:
             files = [descriptors()[each.fileno()] for each in (one, other)]
             for each in (one, other):
                 os.set_inheritable(each.fileno(), True)
-            here.channel.send(Done(1))
-            here.channel.send(Done(2), (one.fileno(), other.fileno()))
-            here.channel.send(Done(3), (other.fileno(),))
-            await eventually(lambda: len(there.messages) == 3)
-        assert [len(fds) for fds in there.fds] == [0, 2, 1]
-        for fds, expected in zip(there.fds, ([], files, files[1:]), strict=True):
+            near.channel.send(Done(1))
+            near.channel.send(Done(2), (one.fileno(), other.fileno()))
+            near.channel.send(Done(3), (other.fileno(),))
+            await eventually(lambda: len(far.messages) == 3)
+        assert [len(fds) for fds in far.fds] == [0, 2, 1]
+        for fds, expected in zip(far.fds, ([], files, files[1:]), strict=True):
             assert [descriptors()[fd] for fd in fds] == list(expected)
             assert all(fcntl.fcntl(fd, fcntl.F_GETFD) & fcntl.FD_CLOEXEC for fd in fds)
 
 
 @on_loop
 async def test_descriptors_of_messages_that_wait_arrive_too() -> None:
-    ours, theirs = pair()
-    with theirs, closing(socket.socket(socket.AF_UNIX)) as thing:
-        here, there = End(), End()
-        here.open(ours)
+    connection, other = pair()
+    with other, closing(socket.socket(socket.AF_UNIX)) as passed:
+        near, far = End(), End()
+        near.open(connection)
         for number in range(50):
-            here.channel.send(Done(number), (thing.fileno(),))
-        there.open(theirs)
-        await eventually(lambda: len(there.messages) == 50)
-        assert all(len(fds) == 1 for fds in there.fds)
-        for fds in there.fds:
+            near.channel.send(Done(number), (passed.fileno(),))
+        far.open(other)
+        await eventually(lambda: len(far.messages) == 50)
+        assert all(len(fds) == 1 for fds in far.fds)
+        for fds in far.fds:
             os.close(fds[0])
-        for end in (here, there):
+        for end in (near, far):
             end.channel.close()
 
 
 @on_loop
-async def test_the_other_end_closing_is_told_once_behind_what_it_said() -> None:
-    async with ends() as (here, there):
-        here.channel.send(Done(1))
-        here.channel.send(Done(2))
-        here.channel.close()
-        await eventually(lambda: there.ended)
-        assert there.messages == [Done(1), Done(2)]
-        there.channel.send(Done(3))
+async def test_the_close_of_the_other_end_is_reported_once_after_its_messages() -> None:
+    async with ends() as (near, far):
+        near.channel.send(Done(1))
+        near.channel.send(Done(2))
+        near.channel.close()
+        await eventually(lambda: far.ended)
+        assert far.messages == [Done(1), Done(2)]
+        far.channel.send(Done(3))
         await turns()
-        there.channel.close()
-        assert (there.ended, here.ended) == (1, 0)
+        far.channel.close()
+        assert (far.ended, near.ended) == (1, 0)
 
 
 @on_loop
-async def test_the_other_end_closing_with_something_unread_is_told_too() -> None:
-    ours, theirs = pair()
-    here = End()
-    here.open(ours)
-    here.channel.send(Done(1))
-    theirs.close()  # ECONNRESET for us
-    await eventually(lambda: here.ended)
+async def test_the_close_of_an_end_with_unread_messages_is_reported_too() -> None:
+    connection, other = pair()
+    near = End()
+    near.open(connection)
+    near.channel.send(Done(1))
+    other.close()  # ECONNRESET at the near end
+    await eventually(lambda: near.ended)
     await turns()
-    assert here.ended == 1
+    assert near.ended == 1
 
 
 @on_loop
-async def test_sending_to_an_end_that_has_closed_is_nothing() -> None:
-    ours, theirs = pair()
-    here = End()
-    here.open(ours)
-    theirs.close()
+async def test_sending_to_a_closed_end_does_nothing() -> None:
+    connection, other = pair()
+    near = End()
+    near.open(connection)
+    other.close()
     for number in range(100):
-        here.channel.send(Done(number))
-    await eventually(lambda: here.ended)
-    here.channel.send(Done(100))
+        near.channel.send(Done(number))
+    await eventually(lambda: near.ended)
+    near.channel.send(Done(100))
     await turns()
 
 
 @on_loop
-async def test_an_end_that_closes_while_much_waits_ends_it() -> None:
-    ours, theirs = pair()
-    here = End()
-    here.open(ours)
+async def test_the_close_of_an_end_while_messages_wait_is_reported() -> None:
+    connection, other = pair()
+    near = End()
+    near.open(connection)
     for number in range(1000):
-        here.channel.send(Done(number))
-    theirs.close()
-    await eventually(lambda: here.ended)
-    here.channel.close()
+        near.channel.send(Done(number))
+    other.close()
+    await eventually(lambda: near.ended)
+    near.channel.close()
 
 
 @on_loop
 async def test_closing_drops_what_waits_and_may_be_done_twice() -> None:
-    ours, theirs = pair()
-    with theirs:
-        here = End()
-        here.open(ours)
+    connection, other = pair()
+    with other:
+        near = End()
+        near.open(connection)
         for number in range(1000):
-            here.channel.send(Done(number))
-        here.channel.close()
-        here.channel.close()
+            near.channel.send(Done(number))
+        near.channel.close()
+        near.channel.close()
         await turns()
-        assert not here.ended
+        assert not near.ended
 
 
 @on_loop
 async def test_the_receiver_may_close_the_channel() -> None:
-    async with ends() as (here, there):
+    async with ends() as (near, far):
 
         def close(message: Message, fds: list[int]) -> None:
-            there.channel.close()
-            there.messages.append(message)
+            far.channel.close()
+            far.messages.append(message)
 
-        there.channel._received = close
+        far.channel._received = close
         for number in range(3):
-            here.channel.send(Done(number))
-        await eventually(lambda: here.ended)
-        assert there.messages == [Done(0)]
-        assert not there.ended
+            near.channel.send(Done(number))
+        await eventually(lambda: near.ended)
+        assert far.messages == [Done(0)]
+        assert not far.ended
 
 
 @on_loop
-async def test_a_receiver_that_fails_misses_one_message_and_no_other() -> None:
+async def test_a_receiver_that_fails_loses_one_message_and_no_other() -> None:
     failures: list[object] = []
     loop = asyncio.get_running_loop()
-    async with ends() as (here, there):
+    async with ends() as (near, far):
         usual = loop.get_exception_handler()
         loop.set_exception_handler(lambda _loop, context: failures.append(context["exception"]))
 
         def fail_once(message: Message, fds: list[int]) -> None:
             if not failures:
                 raise ZeroDivisionError
-            there.messages.append(message)
+            far.messages.append(message)
 
-        there.channel._received = fail_once
+        far.channel._received = fail_once
         for number in range(3):
-            here.channel.send(Done(number))
-        await eventually(lambda: len(there.messages) == 2)
+            near.channel.send(Done(number))
+        await eventually(lambda: len(far.messages) == 2)
         loop.set_exception_handler(usual)
         assert [type(failure) for failure in failures] == [ZeroDivisionError]
 
@@ -253,26 +255,26 @@ def test_nothing_is_left_open(closer: int) -> None:
 
 @on_loop
 async def test_more_descriptors_than_a_packet_carries_arrive_with_their_message() -> None:
-    ours, theirs = pair()
-    here, there = End(), End()
-    here.open(ours)
-    there.open(theirs)
+    connection, other = pair()
+    near, far = End(), End()
+    near.open(connection)
+    far.open(other)
     with ExitStack() as files:
         fds = tuple(os.memfd_create(f"fd{number}") for number in range(2 * FDS_MAX + 1))
         for fd in fds:
             files.callback(os.close, fd)
-        here.channel.send(Done(1), fds)
-        here.channel.send(Done(2), fds[:1])
-        await eventually(lambda: len(there.messages) == 2)
-        assert there.messages == [Done(1), Done(2)]
+        near.channel.send(Done(1), fds)
+        near.channel.send(Done(2), fds[:1])
+        await eventually(lambda: len(far.messages) == 2)
+        assert far.messages == [Done(1), Done(2)]
         try:
-            assert list(map(len, there.fds)) == [len(fds), 1]
-            assert all(map(os.path.sameopenfile, there.fds[0], fds))
+            assert list(map(len, far.fds)) == [len(fds), 1]
+            assert all(map(os.path.sameopenfile, far.fds[0], fds))
         finally:
-            for fd in (*there.fds[0], *there.fds[1]):
+            for fd in (*far.fds[0], *far.fds[1]):
                 os.close(fd)
-    here.channel.close()
-    there.channel.close()
+    near.channel.close()
+    far.channel.close()
 
 
 def test_descriptors_of_a_message_that_never_comes_are_closed() -> None:

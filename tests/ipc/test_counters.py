@@ -1,4 +1,4 @@
-"""The catalogue: every word has one meaning, and each counter says what it is."""
+"""The catalogue: every word has one meaning, and each counter has a description."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def table() -> Iterator[Table]:
     os.close(table.fd)
 
 
-def test_what_one_maps_another_sees(table: Table) -> None:
+def test_all_mappings_of_a_ledger_share_its_contents(table: Table) -> None:
     other = Table(table.fd)
     table.slot(2)[5] = 2**64 - 1
     assert other.slots == 4
@@ -60,7 +60,7 @@ def test_slots_are_handed_out_lowest_first_zeroed_and_never_twice(steps: list[bo
         os.close(table.fd)
 
 
-def test_a_slot_that_rests_is_nobodys_until_it_has_rested(table: Table) -> None:
+def test_a_released_slot_is_taken_again_only_after_it_has_rested(table: Table) -> None:
     slots = Slots(table, resting=True)
     first, second = slots.take(), slots.take()
     slots.release(first)

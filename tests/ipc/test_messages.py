@@ -52,7 +52,7 @@ def messages_of(kind: Any) -> st.SearchStrategy[Message]:  # noqa: ANN401
 
 
 @given(st.one_of(*map(messages_of, KINDS)))
-def test_what_is_encoded_is_decoded(message: Message) -> None:
+def test_an_encoded_message_is_decoded(message: Message) -> None:
     packet = encode(message)
     assert decode(packet) == message
     assert type(decode(packet)) is type(message)
@@ -93,7 +93,7 @@ def test_a_message_of_an_unknown_type_is_named_and_keeps_its_id() -> None:
     assert decode(b'{"type": "Teleport", "id": "seven"}') == Unknown("Teleport", 0)
 
 
-def test_orders_of_protocol_1_keep_exactly_its_fields() -> None:
+def test_requests_of_protocol_1_keep_exactly_its_fields() -> None:
     """A worker of epaird 0.1.0 dies of a field that it does not know, and of one that is missing."""
     assert json.loads(encode(Adopt(0))) == {"type": "Adopt", "id": 0}
     assert json.loads(encode(Detach(5, "epair0", 1.0))) == {
@@ -111,5 +111,5 @@ def test_a_cable_of_protocol_1_is_read() -> None:
     assert decode(json.dumps(document).encode()) == Attached(CableSpec("epair0", ports, coalesce=True))
 
 
-def test_an_answer_is_good_unless_it_says_otherwise() -> None:
+def test_an_answer_reports_success_by_default() -> None:
     assert decode(b'{"type": "Done", "id": 7}') == Done(7, "")

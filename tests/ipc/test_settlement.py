@@ -224,7 +224,7 @@ def both_ways(bench: MortalBench) -> None:
 
 
 def waiting(bench: MortalBench) -> None:
-    """The receiver takes nothing, then everything; the sender finds the queue full."""
+    """The receiver accepts no frame, then all of them; the sender finds the queue full."""
     source = bench.ports[0]
     bench.queue.limit = 9
     # The smallest buffer, so that few frames fill it.

@@ -167,20 +167,20 @@ def test_an_interrupted_dump_is_repeated(
     interruptions: int,
     dumps: int,
 ) -> None:
-    tap, asked = new_tap(), []
+    tap, requested = new_tap(), []
     request = RouteSocket.request
 
     def interrupted(
         self: RouteSocket, kind: int, flags: int, payload: bytes
     ) -> Iterator[tuple[int, int, int, int]]:
-        asked.append(kind)
-        mark = abi.NLM_F_DUMP_INTR if len(asked) <= interruptions else 0
+        requested.append(kind)
+        mark = abi.NLM_F_DUMP_INTR if len(requested) <= interruptions else 0
         for answer, answer_flags, start, end in request(self, kind, flags, payload):
             yield answer, answer_flags | mark, start, end
 
     monkeypatch.setattr(RouteSocket, "request", interrupted)
     assert tap.index in reader.read()
-    assert len(asked) == dumps
+    assert len(requested) == dumps
 
 
 def test_a_name_may_have_any_bytes(reader: LinkReader, new_tap: MakeTap) -> None:

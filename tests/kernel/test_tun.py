@@ -226,7 +226,9 @@ def test_the_current_namespace_and_name(new_tap: MakeTap, new_namespace: Callabl
     assert tun.current_name(fd) == "eth0"
 
 
-def test_asking_does_not_keep_the_namespace_alive(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
+def test_a_lookup_does_not_keep_the_namespace_alive(
+    new_tap: MakeTap, new_namespace: Callable[[], str]
+) -> None:
     tap, netns = new_tap(), new_namespace()
     link.place(tap.index, "eth0", netns)
     tun.namespace_of(tap.fds[0])

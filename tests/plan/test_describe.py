@@ -94,7 +94,7 @@ def test_a_patch_is_a_change_of_a_half() -> None:
     assert action == Action("change", "epair", "epair0a", (Detail("peer", "epair0b", "(none)"),))
 
 
-def test_what_is_restored_is_listed_one_by_one() -> None:
+def test_restored_addresses_and_routes_are_listed_one_by_one() -> None:
     (action,) = actions(Plan(restored=(Restore("lo1", ("10.9.9.1/24", "10.9.9.2/24")),)))
     assert (action.verb, action.kind, action.name) == ("restore", "lo", "lo1")
     assert [str(detail) for detail in action.details] == [

@@ -114,9 +114,9 @@ def test_a_plan_leads_from_one_configuration_to_the_other(now: Configuration, th
 def plan_between(now: dict[str, InterfaceSettings], then: dict[str, InterfaceSettings]) -> tuple[object, ...]:
     assert now.keys() == then.keys()
     pairs: list[Any] = [
-        {name: each for name, each in those.items() if name.startswith("epair")} for those in (now, then)
+        {name: each for name, each in tables.items() if name.startswith("epair")} for tables in (now, then)
     ]
-    found = [Configuration.model_construct(epair=those, lo=None) for those in pairs]
+    found = [Configuration.model_construct(epair=tables, lo=None) for tables in pairs]
     return plan(*found, peers={}).steps
 
 

@@ -68,7 +68,7 @@ class ControlPlane:
         return found
 
     def has(self, device: str, **wanted: object) -> bool:
-        """Whether an interface's reading has these fields; false while it moves to another namespace."""
+        """Return whether an interface's reading has these fields; False while it changes its namespace."""
         found = self.interfaces.interface(device)
         return bool(found) and all(getattr(found[0], key) == value for key, value in wanted.items())
 
@@ -124,7 +124,7 @@ async def control_plane(
     async def died(worker: Worker) -> None:
         await made[0].worker_lost(worker)
 
-    those = [
+    pool = [
         Worker(
             number, table, slots.take(), queue_limit=queue_limit, poll_spin_us=0,
             device_gone=lambda _cable, device: made[0].device_gone(device), died=died,
@@ -132,20 +132,20 @@ async def control_plane(
         )
         for number in range(workers)
     ]  # fmt: skip
-    registry = Registry(host, table, slots, those, MacPool(mac.host_id()), loopbacks=loopbacks)
+    registry = Registry(host, table, slots, pool, MacPool(mac.host_id()), loopbacks=loopbacks)
     made.append(registry)
     try:
-        await together(*(worker.start() for worker in those))
+        await together(*(worker.start() for worker in pool))
         host.watch(registry.link_event)
         if loopbacks:
             await registry.create("lo0", LoopbackSettings())
-        found = ControlPlane(lab, host, table, those, FrontEnd(registry), registry)
+        found = ControlPlane(lab, host, table, pool, FrontEnd(registry), registry)
         yield found
         await registry.destroy_all()
         assert found.inventory() == {"devices": [], "interfaces": [], "attachments": []}
     finally:
         await registry.destroy_all()
-        await together(*(worker.stop() for worker in those))
+        await together(*(worker.stop() for worker in pool))
         host.close()
         os.close(table.fd)
     await eventually(lambda: asyncio.all_tasks() <= tasks)

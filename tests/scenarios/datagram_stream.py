@@ -39,7 +39,7 @@ _ROOMY: Final = 1 << 28
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a stream."""
+    """The outcome of a stream."""
 
     sent: int
     received: int
@@ -53,7 +53,7 @@ class Outcome:
 
     @property
     def ordered(self) -> bool:
-        """Whether none came twice and none before an earlier one."""
+        """True if none came twice and none before an earlier one."""
         return self.late == self.twice == 0
 
     @property

@@ -1,4 +1,4 @@
-"""The table of faults: what became of the traffic when the daemon was disturbed."""
+"""The table of faults: the effect of each on the traffic."""
 
 from __future__ import annotations
 

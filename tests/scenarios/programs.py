@@ -105,7 +105,7 @@ def print_results(results: object) -> None:
 
 
 def next_pause(paused: bool, command: str) -> bool:
-    """Whether a sender is paused after a command."""
+    """Return whether a sender is paused after a command."""
     return command == "pause" or (paused and command != "go")
 
 

@@ -110,7 +110,7 @@ class Core:
                 os.sched_setaffinity(0, self._core)
                 os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
                 do()
-            except BaseException as failure:  # noqa: BLE001 (raised again by who waits)
+            except BaseException as failure:  # noqa: BLE001 (raised again in the waiting thread)
                 failures.append(failure)
 
         thread = threading.Thread(target=run, name="sender")

@@ -117,7 +117,7 @@ def test_monitor_prints_events(lab: Lab) -> None:
 
 
 def _has_client(lab: Lab) -> bool:
-    """Whether a client is connected to the control socket."""
+    """Return whether a client is connected to the control socket."""
     lines = [line.split() for line in lab.home.run("cat", "/proc/net/unix").splitlines()]
     return any(line[-1] == str(control_socket(lab)) and line[5] == "03" for line in lines)  # SS_CONNECTED
 

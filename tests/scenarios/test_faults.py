@@ -257,7 +257,7 @@ def test_a_worker_without_memory(lab: Lab) -> None:
         cable.wait_for_frames()
         limit = ["prlimit", f"--pid={cable.daemon.worker()}", "--as=1:1"]
         subprocess.run(limit, user=NOBODY, group=NOBODY, check=True)
-        # The worker has no memory for what it is asked to attach: it ends, and its successor has
+        # The worker has no memory for the cable to attach: it ends, and its successor has
         # memory.
         for unit in range(1, 200):
             cable.ctl("create", f"epair{unit}")

@@ -35,7 +35,7 @@ RACING_S = 10.0
 
 
 @on_loop_in_lab
-async def test_create_makes_the_lowest_free_unit_or_the_one_asked_for(lab: Lab) -> None:
+async def test_create_makes_the_lowest_free_unit_or_the_requested_one(lab: Lab) -> None:
     async with control_plane(lab) as control:
         create = control.interfaces.create
         assert await create("epair", {}) == "epair0"
@@ -84,7 +84,7 @@ async def test_without_loopbacks_there_is_no_cloner_for_them(lab: Lab) -> None:
 
 
 @on_loop_in_lab
-async def test_a_device_that_is_there_already_leaves_nothing_behind(lab: Lab) -> None:
+async def test_a_device_that_exists_already_leaves_nothing_behind(lab: Lab) -> None:
     async with control_plane(lab) as control:
         for device in ("epair0a", "epair1b"):
             lab.home.ip(f"link add {device} type bridge")
@@ -119,7 +119,7 @@ async def test_either_name_destroys_both_also_after_renames_and_moves(lab: Lab) 
 
 
 @on_loop_in_lab
-async def test_events_tell_what_happens(lab: Lab) -> None:
+async def test_every_change_is_reported_as_an_event(lab: Lab) -> None:
     red = lab.namespace("red")
     async with control_plane(lab) as control:
         events = control.interfaces.events()

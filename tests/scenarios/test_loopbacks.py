@@ -27,7 +27,7 @@ def loopback(lab: Lab, **settings: object) -> dict[str, object]:
 
 
 def balanced(control: ControlPlane, device: str) -> bool:
-    """Whether the books of a loopback balance to the packet."""
+    """Return whether the books of a loopback balance to the packet."""
     reading = control.reading(device)
     place = control.lab.by_name(reading.netns) if reading.netns else control.lab.home
     kernel = place.links()[reading.name]

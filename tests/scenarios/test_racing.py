@@ -56,30 +56,30 @@ def test_four_clients_racing_leave_nothing(lab: Lab) -> None:
 
     def client(number: int) -> dict[str, int]:
         choose = random.Random(number)
-        mine, done = Client(sock), {"POST": 0, "DELETE": 0}
+        connection, done = Client(sock), {"POST": 0, "DELETE": 0}
         while time.monotonic() < ending:
             name = choose.choice(("epair0", "epair1", "lo1", "lo2"))
             if choose.random() < 0.5:
                 made = choose.choice((name, name.rstrip("0123456789")))
                 place = {"a": {"netns": red.name}} if name.startswith("epair") else {"netns": red.name}
-                refusal = mine.request_error(
+                refusal = connection.request_error(
                     "POST", "", {"name": made, "settings": choose.choice(({}, place))}
                 )
                 done["POST"] += not refusal
             else:
-                refusal = mine.request_error("DELETE", f"/{name}")
+                refusal = connection.request_error("DELETE", f"/{name}")
                 done["DELETE"] += not refusal
             if refusal not in {"", *EXPECTED}:
                 raise AssertionError(refusal)
-        mine.close()
+        connection.close()
         return done
 
     def reader() -> None:
-        mine = Client(sock)
+        connection = Client(sock)
         while time.monotonic() < ending:
-            assert not mine.request_error("GET", "")
+            assert not connection.request_error("GET", "")
             daemon.metrics()
-        mine.close()
+        connection.close()
 
     with ThreadPoolExecutor(5) as threads:
         reading = threads.submit(reader)

@@ -120,7 +120,7 @@ def test_a_wrong_configuration_creates_nothing_and_reports_every_error(lab: Lab)
     assert any(line.startswith("epair.epair0.b.colour: ") for line in daemon.log)
 
 
-def test_a_file_that_is_not_there(lab: Lab) -> None:
+def test_a_file_that_does_not_exist(lab: Lab) -> None:
     file = lab.directory / "nothing.toml"
     running = lab.home.start(EPAIRD, "run", "--config", str(file))
     assert running.wait_exit() == 1

@@ -41,7 +41,7 @@ def other_pairs(count: int) -> str:
     return "".join(f"[epair.epair{number}]\n" for number in range(10, 10 + count))
 
 
-def test_an_unchanged_pair_loses_nothing_while_others_come_change_and_go(lab: Lab) -> None:
+def test_an_unchanged_pair_loses_nothing_while_others_are_created_changed_and_destroyed(lab: Lab) -> None:
     daemon = lab.daemon(CABLE + other_pairs(100), workers=2)
     red, before = lab["red"].links()["eth0"], daemon.metrics().interface("epair0a")
     with every_frame_arrives(lab), every_frame_arrives(lab, "blue", RED):

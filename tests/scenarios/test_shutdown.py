@@ -1,4 +1,4 @@
-"""However the daemon ends, and whichever process dies: nothing is left behind, and the books balance."""
+"""Every end of the daemon and the death of any process leave nothing behind, and the books balance."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_traffic_flows_again_after_a_stall(lab: Lab, queue_limit: int) -> None:
     assert cable.receive(1) == [7]
 
 
-def test_what_the_ring_cannot_hold_is_oqdrops(lab: Lab) -> None:
+def test_frames_that_the_ring_cannot_hold_are_oqdrops(lab: Lab) -> None:
     ring = 30
     cable = slowed(lab, txqueuelen=ring)
     page = cable.fill(100)

@@ -83,7 +83,7 @@ def test_everything_that_was_changed_stays(lab: Lab, how: Callable[[Lab, Daemon]
     assert all(daemon.metrics().worker(str(number)).queue_limit_frames == 77 for number in range(2))
     epairctl(lab, "set", "epair2", "carrier=on")
     assert re.search(r'carrier = "always"', running_configuration(lab))
-    # A reload still knows what the file says.
+    # A reload still knows the settings of the file.
     assert "carrier: always -> peer" in epairctl(lab, "reload")
     assert running_configuration(lab).replace("queue_limit = 77\n", "") == before
 

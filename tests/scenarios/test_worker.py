@@ -39,10 +39,10 @@ def test_it_imports_what_forwarding_needs_and_nothing_else() -> None:
     found = imported("import epaird.dataplane.__main__") - imported("pass")
     packages = {name.partition(".")[0] for name in found} - sys.stdlib_module_names
     assert {each for each in packages if "cython" not in each} == {"epaird", "uvloop"}  # uvloop is Cython's
-    ours = {name for name in found if name.startswith("epaird.") and not name.startswith("epaird.dataplane")}
+    own = {name for name in found if name.startswith("epaird.") and not name.startswith("epaird.dataplane")}
     kernel = {f"epaird.kernel{each}" for each in ("", ".abi", ".errors", ".privileges", ".scheduling")}
     ipc = {f"epaird.ipc{each}" for each in ("", ".channel", ".counters", ".ledger", ".messages")}
-    assert ours <= ipc | kernel
+    assert own <= ipc | kernel
 
 
 def test_it_has_no_privilege_and_cannot_gain_one(lab: Lab) -> None:

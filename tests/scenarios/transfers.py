@@ -96,7 +96,7 @@ class Sink:
 
     @property
     def in_order(self) -> bool:
-        """Whether no datagram came twice and none before an earlier one."""
+        """True if no datagram came twice and none before an earlier one."""
         return all(map(lt, self._numbers, self._numbers[1:]))
 
     def await_arrivals(self, count: int) -> None:

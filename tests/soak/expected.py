@@ -157,14 +157,14 @@ class Expected:
 
     @property
     def changed(self) -> bool:
-        """Whether something differs from the file."""
+        """True if something differs from the file."""
         pairs = [name for name, found in self.file.items() if isinstance(found, Pair)]
         return any(self.interfaces.get(name) != found for name, found in self.file.items()) or any(
             self.peers[name + "a"] != name + "b" for name in pairs
         )
 
     def carrier(self, device: str) -> bool:
-        """Whether a device has a carrier."""
+        """Return whether a device has a carrier."""
         name, settings = self.devices[device]
         if isinstance(settings, Loopback):
             return settings.up
@@ -229,8 +229,8 @@ class Expected:
         self._apply_settings()
 
     def take_over(self) -> None:
-        """Apply a takeover: the new control plane keeps everything and creates what the file has and it
-        has not."""
+        """Apply a takeover: the new control plane keeps everything and creates the interfaces of the
+        file that it lacks."""
         for name, wanted in self.file.items():
             if name not in self.interfaces:
                 self.create(name, wanted, runtime=False)

@@ -51,7 +51,7 @@ class Row:
 
     @property
     def flat(self) -> bool:
-        """Whether the resource did not grow by more than that."""
+        """True if the resource did not grow by more than that."""
         return self.after - self.before <= self.tolerance
 
 

@@ -19,7 +19,7 @@ from epaird.control.api.bodies import CreateRequest, PatchRequest, PlanRequest, 
         (PlanRequest, {"text": ""}, {"text": "", "name": "the file"}),
     ],
 )
-def test_what_is_left_out_has_its_default(
+def test_omitted_keys_have_their_defaults(
     body: type[RequestBody], document: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     assert body.model_validate(document).model_dump() == expected

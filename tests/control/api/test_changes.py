@@ -51,7 +51,7 @@ def test_a_client_that_disconnects_does_not_stop_its_change(control: Control) ->
     control.connect(b"POST /v1/interfaces HTTP/1.1\r\nhost: a\r\ncontent-length: 18\r\n\r\n" + body).close()
     until(lambda: control.operations.waiting == 1)
     control.on_loop(control.operations.gate.set)
-    until(lambda: control.operations.asked == [("create", "epair5", {})])
+    until(lambda: control.operations.requested == [("create", "epair5", {})])
 
 
 def test_a_change_without_time_before_the_daemons_end_is_refused(

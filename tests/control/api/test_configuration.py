@@ -22,7 +22,7 @@ def test_a_reload_answers_with_what_it_did_and_a_dry_run_with_what_it_would(cont
     }  # fmt: skip
     control.reloads.actions = ACTIONS[1:]
     assert control.curl("/v1/reload", data={"dry_run": True}).json["changes"] is False
-    assert control.reloads.asked == [("reload", False), ("reload", True)]
+    assert control.reloads.requested == [("reload", False), ("reload", True)]
 
 
 def test_every_error_of_a_file_has_its_key(control: Control) -> None:
@@ -37,7 +37,7 @@ def test_a_plan_is_of_the_text_that_was_sent(control: Control) -> None:
     assert control.curl("/v1/plan", data={"text": "[lo]\n", "name": "x.toml"}).json == {
         "changes": False, "actions": [],
     }  # fmt: skip
-    assert control.reloads.asked == [("plan", "[lo]\n", "x.toml")]
+    assert control.reloads.requested == [("plan", "[lo]\n", "x.toml")]
 
 
 def test_the_configuration_is_toml(control: Control) -> None:

@@ -1,4 +1,4 @@
-"""Who may control the daemon."""
+"""The users who may control the daemon, by their credentials."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ def test_a_stranger_who_connects_is_refused_everywhere(public: Path) -> None:
             assert answer.headers["connection"] == "close"
         created = control.curl("/v1/interfaces", data={"name": "epair"}, as_user=nobody())
         assert created.status == 403
-        assert control.operations.asked == []
+        assert control.operations.requested == []
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("who", [nobody(4242), nobody(groups="--groups=7,4242")])
+@pytest.mark.parametrize("member", [nobody(4242), nobody(groups="--groups=7,4242")])
 def test_members_of_the_group_may(
-    public: Path, monkeypatch: pytest.MonkeyPatch, who: tuple[str, ...]
+    public: Path, monkeypatch: pytest.MonkeyPatch, member: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(apiserver, "group_id", lambda: 4242)
     with serving(public / "control.sock") as control:
         assert control.path.stat().st_gid == 4242
-        answer = control.curl("/v1/interfaces", data={"name": "epair"}, as_user=who)
+        answer = control.curl("/v1/interfaces", data={"name": "epair"}, as_user=member)
         assert answer.status == 201
 
 
@@ -91,9 +91,9 @@ def test_root_the_own_user_and_the_group_may_control() -> None:
 
 
 def test_the_peer_is_the_process_that_connected() -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX)
-    with ours, theirs:
-        peer = peer_of(ours)
+    accepted, client = socket.socketpair(socket.AF_UNIX)
+    with accepted, client:
+        peer = peer_of(accepted)
     assert (peer.pid, peer.uid, peer.gid) == (os.getpid(), os.getuid(), os.getgid())
     assert peer.groups == frozenset(os.getgroups())
 

@@ -22,7 +22,7 @@ def test_statistics_are_of_one_moment_of_a_clock_that_runs(control: Control) -> 
 
 def test_the_daemon_is_upgraded(control: Control) -> None:
     assert control.curl("/v1/upgrade", "-X", "POST").status == 204
-    assert control.operations.asked == [("upgrade",)]
+    assert control.operations.requested == [("upgrade",)]
     control.operations.fails = Refused(errno.ENOEXEC, "not upgraded: no module named epaird")
     answer = control.curl("/v1/upgrade", "-X", "POST")
     assert (answer.status, answer.json["errno"]) == (422, "ENOEXEC")

@@ -1,4 +1,4 @@
-"""Requests that the guard lets pass, and those that it refuses."""
+"""Requests that the guard accepts and refuses."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def test_ten_megabytes_are_refused_before_they_are_sent(control: Control, tmp_pa
     assert (answer.status, answer.problem["errno"]) == (413, "EMSGSIZE")
     chunked = control.curl("/v1/interfaces", "--data-binary", f"@{body}", "-H", "transfer-encoding: chunked")
     assert (chunked.status, chunked.problem["errno"]) == (413, "EMSGSIZE")
-    assert control.operations.asked == []
+    assert control.operations.requested == []
 
 
 def test_ten_megabytes_that_are_sent_all_the_same_disturb_no_other_client(control: Control) -> None:
-    said = b"POST /v1/interfaces HTTP/1.1\r\nhost: a\r\ncontent-length: 10000000\r\n\r\n"
-    with control.connect(said) as connection:
+    sent = b"POST /v1/interfaces HTTP/1.1\r\nhost: a\r\ncontent-length: 10000000\r\n\r\n"
+    with control.connect(sent) as connection:
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")
         with suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(bytes(10_000_000))

@@ -18,7 +18,7 @@ def test_an_interface_created_by_kind_gets_the_lowest_number_and_a_location(cont
 def test_settings_arrive_as_they_were_sent(control: Control) -> None:
     settings = {"a": {"mtu": 9000, "netns": "r\u00e9d", "addresses": ["10.0.0.1/24"]}, "queues": 2}
     create(control, "epair7", **settings)
-    assert control.operations.asked == [("create", "epair7", settings)]
+    assert control.operations.requested == [("create", "epair7", settings)]
 
 
 def test_list_has_every_interface_or_those_of_a_kind(control: Control) -> None:
@@ -66,7 +66,7 @@ def test_patch_and_unpatch(control: Control) -> None:
     force = {"peer": "epair1b", "force": True}
     assert control.curl("/v1/interfaces/epair0a/peer", "-X", "PUT", data=force).status == 204
     assert control.curl("/v1/interfaces/epair0a/peer", "-X", "DELETE").status == 204
-    assert control.operations.asked[2:] == [("patch", "epair0a", "epair1b", True), ("unpatch", "epair0a")]
+    assert control.operations.requested[2:] == [("patch", "epair0a", "epair1b", True), ("unpatch", "epair0a")]
 
 
 @pytest.mark.parametrize("name", ["nix", "epair0a%0aroot", "%ff", "%F0%9F%92%A9", "..%2f"])

@@ -1,4 +1,4 @@
-"""The API behaves as its OpenAPI document says: schemathesis finds nothing."""
+"""The API conforms to its OpenAPI document: schemathesis finds nothing."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ async def _bridge(control: Control) -> asyncio.Server:
         writer.close()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_unix_connection(str(control.path))
-        await asyncio.gather(pipe(reader, there[1]), pipe(there[0], writer))
+        upstream = await asyncio.open_unix_connection(str(control.path))
+        await asyncio.gather(pipe(reader, upstream[1]), pipe(upstream[0], writer))
 
     return await asyncio.start_server(connected, "127.0.0.1", 0)
 

@@ -21,7 +21,7 @@ def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_what_is_not_http_is_a_problem_document_too(control: Control) -> None:
+def test_requests_other_than_http_get_a_problem_document_too(control: Control) -> None:
     with control.connect(b"hello\r\n\r\n") as connection:
         head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400")
@@ -29,8 +29,8 @@ def test_what_is_not_http_is_a_problem_document_too(control: Control) -> None:
     assert json.loads(body)["errno"] == "EINVAL"
 
 
-def test_a_thousand_idle_connections_hold_few_descriptors_and_lock_nobody_out(control: Control) -> None:
-    said = [
+def test_a_thousand_idle_connections_hold_few_descriptors_and_lock_no_client_out(control: Control) -> None:
+    sent = [
         (),
         (b"GET /v1/cl",),
         (GET,),
@@ -39,7 +39,7 @@ def test_a_thousand_idle_connections_hold_few_descriptors_and_lock_nobody_out(co
     before = descriptors()
     with ExitStack() as open_connections:
         for number in range(1000):
-            open_connections.enter_context(control.connect(*said[number % 4]))
+            open_connections.enter_context(control.connect(*sent[number % 4]))
         assert control.curl("/v1/cloners").status == 200
         assert control.curl("/v1/interfaces", data={"name": "epair"}).status == 201
         until(lambda: descriptors() - before - 1000 <= apiserver.LIMITS.connections)

@@ -16,7 +16,7 @@ from tests.control.control_server import Control, serving
 from tests.waiting import DEADLINE_S
 
 
-def test_the_directory_is_made_and_the_file_goes_with_the_daemon(tmp_path: Path) -> None:
+def test_the_directory_is_created_and_the_file_removed_with_the_daemon(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "control.sock"
     with serving(path):
         assert stat.S_ISSOCK(path.stat().st_mode)

@@ -58,17 +58,17 @@ def test_a_reader_that_disconnects_is_forgotten(control: Control) -> None:
 def test_a_slow_reader_loses_events_with_a_count_and_slows_no_other_client(control: Control) -> None:
     deaf = control.connect(b"GET /v1/events HTTP/1.1\r\nhost: epaird\r\n\r\n")
     until(lambda: control.operations.readers)
-    told = 0
+    published = 0
 
-    def tell() -> None:
-        nonlocal told
+    def publish() -> None:
+        nonlocal published
         for _ in range(100):
-            control.operations.bus.publish("up", "epair0a", f"{told:06d}" + "x" * 1000)
-            told += 1
+            control.operations.bus.publish("up", "epair0a", f"{published:06d}" + "x" * 1000)
+            published += 1
 
     # More than the socket's buffers hold, and the server's.
     for _ in range(40):
-        control.on_loop(tell)
+        control.on_loop(publish)
         assert control.curl("/v1/cloners").status == 200
     control.on_loop(lambda: asyncio.ensure_future(_close_all(control)))
     text = b""
@@ -80,8 +80,8 @@ def test_a_slow_reader_loses_events_with_a_count_and_slows_no_other_client(contr
     arrived = [int(event["detail"][:6]) for event in events if event["what"] == "up"]
     assert lost > 0
     assert arrived == sorted(arrived)
-    assert arrived[-1] == told - 1
-    assert len(arrived) + lost == told
+    assert arrived[-1] == published - 1
+    assert len(arrived) + lost == published
 
 
 async def _close_all(control: Control) -> None:

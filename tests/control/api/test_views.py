@@ -1,4 +1,4 @@
-"""Answers have what the readings and plans have."""
+"""Answers contain the values of readings and plans."""
 
 from __future__ import annotations
 

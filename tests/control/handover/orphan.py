@@ -87,12 +87,12 @@ class StartedWorker(IdleWorker):
     """An idle worker that can be started."""
 
     async def start(self) -> None:
-        self.orders.append(("start",))
+        self.requests.append(("start",))
 
 
-def started_worker(it: Scene) -> StartedWorker:
+def started_worker(scene: Scene) -> StartedWorker:
     """Return worker 0 of a successor."""
-    return StartedWorker(0, it.table, it.slots.take(), device_gone=_no_report, died=_no_settlement)
+    return StartedWorker(0, scene.table, scene.slots.take(), device_gone=_no_report, died=_no_settlement)
 
 
 def _no_report(_cable: str, _device: str) -> None:
@@ -104,7 +104,7 @@ async def _no_settlement(_worker: Worker) -> None:
 
 
 def pipe() -> int:
-    """Return a descriptor that stands for a device."""
+    """Return a descriptor in place of a device."""
     read, write = os.pipe()
     os.close(write)
     return read

@@ -1,4 +1,4 @@
-"""What the daemon leaves to the next one while it runs and when it ends."""
+"""The state and the descriptors for the next daemon, while this one runs and when it ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from epaird.control.handover.rundirectory import RunDirectory
 from epaird.control.handover.state import read
 from epaird.control.reloading.inforce import ConfigurationInForce
 from epaird.names.macpool import MacPool
-from tests.control.interfaces.scene import Scene, scene
+from tests.control.interfaces.scene import Scene, make_scene
 from tests.deploy.manager import ServiceManager
 from tests.loop import on_loop
 from tests.waiting import eventually
@@ -27,38 +27,38 @@ IN_FORCE = {"lo": {"lo0": {"mtu": 1400}}, "epair": {"epair0": {}}}
 @asynccontextmanager
 async def leaving(run: Path, address: str | None = None) -> AsyncIterator[tuple[Scene, Handover]]:
     """Provide a pair and its handover."""
-    async with scene() as it:
-        await it.interfaces.create("epair0", {})
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {})
         directory = RunDirectory(run)
         handover = Handover(
             directory,
-            it.host,
-            it.table,
-            it.slots,
+            scene.host,
+            scene.table,
+            scene.slots,
             MacPool(1, 3),
-            [it.worker],
-            it.registry,
+            [scene.worker],
+            scene.registry,
             Notifier(address),
             ConfigurationInForce(parse(IN_FORCE)),
         )
-        yield it, handover
+        yield scene, handover
         directory.release()
 
 
 @on_loop
 async def test_the_state_has_every_interface_and_its_configured_settings(tmp_path: Path) -> None:
-    async with leaving(tmp_path) as (it, handover):
+    async with leaving(tmp_path) as (scene, handover):
         handover.write()
         found = read(tmp_path)
         assert found is not None
-        assert (found.macs_made, found.home) == (3, tuple(it.host.home))
+        assert (found.macs_made, found.home) == (3, tuple(scene.host.home))
         assert [clone.name for clone in found.clones] == ["epair0", "lo0"]
         pair, lo = found.clones
         assert pair.said is None
         assert lo.said is not None
         assert (lo.said.model_dump()["mtu"], lo.settings.model_dump()["mtu"]) == (1400, 33624)
-        it.registry.bus.changed = handover.changed
-        await it.interfaces.create("epair1", {})
+        scene.registry.bus.changed = handover.changed
+        await scene.interfaces.create("epair1", {})
         await eventually(lambda: (again := read(tmp_path)) is not None and len(again.pairs) == 2)
         handover.end(keep=True)
         assert read(tmp_path) is not None
@@ -67,16 +67,16 @@ async def test_the_state_has_every_interface_and_its_configured_settings(tmp_pat
 
 
 @on_loop
-async def test_an_interface_that_is_being_destroyed_is_left_to_nobody(tmp_path: Path) -> None:
-    async with leaving(tmp_path) as (it, handover):
-        it.worker.detaching.clear()  # type: ignore[attr-defined]
-        destroying = asyncio.create_task(it.interfaces.destroy("epair0"))
-        await eventually(lambda: "epair0" not in it.worker.attachments)
+async def test_an_interface_that_is_being_destroyed_is_not_handed_over(tmp_path: Path) -> None:
+    async with leaving(tmp_path) as (scene, handover):
+        scene.worker.detaching.clear()  # type: ignore[attr-defined]
+        destroying = asyncio.create_task(scene.interfaces.destroy("epair0"))
+        await eventually(lambda: "epair0" not in scene.worker.attachments)
         handover.write()
         found = read(tmp_path)
         assert found is not None
         assert [clone.name for clone in found.clones] == ["lo0"]
-        it.worker.detaching.set()  # type: ignore[attr-defined]
+        scene.worker.detaching.set()  # type: ignore[attr-defined]
         await destroying
 
 
@@ -95,9 +95,9 @@ async def test_the_service_manager_keeps_the_ledger_and_the_devices(tmp_path: Pa
 
 @on_loop
 async def test_descriptors_that_stay_open_over_execve_are_copies(tmp_path: Path) -> None:
-    async with leaving(tmp_path) as (it, handover):
+    async with leaving(tmp_path) as (scene, handover):
         found = handover.descriptors()
         assert [name for name, _ in found] == [LOCK, LEDGER, "epair0a", "epair0b", "lo0"]
         for name, fd in found:
-            assert name in (LOCK, LEDGER) or fd not in it.host.links[name].tap.fds
+            assert name in (LOCK, LEDGER) or fd not in scene.host.links[name].tap.fds
             os.close(fd)

@@ -1,4 +1,4 @@
-"""The ledger that is counted in after a takeover."""
+"""The ledger in use after a takeover."""
 
 from __future__ import annotations
 

@@ -18,18 +18,18 @@ from epaird.ipc import counters
 from epaird.ipc.messages import PROTOCOL, CableSpec, Detach, End, Keep, Message, Tune
 from epaird.kernel.namespace import Identity
 from tests.control.handover.orphan import FakeOrphan, StartedWorker, started_worker
-from tests.control.interfaces.scene import Scene, scene
+from tests.control.interfaces.scene import Scene, make_scene
 from tests.loop import on_loop
 
 PATH = Path("/nonexistent/worker-1.sock")
 
 
-def recorded_cable(it: Scene, worker: StartedWorker) -> Cable[Loopback]:
+def recorded_cable(scene: Scene, worker: StartedWorker) -> Cable[Loopback]:
     """Return the cable of lo0, recorded as one that a worker of the successor has."""
-    (lo,) = it.registry.loopbacks
-    it.worker.attachments.clear()
+    (lo,) = scene.registry.loopbacks
+    scene.worker.attachments.clear()
     lo.assign((worker,))
-    cable = it.registry.loopbacks.cable_of(lo)
+    cable = scene.registry.loopbacks.cable_of(lo)
     cable.adopt({})
     return cable
 
@@ -49,20 +49,20 @@ def kinds(requests: Sequence[Message]) -> list[type[Message]]:
 
 @on_loop
 async def test_an_orphan_with_the_same_cable_is_adopted_and_continues() -> None:
-    async with scene() as it:
-        worker = started_worker(it)
-        cable = recorded_cable(it, worker)
+    async with make_scene() as scene:
+        worker = started_worker(scene)
+        cable = recorded_cable(scene, worker)
         spec = worker.attachments["lo0"].spec
-        fake = FakeOrphan(0, 0, it.table.fd)
+        fake = FakeOrphan(0, 0, scene.table.fd)
         with fake.connected() as connection:
             unknown = replace(spec, name="lo9", ports=(replace(spec.ports[0], slot=9),))
-            found = orphan(fake, connection, table_identity(it.table), [spec.resized((1400,)), unknown])
-            orphans = Orphans([found], [worker], it.table)
+            found = orphan(fake, connection, table_identity(scene.table), [spec.resized((1400,)), unknown])
+            orphans = Orphans([found], [worker], scene.table)
             assert orphans.numbers == {0}
             assert worker.pid == fake.process.pid
             await orphans.hand_over([cable], {})
             await orphans.end()
-            assert worker.orders == [("resize", "lo0", spec.mtus)]
+            assert worker.requests == [("resize", "lo0", spec.mtus)]
             assert kinds(fake.requests) == [Tune, Detach]
             assert fake.requests[1] == Detach(2, "lo9", 1.0)
             await worker.leave()
@@ -71,20 +71,20 @@ async def test_an_orphan_with_the_same_cable_is_adopted_and_continues() -> None:
 @pytest.mark.parametrize("reason", ["protocol", "ledger", "number"])
 def test_another_orphan_hands_its_cables_over_and_is_ended(reason: str) -> None:
     async def hand_over() -> None:
-        async with scene() as it:
-            worker = started_worker(it)
-            cable = recorded_cable(it, worker)
+        async with make_scene() as scene:
+            worker = started_worker(scene)
+            cable = recorded_cable(scene, worker)
             spec = worker.attachments["lo0"].spec
             protocol = 0 if reason == "protocol" else PROTOCOL
-            fake = FakeOrphan(7 if reason == "number" else 0, 0, it.table.fd, protocol)
-            words = it.table.slot(spec.slots[0])
+            fake = FakeOrphan(7 if reason == "number" else 0, 0, scene.table.fd, protocol)
+            words = scene.table.slot(spec.slots[0])
             words[counters.OPACKETS] = 5  # 2 of them are still in its hands, and will be delivered
             words[counters.IPACKETS] = 3
             with fake.connected() as connection:
-                ledger = Identity(0, 0) if reason == "ledger" else table_identity(it.table)
-                orphans = Orphans([orphan(fake, connection, ledger, [spec])], [worker], it.table)
+                ledger = Identity(0, 0) if reason == "ledger" else table_identity(scene.table)
+                orphans = Orphans([orphan(fake, connection, ledger, [spec])], [worker], scene.table)
                 await orphans.hand_over([cable], {})
-                assert worker.orders == [("start",), ("attach", "lo0")]
+                assert worker.requests == [("start",), ("attach", "lo0")]
                 await orphans.end()
             assert kinds(fake.requests) == [Detach if reason == "protocol" else Keep, End]
             assert words[counters.IERRORS + counters.WORKER_LOST] == 0
@@ -94,17 +94,17 @@ def test_another_orphan_hands_its_cables_over_and_is_ended(reason: str) -> None:
 
 @on_loop
 async def test_the_frames_of_an_orphan_that_dies_are_accounted_for() -> None:
-    async with scene() as it:
-        worker = started_worker(it)
-        cable = recorded_cable(it, worker)
+    async with make_scene() as scene:
+        worker = started_worker(scene)
+        cable = recorded_cable(scene, worker)
         spec = worker.attachments["lo0"].spec
-        fake = FakeOrphan(0, 0, it.table.fd, protocol=0)
+        fake = FakeOrphan(0, 0, scene.table.fd, protocol=0)
         fake.dies_at = Detach
-        words = it.table.slot(spec.slots[0])
+        words = scene.table.slot(spec.slots[0])
         words[counters.OPACKETS], words[counters.IPACKETS] = 5, 3
         with fake.connected() as connection:
-            found = orphan(fake, connection, table_identity(it.table), [spec])
-            orphans = Orphans([found], [worker], it.table)
+            found = orphan(fake, connection, table_identity(scene.table), [spec])
+            orphans = Orphans([found], [worker], scene.table)
             await orphans.hand_over([cable], {})
             await orphans.end()
         assert words[counters.IERRORS + counters.WORKER_LOST] == 2

@@ -1,4 +1,4 @@
-"""What is found of a predecessor in the run directory and among the passed descriptors."""
+"""State, orphans and descriptors of a predecessor, in the run directory and among the passed ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOME = Identity(4, 5)
 LO = LoopbackSettings()
 
 
-def state(origin: str = "configuration", said: LoopbackSettings | None = None) -> State:
+def state(origin: str = "configuration", configured: LoopbackSettings | None = None) -> State:
     """Return a state with worker 0 in slot 0 and lo1 in slot 1."""
     place = SavedPlace(name="lo1", index=7, netns="", nsid=None, identity=(4, 5))
     device = SavedDevice(
@@ -31,7 +31,7 @@ def state(origin: str = "configuration", said: LoopbackSettings | None = None) -
         carrier=True, bases=(),
     )  # fmt: skip
     lo = SavedLoopback.model_validate(
-        {"device": device, "settings": LO, "origin": origin, "worker": 0, "said": said}
+        {"device": device, "settings": LO, "origin": origin, "worker": 0, "said": configured}
     )
     worker = SavedWorker(number=0, slot=0, pid=77, restarts=0)
     return State(home=(4, 5), macs_made=0, workers=(worker,), pairs=(), loopbacks=(lo,))
@@ -123,8 +123,8 @@ def test_a_socket_without_a_process_is_removed(tmp_path: Path) -> None:
 
 
 def test_the_configured_settings_of_what_the_configuration_created() -> None:
-    said = LoopbackSettings(mtu=1400)
+    configured = LoopbackSettings(mtu=1400)
     assert Leftovers().configured == {}
     assert Leftovers(state()).configured == {"lo1": LO}
-    assert Leftovers(state(said=said)).configured == {"lo1": said}
-    assert Leftovers(state("runtime", said)).configured == {}
+    assert Leftovers(state(configured=configured)).configured == {"lo1": configured}
+    assert Leftovers(state("runtime", configured)).configured == {}

@@ -19,7 +19,7 @@ from epaird.kernel.errors import KernelError
 from epaird.kernel.tun import Tap
 from epaird.names.macpool import MacPool
 from tests.control.handover.orphan import StartedWorker, started_worker
-from tests.control.interfaces.scene import Scene, scene
+from tests.control.interfaces.scene import Scene, make_scene
 from tests.loop import on_loop
 
 
@@ -32,7 +32,7 @@ class Successor:
     leftovers: Leftovers
 
 
-async def succeed(it: Scene, monkeypatch: pytest.MonkeyPatch, *, gone: str = "") -> Successor:
+async def succeed(scene: Scene, monkeypatch: pytest.MonkeyPatch, *, gone: str = "") -> Successor:
     """Take over the interfaces of a scene, except the device ``gone``."""
 
     def adopt(name: str, _index: int, fds: tuple[int, ...], _offloads: int, _missing: tuple[str, ...]) -> Tap:
@@ -40,21 +40,21 @@ async def succeed(it: Scene, monkeypatch: pytest.MonkeyPatch, *, gone: str = "")
             raise KernelError(errno.EBADFD, f"{name}: no device")
         for fd in fds:
             os.close(fd)
-        return it.host.links[name].tap
+        return scene.host.links[name].tap
 
     monkeypatch.setattr(tun, "adopt", adopt)
-    saved = {kind.cloner.name: tuple(kind.save(each, None) for each in kind) for kind in it.registry.kinds}
-    worker_before = SavedWorker(number=0, slot=it.worker.slot, pid=7, restarts=3)
+    saved = {kind.cloner.name: tuple(kind.save(each, None) for each in kind) for kind in scene.registry.kinds}
+    worker_before = SavedWorker(number=0, slot=scene.worker.slot, pid=7, restarts=3)
     state = State.of(home=(4, 5), macs_made=0, workers=(worker_before,), clones=saved)
     fds = {
         slot: os.dup(fd)
-        for ifnet in it.registry.ifnets
+        for ifnet in scene.registry.ifnets
         for slot, fd in zip(ifnet.slots, ifnet.tap.fds, strict=True)
     }
     leftovers = Leftovers(state, fds=fds)
-    worker = started_worker(it)
-    registry = Registry(it.host, it.table, it.slots, [worker], MacPool(1), loopbacks=True)
-    await Takeover(leftovers, it.host, it.table, it.slots, [worker], registry).take_over()
+    worker = started_worker(scene)
+    registry = Registry(scene.host, scene.table, scene.slots, [worker], MacPool(1), loopbacks=True)
+    await Takeover(leftovers, scene.host, scene.table, scene.slots, [worker], registry).take_over()
     return Successor(registry, worker, leftovers)
 
 
@@ -62,21 +62,21 @@ async def succeed(it: Scene, monkeypatch: pytest.MonkeyPatch, *, gone: str = "")
 async def test_interfaces_have_their_devices_peers_and_cables(
     monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
 ) -> None:
-    async with scene() as it:
+    async with make_scene() as scene:
         for name in ("epair0", "epair1"):
-            await it.interfaces.create(name, {"b": {"mtu": 9000}})
-        await it.interfaces.patch("epair0a", "epair1b", force=True)
-        it.host.steps.clear()
-        new = await succeed(it, monkeypatch)
-        assert set(it.host.steps) <= {"statistics", "find"}
+            await scene.interfaces.create(name, {"b": {"mtu": 9000}})
+        await scene.interfaces.patch("epair0a", "epair1b", force=True)
+        scene.host.steps.clear()
+        new = await succeed(scene, monkeypatch)
+        assert set(scene.host.steps) <= {"statistics", "find"}
         assert [clone.name for clone in new.registry] == ["epair0", "epair1", "lo0"]
         assert [half.peer and half.peer.device for half in new.registry.pairs.ifnets] == [
             "epair1b", None, None, "epair0a",
         ]  # fmt: skip
-        for before, after in zip(it.registry.ifnets, new.registry.ifnets, strict=True):
+        for before, after in zip(scene.registry.ifnets, new.registry.ifnets, strict=True):
             assert (after.tap, after.slots, after.mtu) == (before.tap, before.slots, before.mtu)
-        assert new.worker.attachments == it.worker.attachments
-        assert new.worker.orders[0] == ("start",)
+        assert new.worker.attachments == scene.worker.attachments
+        assert new.worker.requests[0] == ("start",)
         assert new.worker.restarts == 3 + 1, "its process had died"
         assert new.leftovers.fds == {}
         assert warnings() == []
@@ -86,16 +86,16 @@ async def test_interfaces_have_their_devices_peers_and_cables(
 async def test_frames_in_the_hands_of_a_dead_worker_are_accounted_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with scene() as it:
-        await it.interfaces.create("epair0", {})
-        a, b = (it.table.slot(ifnet.slots[0]) for ifnet in it.registry.pairs.ifnets)
-        owner = it.host.links["epair0a"].owner
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {})
+        a, b = (scene.table.slot(ifnet.slots[0]) for ifnet in scene.registry.pairs.ifnets)
+        owner = scene.host.links["epair0a"].owner
         owner.sends(3)
         for _ in range(3):
             owner.take()
         a[counters.OPACKETS] = 2
-        it.host.links["epair0b"].owner.deliver(1)
-        await succeed(it, monkeypatch)
+        scene.host.links["epair0b"].owner.deliver(1)
+        await succeed(scene, monkeypatch)
         assert (a[counters.OPACKETS], b[counters.IPACKETS]) == (3, 1)
         assert b[counters.IERRORS + counters.WORKER_LOST] == 2
 
@@ -104,28 +104,28 @@ async def test_frames_in_the_hands_of_a_dead_worker_are_accounted_for(
 async def test_a_device_that_is_gone_takes_its_pair_along(
     monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
 ) -> None:
-    async with scene() as it:
-        await it.interfaces.create("epair0", {})
-        await it.interfaces.create("epair1", {})
-        await it.interfaces.patch("epair0a", "epair1b", force=True)
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {})
+        await scene.interfaces.create("epair1", {})
+        await scene.interfaces.patch("epair0a", "epair1b", force=True)
         for device in ("epair0a", "epair0b"):
-            it.host.links[device].exists = False
-        new = await succeed(it, monkeypatch, gone="epair0b")
+            scene.host.links[device].exists = False
+        new = await succeed(scene, monkeypatch, gone="epair0b")
         assert warnings() == ["epair0: its device is gone: not taken over"]
         assert [clone.name for clone in new.registry] == ["epair1", "lo0"]
         assert [half.peer for half in new.registry.pairs.ifnets] == [None, None]
         assert set(new.worker.attachments) == {"epair1a", "epair1b", "lo0"}
         assert new.leftovers.fds == {}
-        assert it.slots.take() in {slot for half in it.registry.pairs.ifnets[:2] for slot in half.slots}
+        assert scene.slots.take() in {slot for half in scene.registry.pairs.ifnets[:2] for slot in half.slots}
 
 
 @on_loop
 async def test_without_statistics_the_counted_frames_are_settled(
     monkeypatch: pytest.MonkeyPatch, warnings: Callable[[], list[str]]
 ) -> None:
-    async with scene() as it:
-        it.host.fail("statistics", times=1)
-        new = await succeed(it, monkeypatch)
+    async with make_scene() as scene:
+        scene.host.fail("statistics", times=1)
+        new = await succeed(scene, monkeypatch)
         assert set(new.worker.attachments) == {"lo0"}
         assert warnings()[0].startswith(
             "what workers that have died lost is known in part only: statistics: "

@@ -1,4 +1,4 @@
-"""What epaird 0.1.0 left behind, as recorded from a real one, is read by this version."""
+"""State, ledger and messages of epaird 0.1.0, recorded from a real one, are read by this version."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_its_answers_are_read() -> None:
     assert [len(cable.ports) for cable in cables.values()] == [each["descriptors"] for each in PACKETS[1:-1]]
 
 
-def test_its_counters_go_on_from_where_they_were(ledger: int, saved: State) -> None:
+def test_its_counters_continue_from_their_values(ledger: int, saved: State) -> None:
     before = descriptors()
     old = Table(os.dup(ledger))
     assert old.layout == LAYOUT_1
@@ -134,11 +134,11 @@ def test_two_ledgers_are_left_by_a_daemon_that_was_killed_while_it_copied_one(
 
 
 class Worker(threading.Thread):
-    """Answers one control plane as the recorded worker did, and takes nothing but what it knew."""
+    """Answers one control plane as the recorded worker did, and accepts only its own messages."""
 
     def __init__(self, path: Path, ledger: int, device: int) -> None:
         super().__init__()
-        self.asked: list[object] = []
+        self.requested: list[object] = []
         self._ledger = ledger
         self._device = device
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -147,14 +147,14 @@ class Worker(threading.Thread):
 
     def run(self) -> None:
         with self._listener, self._listener.accept()[0] as connection:
-            self.asked.append(json.loads(connection.recv(65536)))
+            self.requested.append(json.loads(connection.recv(65536)))
             for number, each in enumerate(PACKETS):
                 fds = [self._ledger] if number == 0 else [self._device] * each["descriptors"]
                 socket.send_fds(connection, [each["packet"].encode()], fds)
             connection.recv(65536)
 
 
-def test_its_workers_are_found_and_asked_in_its_own_words(tmp_path: Path, ledger: int, saved: State) -> None:
+def test_its_workers_are_found_and_sent_its_own_messages(tmp_path: Path, ledger: int, saved: State) -> None:
     before = descriptors()
     shutil.copy(RECORDED / "state.json", tmp_path)
     with Path(os.devnull).open() as device:
@@ -170,7 +170,7 @@ def test_its_workers_are_found_and_asked_in_its_own_words(tmp_path: Path, ledger
         assert list(found.ledgers) == [orphan.ledger]
         orphan.connection.close()
         worker.join()
-        assert worker.asked == [{"type": "Adopt", "id": 0}]
+        assert worker.requested == [{"type": "Adopt", "id": 0}]
         found.close()
         for fd in found.ledgers.values():
             os.close(fd)

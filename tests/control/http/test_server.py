@@ -1,4 +1,4 @@
-"""What clients can do to an HTTP server, shown with the metrics page's."""
+"""Clients that disturb an HTTP server, by the example of the metrics page's."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def test_stop_cuts_clients_that_do_not_read(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_thousand_idle_connections_hold_few_descriptors() -> None:
     with serving(pair) as running, ExitStack() as open_connections:
         before = len(list(Path("/proc/self/fd").iterdir()))
-        said = [(), (b"GET /met",), (b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n",)]
-        connections = [running.connect(*said[number % 3]) for number in range(1000)]
+        sent = [(), (b"GET /met",), (b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n",)]
+        connections = [running.connect(*sent[number % 3]) for number in range(1000)]
         for connection in connections:
             open_connections.enter_context(connection)
         assert running.get("/healthz")[1] == b"ok\n"
@@ -94,7 +94,7 @@ def test_a_connection_without_an_exchange_is_cut(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "said",
+    "sent",
     [
         [b"\x00\xff\r\n\r\n"],
         [b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 10000 + b"\r\n"],
@@ -105,10 +105,10 @@ def test_a_connection_without_an_exchange_is_cut(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_malformed_requests_disturb_no_other_client_and_are_not_logged(
-    page: Serving, said: list[bytes], caplog: pytest.LogCaptureFixture
+    page: Serving, sent: list[bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    connection = page.connect(said[0])
-    for part in said[1:]:
+    connection = page.connect(sent[0])
+    for part in sent[1:]:
         connection.recv(65536)
         connection.sendall(part)
     until_closed(connection)

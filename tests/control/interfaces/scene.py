@@ -45,7 +45,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(*, real: bool = False, queue_limit: int = 2100) -> AsyncIterator[Scene]:
+async def make_scene(*, real: bool = False, queue_limit: int = 2100) -> AsyncIterator[Scene]:
     """Provide interfaces with lo0; ``real`` gives the worker a process. Nothing may be left at the end."""
     host, table = FakeHost(), Table.create(64)
     slots = Slots(table)

@@ -50,7 +50,7 @@ async def test_all_pairs_are_measured_with_one_request_for_each_namespace() -> N
             await stage.make(f"epair{number}", a={"netns": "red"})
         for measure in (
             lambda: stage.pairs.readings(),
-            lambda: stage.host.tell(LinkEvent(LinkEventKind.OVERRUN)),
+            lambda: stage.host.report(LinkEvent(LinkEventKind.OVERRUN)),
         ):
             stage.host.steps.clear()
             measure()

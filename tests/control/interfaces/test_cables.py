@@ -70,7 +70,7 @@ async def test_a_cable_is_detached_until_its_frames_are_delivered() -> None:
         detaching = asyncio.create_task(cable.detach())
         await asyncio.sleep(0.01)
         assert pair.halves[0].cable is cable
-        assert stage.workers[0].orders[-1] == ("detach", "epair0", DRAIN_TIMEOUT_S)
+        assert stage.workers[0].requests[-1] == ("detach", "epair0", DRAIN_TIMEOUT_S)
         stage.workers[0].detaching.set()
         await detaching
         assert pair.halves[0].cable is None

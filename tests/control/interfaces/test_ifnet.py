@@ -6,7 +6,7 @@ from epaird.config.settings import HalfSettings, LoopbackSettings
 from epaird.control.interfaces.ifnet import link_settings
 from epaird.ipc import counters
 from epaird.kernel.link import Route
-from tests.control.interfaces.scene import scene
+from tests.control.interfaces.scene import make_scene
 from tests.control.stage import idle_stage
 from tests.loop import on_loop
 
@@ -25,9 +25,9 @@ async def test_references_are_the_interface_its_frames_and_its_drain_lists() -> 
 
 @on_loop
 async def test_a_half_and_a_loopback_differ_in_their_properties() -> None:
-    async with scene() as it:
-        await it.interfaces.create("epair0", {"a": {"sndbuf": 65536, "mac": "02:00:00:00:00:01"}})
-        a, b, lo = it.registry.ifnets
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {"a": {"sndbuf": 65536, "mac": "02:00:00:00:00:01"}})
+        a, b, lo = scene.registry.ifnets
         assert (a.bounded, b.bounded, lo.bounded) == (True, False, False)
         assert (a.lladdr, lo.lladdr) == ("02:00:00:00:00:01", None)
         assert (a.plug, lo.plug) == (a, None)

@@ -100,7 +100,7 @@ async def test_devices_are_destroyed_after_the_last_frame_was_delivered() -> Non
         pair = await stage.make()
         stage.workers[0].detaching.clear()
         destroying = asyncio.create_task(stage.pairs.destroy(pair))
-        await eventually(lambda: ("detach", "epair0", DRAIN_TIMEOUT_S) in stage.workers[0].orders)
+        await eventually(lambda: ("detach", "epair0", DRAIN_TIMEOUT_S) in stage.workers[0].requests)
         await turns(10)
         assert "close_taps" not in stage.host.steps
         assert len(stage.slots.taken) == 3
@@ -123,7 +123,7 @@ async def test_a_second_request_to_destroy_waits_for_the_first() -> None:
         await stage.pairs.destroy(pair)
         assert not stage.left()
         assert stage.host.steps.count("close_taps") == 1
-        assert [order[0] for order in stage.workers[0].orders] == ["attach", "detach"]
+        assert [request[0] for request in stage.workers[0].requests] == ["attach", "detach"]
 
 
 @on_loop

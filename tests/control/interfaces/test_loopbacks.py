@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import errno
 
-from tests.control.interfaces.scene import refused, scene
+from tests.control.interfaces.scene import make_scene, refused
 from tests.loop import on_loop
 
 
 @on_loop
 async def test_policy_routing_follows_the_settings() -> None:
-    async with scene() as it:
+    async with make_scene() as scene:
         settings = {"mode": "verbatim", "policy_routing": True, "addresses": ["10.88.7.1/24"]}
-        await it.interfaces.create("lo1", settings)
+        await scene.interfaces.create("lo1", settings)
 
         def routed() -> tuple[str, ...]:
-            return it.host.links["lo1"].routed
+            return scene.host.links["lo1"].routed
 
         assert routed() == ("10.88.7.1/24",)
-        await it.interfaces.change("lo1", {"addresses": ["10.88.8.1/24"]})
+        await scene.interfaces.change("lo1", {"addresses": ["10.88.8.1/24"]})
         assert routed() == ("10.88.8.1/24",)
-        await it.interfaces.change("lo1", {"policy_routing": False})
+        await scene.interfaces.change("lo1", {"policy_routing": False})
         assert routed() == ()
-        it.host.fail("route_through", errno.EPERM)
-        assert await refused(it.interfaces.create("lo2", settings)) == "EPERM"
-        assert it.devices() == ["lo0", "lo1"]
+        scene.host.fail("route_through", errno.EPERM)
+        assert await refused(scene.interfaces.create("lo2", settings)) == "EPERM"
+        assert scene.devices() == ["lo0", "lo1"]

@@ -16,7 +16,7 @@ async def test_an_owners_changes_are_observed() -> None:
         stage.host.add_namespace("red")
         a = (await stage.make(a={"mtu": 1400})).halves[0]
         assert observed_settings(a) == {"mtu": 1400, "up": True, "name": None, "netns": None}
-        stage.host.tell(stage.host.move("epair0a", "red", "eth0"))
+        stage.host.report(stage.host.move("epair0a", "red", "eth0"))
         a.mtu, a.up = 9000, False
         assert observed_settings(a) == {"mtu": 9000, "up": False, "name": "eth0", "netns": "red"}
 

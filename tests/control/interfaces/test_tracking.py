@@ -29,7 +29,7 @@ async def test_a_half_that_is_lost_while_the_pair_is_created_is_noticed(
         held = stage.host.hold("configure")
         making = asyncio.create_task(stage.make())
         await eventually(held.reached.is_set)
-        stage.host.tell(stage.host.delete("epair0b"))
+        stage.host.report(stage.host.delete("epair0b"))
         held.released.set()
         await making
         await eventually(lambda: not len(stage.pairs))
@@ -44,7 +44,7 @@ async def test_a_rename_is_logged_once(warnings: Callable[[], list[str]]) -> Non
         link = stage.host.links["epair0a"]
         link.place = replace(link.place, name="uplink")
         event = stage.host.event("epair0a")
-        stage.host.tell(event, event)
+        stage.host.report(event, event)
         assert warnings() == ["epair0a: renamed from epair0a to uplink"]
         assert stage.reading("epair0a").name == "uplink"
 
@@ -55,14 +55,14 @@ async def test_a_move_is_logged_once_and_the_half_is_found_there(warnings: Calla
         await stage.make()
         stage.host.add_namespace("red")
         left = stage.host.move("epair0a", "red", "eth7")
-        stage.host.tell(left, stage.host.event("epair0a"))
+        stage.host.report(left, stage.host.event("epair0a"))
         assert warnings() == [
             "epair0a: moved from the daemon's own namespace to namespace red, "
             "where it is down and without addresses until its new owner configures it"
         ]
         reading = stage.reading("epair0a")
         assert (reading.netns, reading.name) == ("red", "eth7")
-        stage.host.tell(stage.host.delete("epair0a"))
+        stage.host.report(stage.host.delete("epair0a"))
         assert warnings() == [gone("epair0a")]
         await eventually(lambda: not stage.left())
 
@@ -71,7 +71,7 @@ async def test_a_move_is_logged_once_and_the_half_is_found_there(warnings: Calla
 async def test_a_deleted_half_takes_the_pair_down(warnings: Callable[[], list[str]]) -> None:
     async with idle_stage() as stage:
         await stage.make()
-        stage.host.tell(stage.host.delete("epair0b"))
+        stage.host.report(stage.host.delete("epair0b"))
         assert warnings() == [gone("epair0b")]
         await eventually(lambda: not stage.left())
 
@@ -82,7 +82,7 @@ def test_both_halves_at_once_are_one_loss(netns: str | None, warnings: Callable[
         async with idle_stage() as stage:
             stage.host.add_namespace("red")
             await stage.make(a={"netns": netns}, b={"netns": netns})
-            stage.host.tell(stage.host.delete("epair0a"), stage.host.delete("epair0b"))
+            stage.host.report(stage.host.delete("epair0a"), stage.host.delete("epair0b"))
             stage.device_gone("epair0", "epair0a")
             stage.device_gone("epair0", "epair0b")
             assert warnings() == [gone("epair0a")]
@@ -105,7 +105,7 @@ async def test_a_namespace_that_ends_takes_its_pairs_with_it_and_no_other(
         await stage.make("epair2", a={"netns": "blue"})
         await stage.make("epair3")
         nsid = stage.host.links["epair0a"].place.nsid
-        stage.host.tell(LinkEvent(LinkEventKind.NAMESPACE_GONE, nsid))
+        stage.host.report(LinkEvent(LinkEventKind.NAMESPACE_GONE, nsid))
         assert warnings() == [gone("epair0a"), gone("epair1a")]
         await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair2", "epair3"])
 
@@ -117,7 +117,7 @@ async def test_a_report_of_a_worker_alone_is_enough(warnings: Callable[[], list[
         await stage.make("epair1")
         stage.device_gone("epair0.1", "epair0b")
         stage.device_gone("epair7", "epair7b")
-        stage.host.tell(stage.host.delete("epair0b"))
+        stage.host.report(stage.host.delete("epair0b"))
         assert warnings() == [gone("epair0b")]
         await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair1"])
         stage.device_gone("epair0.0", "epair0a")
@@ -131,7 +131,7 @@ async def test_events_of_other_devices_are_ignored(warnings: Callable[[], list[s
         await stage.make(a={"netns": "red"})
         a, b = (stage.host.links[device].place for device in ("epair0a", "epair0b"))
         stage.host.steps.clear()
-        stage.host.tell(
+        stage.host.report(
             LinkEvent(LinkEventKind.NEW, None, 999, "eth0", mtu=1300),
             LinkEvent(LinkEventKind.DELETED, None, a.index, "eth0"),
             LinkEvent(LinkEventKind.DELETED, a.nsid, b.index, "eth0"),
@@ -148,9 +148,9 @@ async def test_a_new_mtu_resizes_every_cable_of_the_pair(warnings: Callable[[], 
     async with idle_stage(2) as stage:
         await stage.make(queues=2)
         event = stage.host.event("epair0b", mtu=9000)
-        stage.host.tell(event, event, stage.host.event("epair0a", mtu=1500))
+        stage.host.report(event, event, stage.host.event("epair0a", mtu=1500))
         resizes = [("resize", f"epair0.{queue}", (1500, 9000)) for queue in (0, 1)]
-        await eventually(lambda: sorted(_orders(stage, "resize")) == resizes)
+        await eventually(lambda: sorted(_requests(stage, "resize")) == resizes)
         assert warnings() == []
 
 
@@ -159,9 +159,9 @@ async def test_an_event_that_is_not_about_the_mtu_changes_none() -> None:
     async with idle_stage() as stage:
         await stage.make()
         place = stage.host.links["epair0a"].place
-        stage.host.tell(LinkEvent(LinkEventKind.NEW, place.nsid, place.index, place.name))
+        stage.host.report(LinkEvent(LinkEventKind.NEW, place.nsid, place.index, place.name))
         await turns()
-        assert not _orders(stage, "resize")
+        assert not _requests(stage, "resize")
 
 
 @on_loop
@@ -169,7 +169,7 @@ async def test_a_half_that_cannot_be_looked_up_stays(warnings: Callable[[], list
     async with idle_stage() as stage:
         await stage.make()
         stage.host.fail("find", errno.ENFILE)
-        stage.host.tell(stage.host.event("epair0a"))
+        stage.host.report(stage.host.event("epair0a"))
         assert warnings() == ["epair0a: find: Too many open files in system"]
         assert len(stage.pairs) == 1
 
@@ -184,14 +184,14 @@ async def test_after_an_overrun_every_interface_is_checked(warnings: Callable[[]
         stage.host.move("epair1b", "red")
         changed = stage.host.links["epair2a"]
         changed.statistics = replace(changed.statistics, mtu=1280)
-        stage.host.tell(LinkEvent(LinkEventKind.OVERRUN))
+        stage.host.report(LinkEvent(LinkEventKind.OVERRUN))
         assert warnings() == [
             "the kernel has dropped link events: checking every interface",
             gone("epair0a"),
             "epair1b: moved from the daemon's own namespace to namespace red, "
             "where it is down and without addresses until its new owner configures it",
         ]
-        await eventually(lambda: ("resize", "epair2", (1280, 1500)) in stage.workers[0].orders)
+        await eventually(lambda: ("resize", "epair2", (1280, 1500)) in stage.workers[0].requests)
         await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair1", "epair2", "epair3"])
 
 
@@ -200,13 +200,13 @@ async def test_an_overrun_while_statistics_fail_is_survived(warnings: Callable[[
     async with idle_stage() as stage:
         await stage.make()
         stage.host.fail("statistics")
-        stage.host.tell(LinkEvent(LinkEventKind.OVERRUN))
+        stage.host.report(LinkEvent(LinkEventKind.OVERRUN))
         assert warnings()[1:] == ["statistics: Input/output error"]
         assert len(stage.pairs) == 1
 
 
-def _orders(stage: Stage[IdleWorker], kind: str) -> list[tuple[object, ...]]:
-    return [order for worker in stage.workers for order in worker.orders if order[0] == kind]
+def _requests(stage: Stage[IdleWorker], kind: str) -> list[tuple[object, ...]]:
+    return [request for worker in stage.workers for request in worker.requests if request[0] == kind]
 
 
 @on_loop
@@ -222,7 +222,7 @@ async def test_other_namespaces_are_polled_without_events_and_that_is_logged_onc
         await turns()
         assert not warnings()  # no interface is in another namespace
         stage.host.add_namespace("red")
-        stage.host.tell(stage.host.move("epair0b", "red"))
+        stage.host.report(stage.host.move("epair0b", "red"))
         warnings()
         for link in (home, away):
             link.statistics = replace(link.statistics, mtu=1280)

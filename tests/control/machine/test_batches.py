@@ -43,8 +43,8 @@ async def test_requests_while_it_is_busy_are_carried_out_together() -> None:
 async def test_batches_are_limited_and_in_order() -> None:
     press = Press(at_once=3)
     press.free.set()
-    asked = [press.batches.ask(number) for number in range(1, 9)]
-    assert await asyncio.gather(*asked) == [2 * number for number in range(1, 9)]
+    requests = [press.batches.ask(number) for number in range(1, 9)]
+    assert await asyncio.gather(*requests) == [2 * number for number in range(1, 9)]
     assert [number for batch in press.carried for number in batch] == list(range(1, 9))
     assert max(map(len, press.carried)) == 3
 

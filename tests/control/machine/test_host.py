@@ -116,9 +116,9 @@ async def test_a_loop_that_ends_during_requests_does_end() -> None:
         begun.set()
         assert go_on.wait(30)
 
-    async def carry_out(asked: Sequence[int]) -> list[int | Exception]:
+    async def carry_out(numbers: Sequence[int]) -> list[int | Exception]:
         await host._run(work)
-        return list(asked)
+        return list(numbers)
 
     batches: Batches[int, int] = Batches(carry_out, at_once=1)
     asking = [asyncio.create_task(batches.ask(number)) for number in range(3)]

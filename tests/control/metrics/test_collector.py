@@ -1,4 +1,4 @@
-"""The metric families: the names that dashboards rely on, and where each value comes from."""
+"""The metric families: the names that dashboards rely on, and the source of each value."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_the_page_has_the_names_types_and_labels_of_the_contract_and_no_others()
         if line.startswith("# TYPE "):
             _, _, name, kind = line.split()
             seen[name] = kind
-    ours = {name: kind for name, kind in seen.items() if not name.startswith("process_")}
-    assert ours == {name: kind for name, (kind, _) in CONTRACT.items()}
+    own = {name: kind for name, kind in seen.items() if not name.startswith("process_")}
+    assert own == {name: kind for name, (kind, _) in CONTRACT.items()}
     for family in text_string_to_metric_families(page):
         for sample in family.samples:
             if not sample.name.startswith("process_"):

@@ -56,20 +56,20 @@ def test_reads_the_same_as_prometheus_clients_own(
     openmetrics: bool,
     oracle: Callable[[CollectorRegistry], bytes],
     parse: Parse,
-    told: str,
+    documentation: str,
     samples: list[tuple[str, str, float]],
 ) -> None:
-    counter = CounterMetricFamily("frames", told, labels=["device", "netns"])
-    gauge = GaugeMetricFamily("mtu_bytes", told, labels=["device", "netns"])
-    info = InfoMetricFamily("device", told, labels=["device", "netns"])
+    counter = CounterMetricFamily("frames", documentation, labels=["device", "netns"])
+    gauge = GaugeMetricFamily("mtu_bytes", documentation, labels=["device", "netns"])
+    info = InfoMetricFamily("device", documentation, labels=["device", "netns"])
     for device, netns, value in samples:
         counter.add_metric([device, netns], value)
         gauge.add_metric([device, netns], value)
         info.add_metric([device, netns], {"half": "a"})
-    families: list[Metric] = [counter, gauge, info, GaugeMetricFamily("bare", told, value=1.5)]
-    ours = encode(families, openmetrics=openmetrics).decode()
-    theirs = oracle(registry_of(families)).decode()
-    assert list(parse(ours)) == list(parse(theirs))
+    families: list[Metric] = [counter, gauge, info, GaugeMetricFamily("bare", documentation, value=1.5)]
+    own = encode(families, openmetrics=openmetrics).decode()
+    expected = oracle(registry_of(families)).decode()
+    assert list(parse(own)) == list(parse(expected))
 
 
 def test_the_daemons_page_reads_the_same_in_both_formats() -> None:

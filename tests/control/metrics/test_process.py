@@ -18,12 +18,12 @@ def families(collector: Collector) -> dict[str, Metric]:
 
 
 def test_the_metrics_are_those_of_prometheus_client() -> None:
-    ours, theirs = families(ProcessCollector()), families(prometheus_client.ProcessCollector(registry=None))
-    assert {name: (family.type, family.documentation) for name, family in ours.items()} == {
-        name: (family.type, family.documentation) for name, family in theirs.items()
+    own, original = families(ProcessCollector()), families(prometheus_client.ProcessCollector(registry=None))
+    assert {name: (family.type, family.documentation) for name, family in own.items()} == {
+        name: (family.type, family.documentation) for name, family in original.items()
     }
-    for name, family in theirs.items():
-        (sample,), (expected,) = ours[name].samples, family.samples
+    for name, family in original.items():
+        (sample,), (expected,) = own[name].samples, family.samples
         assert (sample.name, sample.labels) == (expected.name, expected.labels)
         # The process runs between the two readings, and they round to a tick or to a second.
         assert sample.value == pytest.approx(expected.value, rel=0.05, abs=1.0), name

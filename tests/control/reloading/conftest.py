@@ -27,8 +27,8 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 
     async def renamed(tap: Tap, place: Place, name: str) -> None:
         await rename(tap, place, name)
-        host.tell(host.event(tap.name))
-        host.tell(host.event(tap.name))  # a second one, in case the first look-up was made to fail
+        host.report(host.event(tap.name))
+        host.report(host.event(tap.name))  # a second one, in case the first look-up was made to fail
 
     monkeypatch.setattr(host, "rename", renamed)
     monkeypatch.setattr(resources, "Host", lambda: host)
@@ -55,9 +55,9 @@ def started(tmp_path: Path, host: FakeHost) -> Callable[..., contextlib.Abstract
         file = read(running.path)
         level = logging.getLogger().level
         logging.getLogger().setLevel(file.configuration.daemon.log_level.upper())
-        async with daemon.Daemon(file.configuration, None, Source(running.path, file.sha256)) as it:
-            await it.start()
-            running.daemon = it
+        async with daemon.Daemon(file.configuration, None, Source(running.path, file.sha256)) as begun:
+            await begun.start()
+            running.daemon = begun
             host.steps.clear()
             yield running
         logging.getLogger().setLevel(level)

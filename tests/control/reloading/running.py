@@ -79,7 +79,7 @@ class Running:
         }
 
     def carries(self, device: str = "epair0a", to: str = "epair0b") -> Callable[[], bool]:
-        """Send a frame; return a function that tells whether it was delivered."""
+        """Send a frame; return a function that returns whether it was delivered."""
         receiver = self.host.links[to].owner
         before = len(receiver.receives())
         self.host.links[device].owner.sends()

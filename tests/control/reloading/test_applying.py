@@ -14,15 +14,15 @@ from epaird.control.machine.namespaces import Namespaces
 from epaird.control.reloading.applying import Applying
 from epaird.kernel.errors import KernelError
 from epaird.plan.steps import Create, Destroy, Patch, Plan, Recreate, Restore
-from tests.control.interfaces.scene import Scene, scene
+from tests.control.interfaces.scene import Scene, make_scene
 from tests.loop import on_loop
 
 
 class Steps:
     """Applies plans to a scene, and records when the daemon itself is changed."""
 
-    def __init__(self, it: Scene) -> None:
-        self.it = it
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
         self.before = parse({"lo": {}})
         self.after = parse({"lo": {}, "epair": {"epair0": {}, "epair1": {}}})
         self.calls: list[str] = []
@@ -32,9 +32,9 @@ class Steps:
         applying = Applying(
             plan,
             self.after,
-            host=self.it.host,
-            registry=self.it.registry,
-            namespaces=Namespaces(self.it.host, Path("/nonexistent")),
+            host=self.scene.host,
+            registry=self.scene.registry,
+            namespaces=Namespaces(self.scene.host, Path("/nonexistent")),
             reconfigure=lambda wanted: self._called("reconfigure", wanted),
             shrink=lambda wanted: self._called("shrink", wanted),
             current=self.before,
@@ -47,11 +47,11 @@ class Steps:
 
 @on_loop
 async def test_interfaces_of_a_plan_belong_to_the_configuration_afterwards() -> None:
-    async with scene() as it:
-        await it.interfaces.create("epair1", {})
-        steps = Steps(it)
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair1", {})
+        steps = Steps(scene)
         await steps.apply(Plan(steps=(Create("epair0", PairSettings()),), adopted=("epair1",)))
-        assert {clone.name: clone.origin for clone in it.registry} == dict.fromkeys(
+        assert {clone.name: clone.origin for clone in scene.registry} == dict.fromkeys(
             ("epair0", "epair1", "lo0"), "configuration"
         )
         assert steps.calls == ["reconfigure after", "shrink after"]
@@ -59,12 +59,12 @@ async def test_interfaces_of_a_plan_belong_to_the_configuration_afterwards() -> 
 
 @on_loop
 async def test_a_step_that_fails_undoes_the_others_in_reverse() -> None:
-    async with scene() as it:
+    async with make_scene() as scene:
         for name in ("epair0", "epair1"):
-            await it.interfaces.create(name, {})
-        await it.interfaces.create("lo1", {"mtu": 1400})
-        macs = {half.device: half.mac for half in it.registry.pairs.ifnets}
-        steps = Steps(it)
+            await scene.interfaces.create(name, {})
+        await scene.interfaces.create("lo1", {"mtu": 1400})
+        macs = {half.device: half.mac for half in scene.registry.pairs.ifnets}
+        steps = Steps(scene)
         plan = Plan(
             steps=(
                 Destroy("lo1"),
@@ -74,15 +74,15 @@ async def test_a_step_that_fails_undoes_the_others_in_reverse() -> None:
             patches=(Patch("epair0a", "epair0b", "epair1b"),),
             restored=(Restore("lo0", ("10.0.0.1/24",)),),
         )
-        it.host.fail("reconfigure", errno.EPERM)
+        scene.host.fail("reconfigure", errno.EPERM)
         with pytest.raises(KernelError):
             await steps.apply(plan)
-        assert {half.device: half.mac for half in it.registry.pairs.ifnets} == macs
-        assert sorted(clone.name for clone in it.registry) == ["epair0", "epair1", "lo0", "lo1"]
-        lo1 = it.registry.get("lo1")
+        assert {half.device: half.mac for half in scene.registry.pairs.ifnets} == macs
+        assert sorted(clone.name for clone in scene.registry) == ["epair0", "epair1", "lo0", "lo1"]
+        lo1 = scene.registry.get("lo1")
         assert lo1 is not None
         assert (lo1.settings.model_dump()["mtu"], lo1.origin) == (1400, "runtime")
-        assert [half.peer and half.peer.device for half in it.registry.pairs.ifnets] == [
+        assert [half.peer and half.peer.device for half in scene.registry.pairs.ifnets] == [
             "epair0b", "epair0a", "epair1b", "epair1a",
         ]  # fmt: skip
         assert steps.calls == ["reconfigure after", "reconfigure before", "shrink before"]
@@ -90,15 +90,15 @@ async def test_a_step_that_fails_undoes_the_others_in_reverse() -> None:
 
 @on_loop
 async def test_only_what_was_lost_is_restored() -> None:
-    async with scene() as it:
+    async with make_scene() as scene:
         b = {"addresses": ["10.0.0.2/24"], "routes": [{"to": "default", "via": "10.0.0.1"}]}
-        await it.interfaces.create("epair0", {"b": b})
-        link = it.host.links["epair0b"]
+        await scene.interfaces.create("epair0", {"b": b})
+        link = scene.host.links["epair0b"]
         assert link.settings is not None
         before = link.settings
         link.settings = replace(before, routes=())
-        await Steps(it).apply(Plan(restored=(Restore("epair0b", (), (("default", "10.0.0.1"),)),)))
+        await Steps(scene).apply(Plan(restored=(Restore("epair0b", (), (("default", "10.0.0.1"),)),)))
         assert link.settings == before
-        steps = len(it.host.steps)
-        await Steps(it).apply(Plan(restored=(Restore("epair7b", ("10.0.0.9/24",)),)))
-        assert len(it.host.steps) == steps
+        steps = len(scene.host.steps)
+        await Steps(scene).apply(Plan(restored=(Restore("epair7b", ("10.0.0.9/24",)),)))
+        assert len(scene.host.steps) == steps

@@ -7,66 +7,66 @@ from dataclasses import replace
 from epaird.config.reading import parse
 from epaird.control.reloading.current import missing, peers, running_configuration, running_state
 from epaird.plan.steps import Restore
-from tests.control.interfaces.scene import scene
+from tests.control.interfaces.scene import make_scene
 from tests.loop import on_loop
 
 
 @on_loop
 async def test_interfaces_created_at_runtime_belong_to_the_state_if_the_file_has_them() -> None:
-    async with scene() as it:
-        await it.interfaces.create("epair0", {})
-        await it.interfaces.create("lo1", {})
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {})
+        await scene.interfaces.create("lo1", {})
         current = parse({"lo": {}})
-        state = running_state(it.registry, current, ("red",), current)
+        state = running_state(scene.registry, current, ("red",), current)
         assert list(state.configuration.epair) == []
         assert list(state.configuration.lo or {}) == ["lo0"]
         assert state.configuration.namespaces.create == ("red",)
         assert state.runtime == frozenset()
         assert state.peers == {"epair0a": "epair0b", "epair0b": "epair0a"}
         file = parse({"lo": {"lo1": {}}, "epair": {"epair0": {"a": {"mtu": 9000}}}})
-        state = running_state(it.registry, current, (), file)
+        state = running_state(scene.registry, current, (), file)
         assert state.runtime == {"epair0", "lo1"}
         assert state.configuration.epair["epair0"].a.mtu == 1500
 
 
 @on_loop
 async def test_an_implied_interface_that_does_not_exist_is_lost() -> None:
-    async with scene() as it:
+    async with make_scene() as scene:
         current = parse({"lo": {}})
-        it.host.tell(it.host.delete("lo0"))
-        state = running_state(it.registry, current, (), current)
+        scene.host.report(scene.host.delete("lo0"))
+        state = running_state(scene.registry, current, (), current)
         assert state.lost == {"lo0"}
         assert state.configuration.lo == {}
 
 
 @on_loop
 async def test_the_running_configuration_has_everything_as_it_is() -> None:
-    async with scene() as it:
+    async with make_scene() as scene:
         for name in ("epair0", "epair1"):
-            await it.interfaces.create(name, {"a": {"mtu": 1400}})
-        await it.interfaces.patch("epair0a", "epair1b", force=True)
-        (half, *_) = it.registry.pairs.ifnets
+            await scene.interfaces.create(name, {"a": {"mtu": 1400}})
+        await scene.interfaces.patch("epair0a", "epair1b", force=True)
+        (half, *_) = scene.registry.pairs.ifnets
         half.mtu = 1300
-        found = running_configuration(it.registry, parse({}), ())
+        found = running_configuration(scene.registry, parse({}), ())
         assert list(found.epair) == ["epair0", "epair1"]
         assert (found.epair["epair0"].a.mtu, found.epair["epair0"].a.peer) == (1300, "epair1b")
         assert found.epair["epair0"].b.peer == ""
         assert list(found.lo or {}) == ["lo0"]
-        assert peers(it.registry) == {
+        assert peers(scene.registry) == {
             "epair0a": "epair1b", "epair0b": None, "epair1a": None, "epair1b": "epair0a",
         }  # fmt: skip
 
 
 @on_loop
 async def test_lost_addresses_and_routes_are_found() -> None:
-    async with scene() as it:
+    async with make_scene() as scene:
         b = {"addresses": ["10.0.0.2/24"], "routes": [{"to": "default", "via": "10.0.0.1"}]}
-        await it.interfaces.create("epair0", {"a": {"addresses": ["10.0.0.1/24"]}, "b": b})
-        assert await missing(it.host, it.registry) == ()
-        for link in it.host.links.values():
+        await scene.interfaces.create("epair0", {"a": {"addresses": ["10.0.0.1/24"]}, "b": b})
+        assert await missing(scene.host, scene.registry) == ()
+        for link in scene.host.links.values():
             if link.settings is not None:
                 link.settings = replace(link.settings, addresses=(), routes=())
-        assert await missing(it.host, it.registry) == (
+        assert await missing(scene.host, scene.registry) == (
             Restore("epair0a", ("10.0.0.1/24",)),
             Restore("epair0b", ("10.0.0.2/24",), (("default", "10.0.0.1"),)),
         )

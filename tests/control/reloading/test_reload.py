@@ -30,94 +30,96 @@ from tests.waiting import eventually
 
 @on_loop
 async def test_a_file_with_the_same_settings_changes_nothing(started: Begin) -> None:
-    async with started() as it:
-        before = it.state()
-        assert await it.reload() == {}
-        assert it.state() == before
-        assert set(it.host.steps) <= {"present", "namespace_identity"}
+    async with started() as running:
+        before = running.state()
+        assert await running.reload() == {}
+        assert running.state() == before
+        assert set(running.host.steps) <= {"present", "namespace_identity"}
 
 
 @on_loop
 async def test_pairs_are_created_destroyed_and_changed(started: Begin) -> None:
-    async with started(epair={"epair0": pair(), "epair1": {}, "epair2": {}}) as it:
-        kept = it.host.links["epair0a"].tap
+    async with started(epair={"epair0": pair(), "epair1": {}, "epair2": {}}) as running:
+        kept = running.host.links["epair0a"].tap
         b = BLUE | {"mtu": 9000, "addresses": ["10.0.0.2/24", "10.1.0.2/24"]}
-        done = await it.reload(
+        done = await running.reload(
             epair={"epair0": pair(b=b), "epair2": {"queues": 2}, "epair3": {"a": {"name": "eth7"}}}
         )
         assert done == {"epair0": "change", "epair1": "destroy", "epair2": "recreate", "epair3": "create"}
-        assert it.host.links["epair0a"].tap is kept
-        settings = it.host.links["epair0b"].settings
+        assert running.host.links["epair0a"].tap is kept
+        settings = running.host.links["epair0b"].settings
         assert settings is not None
         assert settings.mtu == 9000
-        assert "epair1a" not in it.host.links
-        assert len(it.host.links["epair2a"].owners) == 2
-        assert it.host.links["epair3a"].place.name == "eth7"
-        await eventually(it.carries())
-        assert await it.reload(dry_run=True, **tables_of(it)) == {}
+        assert "epair1a" not in running.host.links
+        assert len(running.host.links["epair2a"].owners) == 2
+        assert running.host.links["epair3a"].place.name == "eth7"
+        await eventually(running.carries())
+        assert await running.reload(dry_run=True, **tables_of(running)) == {}
 
 
-def tables_of(it: Running) -> dict[str, Any]:
+def tables_of(running: Running) -> dict[str, Any]:
     """Return the present contents of the file."""
-    return tomllib.loads(it.path.read_text())
+    return tomllib.loads(running.path.read_text())
 
 
 @on_loop
 async def test_an_unchanged_pair_is_not_touched(started: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     many: dict[str, Any] = {f"epair{number}": {} for number in range(40)}
-    async with started(epair={"epair0": pair(), **many}) as it:
-        asked: list[tuple[str, str]] = []
+    async with started(epair={"epair0": pair(), **many}) as running:
+        requested: list[tuple[str, str]] = []
         ask = Link._request
 
-        def counted(link: Link, order: Attach | Resize | Detach | Tune, fds: tuple[int, ...] = ()) -> Any:  # noqa: ANN401
-            asked.append((type(order).__name__, getattr(order, "cable", "")))
-            return ask(link, order, fds)
+        def counted(link: Link, request: Attach | Resize | Detach | Tune, fds: tuple[int, ...] = ()) -> Any:  # noqa: ANN401
+            requested.append((type(request).__name__, getattr(request, "cable", "")))
+            return ask(link, request, fds)
 
         monkeypatch.setattr(Link, "_request", counted)
-        done = await it.reload(epair={"epair0": pair(), **many, "epair7": {"a": {"mtu": 1400}}})
+        done = await running.reload(epair={"epair0": pair(), **many, "epair7": {"a": {"mtu": 1400}}})
         assert done == {"epair7": "change"}
-        await eventually(lambda: asked == [("Resize", "epair7")])
-        assert sorted(set(it.host.steps)) == ["namespace_identity", "present", "reconfigure"]
-        assert it.host.steps.count("present") == 1
-        assert it.host.steps.count("reconfigure") == 1
+        await eventually(lambda: requested == [("Resize", "epair7")])
+        assert sorted(set(running.host.steps)) == ["namespace_identity", "present", "reconfigure"]
+        assert running.host.steps.count("present") == 1
+        assert running.host.steps.count("reconfigure") == 1
 
 
 @on_loop
 async def test_every_mistake_is_reported_at_once_and_nothing_is_changed(
     started: Begin, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with started() as it:
-        before = it.state()
-        mistakes = await it.refused(daemon={"queue_limit": 0}, epair={"epair0": pair(a={"mtu": 1}), "x": {}})
+    async with started() as running:
+        before = running.state()
+        mistakes = await running.refused(
+            daemon={"queue_limit": 0}, epair={"epair0": pair(a={"mtu": 1}), "x": {}}
+        )
         assert mistakes.errno == errno.EINVAL
         assert [each.split(": ")[0] for each in mistakes.problems] == [
             "daemon.queue_limit", "epair.epair0.a.mtu", "epair.x",
         ]  # fmt: skip
         logged = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
         assert logged == [f"not reloaded: {each}" for each in mistakes.problems]
-        it.path.write_text("[epair")
+        running.path.write_text("[epair")
         with pytest.raises(Refused, match=r"epaird\.toml, line 1, column"):
-            await it.daemon.reloads.reload()
-        it.path.unlink()
+            await running.daemon.reloads.reload()
+        running.path.unlink()
         with pytest.raises(Refused, match=r"epaird\.toml: no such file"):
-            await it.daemon.reloads.reload()
-        assert it.state() == before
-        assert not it.host.steps
-        assert it.daemon._in_force.reading().failures == 3
-        assert it.daemon.health().status.endswith("the last reload failed")
+            await running.daemon.reloads.reload()
+        assert running.state() == before
+        assert not running.host.steps
+        assert running.daemon._in_force.reading().failures == 3
+        assert running.daemon.health().status.endswith("the last reload failed")
 
 
 @on_loop
 async def test_missing_namespaces_and_those_in_use_are_reported_first(started: Begin) -> None:
-    async with started() as it:
-        before = it.state()
+    async with started() as running:
+        before = running.state()
         epair = {"epair0": pair(), "epair1": {"a": {"netns": "green"}, "b": {"netns": "grey"}}}
-        refusal = await it.refused(epair=epair, namespaces={"create": ["red"]})
+        refusal = await running.refused(epair=epair, namespaces={"create": ["red"]})
         assert [each.split(": ")[0] for each in refusal.problems] == [
             "epair.epair1.a.netns", "epair.epair1.b.netns", "namespaces.create",
         ]  # fmt: skip
         assert "blue cannot go, epair0b lives in it" in refusal.problems[2]
-        assert it.state() == before
+        assert running.state() == before
 
 
 def everything_changes() -> dict[str, Any]:
@@ -143,112 +145,112 @@ EVERYTHING = {"epair0": pair(), "epair1": {}, "epair2": {"a": {"addresses": ["10
 @on_loop
 async def test_whichever_step_fails_everything_is_as_it_was(started: Begin) -> None:
     failed: list[str] = []
-    async with started(epair=EVERYTHING) as it:
-        before = it.state()
+    async with started(epair=EVERYTHING) as running:
+        before = running.state()
         step = 0
         while True:
-            it.host.steps.clear()
-            it.host.failing_step = step
-            it.write(**everything_changes())
+            running.host.steps.clear()
+            running.host.failing_step = step
+            running.write(**everything_changes())
             try:
-                await it.daemon.reloads.reload()
+                await running.daemon.reloads.reload()
             except Refused as refusal:
-                failed.append(f"{it.host.steps[step]}: {refusal}")
-                it.host.failing_step = None
+                failed.append(f"{running.host.steps[step]}: {refusal}")
+                running.host.failing_step = None
             else:
-                it.host.failing_step = None
-                if len(it.host.steps) <= step:
+                running.host.failing_step = None
+                if len(running.host.steps) <= step:
                     break
                 # A step whose failure does not affect a reload.
-                await it.reload()
-                before["macs"] = it.state()["macs"]
-            assert it.state() == before, it.host.steps[: step + 1]
+                await running.reload()
+                before["macs"] = running.state()["macs"]
+            assert running.state() == before, running.host.steps[: step + 1]
             step += 1
-        assert it.daemon._in_force.reading().failures == len(failed)
+        assert running.daemon._in_force.reading().failures == len(failed)
         assert all("Input/output error" in each for each in failed)
         steps = {each.split(":")[0] for each in failed}
         assert {"make_namespace", "open_tap", "place", "configure", "reconfigure", "rename"} <= steps
-        assert await it.reload(dry_run=True, **tables_of(it)) == {}
-        assert it.state()["peers"] == {
+        assert await running.reload(dry_run=True, **tables_of(running)) == {}
+        assert running.state()["peers"] == {
             "epair0a": "epair0b", "epair0b": "epair0a", "epair1a": None, "epair1b": "epair2a",
             "epair2a": "epair1b", "epair2b": None, "epair4a": "epair4b", "epair4b": "epair4a",
         }  # fmt: skip
         # And back again.
-        await it.reload()
-        after = it.state()
+        await running.reload()
+        after = running.state()
         assert after | {"macs": None} == before | {"macs": None}
 
 
 @on_loop
 async def test_a_pair_created_at_runtime_stays_and_is_adopted_by_a_file_that_has_it(started: Begin) -> None:
-    async with started() as it:
-        await it.daemon._front_end.create("epair7", {"a": {"mtu": 1400}})
-        tap = it.host.links["epair7a"].tap
-        assert await it.reload() == {}
-        (reading, _) = it.daemon._front_end.interface("epair7")
+    async with started() as running:
+        await running.daemon._front_end.create("epair7", {"a": {"mtu": 1400}})
+        tap = running.host.links["epair7a"].tap
+        assert await running.reload() == {}
+        (reading, _) = running.daemon._front_end.interface("epair7")
         assert reading.origin == "runtime"
-        done = await it.reload(epair={"epair0": pair(), "epair7": {"a": {"mtu": 1400}}})
+        done = await running.reload(epair={"epair0": pair(), "epair7": {"a": {"mtu": 1400}}})
         assert done == {"epair7": "adopt"}
-        assert it.host.links["epair7a"].tap is tap
-        (reading, _) = it.daemon._front_end.interface("epair7")
+        assert running.host.links["epair7a"].tap is tap
+        (reading, _) = running.daemon._front_end.interface("epair7")
         assert reading.origin == "configuration"
-        assert await it.reload() == {"epair7": "destroy"}
+        assert await running.reload() == {"epair7": "destroy"}
 
 
 @on_loop
 async def test_settings_and_peers_changed_at_runtime_are_as_in_the_file_again(started: Begin) -> None:
-    async with started(epair={"epair0": pair(), "epair1": {}}) as it:
-        before = it.state()
-        interfaces = it.daemon._front_end
+    async with started(epair={"epair0": pair(), "epair1": {}}) as running:
+        before = running.state()
+        interfaces = running.daemon._front_end
         await interfaces.change("epair0b", {"mtu": 1400})
         await interfaces.change("epair1", {"carrier": "off"})
         await interfaces.patch("epair0a", "epair1b", force=True)
-        assert await it.reload(dry_run=True) == {
+        assert await running.reload(dry_run=True) == {
             "epair0": "change", "epair1": "change", "epair0a": "change", "epair1a": "change",
         }  # fmt: skip
-        await it.reload()
-        assert it.state() == before
+        await running.reload()
+        assert running.state() == before
 
 
 @on_loop
 async def test_lost_addresses_are_restored_and_foreign_ones_left_alone(started: Begin) -> None:
-    async with started() as it:
-        link = it.host.links["epair0b"]
+    async with started() as running:
+        link = running.host.links["epair0b"]
         assert link.settings is not None
         before = link.settings
         link.settings = replace(link.settings, addresses=("10.9.9.9/24",), routes=())
-        assert await it.reload(dry_run=True) == {"epair0b": "restore"}
-        assert await it.reload() == {"epair0b": "restore"}
+        assert await running.reload(dry_run=True) == {"epair0b": "restore"}
+        assert await running.reload() == {"epair0b": "restore"}
         assert link.settings.addresses == before.addresses
         assert link.settings.routes == before.routes
-        assert await it.reload() == {}
+        assert await running.reload() == {}
 
 
 @on_loop
 async def test_a_lost_pair_is_created_again(started: Begin) -> None:
-    async with started() as it:
-        it.host.tell(it.host.delete("epair0a"))
-        await eventually(lambda: not it.host.links)
-        assert await it.reload() == {"epair0": "create"}
-        await eventually(it.carries())
+    async with started() as running:
+        running.host.report(running.host.delete("epair0a"))
+        await eventually(lambda: not running.host.links)
+        assert await running.reload() == {"epair0": "create"}
+        await eventually(running.carries())
 
 
 @on_loop
-async def test_the_saved_file_asks_for_no_change(started: Begin) -> None:
-    async with started(lo={"lo1": {"addresses": ["10.5.0.1/24"]}}) as it:
-        interfaces = it.daemon._front_end
+async def test_the_saved_file_needs_no_change(started: Begin) -> None:
+    async with started(lo={"lo1": {"addresses": ["10.5.0.1/24"]}}) as running:
+        interfaces = running.daemon._front_end
         await interfaces.create("epair", {"a": {"netns": "red", "name": "x1"}, "queues": 2})
         await interfaces.create("epair5", {"b": {"routes": [{"to": "10.7.0.0/16", "via": "10.6.0.1"}],
                                                  "addresses": ["10.6.0.2/24"]}})  # fmt: skip
         await interfaces.create("lo", {"mode": "verbatim"})
         await interfaces.change("epair5a", {"mtu": 1400})
         await interfaces.patch("epair0a", "epair5b", force=True)
-        text = it.daemon.reloads.text()
-        planned = await it.daemon.reloads.plan(text, "saved.toml")
+        text = running.daemon.reloads.text()
+        planned = await running.daemon.reloads.plan(text, "saved.toml")
         assert {each.verb for each in planned} == {"adopt"}
-        it.path.write_text(text)
-        assert {each.verb for each in await it.daemon.reloads.reload()} == {"adopt"}
-        assert await it.daemon.reloads.reload() == ()
+        running.path.write_text(text)
+        assert {each.verb for each in await running.daemon.reloads.reload()} == {"adopt"}
+        assert await running.daemon.reloads.reload() == ()
         # A daemon that creates everything anew needs the peer.
         assert 'peer = "epair5b"' in text
 
@@ -268,13 +270,13 @@ async def test_a_hangup_reloads_and_is_reported_to_the_manager(
                 received.append(manager.recv(4096).decode())
         return any(words in each for each in received)
 
-    it = Running(tmp_path / "epaird.toml", host)
-    it.write()
-    file = read(it.path)
-    running = asyncio.create_task(program._run(file.configuration, Source(it.path, file.sha256)))
+    running = Running(tmp_path / "epaird.toml", host)
+    running.write()
+    file = read(running.path)
+    task = asyncio.create_task(program._run(file.configuration, Source(running.path, file.sha256)))
     await eventually(lambda: reported("READY=1"))
     received.clear()
-    it.write(epair={"epair0": pair(), "epair1": {}})
+    running.write(epair={"epair0": pair(), "epair1": {}})
     os.kill(os.getpid(), signal.SIGHUP)
     await eventually(lambda: reported("READY=1"))
     order = [line for each in received for line in each.splitlines() if line in ("RELOADING=1", "READY=1")]
@@ -282,46 +284,46 @@ async def test_a_hangup_reloads_and_is_reported_to_the_manager(
     assert "MONOTONIC_USEC=" in next(each for each in received if "RELOADING=1" in each)
     assert "epair1a" in host.links
     received.clear()
-    it.path.write_text("[daemon]\nworkers = 0\n")
+    running.path.write_text("[daemon]\nworkers = 0\n")
     os.kill(os.getpid(), signal.SIGHUP)
     await eventually(lambda: reported("the last reload failed"))
     assert "epair1a" in host.links
     os.kill(os.getpid(), signal.SIGTERM)
-    assert await running == 0
+    assert await task == 0
     manager.close()
 
 
 @on_loop
 async def test_a_watched_file_is_read_again_when_it_is_written_or_replaced(started: Begin) -> None:
-    async with started() as it:
-        await it.reload(daemon={"watch": True})
-        it.write(daemon={"watch": True}, epair={"epair0": pair(), "epair1": {}})
-        await eventually(lambda: it.daemon._in_force.reading().successes == 2)
-        assert "epair1b" in it.host.links
-        it.path.touch()  # the contents are the same
-        path = it.path
-        it.path = path.with_name(".new")
-        it.write(daemon={"watch": True}, epair={"epair0": pair(), "epair2": {}})
-        it.path = it.path.rename(path)
-        await eventually(lambda: it.daemon._in_force.reading().successes == 3)
-        assert {"epair2b", "epair1b"} & it.host.links.keys() == {"epair2b"}
-        await it.reload(epair={"epair0": pair()})  # the file is not watched any more
-        steps = len(it.host.steps)
-        it.write()
+    async with started() as running:
+        await running.reload(daemon={"watch": True})
+        running.write(daemon={"watch": True}, epair={"epair0": pair(), "epair1": {}})
+        await eventually(lambda: running.daemon._in_force.reading().successes == 2)
+        assert "epair1b" in running.host.links
+        running.path.touch()  # the contents are the same
+        path = running.path
+        running.path = path.with_name(".new")
+        running.write(daemon={"watch": True}, epair={"epair0": pair(), "epair2": {}})
+        running.path = running.path.rename(path)
+        await eventually(lambda: running.daemon._in_force.reading().successes == 3)
+        assert {"epair2b", "epair1b"} & running.host.links.keys() == {"epair2b"}
+        await running.reload(epair={"epair0": pair()})  # the file is not watched any more
+        steps = len(running.host.steps)
+        running.write()
         await asyncio.sleep(0.3)
-        assert len(it.host.steps) == steps
+        assert len(running.host.steps) == steps
 
 
 @on_loop
 async def test_a_caller_that_is_cancelled_stops_no_reload(started: Begin) -> None:
-    async with started() as it:
-        held = it.host.hold("open_tap")
-        it.write(epair={"epair0": pair(), "epair1": {}})
-        asking = asyncio.create_task(it.daemon.reloads.reload())
+    async with started() as running:
+        held = running.host.hold("open_tap")
+        running.write(epair={"epair0": pair(), "epair1": {}})
+        asking = asyncio.create_task(running.daemon.reloads.reload())
         await eventually(held.reached.is_set)
         asking.cancel()
         held.released.set()
         with contextlib.suppress(asyncio.CancelledError):
             await asking
-        assert "epair1b" in it.host.links
-        assert it.daemon._in_force.reading().successes == 1
+        assert "epair1b" in running.host.links
+        assert running.daemon._in_force.reading().successes == 1

@@ -22,7 +22,7 @@ PAUSES_S = starting.BACKOFF_S
 
 
 @on_loop
-async def test_a_killed_worker_is_replaced_and_counters_go_on() -> None:
+async def test_a_killed_worker_is_replaced_and_counters_continue() -> None:
     async with real_stage() as stage:
         await stage.make()
         (worker,) = stage.workers
@@ -138,7 +138,7 @@ def test_requests_while_there_is_no_process_are_carried_out_by_the_next(moment_s
             await crosses(stage, "epair2")
             with stage.owner("epair2b").watched() as device:
                 await stage.pairs.destroy(making.result())
-                assert device.let_go()
+                assert device.closed_everywhere()
 
     on_loop(ask)()
 

@@ -87,7 +87,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
+async def make_scene() -> AsyncIterator[Scene]:
     own, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     end.setblocking(False)
     messages: list[Message] = []
@@ -100,12 +100,12 @@ async def scene() -> AsyncIterator[Scene]:
 
 @on_loop
 async def test_requests_are_answered_in_any_order() -> None:
-    async with scene() as it:
-        await it.begin()
-        keep, resize = it.link.keep("epair0", 1.5), it.link.resize("epair1", (9000, 9000))
-        assert it.sent() == Keep(1, "epair0", 1.5)
-        assert it.sent() == Resize(2, "epair1", (9000, 9000))
-        it.send(Done(2), Done(1, "epair0 is not attached"))
+    async with make_scene() as scene:
+        await scene.begin()
+        keep, resize = scene.link.keep("epair0", 1.5), scene.link.resize("epair1", (9000, 9000))
+        assert scene.sent() == Keep(1, "epair0", 1.5)
+        assert scene.sent() == Resize(2, "epair1", (9000, 9000))
+        scene.send(Done(2), Done(1, "epair0 is not attached"))
         await resize
         with pytest.raises(WorkerRefused, match=r"^epair0 is not attached$"):
             await keep
@@ -113,36 +113,36 @@ async def test_requests_are_answered_in_any_order() -> None:
 
 @on_loop
 async def test_descriptors_travel_with_a_cable() -> None:
-    async with scene() as it:
-        await it.begin()
+    async with make_scene() as scene:
+        await scene.begin()
         spec = CableSpec("epair0", (PortSpec("a", 1, 1500), PortSpec("b", 2, 1500)))
-        answer = it.link.attach(Attachment(spec, (0, 1)))
-        it.sent()
-        assert len(it.fds) == 2
-        it.send(Done(1))
+        answer = scene.link.attach(Attachment(spec, (0, 1)))
+        scene.sent()
+        assert len(scene.fds) == 2
+        scene.send(Done(1))
         await answer
 
 
 @on_loop
 async def test_other_messages_are_reported() -> None:
-    async with scene() as it:
-        await it.begin()
-        it.send(Gone("epair0", "epair0b"))
-        it.end.send(b'{"type": "Later", "id": 5}')
+    async with make_scene() as scene:
+        await scene.begin()
+        scene.send(Gone("epair0", "epair0b"))
+        scene.end.send(b'{"type": "Later", "id": 5}')
         await turns()
-        assert it.messages == [Gone("epair0", "epair0b")]
+        assert scene.messages == [Gone("epair0", "epair0b")]
 
 
 @on_loop
 async def test_a_process_that_ends_is_reported_and_answers_nothing_more() -> None:
-    async with scene() as it:
-        await it.begin()
-        answer = it.link.detach("epair0", 1)
-        it.end.close()
+    async with make_scene() as scene:
+        await scene.begin()
+        answer = scene.link.detach("epair0", 1)
+        scene.end.close()
         await turns()
-        assert it.ended == [it.link]
-        it.link.abandon()
-        for lost in (answer, it.link.detach("epair0", 1)):
+        assert scene.ended == [scene.link]
+        scene.link.abandon()
+        for lost in (answer, scene.link.detach("epair0", 1)):
             with pytest.raises(WorkerLost):
                 await lost
 
@@ -150,28 +150,28 @@ async def test_a_process_that_ends_is_reported_and_answers_nothing_more() -> Non
 @on_loop
 async def test_a_process_that_ends_in_the_moment_it_is_ready_was_never_ready() -> None:
     """Both are read at once, before the task that waits for the first runs again."""
-    async with scene() as it:
+    async with make_scene() as scene:
         table = Table.create(4)
-        beginning = asyncio.ensure_future(it.link.begin(Start(3), table.fd, None))
+        beginning = asyncio.ensure_future(scene.link.begin(Start(3), table.fd, None))
         await turns()
-        it.sent()
-        it.send(Ready(4711))
-        it.end.close()
+        scene.sent()
+        scene.send(Ready(4711))
+        scene.end.close()
         with pytest.raises(WorkerLost, match=r"^worker 3 has ended$"):
             await beginning
-        assert not it.link.running
-        assert it.ended == [it.link]
+        assert not scene.link.running
+        assert scene.ended == [scene.link]
         os.close(table.fd)
 
 
 @on_loop
-async def test_it_listens_for_the_next_control_plane_and_the_file_goes_with_it(tmp_path: Path) -> None:
-    async with scene() as it:
-        await it.begin(tmp_path)
-        assert len(it.fds) == 2
+async def test_it_listens_for_the_next_control_plane_and_the_file_is_removed_with_it(tmp_path: Path) -> None:
+    async with make_scene() as scene:
+        await scene.begin(tmp_path)
+        assert len(scene.fds) == 2
         path = tmp_path / socket_name(4711)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        await it.link.terminate()
+        await scene.link.terminate()
         assert not path.exists()
 
 
@@ -179,9 +179,9 @@ async def test_it_listens_for_the_next_control_plane_and_the_file_goes_with_it(t
 async def test_a_process_that_cannot_listen_still_forwards(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with scene() as it:
-        await it.begin(tmp_path / "none")
-        assert it.link.running
+    async with make_scene() as scene:
+        await scene.begin(tmp_path / "none")
+        assert scene.link.running
         assert caplog.messages == [
             f"{tmp_path}/none/worker-4711.sock: No such file or directory: "
             "the worker will not outlive the control plane"
@@ -190,39 +190,39 @@ async def test_a_process_that_cannot_listen_still_forwards(
 
 @on_loop
 async def test_a_process_of_another_protocol_is_sent_what_it_understands() -> None:
-    async with scene() as it:
-        it.link.adopt(None, understands=False)
-        answer = it.link.keep("epair0", 1)
-        assert it.sent() == Detach(1, "epair0", 1)
-        it.send(Done(1))
+    async with make_scene() as scene:
+        scene.link.adopt(None, understands=False)
+        answer = scene.link.keep("epair0", 1)
+        assert scene.sent() == Detach(1, "epair0", 1)
+        scene.send(Done(1))
         await answer
-        it.link.request_end()
-        assert it.sent() == End()
+        scene.link.request_end()
+        assert scene.sent() == End()
 
 
 @on_loop
 async def test_cancelled_and_pending_requests_are_waited_for() -> None:
-    async with scene() as it:
-        await it.begin()
-        it.link.ping()
-        assert it.sent() == Ping()
-        tuned = it.link.tune(7, 0, 1.5)
-        assert it.sent() == Tune(1, 7, 0, 1.5)
-        cancelled = it.link.detach("epair0", 1)
+    async with make_scene() as scene:
+        await scene.begin()
+        scene.link.ping()
+        assert scene.sent() == Ping()
+        tuned = scene.link.tune(7, 0, 1.5)
+        assert scene.sent() == Tune(1, 7, 0, 1.5)
+        cancelled = scene.link.detach("epair0", 1)
         cancelled.cancel()
-        draining = asyncio.ensure_future(it.link.drained())
+        draining = asyncio.ensure_future(scene.link.drained())
         await turns()
         assert not draining.done()
-        it.send(Done(1))
+        scene.send(Done(1))
         await draining
         await tuned
 
 
 @on_loop
 async def test_an_orphan_is_left_with_its_connection_closed() -> None:
-    async with scene() as it:
-        await it.begin()
-        it.link.leave()
-        assert it.end.recv(1) == b""
+    async with make_scene() as scene:
+        await scene.begin()
+        scene.link.leave()
+        assert scene.end.recv(1) == b""
         with pytest.raises(WorkerLost):
-            await it.link.detach("epair0", 1)
+            await scene.link.detach("epair0", 1)

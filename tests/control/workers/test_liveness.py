@@ -1,4 +1,4 @@
-"""When a process has hung, and when it only seems so."""
+"""Processes that have hung, and processes that only seem to have."""
 
 from __future__ import annotations
 

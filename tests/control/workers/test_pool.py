@@ -50,7 +50,7 @@ def test_equal_shares_are_left_alone() -> None:
 
 
 class RecordingWorker(Worker):
-    """A worker without a process that records what it is asked to do."""
+    """A worker without a process that records the requests to it."""
 
     def __init__(self, number: int, table: Table, slot: int) -> None:
         async def died(_worker: Worker) -> None:
@@ -138,79 +138,79 @@ class Scene:
 
 
 @contextmanager
-def scene(count: int, cables: int = 0) -> Iterator[Scene]:
+def make_scene(count: int, cables: int = 0) -> Iterator[Scene]:
     table = Table.create(64)
-    it = Scene(table, count)
-    it.cables += [FakeCable(f"epair{number}", it.pool[number % count]) for number in range(cables)]
-    yield it
+    scene = Scene(table, count)
+    scene.cables += [FakeCable(f"epair{number}", scene.pool[number % count]) for number in range(cables)]
+    yield scene
     os.close(table.fd)
 
 
 @on_loop
 async def test_it_is_a_sequence_of_workers() -> None:
-    with scene(3) as it:
-        assert len(it.pool) == 3
-        assert [worker.number for worker in it.pool] == [0, 1, 2]
-        assert it.pool[1] is it.made[1]
-        assert it.pool[1:] == it.made[1:]
+    with make_scene(3) as scene:
+        assert len(scene.pool) == 3
+        assert [worker.number for worker in scene.pool] == [0, 1, 2]
+        assert scene.pool[1] is scene.made[1]
+        assert scene.pool[1:] == scene.made[1:]
 
 
 @on_loop
 async def test_it_grows_and_shrinks_with_equal_shares() -> None:
-    with scene(1, cables=12) as it:
+    with make_scene(1, cables=12) as scene:
         for count in (3, 4, 2, 1):
-            await it.pool.grow(count)
-            await it.pool.shrink(count)
-            assert len(it.pool) == count
-            assert it.loads() == [12 // count] * count
-            assert {worker.slot for worker in it.pool} == it.slots.taken
-        assert [worker.calls for worker in it.made[1:]] == [["start", "stop"]] * 3
-        assert it.made[0].calls == []
+            await scene.pool.grow(count)
+            await scene.pool.shrink(count)
+            assert len(scene.pool) == count
+            assert scene.loads() == [12 // count] * count
+            assert {worker.slot for worker in scene.pool} == scene.slots.taken
+        assert [worker.calls for worker in scene.made[1:]] == [["start", "stop"]] * 3
+        assert scene.made[0].calls == []
 
 
 @on_loop
 async def test_a_worker_that_cannot_be_started_leaves_the_pool_as_it_was() -> None:
-    with scene(1, cables=4) as it:
-        it.failing = {2}
+    with make_scene(1, cables=4) as scene:
+        scene.failing = {2}
         with pytest.raises(WorkerLost, match=r"^worker 2 cannot be started$"):
-            await it.pool.grow(4)
-        assert it.loads() == [4]
-        assert it.slots.taken == {it.pool[0].slot}
-        assert [worker.calls for worker in it.made[1:]] == [["start", "stop"]] * 3
-        assert not any(cable.moves for cable in it.cables)
+            await scene.pool.grow(4)
+        assert scene.loads() == [4]
+        assert scene.slots.taken == {scene.pool[0].slot}
+        assert [worker.calls for worker in scene.made[1:]] == [["start", "stop"]] * 3
+        assert not any(cable.moves for cable in scene.cables)
 
 
 @on_loop
-async def test_what_is_being_destroyed_is_not_moved() -> None:
-    with scene(1, cables=4) as it:
-        it.cables[0].destroying = True
-        await it.pool.grow(2)
-        assert it.cables[0].moves == 0
-        assert it.loads() == [3, 1]
+async def test_cables_that_are_being_destroyed_are_not_moved() -> None:
+    with make_scene(1, cables=4) as scene:
+        scene.cables[0].destroying = True
+        await scene.pool.grow(2)
+        assert scene.cables[0].moves == 0
+        assert scene.loads() == [3, 1]
 
 
 @on_loop
-async def test_a_cable_attached_to_a_worker_that_goes_is_moved_too() -> None:
-    """It was being made when the pool began to shrink."""
-    with scene(2, cables=4) as it:
-        chosen = it.pool[1]
-        shrinking = asyncio.create_task(it.pool.shrink(1))
+async def test_a_cable_attached_to_a_worker_that_is_removed_is_moved_too() -> None:
+    """It was being created when the pool began to shrink."""
+    with make_scene(2, cables=4) as scene:
+        chosen = scene.pool[1]
+        shrinking = asyncio.create_task(scene.pool.shrink(1))
         await turns()
-        it.cables.append(FakeCable("epair9", chosen))
+        scene.cables.append(FakeCable("epair9", chosen))
         await shrinking
-        assert it.loads() == [5]
-        assert it.made[1].calls == ["stop"]
+        assert scene.loads() == [5]
+        assert scene.made[1].calls == ["stop"]
 
 
 @on_loop
 async def test_settings_are_applied_once() -> None:
-    with scene(2) as it:
+    with make_scene(2) as scene:
         before = DaemonSettings(queue_limit=5)
         now = before.model_copy(update={"queue_limit": 7, "poll_spin_us": 3, "orphan_timeout": 2.5})
-        await it.pool.tune(before)
-        await it.pool.tune(before.model_copy(update={"watch": True}), before)
-        await it.pool.tune(now, before)
-        for worker in it.made:
+        await scene.pool.tune(before)
+        await scene.pool.tune(before.model_copy(update={"watch": True}), before)
+        await scene.pool.tune(now, before)
+        for worker in scene.made:
             assert len(worker.calls) == 2
             assert worker.calls[1] == "tune 7 3 2.5"
 
@@ -219,39 +219,39 @@ async def test_settings_are_applied_once() -> None:
 async def test_processes_of_a_predecessor_are_renewed_one_after_the_other(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with scene(3) as it:
+    with make_scene(3) as scene:
         kept: list[int] = []
-        monkeypatch.setattr(it.pool, "keep_spare", lambda: kept.append(1))
-        it.made[2].failure = WorkerLost("worker 2 died while it was renewed")
-        before = [worker.slot for worker in it.pool]
-        await it.pool.renew({1000, 1002, 77})
-        assert [worker.calls for worker in it.made] == [["renew"], [], ["renew"]]
-        assert it.pool[0].slot != before[0]
-        assert [worker.slot for worker in it.pool][1:] == before[1:]
-        assert {worker.slot for worker in it.pool} == it.slots.taken
+        monkeypatch.setattr(scene.pool, "keep_spare", lambda: kept.append(1))
+        scene.made[2].failure = WorkerLost("worker 2 died while it was renewed")
+        before = [worker.slot for worker in scene.pool]
+        await scene.pool.renew({1000, 1002, 77})
+        assert [worker.calls for worker in scene.made] == [["renew"], [], ["renew"]]
+        assert scene.pool[0].slot != before[0]
+        assert [worker.slot for worker in scene.pool][1:] == before[1:]
+        assert {worker.slot for worker in scene.pool} == scene.slots.taken
         assert caplog.messages == ["worker 2 died while it was renewed"]
         assert len(kept) == 2
 
 
 @on_loop
 async def test_the_watchdog_is_one_task_or_none() -> None:
-    with scene(1) as it:
+    with make_scene(1) as scene:
         before = asyncio.all_tasks()
-        it.pool.watch(5.0)
-        it.pool.watch(0.75)
+        scene.pool.watch(5.0)
+        scene.pool.watch(0.75)
         await turns()
         assert len(asyncio.all_tasks() - before) == 1
-        assert it.pool.watched
-        it.pool.watch(0)
+        assert scene.pool.watched
+        scene.pool.watch(0)
         await turns()
         assert asyncio.all_tasks() == before
-        assert not it.pool.watched
+        assert not scene.pool.watched
 
 
 @on_loop
 async def test_all_are_started_stopped_or_left() -> None:
-    with scene(2) as it:
-        await it.pool.start()
-        await it.pool.leave()
-        await it.pool.stop()
-        assert [worker.calls for worker in it.made] == [["start", "leave", "stop"]] * 2
+    with make_scene(2) as scene:
+        await scene.pool.start()
+        await scene.pool.leave()
+        await scene.pool.stop()
+        assert [worker.calls for worker in scene.made] == [["start", "leave", "stop"]] * 2

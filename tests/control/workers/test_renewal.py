@@ -73,7 +73,7 @@ async def test_requests_during_a_renewal_are_carried_out_once() -> None:
             destroyed = next(pair for pair in stage.pairs if pair.name == f"epair{number - 20}")
             with stage.owner(f"{destroyed.name}b").watched() as device:
                 await stage.pairs.destroy(destroyed)
-                assert device.let_go()
+                assert device.closed_everywhere()
             number += 1
         await renewing
         assert sorted(worker.attachments) == sorted(pair.name for pair in stage.pairs)
@@ -103,7 +103,7 @@ async def test_a_cable_detached_while_it_moves_is_detached_by_the_new_process() 
         assert sorted(worker.attachments) == ["epair0", "epair1", "epair2", "epair4"]
         with stage.owner("epair3b").watched() as device:
             await stage.pairs.destroy(next(pair for pair in stage.pairs if pair.name == "epair3"))
-            assert device.let_go()
+            assert device.closed_everywhere()
         await renewing
         stage.slots.release(slot)
 

@@ -145,8 +145,8 @@ async def test_no_worker_keeps_a_device_that_was_destroyed() -> None:
             pair = await stage.make()
             with stage.owner("epair0a").watched() as a, stage.owner("epair0b").watched() as b:
                 await stage.pairs.destroy(pair)
-                assert a.let_go()
-                assert b.let_go()
+                assert a.closed_everywhere()
+                assert b.closed_everywhere()
 
 
 @on_loop
@@ -155,7 +155,7 @@ async def test_a_larger_mtu_lets_larger_frames_pass() -> None:
         await stage.make()
         jumbo = numbered(0).ljust(3008, b"\0")
         for device in ("epair0a", "epair0b"):
-            stage.host.tell(stage.host.event(device, mtu=9000))
+            stage.host.report(stage.host.event(device, mtu=9000))
         await stage.workers[0].resize("epair0", (9000, 9000))
         os.write(stage.owner("epair0a").end.fileno(), jumbo)
         await eventually(lambda: jumbo in stage.owner("epair0b").receives())

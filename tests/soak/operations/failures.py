@@ -23,7 +23,7 @@ class WorkerDies(Operation):
     how: str = "killed"
     with_the_spare: bool = False
     times: int = 1
-    """How often in a row, each time as soon as there is a successor."""
+    """Number of times in a row, each time as soon as there is a successor."""
     may_lose_frames = True
 
     def __str__(self) -> str:

@@ -48,7 +48,7 @@ class Invalid(Operation):
     extra: str
     complaint: str
     upgrading: bool = False
-    """Whether an upgrade finds the mistake."""
+    """True if an upgrade finds the mistake."""
 
     def __str__(self) -> str:
         return f"{'upgrade' if self.upgrading else 'reload'} with a mistake: {self.complaint}"
@@ -86,7 +86,7 @@ class Plan(Operation):
     """A reload is tried with --dry-run."""
 
     changes: bool
-    """Whether it would change anything."""
+    """True if it would change anything."""
 
     def __str__(self) -> str:
         return f"reload --dry-run: {'changes' if self.changes else 'nothing'}"

@@ -10,11 +10,11 @@ class Operation:
     """One operation; ``str()`` describes it in a line."""
 
     may_lose_frames = False
-    """Whether it may lose frames of the steady traffic, all of which are counted."""
+    """True if it may lose frames of the steady traffic, all of which are counted."""
     restarts_uncertain = False
-    """Whether it may have killed a worker that was about to end anyway."""
+    """True if it may have killed a worker that was about to end anyway."""
     new_control_plane = False
-    """Whether another control plane takes over and applies the file."""
+    """True if another control plane takes over and applies the file."""
 
     def act(self, site: Site) -> None:
         """Do it and wait until it is done. Raises AssertionError on failure."""

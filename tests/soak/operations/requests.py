@@ -19,7 +19,7 @@ class Create(Operation):
     name: str
     settings: Interface
     by_kind: bool = False
-    """Whether it is requested by its kind alone and gets the lowest unit."""
+    """True if it is requested by its kind alone and gets the lowest unit."""
 
     def __str__(self) -> str:
         return " ".join(["create", *self._words])
