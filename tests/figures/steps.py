@@ -262,20 +262,20 @@ def rows(found: Mapping[str, float]) -> list[Row]:
     def python(single: float, joined: float) -> tuple[float, float, float, float]:
         return single, 0.0, joined, 0.0
 
-    looking, read = found["burst_read"] - found["reads"], found["burst_read"]
+    checking, read = found["burst_read"] - found["reads"], found["burst_read"]
     cutting = found["burst_write"] - found["writes"]
     rest = found["transmit"] - read - found["burst_write"]
     rest_joined = found["transmit_joined"] - read - found["join"] - found["writev"]
     steps = [
         Row("a turn of the loop", "`worker.py`: `WorkerLoop._readable`", call("turn") * 2),
-        Row("heartbeat, look again?", "`spin.py`: `Spin.forwarded`", python(found["beat"], found["beat"])),
+        Row("heartbeat, poll again?", "`spin.py`: `Spin.forwarded`", python(found["beat"], found["beat"])),
         Row("`read()`", "`burst.py`: `Burst.read`", call("reads") * 2),
-        Row("check its length, note it", "`burst.py`: `Burst.read`", python(looking, looking)),
+        Row("check its length, note it", "`burst.py`: `Burst.read`", python(checking, checking)),
         Row("find what can be joined", "`coalesce.py`: `Coalescer.join`", python(0.0, found["join"])),
         Row("cut it out of its slot", "`burst.py`: `Burst.write`", python(cutting, 0.0)),
         Row("`write()`", "`burst.py`: `Burst.write`", (*call("writes"), 0.0, 0.0)),
         Row("`writev()`", "`crossconnect.py`: `CrossConnect.deliver`", (0.0, 0.0, *call("writev"))),
-        Row("references, counters", "`crossconnect.py`: `CrossConnect.deliver`", python(rest, rest_joined)),
+        Row("counters", "`account.py`: `crossed`", python(rest, rest_joined)),
     ]
     a, b, c, d = (sum(column) for column in zip(*(each.figures for each in steps), strict=True))
     return [*steps, Row("together", "", (a, b, c, d))]
