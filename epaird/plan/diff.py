@@ -55,26 +55,17 @@ def plan(
     created = tuple(Create(name, new[name], name in before) for name in new if name not in old)
     given: tuple[Change | Recreate | Create, ...] = (*changes, *created)
     needed = {claim for step in given for claim in _claims(step.name, step.settings)}
-    destroyed_first = tuple(
-        step for step in destroys if needed.intersection(_claims(step.name, old[step.name]))
-    )
+    early = tuple(step for step in destroys if needed.intersection(_claims(step.name, old[step.name])))
     fresh = {step.name for step in given if not isinstance(step, Change)}
     return Plan(
         namespaces_created=tuple(n for n in then.namespaces.create if n not in now.namespaces.create),
-        steps=(
-            *destroyed_first,
-            *(step for step in changes if isinstance(step, Change)),
-            *recreated,
-            *created,
-        ),
+        steps=(*early, *(step for step in changes if isinstance(step, Change)), *recreated, *created),
         patches=tuple(
             replace(patch, reset=peers_before.get(patch.half, "") == patch.new)
-            for patch in _patches(
-                peers if peers is not None else wiring.peers(now), then, fresh, destroys, destroyed_first
-            )
+            for patch in _patches(wiring.peers(now) if peers is None else peers, then, fresh, destroys, early)
         ),
         restored=tuple(_restored(missing, then, fresh)),
-        destroyed_last=tuple(step for step in destroys if step not in destroyed_first),
+        destroyed_last=tuple(step for step in destroys if step not in early),
         namespaces_removed=tuple(n for n in now.namespaces.create if n not in then.namespaces.create),
         daemon=tuple(
             Difference(f"{table}.{each.key}", each.old, each.new)
@@ -127,13 +118,13 @@ def _patches(
     then: Configuration,
     fresh: Collection[str],
     destroys: Collection[Destroy],
-    destroyed_first: Collection[Destroy],
+    early: Collection[Destroy],
 ) -> Iterator[Patch]:
     """Yield the patches to make once every interface exists; each half leaves its old peer.
 
-    Of the interfaces in ``destroys``, all but the ``destroyed_first`` still exist then."""
+    Of the interfaces in ``destroys``, all but the ``early`` ones still exist then."""
     found = dict(now)
-    for name in (*fresh, *(step.name for step in destroyed_first)):
+    for name in (*fresh, *(step.name for step in early)):
         for half in EPAIR.devices_of(name):
             _leave(found, half)
             found.pop(half, None)
