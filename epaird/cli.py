@@ -75,7 +75,7 @@ def run(config: Path) -> int:
 @epaird.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> int:
-    """Check a configuration and report every problem in it."""
+    """Check a configuration and report every error in it."""
     found = _read(file)
     if found is None:
         return PROBLEMS
@@ -94,13 +94,13 @@ def check(file: Path) -> int:
     "--rounds",
     type=click.IntRange(1, 100),
     metavar="N",
-    help="How often both are built and measured.  [default: 5]",
+    help="Number of rounds, each with both.  [default: 5]",
 )
 @click.option(
     "--seconds",
     type=click.FloatRange(0.1, 60),
     metavar="S",
-    help="How long each figure is measured in each round.  [default: 0.4]",
+    help="Seconds for each figure in each round.  [default: 0.4]",
 )
 @click.option("--quick", is_flag=True, help="Measure fewer figures, in 2 rounds and a quarter of a minute.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Write the plot, SVG.")
@@ -118,12 +118,12 @@ def bench(
     from epaird.bench import plan
     from epaird.bench.run import run as run_bench
 
-    made = plan.quick(rounds, seconds) if quick else plan.thorough(rounds, seconds)
-    return run_bench(made, plot=plot, figures=figures)
+    bench_plan = plan.quick(rounds, seconds) if quick else plan.thorough(rounds, seconds)
+    return run_bench(bench_plan, plot=plot, figures=figures)
 
 
 def _read(file: Path) -> ConfigurationFile | None:
-    """Return the file, or None after every problem in it has been reported."""
+    """Return the file, or None after every error in it has been reported."""
     from epaird.config.reading import InvalidConfiguration, read
 
     try:

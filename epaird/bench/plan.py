@@ -113,7 +113,7 @@ class BenchPlan:
 
 
 def quick(rounds: int | None = None, seconds: float | None = None) -> BenchPlan:
-    """Return a quick plan: the two ends of each series, in a tenth of the time."""
+    """Return a quick plan: the two ends of each series, in a fraction of the time."""
     return BenchPlan(rounds or 2, seconds or 0.3, sizes=(64, FULL_FRAME), pairs=(4,))
 
 

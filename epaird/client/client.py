@@ -31,12 +31,12 @@ SLOW_S: Final = 2.0
 
 _RECEIVE: Final = 1 << 16
 _OK: Final = range(200, 300)
-_FOREIGN: Final = "what answers at the control socket is not epaird"
+_FOREIGN: Final = "the program at the control socket is not epaird"
 
 _CONNECT: Final[Mapping[int, str]] = {
     errno.ENOENT: "the daemon is not running: there is no {}",
     errno.ENOTDIR: "the daemon is not running: there is no {}",
-    errno.ECONNREFUSED: "the daemon is not running: nobody listens at {}",
+    errno.ECONNREFUSED: "the daemon is not running: no process listens at {}",
     errno.EACCES: "{}: permission denied: only root and members of the group epaird may",
     errno.EPROTOTYPE: "{}: not the control socket of a daemon",
     errno.ENOTSOCK: "{}: not a socket",
@@ -87,11 +87,11 @@ class Client:
 
     def create(self, name: str, settings: Mapping[str, object]) -> str:
         """Create an interface and return its name. ``name`` may be a kind, for the lowest free number."""
-        made = self.ask("POST", "interfaces", body={"name": name, "settings": settings})
-        return _model(CreatedInterface, made).name
+        created = self.ask("POST", "interfaces", body={"name": name, "settings": settings})
+        return _model(CreatedInterface, created).name
 
     def change(self, name: str, settings: Mapping[str, object]) -> list[InterfaceDetails]:
-        """Change an interface in place and return it as it is now."""
+        """Change an interface in place and return its new state."""
         found = self.ask("PATCH", "interfaces", name, body=settings)
         return [_model(InterfaceDetails, each) for each in found]
 
@@ -230,7 +230,7 @@ def of_kind(kind: str | None) -> str:
 def _target(place: tuple[str, ...], query: str) -> str:
     for part in place:
         if not part or "/" in part:  # a path cannot contain it
-            raise DaemonError(f"{json.dumps(part)}: there is no such interface (ENXIO)")
+            raise DaemonError(f"there is no interface {json.dumps(part)} (ENXIO)")
     path = "/".join(map(_quoted, place))
     return f"/v1/{path}?{query}" if query else f"/v1/{path}"
 

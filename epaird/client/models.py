@@ -20,7 +20,7 @@ class Interface(Model):
     device: str
     """Name of the interface, which it keeps for life: `epair0a`."""
     kind: str
-    """Cloner that made it: `epair` or `lo`."""
+    """Cloner that created it: `epair` or `lo`."""
     pair: str
     """Pair that it is a half of: `epair0`; empty for a loopback."""
     half: str
@@ -28,11 +28,11 @@ class Interface(Model):
     peer: str
     """Half that it is patched to: `epair0b`; empty for none."""
     origin: str
-    """Who asked for it: `configuration` or `runtime`."""
+    """Whether the `configuration` or a request at `runtime` created it."""
     name: str
-    """Name of its device where it lives now: `eth0`."""
+    """Present name of its device: `eth0`."""
     netns: str
-    """Namespace that it lives in: `red`; empty for the daemon's own."""
+    """Namespace of its device: `red`; empty for the daemon's own."""
     mac: str
     """Hardware address: `02:5d:11:22:33:0a`; empty for a loopback."""
     worker: str

@@ -12,7 +12,7 @@ from epaird.plan.actions import Action, Detail, Verb
 
 @dataclass(frozen=True)
 class PlannedDetail(Model):
-    """A key that changes, or a thing that is put back."""
+    """A key that changes, or an address or route that is put back."""
 
     key: str
     """Key of the configuration: `a.mtu`."""
@@ -21,16 +21,17 @@ class PlannedDetail(Model):
     new: str
     """Value afterwards."""
     note: str = ""
-    """Why it cannot change in place, or what else is worth knowing."""
+    """Reason why it cannot change in place, or another remark."""
 
 
 @dataclass(frozen=True)
 class PlannedAction(Model):
-    """A plan's action on one thing."""
+    """One action of a plan."""
 
     verb: Verb
-    """`recreate` destroys and creates; `restore` puts back what others took away; `adopt` makes what was
-    created at runtime the configuration's, and does nothing to it; `restart` needs the daemon restarted."""
+    """`recreate` destroys and creates; `restore` puts back what others removed; `adopt` makes what was
+    created at runtime part of the configuration, and changes nothing; `restart` needs a restart of the
+    daemon."""
     kind: str
     """`epair`, `lo`, `namespace` or `daemon`."""
     name: str
@@ -38,7 +39,7 @@ class PlannedAction(Model):
     details: list[PlannedDetail]
     """Keys that change."""
     note: str = ""
-    """Why it happens without a request for it, or what else is worth knowing."""
+    """Reason why it happens without a request, or another remark."""
 
     @classmethod
     def arguments(cls, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,7 +47,7 @@ class PlannedAction(Model):
         return super().arguments(document) | {"details": details}
 
     def action(self) -> Action:
-        """Return the plan's own value for it."""
+        """Return it as an :class:`Action`."""
         details = tuple(Detail(each.key, each.old, each.new, each.note) for each in self.details)
         return Action(self.verb, self.kind, self.name, details, self.note)
 

@@ -17,9 +17,9 @@ class InterfaceStatistics(Model):
     device: str
     """Name of the interface, which it keeps for life: `epair0a`."""
     name: str
-    """Name of its device where it lives now: `eth0`."""
+    """Present name of its device: `eth0`."""
     netns: str
-    """Namespace that it lives in: `red`; empty for the daemon's own."""
+    """Namespace of its device: `red`; empty for the daemon's own."""
     stats: InterfaceCounters
     """Counters of the interface."""
 
@@ -55,7 +55,7 @@ class Statistics(Model):
     """All counters at one moment."""
 
     time: float
-    """When, in seconds of a clock that is never set: rates are computed from it."""
+    """Seconds of a clock that is never set: rates are computed from it."""
     interfaces: list[InterfaceStatistics]
     """Counters of each interface."""
     workers: list[WorkerStatus]

@@ -53,7 +53,7 @@ def conflicts(configuration: Configuration) -> Iterator[Conflict]:
 
 
 def remarks(configuration: Configuration) -> Iterator[tuple[Location, str]]:
-    """Yield what is allowed but may surprise: a place, and one line about it."""
+    """Yield allowed values that may surprise: the place, and one line about it."""
     for half in configuration.halves:
         if half.settings.routes and not half.settings.up:
             message = "not installed while up = false, Linux has no route through a device that is down"
@@ -123,13 +123,13 @@ def _address_conflict(
     address: IPv4Interface | IPv6Interface,
 ) -> Conflict | None:
     location = (*interface.location, "addresses", index)
-    there = dotted((*other.location, "addresses"))
+    place = dotted((*other.location, "addresses"))
     if interface is other:
         return Conflict(location, f"{address.ip} is listed twice")
     if interface.interface == other.interface:
-        return Conflict(location, f"{address.ip} is also an address of the other half, in {there}")
+        return Conflict(location, f"{address.ip} is also an address of the other half, in {place}")
     if interface.namespace == other.namespace and not address.is_link_local:
-        message = f"{address.ip} is already an address in {_in_words(interface.namespace)}, in {there}"
+        message = f"{address.ip} is already an address in {_in_words(interface.namespace)}, in {place}"
         return Conflict(location, message, ((*interface.location, "netns"), (*other.location, "netns")))
     return None
 
@@ -180,9 +180,9 @@ def _impossible_peers(configuration: Configuration) -> Iterator[Conflict]:
                 (*first.location, "peer"), location,
             ))  # fmt: skip
         elif other.settings.peer not in (None, half.device):
-            there = (*other.location, "peer")
-            message = f"{name} has another peer, {quoted(other.settings.peer or '')}, in {dotted(there)}"
-            yield Conflict(location, message, (there,))
+            others_key = (*other.location, "peer")
+            message = f"{name} has another peer, {quoted(other.settings.peer or '')}, in {dotted(others_key)}"
+            yield Conflict(location, message, (others_key,))
         else:
             yield from _unequal_queues(configuration, half, other)
 

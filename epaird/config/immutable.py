@@ -9,7 +9,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class ImmutableKey:
-    """Why a key of an interface cannot change in place, and what to do instead."""
+    """A key of an interface that cannot change in place: the reason, and an alternative."""
 
     reason: str
     """Reason, for a plan that destroys the interface and creates it again."""

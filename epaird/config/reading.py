@@ -1,4 +1,4 @@
-"""Reading of the configuration file, which reports every problem in it at once."""
+"""Reading of the configuration file, which reports every error in it at once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class InvalidConfiguration(Exception):
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
-        """Every problem, one line each, which begins with its place in the file."""
+        """Every error, one line each, which begins with its place in the file."""
         super().__init__("\n".join(self.problems))
 
 
@@ -99,7 +99,7 @@ def parse(document: Mapping[str, Any]) -> Configuration:
 
 
 def remarks(configuration: Configuration) -> tuple[str, ...]:
-    """Return what is allowed but may surprise, one line each, which begins with its place in the file."""
+    """Return one line for each allowed value that may surprise; it begins with the place in the file."""
     return tuple(f"{dotted(place)}: {text}" for place, text in consistency.remarks(configuration))
 
 
@@ -110,7 +110,7 @@ def quoted_path(path: str | os.PathLike[str]) -> str:
 
 
 def _without(value: Any, removed: Collection[Location], at: Location) -> Any:  # noqa: ANN401
-    """Return the part of a document at a location, without what is ``removed``."""
+    """Return the part of a document at a location, without its ``removed`` parts."""
     if isinstance(value, dict):
         return {
             key: _without(part, removed, (*at, key))

@@ -38,7 +38,7 @@ _TABLES: Final[tuple[tuple[tuple[str, ...], type[Settings], str], ...]] = (
 )
 """The tables of a file: location, model, and name in a message about a key that is in a wrong table."""
 _SIMILARITY: Final = 0.6
-"""How similar two keys must be for one to be a likely misspelling of the other, 0 to 1."""
+"""Least similarity, 0 to 1, of two keys of which one is a likely misspelling of the other."""
 _REQUIRED: Final = {
     "to": '"default" or the network the route leads to',
     "via": "the address of the next hop",

@@ -118,7 +118,7 @@ class PairSettings(Settings):
     carrier: Annotated[
         Literal["peer", "always", "off"], BeforeValidator(values.one_of("peer", "always", "off"))
     ] = "peer"
-    """When the halves have carrier: while both are up, while they are plugged in at all, or never."""
+    """Rule for the halves' carrier: while both are up, while they are plugged in at all, or never."""
     a: HalfSettings = HalfSettings()
     b: HalfSettings = HalfSettings()
 
@@ -141,7 +141,7 @@ class LoopbackSettings(Settings):
     mode: Annotated[Literal["reflect", "verbatim"], BeforeValidator(values.one_of("reflect", "verbatim"))] = (
         "reflect"
     )
-    """Whether a packet comes back with source and destination swapped, or unchanged."""
+    """Packets come back with source and destination swapped (``reflect``), or unchanged (``verbatim``)."""
     policy_routing: Annotated[bool, BeforeValidator(values.boolean)] = False
     """True for rules and routes that make packets to its own addresses pass it, which Linux would prevent."""
     mtu: Annotated[int, BeforeValidator(TUN_MTU)] = LOOPBACK_MTU
@@ -180,7 +180,7 @@ class DaemonSettings(Settings):
     worker_timeout: Annotated[float, BeforeValidator(WORKER_TIMEOUT)] = 0.75
     """Seconds that a worker may be unresponsive before it is replaced; 0 is no limit, for debugging."""
     orphan_timeout: Annotated[float, BeforeValidator(ORPHAN_TIMEOUT)] = 30.0
-    """Seconds that the workers go on without a control plane; with 0 they end with it."""
+    """Seconds that the workers continue without a control plane; with 0 they end with it."""
     drain_timeout: Annotated[float, BeforeValidator(DRAIN_TIMEOUT)] = 1.0
     """Seconds that frames may wait for receivers that accept none when the daemon stops."""
     keep_devices: Annotated[bool, BeforeValidator(values.boolean)] = False
@@ -258,7 +258,7 @@ class ConfiguredInterface(Protocol):
         return namespace_name(self.settings.netns)
 
     def claims(self) -> Iterator[Claim]:
-        """Yield what no other interface can have at the same time."""
+        """Yield the properties that no other interface can have at the same time."""
         yield "device", "", self.device
         yield "device", self.namespace, self.name
         yield from self._claims_of_kind()

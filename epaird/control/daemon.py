@@ -53,7 +53,7 @@ class Daemon:
         self._in_force = ConfigurationInForce(configuration, source)
         self._manager = manager or Notifier(None)
         self.upgrading = asyncio.Event()
-        """Set when the installed program can take over, and shall."""
+        """Set when an upgrade was requested and the installed program can run."""
         self._undo = contextlib.AsyncExitStack()
         directory = configuration.daemon.control_socket.parent
         self._resources = held = Resources(directory, self._undo, lambda: self._leaving)
@@ -88,7 +88,7 @@ class Daemon:
         await self._undo.aclose()
 
     async def start(self) -> None:
-        """Create what the configuration says, and log it.
+        """Take over what a predecessor has left, create the configured interfaces, and log them.
 
         Raises KernelError, ListenError, WorkerLost or WorkerRefused; leaving the context takes down whatever
         has been created."""

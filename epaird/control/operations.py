@@ -1,4 +1,4 @@
-"""What can be requested of the running daemon: the interface between its front ends and the rest."""
+"""Operations on the running daemon: the interface between its front ends and the rest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Refused(Exception):
         self.errno = code
         """As in BSD's manual pages: EEXIST, ENXIO, EINVAL, EPERM, EBUSY, ENOSPC, ENODEV, ..."""
         self.problems = tuple(problems)
-        """Every mistake in the settings, with its key: ``epair.epair0.a.mtu: 1 is ...``."""
+        """Every error in the settings, with its key: ``epair.epair0.a.mtu: 1 is ...``."""
 
     @property
     def name(self) -> str:
@@ -38,7 +38,7 @@ class Events(Protocol):
 
 
 class Operations(Protocol):
-    """Everything that a front end may do. All but the reads raise :class:`Refused`."""
+    """Operations for a front end. All but cloners(), reading() and events() raise :class:`Refused`."""
 
     async def create(self, name: str, settings: Mapping[str, object]) -> str:
         """Create ``epair``, ``epair7``, ``lo`` or ``lo1``; return the name, ``epair7``.
@@ -76,7 +76,7 @@ class Operations(Protocol):
 
 
 class Reloading(Protocol):
-    """What a front end may do with the whole configuration. All raise :class:`Refused`."""
+    """Operations on the configuration as a whole. All raise :class:`Refused`."""
 
     async def reload(self, *, dry_run: bool = False) -> tuple[Action, ...]:
         """Read the file again and apply it; return what was done, or would be done."""

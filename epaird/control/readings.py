@@ -22,7 +22,7 @@ class InterfaceReading:
     device: str
     """Name of the interface, which it keeps for life: ``epair0a``."""
     kind: str
-    """Cloner that made it: ``epair`` or ``lo``."""
+    """Cloner that created it: ``epair`` or ``lo``."""
     pair: str
     """Pair that it is a half of: ``epair0``; empty for a loopback."""
     half: str
@@ -30,11 +30,11 @@ class InterfaceReading:
     peer: str
     """Half that it is patched to: ``epair0b``; empty when it is patched to none, and for a loopback."""
     origin: str
-    """Who asked for it: ``configuration`` or ``runtime``."""
+    """Whether the ``configuration`` or a request at ``runtime`` created it."""
     name: str
-    """Name of its device where it lives now: ``eth0``."""
+    """Present name of its device: ``eth0``."""
     netns: str
-    """Namespace that it lives in, by name or path; empty for the daemon's own."""
+    """Namespace of its device, by name or path; empty for the daemon's own."""
     mac: str
     """Hardware address now, ``02:5d:11:22:33:0a``."""
     worker: str

@@ -1,6 +1,6 @@
-"""What a daemon holds from its first moment to its last: its run directory, the kernel, and the ledger.
+"""The resources that a daemon holds from start to end: its run directory, the kernel, and the ledger.
 
-Whatever a predecessor left in them is found here, and is taken over when the daemon starts.
+The leftovers of a predecessor in them are found here, and taken over when the daemon starts.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Resources:
     """The run directory, the kernel, the ledger, and what a predecessor left in them."""
 
     def __init__(self, directory: Path, undo: contextlib.AsyncExitStack, leaving: Callable[[], bool]) -> None:
-        """Lock ``directory`` and open everything; ``undo`` is given how to release it.
+        """Lock ``directory`` and open everything; ``undo`` receives the callbacks that release it.
 
         ``leaving`` is called when it is released: true leaves everything to a successor. Raises KernelError
         when another daemon has locked the directory."""
@@ -49,7 +49,7 @@ class Resources:
         undo.callback(self.host.close)
         keep = (LOCK, CONTROL, OWN_CONTROL, PAGE)
         self.leftovers: Leftovers = find_leftovers(directory, self._passed, self.host.home, keep=keep)
-        """What a predecessor has left."""
+        """The leftovers of a predecessor."""
         self.table = open_ledger(self.leftovers.ledgers, self.leftovers.slots)
         undo.callback(os.close, self.table.fd)
         state = self.leftovers.state

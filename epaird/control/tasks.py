@@ -52,7 +52,7 @@ async def all_or_none(*coroutines: Coroutine[Any, Any, object]) -> None:
 async def whole(awaitable: Awaitable[T], *, unless: Callable[[], bool] = lambda: False) -> T:
     """Wait for an operation whose result must not be lost half-way.
 
-    A cancellation meanwhile takes effect afterwards: at the caller's next await, when there is a result. It
+    A cancellation in between takes effect afterwards: at the caller's next await, when there is a result. It
     takes effect at once when ``unless``, which is called then, returns true: nothing has been started."""
     future = asyncio.ensure_future(awaitable)
     cancelled = False

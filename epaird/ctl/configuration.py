@@ -52,7 +52,7 @@ def reload(context: Context, dry_run: bool) -> int:
 def save(context: Context) -> None:
     """Print the running configuration.
 
-    It includes what was made by create: epairctl save > /etc/epaird/epaird.toml"""
+    It includes interfaces that were created at runtime: epairctl save > /etc/epaird/epaird.toml"""
     show.write(context.daemon.configuration().removesuffix("\n"))
 
 

@@ -28,7 +28,7 @@ class Context:
 
     def __init__(self) -> None:
         self.form = Form()
-        """How answers are printed."""
+        """Form in which answers are printed."""
         self.socket = DEFAULT_SOCKET
         """Path of the control socket."""
 
@@ -73,5 +73,5 @@ def form_options(*options: tuple[str, str, str]) -> Callable[[Command], Command]
 JSON: Final = (("-j", "json", "Print JSON."), ("-p", "pretty", "With -j: indent it."))
 LINES: Final = (
     ("-o", "oneline", "Print one line for each interface."),
-    ("-br", "brief", "Print only the most important."),
+    ("-br", "brief", "Print only the main values."),
 )

@@ -14,13 +14,13 @@ class NotASetting(ValueError):
 
 def settings(words: Iterable[str]) -> dict[str, Any]:
     """Return the words as a table; a dot in a key separates the name of a table. Raises NotASetting."""
-    made: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         *tables, last = key.split(".")
         if not equals or not all((*tables, last)):
             raise NotASetting(f"{word!r} is not a setting, as in mtu=9000 or a.netns=red")
-        table = made
+        table = result
         for name in tables:
             table = table.setdefault(name, {})
             if not isinstance(table, dict):
@@ -28,7 +28,7 @@ def settings(words: Iterable[str]) -> dict[str, Any]:
         if last in table:
             raise NotASetting(f"{key} is given twice")
         table[last] = value(text)
-    return made
+    return result
 
 
 def value(text: str) -> Any:  # noqa: ANN401

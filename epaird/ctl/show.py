@@ -59,7 +59,7 @@ _HEADING_KEYS: Final = frozenset(
 
 @dataclass
 class Form:
-    """How answers are printed: the options of ``ip``."""
+    """Form in which answers are printed: the options of ``ip``."""
 
     json: bool = False
     """Print JSON."""
@@ -68,7 +68,7 @@ class Form:
     oneline: bool = False
     """Print one line for each interface."""
     brief: bool = False
-    """Print only the most important."""
+    """Print only the main values."""
 
 
 class OutputClosed(Exception):
@@ -85,7 +85,7 @@ def write(text: str) -> None:
 
 
 def document(value: object, form: Form) -> str:
-    """Return a value as JSON, indented if the form says so."""
+    """Return a value as JSON, indented if the form requires it."""
     return json.dumps(value, indent=4 if form.pretty else None)
 
 

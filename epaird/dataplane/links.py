@@ -44,7 +44,7 @@ class LinkLayer(Protocol):
     """A type of frames, each of which starts with a virtio_net_hdr."""
 
     def read_limit(self, mtus: Sequence[int]) -> int:
-        """Return up to how many bytes, header included, a frame fits all MTUs without a closer look."""
+        """Return the length in bytes, header included, up to which a frame fits all MTUs unexamined."""
 
     def multicasts(self, frames: Sequence[bytes | memoryview]) -> int:
         """Return how many frames are for a group."""

@@ -41,7 +41,7 @@ class Poller(Protocol):
         """Report that the port's device no longer exists."""
 
     def unknown_family(self, port: Port, version: int) -> None:
-        """Report the first packet that a loopback was sent and that is neither IPv4 nor IPv6."""
+        """Report the first packet of a loopback that is neither IPv4 nor IPv6."""
 
 
 class Pipeline:

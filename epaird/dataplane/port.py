@@ -63,7 +63,7 @@ class Port:
         self.stages: tuple[Stage, ...] = ()
         """Steps for frames read here, before they are delivered."""
         self.backlog: deque[bytes] = deque()
-        """Frames that wait to be delivered here, virtio_net_hdr and all, oldest first."""
+        """Frames that wait to be delivered here, virtio_net_hdr included, oldest first."""
         self.refs = 1
         """References."""
         self.attached = True

@@ -27,9 +27,9 @@ from epaird.ipc.ledger import Table
 from epaird.ipc.messages import PROTOCOL, Adopt, Adopted, Done, End, Message, Ready, Start, Tune
 
 SPARE: Final = "epaird-spare"
-"""The name, as ps -o comm shows it, of a process that is no worker yet."""
+"""Name of a process that is no worker yet, as ps -o comm shows it."""
 WORKER: Final = "epaird-w"
-"""The name of a worker, without its number at the end."""
+"""Name of a worker, without its number at the end."""
 FAILED: Final = 70
 """Exit status: EX_SOFTWARE of sysexits.h."""
 

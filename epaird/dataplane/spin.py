@@ -1,4 +1,4 @@
-"""Whether to poll again before sleeping. Time is a parameter, in nanoseconds.
+"""The decision to poll again before sleeping. Time is a parameter, in nanoseconds.
 
 Sleeping and being woken costs more than forwarding: on a virtual machine half of a round trip. So a worker
 that has just forwarded polls for a while. That is CPU time well spent only when frames arrive and when no
@@ -23,7 +23,7 @@ REST: Final = 31
 REST_MAX: Final = 32 * REST
 """Limit of that number: 50 ms of packets that answer each other, half a second at 2000 packets a second."""
 TAKEN_NS: Final = 10_000
-"""When two polls are this far apart, another task had the core; a turn of the loop alone takes 2000."""
+"""Time between two polls from which another task had the core; a turn of the loop alone takes 2000."""
 
 
 class Spin:

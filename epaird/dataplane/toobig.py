@@ -26,7 +26,7 @@ _QUOTED6: Final = 1232
 
 
 def too_big(frame: memoryview, mtu: int) -> bytes | None:
-    """Return the frame, virtio_net_hdr and all, that tells a sender that an IP packet is longer than ``mtu``
+    """Return the frame, virtio_net_hdr included, that informs a sender of an IP packet longer than ``mtu``
     bytes; None when the sender allows fragments, and for frames other than IP."""
     if len(frame) < _V4 + 28 or frame[HEADER] & 1 or mtu < 68:
         return None

@@ -76,7 +76,7 @@ class AttachedCable:
         self.forwarding = forwarding
         """The forwarding of its ports."""
         self.detached: Callable[[], None] | None = None
-        """Called once it is detached; None as long as nothing asked for that."""
+        """Called once it is detached; None until that is requested."""
         self.keep = False
         """True when its descriptors are kept once it is detached."""
         self.deadline: asyncio.TimerHandle | None = None
@@ -283,7 +283,7 @@ class WorkerLoop:
 
     def _detach(self, request: Detach | Keep) -> None:
         cable = self._cables[request.cable]
-        if cable.deadline is not None:  # an earlier control plane had asked already
+        if cable.deadline is not None:  # an earlier control plane had requested it
             cable.deadline.cancel()
         cable.keep = isinstance(request, Keep)
         cable.detached = lambda: self._send(Done(request.id))

@@ -1,4 +1,4 @@
-"""The catalogue of counters: the one list that everything else is made from.
+"""The catalogue of counters: the one list from which everything else is derived.
 
 Each entry names a counter, its word in a slot of the ledger, and the text that users see.
 The ledger's layout, the readings, the API, ``epairctl``, the metrics page, the manual page and
@@ -57,7 +57,7 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a frame was an error."""
+    """A reason for which a frame is an error."""
 
     name: str
     """The label in metrics and the key in the API."""
@@ -66,12 +66,12 @@ class Reason:
 
 
 _REASONS: Final = (
-    Reason("peer_down", "The peer is down or not there, so nothing can be delivered"),
+    Reason("peer_down", "The peer is down or missing, so nothing can be delivered"),
     Reason("oversize", "The frame is longer than the MTU of either half allows"),
     Reason("runt", "The frame or packet is shorter than its headers"),
     Reason("write_error", "The kernel refused the frame, or it was dropped while it waited"),
     Reason("worker_lost", "A worker died after it had read the frame and before it delivered it"),
-    Reason("family", "A loopback was sent something that is neither IPv4 nor IPv6"),
+    Reason("family", "A loopback was sent a packet that is neither IPv4 nor IPv6"),
 )
 REASONS: Final = tuple(reason.name for reason in _REASONS)
 """Names of the reasons; the words of one direction are in this order."""

@@ -49,7 +49,7 @@ _HEADER_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a ledger keeps what."""
+    """The places of the counters in a ledger."""
 
     version: int
     """The layout version."""
@@ -148,12 +148,12 @@ class Table:
 
     @property
     def slots(self) -> int:
-        """How many slots the table has."""
+        """Number of slots of the table."""
         return len(self._words) // self.layout.slot_words
 
     @property
     def usable(self) -> bool:
-        """Whether counters can be kept in this table as they are."""
+        """True when counters can be kept in this table as they are."""
         return self.layout.version == LAYOUT
 
     def slot(self, index: int) -> Words:

@@ -9,9 +9,9 @@ Processes of different versions may meet, after an upgrade and after a rollback:
 
 - Decoding is tolerant. Unknown fields are ignored, missing ones get their defaults, and a message of an
   unknown type is decoded as :class:`Unknown`, which a worker answers with an error.
-- A worker that speaks another :data:`PROTOCOL` than the control plane that finds it is given no cable. It is
-  only asked for its cables, and ordered to detach them and to end. So Adopt, Adopted, Attached, Detach, Done
-  and End stay the same in every protocol.
+- A worker that speaks another :data:`PROTOCOL` than the control plane that finds it is given no cable. It
+  receives only the requests to report its cables, to detach them and to end. So Adopt, Adopted, Attached,
+  Detach, Done and End stay the same in every protocol.
 - Protocol 1 is that of epaird 0.1.0, whose decoding is strict: Adopt, Detach and End keep exactly its fields.
   Its Attached, which described two ends in three parallel lists, is read as a :class:`CableSpec`.
 
@@ -31,7 +31,7 @@ PROTOCOL: Final = 2
 
 
 class CableKind:
-    """How the frames of a cable are forwarded."""
+    """The ways of forwarding the frames of a cable."""
 
     CABLE: Final = "cable"
     """Frames that one of two ports transmits are delivered to the other."""
@@ -137,7 +137,7 @@ class Detach:
 class Keep:
     """Detach a cable but keep its descriptors until it is attached again under this name, or detached.
 
-    Meanwhile the only other process that has them is a control plane that may be killed."""
+    In between the only other process that has them is a control plane that may be killed."""
 
     id: int = 0
     cable: str = ""
@@ -170,7 +170,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Adopt:
-    """The first message of another control plane to an orphan: report your cables.
+    """The first message of another control plane to an orphan: a request to report its cables.
 
     Answered by :class:`Adopted`, an :class:`Attached` for each cable, and Done."""
 
@@ -224,11 +224,11 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Overflow:
-    """The worker's queue has filled, or was not found full any more."""
+    """The worker's queue has filled, or is no longer full."""
 
     full: bool = False
     name: str = ""
-    """The interface that found it full; empty when it no longer is."""
+    """The interface that transmitted while it was full; empty when it no longer is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,13 +77,13 @@ def _clear_held(sender: Words, receiver: Words) -> None:
 
 
 def _settle_delivered(receiver: Words, written: int) -> None:
-    """Count the frames of the last burst that were delivered and not counted any more.
+    """Count the frames of the last burst that were delivered but not yet counted.
 
     A write delivers one frame, or one super-frame of the worker's making."""
     known = receiver[IPACKETS] - receiver[COALESCED_DATAGRAMS] + receiver[COALESCED_SUPERFRAMES]
     writes = written - known - receiver[TOO_BIG]
     if writes <= 0:
-        # The frames were counted, and that they were joined was not.
+        # The frames were counted, but not yet as joined ones.
         receiver[COALESCED_DATAGRAMS] -= writes
         return
     joining = receiver[JOINING]

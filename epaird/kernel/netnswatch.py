@@ -1,6 +1,6 @@
 """Notification that a namespace lost its name.
 
-A namespace in which epaird made a device lives as long as the device's descriptors. The kernel therefore
+A namespace in which epaird created a device lives as long as the device's descriptors. The kernel therefore
 reports no event after ``ip netns del``; only the name disappears.
 """
 

@@ -44,7 +44,7 @@ def install(
 ) -> None:
     """Route packets to these addresses' networks, ``10.88.7.1/24``, through the loopback ``name``.
 
-    The loopback must be up; ``table`` is one of TABLES. Raises KernelError after removing whatever it
+    The loopback must be up; ``table`` is one of TABLES. Raises KernelError after removing what it
     installed.
     """
     remove(table, netns=netns)

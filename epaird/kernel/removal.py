@@ -23,7 +23,7 @@ _GROUPS: Final = range(1 << 30, 1 << 31)
 
 
 def remove(taps: Iterable[Tap]) -> None:
-    """Destroy and close devices, in whatever namespaces and under whatever names they are now.
+    """Destroy and close devices, in any namespaces and under any names.
 
     Devices that are gone or closed already are skipped.
     """

@@ -28,10 +28,10 @@ _CREATE: Final = abi.NLM_F_CREATE | abi.NLM_F_EXCL
 _MTU: Final = MappingProxyType({errno.EINVAL: "outside of what the device allows"})
 _MAC: Final = MappingProxyType({errno.EADDRNOTAVAIL: "not a unicast address"})
 _ADDRESS: Final = MappingProxyType(
-    {errno.EADDRNOTAVAIL: "is not there", errno.EACCES: "IPv6 is disabled there"}
+    {errno.EADDRNOTAVAIL: "does not exist", errno.EACCES: "IPv6 is disabled on this device"}
 )
 _GROUP: Final = MappingProxyType({errno.ENODEV: "has no devices"})
-_ROUTE: Final = MappingProxyType({errno.ESRCH: "is not there"})
+_ROUTE: Final = MappingProxyType({errno.ESRCH: "does not exist"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,9 +33,9 @@ def missing_optional() -> list[str]:
 
 
 def _missing_capabilities(namespaces: bool) -> list[str]:
-    required = {"CAP_NET_ADMIN": (abi.CAP_NET_ADMIN, "to make devices")}
+    required = {"CAP_NET_ADMIN": (abi.CAP_NET_ADMIN, "to create devices")}
     if namespaces:
-        required["CAP_SYS_ADMIN"] = (abi.CAP_SYS_ADMIN, "to make and enter network namespaces")
+        required["CAP_SYS_ADMIN"] = (abi.CAP_SYS_ADMIN, "to create and enter network namespaces")
     effective = _effective_capabilities()
     user = "root" if os.geteuid() == 0 else "not root"
     return [

@@ -37,7 +37,7 @@ def use_long_slices() -> None:
 
 
 def use_default_slices() -> None:
-    """Restore the kernel's default slices for the calling thread, whatever it has inherited."""
+    """Restore the kernel's default slices for the calling thread, which may have inherited others."""
     _set_slice(_DEFAULT)
 
 

@@ -1,12 +1,12 @@
 """TAP and TUN devices: opening through python-pytun, and ioctls on their file descriptors.
 
-A device is made in the namespace of the calling thread and can be moved from there, which takes the kernel
-16 ms. Its descriptors keep alive the namespace in which it was made, so the daemon makes a device directly in
-its namespace only if the daemon created that namespace. An ioctl on the file descriptor acts on the device
-whatever its namespace and name are by then; python-pytun's own properties do not, so this module does not use
-them.
+A device is created in the namespace of the calling thread and can be moved from there, which takes the kernel
+16 ms. Its descriptors keep alive the namespace in which it was created, so the daemon creates a device
+directly in its namespace only if the daemon created that namespace. An ioctl on the file descriptor acts on
+the device in any namespace and under any name; python-pytun's own properties do not, so this module does not
+use them.
 
-The messages of functions that take a file descriptor say "the device"; the caller knows its name.
+The messages of functions that take a file descriptor contain "the device"; the caller knows its name.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Tap:
     """An open TAP or TUN device. The kernel destroys it when its last file descriptor is closed."""
 
     name: str
-    """The name under which the device was made."""
+    """The name under which the device was created."""
     index: int
     """Its interface index then, in the namespace of its creator."""
     fds: tuple[int, ...]
@@ -101,7 +101,7 @@ class Tap:
 
 
 def open_tap(name: str, *, queues: int = 1, offload: bool = True) -> Tap:
-    """Make a TAP device with ``queues`` queues, which is down, in the calling thread's namespace.
+    """Create a TAP device with ``queues`` queues, which is down, in the calling thread's namespace.
 
     Offloads that the kernel does not have are left out and listed in ``Tap.missing``. Raises KernelError
     and then leaves nothing behind.
@@ -110,7 +110,7 @@ def open_tap(name: str, *, queues: int = 1, offload: bool = True) -> Tap:
 
 
 def open_tun(name: str) -> Tap:
-    """Make a TUN device, which carries IP packets and is down, in the calling thread's namespace.
+    """Create a TUN device, which carries IP packets and is down, in the calling thread's namespace.
 
     It has one queue and every offload of the kernel; otherwise as :func:`open_tap`.
     """
@@ -136,7 +136,7 @@ class _Adopted:
 
 
 def adopt(name: str, index: int, fds: tuple[int, ...], offloads: int, missing: tuple[str, ...]) -> Tap:
-    """Return a Tap for a device that another process made, from its descriptors, one for each queue.
+    """Return a Tap for a device that another process created, from its descriptors, one for each queue.
 
     The Tap owns the descriptors from then on; the other values are those of that process's Tap. Raises
     KernelError, EBADFD when the device is gone; the caller then still owns the descriptors.
@@ -190,7 +190,7 @@ def super_frame_offloads() -> int:
 
     Linux 6.6.44 and the stable releases of its time offer every offload and answer EINVAL to a written
     super-frame. The kernel checks the header before the device's state, so the probe uses a device that is
-    down: it answers EIO when the header was valid. The device is made for the probe, since each such frame
+    down: it answers EIO when the header was valid. The device is created for the probe, since each such frame
     counts as one rx_dropped. Raises KernelError.
     """
     every = _OFFLOAD_STEPS[0]

@@ -106,12 +106,12 @@ def cloner_of(name: str, cloners: Iterable[Cloner] = CLONERS) -> Cloner:
     match = _NAME.match(name)
     cloner = known.get(match["kind"]) if match else None
     if cloner is None:
-        raise InvalidName(f"{quoted(name)} is of no kind that can be made: {' and '.join(known)} are")
+        raise InvalidName(f"{quoted(name)} is of no kind that can be created: {' and '.join(known)} are")
     return cloner
 
 
 def interface_of(name: str) -> tuple[Cloner, str] | None:
-    """Return the kind and the name of the interface that bears ``name`` or has a device of that name.
+    """Return the kind and the name of the interface that is called ``name`` or has a device of that name.
 
     None for a foreign name."""
     match = _NAME.fullmatch(name)

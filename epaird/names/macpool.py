@@ -22,17 +22,17 @@ class NoAddress(Exception):
 class MacPool:
     """The hardware addresses in use on one host."""
 
-    def __init__(self, host_id: int, made: int = 0) -> None:
-        """``host_id`` has 64 bits; ``made`` is the number of indices used before."""
+    def __init__(self, host_id: int, used: int = 0) -> None:
+        """``host_id`` has 64 bits; ``used`` is the number of indices used before."""
         self._host_id = host_id
-        self._made = made
+        self._used = used
         self._taken: set[str] = set()
         self._reserved: set[str] = set()
 
     @property
-    def made(self) -> int:
+    def used(self) -> int:
         """Number of indices used so far, which is also the highest of them."""
-        return self._made
+        return self._used
 
     def reserve(self, address: str) -> None:
         """Exclude an address that the configuration names from derivation; it is claimed later."""
@@ -61,8 +61,8 @@ class MacPool:
         return self._first_free(lambda attempt: (seed, self._host_id + attempt))
 
     def _next_index(self, _attempt: int) -> tuple[int, int]:
-        self._made += 1
-        return self._made, self._host_id
+        self._used += 1
+        return self._used, self._host_id
 
     def _first_free(self, source: Callable[[int], tuple[int, int]]) -> dict[Side, str]:
         for attempt in range(_ATTEMPTS):

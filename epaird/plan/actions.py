@@ -28,7 +28,7 @@ class Detail:
     new: str
     """The wanted value."""
     note: str = ""
-    """Why the key cannot change in place, or another remark."""
+    """Reason why the key cannot change in place, or another remark."""
 
     def __str__(self) -> str:
         return f"{self.key}: {self.old or '(missing)'} -> {self.new}" + (
@@ -38,20 +38,20 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What happens to one interface, one namespace or one table of the daemon."""
+    """One action on an interface, a namespace or a table of the daemon."""
 
     verb: Verb
     """``recreate`` destroys and creates, ``restore`` puts back what others removed, ``adopt`` makes what was
-    created at runtime part of the configuration and does nothing to it, ``restart`` needs a restart of the
+    created at runtime part of the configuration and changes nothing, ``restart`` needs a restart of the
     daemon."""
     kind: str
     """``epair``, ``lo``, ``namespace`` or ``daemon``."""
     name: str
     """Name of the interface or namespace; ``daemon`` or ``metrics``."""
     details: tuple[Detail, ...] = ()
-    """The keys that change, or what is put back."""
+    """The keys that change, or the addresses and routes that are put back."""
     note: str = ""
-    """Why it happens without a request, or another remark."""
+    """Reason why it happens without a request, or another remark."""
 
     def __str__(self) -> str:
         prefix = f"{self.kind} " if self.kind == "namespace" else ""

@@ -25,7 +25,7 @@ _IMMUTABLE: Final = "cannot change in place: "
 def actions(plan: Plan) -> tuple[Action, ...]:
     """Return the actions of a plan in the order in which people read them."""
     return (
-        *(Action("create", "namespace", name) for name in plan.namespaces_made),
+        *(Action("create", "namespace", name) for name in plan.namespaces_created),
         *(Action("adopt", _kind(name), name, (), _ADOPTED) for name in plan.adopted),
         *(_of_step(step) for step in (*plan.destroyed_last, *plan.steps)),
         *(_of_patch(patch) for patch in plan.patches),

@@ -3,7 +3,7 @@
 A plan is a frozen value. A key that can change in place does; an interface of which another key changes is
 destroyed and created again, and the plan gives the reason.
 
-The order is the one that loses least if a step fails: what is destroyed stays until everything new is there,
+The order is the one that loses least if a step fails: what is destroyed stays until everything new exists,
 unless it has a name or an address that is needed again.
 """
 
@@ -38,7 +38,7 @@ def plan(
     runtime; ``applied`` is the configuration that was applied last, if ``now`` may differ from it."""
     old, new = now.settings_by_name(), then.settings_by_name()
     old = {name: settings for name, settings in old.items() if name not in lost}
-    gone = tuple(Destroy(name) for name in old if name not in new)
+    destroys = tuple(Destroy(name) for name in old if name not in new)
     before = applied.settings_by_name() if applied is not None else {}
     peers_before = wiring.peers(applied) if applied is not None else {}
     holders = {
@@ -55,17 +55,17 @@ def plan(
     created = tuple(Create(name, new[name], name in before) for name in new if name not in old)
     given: tuple[Change | Recreate | Create, ...] = (*changes, *created)
     needed = {claim for step in given for claim in _claims(step.name, step.settings)}
-    first = tuple(step for step in gone if needed.intersection(_claims(step.name, old[step.name])))
-    anew = {step.name for step in given if not isinstance(step, Change)}
+    early = tuple(step for step in destroys if needed.intersection(_claims(step.name, old[step.name])))
+    fresh = {step.name for step in given if not isinstance(step, Change)}
     return Plan(
-        namespaces_made=tuple(n for n in then.namespaces.create if n not in now.namespaces.create),
-        steps=(*first, *(step for step in changes if isinstance(step, Change)), *recreated, *created),
+        namespaces_created=tuple(n for n in then.namespaces.create if n not in now.namespaces.create),
+        steps=(*early, *(step for step in changes if isinstance(step, Change)), *recreated, *created),
         patches=tuple(
             replace(patch, reset=peers_before.get(patch.half, "") == patch.new)
-            for patch in _patches(peers if peers is not None else wiring.peers(now), then, anew, gone, first)
+            for patch in _patches(wiring.peers(now) if peers is None else peers, then, fresh, destroys, early)
         ),
-        restored=tuple(_restored(missing, then, anew)),
-        destroyed_last=tuple(step for step in gone if step not in first),
+        restored=tuple(_restored(missing, then, fresh)),
+        destroyed_last=tuple(step for step in destroys if step not in early),
         namespaces_removed=tuple(n for n in now.namespaces.create if n not in then.namespaces.create),
         daemon=tuple(
             Difference(f"{table}.{each.key}", each.old, each.new)
@@ -116,19 +116,19 @@ def _changed(
 def _patches(
     now: Peers,
     then: Configuration,
-    anew: Collection[str],
-    gone: Collection[Destroy],
-    first: Collection[Destroy],
+    fresh: Collection[str],
+    destroys: Collection[Destroy],
+    early: Collection[Destroy],
 ) -> Iterator[Patch]:
-    """Yield the patches to make once every interface is there; each half leaves its old peer.
+    """Yield the patches to make once every interface exists; each half leaves its old peer.
 
-    Of the interfaces in ``gone``, all but the ``first`` still exist then."""
+    Of the interfaces in ``destroys``, all but the ``early`` ones still exist then."""
     found = dict(now)
-    for name in (*anew, *(step.name for step in first)):
+    for name in (*fresh, *(step.name for step in early)):
         for half in EPAIR.devices_of(name):
             _leave(found, half)
             found.pop(half, None)
-    for name in anew:
+    for name in fresh:
         if name in then.epair:
             found |= wiring.initial_peers(name, then.epair[name])
     wanted = wiring.peers(then)
@@ -138,7 +138,7 @@ def _patches(
             _leave(found, half)
             _leave(found, peer)
             found[half], found[peer] = peer, half
-    destroyed = {half for step in gone for half in EPAIR.devices_of(step.name)}
+    destroyed = {half for step in destroys for half in EPAIR.devices_of(step.name)}
     for half, peer in wanted.items():
         if peer is None and found.get(half) not in (None, *destroyed):
             yield Patch(half, found.get(half), None)
@@ -150,9 +150,9 @@ def _leave(peers: dict[str, str | None], half: str) -> None:
         peers[half] = peers[peer] = None
 
 
-def _restored(missing: Iterable[Restore], then: Configuration, anew: Collection[str]) -> Iterator[Restore]:
+def _restored(missing: Iterable[Restore], then: Configuration, fresh: Collection[str]) -> Iterator[Restore]:
     """Yield what is missing, is wanted, and is not created by another step."""
-    devices = {each.device: each.settings for each in then.interfaces if each.interface not in anew}
+    devices = {each.device: each.settings for each in then.interfaces if each.interface not in fresh}
     for each in missing:
         settings = devices.get(each.device)
         if settings is not None:

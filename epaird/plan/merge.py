@@ -1,4 +1,4 @@
-"""Changes made at runtime, kept over a new reading of the configuration.
+"""Changes made at runtime, which are kept when the configuration is read again.
 
 A daemon that takes over finds interfaces as they are ``now``, knows the settings of each in the configuration
 that was applied ``before``, and reads the configuration that is to hold ``then``. A value of ``now`` stays if

@@ -28,7 +28,7 @@ class Difference:
 
     @property
     def reason(self) -> str:
-        """Why an interface cannot change this key in place; empty if it can."""
+        """Reason why an interface cannot change this key in place; empty if it can."""
         fixed = IMMUTABLE.get(self.name)
         return fixed.reason if fixed is not None else ""
 
@@ -110,29 +110,29 @@ Step = Create | Destroy | Change | Recreate
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a reload does, in the order in which it does it."""
+    """The steps of a reload, in their order."""
 
-    namespaces_made: tuple[str, ...] = ()
+    namespaces_created: tuple[str, ...] = ()
     """Namespaces that are created."""
     steps: tuple[Step, ...] = ()
-    """What happens to interfaces, in this order."""
+    """Steps on interfaces, in this order."""
     patches: tuple[Patch, ...] = ()
-    """Halves that get another peer, once every interface is there."""
+    """Halves that get another peer, once every interface exists."""
     restored: tuple[Restore, ...] = ()
     """Devices that get back what was removed from them."""
     destroyed_last: tuple[Destroy, ...] = ()
-    """Interfaces that are destroyed after everything new is there."""
+    """Interfaces that are destroyed after everything new exists."""
     namespaces_removed: tuple[str, ...] = ()
     """Namespaces that are removed."""
     daemon: tuple[Difference, ...] = ()
     """Keys of [daemon] and [metrics] that change."""
     adopted: tuple[str, ...] = ()
-    """Interfaces that were created at runtime and are in the file; nothing is done to them."""
+    """Interfaces that were created at runtime and are in the file; they are not changed."""
 
     @property
     def empty(self) -> bool:
         """True if there is nothing to do."""
         return not (
-            self.namespaces_made or self.steps or self.patches or self.restored or self.destroyed_last
+            self.namespaces_created or self.steps or self.patches or self.restored or self.destroyed_last
             or self.namespaces_removed or self.daemon
         )  # fmt: skip

@@ -136,7 +136,7 @@ class FakeOperations:
         for owner, interfaces in self.interfaces.items():
             if name == owner or name in (each.device for each in interfaces):
                 return owner
-        raise Refused(errno.ENXIO, f"{_word(name)}: there is no such interface")
+        raise Refused(errno.ENXIO, f"there is no interface {quoted(name)}")
 
 
 class FakeReloads:
@@ -185,7 +185,3 @@ def _check(table: type[Settings], settings: Mapping[str, object]) -> None:
     except ValidationError as error:
         problems = [f"{dotted(each['loc'])}: {each['msg']}" for each in error.errors()]
         raise Refused(errno.EINVAL, "; ".join(problems), problems) from None
-
-
-def _word(text: str) -> str:
-    return text if text.isprintable() and len(text) < 40 else quoted(text)

@@ -27,7 +27,7 @@ def test_destroy_takes_any_of_the_names(pair: Cli) -> None:
 
 
 def test_destroy_continues_after_a_name_that_is_unknown(pair: Cli) -> None:
-    assert pair.fails("destroy", "epair0", "nix", "lo1") == "nix: there is no such interface (ENXIO)"
+    assert pair.fails("destroy", "epair0", "nix", "lo1") == 'there is no interface "nix" (ENXIO)'
     assert pair.operations.interfaces == {}
 
 

@@ -23,9 +23,9 @@ from tests.waiting import DEADLINE_S, until
 def test_a_refusal_is_one_line_with_the_errno(pair: Cli) -> None:
     assert pair.fails("create", "epair0") == "epair0: exists already (EEXIST)"
     assert pair.fails("create", "tap0") == '"tap0" is not a name, as in "epair0" (EINVAL)'
-    assert pair.fails("show", "nix") == "nix: there is no such interface (ENXIO)"
-    assert pair.fails("show", "a/b") == '"a/b": there is no such interface (ENXIO)'
-    assert pair.fails("show", "") == '"": there is no such interface (ENXIO)'
+    assert pair.fails("show", "nix") == 'there is no interface "nix" (ENXIO)'
+    assert pair.fails("show", "a/b") == 'there is no interface "a/b" (ENXIO)'
+    assert pair.fails("show", "") == 'there is no interface "" (ENXIO)'
     assert pair.fails("list", "tap") == "kind: tap is none of epair, lo (EINVAL)"
     assert "netns: " in pair.fails("set", "epair0a", "netns=../x", "mtu=1")
     assert "mtu: " in pair.fails("set", "epair0a", "netns=../x", "mtu=1")
@@ -70,9 +70,9 @@ def test_a_daemon_that_does_not_run(tmp_path: Path, cli: Cli) -> None:
     assert cli.fails("--socket", str(path), "list") == f"the daemon is not running: there is no {path}"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
-    line = f"the daemon is not running: nobody listens at {path}"
+    line = f"the daemon is not running: no process listens at {path}"
     assert cli.fails("--socket", str(path), "monitor") == line
-    assert cli.fails("--socket", "/etc/passwd", "list").startswith("the daemon is not running: nobody")
+    assert cli.fails("--socket", "/etc/passwd", "list").startswith("the daemon is not running: no process")
     assert "path too long" in cli.fails("--socket", "/" + "x" * 200, "list")
 
 
@@ -131,7 +131,7 @@ def test_another_program_at_the_socket(cli: Cli, tmp_path: Path) -> None:
         (b"220 mail.example.org\r\n", "the daemon has ended without an answer"),
         (
             b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
-            "what answers at the control socket is not epaird",
+            "the program at the control socket is not epaird",
         ),
         (b"HTTP/1.1 502 Bad\r\ncontent-length: 2\r\n\r\n{}", "the daemon answered 502"),
     ):

@@ -22,7 +22,7 @@ def test_stats(pair: Cli) -> None:
     assert [line.split()[0] for line in pair.output("stats", "epair0b", "lo1").splitlines()] == [
         "NAME", "epair0b", "lo1",
     ]  # fmt: skip
-    assert pair.fails("stats", "nix") == "nix: there is no such interface (ENXIO)"
+    assert pair.fails("stats", "nix") == 'there is no interface "nix" (ENXIO)'
 
 
 def test_stats_watched_are_repeated_rates(pair: Cli) -> None:

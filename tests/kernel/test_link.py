@@ -224,9 +224,9 @@ def test_removing_what_does_not_exist(new_tap: MakeTap, new_namespace: Callable[
     link.configure(index, PLAIN, netns=netns)
     here = {"netns": netns, "device": "epair0a"}
     refused_with = refusal(link.remove_address, index, "10.0.0.1/24", **here)
-    assert refused_with == (errno.EADDRNOTAVAIL, "epair0a: address 10.0.0.1/24: is not there")
+    assert refused_with == (errno.EADDRNOTAVAIL, "epair0a: address 10.0.0.1/24: does not exist")
     refused_with = refusal(link.remove_route, index, link.Route("10.1.0.0/16"), **here)
-    assert refused_with == (errno.ESRCH, "epair0a: route 10.1.0.0/16: is not there")
+    assert refused_with == (errno.ESRCH, "epair0a: route 10.1.0.0/16: does not exist")
     link.delete(index, **here)
     assert refusal(link.delete, index, **here) == (errno.ENODEV, "epair0a: delete: the device is gone")
     assert refusal(link.set_mtu, index, 1500, **here)[0] == errno.ENODEV

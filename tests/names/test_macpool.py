@@ -31,7 +31,7 @@ def test_10000_creations() -> None:
     pool = MacPool(HOST)
     seen = [address for _ in range(10_000) for address in pool.derive().values()]
     assert len(set(seen)) == 20_000
-    assert pool.made >= 10_000
+    assert pool.used >= 10_000
 
 
 def test_an_index_is_not_used_again() -> None:
@@ -40,7 +40,7 @@ def test_an_index_is_not_used_again() -> None:
     for address in first.values():
         pool.release(address)
     assert pool.derive() != first
-    assert MacPool(HOST, made=1).derive() != first
+    assert MacPool(HOST, used=1).derive() != first
 
 
 def test_an_index_whose_address_is_taken_is_skipped() -> None:
@@ -48,7 +48,7 @@ def test_an_index_whose_address_is_taken_is_skipped() -> None:
     pool.claim(mac.derive(1, HOST, "b"))
     pool.reserve(mac.derive(2, HOST, "a"))
     assert pool.derive() == {side: mac.derive(3, HOST, side) for side in SIDES}
-    assert pool.made == 3
+    assert pool.used == 3
 
 
 def test_an_address_is_claimed_once() -> None:

@@ -34,8 +34,8 @@ class Model:
 
     def apply(self, plan: Plan) -> None:
         """Carry out a plan as the daemon does, which refuses impossible steps."""
-        assert not self.namespaces & set(plan.namespaces_made)
-        self.namespaces |= set(plan.namespaces_made)
+        assert not self.namespaces & set(plan.namespaces_created)
+        self.namespaces |= set(plan.namespaces_created)
         for gone in [step for step in plan.steps if isinstance(step, Destroy)]:
             self._destroy(gone.name)
         for changed in [step for step in plan.steps if isinstance(step, Change)]:

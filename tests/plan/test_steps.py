@@ -12,7 +12,7 @@ def test_a_plan_is_empty_unless_something_is_done() -> None:
     assert Plan().empty
     assert Plan(adopted=("epair0",)).empty
     examples: dict[str, object] = {
-        "namespaces_made": "red",
+        "namespaces_created": "red",
         "steps": Destroy("epair0"),
         "patches": Patch("epair0a", None, "epair1a"),
         "restored": Restore("epair0a"),

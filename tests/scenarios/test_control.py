@@ -199,7 +199,7 @@ def test_a_daemon_that_was_killed_leaves_the_socket_to_the_next(lab: Lab) -> Non
     first.crash()
     assert control_socket(lab).is_socket()
     line = refused(lab, "list")
-    assert line == f"the daemon is not running: nobody listens at {control_socket(lab)}"
+    assert line == f"the daemon is not running: no process listens at {control_socket(lab)}"
     second = lab.restart(first).wait_ready()
     assert interface_names(lab) == ["epair0a", "epair0b"]
     second.stop()

@@ -40,7 +40,7 @@ class PatchRequest(RequestBody):
 
 
 class ReloadRequest(RequestBody):
-    """How to reload the configuration."""
+    """A request to reload the configuration."""
 
     dry_run: bool = Field(default=False, description="Only return what would be done.")
 

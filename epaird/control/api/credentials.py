@@ -1,4 +1,4 @@
-"""Credentials of the control socket's clients, as the kernel reports them, and who may control the daemon."""
+"""Credentials of the control socket's clients, as the kernel reports them, and the access check."""
 
 from __future__ import annotations
 

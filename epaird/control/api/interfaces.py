@@ -66,9 +66,9 @@ def _add_collection(app: FastAPI, operations: Operations, changes: Changes) -> N
     async def create_interface(request: Request, wanted: CreateRequest) -> Response:
         """Create an interface, by its name or by its kind for the lowest free number."""
         create = operations.create(wanted.name, wanted.settings)
-        made = await changes.run(request, f"created{logged(wanted.settings)}", create)
-        location = {"location": f"/v1/interfaces/{quote(made)}"}
-        return json_response(_CREATED, CreatedInterface(name=made), HTTPStatus.CREATED, location)
+        name = await changes.run(request, f"created{logged(wanted.settings)}", create)
+        location = {"location": f"/v1/interfaces/{quote(name)}"}
+        return json_response(_CREATED, CreatedInterface(name=name), HTTPStatus.CREATED, location)
 
 
 def _add_interface(app: FastAPI, operations: Operations, changes: Changes) -> None:

@@ -78,7 +78,7 @@ class ControlServer(Server):
     def hand_over(self) -> tuple[bool, int]:
         """Return a copy of the listening socket for the next control plane, and leave the socket's file.
 
-        Also return, first, True if this server made the file."""
+        The first value is True if this server created the file."""
         own, self._file = self._file is not None, None
         return own, self.copy()
 

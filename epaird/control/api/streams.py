@@ -1,4 +1,4 @@
-"""Events as an answer without an end: a line of JSON each, or server-sent events if the client asks for them.
+"""Events as an answer without an end: a line of JSON each, or server-sent events if the client requests them.
 
 A reader that is slower than the events loses some in the bus. Here only the event that is being sent is
 kept, so that a reader costs no more than the buffers of its socket.
@@ -21,7 +21,7 @@ NDJSON: Final = "application/x-ndjson"
 SERVER_SENT: Final = "text/event-stream"
 
 STREAMS_MAX: Final = 64
-"""Clients that may follow the events: each holds a file descriptor for as long as it likes."""
+"""Clients that may follow the events: each holds a file descriptor while it is connected."""
 
 _EVENT: Final = TypeAdapter(Event)
 
@@ -42,7 +42,9 @@ class Streams:
         if self._closed:
             raise Refused(errno.ESHUTDOWN, "the daemon is stopping")
         if len(self._open) >= STREAMS_MAX:
-            raise Refused(errno.EAGAIN, f"{STREAMS_MAX} clients follow the events already, no more can")
+            raise Refused(
+                errno.EAGAIN, f"{STREAMS_MAX} clients follow the events already, more are not allowed"
+            )
         if SERVER_SENT in accept:
             return _Stream(self._open, self._subscribe(), _server_sent, SERVER_SENT)
         return _Stream(self._open, self._subscribe(), _line, NDJSON)

@@ -1,4 +1,4 @@
-"""The models of the API's answers, made from readings and plans."""
+"""The models of the API's answers, filled from readings and plans."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ class FdStore:
         self._stored: dict[str, tuple[object, Fds]] = {}
 
     def update(self, wanted: Mapping[str, tuple[object, Fds]]) -> None:
-        """Have exactly these in the store: by name, their owner and the descriptors.
+        """Store these descriptors, given by name with their owner, and remove all others.
 
-        Descriptors of another owner are stored anew, even with the same name and numbers."""
+        Descriptors of another owner are stored again, even with the same name and numbers."""
         if not self._manager:
             return
         for name, (owner, fds) in tuple(self._stored.items()):

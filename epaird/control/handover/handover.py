@@ -1,5 +1,5 @@
-"""What this daemon leaves to the next one: the state file, descriptors in the service manager's store and,
-where this very process continues with new code, descriptors that stay open over execve()."""
+"""The handover to the next daemon: by the state file, by descriptors in the service manager's store and,
+where this very process continues with new code, by descriptors that stay open over execve()."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Handover:
         home = self._host.home
         return State.of(
             home=(home.device, home.inode),
-            macs_made=self._macs.made,
+            macs_made=self._macs.used,
             workers=tuple(map(saved_worker, self._workers)),
             clones=saved,
         )

@@ -16,7 +16,7 @@ from epaird.ipc.ledger import Table
 from epaird.kernel.namespace import Identity
 
 SLOTS: Final = 1 << 16
-"""Slots of a new ledger: more than the interfaces that one process can have descriptors for."""
+"""Slots of a new ledger, one for each queue and each worker. Unused slots take no memory."""
 
 
 def table_identity(table: Table) -> Identity:

@@ -23,7 +23,7 @@ FIRST_FD: Final = 3
 FDS_AT_ONCE: Final = 253
 """SCM_MAX_FD: descriptors that one datagram carries."""
 SEND_TIMEOUT_S: Final = 1.0
-"""How long a message may wait for room in the manager's queue."""
+"""Time for which a message may wait for room in the manager's queue."""
 RECHECK_S: Final = 0.25
 """Interval between two checks while something is not alive, in seconds."""
 
@@ -58,7 +58,7 @@ class Notifier:
     def store(self, name: str, fds: Sequence[int]) -> None:
         """Store copies of descriptors in the manager, for the next process of this service.
 
-        They stay until they are removed, whatever happens to what they refer to. Several descriptors may
+        They stay until they are removed, even when what they refer to is gone. Several descriptors may
         have one name; the next process receives ``fds`` under this name, in order. Raises ValueError for a
         name that the manager would not accept."""
         _check_name(name)

@@ -33,7 +33,7 @@ from epaird.kernel.statistics import LinkStatistics
 log = logging.getLogger(__name__)
 
 EXIT_TIMEOUT_S: Final = 1.0
-"""How long an orphan may take to end before it is killed."""
+"""Time for an orphan to end before it is killed."""
 
 
 @dataclass(slots=True, eq=False)

@@ -1,4 +1,4 @@
-"""What a predecessor has left: orphans that still forward, descriptors of devices, the ledger, its state.
+"""The leftovers of a predecessor: orphans that still forward, descriptors of devices, the ledger, its state.
 
 Orphans are found by the sockets that they listen on in the run directory. Descriptors come from them, and
 from the process that started this one: a service manager that stored them, or this process before execve().
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 LEDGER: Final = "ledger"
 """The name under which the ledger's memory file is passed."""
 ANSWER_S: Final = 2.0
-"""How long an orphan may take to report what it has. One that is stopped never answers."""
+"""Time for an orphan to report its settings and cables. One that is stopped never answers."""
 
 
 @dataclass(slots=True)
@@ -151,7 +151,7 @@ def _take_ledger(leftovers: Leftovers, fd: int) -> Identity:
 
 
 def _take_orphan(leftovers: Leftovers, path: Path) -> None:
-    """Ask an orphan what it has; kill it if it does not answer."""
+    """Request an orphan's settings and cables; kill it if it does not answer."""
     with contextlib.ExitStack() as undo:
         connection = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         connection.settimeout(ANSWER_S)
@@ -186,7 +186,7 @@ class _Answer:
 
 
 def _ask(connection: socket.socket) -> _Answer:
-    """Ask an orphan what it has. Raises OSError, EOFError or what decode() raises."""
+    """Request an orphan's settings and cables. Raises OSError, EOFError or what decode() raises."""
     connection.send(encode(Adopt(0)))
     answer: _Answer | None = None
     deadline = time.monotonic() + ANSWER_S
@@ -223,7 +223,7 @@ def _receive(connection: socket.socket, assembler: Assembler) -> tuple[Message, 
 
 
 def _kill(path: Path, error: Exception) -> None:
-    """Kill an orphan that cannot be asked, if the process is still a worker, and wait until it is gone."""
+    """Kill an unusable orphan, if the process is still a worker, and wait until it is gone."""
     pid = int(path.stem.rpartition("-")[2])
     try:
         fd = os.pidfd_open(pid)

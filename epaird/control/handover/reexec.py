@@ -21,7 +21,7 @@ CHECK_ONLY: Final = "EPAIRD_CHECK_ONLY"
 UPGRADED: Final = "EPAIRD_UPGRADED"
 """In the environment: the workers run older code and are to be replaced."""
 CHECK_S: Final = 30.0
-"""How long the check of the new code may take."""
+"""Time for the check of the new code."""
 
 
 def command() -> list[str]:

@@ -1,7 +1,7 @@
 """The daemon's state, written to a file beside its control socket for the next daemon.
 
-The file has what no other process can be asked: which interfaces exist, with which settings, which slots of
-the ledger they have, how they are patched. It is written shortly after each change, in one step, so that a
+The file has what no other process can report: the interfaces that exist, their settings, their slots of the
+ledger, and their peers. It is written shortly after each change, in one step, so that a
 reader always finds it complete. When the machine stops, the devices and the file are lost together; so
 nothing is synchronised to a disk.
 """
@@ -27,9 +27,9 @@ VERSION: Final = 2
 """Version of the file's form. Any version is read, as far as this program knows its fields: 1 is that of
 epaird 0.1.0."""
 SOON_S: Final = 0.02
-"""How long after a change the file is written, so that many changes are written once."""
+"""Delay from a change to writing the file, so that many changes are written once."""
 AGAIN_S: Final = 1.0
-"""How long after a failure it is written again."""
+"""Delay from a failure to the next attempt."""
 SHARE: Final = 20
 """At most 1/SHARE of the time goes into writing the file."""
 _KEYS: Final = {"epair": "pairs", "lo": "loopbacks"}

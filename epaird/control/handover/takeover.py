@@ -1,6 +1,6 @@
 """Taking over the interfaces of a predecessor, while its workers forward them.
 
-1. The devices are adopted from their descriptors. A device that no longer exists takes its whole pair along.
+1. The devices are adopted from their descriptors. When a device no longer exists, its whole pair is dropped.
 2. The cables are recorded as they were.
 3. The workers receive the cables that they do not forward already (:mod:`epaird.control.handover.orphans`).
 """
@@ -134,7 +134,7 @@ class Takeover:
         try:
             found = measured(self._host, ends)
         except KernelError as error:
-            log.warning("what workers that have died lost is known in part only: %s", error)
+            log.warning("the losses of workers that died are known in part only: %s", error)
             found = {}
         await orphans.hand_over(self._cables, found)
         await orphans.end()

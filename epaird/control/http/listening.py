@@ -61,8 +61,8 @@ def _listen_beside(current: socket.socket, family: int, address: tuple[str, int]
     The kernel lets two sockets have one port if both have SO_REUSEPORT while the second is bound."""
     current.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
-        made = socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=True)
+        listener = socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=True)
     finally:
         current.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
-    return made
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
+    return listener

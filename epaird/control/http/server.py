@@ -1,10 +1,10 @@
 """Serves an ASGI application on one listening socket of the control plane's event loop.
 
-It uses uvicorn's HTTP/1.1 protocol without uvicorn's Server. That one's main loop wakes ten times a second
+It uses uvicorn's HTTP/1.1 protocol without uvicorn's Server. The Server's main loop wakes ten times a second
 (100 ms of CPU a minute, more than all the rest of an idle daemon), takes over the signal handlers, and waits
 for clients when it stops.
 
-What a client can do with a connection is bounded here, because uvicorn limits only the time until the next
+Connections are bounded here in number and time, because uvicorn limits only the time until the next
 request. While the server waits for the client, to send the rest of a request or to read the answer, the
 connection counts against a maximum number, and its time is limited. When there is one more than the
 maximum, the connection that has been silent longest is cut, so that a new client always gets in. While the
@@ -49,7 +49,7 @@ class Connection(H11Protocol):
     The application finds it as ``scope["state"]["connection"]``."""
 
     since: float
-    """When it was made or its last answer was complete, by the event loop's clock."""
+    """Time when it was opened or its last answer was complete, by the event loop's clock."""
     closed: asyncio.Event
     """Set once the connection is closed."""
     _deadline: asyncio.TimerHandle
@@ -66,7 +66,7 @@ class Connection(H11Protocol):
     def waits_for_client(self) -> bool:
         """True while the client has to send the rest of a request or to read the answer.
 
-        False for an endless answer, whose reader may be as slow as it likes."""
+        False for an endless answer, whose reader may be slow."""
         if self._endless:
             return False
         cycle = self.cycle
@@ -204,7 +204,7 @@ class Server:
     async def stop(self, patience_s: float | None = None) -> None:
         """Close the socket, send the answers under way, cut all other connections, abandon other requests.
 
-        With ``patience_s`` that takes up to so many seconds, and clients may still make a first request."""
+        With ``patience_s`` answers may take that many seconds, and clients may still make a first request."""
         server = self._server
         if server is None:
             self.listener.close()

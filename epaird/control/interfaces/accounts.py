@@ -1,4 +1,4 @@
-"""The kernel's statistics of interfaces, and what is settled with them when a worker has died."""
+"""The kernel's statistics of interfaces, and the settlement of a dead worker's account with them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def settle(host: Host, worker: Worker, ifnets: Iterable[Ifnet]) -> None:
     try:
         found = measured(host, attached)
     except KernelError as error:
-        log.warning("worker %d: what it lost is known in part only: %s", worker.number, error)
+        log.warning("worker %d: its losses are known in part only: %s", worker.number, error)
         found = {}
     for cable in dict.fromkeys(attached.values()):
         cable.settle(worker, found)

@@ -1,8 +1,8 @@
 """Cables: the forwarding paths that the workers have, with one queue or several.
 
-A cable has two ends, which are each other's peers; or one end: an unplugged half, whose frames go nowhere, or
-a loopback, whose packets return to it. An interface is an end of at most one cable. To change where it
-leads, its cable is detached and another one is attached; its frames wait in the kernel's ring in between.
+A cable has two ends, which are each other's peers; or one end: an unplugged half, whose frames are dropped,
+or a loopback, whose packets return to it. An interface is an end of at most one cable. To change its peer,
+its cable is detached and another one is attached; its frames wait in the kernel's ring in between.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 
 DRAIN_TIMEOUT_S: Final = 1.0
-"""How long a cable that is detached waits for a receiver that takes no frames."""
+"""Time for which a cable that is detached waits for a receiver that takes no frames."""
 
 
 class CableEnd(Protocol):

@@ -1,4 +1,4 @@
-"""What a request may do, with BSD's names, rules and errors."""
+"""Requests to create, show, change and destroy interfaces, with BSD's names, rules and errors."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class FrontEnd:
             if len(half.slots) != len(other.slots):
                 raise Refused(
                     errno.EINVAL,
-                    f"{name} has {len(half.slots)} queues and {peer} has {len(other.slots)}: both must have "
-                    "as many",
+                    f"{name} has {len(half.slots)} queues and {peer} has {len(other.slots)} queues: both "
+                    "need the same number",
                 )
             try:
                 await self._registry.pairs.patching.patch(half, other)

@@ -29,18 +29,18 @@ CarrierRule = Literal["peer", "always", "off"]
 
 
 class Clone(Protocol):
-    """What one request creates and destroys: a pair, or a loopback."""
+    """A pair or a loopback, which one request creates and destroys."""
 
     kind: ClassVar[str]
     """Name of its cloner: ``epair``."""
     noun: ClassVar[str]
     """The kind in messages: ``pair``."""
     origin: Origin
-    """Whether the configuration or a request created it."""
+    """The creator: the configuration, or a request at runtime."""
     workers: tuple[Worker, ...]
     """The worker of each queue."""
     destroying: bool
-    """True from the moment it is being destroyed."""
+    """True once its destruction has begun."""
     gone: asyncio.Event
     """Set when it has been destroyed."""
 
@@ -76,7 +76,7 @@ class Ifnet(ABC):
     slots: tuple[int, ...]
     """Slot of the ledger of each queue."""
     place: Place
-    """Where it was last seen."""
+    """The place where it was last seen."""
     mtu: int
     """MTU in bytes, as last seen."""
     settings: HalfSettings | LoopbackSettings
@@ -87,7 +87,7 @@ class Ifnet(ABC):
     cable: Cable[Any] | None = None
     """The cable that it is an end of; None while no worker forwards it."""
     destroying: bool = False
-    """True from the moment it is being destroyed."""
+    """True once its destruction has begun."""
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What a kind of interface has to implement: ``epair`` and ``lo`` do.
+"""The protocol of a kind of interface, which ``epair`` and ``lo`` implement.
 
 A further kind is one more class that implements :class:`InterfaceKind`, with a model for the state file
 (:mod:`epaird.control.interfaces.saved`), and one more entry in the registry.
@@ -26,7 +26,7 @@ from epaird.names.cloners import Cloner
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What all kinds of interfaces share."""
+    """The objects that all kinds of interfaces share."""
 
     host: Host
     """The machine on which devices are created."""
@@ -37,7 +37,7 @@ class Environment:
     workers: Sequence[Worker]
     """The workers, by number; their number can change."""
     bus: EventBus
-    """Where events are published."""
+    """Publishes events."""
     tracker: Tracker
     """Reports changes of devices."""
     unregistering: Unregistering

@@ -114,13 +114,13 @@ class Lifecycle(ABC, Generic[C, I, S]):
 
     @abstractmethod
     def up_changed(self, ifnet: I) -> None:
-        """Handle that the device was set up or down."""
+        """Handle a device that was set up or down."""
 
     @abstractmethod
     def moved(self, ifnet: I, before: Place) -> None:
-        """Handle that the device is in another namespace."""
+        """Handle a device that was moved to another namespace."""
 
-    # What differs between kinds.
+    # Differences between kinds.
 
     @abstractmethod
     def _ifnets_of(self, clone: C) -> tuple[I, ...]:
@@ -145,13 +145,13 @@ class Lifecycle(ABC, Generic[C, I, S]):
 
     @abstractmethod
     async def _move_references(self, clone: C) -> None:
-        """Change whatever else refers to a clone, before its devices are destroyed."""
+        """Change everything else that refers to a clone, before its devices are destroyed."""
 
     # Steps.
 
     def _warn_of_missing(self, device: str, tap: Tap) -> None:
         if tap.missing:
-            log.warning("%s: this kernel has no %s; going on without", device, " and no ".join(tap.missing))
+            log.warning("%s: this kernel has no %s; continuing without", device, " and no ".join(tap.missing))
 
     def _take_slots(self, undo: contextlib.AsyncExitStack, tap: Tap) -> tuple[int, ...]:
         """Take a slot of the ledger for each queue of a device."""

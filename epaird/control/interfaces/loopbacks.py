@@ -135,7 +135,7 @@ class Loopbacks(Lifecycle[Loopback, Loopback, LoopbackSettings]):
         clone.record(self.matched(clone, wanted))
         clone.origin = "configuration"
 
-    # What the life of a loopback adds.
+    # Steps of the lifecycle that only loopbacks have.
 
     def _ifnets_of(self, clone: Loopback) -> tuple[Loopback, ...]:
         return (clone,)

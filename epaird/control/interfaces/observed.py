@@ -1,7 +1,7 @@
 """The present state of a device in the words of the configuration.
 
 An interface has the settings that it was given. Its owner may have given it another MTU, name or place
-since, which is the owner's right; a file with the same values as the owner's asks for no change.
+since, which is the owner's right; a file with the same values as the owner's requires no change.
 """
 
 from __future__ import annotations

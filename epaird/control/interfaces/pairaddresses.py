@@ -1,4 +1,4 @@
-"""The hardware addresses of pairs: each is one interface's only, until it is destroyed."""
+"""The hardware addresses of pairs: each belongs to one interface until that is destroyed."""
 
 from __future__ import annotations
 

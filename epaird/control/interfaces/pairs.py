@@ -90,10 +90,10 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         workers = tuple(every[number % len(every)] for number in saved.workers)
         pair = Pair(saved.name, saved.settings, (a, b), workers, saved.origin, plugged=saved.plugged)
         self._clones[pair.name] = pair
-        for half, written in zip((a, b), saved.halves, strict=True):
+        for half, saved_half in zip((a, b), saved.halves, strict=True):
             half.pair = pair
             self._addresses.adopt(half)
-            peer = self.half(written.peer or "")
+            peer = self.half(saved_half.peer or "")
             if peer is not None:
                 half.peer, peer.peer = peer, half
         return pair
@@ -126,7 +126,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         clone.record(pairsettings.with_peers(clone, wanted))
         clone.origin = "configuration"
 
-    # What the life of a pair adds.
+    # Steps of the lifecycle that only pairs have.
 
     def _ifnets_of(self, clone: Pair) -> tuple[Half, ...]:
         return clone.halves
@@ -155,8 +155,8 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
             # The half that is set up first would transmit to a peer that is not up yet.
             self.patching.update_carrier(half)
         for half in pair.halves:
-            name_there = half.settings.name or half.device
-            half.place = await self._host.place(half.tap, name_there, half.settings.netns)
+            target = half.settings.name or half.device
+            half.place = await self._host.place(half.tap, target, half.settings.netns)
         for half in pair.halves:
             await self._host.configure(half.tap, half.place, link_settings(half.settings, half.mac))
             half.up = half.settings.up

@@ -1,4 +1,4 @@
-"""Patching: which half is connected to which, and which halves have carrier.
+"""Patching: the connections between halves, and their carrier.
 
 As with OpenBSD's pair(4), a half can be patched to any other half, of the same pair or of another, or to
 none; devices, addresses and hardware addresses stay. Both ends of a cable are forwarded by the same workers,

@@ -1,4 +1,4 @@
-"""Which interfaces exist: by kind, by name, and by the name of their devices."""
+"""The registry of interfaces: by kind, by name, and by the name of their devices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a name refers to."""
+    """The interface or pair that a name refers to."""
 
     clone: Clone
     """The pair or the loopback."""
@@ -57,7 +57,7 @@ class Registry:
         *,
         loopbacks: bool,
     ) -> None:
-        """``loopbacks``: whether they can be created."""
+        """``loopbacks`` is True when loopbacks can be created."""
         self._environment = environment = Environment.of(host, table, slots, workers)
         self.pairs = Pairs(environment, macs)
         self.loopbacks = Loopbacks(environment)
@@ -70,7 +70,7 @@ class Registry:
 
     @property
     def bus(self) -> EventBus:
-        """Where events are published."""
+        """Publishes events."""
         return self._environment.bus
 
     @property
@@ -83,7 +83,7 @@ class Registry:
         name = self.loopbacks.cloner.name
         self._disabled = self._disabled - {name} if allowed else self._disabled | {name}
 
-    # Which there are.
+    # Lookup.
 
     def __iter__(self) -> Iterator[Clone]:
         for kind in self.kinds:
@@ -103,7 +103,7 @@ class Registry:
         return next((found for kind in self.kinds if (found := kind.get(name)) is not None), None)
 
     def find(self, name: str) -> Found | None:
-        """Return what a name refers to.
+        """Return the interface or pair that a name refers to.
 
         It is the name of an interface or a pair, which never changes, or else that of a device in the
         daemon's own namespace."""
@@ -214,9 +214,9 @@ class Registry:
         """Publish or log what a worker has reported."""
         match report:
             case Overflow():
-                finder = f", found so by {report.name}" if report.name else ""
+                cause = f", when {report.name} transmitted" if report.name else ""
                 what = "overflow" if report.full else "drained"
-                self.bus.publish(what, "", f"worker {worker.number}{finder}")
+                self.bus.publish(what, "", f"worker {worker.number}{cause}")
             case UnknownFamily():
                 log.warning(
                     "%s: a packet is neither IPv4 nor IPv6 (its first four bits are %d): such packets are "

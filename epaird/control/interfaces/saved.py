@@ -16,7 +16,7 @@ from epaird.names.cloners import Side
 
 
 class SavedPlace(BaseModel):
-    """Where a device is."""
+    """The place of a device."""
 
     name: str
     index: int

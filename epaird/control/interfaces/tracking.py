@@ -1,4 +1,4 @@
-"""Where every device is and in which state, by the kernel's link events.
+"""Tracking of the place and state of every device, by the kernel's link events.
 
 What has changed is reported once: as an event, in the log, and to the interface's owner.
 """
@@ -22,7 +22,7 @@ from epaird.kernel.watch import LinkEvent, LinkEventKind
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 1.0
-"""Polling interval where the kernel reports nothing: each poll asks it about every interface there."""
+"""Polling interval where the kernel reports no events: each poll requests the state of every interface."""
 
 I_contra = TypeVar("I_contra", bound=Ifnet, contravariant=True)
 
@@ -31,16 +31,16 @@ class IfnetOwner(Protocol[I_contra]):
     """Receives the changes of the interfaces that it has registered."""
 
     def lost(self, ifnet: I_contra) -> None:
-        """Handle that the device no longer exists."""
+        """Handle a device that no longer exists."""
 
     def mtu_changed(self, ifnet: I_contra) -> None:
         """Handle another MTU."""
 
     def up_changed(self, ifnet: I_contra) -> None:
-        """Handle that the device was set up or down."""
+        """Handle a device that was set up or down."""
 
     def moved(self, ifnet: I_contra, before: Place) -> None:
-        """Handle that the device is in another namespace."""
+        """Handle a device that was moved to another namespace."""
 
 
 class Tracker:
@@ -124,7 +124,7 @@ class Tracker:
             log.info("%s: mtu is %d now", ifnet.device, mtu)
             self._owners[ifnet].mtu_changed(ifnet)
         if up != ifnet.up:
-            # The report may be outdated. is_up() may be wrong of a device whose sndbuf is full.
+            # The report may be outdated. is_up() may be wrong for a device whose sndbuf is full.
             self._set_up(ifnet, up if ifnet.bounded else self._host.is_up(ifnet.tap))
         if lower_up != ifnet.carrier:
             ifnet.carrier = lower_up

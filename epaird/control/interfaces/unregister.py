@@ -2,7 +2,7 @@
 
 1. It is closed: nothing is read from it any more, and the frames in flight are delivered.
 2. The event ``unregistering`` is published.
-3. Whatever still refers to it is changed, and its device is destroyed.
+3. Everything that still refers to it is changed, and its device is destroyed.
 4. Its last references are waited for, however long that takes: a worker that is stopped keeps them.
 """
 
@@ -24,9 +24,9 @@ from epaird.ipc.ledger import Slots, Table
 log = logging.getLogger(__name__)
 
 CLOSING_S: Final = 1.0
-"""How long after the drain timeout the devices are destroyed even if a cable is not detached yet."""
+"""Time after the drain timeout at which the devices are destroyed even if a cable is not detached yet."""
 SILENT_S: Final = 1.0
-"""How long references are waited for without a warning."""
+"""Time for which references are waited for without a warning."""
 REPEAT_S: Final = 10.0
 """Interval between further warnings."""
 
@@ -40,15 +40,15 @@ class Unregistering:
         self._slots = slots
         self._bus = bus
         self.drain_timeout_s = DRAIN_TIMEOUT_S
-        """How long the frames in flight may wait for a receiver that takes none."""
+        """Time for which the frames in flight may wait for a receiver that takes none."""
 
     async def unregister(
         self, ifnets: Sequence[Ifnet], move_references: Callable[[], Awaitable[None]]
     ) -> None:
         """Remove the interfaces of one clone.
 
-        ``move_references`` changes whatever refers to them. All steps are carried out even when one fails;
-        then the first failure is raised."""
+        ``move_references`` changes everything that refers to them. All steps are carried out even when one
+        fails; then the first failure is raised."""
         async with contextlib.AsyncExitStack() as down:
             for ifnet in ifnets:
                 for slot in ifnet.slots:

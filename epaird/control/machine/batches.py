@@ -1,4 +1,4 @@
-"""Requests that arrive while others are carried out, carried out together.
+"""Batches: requests that arrive while others are carried out are then carried out together.
 
 Many operations cost the kernel, or the way to it, nearly as much for one device as for a hundred: entering a
 namespace, opening a socket, waiting for the last user of a device. A caller requests an operation on one
@@ -40,7 +40,7 @@ class Batches(Generic[Q, R]):
     async def ask(self, request: Q) -> R:
         """Carry out a request; return its result or raise its exception.
 
-        A cancellation takes effect before or after the operation, never during it: what it made would be
+        A cancellation takes effect before or after the operation, never during it: the result would be
         unknown. A request that is cancelled before is never carried out."""
         await asyncio.sleep(0)
         outcome: asyncio.Future[R] = asyncio.get_running_loop().create_future()

@@ -29,7 +29,7 @@ class Opening:
     """A request to create a device."""
 
     device: str
-    """The daemon's own name for the device, whatever its name in the kernel."""
+    """The daemon's own name for the device, which the kernel may call otherwise."""
     name: str
     """Name of the device where it is created."""
     home: Home | None

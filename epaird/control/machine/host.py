@@ -183,7 +183,7 @@ class Host:
         await self._removals.ask(taps)
 
     async def place(self, tap: Tap, name: str, netns: str | None) -> Place:
-        """Move a new device to its namespace under ``name``, unless it is there; return its place."""
+        """Move a new device to its namespace under ``name``, unless it is in it already; return its place."""
         if (place := self._in_place.pop(tap, None)) is not None:
             return place
         if netns is None and name == tap.name:
@@ -305,7 +305,7 @@ class Host:
         return [None] * len(requests)
 
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        # A cancellation takes effect before or after the call, never during it: what it made would be
+        # A cancellation takes effect before or after the call, never during it: the result would be
         # unknown.
         await asyncio.sleep(0)
         return await whole(

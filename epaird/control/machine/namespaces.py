@@ -1,6 +1,6 @@
 """The namespaces that the daemon creates when it starts and removes when it ends.
 
-A record of them lies beside the control socket: after a crash the next daemon takes over the namespaces of
+A record of them is kept beside the control socket: after a crash the next daemon takes over the namespaces of
 its predecessor, and never removes one that another program created.
 """
 
@@ -27,55 +27,57 @@ class Namespaces:
         """``directory`` is where the record is kept: the run directory whose lock the daemon holds."""
         self._host = host
         self._record = directory / "namespaces.json"
-        self._made: dict[str, Identity] = {}
+        self._created: dict[str, Identity] = {}
 
     async def create(self, names: Iterable[str]) -> None:
         """Create namespaces. Raises KernelError, EEXIST when one exists that no epaird created.
 
         A predecessor's namespaces are taken over, whether they are among ``names`` or not."""
-        self._made = {name: identity for name, identity in self._read().items() if self._is(name, identity)}
-        for name in self._made:
+        self._created = {
+            name: identity for name, identity in self._read().items() if self._is(name, identity)
+        }
+        for name in self._created:
             await self._host.own_namespace(name)
         for name in names:
             await self._make(name)
 
     async def add(self, name: str) -> None:
         """Create one more namespace. Raises KernelError as :meth:`create`."""
-        if name in self._made and not self._is(name, self._made[name]):
-            del self._made[name]
+        if name in self._created and not self._is(name, self._created[name]):
+            del self._created[name]
         await self._make(name)
 
     async def remove(self, name: str) -> None:
         """Remove a namespace unless it was replaced by another. Raises KernelError."""
-        identity = self._made.get(name)
+        identity = self._created.get(name)
         if identity is not None and self._is(name, identity):
             await self._host.remove_namespace(name)
-        self._made.pop(name, None)
+        self._created.pop(name, None)
         self._write()
 
     @property
     def owned(self) -> tuple[str, ...]:
         """Names of the namespaces that were created, a predecessor's included, and neither removed nor
         replaced since."""
-        return tuple(name for name, identity in self._made.items() if self._is(name, identity))
+        return tuple(name for name, identity in self._created.items() if self._is(name, identity))
 
     async def remove_all(self) -> None:
         """Remove all namespaces that were created, except those that were replaced by another."""
-        for name, identity in tuple(self._made.items()):
+        for name, identity in tuple(self._created.items()):
             try:
                 if self._is(name, identity):
                     await self._host.remove_namespace(name)
-                del self._made[name]
+                del self._created[name]
                 self._write()
             except KernelError as error:
                 log.warning("%s", error)
 
     async def _make(self, name: str) -> None:
-        before = self._made.get(name)
+        before = self._created.get(name)
 
         def created(identity: Identity) -> None:
             # Recorded before it has its name, so that after a crash the next daemon recognises it.
-            self._made[name] = identity
+            self._created[name] = identity
             self._write()
 
         try:
@@ -97,8 +99,8 @@ class Namespaces:
     def _restore(self, name: str, before: Identity | None) -> None:
         """Restore the record of a name for which no namespace was created."""
         if before is not None:
-            self._made[name] = before
-        elif self._made.pop(name, None) is not None:
+            self._created[name] = before
+        elif self._created.pop(name, None) is not None:
             with contextlib.suppress(KernelError):  # the old record names nothing that exists
                 self._write()
 
@@ -121,10 +123,10 @@ class Namespaces:
 
     def _write(self) -> None:
         try:
-            if self._made:
+            if self._created:
                 # Replaced atomically: half a record would be useless.
                 fresh = self._record.with_suffix(".new")
-                fresh.write_text(json.dumps(self._made))
+                fresh.write_text(json.dumps(self._created))
                 fresh.replace(self._record)
             else:
                 self._record.unlink(missing_ok=True)

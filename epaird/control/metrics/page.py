@@ -57,7 +57,7 @@ class MetricsPage:
 
     @asynccontextmanager
     async def moving(self, settings: MetricsSettings) -> AsyncIterator[None]:
-        """Listen at another address too, and after the block only there, or only where it was if it fails.
+        """Listen at another address too; after the block at that one only or, if it fails, at the old one.
 
         Requests under way are answered. Raises ListenError before the block."""
         before = self._server

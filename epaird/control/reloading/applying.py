@@ -71,7 +71,7 @@ class Applying:
         self._undo.append(partial(self._restore_peers, peers(self._registry)))
         self._undo += [partial(self._shrink, self._current), partial(self._reconfigure, self._current)]
         await self._reconfigure(self._wanted)
-        for name in plan.namespaces_made:
+        for name in plan.namespaces_created:
             self._undo.append(partial(self._namespaces.remove, name))
             await self._namespaces.add(name)
         await self._steps()
@@ -127,7 +127,7 @@ class Applying:
 
     async def _change(self, step: Change) -> None:
         found = self._find(step.name)
-        if found is None:  # its device was deleted since the plan was made
+        if found is None:  # its device was deleted after the plan was computed
             await self._create(step.name, step.settings, "configuration")
             return
         record_matching(self._registry, found, step.settings)

@@ -1,4 +1,4 @@
-"""The running state as a configuration: what a reload starts from, and what ``epairctl save`` prints."""
+"""The running state as a configuration: the start of a reload, and the output of ``epairctl save``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from epaird.plan.steps import Restore
 
 @dataclass(frozen=True, slots=True)
 class RunningState:
-    """What exists, in the form of a configuration."""
+    """The running state in the form of a configuration."""
 
     configuration: Configuration
     """The interfaces that belong to the configuration or are in the file, with their present settings."""
@@ -70,7 +70,7 @@ def peers(registry: Registry) -> dict[str, str | None]:
 
 
 def record_matching(registry: Registry, clone: Clone, wanted: InterfaceSettings) -> None:
-    """Record what an owner or the daemon has chosen as the setting, where it is what is wanted."""
+    """Record what an owner or the daemon has chosen as settings, where the wanted ones are the same."""
     clone.record(registry.kind_of(clone).matched(clone, wanted))
 
 

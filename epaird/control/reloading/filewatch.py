@@ -15,7 +15,7 @@ from epaird.kernel.errors import KernelError
 log = logging.getLogger(__name__)
 
 QUIET_S: Final = 0.1
-"""How long nothing must have happened before the file is read: some programs write in several steps."""
+"""Time without an event before the file is read: some programs write in several steps."""
 
 
 class FileWatch:

@@ -1,4 +1,4 @@
-"""The configuration in force, the file that it was read from, and how reloads of that file went."""
+"""The configuration in force, the file that it was read from, and the results of its reloads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ConfigurationInForce:
         self.current = configuration
         """The configuration that was applied last."""
         self.daemon: DaemonSettings = configuration.daemon
-        """Settings that the daemon itself works by.
+        """Settings of the daemon itself that apply now.
 
         They differ from those of ``current`` while another configuration is being applied."""
         self.path = source.path if source is not None else None
@@ -58,5 +58,5 @@ class ConfigurationInForce:
         self._reading = replace(self._reading, successful=False, failures=self._reading.failures + 1)
 
     def reading(self) -> ConfigurationReading:
-        """Return how reloads of the file went."""
+        """Return the results of the reloads of the file."""
         return self._reading

@@ -1,6 +1,6 @@
 """Reloads: the configuration is read again, planned, shown and applied, while everything else continues.
 
-Every mistake in a file is reported before anything is changed. A reload starts from the running state, not
+Every error in a file is reported before anything is changed. A reload starts from the running state, not
 from the file that was read before: lost interfaces are created again, settings that were changed at runtime
 are as in the file again, and interfaces that were created at runtime stay unless the file has them.
 """
@@ -214,14 +214,14 @@ class Reloads:
         return found
 
     def _running_state(self, configuration: Configuration) -> RunningState:
-        # A namespace that a predecessor has left is removed unless an interface lives in it that stays;
+        # A namespace that a predecessor has left is removed unless an interface that stays is in it;
         # then it is removed when the daemon stops.
         current = self._in_force.current
-        inhabited = {netns for netns, _ in self._at_runtime(configuration)}
+        occupied = {netns for netns, _ in self._at_runtime(configuration)}
         namespaces = [
             name
             for name in self._namespaces.owned
-            if name in current.namespaces.create or name not in inhabited
+            if name in current.namespaces.create or name not in occupied
         ]
         return running_state(self._registry, current, namespaces, configuration)
 
@@ -235,19 +235,19 @@ class Reloads:
 
     def _namespace_problems(self, found: Plan, wanted: Configuration) -> Iterator[str]:
         """Yield a message for each namespace that does not exist or cannot be removed."""
-        anew = {step.name for step in found.steps}
+        stepped = {step.name for step in found.steps}
         for each in wanted.interfaces:
             name = str(each.location[1])
-            if name in anew and each.namespace and each.namespace not in found.namespaces_made:
+            if name in stepped and each.namespace and each.namespace not in found.namespaces_created:
                 try:
                     self._host.namespace_identity(each.namespace)
                 except KernelError as error:
                     yield f"{dotted((*each.location, 'netns'))}: {error}"
-        inhabitants = {(each.namespace, each.device) for each in wanted.interfaces}
-        inhabitants |= set(self._at_runtime(wanted))
-        for netns, device in sorted(inhabitants):
+        devices = {(each.namespace, each.device) for each in wanted.interfaces}
+        devices |= set(self._at_runtime(wanted))
+        for netns, device in sorted(devices):
             if netns in found.namespaces_removed:
-                yield f"namespaces.create: {netns} cannot go, {device} lives in it"
+                yield f"namespaces.create: {netns} cannot be removed, {device} is in it"
 
     async def _apply(self, found: Plan, wanted: Configuration) -> None:
         applying = Applying(
@@ -280,7 +280,7 @@ def _log(done: tuple[Action, ...]) -> None:
 
 @contextlib.contextmanager
 def _refusing() -> Iterator[None]:
-    """Raise the mistakes in a file as Refused."""
+    """Raise the errors in a file as Refused."""
     try:
         yield
     except InvalidConfiguration as error:

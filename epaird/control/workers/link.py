@@ -116,7 +116,7 @@ class Link:
         self.running = True
 
     def adopt(self, path: Path | None, *, understands: bool = True) -> None:
-        """Treat the process as ready: a predecessor began it. ``path`` is where it listens.
+        """Treat the process as ready: a predecessor started it. ``path`` is where it listens.
 
         A process that does not understand this version is only sent Detach and End."""
         self._socket = path

@@ -7,8 +7,8 @@ of heartbeats, is suspect. It is sent a ping, which a loop that runs answers at 
 From then on every check adds to the evidence against the process the time in which it could have answered:
 all of it while it slept or was held by a debugger, and the processor time it used while it computed. Time in
 which it waited for a processor does not count, nor, unless it takes very long, time in which the kernel made
-it wait, for memory perhaps. A single check adds 10 ms at most, so that a suspended machine or a late check
-proves nothing.
+it wait, for example for memory. A single check adds 10 ms at most, so that a suspended machine or a late
+check proves nothing.
 
 Time is a parameter, in nanoseconds of CLOCK_MONOTONIC.
 """
@@ -55,7 +55,7 @@ EVIDENCE: Final = 0.1
 EVIDENCE_FRAMES_WAIT: Final = 1 / 30
 """Share of the time allowed that suffices as evidence, however short the silence is, while frames wait."""
 PATIENCE: Final = 8
-"""Multiple of the time allowed after which a silent worker has hung whatever the evidence."""
+"""Multiple of the time allowed after which a silent worker has hung even without evidence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,9 @@ class Liveness:
     ) -> Diagnosis:
         """Check the process.
 
-        ``activity`` is the time of its last heartbeat and whatever else changes only when it does something;
-        ``frames_wait`` returns whether frames wait for it, and ``process`` its state. These are called only
-        where they matter."""
+        ``activity`` is the time of its last heartbeat, with other values that change only when it does
+        something; ``frames_wait`` returns whether frames wait for it, and ``process`` its state. These are
+        called only where they matter."""
         elapsed = now_ns - self._checked_ns
         late = elapsed > (self.interval_s + LATE_S) * 1e9
         self._checked_ns = now_ns

@@ -1,7 +1,7 @@
 """The pool of workers: grown, shrunk, tuned and renewed while they forward.
 
 When their number changes, cables move between workers as they do when a half is patched: a worker detaches a
-cable once no frame of it is in flight, and another attaches it a moment later. Meanwhile its frames wait in
+cable once no frame of it is in flight, and another attaches it a moment later. In between its frames wait in
 the kernel's ring.
 """
 
@@ -37,7 +37,7 @@ class Movable(Hashable, Protocol):
 
     @property
     def destroying(self) -> bool:
-        """True from the moment it is being destroyed."""
+        """True once its destruction has begun."""
 
 
 M = TypeVar("M", bound=Movable)

@@ -4,8 +4,8 @@ Each cable is detached by the old process, which keeps its descriptors, attached
 dropped by the old one. In between its frames wait in the kernel's ring. So at any time one process at most
 reads a cable, and a control plane that is killed leaves each descriptor in at least one process.
 
-A request for a cable that is moving waits until it has moved. A cable that is detached meanwhile stays among
-the attachments until then, so that it arrives and is detached by the new process.
+A request for a cable that is moving waits until it has moved. A cable that is detached while it moves stays
+among the attachments until then, so that it arrives and is detached by the new process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Renewal:
         self, name: str, old: Link, new: Link, slot: int, attachments: dict[str, Attachment]
     ) -> None:
         """``name`` is the worker's, ``slot`` the new process's in the ledger; ``attachments`` are the
-        worker's, which change meanwhile."""
+        worker's, which may change during the renewal."""
         self.old = old
         self.new = new
         self.slot = slot

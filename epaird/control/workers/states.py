@@ -3,12 +3,12 @@
 A worker lasts as long as the daemon wants it; its process may die and be replaced, or be renewed on purpose.
 
 1. A worker begins DEAD. A process is spawned for it, or an orphan is adopted.
-2. A process that is SPAWNING takes no requests. Cables that are attached meanwhile wait for READY.
+2. A process that is SPAWNING takes no requests. Cables that are attached in this state wait for READY.
 3. To renew a READY worker a second process is spawned (RENEWING). The first one still takes every request.
    When the second one is ready the first one is DRAINING: its cables move one by one, and new ones go to the
    second.
-4. When either of two processes dies both are lost, since the ledger cannot tell which counted what: the
-   worker is DEAD and a replacement is spawned.
+4. When either of two processes dies both are lost, since the ledger does not show which of them counted what:
+   the worker is DEAD and a replacement is spawned.
 5. A worker that is STOPPED has ended its process or left it as an orphan. Nothing leads out of this state.
 
 While code awaits something, the process may die and the worker may be stopped or renewed: it has to check the
@@ -23,7 +23,7 @@ from typing import Final
 
 
 class WorkerState(Enum):
-    """What a worker is doing."""
+    """The state of a worker."""
 
     DEAD = "dead"
     """It has no process; a replacement may follow."""

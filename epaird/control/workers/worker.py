@@ -32,7 +32,7 @@ __all__ = ["Attachment", "Worker", "WorkerLost", "WorkerRefused"]
 log = logging.getLogger(__name__)
 
 ALIVE_S: Final = 1.0
-"""Seconds without a heartbeat, twice its interval, after which a worker is reported as not alive."""
+"""Seconds without a heartbeat, over twice its interval, after which a worker is reported as not alive."""
 
 
 class Worker:
@@ -101,7 +101,7 @@ class Worker:
         if self._replacing is None or self._replacing.done():
             await self._start()
             return
-        # An adopted process has died meanwhile: a second one beside its replacement would forward everything
+        # An adopted process has died: a second one beside its replacement would forward everything
         # twice.
         await self._settled.wait()
         if not self.forwards:
@@ -119,8 +119,8 @@ class Worker:
         """Replace the process by another one without losing a frame.
 
         ``slot`` of the ledger is the new process's; the present one is free afterwards. Raises WorkerLost
-        when the worker is not ready, dies or is stopped meanwhile, or when the new process does not become
-        ready; then the worker keeps its slot."""
+        when the worker is not ready, dies or is stopped before the end, or when the new process does not
+        become ready; then the worker keeps its slot."""
         old = self._link
         if old is None or self.state is not WorkerState.READY:
             raise WorkerLost(f"{self._name} cannot be renewed: it is {self.state.value}")
@@ -170,7 +170,7 @@ class Worker:
 
         After ``patience`` seconds frames that the receiver does not take are dropped and counted. With
         ``keep`` the process keeps the cable's descriptors until it is attached again or dropped, so that a
-        control plane that is killed meanwhile does not take the devices with it."""
+        control plane that is killed in between does not take the devices with it."""
         if cable not in self.attachments:
             return
         try:
@@ -204,7 +204,7 @@ class Worker:
         await self.apply_settings()
 
     async def apply_settings(self) -> None:
-        """Apply the current settings to the process, whatever it was started with."""
+        """Apply the current settings to the process, which may have been started with others."""
         for link in self._links():
             with contextlib.suppress(WorkerLost):
                 await self._tune(link)
@@ -236,7 +236,7 @@ class Worker:
             link.leave()
 
     def reading(self) -> WorkerReading:
-        """Return what the worker's slot of the ledger contains now."""
+        """Return the worker's present state, from its slot of the ledger."""
         words = self._words
         # A process that is renewed still uses processor time after it was read for the new slot.
         self._cpu_ns = max(self._cpu_ns, words[CPU_NS])

@@ -128,5 +128,5 @@ async def test_without_statistics_the_counted_frames_are_settled(
         new = await succeed(scene, monkeypatch)
         assert set(new.worker.attachments) == {"lo0"}
         assert warnings()[0].startswith(
-            "what workers that have died lost is known in part only: statistics: "
+            "the losses of workers that died are known in part only: statistics: "
         )

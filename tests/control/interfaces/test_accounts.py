@@ -112,5 +112,5 @@ async def test_without_the_kernels_statistics_the_counted_frames_are_settled(
         sender[counters.OPACKETS], receiver[counters.IPACKETS], receiver[counters.IN_FLIGHT] = 9, 4, 5
         stage.host.fail("statistics")
         await _died(stage)
-        assert warnings() == ["worker 0: what it lost is known in part only: statistics: Input/output error"]
+        assert warnings() == ["worker 0: its losses are known in part only: statistics: Input/output error"]
         assert (receiver[counters.IERRORS + counters.WORKER_LOST], receiver[counters.IN_FLIGHT]) == (5, 0)

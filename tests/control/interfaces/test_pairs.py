@@ -89,7 +89,7 @@ async def test_missing_offloads_are_logged_unless_offload_is_off(
         stage.host.missing = ("USO", "ECN")
         await stage.make()
         assert warnings() == [
-            f"epair0{side}: this kernel has no USO and no ECN; going on without" for side in "ab"
+            f"epair0{side}: this kernel has no USO and no ECN; continuing without" for side in "ab"
         ]
         await stage.make("epair1", offload=False)
         assert warnings() == []

@@ -25,7 +25,7 @@ async def test_a_queue_that_fills_and_drains_is_published() -> None:
         assert reading.refs == 1 + 4
         event = await anext(events)
         assert (event.what, event.interface, event.detail) == (
-            "overflow", "", "worker 0, found so by epair0a",
+            "overflow", "", "worker 0, when epair0a transmitted",
         )  # fmt: skip
         draining = asyncio.create_task(anext(events))
         while not draining.done():

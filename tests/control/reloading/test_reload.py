@@ -118,7 +118,7 @@ async def test_missing_namespaces_and_those_in_use_are_reported_first(started: B
         assert [each.split(": ")[0] for each in refusal.problems] == [
             "epair.epair1.a.netns", "epair.epair1.b.netns", "namespaces.create",
         ]  # fmt: skip
-        assert "blue cannot go, epair0b lives in it" in refusal.problems[2]
+        assert "blue cannot be removed, epair0b is in it" in refusal.problems[2]
         assert running.state() == before
 
 
