@@ -62,9 +62,10 @@ class Lifecycle(ABC, Generic[C, I, S]):
         return clone
 
     def track(self, clone: C) -> None:
-        """Track the interfaces of a clone."""
+        """Track the interfaces of a clone, until one of them is found to be gone."""
         for ifnet in self._ifnets_of(clone):
-            self._environment.tracker.track(ifnet, self)
+            if not clone.destroying:
+                self._environment.tracker.track(ifnet, self)
 
     async def destroy(self, clone: C) -> None:
         """Destroy a clone: stop reading, deliver the frames in flight, destroy its devices.
