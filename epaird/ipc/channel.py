@@ -42,7 +42,7 @@ class Assembler:
     def add(self, packet: bytes, fds: list[int]) -> tuple[Message, list[int]] | None:
         """Return the message that a packet completes and its descriptors, or None while more will follow.
 
-        The caller has to close the descriptors. Raises what :func:`epaird.ipc.messages.decode` raises; then
+        The caller has to close the descriptors. Raises ValueError as :func:`epaird.ipc.messages.decode`; then
         all descriptors received so far are closed."""
         self._fds += fds
         try:

@@ -80,19 +80,31 @@ class Layout:
 
     @classmethod
     def decode(cls, data: bytes) -> Layout:
-        """Return the layout that the beginning of a ledger describes; raises ValueError or KeyError."""
+        """Return the layout that the beginning of a ledger describes; raises ValueError.
+
+        Every process that counts can write to the ledger, its header included."""
         if data[: len(_MAGIC)] != _MAGIC:
             return LAYOUT_1
-        _, length = _PREFIX.unpack_from(data)
-        document = json.loads(data[_PREFIX.size : _PREFIX.size + length])
-        return cls(
-            int(document["layout"]),
-            int(document["header_bytes"]),
-            int(document["slot_words"]),
-            tuple(map(str, document["reasons"])),
-            {str(name): int(word) for name, word in document["interface"].items()},
-            {str(name): int(word) for name, word in document["worker"].items()},
-        )
+        try:
+            _, length = _PREFIX.unpack_from(data)
+            document = json.loads(data[_PREFIX.size : _PREFIX.size + length])
+            found = cls(
+                int(document["layout"]),
+                int(document["header_bytes"]),
+                int(document["slot_words"]),
+                tuple(map(str, document["reasons"])),
+                {str(name): int(word) for name, word in document["interface"].items()},
+                {str(name): int(word) for name, word in document["worker"].items()},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError, struct.error) as error:
+            raise ValueError(f"not the header of a ledger: {error}") from error
+        words = {
+            *_places(counters.INTERFACE, found.interface, found.reasons).values(),
+            *_places(counters.WORKER, found.worker, found.reasons).values(),
+        }
+        if found.header_bytes < 0 or found.slot_words < 1 or not words <= set(range(found.slot_words)):
+            raise ValueError("the header of a ledger contradicts itself")
+        return found
 
 
 def _in_slot(catalogue: Sequence[Counter]) -> dict[str, int]:

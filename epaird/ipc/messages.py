@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from typing import Any, Final
 
@@ -82,8 +82,8 @@ class CableSpec:
 
     def resized(self, mtus: tuple[int, ...]) -> CableSpec:
         """Return the same cable with these MTUs in bytes, one for each port."""
-        ports = tuple(PortSpec(port.name, port.slot, mtu) for port, mtu in zip(self.ports, mtus, strict=True))
-        return CableSpec(self.name, ports, self.kind, self.coalesce)
+        ports = tuple(replace(port, mtu=mtu) for port, mtu in zip(self.ports, mtus, strict=True))
+        return replace(self, ports=ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,9 +307,9 @@ def encode(message: Message) -> bytes:
 
 
 def decode(packet: bytes) -> Message:
-    """Return the message of a packet; raises ValueError when the packet is no JSON object with a type.
+    """Return the message of a packet.
 
-    Other errors (TypeError) mean that a field has a value of another kind than it ever had."""
+    Raises ValueError when the packet is no JSON object with a type, or has a cable of an unknown form."""
     document = json.loads(packet)
     if not isinstance(document, dict) or not isinstance(document.get("type"), str):
         raise ValueError(f"not a message: {packet[:80]!r}")
@@ -318,7 +318,10 @@ def decode(packet: bytes) -> Message:
         number = document.get("id", 0)
         return Unknown(document["type"], number if isinstance(number, int) else 0)
     if kind in (Attach, Attached):
-        return kind(**_known(kind, {**document, "cable": _cable(document)}))
+        try:
+            document = {**document, "cable": _cable(document)}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"not a cable: {packet[:80]!r}: {error}") from error
     return kind(**_known(kind, document))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from epaird.config.settings import Configuration, Settings
+from epaird.ipc.counters import INTERFACE
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -86,6 +87,12 @@ def test_every_page_is_reached_from_the_readme() -> None:
 
 def test_the_readme_is_a_front_page() -> None:
     assert (ROOT / "README.md").stat().st_size <= README_BYTES
+
+
+def test_the_readme_shows_the_counters_of_the_catalogue() -> None:
+    shown = re.findall(r"# HELP (\w+)_total (.+)", (ROOT / "README.md").read_text())
+    assert shown
+    assert set(shown) <= {(each.metric, each.help) for each in INTERFACE}
 
 
 def test_the_configuration_page_has_a_row_for_every_key_of_every_table() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -220,3 +221,20 @@ def test_a_ledger_of_this_layout_with_other_sizes_is_refused(layout: Layout) -> 
             Table(fd)
     finally:
         os.close(fd)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        struct.pack("<8sQ", b"\xe9epaird\n", 1 << 63),
+        struct.pack("<8sQ2s", b"\xe9epaird\n", 2, b"[]"),
+        struct.pack("<8sQ2s", b"\xe9epaird\n", 2, b"{}"),
+        Layout(9, -8, 64, (), {}, {}).encode(),
+        Layout(9, 4096, 0, (), {}, {}).encode(),
+        Layout(9, 4096, 64, REASONS, {"oerrors": 60}, {}).encode(),
+        Layout(9, 4096, 64, (), {}, {"cpu_ns": -1}).encode(),
+    ],
+)
+def test_a_ledger_whose_header_was_overwritten_is_refused(header: bytes) -> None:
+    with pytest.raises(ValueError, match="the header of a ledger"):
+        Layout.decode(header)

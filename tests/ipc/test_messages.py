@@ -71,10 +71,25 @@ def test_the_longest_message_fits_a_packet() -> None:
 
 @pytest.mark.parametrize(
     "packet",
-    [b"", b"{", b"[]", b"{}", b'{"type": 7}', b'{"type": ["Done"]}', b"\xff"],
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"type": 7}',
+        b'{"type": ["Done"]}',
+        b"\xff",
+        b'{"type": "Attached", "cable": null}',
+        b'{"type": "Attached", "cable": ["epair0"]}',
+        b'{"type": "Attached", "cable": {"ports": 2}}',
+        b'{"type": "Attached", "cable": {"ports": ["epair0a"]}}',
+        b'{"type": "Attached", "cable": "epair0"}',
+        b'{"type": "Attach", "cable": "epair0", "names": ["a", "b"], "slots": [1], "mtus": [1500], '
+        b'"kind": "cable", "coalesce": false}',
+    ],
 )
 def test_anything_else_is_refused(packet: bytes) -> None:
-    with pytest.raises((ValueError, KeyError, TypeError, AttributeError)):
+    with pytest.raises(ValueError, match=r"not a|Expecting|codec"):
         decode(packet)
 
 

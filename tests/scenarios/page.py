@@ -9,15 +9,18 @@ from typing import Any, Final
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from epaird.client.counters import InterfaceCounters
+from epaird.ipc.counters import STATISTICS
+
 _INFO: Final = ("device", "pair", "half", "name", "netns", "mac", "worker")
-_COUNTERS: Final = ("opackets", "obytes", "omcasts", "oqdrops", "ipackets", "ibytes", "imcasts")
-_ERRORS: Final = ("oerrors", "ierrors")
-_GAUGES: Final = ("up", "carrier", "mtu_bytes", "refs")
+_COUNTERS: Final = {f"{each.metric}_total": each.name for each in STATISTICS if not each.by_reason}
+_ERRORS: Final = {f"{each.metric}_total": each.name for each in STATISTICS if each.by_reason}
+_GAUGES: Final = {f"epaird_interface_{name}": name for name in ("up", "carrier", "mtu_bytes", "refs")}
 
 
-@dataclass(frozen=True, slots=True)
-class Interface:
-    """All metrics of one interface; the fields have the names of the metrics."""
+@dataclass(frozen=True, kw_only=True)
+class Interface(InterfaceCounters):
+    """All metrics of one interface: its counters, which the catalogue names, and the fields below."""
 
     device: str
     pair: str
@@ -26,15 +29,6 @@ class Interface:
     netns: str
     mac: str
     worker: str
-    opackets: int
-    obytes: int
-    omcasts: int
-    oqdrops: int
-    ipackets: int
-    ibytes: int
-    imcasts: int
-    oerrors: dict[str, int]
-    ierrors: dict[str, int]
     up: int
     carrier: int
     mtu_bytes: int
@@ -42,8 +36,8 @@ class Interface:
 
     def goes_back(self, earlier: Interface) -> list[str]:
         """Return the counters that are lower than they were earlier."""
-        lower = [name for name in _COUNTERS if getattr(self, name) < getattr(earlier, name)]
-        for name in _ERRORS:
+        lower = [name for name in _COUNTERS.values() if getattr(self, name) < getattr(earlier, name)]
+        for name in _ERRORS.values():
             now, before = getattr(self, name), getattr(earlier, name)
             lower += [f"{name}{{{reason}}}" for reason in before if now[reason] < before[reason]]
         return lower
@@ -88,15 +82,15 @@ class Page:
 
     def interface(self, device: str) -> Interface:
         """Return the metrics of an interface."""
-        fields: dict[str, Any] = {name: {} for name in _ERRORS}
+        fields: dict[str, Any] = {name: {} for name in _ERRORS.values()}
+        numbers = _COUNTERS | _GAUGES
         for sample in self._by_device[device]:
-            name = sample.name.removeprefix("epaird_interface_").removesuffix("_total")
-            if name == "info":
+            if sample.name == "epaird_interface_info":
                 fields |= {label: sample.labels[label] for label in _INFO}
-            elif name in _ERRORS:
-                fields[name][sample.labels["reason"]] = int(sample.value)
-            elif name in (*_COUNTERS, *_GAUGES):
-                fields[name] = int(sample.value)
+            elif sample.name in _ERRORS:
+                fields[_ERRORS[sample.name]][sample.labels["reason"]] = int(sample.value)
+            elif sample.name in numbers:
+                fields[numbers[sample.name]] = int(sample.value)
         return Interface(**fields)
 
     def worker(self, number: str = "0") -> Worker:

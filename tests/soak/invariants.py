@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from epaird.ipc.counters import STATISTICS
 from tests.scenarios.namespaces import Link
 from tests.soak.expected import Loopback, Pair
 from tests.soak.footprint import descriptors
@@ -13,8 +14,8 @@ from tests.soak.site import Site
 from tests.soak.traffic import Traffic
 from tests.waiting import until
 
-_COUNTERS = ("opackets", "obytes", "omcasts", "oqdrops", "ipackets", "ibytes", "imcasts")
-_ERRORS = ("oerrors", "ierrors")
+_COUNTERS = tuple(each.name for each in STATISTICS if not each.by_reason)
+_ERRORS = tuple(each.name for each in STATISTICS if each.by_reason)
 
 Counters = dict[str, dict[str, Any]]
 

@@ -8,12 +8,15 @@ which finds in the new one which slots are still to be copied.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Mapping
 from typing import Final
 
 from epaird.ipc.ledger import Table
 from epaird.kernel.namespace import Identity
+
+log = logging.getLogger(__name__)
 
 SLOTS: Final = 1 << 16
 """Slots of a new ledger, one for each queue and each worker. Unused slots take no memory."""
@@ -29,8 +32,8 @@ def open_ledger(ledgers: Mapping[Identity, int], taken: Collection[int]) -> Tabl
     """Return the ledger to count in, of those that a predecessor has left, or a new one.
 
     ``ledgers`` are descriptors by device and inode; those that are not needed are closed. ``taken`` are the
-    slots that are in use. Raises ValueError when a descriptor is no ledger's."""
-    tables = [Table(fd) for fd in ledgers.values()]
+    slots that are in use."""
+    tables = [table for fd in ledgers.values() if (table := _opened(fd)) is not None]
     current = next((table for table in tables if table.usable), None)
     older = next((table for table in tables if not table.usable), None)
     for table in tables:
@@ -43,6 +46,16 @@ def open_ledger(ledgers: Mapping[Identity, int], taken: Collection[int]) -> Tabl
     else:
         current.older = older
     return current
+
+
+def _opened(fd: int) -> Table | None:
+    """Return a ledger; None, and ``fd`` is closed, when it cannot be read."""
+    try:
+        return Table(fd)
+    except (OSError, ValueError) as error:
+        log.warning("a ledger that another daemon has left cannot be read: %s: counters begin at 0", error)
+        os.close(fd)
+        return None
 
 
 def finish_migration(table: Table, taken: Collection[int]) -> None:

@@ -78,13 +78,18 @@ class Orphans:
                 adoptable.setdefault(each.about.worker, each)
         for orphan in orphans:
             number = orphan.about.worker
-            with contextlib.suppress(ProcessLookupError):
-                launched = Launched(AdoptedProcess(orphan.about.pid), orphan.connection)
-                if adoptable.get(number) is orphan and number < len(workers):
-                    worker = workers[number]
-                    self._linked.append(_Linked(orphan, worker, worker.adopt(launched, orphan.path)))
-                else:
-                    self._linked.append(_Linked(orphan, None, _foreign_link(orphan, launched)))
+            try:
+                process = AdoptedProcess(orphan.about.pid)
+            except ProcessLookupError:  # it has died since it was asked
+                orphan.connection.close()
+                orphan.path.unlink(missing_ok=True)
+                continue
+            launched = Launched(process, orphan.connection)
+            if adoptable.get(number) is orphan and number < len(workers):
+                worker = workers[number]
+                self._linked.append(_Linked(orphan, worker, worker.adopt(launched, orphan.path)))
+            else:
+                self._linked.append(_Linked(orphan, None, _foreign_link(orphan, launched)))
         for linked in self._linked:
             for cable, spec in linked.orphan.cables.items():
                 for slot in spec.slots:

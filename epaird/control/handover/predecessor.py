@@ -159,7 +159,7 @@ def _take_orphan(leftovers: Leftovers, path: Path) -> None:
             with by_directory(path) as short:
                 connection.connect(short)
             answer = _ask(connection)
-        except (OSError, EOFError, ValueError, TypeError, KeyError) as error:
+        except (OSError, EOFError, ValueError) as error:
             _kill(path, error)
             path.unlink(missing_ok=True)
             return
@@ -186,7 +186,7 @@ class _Answer:
 
 
 def _ask(connection: socket.socket) -> _Answer:
-    """Request an orphan's settings and cables. Raises OSError, EOFError or what decode() raises."""
+    """Request an orphan's settings and cables. Raises OSError, EOFError or ValueError."""
     connection.send(encode(Adopt(0)))
     answer: _Answer | None = None
     deadline = time.monotonic() + ANSWER_S

@@ -15,10 +15,10 @@ from typing import Any
 from epaird.control.handover.ledgers import finish_migration
 from epaird.control.handover.orphans import Orphans
 from epaird.control.handover.predecessor import Leftovers
-from epaird.control.interfaces.accounts import measured
 from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.interfaces.kind import AnyKind
+from epaird.control.interfaces.measuring import measured
 from epaird.control.interfaces.registry import Registry
 from epaird.control.interfaces.saved import SavedClone, SavedDevice
 from epaird.control.machine.host import Host

@@ -32,8 +32,8 @@ class CableEnd(Protocol):
     """Slot of the ledger of each queue."""
     mtu: int
     """MTU in bytes."""
-    cable: Any
-    """The cable that it is an end of, or None."""
+    cable: Cable[Any] | None
+    """The cable that it is an end of."""
 
 
 E = TypeVar("E", bound=CableEnd)

@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Generic
 
-from epaird.control.interfaces.accounts import measured, settle
 from epaird.control.interfaces.ifnet import Origin, reading
 from epaird.control.interfaces.kind import C, Environment, I, S
+from epaird.control.interfaces.measuring import measured, settle
 from epaird.control.machine.host import Place
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import spawn, together
@@ -62,9 +62,10 @@ class Lifecycle(ABC, Generic[C, I, S]):
         return clone
 
     def track(self, clone: C) -> None:
-        """Track the interfaces of a clone."""
+        """Track the interfaces of a clone, until one of them is found to be gone."""
         for ifnet in self._ifnets_of(clone):
-            self._environment.tracker.track(ifnet, self)
+            if not clone.destroying:
+                self._environment.tracker.track(ifnet, self)
 
     async def destroy(self, clone: C) -> None:
         """Destroy a clone: stop reading, deliver the frames in flight, destroy its devices.

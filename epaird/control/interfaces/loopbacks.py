@@ -179,7 +179,11 @@ class Loopbacks(Lifecycle[Loopback, Loopback, LoopbackSettings]):
             return
         if before.policy_routing:
             await self._remove_routing(loopback, loopback.place)
-        await change_device(self._host, loopback, before, after)
+        try:
+            await change_device(self._host, loopback, before, after)
+        except KernelError:
+            await self._install_routing_again(loopback)
+            raise
         loopback.settings = after
         await self._install_routing(loopback)
         if before.mode != after.mode:

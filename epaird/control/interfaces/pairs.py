@@ -15,6 +15,7 @@ from epaird.control.interfaces.ifnet import Half, Origin, Pair, link_settings
 from epaird.control.interfaces.kind import Environment
 from epaird.control.interfaces.lifecycle import Lifecycle
 from epaird.control.interfaces.pairaddresses import PairAddresses
+from epaird.control.interfaces.pairchanges import PairChanges
 from epaird.control.interfaces.patching import Patching
 from epaird.control.interfaces.saved import SavedDevice, SavedHalf, SavedPair
 from epaird.control.machine.host import Place
@@ -35,7 +36,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         super().__init__(environment)
         self.patching = Patching(environment.host, environment.table)
         self._addresses = PairAddresses(macs)
-        self._changes = pairsettings.PairChanges(environment.host, self.patching, self._addresses)
+        self._changes = PairChanges(environment.host, self.patching, self._addresses)
 
     def half(self, device: str) -> Half | None:
         """Return the half of this name."""

@@ -1,4 +1,4 @@
-"""The settings of a pair: changed by requests, applied in place, and compared with the present state."""
+"""The settings of a pair: merged with requests, and compared with the present state."""
 
 from __future__ import annotations
 
@@ -9,73 +9,11 @@ from typing import Any, Final
 from epaird.config.reading import parse
 from epaird.config.settings import HalfSettings, PairSettings
 from epaird.control.interfaces.ifnet import Half, Pair
-from epaird.control.interfaces.inplace import change_device, refuse_fixed
 from epaird.control.interfaces.observed import matching_settings, observed_settings
-from epaird.control.interfaces.pairaddresses import PairAddresses
-from epaird.control.interfaces.patching import Patching
-from epaird.control.machine.host import Host
 from epaird.control.operations import Refused
-from epaird.kernel.errors import KernelError
 from epaird.names.cloners import SIDES
 
-_UNBOUNDED: Final = 2**31 - 1
-"""The sndbuf of a new device (INT_MAX, drivers/net/tun.c)."""
 _PAIR_KEYS: Final = frozenset(PairSettings.model_fields) - set(SIDES)
-
-
-class PairChanges:
-    """Applies other settings to pairs in place."""
-
-    def __init__(self, host: Host, patching: Patching, addresses: PairAddresses) -> None:
-        self._host = host
-        self._patching = patching
-        self._addresses = addresses
-
-    async def apply(self, pair: Pair, after: PairSettings) -> None:
-        """Apply other settings.
-
-        Raises Refused, KernelError, WorkerLost or WorkerRefused; after the first two the old settings are
-        applied again as far as possible."""
-        before = pair.settings
-        refuse_fixed(pair.name, before.model_dump(), after.model_dump())
-        for side in SIDES:
-            refuse_fixed(f"{pair.name}{side}", *(each.half(side).model_dump() for each in (before, after)))
-        try:
-            await self._apply_all(pair, after)
-        except (KernelError, Refused):
-            await self._apply_all(pair, before)
-            raise
-
-    async def _apply_all(self, pair: Pair, after: PairSettings) -> None:
-        before = pair.settings
-        for half in pair.halves:
-            await self._apply_half(half, after.half(half.side))
-        pair.settings = after
-        if before.carrier != after.carrier and "off" not in (before.carrier, after.carrier):
-            for half in pair.halves:
-                self._patching.up_changed(half)
-        elif (before.carrier, before.coalesce) != (after.carrier, after.coalesce):
-            if after.carrier == "off":
-                pair.plugged = before.carrier
-            await self._patching.rewire_pair(pair)
-
-    async def _apply_half(self, half: Half, after: HalfSettings) -> None:
-        before = half.settings
-        if before == after:
-            return
-        mac = half.mac if before.mac == after.mac else self._addresses.change(half, after)
-        try:
-            await change_device(self._host, half, before, after, (half.mac, mac))
-        except KernelError:
-            self._addresses.release_unused(half, mac)
-            raise
-        if after.sndbuf != before.sndbuf:
-            self._host.set_sndbuf(half.tap, after.sndbuf or _UNBOUNDED)
-        unused, half.mac = half.mac, mac
-        self._addresses.release_unused(half, unused)
-        half.settings = after
-        if before.up != after.up:
-            self._patching.up_changed(half)
 
 
 def merged_settings(pair: Pair, half: Half | None, request: Mapping[str, object]) -> PairSettings:

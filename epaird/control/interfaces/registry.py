@@ -8,8 +8,8 @@ import errno
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from epaird.config.settings import InterfaceSettings
 from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin
 from epaird.control.interfaces.kind import AnyKind, Environment
@@ -62,7 +62,7 @@ class Registry:
         self.pairs = Pairs(environment, macs)
         self.loopbacks = Loopbacks(environment)
         self.kinds: tuple[AnyKind, ...] = (self.pairs, self.loopbacks)
-        self._by_kind = {kind.cloner.name: kind for kind in self.kinds}
+        self._by_kind: dict[str, AnyKind] = {kind.cloner.name: kind for kind in self.kinds}
         self._disabled: set[str] = set()
         self.allow_loopbacks(loopbacks)
         self._being_created: set[str] = set()
@@ -126,7 +126,7 @@ class Registry:
 
     # Changes.
 
-    async def create(self, name: str, settings: Any, origin: Origin = "configuration") -> None:  # noqa: ANN401
+    async def create(self, name: str, settings: InterfaceSettings, origin: Origin = "configuration") -> None:
         """Create an interface with the settings of its kind.
 
         Raises KernelError, EEXIST when the name is taken, WorkerLost or WorkerRefused."""
@@ -142,7 +142,7 @@ class Registry:
         """Destroy every interface."""
         await together(*(kind.destroy_all() for kind in self.kinds))
 
-    async def change(self, clone: Clone, settings: Any) -> None:  # noqa: ANN401
+    async def change(self, clone: Clone, settings: InterfaceSettings) -> None:
         """Apply other settings of its kind in place.
 
         Raises Refused, KernelError, WorkerLost or WorkerRefused; then everything is as before, as far as

@@ -11,9 +11,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from epaird.control.interfaces.accounts import measured
 from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.ifnet import Ifnet
+from epaird.control.interfaces.measuring import measured
 from epaird.control.machine.host import Host, Place
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import missing_optional

@@ -131,8 +131,16 @@ class Applying:
             await self._create(step.name, step.settings, "configuration")
             return
         record_matching(self._registry, found, step.settings)
-        self._undo.append(partial(self._registry.change, found, found.settings))
+        exact = self._registry.kind_of(found).exact(found)
+        self._undo.append(partial(self._change_back, found, found.settings, exact))
         await self._registry.change(found, step.settings)
+
+    async def _change_back(
+        self, changed: Clone, settings: InterfaceSettings, exact: InterfaceSettings
+    ) -> None:
+        """Apply settings again, with the hardware addresses that ``exact`` has."""
+        await self._registry.change(changed, exact)
+        changed.record(settings)
 
     async def _patch(self, step: Patch) -> None:
         half = self._half(step.half)

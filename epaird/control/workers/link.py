@@ -203,7 +203,9 @@ class Link:
             answer.set_exception(WorkerLost(f"{self._name} is not running"))
         return answer
 
-    def _received(self, message: Message, _fds: list[int]) -> None:
+    def _received(self, message: Message, fds: list[int]) -> None:
+        for fd in fds:  # no message to the control plane has any
+            os.close(fd)
         match message:
             case Ready():
                 self._answered(0)

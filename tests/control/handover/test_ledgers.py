@@ -52,6 +52,19 @@ def test_a_ledger_of_this_layout_is_used_as_it_is() -> None:
         os.close(each.fd)
 
 
+def test_a_ledger_that_cannot_be_read_is_closed_and_a_new_one_is_created() -> None:
+    before = Table.create(8)
+    os.pwrite(before.fd, b"\xff" * 8, 16)  # as a worker that runs wild may
+    left = passed([before])
+    table = open_ledger(left, {1})
+    assert table_identity(table) != table_identity(before)
+    assert (table.usable, table.older, table.read(1)[counters.OPACKETS]) == (True, None, 0)
+    (fd,) = left.values()
+    assert fd == table.fd, "it was closed, and the new one has its number"
+    for each in (before, table):
+        os.close(each.fd)
+
+
 def test_an_older_ledger_is_superseded_and_closed_once_it_is_copied(older: Table) -> None:
     table = open_ledger(passed([older]), {1})
     assert table.usable

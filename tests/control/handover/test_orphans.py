@@ -93,6 +93,31 @@ def test_another_orphan_hands_its_cables_over_and_is_ended(reason: str) -> None:
 
 
 @on_loop
+async def test_an_orphan_that_has_died_since_it_was_asked_leaves_nothing(tmp_path: Path) -> None:
+    async with make_scene() as scene:
+        worker = started_worker(scene)
+        cable = recorded_cable(scene, worker)
+        spec = worker.attachments["lo0"].spec
+        fake = FakeOrphan(0, 0, scene.table.fd)
+        fake.process.kill()
+        fake.process.wait()
+        words = scene.table.slot(spec.slots[0])
+        words[counters.OPACKETS], words[counters.IPACKETS] = 5, 3
+        with fake.connected() as connection:
+            path = tmp_path / "worker-1.sock"
+            path.touch()
+            found = replace(orphan(fake, connection, table_identity(scene.table), [spec]), path=path)
+            orphans = Orphans([found], [worker], scene.table)
+            assert orphans.numbers == set()
+            assert connection.fileno() < 0
+            assert not path.exists()
+            await orphans.hand_over([cable], {})
+            await orphans.end()
+        assert worker.requests == [("start",), ("attach", "lo0")]
+        assert words[counters.IERRORS + counters.WORKER_LOST] == 2
+
+
+@on_loop
 async def test_the_frames_of_an_orphan_that_dies_are_accounted_for() -> None:
     async with make_scene() as scene:
         worker = started_worker(scene)

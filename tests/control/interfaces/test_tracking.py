@@ -37,6 +37,24 @@ async def test_a_half_that_is_lost_while_the_pair_is_created_is_noticed(
         assert not stage.left()
 
 
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_no_half_of_a_pair_that_was_lost_at_once_is_tracked(side: str) -> None:
+    async def lose() -> None:
+        async with idle_stage() as stage:
+            held = stage.host.hold("configure")
+            making = asyncio.create_task(stage.make())
+            await eventually(held.reached.is_set)
+            stage.host.delete(f"epair0{side}")
+            held.released.set()
+            await making
+            await eventually(lambda: not stage.left())
+            stage.host.steps.clear()
+            stage.tracker.check_all()
+            assert "find" not in stage.host.steps
+
+    on_loop(lose)()
+
+
 @on_loop
 async def test_a_rename_is_logged_once(warnings: Callable[[], list[str]]) -> None:
     async with idle_stage() as stage:

@@ -13,7 +13,7 @@ from epaird.config.settings import Configuration, LoopbackSettings, PairSettings
 from epaird.control.machine.namespaces import Namespaces
 from epaird.control.reloading.applying import Applying
 from epaird.kernel.errors import KernelError
-from epaird.plan.steps import Create, Destroy, Patch, Plan, Recreate, Restore
+from epaird.plan.steps import Change, Create, Destroy, Patch, Plan, Recreate, Restore
 from tests.control.interfaces.scene import Scene, make_scene
 from tests.loop import on_loop
 
@@ -86,6 +86,24 @@ async def test_a_step_that_fails_undoes_the_others_in_reverse() -> None:
             "epair0b", "epair0a", "epair1b", "epair1a",
         ]  # fmt: skip
         assert steps.calls == ["reconfigure after", "reconfigure before", "shrink before"]
+
+
+@on_loop
+async def test_a_change_is_undone_with_the_hardware_addresses_of_before() -> None:
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {})
+        settings = scene.registry.pairs.ifnets[0].pair.settings
+        macs = {half.device: half.mac for half in scene.registry.pairs.ifnets}
+        wanted = PairSettings.model_validate({"a": {"mac": "02:00:00:00:00:07", "mtu": 1400}})
+        plan = Plan(steps=(Change("epair0", wanted, ()), Create("epair1", PairSettings())))
+        scene.host.fail("open_tap", errno.EMFILE)
+        with pytest.raises(KernelError):
+            await Steps(scene).apply(plan)
+        assert {half.device: half.mac for half in scene.registry.pairs.ifnets} == macs
+        assert scene.registry.pairs.ifnets[0].pair.settings == settings
+        link = scene.host.links["epair0a"].settings
+        assert link is not None
+        assert (link.mac, link.mtu) == (macs["epair0a"], 1500)
 
 
 @on_loop

@@ -35,6 +35,7 @@ from epaird.ipc.messages import (
     encode,
 )
 from tests.loop import on_loop, turns
+from tests.waiting import eventually
 
 
 class FakeProcess:
@@ -121,6 +122,19 @@ async def test_descriptors_travel_with_a_cable() -> None:
         assert len(scene.fds) == 2
         scene.send(Done(1))
         await answer
+
+
+@on_loop
+async def test_descriptors_that_a_process_sends_are_closed() -> None:
+    async with make_scene() as scene:
+        await scene.begin()
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        socket.send_fds(scene.end, [encode(Gone("epair0", "epair0a"))], [write])
+        os.close(write)
+        await eventually(lambda: scene.messages)
+        assert os.read(read, 1) == b"", "nothing has the other end any more"
+        os.close(read)
 
 
 @on_loop
