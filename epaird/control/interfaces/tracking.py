@@ -1,6 +1,6 @@
 """Tracking of the place and state of every device, by the kernel's link events.
 
-What has changed is reported once: as an event, in the log, and to the interface's owner.
+A change is reported once: as an event, in the log, and to the interface's owner.
 """
 
 from __future__ import annotations
