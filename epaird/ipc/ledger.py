@@ -222,9 +222,9 @@ class Table:
         """Copy the processor time of a worker from the older ledger."""
         words = self.slot(index)
         if words[MIGRATING]:
-            words[MIGRATING] = 0
             if self.older is not None:
                 words[counters.CPU_NS] = self.older.worker_slot(index)[counters.CPU_NS]
+            words[MIGRATING] = 0  # last, as in migrate()
 
     def converted(self, index: int) -> list[int]:
         """Return the words of an interface's slot in the current layout, copied by name."""

@@ -162,6 +162,21 @@ def test_the_processor_time_of_a_worker_is_copied(table: Table, old: Table) -> N
     assert [word for word in table.slot(1) if word] == [2000]
 
 
+def test_a_control_plane_that_dies_before_the_processor_time_is_copied_copies_it_again(
+    table: Table, old: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(_index: int) -> None:
+        raise InterruptedError
+
+    table.supersede(old, {1})
+    with monkeypatch.context() as patch:
+        patch.setattr(old, "worker_slot", die)
+        with pytest.raises(InterruptedError):
+            table.migrate_worker(1)
+    table.migrate_worker(1)
+    assert table.slot(1)[CPU_NS] == 1001
+
+
 def test_appended_words_and_reasons_are_no_other_layout(table: Table) -> None:
     """Versions that know more and fewer words share one ledger; its header names all of them."""
     newer = Layout(
