@@ -34,8 +34,9 @@ LOOPBACK_MTU: Final = 33624
 """Bytes: NetBSD's LOMTU, 32768 + MHLEN + MLEN (sys/net/if_loop.c)."""
 QUEUES: Final = WholeNumber(1, 256, upper_limit="a TAP's 256 queues")
 """MAX_TAP_QUEUES of linux/if_tap.h."""
-TXQUEUELEN: Final = WholeNumber(1, 1_000_000)
-"""Frames; with 0 the kernel's ring accepts none at all."""
+TXQUEUELEN: Final = WholeNumber(1, 524_288, upper_limit="the 524288 that the kernel's ring can hold")
+"""Frames; with 0 the kernel's ring accepts none at all. The upper limit is KMALLOC_MAX_SIZE / sizeof(void *)
+for pages of 4 KB (linux/ptr_ring.h), for each queue of a TAP or TUN alike."""
 SNDBUF: Final = WholeNumber(4096, 2**31 - 1)
 """Bytes, a C int; the kernel accepts one frame however small the limit is."""
 QUEUE_LIMIT: Final = WholeNumber(1, 1_000_000)
