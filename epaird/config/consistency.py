@@ -8,10 +8,12 @@ refused value names the places that it depends on, and is left out then.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from epaird.config.addressing import AddressSettings
+from epaird.config.conflict import HOME, Conflict, in_words
+from epaird.config.routing import repeated_routes, unreachable_hops
 from epaird.config.settings import Configuration, ConfiguredHalf, ConfiguredInterface, ConfiguredLoopback
 from epaird.config.values import Location, dotted
 from epaird.names.cloners import half_of
@@ -19,21 +21,6 @@ from epaird.names.grammar import quoted
 
 IPV6_MIN_MTU: Final = 1280
 """Bytes (linux/ipv6.h); below it the kernel removes IPv6 from a device."""
-
-HOME: Final = ""
-"""The daemon's own namespace, in the spelling of ConfiguredInterface."""
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """Values that exclude each other."""
-
-    location: Location
-    """The value that is reported, the later one of two."""
-    message: str
-    """One line."""
-    rests_on: tuple[Location, ...] = ()
-    """Places that cause the conflict; if one of them was refused, there may be no conflict."""
 
 
 def conflicts(configuration: Configuration) -> Iterator[Conflict]:
@@ -47,9 +34,8 @@ def conflicts(configuration: Configuration) -> Iterator[Conflict]:
     for loopback in configuration.loopbacks:
         yield from _needless_policy_routing(loopback)
     yield from _impossible_peers(configuration)
-    for half in configuration.halves:
-        yield from _unreachable_hops(half)
-        yield from _repeated_routes(half)
+    yield from unreachable_hops(configuration)
+    yield from repeated_routes(configuration)
 
 
 def remarks(configuration: Configuration) -> Iterator[tuple[Location, str]]:
@@ -58,6 +44,11 @@ def remarks(configuration: Configuration) -> Iterator[tuple[Location, str]]:
         if half.settings.routes and not half.settings.up:
             message = "not installed while up = false, Linux has no route through a device that is down"
             yield (*half.location, "routes"), message
+    for interface in configuration.interfaces:
+        for index, address in enumerate(interface.settings.addresses):
+            if address.nodad and address.version == 4:
+                location = (*interface.location, "addresses", index)
+                yield location, "nodad has no effect, IPv4 has no duplicate address detection"
 
 
 def _repeated_namespaces(configuration: Configuration) -> Iterator[Conflict]:
@@ -80,7 +71,7 @@ def _repeated_device_names(configuration: Configuration) -> Iterator[Conflict]:
         other = taken.setdefault(place, interface)
         if other is interface:
             continue
-        where = _in_words(interface.namespace)
+        where = in_words(interface.namespace)
         if (other.namespace, other.name) == place:
             reason = f"is already the name of {dotted(other.location)} in {where}"
         else:
@@ -92,10 +83,6 @@ def _repeated_device_names(configuration: Configuration) -> Iterator[Conflict]:
         )
 
 
-def _in_words(namespace: str) -> str:
-    return f"namespace {quoted(namespace)}" if namespace != HOME else "the daemon's own namespace"
-
-
 def _name_and_place(interface: ConfiguredInterface) -> tuple[Location, Location]:
     return (*interface.location, "netns"), (*interface.location, "name")
 
@@ -103,33 +90,41 @@ def _name_and_place(interface: ConfiguredInterface) -> tuple[Location, Location]
 def _repeated_addresses(configuration: Configuration) -> Iterator[Conflict]:
     """Yield addresses that are used twice in a namespace, or by both halves of a pair.
 
-    A link-local address belongs to its device: it may repeat within a namespace.
-    """
-    holders: dict[IPv4Address | IPv6Address, list[ConfiguredInterface]] = {}
+    A link-local address belongs to its device: it may repeat within a namespace. So may an address with
+    different peers, which is usual for the near end of several point-to-point links."""
+    holders: dict[IPv4Address | IPv6Address, list[tuple[ConfiguredInterface, AddressSettings]]] = {}
     for interface in configuration.interfaces:
+        own = {address.ip for address in interface.settings.addresses}
         for index, address in enumerate(interface.settings.addresses):
+            location = (*interface.location, "addresses", index)
+            if address.peer in own:
+                message = f"{address.peer} is this interface's own address, a peer has another one"
+                yield Conflict((*location, "peer"), message)
             earlier = holders.setdefault(address.ip, [])
-            found = (_address_conflict(interface, other, index, address) for other in earlier)
+            found = (_address_conflict(interface, address, location, *other) for other in earlier)
             conflict = next(filter(None, found), None)
             if conflict is not None:
                 yield conflict
-            earlier.append(interface)
+            earlier.append((interface, address))
 
 
 def _address_conflict(
     interface: ConfiguredInterface,
+    address: AddressSettings,
+    location: Location,
     other: ConfiguredInterface,
-    index: int,
-    address: IPv4Interface | IPv6Interface,
+    others_address: AddressSettings,
 ) -> Conflict | None:
-    location = (*interface.location, "addresses", index)
     place = dotted((*other.location, "addresses"))
     if interface is other:
-        return Conflict(location, f"{address.ip} is listed twice")
+        alike = address.version == 6 or address.network == others_address.network
+        plain = address.peer is None and others_address.peer is None
+        return Conflict(location, f"{address.ip} is listed twice") if alike or plain else None
     if interface.interface == other.interface:
         return Conflict(location, f"{address.ip} is also an address of the other half, in {place}")
-    if interface.namespace == other.namespace and not address.is_link_local:
-        message = f"{address.ip} is already an address in {_in_words(interface.namespace)}, in {place}"
+    same = interface.namespace == other.namespace and address.peer == others_address.peer
+    if same and not address.is_link_local:
+        message = f"{address.ip} is already an address in {in_words(interface.namespace)}, in {place}"
         return Conflict(location, message, ((*interface.location, "netns"), (*other.location, "netns")))
     return None
 
@@ -145,11 +140,12 @@ def _repeated_macs(configuration: Configuration) -> Iterator[Conflict]:
 
 
 def _mtu_too_small_for_ipv6(interface: ConfiguredInterface) -> Iterator[Conflict]:
-    mtu = interface.settings.mtu
-    ipv6 = [address for address in interface.settings.addresses if address.version == 6]
+    settings, mtu = interface.settings, interface.settings.mtu
+    ipv6 = [f"{address} in addresses" for address in settings.addresses if address.version == 6]
+    ipv6 += [f"{route} in routes" for route in settings.routes if route.destination.version == 6]
     if ipv6 and mtu < IPV6_MIN_MTU:
         location = (*interface.location, "mtu")
-        message = f"{mtu} is less than the {IPV6_MIN_MTU} that IPv6 needs, for {ipv6[0]} in addresses"
+        message = f"{mtu} is less than the {IPV6_MIN_MTU} that IPv6 needs, for {ipv6[0]}"
         yield Conflict(location, message, (location,))
 
 
@@ -195,41 +191,3 @@ def _unequal_queues(
         counts = f"{other.device} has {others} queues and {half.device} has {queues}"
         places = tuple(("epair", each.pair, "queues") for each in (half, other))
         yield Conflict((*half.location, "peer"), f"{counts}: both need the same number", places)
-
-
-def _unreachable_hops(half: ConfiguredHalf) -> Iterator[Conflict]:
-    """Yield next hops that the kernel would refuse."""
-    for index, route in enumerate(half.settings.routes):
-        location = (*half.location, "routes", index, "via")
-        via = route.via
-        if route.destination.version != via.version:
-            other = route.destination.version
-            yield Conflict(
-                location, f"{via} is an IPv{via.version} address, {route.to} needs an IPv{other} one"
-            )
-        elif any(address.ip == via for address in half.settings.addresses):
-            yield Conflict(location, f"{via} is this half's own address, a next hop must be another one")
-        elif reason := _why_unreachable(half, via):
-            yield Conflict(location, f"{via} cannot be reached, {reason}", ((*half.location, "addresses"),))
-
-
-def _why_unreachable(half: ConfiguredHalf, via: IPv4Address | IPv6Address) -> str:
-    """Return why a half cannot reach a next hop directly; empty if it can."""
-    if via.version == 6 and via.is_link_local:
-        return ""  # every device with IPv6 has a link-local address
-    addresses = [address for address in half.settings.addresses if address.version == via.version]
-    if not addresses:
-        return f"this half has no IPv{via.version} address"
-    if not any(via in address.network for address in addresses):
-        networks = ", ".join(str(address.network) for address in addresses)
-        return f"this half's addresses are in {networks}"
-    return ""
-
-
-def _repeated_routes(half: ConfiguredHalf) -> Iterator[Conflict]:
-    seen: set[object] = set()
-    for index, route in enumerate(half.settings.routes):
-        if route.destination in seen:
-            location = (*half.location, "routes", index, "to")
-            yield Conflict(location, f"{quoted(str(route.to))} already has a route")
-        seen.add(route.destination)

@@ -40,13 +40,34 @@ def interface_address(value: object) -> IPv4Interface | IPv6Interface:
         raise ValueError(f"{quoted(text)} has no prefix length, as in {quoted(f'{text}/{usual}')}")
     interface = _with_prefix(address, prefix, text)
     _refuse_unusable(interface.ip, text)
-    network = interface.network
-    if network.prefixlen < network.max_prefixlen - 1:
-        if interface.ip == network.network_address:
-            raise ValueError(f"{quoted(text)} is the network itself, its first address is {network[1]}")
-        if address.version == 4 and interface.ip == network.broadcast_address:
-            raise ValueError(f"{quoted(text)} is its network's broadcast address")
+    _refuse_no_host(interface, text)
     return interface
+
+
+def peer_address(
+    value: object, own: IPv4Interface | IPv6Interface | None = None
+) -> IPv4Address | IPv6Address:
+    """Read the address at the other end of a point-to-point link, for an interface's ``own`` address.
+
+    The kernel stores one prefix length, that of ``own``; a peer may repeat it."""
+    allowed = 'the address at the other end, as in "10.0.0.2"'
+    text = str(value) if isinstance(value, (IPv4Address, IPv6Address)) else text_of(value, allowed)
+    host, slash, prefix = text.partition("/")
+    address = _address(host, text, allowed)
+    _refuse_zone(address, text)
+    _refuse_unusable(address, text)
+    if own is None:
+        return address
+    if address.version != own.version:
+        raise ValueError(f"{quoted(text)} is not an IPv{own.version} address, as {own} is")
+    length = own.network.prefixlen
+    if slash and _with_prefix(address, prefix, text).network.prefixlen != length:
+        raise ValueError(f"{quoted(text)} has another prefix length than {own}, leave it out here")
+    if address == own.ip:
+        raise ValueError(f"{quoted(text)} is the own address, a peer has another one")
+    if address.version == 4:
+        _refuse_no_host(IPv4Interface((address, length)), text)
+    return address
 
 
 def destination(value: object) -> IPv4Network | IPv6Network | Literal["default"]:
@@ -159,8 +180,18 @@ def _refuse_zone(address: IPv4Address | IPv6Address, text: str) -> None:
         raise ValueError(f"{quoted(text)} has a zone (%), the half itself is the zone here")
 
 
+def _refuse_no_host(interface: IPv4Interface | IPv6Interface, text: str) -> None:
+    """Refuse the first address of a network, and the last one of IPv4, which no interface can have."""
+    network = interface.network
+    if network.prefixlen < network.max_prefixlen - 1:
+        if interface.ip == network.network_address:
+            raise ValueError(f"{quoted(text)} is the network itself, its first address is {network[1]}")
+        if interface.version == 4 and interface.ip == network.broadcast_address:
+            raise ValueError(f"{quoted(text)} is its network's broadcast address")
+
+
 def _refuse_unusable(address: IPv4Address | IPv6Address, text: str) -> None:
-    """Refuse an address that neither an interface nor a next hop can have."""
+    """Refuse an address that neither an interface, its peer nor a next hop can have."""
     for applies, meaning in (
         (address.is_multicast, "a group's address"),
         (address.is_unspecified, "no address, only a placeholder for one"),

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from epaird.config import consistency
+from epaird.config.conflict import Conflict
 from epaird.config.refusals import Refusal, refusals
 from epaird.config.settings import Configuration
 from epaird.config.syntax import lowered, syntax_problem
@@ -138,7 +139,7 @@ def _as_written(location: Location, removed: Collection[Location]) -> Location:
     return written
 
 
-def _rests_on(conflict: consistency.Conflict, removed: Collection[Location]) -> bool:
+def _rests_on(conflict: Conflict, removed: Collection[Location]) -> bool:
     """Return whether a refused value may be the whole cause of a conflict."""
     return any(
         place[: len(refused)] == refused or refused[: len(place)] == place

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
+from epaird.config.addressing import AddressSettings, RouteSettings
 from epaird.config.settings import (
     Configuration,
     DaemonSettings,
@@ -17,9 +18,8 @@ from epaird.config.settings import (
     MetricsSettings,
     NamespacesSettings,
     PairSettings,
-    RouteSettings,
-    Settings,
 )
+from epaird.config.table import Settings
 from epaird.config.values import Location, dotted, shown
 from epaird.names.cloners import EPAIR
 from epaird.names.grammar import InvalidName
@@ -39,9 +39,11 @@ _TABLES: Final[tuple[tuple[tuple[str, ...], type[Settings], str], ...]] = (
 """The tables of a file: location, model, and name in a message about a key that is in a wrong table."""
 _SIMILARITY: Final = 0.6
 """Least similarity, 0 to 1, of two keys of which one is a likely misspelling of the other."""
+_MEMBERS: Final[dict[str, type[Settings]]] = {"addresses": AddressSettings, "routes": RouteSettings}
+"""Models of the tables in a list, by the list's key."""
 _REQUIRED: Final = {
     "to": '"default" or the network the route leads to',
-    "via": "the address of the next hop",
+    "address": 'the address with its prefix length, as in "10.0.0.1/24"',
 }
 _ALSO_CALLED: Final = {
     "namespace": "netns",
@@ -56,6 +58,10 @@ _ALSO_CALLED: Final = {
     "dst": "to",
     "gateway": "via",
     "gw": "via",
+    "nexthop": "via",
+    "priority": "metric",
+    "preference": "metric",
+    "pointopoint": "peer",
     "socket": "control_socket",
     "address": "addresses",
     "epairs": "epair",
@@ -115,7 +121,7 @@ def _message(detail: ErrorDetails) -> str:
 
 
 def _example_table(location: Location) -> str:
-    if isinstance(location[-1], int):
+    if isinstance(location[-1], int):  # a route, addresses can be texts
         return '{ to = "default", via = "10.0.0.2" }'
     return "[epair.epair0]" if location == ("epair",) else f"[{dotted(location)}]"
 
@@ -158,7 +164,7 @@ def _model(location: Location) -> type[Settings]:
             wanted in (_ANY, part) for wanted, part in zip(pattern, location, strict=True)
         ):
             return model
-    return RouteSettings
+    return next(_MEMBERS[part] for part in reversed(location) if part in _MEMBERS)
 
 
 def _key_or_member(location: Location) -> Location:

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import tomli_w
 
-from epaird.config.settings import Configuration, Settings
+from epaird.config.settings import Configuration
+from epaird.config.table import Settings
 from epaird.names.cloners import CLONERS
 
 HEADER: Final = "# Written by epairctl save, for epaird run --config FILE.\n\n"

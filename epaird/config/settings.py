@@ -8,21 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import (
-    IPv4Address,
-    IPv4Interface,
-    IPv4Network,
-    IPv6Address,
-    IPv6Interface,
-    IPv6Network,
-    ip_network,
-)
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal, Protocol
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BeforeValidator
 
 from epaird.config import ipvalues, values
+from epaird.config.addressing import AddressSettings, RouteSettings
+from epaird.config.table import Settings
 from epaird.config.values import Location, Seconds, WholeNumber
 from epaird.names.cloners import EPAIR, LO, SIDES, Side
 
@@ -49,7 +42,6 @@ WORKER_TIMEOUT: Final = Seconds(0.5, 60)
 ORPHAN_TIMEOUT: Final = Seconds(0.1, 86_400)
 DRAIN_TIMEOUT: Final = Seconds(0.1, 60)
 
-Addresses = tuple[Annotated[IPv4Interface | IPv6Interface, BeforeValidator(ipvalues.interface_address)], ...]
 Claim = tuple[str, ...]
 """A property that only one interface can have at a time: its kind (``device``, ``mac``, ``address`` or
 ``rules``), its scope and its value."""
@@ -57,26 +49,6 @@ Claim = tuple[str, ...]
 _POLICY_ROUTING_TABLES: Final = 1 << 16
 """Routing tables for loopbacks (TABLES of epaird.kernel.policy); units equal modulo this number share
 one."""
-
-
-class Settings(BaseModel):
-    """A table of the file. It is frozen and refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RouteSettings(Settings):
-    """A route through a half."""
-
-    to: Annotated[IPv4Network | IPv6Network | Literal["default"], BeforeValidator(ipvalues.destination)]
-    via: Annotated[IPv4Address | IPv6Address, BeforeValidator(ipvalues.next_hop)]
-
-    @property
-    def destination(self) -> IPv4Network | IPv6Network:
-        """``to``, with ``default`` replaced by the whole address family of ``via``."""
-        if self.to == "default":
-            return ip_network("0.0.0.0/0" if self.via.version == 4 else "::/0")
-        return self.to
 
 
 class HalfSettings(Settings):
@@ -96,7 +68,7 @@ class HalfSettings(Settings):
     """Frames that the kernel's ring holds until the daemon reads them."""
     sndbuf: Annotated[int, BeforeValidator(SNDBUF)] | None = None
     """Limit in bytes on delivered frames that the owner has not consumed yet; None is no limit."""
-    addresses: Annotated[Addresses, BeforeValidator(values.list_of('["10.0.0.1/24"]'))] = ()
+    addresses: Annotated[tuple[AddressSettings, ...], BeforeValidator(values.list_of('["10.0.0.1/24"]'))] = ()
     routes: Annotated[
         tuple[RouteSettings, ...],
         BeforeValidator(values.list_of('[{ to = "default", via = "10.0.0.2" }]')),
@@ -150,7 +122,9 @@ class LoopbackSettings(Settings):
     up: Annotated[bool, BeforeValidator(values.boolean)] = True
     txqueuelen: Annotated[int, BeforeValidator(TXQUEUELEN)] = 10_000
     """Packets that the kernel's ring holds until the daemon reads them."""
-    addresses: Annotated[Addresses, BeforeValidator(values.list_of('["10.88.7.1/24"]'))] = ()
+    addresses: Annotated[
+        tuple[AddressSettings, ...], BeforeValidator(values.list_of('["10.88.7.1/24"]'))
+    ] = ()
 
     @property
     def routes(self) -> tuple[RouteSettings, ...]:
@@ -264,7 +238,8 @@ class ConfiguredInterface(Protocol):
         yield "device", self.namespace, self.name
         yield from self._claims_of_kind()
         for address in self.settings.addresses:
-            yield "address", self.namespace, str(address.ip)
+            peer = f" peer {address.peer}" if address.peer is not None else ""
+            yield "address", self.namespace, f"{address.ip}{peer}"
 
     def _claims_of_kind(self) -> Iterable[Claim]:
         """Return the claims that only this kind of device makes."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from ipaddress import IPv4Interface, IPv6Interface
 
 from epaird import __version__
+from epaird.config.addressing import AddressSettings
 from epaird.control.interfaces.ifnet import Half, Ifnet, Pair
 from epaird.control.interfaces.registry import Registry
 from epaird.names.cloners import EPAIR, LO
@@ -81,11 +81,8 @@ def _remark(command: str) -> str:
     return f" (not installed here: {', '.join(missing)}; on Debian: apt-get install {packages})"
 
 
-def _reaches(half: Half, target: IPv4Interface | IPv6Interface) -> bool:
-    return any(
-        target.version == address.version and target.ip in address.network
-        for address in half.settings.addresses
-    )
+def _reaches(half: Half, target: AddressSettings) -> bool:
+    return any(target.ip in network for address in half.settings.addresses for network in address.networks)
 
 
 def _inside(netns: str) -> str:

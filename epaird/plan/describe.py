@@ -104,5 +104,7 @@ def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_shown(each) for each in value) + "]"
     if isinstance(value, BaseModel):
-        return "{" + ", ".join(f"{key} = {_shown(each)}" for key, each in value) + "}"
+        return _shown(value.model_dump(exclude_defaults=True))
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_shown(each)}" for key, each in value.items()) + "}"
     return str(value) or '""'

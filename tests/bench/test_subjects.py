@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import signal
 import socket
-from ipaddress import ip_interface
 from pathlib import Path
 
 import pytest
@@ -40,7 +39,7 @@ def test_the_configuration_is_valid(tmp_path: Path) -> None:
     assert list(found.epair) == ["epair0", "epair1"]
     assert found.epair["epair1"].a.netns == "/proc/7/fd/8"
     assert found.epair["epair1"].b.netns == "/proc/7/fd/9"
-    assert found.epair["epair1"].b.addresses == (ip_interface("10.9.1.2/24"),)
+    assert [str(each) for each in found.epair["epair1"].b.addresses] == ["10.9.1.2/24"]
     assert str(found.daemon.control_socket) == "/tmp/scratch/control.sock"  # noqa: S108
 
 

@@ -39,13 +39,11 @@ def pairs(*settings: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
         ),
         pair({"mtu": 68, "addresses": ["10.0.0.1/24"]}),
         pair({"mtu": 1280, "addresses": ["fd00::1/64"]}),
-        pair({"routes": [{"to": "default", "via": "fe80::1"}]}),
-        pair(
-            {
-                "addresses": ["10.0.0.1/24", "fd00::1/64"],
-                "routes": [{"to": "default", "via": "10.0.0.2"}, {"to": "default", "via": "fd00::2"}],
-            }
+        pairs(
+            ({"addresses": ["10.0.0.1/24", {"address": "10.0.0.1/32", "peer": "10.9.0.2"}]}, {}),
+            ({"addresses": [{"address": "10.0.0.1/32", "peer": "10.9.0.3"}]}, {}),
         ),
+        pair({"addresses": [{"address": "10.0.0.1/32", "peer": f"10.0.0.{end}"} for end in (2, 3)]}),
     ],
 )
 def test_consistent_configurations(document: dict[str, Any]) -> None:
@@ -111,36 +109,51 @@ def test_consistent_configurations(document: dict[str, Any]) -> None:
             "epair.epair0.a.mtu: 1279 is less than the 1280 that IPv6 needs, for fd00::1/64 in addresses",
         ),
         (
-            pair({"addresses": ["fd00::1/64"], "routes": [{"to": "10.0.0.0/8", "via": "fd00::2"}]}),
-            "epair.epair0.a.routes[0].via: fd00::2 is an IPv6 address, 10.0.0.0/8 needs an IPv4 one",
+            pair(
+                {"addresses": ["10.0.0.1/24"]},
+                {"addresses": [{"address": "10.0.0.1/32", "peer": "10.9.0.2"}]},
+            ),
+            "epair.epair0.b.addresses[0]: 10.0.0.1 is also an address of the other half, "
+            "in epair.epair0.a.addresses",
         ),
         (
-            pair({"addresses": ["10.0.0.1/24"], "routes": [{"to": "default", "via": "10.0.0.1"}]}),
-            "epair.epair0.a.routes[0].via: 10.0.0.1 is this half's own address, "
-            "a next hop must be another one",
+            pairs(
+                ({"addresses": [{"address": "10.0.0.1/32", "peer": "10.0.0.2"}]}, {}),
+                ({"addresses": [{"address": "10.0.0.1/32", "peer": "10.0.0.2"}]}, {}),
+            ),
+            "epair.epair1.a.addresses[0]: 10.0.0.1 is already an address in the daemon's own namespace, "
+            "in epair.epair0.a.addresses",
         ),
         (
             pair(
                 {
-                    "addresses": ["10.0.0.1/24", "10.1.0.1/30"],
-                    "routes": [{"to": "default", "via": "10.1.0.9"}],
+                    "addresses": [
+                        {"address": "10.0.0.1/24", "peer": "10.0.1.2"},
+                        {"address": "10.0.0.1/24", "peer": "10.0.1.3"},
+                    ]
                 }
             ),
-            "epair.epair0.a.routes[0].via: 10.1.0.9 cannot be reached, "
-            "this half's addresses are in 10.0.0.0/24, 10.1.0.0/30",
-        ),
-        (
-            pair({"addresses": ["fd00::1/64"], "routes": [{"to": "default", "via": "10.1.0.9"}]}),
-            "epair.epair0.a.routes[0].via: 10.1.0.9 cannot be reached, this half has no IPv4 address",
+            "epair.epair0.a.addresses[1]: 10.0.0.1 is listed twice",
         ),
         (
             pair(
                 {
-                    "addresses": ["10.0.0.1/24"],
-                    "routes": [{"to": "default", "via": "10.0.0.2"}, {"to": "0.0.0.0/0", "via": "10.0.0.3"}],
+                    "addresses": [
+                        {"address": "fd00::1/128", "peer": "fd00::2"},
+                        {"address": "fd00::1/128", "peer": "fd00::3"},
+                    ]
                 }
             ),
-            'epair.epair0.a.routes[1].to: "0.0.0.0/0" already has a route',
+            "epair.epair0.a.addresses[1]: fd00::1 is listed twice",
+        ),
+        (
+            pair({"addresses": ["10.0.0.2/24", {"address": "10.0.0.1/32", "peer": "10.0.0.2"}]}),
+            "epair.epair0.a.addresses[1].peer: 10.0.0.2 is this interface's own address, "
+            "a peer has another one",
+        ),
+        (
+            pair({"mtu": 1000, "routes": [{"to": "fd01::/64"}]}),
+            "epair.epair0.a.mtu: 1000 is less than the 1280 that IPv6 needs, for fd01::/64 in routes",
         ),
     ],
 )
@@ -154,3 +167,12 @@ def test_routes_of_a_half_that_is_down_are_remarked() -> None:
     ((location, text),) = remarks(Configuration.model_validate(down))
     assert dotted(location) == "epair.epair0.a.routes"
     assert text.startswith("not installed while up = false")
+
+
+def test_an_ipv4_address_with_nodad_is_remarked() -> None:
+    document = pair({"addresses": [{"address": "10.0.0.1/24", "nodad": True}, "10.0.1.1/24"]})
+    document["lo"] = {"lo1": {"addresses": [{"address": "fd00::1/64", "nodad": True}]}}
+    assert found(document) == []
+    ((location, text),) = remarks(Configuration.model_validate(document))
+    assert dotted(location) == "epair.epair0.a.addresses[0]"
+    assert text == "nodad has no effect, IPv4 has no duplicate address detection"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from epaird.config.addressing import RouteSettings
 from epaird.config.reading import InvalidConfiguration, load, parse, remarks
 from epaird.config.settings import (
     Configuration,
@@ -18,7 +19,6 @@ from epaird.config.settings import (
     MetricsSettings,
     NamespacesSettings,
     PairSettings,
-    RouteSettings,
 )
 
 SAMPLE = Path(__file__).parents[2] / "config" / "epaird.toml"

@@ -24,7 +24,7 @@ def test_every_problem_is_reported_at_once() -> None:
         mtu = 70000
         mtuu = 3
         addresses = ["10.0.0.1/24", "10.0.0.300/24", "10.0.0.1/24"]
-        routes = [{ to = "default" }, "x", { to = "fd01::/64", via = "10.0.0.2", metric = 3 }]
+        routes = [{ via = "10.0.0.2" }, "x", { to = "fd01::/64", via = "10.0.0.2", weight = 3 }]
         namespace = "red"
         [epair.epair0.b]
         name = "eth9"
@@ -44,9 +44,9 @@ def test_every_problem_is_reported_at_once() -> None:
         "epair.epair0.a.mtu: 70000 is more than a TAP's 65521",
         'epair.epair0.a.addresses[1]: "10.0.0.300/24" is not an address with its prefix length, '
         'as in "10.0.0.1/24" or "fd00::1/64"',
-        "epair.epair0.a.routes[0].via: missing, it is the address of the next hop",
+        'epair.epair0.a.routes[0].to: missing, it is "default" or the network the route leads to',
         'epair.epair0.a.routes[1]: "x" is not a table, write { to = "default", via = "10.0.0.2" }',
-        "epair.epair0.a.routes[2].metric: unknown key, the keys here are to and via",
+        "epair.epair0.a.routes[2].weight: unknown key, the keys here are to, via and metric",
         "epair.epair0.a.mtuu: unknown key, did you mean mtu?",
         "epair.epair0.a.namespace: unknown key, did you mean netns?",
         'epair.epair0.b.mtu: "1500" is text, leave the quotes out',
@@ -76,6 +76,30 @@ def test_keys_with_other_names_in_other_tools() -> None:
         "epair.epair3.a.MTU: unknown key, did you mean mtu?",
         "epair.epair3.a.queues: unknown key here, it belongs to a pair, [epair.epair3]",
         "epair.epair3.queue: unknown key, did you mean queues?",
+    ]
+
+
+def test_keys_of_addresses_and_routes_with_other_names_in_other_tools() -> None:
+    text = """
+        [epair.epair0.a]
+        addresses = [
+            { peer = "10.0.0.2" },
+            { address = "10.0.0.1/24", pointopoint = "10.0.0.2" },
+            { address = "fd00::1/64", dad = false, mtu = 9000 },
+            { address = "10.0.0.1/24", peer = "fd00::2", nodad = 1 },
+        ]
+        routes = [{ to = "default", priority = 3 }, { to = "default", metric = "3" }]
+        """
+    assert problems(text) == [
+        "epair.epair0.a.addresses[0].address: missing, it is the address with its prefix length, "
+        'as in "10.0.0.1/24"',
+        "epair.epair0.a.addresses[1].pointopoint: unknown key, did you mean peer?",
+        "epair.epair0.a.addresses[2].dad: unknown key, did you mean nodad?",
+        "epair.epair0.a.addresses[2].mtu: unknown key here, it belongs to a half, [epair.epair0.a]",
+        'epair.epair0.a.addresses[3].peer: "fd00::2" is not an IPv4 address, as 10.0.0.1/24 is',
+        "epair.epair0.a.addresses[3].nodad: 1 is not true or false",
+        "epair.epair0.a.routes[0].priority: unknown key, did you mean metric?",
+        'epair.epair0.a.routes[1].metric: "3" is text, leave the quotes out',
     ]
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings, Settings
+from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
+from epaird.config.table import Settings
 from epaird.config.values import dotted
 from epaird.control.interfaces.events import EventBus, EventReader
 from epaird.control.operations import Events, Refused

@@ -12,7 +12,8 @@ import click
 import pytest
 
 from epaird import cli
-from epaird.config.settings import Configuration, Settings
+from epaird.config.settings import Configuration
+from epaird.config.table import Settings
 from epaird.ctl import cli as ctl
 
 PAGES = ("epaird.8", "epairctl.8", "epaird.toml.5")

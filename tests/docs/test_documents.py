@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from epaird.config.settings import Configuration, Settings
+from epaird.config.settings import Configuration
+from epaird.config.table import Settings
 from epaird.ipc.counters import INTERFACE
 
 ROOT = Path(__file__).parent.parent.parent

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+from epaird.config.addressing import RouteSettings
 from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
 from epaird.control.interfaces.cables import Cable
 from epaird.control.machine.host import Place
@@ -233,9 +234,13 @@ def link_settings(settings: HalfSettings | LoopbackSettings, mac: str | None = N
         txqueuelen=settings.txqueuelen,
         mac=mac,
         up=settings.up,
-        addresses=tuple(str(address) for address in settings.addresses),
-        routes=tuple(Route(str(route.to), str(route.via)) for route in settings.routes),
+        addresses=tuple(str(each.address) for each in settings.addresses),
+        routes=tuple(map(_route, settings.routes)),
     )
+
+
+def _route(route: RouteSettings) -> Route:
+    return Route(str(route.to), str(route.via) if route.via is not None else None)
 
 
 def reading(ifnet: Ifnet, statistics: LinkStatistics, table: Table) -> InterfaceReading:

@@ -193,7 +193,7 @@ class Loopbacks(Lifecycle[Loopback, Loopback, LoopbackSettings]):
         """Have packets to its own addresses pass a loopback with ``policy_routing``. Raises KernelError."""
         settings = loopback.settings
         if settings.policy_routing and settings.up:
-            addresses = tuple(map(str, settings.addresses))
+            addresses = tuple(str(each.address) for each in settings.addresses)
             await self._host.route_through(loopback.place, _table(loopback), addresses)
 
     async def _install_routing_again(self, loopback: Loopback) -> None:

@@ -17,7 +17,11 @@ def test_the_document_describes_every_place(control: Control) -> None:
         "/v1/interfaces", "/v1/interfaces/{name}", "/v1/interfaces/{name}/peer", "/v1/cloners", "/v1/stats",
         "/v1/events", "/v1/upgrade", "/v1/reload", "/v1/plan", "/v1/configuration",
     }  # fmt: skip
-    assert "mtu" in document["components"]["schemas"]["HalfSettings"]["properties"]
+    schemas = document["components"]["schemas"]
+    assert "mtu" in schemas["HalfSettings"]["properties"]
+    text, table = schemas["AddressSettings"]["anyOf"]
+    assert text["type"] == "string"
+    assert set(table["properties"]) == {"address", "peer", "nodad"}
 
 
 def test_the_document_describes_every_field_of_the_api(control: Control) -> None:

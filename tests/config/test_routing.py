@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.config.test_consistency import found, pair, pairs
+
+OWN = ["10.0.0.1/24", "fd00::1/64"]
+PEER = {"address": "10.0.0.1/32", "peer": "10.9.0.2"}
+IPV6_PEER = {"address": "fd00::1/128", "peer": "fd09::2"}
+
+
+def half(addresses: list[Any], *routes: dict[str, Any], **more: object) -> dict[str, Any]:
+    return {"addresses": addresses, "routes": list(routes), **more}
+
+
+def route(to: str, via: str | None = None, metric: int | None = None) -> dict[str, Any]:
+    return {"to": to, "via": via, "metric": metric}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pair(half([], route("default", "fe80::1"))),
+        pair(half(OWN, route("default", "10.0.0.2"), route("default", "fd00::2"))),
+        # Metrics.
+        pair(half(OWN, *(route("default", "10.0.0.2", metric) for metric in (None, 1, 2**32 - 1)))),
+        pair(half(OWN, route("10.0.0.0/24", None, 1), route("fd00::/64"))),
+        pairs(
+            (half(["10.0.0.1/24"], route("default", "10.0.0.2")), {}),
+            (half(["10.0.1.1/24"], route("default", "10.0.1.2", 1)), {}),
+        ),
+        # Neither is installed in a table where the other one is.
+        pairs((half([], route("default")), {}), (half([], route("default"), netns="red"), {})),
+        pairs((half([], route("default")), {}), (half([], route("default"), up=False), {})),
+        # Peers and routes without a next hop, in any order, make a next hop reachable.
+        pair(half([PEER], route("default", "10.9.0.2"))),
+        pair(half([{"address": "10.0.0.1/24", "peer": "10.9.0.2"}], route("default", "10.9.0.7"))),
+        pair(half([IPV6_PEER | {"nodad": True}], route("default", "fd09::2"))),
+        pair(half([{"address": "fd00::1/64", "peer": "fd09::2"}], route("default", "fd00::2"))),
+        pair(half([IPV6_PEER], route("fd09::2"), route("default", "fd09::2"))),
+        pair(half([], route("10.1.0.0/16", "10.9.0.2"), route("10.9.0.2"))),
+        pair(half([], route("10.1.0.0/16", "10.9.0.2"), route("default"))),
+        pair(
+            half([], route("10.9.0.0/16"), route("10.9.1.0/24", "10.9.2.1"), route("10.5.0.0/16", "10.9.1.1"))
+        ),
+        pair(half([], route("fd01::/64", "fd09::2"), route("::/0"))),
+        # The kernel takes a neighbour's address in the same namespace for a next hop with IPv4.
+        pair(half(["10.0.0.1/24"], route("default", "10.0.0.2")), half(["10.0.0.2/24"])),
+    ],
+)
+def test_routes_that_the_kernel_accepts(document: dict[str, Any]) -> None:
+    assert found(document) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "conflict"),
+    [
+        (
+            half(OWN, route("10.0.0.0/8", "fd00::2")),
+            "routes[0].via: fd00::2 is an IPv6 address, 10.0.0.0/8 needs an IPv4 one",
+        ),
+        (
+            half(OWN, route("default", "10.0.0.1")),
+            "routes[0].via: 10.0.0.1 is this half's own address, a next hop must be another one",
+        ),
+        (
+            half([*OWN, "10.1.0.1/30"], route("default", "10.1.0.9")),
+            "routes[0].via: 10.1.0.9 cannot be reached, this half reaches 10.0.0.0/24, 10.1.0.0/30 directly",
+        ),
+        (
+            half(["fd00::1/64"], route("default", "10.1.0.9")),
+            "routes[0].via: 10.1.0.9 cannot be reached, this half has no IPv4 address",
+        ),
+        (
+            half(["10.0.0.1/32"], route("default", "10.1.0.9")),
+            "routes[0].via: 10.1.0.9 cannot be reached, this half reaches no IPv4 network directly",
+        ),
+        (
+            half([PEER, IPV6_PEER], route("default", "10.0.0.2")),
+            "routes[0].via: 10.0.0.2 cannot be reached, this half reaches 10.9.0.2/32 directly",
+        ),
+        (
+            half([IPV6_PEER], route("default", "fd09::2")),
+            "routes[0].via: fd09::2 cannot be reached, "
+            "the peer of fd00::1 is reached at once only with nodad = true",
+        ),
+        (
+            half([], route("::/0"), route("fd01::/64", "fd09::2"), route("fd02::/64", "fd01::2")),
+            "routes[2].via: fd01::2 cannot be reached, the route to fd01::/64 leads to it by way of fd09::2",
+        ),
+        (
+            half(OWN, route("default", "10.0.0.2"), route("0.0.0.0/0", "10.0.0.3")),
+            'routes[1].to: "0.0.0.0/0" already has a route of metric 0, in epair.epair0.a.routes: '
+            "another one needs another metric",
+        ),
+        (
+            half(OWN, route("fd01::/64", "fd00::2"), route("fd01::/64", "fd00::3", 1024)),
+            'routes[1].to: "fd01::/64" already has a route of metric 1024, in epair.epair0.a.routes: '
+            "another one needs another metric",
+        ),
+        (
+            half(OWN, route("10.0.0.0/24")),
+            'routes[0].to: "10.0.0.0/24" already has a route of metric 0, for 10.0.0.1/24 in '
+            "epair.epair0.a.addresses: another one needs another metric",
+        ),
+        (
+            half([PEER], route("10.9.0.2")),
+            'routes[0].to: "10.9.0.2/32" already has a route of metric 0, for 10.0.0.1 peer 10.9.0.2/32 in '
+            "epair.epair0.a.addresses: another one needs another metric",
+        ),
+        (
+            half(OWN, route("fd00::/64", None, 256)),
+            'routes[0].to: "fd00::/64" already has a route of metric 256, for fd00::1/64 in '
+            "epair.epair0.a.addresses: another one needs another metric",
+        ),
+    ],
+)
+def test_routes_that_the_kernel_refuses(settings: dict[str, Any], conflict: str) -> None:
+    assert found(pair(settings)) == [f"epair.epair0.a.{conflict}"]
+
+
+def test_the_main_table_belongs_to_the_namespace() -> None:
+    document = pairs(
+        (half(["10.0.0.1/24"], route("default", "10.0.0.2"), netns="red"), {}),
+        ({}, half(["10.0.1.1/24"], route("default", "10.0.1.2"), netns="/run/netns/red")),
+    )
+    assert found(document) == [
+        'epair.epair1.b.routes[0].to: "default" already has a route of metric 0, in epair.epair0.a.routes: '
+        "another one needs another metric"
+    ]
+
+
+def test_an_address_of_the_same_namespace_is_no_next_hop_with_ipv6() -> None:
+    document = pair(half(["fd00::1/64"], route("default", "fd00::2")), half(["fd00::2/64"]))
+    assert found(document) == [
+        "epair.epair0.a.routes[0].via: fd00::2 is an address of the same namespace, in epair.epair0.b: "
+        "a next hop must be elsewhere"
+    ]
