@@ -88,6 +88,8 @@ class PairSettings(Settings):
     """True to carry super-frames of up to 64 KB whole."""
     coalesce: Annotated[bool, BeforeValidator(values.boolean)] = True
     """True to deliver adjacent datagrams of one flow as one super-frame, which the receiver splits again."""
+    pmtu: Annotated[bool, BeforeValidator(values.boolean)] = True
+    """True to answer a packet that is too long for the peer's MTU with the ICMP message of a router."""
     carrier: Annotated[
         Literal["peer", "always", "off"], BeforeValidator(values.one_of("peer", "always", "off"))
     ] = "peer"

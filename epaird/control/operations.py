@@ -49,7 +49,7 @@ class Operations(Protocol):
         """Destroy a pair by its name or either half's, or a loopback."""
 
     async def change(self, name: str, settings: Mapping[str, object]) -> None:
-        """Change an interface in place: mtu, up, txqueuelen, carrier, coalesce, ..."""
+        """Change an interface in place: mtu, up, txqueuelen, carrier, coalesce, pmtu, ..."""
 
     async def patch(self, name: str, peer: str, *, force: bool) -> None:
         """Patch a half to another one; each is disconnected from its old peer."""

@@ -52,7 +52,7 @@ class PairChanges:
         if before.carrier != after.carrier and "off" not in (before.carrier, after.carrier):
             for half in pair.halves:
                 self._patching.up_changed(half)
-        elif (before.carrier, before.coalesce) != (after.carrier, after.coalesce):
+        elif _cabling(before) != _cabling(after):
             if after.carrier == "off":
                 pair.plugged = before.carrier
             await self._patching.rewire_pair(pair)
@@ -74,3 +74,8 @@ class PairChanges:
         half.settings = after
         if before.up != after.up:
             self._patching.up_changed(half)
+
+
+def _cabling(settings: PairSettings) -> tuple[object, ...]:
+    """Return the values that a pair's cables are attached with."""
+    return settings.carrier, settings.coalesce, settings.pmtu

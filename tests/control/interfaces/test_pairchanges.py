@@ -75,6 +75,9 @@ async def test_other_ways_of_forwarding_attach_the_cable_again() -> None:
         assert worker.requests == [], "only the rule of the carrier is another"
         await change(stage, pair, coalesce=False)
         assert not worker.attachments["epair0"].spec.coalesce
+        worker.requests.clear()
+        await change(stage, pair, pmtu=False)
+        assert worker.requests, "the worker must know which packets to answer"
         await change(stage, pair, carrier="off")
         assert sorted(worker.attachments) == ["epair0a", "epair0b"]
         assert pair.plugged == "peer"
