@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -10,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from epaird.config.addressing import RouteSettings
-from epaird.config.reading import InvalidConfiguration, load, parse, remarks
+from epaird.config.reading import InvalidConfiguration, decode, load, parse, remarks
+from epaird.config.saving import text as saved
 from epaird.config.settings import (
     Configuration,
     DaemonSettings,
@@ -137,8 +139,10 @@ LEAVES = st.sampled_from(
         *("10.0.0.1/24", "10.0.0.2", "fd00::1/64", "fd00::2", "02:00:00:00:00:0a", "a\nb", [], {}),
     ]
 )
-ROUTES = st.dictionaries(st.sampled_from(["to", "via", "dev"]), LEAVES, max_size=3)
-HALF_TABLES = st.dictionaries(KEYS, LEAVES | st.lists(LEAVES | ROUTES, max_size=4), max_size=6)
+MEMBERS = st.dictionaries(
+    st.sampled_from(["to", "via", "metric", "address", "peer", "nodad", "dev"]), LEAVES, max_size=4
+)
+HALF_TABLES = st.dictionaries(KEYS, LEAVES | st.lists(LEAVES | MEMBERS, max_size=4), max_size=6)
 PAIR_TABLES = st.dictionaries(KEYS, LEAVES, max_size=2) | st.fixed_dictionaries(
     {}, optional={"a": HALF_TABLES | LEAVES, "b": HALF_TABLES, "queues": LEAVES, "mtu": LEAVES}
 )
@@ -163,6 +167,8 @@ def test_any_document_is_accepted_or_refused_in_words_of_the_file(document: dict
         reported = error.problems or ("no problem is reported",)
     else:
         assert parse(configuration.model_dump(exclude_none=True)) == configuration
+        assert parse(json.loads(configuration.model_dump_json())) == configuration
+        assert decode(saved(configuration).encode(), "saved.toml") == configuration
     assert len(set(reported)) == len(reported)
     for problem in reported:
         assert problem.isprintable()

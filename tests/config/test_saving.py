@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 
 from hypothesis import given, settings
@@ -19,7 +20,26 @@ def test_a_saved_configuration_is_read_back_unchanged(configuration: Configurati
     written = text(configuration)
     again = decode(written.encode(), "saved.toml")
     assert again == configuration
+    assert parse(json.loads(configuration.model_dump_json())) == configuration
     assert plan(configuration, again).empty
+
+
+def test_a_plain_address_is_a_text_and_others_are_inline_tables() -> None:
+    addresses = ["10.0.0.1/24", {"address": "10.0.0.1/32", "peer": "10.9.0.2", "nodad": True}]
+    routes = [{"to": "10.1.0.0/16", "metric": 7}]
+    written = text(parse({"epair": {"epair0": {"a": {"addresses": addresses, "routes": routes}}}}))
+    assert (
+        """[epair.epair0.a]
+addresses = [
+    "10.0.0.1/24",
+    { address = "10.0.0.1/32", peer = "10.9.0.2", nodad = true },
+]
+routes = [
+    { to = "10.1.0.0/16", metric = 7 },
+]
+"""
+        in written
+    )
 
 
 def test_defaults_are_left_out() -> None:

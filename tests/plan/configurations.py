@@ -10,6 +10,26 @@ from epaird.config.reading import InvalidConfiguration, parse
 from epaird.config.settings import Configuration
 
 
+def _peers(number: int) -> list[Any]:
+    """Return addresses of both families with and without peers."""
+    return [
+        f"10.0.{number}.1/24",
+        {"address": "10.9.0.2/32", "peer": f"10.0.{number}.2"},
+        {"address": f"fd0{number}::1/64", "peer": "fd09::2", "nodad": True},
+    ]
+
+
+def _routes(number: int) -> st.SearchStrategy[dict[str, Any]]:
+    """Return routes, of which few have a next hop that the half reaches."""
+    return st.fixed_dictionaries(
+        {"to": st.sampled_from(["default", "::/0", "10.1.0.0/16", f"10.0.{number}.2"])},
+        optional={
+            "via": st.sampled_from([f"10.0.{number}.2", f"fd0{number}::2", "fd09::2"]),
+            "metric": st.integers(0, 2**32 - 1),
+        },
+    )
+
+
 def _half(draw: st.DrawFn, others: list[str], number: int) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for key, values in {
@@ -18,7 +38,10 @@ def _half(draw: st.DrawFn, others: list[str], number: int) -> dict[str, Any]:
         "mac": st.sampled_from(["stable", "02:00:00:00:00:01", "02:00:00:00:00:02"]),
         "mtu": st.integers(1280, 9000),
         "up": st.booleans(),
-        "addresses": st.sampled_from([[], [f"10.0.{number}.1/24"], ["10.9.0.1/24"]]),
+        "txqueuelen": st.integers(1, 524_288),
+        "sndbuf": st.integers(4096, 2**31 - 1),
+        "addresses": st.sampled_from([[], [f"10.0.{number}.1/24"], ["10.9.0.1/24"], _peers(number)]),
+        "routes": st.lists(_routes(number), max_size=4),
         "peer": st.sampled_from([*others, ""]),
     }.items():
         if draw(st.integers(0, 3)) == 0:
@@ -39,6 +62,7 @@ def configurations(draw: st.DrawFn) -> Configuration:
         table: dict[str, Any] = {"a": _half(draw, others, number), "b": _half(draw, others, number + 4)}
         if draw(st.integers(0, 3)) == 0:
             table |= {"queues": 2, "carrier": "off"}
+        table |= {key: False for key in ("offload", "coalesce", "pmtu") if draw(st.integers(0, 5)) == 0}
         document["epair"][f"epair{number}"] = table
         try:
             parse(document)
@@ -50,7 +74,13 @@ def configurations(draw: st.DrawFn) -> Configuration:
                 del document["epair"][f"epair{number}"]
     if draw(st.booleans()):
         document["lo"] = draw(
-            st.sampled_from([{}, {"lo1": {}}, {"lo1": {"mode": "verbatim"}, "lo0": {"mtu": 99}}])
+            st.sampled_from(
+                [
+                    {},
+                    {"lo1": {}},
+                    {"lo1": {"mode": "verbatim"}, "lo0": {"mtu": 99, "addresses": _peers(9)[:2]}},
+                ]
+            )
         )
     document["daemon"] = draw(st.sampled_from([{}, {"workers": 3}, {"log_level": "debug", "watch": True}]))
     try:

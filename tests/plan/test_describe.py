@@ -89,6 +89,19 @@ def test_changes_at_runtime_are_reset_with_a_remark() -> None:
     ]
 
 
+def test_addresses_and_routes_are_written_as_in_the_file() -> None:
+    def half(*addresses: object, routes: list[dict[str, object]]) -> dict[str, Any]:
+        return {"epair": {"epair0": {"a": {"addresses": addresses, "routes": routes}}}}
+
+    now = half("10.0.0.1/24", routes=[{"to": "default", "via": "10.0.0.2"}])
+    peer = {"address": "10.0.0.1/32", "peer": "10.9.0.2"}
+    then = half("10.0.0.1/24", peer, routes=[{"to": "default", "metric": 7}])
+    assert described(now, then)[1:3] == [
+        "      a.addresses: [10.0.0.1/24] -> [10.0.0.1/24, {address = 10.0.0.1/32, peer = 10.9.0.2}]",
+        "      a.routes: [{to = default, via = 10.0.0.2}] -> [{to = default, metric = 7}]",
+    ]
+
+
 def test_a_patch_is_a_change_of_a_half() -> None:
     (action,) = actions(Plan(patches=(Patch("epair0a", "epair0b", None),)))
     assert action == Action("change", "epair", "epair0a", (Detail("peer", "epair0b", "(none)"),))
