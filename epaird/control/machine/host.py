@@ -24,10 +24,10 @@ from typing import ParamSpec, TypeVar
 from epaird.control.machine.batches import Batches
 from epaird.control.machine.bulk import Configuring, Home, Opening, configure_all, open_all
 from epaird.control.tasks import whole
-from epaird.kernel import link, namespace, policy, removal, tun
-from epaird.kernel.convergence import Target, converge
+from epaird.kernel import link, namespace, removal, tun
+from epaird.kernel.convergence import Scope, Target, converge, default_qdiscs
 from epaird.kernel.errors import KernelError
-from epaird.kernel.link import LinkChange, LinkSettings
+from epaird.kernel.link import Address, LinkChange, LinkSettings
 from epaird.kernel.namespace import Identity
 from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.netnswatch import NameWatch
@@ -237,11 +237,18 @@ class Host:
 
     async def route_through(self, place: Place, table: int, addresses: tuple[str, ...]) -> None:
         """Install policy rules that route packets to the networks of these addresses through a loopback."""
-        await self._run(policy.install, place.name, place.index, table, addresses, netns=place.netns or None)
+        wanted = LinkSettings(0, 0, addresses=tuple(map(Address, addresses)), policy_table=table)
+        await self._change_routing(place, Target(place.name, place.index, wanted, scope=Scope.TAKEN_ALONG))
 
     async def route_past(self, place: Place, table: int) -> None:
         """Remove the policy rules of :meth:`route_through`."""
-        await self._run(policy.remove, table, netns=place.netns or None)
+        nothing, released = LinkSettings(0, 0), LinkSettings(0, 0, policy_table=table)
+        await self._change_routing(place, Target(place.name, place.index, nothing, released))
+
+    async def _change_routing(self, place: Place, target: Target) -> None:
+        for refusal in await self._run(_converge_all, [(place.netns, target)]):
+            if refusal is not None:
+                raise refusal
 
     def find(self, tap: Tap, last: Place) -> Place:
         """Return the current place of a device, which was last seen at ``last``.
@@ -322,12 +329,13 @@ class Host:
 
 
 def _converge_all(targets: Sequence[tuple[str, Target]]) -> list[KernelError | None]:
+    qdiscs = default_qdiscs()
     outcomes: dict[int, KernelError | None] = {}
     for netns in dict.fromkeys(netns for netns, _ in targets):
         numbers = [number for number, (each, _) in enumerate(targets) if each == netns]
         try:
             with _socket_in(netns) as route:
-                refusals = converge(route, [targets[number][1] for number in numbers])
+                refusals = converge(route, [targets[number][1] for number in numbers], qdiscs)
             outcomes |= dict(zip(numbers, refusals, strict=True))
         except KernelError as error:
             outcomes |= dict.fromkeys(numbers, error)
