@@ -3,11 +3,14 @@
 An address with a peer is that of a point-to-point link. The kernel stores one prefix length for both: with
 IPv4 it is the length of the peer's network, and the own address is in no network; with IPv6 it is the length
 of the own address's network, and the peer is one address beside it.
+
+The kernel adds its route to an IPv6 peer only after duplicate address detection, and never for an address
+with ``nodad`` that a device got while it was down. Therefore such a peer has a route of epaird's as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -76,6 +79,13 @@ class AddressSettings(Settings):
         return (self.network,)
 
     @property
+    def route_to_peer(self) -> RouteSettings | None:
+        """The route to an IPv6 peer; None without one, and for a link-local peer, which needs none."""
+        if self.peer is None or self.version == 4 or self.peer.is_link_local:
+            return None
+        return RouteSettings(to=ip_network(self.peer))
+
+    @property
     def is_link_local(self) -> bool:
         """True for an address that is valid on one link only."""
         return self.ip.is_link_local
@@ -141,3 +151,15 @@ class RouteSettings(Settings):
     def __str__(self) -> str:
         via = f" via {self.via}" if self.via is not None else ""
         return f"{self.to}{via}{f' metric {self.metric}' if self.metric is not None else ''}"
+
+
+def installed_routes(
+    addresses: Iterable[AddressSettings], routes: Iterable[RouteSettings]
+) -> tuple[RouteSettings, ...]:
+    """Return all routes of a device, each once, in an order in which every next hop is reachable."""
+    to_peers = [route for address in addresses if (route := address.route_to_peer) is not None]
+    found = {
+        (route.destination, route.via, route.effective_metric): route
+        for route in sorted((*to_peers, *routes), key=lambda route: route.via is not None)
+    }
+    return tuple(found.values())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final
 
-from epaird.config.addressing import AddressSettings
+from epaird.config.addressing import RouteSettings
 from epaird.config.conflict import Conflict
 from epaird.config.settings import Configuration, ConfiguredHalf, ConfiguredInterface
 from epaird.config.values import Location, dotted
@@ -42,6 +42,18 @@ class _Entry:
         """Return the place of a route through a device."""
         down = "" if interface.settings.up else interface.device
         return cls(interface.namespace, down, destination, metric)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Holder:
+    """The holder of a place in the main table."""
+
+    interface: ConfiguredInterface
+    """The interface that the route is through."""
+    where: str
+    """The route's origin, in words."""
+    to_peer: bool = False
+    """True for the route to an IPv6 peer, which the file may contain as well."""
 
 
 def unreachable_hops(configuration: Configuration) -> Iterator[Conflict]:
@@ -78,15 +90,12 @@ def _why_unreachable(half: ConfiguredHalf, via: IPv4Address | IPv6Address) -> st
         return ""  # every device with IPv6 has a link-local address
     addresses = [address for address in half.settings.addresses if address.version == via.version]
     routes = [route for route in half.settings.routes if route.destination.version == via.version]
-    direct = [network for address in addresses for network in _reached_at_once(address)]
+    direct = [network for each in addresses for network in each.networks if network != ip_network(each.ip)]
     direct += [route.destination for route in routes if route.via is None]
     within = [network.prefixlen for network in direct if via in network]
+    if not addresses and not direct:
+        return f"this half has no IPv{via.version} address"
     if not within:
-        late = [str(address.ip) for address in addresses if address.peer == via]
-        if late:
-            return f"the peer of {late[0]} is reached at once only with nodad = true"
-        if not addresses and not direct:
-            return f"this half has no IPv{via.version} address"
         reached = ", ".join(map(str, direct)) or f"no IPv{via.version} network"
         return f"this half reaches {reached} directly"
     for route in routes if via.version == 6 else ():
@@ -96,44 +105,49 @@ def _why_unreachable(half: ConfiguredHalf, via: IPv4Address | IPv6Address) -> st
     return ""
 
 
-def _reached_at_once(address: AddressSettings) -> Iterator[IPv4Network | IPv6Network]:
-    """Yield the networks that the kernel reaches as soon as a device has an address.
-
-    The route to an IPv6 peer is added when duplicate address detection has ended, seconds later."""
-    late = address.version == 6 and not address.nodad
-    for network in (address.network,) if late else address.networks:
-        if network != ip_network(address.ip):
-            yield network
-
-
 def repeated_routes(configuration: Configuration) -> Iterator[Conflict]:
-    """Yield routes whose place in the main table is taken."""
-    taken: dict[_Entry, tuple[ConfiguredInterface, str]] = {}
+    """Yield routes, also those to peers, whose place in the main table is taken."""
+    taken: dict[_Entry, _Holder] = {}
     for interface in configuration.interfaces:
-        for entry, address in _kernel_routes(interface):
-            words = f"for {address} in {dotted((*interface.location, 'addresses'))}"
-            taken.setdefault(entry, (interface, words))
-    for half in configuration.halves:
-        for index, route in enumerate(half.settings.routes):
-            entry = _Entry.of(half, route.destination, route.effective_metric)
-            if entry not in taken:
-                taken[entry] = half, f"in {dotted((*half.location, 'routes'))}"
+        for entry, holder in _kernel_routes(interface):
+            taken.setdefault(entry, holder)
+    for interface in configuration.interfaces:
+        for route, location, holder in _own_routes(interface):
+            entry = _Entry.of(interface, route.destination, route.effective_metric)
+            other = taken.setdefault(entry, holder)
+            same = other.interface is interface and other.to_peer and route.via is None
+            if other is holder or same:
                 continue
-            other, where = taken[entry]
-            message = f"{quoted(str(route.to))} already has a route of metric {entry.metric}, {where}"
-            rests_on = () if other is half else (*_table_of(half), *_table_of(other))
-            location = (*half.location, "routes", index, "to")
-            yield Conflict(location, f"{message}: another one needs another metric", rests_on)
+            message = f"{quoted(str(route.to))} already has a route of metric {entry.metric}, {other.where}"
+            remedy = "" if holder.to_peer else ": another one needs another metric"
+            rests_on = (
+                () if other.interface is interface else (*_table_of(interface), *_table_of(other.interface))
+            )
+            yield Conflict(location, message + remedy, rests_on)
 
 
-def _kernel_routes(interface: ConfiguredInterface) -> Iterator[tuple[_Entry, AddressSettings]]:
+def _kernel_routes(interface: ConfiguredInterface) -> Iterator[tuple[_Entry, _Holder]]:
     """Yield the routes that the kernel adds for the addresses of a device."""
+    place = dotted((*interface.location, "addresses"))
     for address in interface.settings.addresses:
+        holder = _Holder(interface, f"for {address} in {place}")
         for network in address.networks:
             if network.version == 6:
-                yield _Entry.of(interface, network, _IPV6_CONNECTED_METRIC), address
+                yield _Entry.of(interface, network, _IPV6_CONNECTED_METRIC), holder
             elif network != ip_network(address.ip):
-                yield _Entry.of(interface, network, 0), address
+                yield _Entry.of(interface, network, 0), holder
+
+
+def _own_routes(interface: ConfiguredInterface) -> Iterator[tuple[RouteSettings, Location, _Holder]]:
+    """Yield the routes that epaird adds to a device, and their places in the file."""
+    place = (*interface.location, "addresses")
+    for index, address in enumerate(interface.settings.addresses):
+        if (route := address.route_to_peer) is not None:
+            holder = _Holder(interface, f"for {address} in {dotted(place)}", to_peer=True)
+            yield route, (*place, index, "peer"), holder
+    place = (*interface.location, "routes")
+    for index, route in enumerate(interface.settings.routes):
+        yield route, (*place, index, "to"), _Holder(interface, f"in {dotted(place)}")
 
 
 def _table_of(interface: ConfiguredInterface) -> tuple[Location, Location]:

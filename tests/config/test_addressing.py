@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from epaird.config.addressing import AddressSettings, RouteSettings
+from epaird.config.addressing import AddressSettings, RouteSettings, installed_routes
 
 PEER = {"address": "10.0.0.1/32", "peer": "10.0.0.2"}
 PEER_OF_NETWORK = {"address": "10.0.0.1/24", "peer": "10.1.0.2"}
@@ -167,3 +167,20 @@ def test_refused_metrics(metric: object, reason: str) -> None:
         route(to="default", metric=metric)
     (detail,) = caught.value.errors()
     assert (detail["loc"], str(detail["ctx"]["error"])) == (("metric",), reason)
+
+
+def test_an_ipv6_peer_has_a_route() -> None:
+    assert address(IPV6_PEER).route_to_peer == route(to="fd01::2")
+    link_local = {"address": "fe80::1/64", "peer": "fe80::2"}
+    assert [address(value).route_to_peer for value in ("fd00::1/64", PEER, link_local)] == [None] * 3
+
+
+def test_routes_are_installed_once_and_after_those_that_their_next_hop_needs() -> None:
+    to_peer, by_peer, default = route(to="fd01::2"), route(to="fd02::/64", via="fd01::2"), route(to="::/0")
+    own = address(IPV6_PEER)
+    assert installed_routes([own], [by_peer, default]) == (to_peer, default, by_peer)
+    assert len(installed_routes([own, own], [by_peer, route(to="fd01::2", metric=0)])) == 2
+    assert installed_routes([own], [route(to="fd01::2", metric=5)]) == (
+        to_peer,
+        route(to="fd01::2", metric=5),
+    )

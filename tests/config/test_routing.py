@@ -37,7 +37,9 @@ def route(to: str, via: str | None = None, metric: int | None = None) -> dict[st
         # Peers and routes without a next hop, in any order, make a next hop reachable.
         pair(half([PEER], route("default", "10.9.0.2"))),
         pair(half([{"address": "10.0.0.1/24", "peer": "10.9.0.2"}], route("default", "10.9.0.7"))),
-        pair(half([IPV6_PEER | {"nodad": True}], route("default", "fd09::2"))),
+        pair(half([IPV6_PEER], route("default", "fd09::2"))),
+        pair(half([IPV6_PEER | {"address": f"fd00::{number}/128"} for number in (1, 3)])),
+        pairs(*((half([{"address": f"fe80::{unit}/64", "peer": "fe80::9"}]), {}) for unit in (1, 2))),
         pair(half([{"address": "fd00::1/64", "peer": "fd09::2"}], route("default", "fd00::2"))),
         pair(half([IPV6_PEER], route("fd09::2"), route("default", "fd09::2"))),
         pair(half([], route("10.1.0.0/16", "10.9.0.2"), route("10.9.0.2"))),
@@ -80,11 +82,6 @@ def test_routes_that_the_kernel_accepts(document: dict[str, Any]) -> None:
         (
             half([PEER, IPV6_PEER], route("default", "10.0.0.2")),
             "routes[0].via: 10.0.0.2 cannot be reached, this half reaches 10.9.0.2/32 directly",
-        ),
-        (
-            half([IPV6_PEER], route("default", "fd09::2")),
-            "routes[0].via: fd09::2 cannot be reached, "
-            "the peer of fd00::1 is reached at once only with nodad = true",
         ),
         (
             half([], route("::/0"), route("fd01::/64", "fd09::2"), route("fd02::/64", "fd01::2")),
@@ -137,4 +134,15 @@ def test_an_address_of_the_same_namespace_is_no_next_hop_with_ipv6() -> None:
     assert found(document) == [
         "epair.epair0.a.routes[0].via: fd00::2 is an address of the same namespace, in epair.epair0.b: "
         "a next hop must be elsewhere"
+    ]
+
+
+def test_a_peer_has_one_route_in_a_namespace_with_ipv6() -> None:
+    document = pairs(
+        (half([IPV6_PEER], netns="red"), {}),
+        (half([{"address": "fd00::3/128", "peer": "fd09::2"}], netns="red"), {}),
+    )
+    assert found(document) == [
+        'epair.epair1.a.addresses[0].peer: "fd09::2/128" already has a route of metric 1024, '
+        "for fd00::1 peer fd09::2/128 in epair.epair0.a.addresses"
     ]

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
-from epaird.config.addressing import RouteSettings
+from epaird.config.addressing import AddressSettings, RouteSettings, installed_routes
 from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
 from epaird.control.interfaces.cables import Cable
 from epaird.control.machine.host import Place
@@ -20,7 +20,7 @@ from epaird.control.readings import InterfaceReading
 from epaird.control.workers.worker import Worker
 from epaird.ipc import counters
 from epaird.ipc.ledger import Table
-from epaird.kernel.link import LinkSettings, Route
+from epaird.kernel.link import Address, LinkSettings, Route
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.names import cloners as names
@@ -234,13 +234,18 @@ def link_settings(settings: HalfSettings | LoopbackSettings, mac: str | None = N
         txqueuelen=settings.txqueuelen,
         mac=mac,
         up=settings.up,
-        addresses=tuple(str(each.address) for each in settings.addresses),
-        routes=tuple(map(_route, settings.routes)),
+        addresses=tuple(map(_address, settings.addresses)),
+        routes=tuple(map(_route, installed_routes(settings.addresses, settings.routes))),
     )
 
 
+def _address(address: AddressSettings) -> Address:
+    peer = str(address.peer) if address.peer is not None else None
+    return Address(str(address.address), peer, address.nodad and address.version == 6)
+
+
 def _route(route: RouteSettings) -> Route:
-    return Route(str(route.to), str(route.via) if route.via is not None else None)
+    return Route(str(route.to), str(route.via) if route.via is not None else None, route.metric)
 
 
 def reading(ifnet: Ifnet, statistics: LinkStatistics, table: Table) -> InterfaceReading:

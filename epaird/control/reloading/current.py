@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from epaird.config.settings import Configuration, InterfaceSettings, NamespacesSettings
-from epaird.control.interfaces.ifnet import Clone, Ifnet
+from epaird.control.interfaces.ifnet import Clone, Ifnet, link_settings
 from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.host import Host
-from epaird.kernel.addressing import DeviceAddressing
+from epaird.kernel.difference import missing as lacks
+from epaird.kernel.state import DeviceState
 from epaird.plan.steps import Restore
 
 
@@ -108,19 +109,13 @@ async def missing(host: Host, registry: Registry) -> tuple[Restore, ...]:
     return tuple(_missing(ifnets, found))
 
 
-def _missing(
-    ifnets: Iterable[Ifnet], found: Mapping[str, Mapping[int, DeviceAddressing]]
-) -> Iterator[Restore]:
+def _missing(ifnets: Iterable[Ifnet], found: Mapping[str, Mapping[int, DeviceState]]) -> Iterator[Restore]:
     for each in ifnets:
         if each.place.netns not in found:
             continue
-        here = found[each.place.netns].get(each.place.index, DeviceAddressing())
-        addresses = tuple(str(a) for a in each.settings.addresses if str(a) not in here.addresses)
-        # A device that is down has no routes.
-        routes = tuple(
-            (str(route.to), str(route.via))
-            for route in (each.settings.routes if each.up else ())
-            if (str(route.destination), str(route.via)) not in here.routes
-        )
+        here = found[each.place.netns].get(each.place.index, DeviceState(up=each.up))
+        lacking = lacks(here, link_settings(each.settings))
+        addresses = tuple(str(address) for address in lacking.addresses)
+        routes = tuple((route.to, str(route.via)) for route in lacking.routes)
         if addresses or routes:
             yield Restore(each.device, addresses, routes)
