@@ -21,6 +21,9 @@ from epaird.names.grammar import quoted
 _IPV6_CONNECTED_METRIC: Final = 256
 """Metric of the route to an IPv6 address's network: IP6_RT_PRIO_ADDRCONF of linux/ipv6_route.h."""
 
+_LINK_LOCAL: Final = IPv6Network("fe80::/64")
+"""Network of the addresses that every device with IPv6 has."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -98,6 +101,9 @@ def _why_unreachable(half: ConfiguredHalf, via: IPv4Address | IPv6Address) -> st
     if not within:
         reached = ", ".join(map(str, direct)) or f"no IPv{via.version} network"
         return f"this half reaches {reached} directly"
+    for network in (address.network for address in addresses if via.version == 4):
+        if via == network.broadcast_address and network.prefixlen < 31:
+            return f"it is the broadcast address of {network}"
     for route in routes if via.version == 6 else ():
         # With IPv6 the kernel examines only the most specific route.
         if route.via is not None and via in route.destination and route.destination.prefixlen > max(within):
@@ -129,6 +135,7 @@ def repeated_routes(configuration: Configuration) -> Iterator[Conflict]:
 def _kernel_routes(interface: ConfiguredInterface) -> Iterator[tuple[_Entry, _Holder]]:
     """Yield the routes that the kernel adds for the addresses of a device."""
     place = dotted((*interface.location, "addresses"))
+    yield _Entry.of(interface, _LINK_LOCAL, _IPV6_CONNECTED_METRIC), _Holder(interface, "the kernel's")
     for address in interface.settings.addresses:
         holder = _Holder(interface, f"for {address} in {place}")
         for network in address.networks:

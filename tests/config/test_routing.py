@@ -80,6 +80,15 @@ def test_routes_that_the_kernel_accepts(document: dict[str, Any]) -> None:
             "routes[0].via: 10.1.0.9 cannot be reached, this half reaches no IPv4 network directly",
         ),
         (
+            half(["10.0.0.1/30", "10.1.0.1/16"], route("default", "10.0.0.3")),
+            "routes[0].via: 10.0.0.3 cannot be reached, it is the broadcast address of 10.0.0.0/30",
+        ),
+        (
+            half([], route("fe80::/64", None, 256)),
+            'routes[0].to: "fe80::/64" already has a route of metric 256, the kernel\'s: '
+            "another one needs another metric",
+        ),
+        (
             half([PEER, IPV6_PEER], route("default", "10.0.0.2")),
             "routes[0].via: 10.0.0.2 cannot be reached, this half reaches 10.9.0.2/32 directly",
         ),
