@@ -58,7 +58,7 @@ def _counted(count: int, noun: str) -> str:
 def _described(ifnet: Ifnet) -> str:
     name = ifnet.device if ifnet.place.name == ifnet.device else f"{ifnet.device} as {ifnet.place.name}"
     where = f" in {ifnet.place.netns}" if ifnet.place.netns else ""
-    addresses = " ".join(str(address) for address in ifnet.settings.addresses)
+    addresses = " ".join(str(each.address) for each in ifnet.settings.addresses)
     return f"{name}{where} ({addresses})" if addresses else f"{name}{where}"
 
 

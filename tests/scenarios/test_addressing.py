@@ -7,10 +7,9 @@ from typing import Any, Final
 
 import pytest
 
-from tests.scenarios.ctl import epairctl, reload, rewrite, run_epairctl
+from tests.scenarios.ctl import epairctl, refused, reload
 from tests.scenarios.lab import NAMESPACES, Daemon, Lab, pair
 from tests.scenarios.transfers import ping
-from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
@@ -135,3 +134,48 @@ def test_a_reload_changes_every_part_in_place(lab: Lab) -> None:
         assert lab["red"].links()["eth0"].index == index
     assert len(addresses(lab)) == 3
     assert len(routes(lab)) == 7
+
+
+def test_a_peer_is_reached_through_a_half_that_was_down_when_it_was_configured(lab: Lab) -> None:
+    a = {
+        "up": False,
+        "addresses": [{"address": "fd07::1/128", "peer": "fd07::2", "nodad": True}],
+        "routes": [{"to": "fd09::/64", "via": "fd07::2"}],
+    }
+    b = {"addresses": [{"address": "fd07::2/128", "peer": "fd07::1", "nodad": True}]}
+    daemon = lab.daemon(configured(a, b))
+    nothing_to_do(daemon)
+    assert reload(daemon, configured(a | {"up": True}, b)).startswith(
+        "  ~ epair0\n      a.up: false -> true\n"
+    )
+    nothing_to_do(daemon)
+    assert routes(lab) == {("fd07::2", None, 1024), ("fd09::/64", "fd07::2", 1024)}
+    ping(lab["red"], "fd07::2")
+
+
+def test_addresses_and_routes_of_a_command_line(lab: Lab) -> None:
+    lab.daemon(configured({"addresses": None}, B))
+    epairctl(
+        lab, "set", "epair0a", 'addresses=["10.7.0.3/32", { address = "10.7.0.1/32", peer = "10.7.0.2" }]'
+    )
+    epairctl(
+        lab,
+        "set",
+        "epair0a",
+        'routes=[{ to = "default", metric = 9 }, { to = "10.8.0.0/16", via = "10.7.0.2" }]',
+    )
+    assert addresses(lab) == {("10.7.0.3", None, 32, False), ("10.7.0.1", "10.7.0.2", 32, False)}
+    assert routes(lab) == {("default", None, 9), ("10.8.0.0/16", "10.7.0.2", 0)}
+    ping(lab["red"], "10.7.0.2")
+    line = refused(lab, "set", "epair0a", 'addresses=[{ address = "10.7.0.1/32", peer = "fd07::2" }]')
+    assert line.endswith('addresses[0].peer: "fd07::2" is not an IPv4 address, as 10.7.0.1/32 is (EINVAL)')
+
+
+def test_the_peer_of_a_loopback_answers(lab: Lab) -> None:
+    daemon = lab.daemon(
+        '[namespaces]\ncreate = ["$red"]\n[lo.lo1]\nnetns = "$red"\naddresses = ['
+        '{ address = "10.88.7.1/32", peer = "10.88.9.9" }, { address = "fd88::1/128", peer = "fd99::9" }]\n'
+    )
+    nothing_to_do(daemon)
+    for target in ("10.88.9.9", "fd99::9"):
+        ping(lab["red"], target)
