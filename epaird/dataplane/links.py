@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from epaird.dataplane.frames import ETHERNET, HEADER, VLAN_TAG
+from epaird.dataplane.frames import ETHERNET, HEADER, VLAN_TAG, objection
+from epaird.dataplane.headers import tagged
 from epaird.dataplane.toobig import too_big
+from epaird.ipc.counters import OVERSIZE
 
 
 class Family(NamedTuple):
@@ -46,6 +48,9 @@ class LinkLayer(Protocol):
     def read_limit(self, mtus: Sequence[int]) -> int:
         """Return the length in bytes, header included, up to which a frame fits all MTUs unexamined."""
 
+    def objection(self, frame: memoryview, length: int, limit: int) -> int | None:
+        """Return why a frame that is not between SHORTEST and ``limit`` bytes long is refused, or None."""
+
     def multicasts(self, frames: Sequence[bytes | memoryview]) -> int:
         """Return how many frames are for a group."""
 
@@ -60,6 +65,16 @@ class EthernetLink:
         """Return the limit by the kernel's own rule for veth (is_skb_forwardable): MTU, Ethernet header, one
         VLAN tag."""
         return HEADER + min(mtus) + ETHERNET + VLAN_TAG
+
+    def objection(self, frame: memoryview, length: int, limit: int) -> int | None:
+        """Return RUNT, OVERSIZE, or None: :func:`epaird.dataplane.frames.objection`.
+
+        The outer tag does not count. The kernel keeps it apart from the frame, where veth's rule does not see
+        it, and only a TAP device delivers it inside the frame."""
+        reason = objection(frame, length, limit)
+        if reason == OVERSIZE and tagged(frame):
+            return objection(frame, length, limit + VLAN_TAG)
+        return reason
 
     def multicasts(self, frames: Sequence[bytes | memoryview]) -> int:
         """Return how many frames have the group bit in their destination."""
@@ -76,6 +91,10 @@ class IpLink:
     def read_limit(self, mtus: Sequence[int]) -> int:
         """Return the limit: the packet must fit the MTU."""
         return HEADER + min(mtus)
+
+    def objection(self, frame: memoryview, length: int, limit: int) -> int | None:
+        """Return RUNT, OVERSIZE, or None: :func:`epaird.dataplane.frames.objection`."""
+        return objection(frame, length, limit)
 
     def multicasts(self, frames: Sequence[bytes | memoryview]) -> int:
         """Return how many packets have a group as their destination."""
