@@ -36,8 +36,9 @@ def _family(addresses: int, length: int, mask: int, group: int) -> Family:
     return Family(end, slice(source, destination), slice(destination, end), destination, mask, group)
 
 
-_VERSIONS: Final = {4: _family(12, 4, 0xF0, 0xE0), 6: _family(8, 16, 0xFF, 0xFF)}
-FAMILIES: Final = tuple(_VERSIONS.get(version) for version in range(16))
+VERSIONS: Final = {4: _family(12, 4, 0xF0, 0xE0), 6: _family(8, 16, 0xFF, 0xFF)}
+"""The versions of IP by number."""
+FAMILIES: Final = tuple(VERSIONS.get(version) for version in range(16))
 """By the version in the first four bits of a packet; None for versions that are not IP. It is a tuple because
 it is indexed for each packet."""
 

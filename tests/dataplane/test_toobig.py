@@ -147,7 +147,7 @@ def test_ipv6_extension_headers(extension: Packet, inner: Packet) -> None:
         ETHER / V6 / ICMPv6ND_Redirect() / LOAD,
         ETHER / V6 / IPv6ExtHdrDestOpt() / ICMPv6PacketTooBig() / LOAD,
         ETHER / V6 / IPv6ExtHdrFragment(offset=3) / LOAD,
-        ETHER / IP(src="0.0.0.0", dst="10.0.0.2", flags="DF") / UDP() / LOAD,
+        ETHER / IP(src="0.1.2.3", dst="10.0.0.2", flags="DF") / UDP() / LOAD,
         ETHER / IP(src="127.0.0.1", dst="10.0.0.2", flags="DF") / UDP() / LOAD,
         ETHER / IP(src="224.0.0.9", dst="10.0.0.2", flags="DF") / UDP() / LOAD,
         ETHER / IP(src="10.0.0.1", dst="224.0.0.9", flags="DF") / UDP() / LOAD,
