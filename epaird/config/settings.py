@@ -115,6 +115,8 @@ class PairSettings(Settings):
     """True to carry super-frames of up to 64 KB whole."""
     coalesce: Annotated[bool, BeforeValidator(values.boolean)] = True
     """True to deliver adjacent datagrams of one flow as one super-frame, which the receiver splits again."""
+    pmtu: Annotated[bool, BeforeValidator(values.boolean)] = True
+    """True to answer packets that are too long for the peer, so that their senders find the path MTU."""
     carrier: Annotated[
         Literal["peer", "always", "off"], BeforeValidator(values.one_of("peer", "always", "off"))
     ] = "peer"

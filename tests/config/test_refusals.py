@@ -53,7 +53,7 @@ def test_every_problem_is_reported_at_once() -> None:
         "epair.epair0.mtu: unknown key here, it belongs to a half, [epair.epair0.a]",
         "epair.epair1.a: 3 is not a table, write [epair.epair1.a]",
         'epair.epair07: "epair07" has a leading zero, write "epair7"',
-        "epair.epair2.c: unknown key, the keys here are queues, offload, coalesce, carrier, a and b",
+        "epair.epair2.c: unknown key, the keys here are queues, offload, coalesce, pmtu, carrier, a and b",
         "colour: unknown key, the keys here are daemon, metrics, namespaces, epair and lo",
         "epair0: unknown key, a pair is written [epair.epair0]",
         "metric: unknown key, did you mean metrics?",

@@ -41,6 +41,7 @@ def test_the_defaults() -> None:
                 "queues": 1,
                 "offload": True,
                 "coalesce": True,
+                "pmtu": True,
                 "carrier": "peer",
                 "a": HALF,
                 "b": HALF,
