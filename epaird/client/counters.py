@@ -32,6 +32,9 @@ class InterfaceCounters(Model):
     """Datagrams delivered to the interface's owner as part of a super-frame that epaird made."""
     coalesced_superframes: int = 0
     """Super-frames that epaird made of datagrams and delivered to the interface's owner."""
+    added_segments: int = 0
+    """Frames by which epaird has increased their number, where it segmented super-frames for an owner without
+    offloads: a super-frame of 45 segments adds 44."""
     oerrors: dict[str, int] = field(default_factory=dict)
     """Frames that the interface's owner transmitted and that were lost, by reason (BSD's if_oerrors)."""
     ierrors: dict[str, int] = field(default_factory=dict)

@@ -22,7 +22,6 @@ IMMUTABLE: Final[Mapping[str, ImmutableKey]] = {
         "a device is created in its namespace", "move the device with ip link set DEVICE netns NAME"
     ),
     "queues": ImmutableKey("a device gets its queues when it is created"),
-    "offload": ImmutableKey("a device gets its offloads when it is created"),
 }
 """Keys of an interface, of its own table or of a half's."""
 NEEDS_RESTART: Final = frozenset({"daemon.control_socket"})

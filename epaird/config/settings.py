@@ -89,7 +89,7 @@ class PairSettings(Settings):
     coalesce: Annotated[bool, BeforeValidator(values.boolean)] = True
     """True to deliver adjacent datagrams of one flow as one super-frame, which the receiver splits again."""
     pmtu: Annotated[bool, BeforeValidator(values.boolean)] = True
-    """True to answer a packet that is too long for the peer's MTU with the ICMP message of a router."""
+    """True to answer packets that are too long for the peer, so that their senders find the path MTU."""
     carrier: Annotated[
         Literal["peer", "always", "off"], BeforeValidator(values.one_of("peer", "always", "off"))
     ] = "peer"

@@ -7,6 +7,7 @@ accounts for every frame, and relies on the order of the stores:
 2. Frames are counted after they were written: as transmitted by the sender, then as received. The packets
    of a loopback are counted as transmitted before that.
 3. JOINING is cleared after that, and then the joined datagrams are counted.
+4. The segments that a super-frame adds are counted once its first one is written, before the others.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from epaird.dataplane.frames import HEADER
 from epaird.ipc.counters import (
+    ADDED_SEGMENTS,
     COALESCED_DATAGRAMS,
     COALESCED_SUPERFRAMES,
     HELD_BYTES,
@@ -89,6 +91,10 @@ class Account:
     def lost(self, reason: int, frames: int = 1) -> None:
         """Count frames that were transmitted and could not be delivered here."""
         self.words[IERRORS + reason] += frames
+
+    def segmented(self, added: int) -> None:
+        """Count a super-frame that is delivered as ``added`` more frames."""
+        self.words[ADDED_SEGMENTS] += added
 
     def in_flight(self, frames: int) -> None:
         """Record how many frames are in flight to this port: being written, or in the queue."""

@@ -14,6 +14,9 @@ BURST_FRAMES: Final = 64
 BURST_BYTES: Final = 256 * 1024
 """A burst ends with the frame that reaches this: four super-frames fit a core's own cache."""
 
+Objection = Callable[[memoryview, int, int], int | None]
+"""Returns why a frame of an unusual length is refused: :func:`epaird.dataplane.frames.objection`."""
+
 _CACHE_LINE: Final = 64
 SLOT: Final = (FRAME_MAX // _CACHE_LINE + 2) * _CACHE_LINE
 """Size of a slot in bytes: more than any frame, so that a truncated one is recognised, and no multiple of
@@ -25,13 +28,24 @@ _ONE_IN_EACH_BYTE: Final = int.from_bytes(b"\1" * BURST_FRAMES)
 class Burst:
     """The frames of the last read, until the next one."""
 
-    __slots__ = ("_destinations", "_slots", "arena", "exhausted", "lengths", "verdicts")
+    __slots__ = (
+        "_destinations",
+        "_flags",
+        "_gso_types",
+        "_slots",
+        "arena",
+        "exhausted",
+        "lengths",
+        "verdicts",
+    )
 
     def __init__(self) -> None:
         # A mapping, not a bytearray: a page costs nothing before the first frame that reaches it.
         self.arena = memoryview(mmap.mmap(-1, BURST_FRAMES * SLOT))
         self._slots = [self.arena[start : start + SLOT] for start in range(0, len(self.arena), SLOT)]
         self._destinations = self.arena[HEADER::SLOT]
+        self._flags = self.arena[::SLOT]
+        self._gso_types = self.arena[1::SLOT]
         self.lengths: list[int] = []
         """Bytes in slots 0, 1, ..., virtio_net_hdr included."""
         self.verdicts: dict[int, int] = {}
@@ -40,8 +54,14 @@ class Burst:
         self.exhausted = False
         """True when the device had no more frames."""
 
-    def read(self, read: Callable[[memoryview], int | None], limit: int, most: int) -> None:
-        """Read up to ``most`` frames. Frames above ``limit`` bytes are examined, and may be refused.
+    def read(
+        self,
+        read: Callable[[memoryview], int | None],
+        limit: int,
+        most: int,
+        examine: Objection = objection,
+    ) -> None:
+        """Read up to ``most`` frames; ``examine`` decides about those above ``limit`` bytes, and about runts.
 
         ``read`` fills a slot and returns how many bytes, or None when there is no frame: FileIO.readinto(),
         which costs 80 ns less than os.readv(), and 400 ns less where that would raise an exception.
@@ -61,7 +81,7 @@ class Burst:
             add(length)
             if SHORTEST <= length <= limit:
                 continue
-            reason = objection(slot, length, limit)
+            reason = examine(slot, length, limit)
             if reason is not None:
                 self.verdicts[len(lengths) - 1] = reason
             room -= length
@@ -93,6 +113,12 @@ class Burst:
         """Return the frames in these slots."""
         views, lengths = self._slots, self.lengths
         return [views[slot][: lengths[slot]] for slot in slots]
+
+    def offloaded(self) -> bool:
+        """Return whether one of the frames is a super-frame or has an unfinished checksum."""
+        count = len(self.lengths)
+        flags = int.from_bytes(self._flags[:count].tobytes())
+        return bool(flags & _ONE_IN_EACH_BYTE) or any(self._gso_types[:count].tobytes())
 
     def multicasts(self) -> int:
         """Return how many of the frames are for a group; only for bursts without a verdict."""

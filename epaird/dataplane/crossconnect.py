@@ -17,7 +17,8 @@ from epaird.dataplane.frames import HEADER
 from epaird.dataplane.links import ETHERNET_LINK
 from epaird.dataplane.pipeline import Pipeline
 from epaird.dataplane.port import DOWN, Port, reason
-from epaird.ipc.counters import PEER_DOWN
+from epaird.dataplane.segmenting import NotSegmentable, segment
+from epaird.ipc.counters import PEER_DOWN, WRITE_ERROR
 
 ANSWERS: Final = 8
 """Bursts that the two ports of a cable may exchange before the next cable's turn."""
@@ -60,6 +61,9 @@ class CrossConnect:
         target = self._b if source is self._a else self._a
         if target.backlog:
             self._pipeline.resume(target)
+        if not target.offload and burst.offloaded():
+            self._deliver_segments(source, target, burst)
+            return
         if target.backlog or burst.verdicts:
             self._deliver_singly(source, target, burst, burst.accepted(), 0)
             return
@@ -106,6 +110,48 @@ class CrossConnect:
                 target.account.lost(reason(error))
         source.account.transmitted(sent, self.link.multicasts(sent))
         target.account.received(delivered, self.link.multicasts(delivered))
+
+    def _deliver_segments(self, source: Port, target: Port, burst: Burst) -> None:
+        """Deliver a burst as frames on a wire: the receiver takes no super-frames or unfinished checksums."""
+        for slot in burst.accepted():
+            (frame,) = burst.frames((slot,))
+            try:
+                segments = segment(frame)
+            except NotSegmentable:
+                burst.verdicts[slot] = WRITE_ERROR
+                source.account.transmitted((frame,), self.link.multicasts((frame,)))
+                target.account.lost(WRITE_ERROR)
+            else:
+                if not self._deliver_segmented(source, target, frame, segments):
+                    burst.verdicts[slot] = PEER_DOWN
+                    source.account.undeliverable(PEER_DOWN, 1)
+
+    def _deliver_segmented(
+        self, source: Port, target: Port, frame: memoryview, segments: list[bytes]
+    ) -> bool:
+        """Deliver a frame as its segments, and count it; False when the receiver was down before the first
+        of them."""
+        account = target.account
+        account.in_flight(len(target.backlog) + len(segments))
+        delivered: list[bytes] = []
+        for position, each in enumerate(segments):
+            error = BlockingIOError() if target.backlog else target.write(each)
+            if not position:
+                if error is not None and error.errno in DOWN:
+                    account.in_flight(len(target.backlog))
+                    return False
+                account.segmented(len(segments) - 1)
+                source.account.transmitted((frame,), self.link.multicasts((frame,)))
+            if error is None:
+                delivered.append(each)
+            elif isinstance(error, BlockingIOError):
+                self._pipeline.wait(target, segments[position:])
+                break
+            else:
+                account.lost(reason(error))
+        account.in_flight(len(target.backlog))
+        account.received(delivered, self.link.multicasts(delivered))
+        return True
 
 
 def _write_joined(

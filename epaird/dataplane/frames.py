@@ -24,8 +24,8 @@ ETHERNET: Final = 14
 """Bytes of an Ethernet header."""
 VLAN_TAG: Final = 4
 """Bytes of a VLAN tag."""
-FRAME_MAX: Final = HEADER + 65535 + ETHERNET + 2 * VLAN_TAG
-"""Bytes of the largest frame that a kernel sends: a 64 KB packet with its Ethernet header and two tags."""
+FRAME_MAX: Final = HEADER + 65535 + ETHERNET + 3 * VLAN_TAG
+"""Bytes of the largest frame that a kernel sends: a 64 KB packet with its Ethernet header and three tags."""
 SHORTEST: Final = HEADER + ETHERNET
 """Bytes of the shortest frame."""
 

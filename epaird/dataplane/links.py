@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from epaird.dataplane.frames import ETHERNET, HEADER, VLAN_TAG
+from epaird.dataplane.frames import ETHERNET, HEADER, VLAN_TAG, objection
+from epaird.dataplane.headers import tagged
 from epaird.dataplane.toobig import too_big
+from epaird.ipc.counters import OVERSIZE
 
 
 class Family(NamedTuple):
@@ -34,8 +36,9 @@ def _family(addresses: int, length: int, mask: int, group: int) -> Family:
     return Family(end, slice(source, destination), slice(destination, end), destination, mask, group)
 
 
-_VERSIONS: Final = {4: _family(12, 4, 0xF0, 0xE0), 6: _family(8, 16, 0xFF, 0xFF)}
-FAMILIES: Final = tuple(_VERSIONS.get(version) for version in range(16))
+VERSIONS: Final = {4: _family(12, 4, 0xF0, 0xE0), 6: _family(8, 16, 0xFF, 0xFF)}
+"""The versions of IP by number."""
+FAMILIES: Final = tuple(VERSIONS.get(version) for version in range(16))
 """By the version in the first four bits of a packet; None for versions that are not IP. It is a tuple because
 it is indexed for each packet."""
 
@@ -45,6 +48,9 @@ class LinkLayer(Protocol):
 
     def read_limit(self, mtus: Sequence[int]) -> int:
         """Return the length in bytes, header included, up to which a frame fits all MTUs unexamined."""
+
+    def objection(self, frame: memoryview, length: int, limit: int) -> int | None:
+        """Return why a frame that is not between SHORTEST and ``limit`` bytes long is refused, or None."""
 
     def multicasts(self, frames: Sequence[bytes | memoryview]) -> int:
         """Return how many frames are for a group."""
@@ -61,6 +67,16 @@ class EthernetLink:
         VLAN tag."""
         return HEADER + min(mtus) + ETHERNET + VLAN_TAG
 
+    def objection(self, frame: memoryview, length: int, limit: int) -> int | None:
+        """Return RUNT, OVERSIZE, or None: :func:`epaird.dataplane.frames.objection`.
+
+        The outer tag does not count. The kernel keeps it apart from the frame, where veth's rule does not see
+        it, and only a TAP device delivers it inside the frame."""
+        reason = objection(frame, length, limit)
+        if reason == OVERSIZE and tagged(frame):
+            return objection(frame, length, limit + VLAN_TAG)
+        return reason
+
     def multicasts(self, frames: Sequence[bytes | memoryview]) -> int:
         """Return how many frames have the group bit in their destination."""
         return sum([frame[HEADER] & 1 for frame in frames])
@@ -76,6 +92,10 @@ class IpLink:
     def read_limit(self, mtus: Sequence[int]) -> int:
         """Return the limit: the packet must fit the MTU."""
         return HEADER + min(mtus)
+
+    def objection(self, frame: memoryview, length: int, limit: int) -> int | None:
+        """Return RUNT, OVERSIZE, or None: :func:`epaird.dataplane.frames.objection`."""
+        return objection(frame, length, limit)
 
     def multicasts(self, frames: Sequence[bytes | memoryview]) -> int:
         """Return how many packets have a group as their destination."""

@@ -73,7 +73,7 @@ class Pipeline:
         if room > source.at_once:  # min() would cost 60 ns
             room = source.at_once
         try:
-            burst.read(source.read, source.limit, room)
+            burst.read(source.read, source.limit, room, source.forwarding.link.objection)
         except OSError:
             self.poller.gone(source)
             burst.exhausted = True
@@ -102,7 +102,7 @@ class Pipeline:
         if self.queue.restart_due:
             self.poller.await_restart()
 
-    def wait(self, target: Port, frames: Sequence[memoryview]) -> None:
+    def wait(self, target: Port, frames: Sequence[bytes | memoryview]) -> None:
         """Keep frames that ``target``'s device did not take, until it has room."""
         self.queue.put(target, [bytes(frame) for frame in frames])
         self.poller.await_room(target)
@@ -126,15 +126,20 @@ class Pipeline:
             self.poller.await_restart()
 
     def _refuse(self, source: Port) -> None:
-        """Count the frames that were refused when they were read; answer the last one if it is too long."""
+        """Count the frames that were refused when they were read; answer the last one that is too long and
+        can be answered."""
         verdicts = self.burst.verdicts
         source.account.refused(verdicts.values())
-        last = next(reversed(verdicts))
-        if verdicts[last] == OVERSIZE:
-            (frame,) = self.burst.frames((last,))
-            message = source.forwarding.link.too_big(frame, source.limit)
-            if message is not None and source.write(message) is None:
-                source.account.answered()
+        if not source.pmtu:
+            return
+        for slot in reversed(verdicts):
+            if verdicts[slot] == OVERSIZE:
+                (frame,) = self.burst.frames((slot,))
+                message = source.forwarding.link.too_big(frame, source.limit)
+                if message is not None:
+                    if source.write(message) is None:
+                        source.account.answered()
+                    return
 
     def _process(self, source: Port) -> None:
         now_ns = self._clock()

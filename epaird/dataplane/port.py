@@ -38,6 +38,8 @@ class Port:
         "listed",
         "name",
         "oactive",
+        "offload",
+        "pmtu",
         "read",
         "refs",
         "stages",
@@ -60,6 +62,11 @@ class Port:
         """Frames of that length that make a burst."""
         self.coalesce = False
         """True when datagrams read here may be joined."""
+        self.offload = True
+        """True when its owner takes super-frames and unfinished checksums. False: frames are delivered as on
+        a wire."""
+        self.pmtu = True
+        """True when its owner is told which packets are too long for the peer."""
         self.stages: tuple[Stage, ...] = ()
         """Steps for frames read here, before they are delivered."""
         self.backlog: deque[bytes] = deque()

@@ -4,7 +4,8 @@ A packet as read from a TUN device is a virtio_net_hdr and an IP packet. There a
 
 - swapped: source and destination address change places, so that the owner receives the packet from the
   address that it was sent to. Checksums, whole or still to be completed, stay right: they are sums, and both
-  addresses are in them. Packets for a group are left alone, because no packet may come from a group.
+  addresses are in them. Packets for a group are left alone, because no packet may come from a group. The
+  packet that an ICMP error quotes is swapped too (:mod:`epaird.dataplane.quotes`).
 - verbatim, as BSD's looutput() does.
 
 As in NetBSD a packet is counted as transmitted before its family is examined, and as received once it is
@@ -14,14 +15,68 @@ delivered.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Any, Final, NamedTuple
 
 from epaird.dataplane.burst import Burst
 from epaird.dataplane.frames import HEADER
-from epaird.dataplane.links import FAMILIES, IP_LINK
+from epaird.dataplane.headers import ICMP, ICMPV6
+from epaird.dataplane.links import IP_LINK, VERSIONS, Family
 from epaird.dataplane.pipeline import Pipeline
 from epaird.dataplane.port import Port, reason
+from epaird.dataplane.quotes import reflect_quote4, reflect_quote6
 from epaird.ipc.counters import FAMILY, RUNT
+
+
+class _Mirror(NamedTuple):
+    """How packets of a version of IP are swapped. Two calls do it, because it is done for each packet."""
+
+    shortest: int
+    """Bytes of the shortest packet, virtio_net_hdr included."""
+    read: Callable[[memoryview, int], tuple[int, bytes, bytes]]
+    """Returns the protocol of the payload, the source and the destination address, from ``protocol`` on."""
+    protocol: int
+    """The first byte that it reads."""
+    write: Callable[[memoryview, int, bytes, bytes], None]
+    """Writes both addresses, from ``addresses`` on."""
+    addresses: int
+    """The first byte that it writes."""
+    mask: int
+    """The bits of the destination's first byte that distinguish groups."""
+    group: int
+    """Their value in the address of a group."""
+    icmp: int
+    """The protocol number of its ICMP."""
+    reflect_quote: Callable[[memoryview], None]
+    """Reflects the quote of its ICMP errors."""
+
+
+def _mirror(family: Family, protocol: int, icmp: int, reflect_quote: Callable[[memoryview], None]) -> _Mirror:
+    """Return how to swap packets with the number of the payload's protocol at ``protocol``."""
+    protocol += HEADER
+    start, middle, end = family.source.start, family.source.stop, family.destination.stop
+    both = f"{middle - start}s{end - middle}s"
+    head: Any = Struct(f"=B{start - protocol - 1}x{both}")
+    return _Mirror(
+        family.shortest,
+        head.unpack_from,
+        protocol,
+        Struct(both).pack_into,
+        start,
+        family.mask,
+        family.group,
+        icmp,
+        reflect_quote,
+    )
+
+
+_VERSIONS: Final = {
+    4: _mirror(VERSIONS[4], 9, ICMP, reflect_quote4),
+    6: _mirror(VERSIONS[6], 6, ICMPV6, reflect_quote6),
+}
+_MIRRORS: Final = tuple(_VERSIONS.get(version) for version in range(16))
+"""By version; a tuple because it is indexed for each packet."""
 
 
 class Reflector:
@@ -65,20 +120,22 @@ class Reflector:
         """Swap the addresses of packets, and drop packets that are not IP. True when some were dropped."""
         swap, dropped = self._swap, False
         for position, packet in enumerate(packets):
-            family = FAMILIES[packet[HEADER] >> 4]
-            if family is None:
+            mirror = _MIRRORS[packet[HEADER] >> 4]
+            if mirror is None:
                 _drop(source, burst, slots[position], FAMILY)
                 self._report_unknown(source, packet[HEADER] >> 4)
                 dropped = True
                 continue
-            shortest, sender, receiver, first, mask, group = family
+            shortest, read, protocol, write, addresses, mask, group, icmp, reflect_quote = mirror
             if len(packet) < shortest:
                 _drop(source, burst, slots[position], RUNT)
                 dropped = True
-            elif swap and packet[first] & mask != group:
-                address = bytes(packet[sender])
-                packet[sender] = packet[receiver]
-                packet[receiver] = address
+            elif swap:
+                payload, sender, receiver = read(packet, protocol)
+                if receiver[0] & mask != group:
+                    write(packet, addresses, receiver, sender)
+                    if payload == icmp:
+                        reflect_quote(packet)
         return dropped
 
     def _report_unknown(self, source: Port, version: int) -> None:

@@ -265,8 +265,9 @@ class WorkerLoop:
             kept.close()
         cable = self._cables[spec.name] = AttachedCable(ports, spec, forwarding)
         cable.resize(spec.mtus)
-        for port in ports:
+        for port, options in zip(ports, spec.ports, strict=True):
             port.coalesce = spec.coalesce
+            port.offload, port.pmtu = options.offload, options.pmtu
             self._cable_of[port] = spec.name
             self.start_reading(port)
         return ""

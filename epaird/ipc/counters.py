@@ -69,7 +69,10 @@ _REASONS: Final = (
     Reason("peer_down", "The peer is down or missing, so nothing can be delivered"),
     Reason("oversize", "The frame is longer than the MTU of either half allows"),
     Reason("runt", "The frame or packet is shorter than its headers"),
-    Reason("write_error", "The kernel refused the frame, or it was dropped while it waited"),
+    Reason(
+        "write_error",
+        "The kernel refused the frame, it was dropped while it waited, or it could not be segmented",
+    ),
     Reason("worker_lost", "A worker died after it had read the frame and before it delivered it"),
     Reason("family", "A loopback was sent a packet that is neither IPv4 nor IPv6"),
 )
@@ -100,6 +103,7 @@ COALESCED_SUPERFRAMES: Final = 10
 JOINING: Final = 11
 HELD_BYTES: Final = 12
 TOO_BIG: Final = 13
+ADDED_SEGMENTS: Final = 14
 OERRORS: Final = 16
 IERRORS: Final = OERRORS + REASONS_MAX
 MIGRATING: Final = 63
@@ -176,6 +180,12 @@ INTERFACE: Final = (
         "coalesced_superframes", COALESCED_SUPERFRAMES, "super-frames",
         "Super-frames that epaird made of datagrams and delivered to the interface's owner",
         metric="epaird_coalesced_superframes", statistic=True,
+    ),
+    Counter(
+        "added_segments", ADDED_SEGMENTS, "frames",
+        "Frames by which epaird has increased their number, where it segmented super-frames for an owner "
+        "without offloads: a super-frame of 45 segments adds 44",
+        metric="epaird_added_segments", statistic=True,
     ),
     Counter(
         "held_bytes", HELD_BYTES, "bytes",

@@ -55,6 +55,10 @@ class PortSpec:
     """Its slot of the ledger."""
     mtu: int = 0
     """MTU in bytes."""
+    offload: bool = True
+    """True when its owner takes super-frames and unfinished checksums."""
+    pmtu: bool = True
+    """True when its owner is told which packets are too long for the peer."""
 
 
 @dataclass(frozen=True, slots=True)

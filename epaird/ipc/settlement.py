@@ -3,7 +3,7 @@
 At rest every frame has exactly one fate:
 
     kernel tx_packets(a) = opackets(a) + oerrors(a, every reason)
-    opackets(a) = ipackets(b) + queued and in flight to b + ierrors(b, every reason)
+    opackets(a) + added segments(b) = ipackets(b) + queued and in flight to b + ierrors(b, every reason)
 
 A worker can be killed between any two stores to the ledger. The kernel's own counters then show how many
 frames it had read and written, and the difference is counted as ``worker_lost``.
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epaird.ipc.counters import (
+    ADDED_SEGMENTS,
     COALESCED_DATAGRAMS,
     COALESCED_SUPERFRAMES,
     HELD_BYTES,
@@ -35,10 +36,11 @@ from epaird.ipc.ledger import Words
 
 
 def balance(sender: Sequence[int], receiver: Sequence[int]) -> int:
-    """Return the frames that the sender transmitted less the frames of the receiver that have a fate.
+    """Return the frames that the sender transmitted, as many as they became when they were segmented, less
+    the frames of the receiver that have a fate.
 
     The balance is 0 at rest as long as neither interface was ever patched to another one."""
-    return sender[OPACKETS] - receiver[IPACKETS] - _errors(receiver, IERRORS)
+    return sender[OPACKETS] + receiver[ADDED_SEGMENTS] - receiver[IPACKETS] - _errors(receiver, IERRORS)
 
 
 def settle(sender: Words, receiver: Words, *, read: int | None, written: int | None, base: int = 0) -> int:

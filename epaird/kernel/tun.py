@@ -21,7 +21,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 import pytun
@@ -165,15 +165,14 @@ def _open_device(name: str, kind: int, queues: int, offload: bool) -> Tap:
             os.set_blocking(fd, False)
             os.set_inheritable(fd, False)
         _ioctl(fds[0], abi.TUNSETVNETLE, _INT.pack(1))
-        wanted = _OFFLOAD_STEPS[0] if offload else 0
-        offloads = _set_offloads(fds[0], wanted & super_frame_offloads() if offload else 0)
+        offloads, missing = _set_offloads(fds[0], offload)
         set_ten_gigabit(name)
         return Tap(
             name=name,
             index=socket.if_nametoindex(name),
             fds=fds,
             offloads=offloads,
-            missing=tuple(words for bits, words in _OFFLOAD_NAMES if wanted & bits & ~offloads),
+            missing=missing,
             _devices=tuple(devices),
         )
     except BaseException as error:
@@ -241,6 +240,21 @@ def set_sndbuf(fd: int, size: int) -> None:
     _ioctl(fd, abi.TUNSETSNDBUF, _INT.pack(size))
 
 
+def set_offload(tap: Tap, on: bool) -> Tap:
+    """Set every offload of the kernel, or none; return the Tap with those that are in force then.
+
+    Works in any namespace, while the device is up, and for all of its queues. Frames that are in its rings
+    already stay as they are. Raises KernelError, EBADFD when the device is gone.
+    """
+    try:
+        offloads, missing = _set_offloads(tap.fds[0], on)
+    except KernelError:
+        raise
+    except OSError as error:
+        raise _failed(error) from error
+    return replace(tap, offloads=offloads, missing=missing)
+
+
 def set_carrier(fd: int, on: bool) -> None:
     """Set the carrier. Works while the device is down, and in any namespace."""
     _ioctl(fd, abi.TUNSETCARRIER, _INT.pack(on))
@@ -301,17 +315,22 @@ def _failed(error: OSError) -> KernelError:
     return KernelError.about("the device", error.errno)
 
 
-def _set_offloads(fd: int, wanted: int) -> int:
-    """Set as many of ``wanted`` as the kernel accepts and return them; 0 when it accepts none."""
+def _set_offloads(fd: int, on: bool) -> tuple[int, tuple[str, ...]]:
+    """Set as many offloads as the kernel accepts, or none; return them, and the wanted ones that it does not
+    have, in words."""
+    wanted = _OFFLOAD_STEPS[0] if on else 0
+    usable = super_frame_offloads() if on else 0
+    offloads = 0
     for step in (*_OFFLOAD_STEPS, 0):
         try:
-            fcntl.ioctl(fd, abi.TUNSETOFFLOAD, step & wanted)
+            fcntl.ioctl(fd, abi.TUNSETOFFLOAD, step & usable)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
         else:
-            return step & wanted
-    return 0
+            offloads = step & usable
+            break
+    return offloads, tuple(words for bits, words in _OFFLOAD_NAMES if wanted & bits & ~offloads)
 
 
 def _open(name: str, flags: int) -> _Device:

@@ -34,6 +34,8 @@ from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind
 
 HOME: Final = Identity(4, 4026531840)
+EVERY_OFFLOAD: Final = 0x6F
+"""Every TUN_F_* that a kernel has."""
 FRAME_BYTES: Final = 64
 """Length of every frame that an owner sends, with its header: waiting bytes can be counted as frames."""
 
@@ -307,10 +309,10 @@ class FakeHost(Host):
     async def open_tap(
         self, device: str, *, queues: int, offload: bool, name: str | None = None, netns: str | None = None
     ) -> Tap:
-        return await self._run(self._open, device, queues, self.missing if offload else ())
+        return await self._run(self._open, device, queues, offload)
 
     async def open_tun(self, name: str) -> Tap:
-        return await self._run(self._open, name, 1, self.missing)
+        return await self._run(self._open, name, 1, True)
 
     def at_home(self, tap: Tap) -> Place:
         return self.links[tap.name].place
@@ -318,6 +320,12 @@ class FakeHost(Host):
     def set_sndbuf(self, tap: Tap, size: int) -> None:
         self._step("set_sndbuf")
         self.links[tap.name].sndbuf = size
+
+    def set_offload(self, tap: Tap, on: bool) -> Tap:
+        self._step("set_offload")
+        changed = replace(tap, offloads=EVERY_OFFLOAD if on else 0, missing=self.missing if on else ())
+        self.links[tap.name].tap = changed
+        return changed
 
     def set_carrier(self, tap: Tap, on: bool) -> None:
         self._step("set_carrier")
@@ -447,7 +455,7 @@ class FakeHost(Host):
         if failures:
             raise failures.pop()
 
-    def _open(self, name: str, queues: int, missing: tuple[str, ...]) -> Tap:
+    def _open(self, name: str, queues: int, offload: bool) -> Tap:
         self._step("open_tap")
         if name in self.links:
             raise KernelError(errno.EEXIST, f"{name}: a device of this name exists already")
@@ -456,8 +464,8 @@ class FakeHost(Host):
             name=name,
             index=self._new_index(),
             fds=tuple(owner.fileno() for owner in owners),
-            offloads=0,
-            missing=missing,
+            offloads=EVERY_OFFLOAD if offload else 0,
+            missing=self.missing if offload else (),
             _devices=tuple(_Device(name, owner) for owner in owners),
         )
         statistics = LinkStatistics(tap.index, name, False, False, 1500, "", 0, 0, 0, 0, 0, 0)

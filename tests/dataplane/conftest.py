@@ -16,7 +16,15 @@ from epaird.dataplane.frames import HEADER
 from epaird.dataplane.pipeline import Pipeline
 from epaird.dataplane.port import Port
 from epaird.dataplane.queue import Queue
-from epaird.ipc.counters import IERRORS, IN_FLIGHT, IPACKETS, OERRORS, OPACKETS, REASONS
+from epaird.ipc.counters import (
+    ADDED_SEGMENTS,
+    IERRORS,
+    IN_FLIGHT,
+    IPACKETS,
+    OERRORS,
+    OPACKETS,
+    REASONS,
+)
 from epaird.ipc.ledger import Table
 
 PLAIN = bytes(HEADER)
@@ -147,7 +155,7 @@ class Bench:
         for port in self.ports:
             sent, peer = port.account.words, self.peer(port).account.words
             errors = sum(peer[IERRORS + reason] for reason in range(len(REASONS)))
-            assert sent[OPACKETS] == peer[IPACKETS] + peer[IN_FLIGHT] + errors
+            assert sent[OPACKETS] + peer[ADDED_SEGMENTS] == peer[IPACKETS] + peer[IN_FLIGHT] + errors
             assert port.refs == 1 + len(port.backlog) + port.listed
         assert self.queue.length == sum(len(port.backlog) for port in self.ports) <= self.queue.limit
 

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from epaird.dataplane.crossconnect import ANSWERS
 from epaird.dataplane.frames import HEADER
 from epaird.dataplane.port import Port
+from epaird.dataplane.segmenting import segment
 from epaird.dataplane.sink import Sink
 from epaird.ipc.counters import (
+    ADDED_SEGMENTS,
     IBYTES,
     IMCASTS,
     IPACKETS,
@@ -20,9 +22,12 @@ from epaird.ipc.counters import (
     OVERSIZE,
     PEER_DOWN,
     RUNT,
+    TOO_BIG,
     WRITE_ERROR,
 )
 from tests.dataplane.conftest import Bench, frame, numbered
+from tests.dataplane.datagrams import Datagram
+from tests.dataplane.superframes import Offloaded
 
 MULTICAST = b"\x33\x33\0\0\0\x01"
 
@@ -131,6 +136,101 @@ def test_the_fate_of_each_frame_is_known_by_its_slot(make_bench: type[Bench]) ->
         bench.pipeline.transmit(a)
         b.fd = up
     assert bench.pipeline.burst.verdicts == {0: RUNT, 1: PEER_DOWN}
+
+
+def wired(bench: Bench) -> tuple[Port, Port]:
+    """Return both ports; the owner of the second takes no offloads."""
+    a, b = bench.ports
+    b.offload = False
+    return a, b
+
+
+SUPER = bytes(Offloaded(bytes(range(250)) * 14))
+UNFINISHED = bytes(Offloaded(b"y" * 100, gso_size=0))
+
+
+def test_an_owner_without_offloads_receives_frames_as_on_a_wire(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    a, b = wired(bench)
+    sent = [frame(b"1"), SUPER, UNFINISHED, frame(b"2")]
+    bench.owners[0].sends(*sent)
+    bench.loop()
+    received = bench.owners[1].receives()
+    assert received == [frame(b"1"), *segment(SUPER), *segment(UNFINISHED), frame(b"2")]
+    words, peer = a.account.words, b.account.words
+    assert (words[OPACKETS], words[OBYTES]) == (4, sum(len(each) - HEADER for each in sent))
+    assert (peer[IPACKETS], peer[IBYTES]) == (7, sum(len(each) - HEADER for each in received))
+    assert peer[ADDED_SEGMENTS] == 3
+    bench.check_ledger()
+    bench.owners[1].sends(SUPER)
+    bench.loop()
+    assert bench.owners[0].receives() == [SUPER], "the other owner takes what it is sent"
+
+
+def test_datagrams_for_an_owner_without_offloads_are_not_joined(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    a, _ = wired(bench)
+    a.coalesce = True
+    datagrams = [bytes(Datagram(bytes([number]) * 64, number=number)) for number in range(20)]
+    bench.owners[0].sends(*datagrams)
+    bench.loop()
+    assert bench.owners[1].receives() == [each for sent in datagrams for each in segment(sent)]
+
+
+def test_segments_that_find_no_room_wait_and_arrive_once(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    _, b = wired(bench)
+    sent = [bytes(Offloaded(bytes([number]) * 60_000, gso_size=1400)) for number in range(20)]
+    received = []
+    waited = 0
+    for each in sent:
+        bench.owners[0].sends(each)
+        bench.pipeline.transmit(bench.ports[0])
+        waited = max(waited, len(b.backlog))
+        bench.check_ledger()
+    while b.backlog:
+        received += bench.owners[1].receives()
+        bench.pipeline.resume(b)
+    received += bench.owners[1].receives()
+    assert waited
+    assert received == [piece for each in sent for piece in segment(each)]
+    bench.check_ledger()
+
+
+def test_a_super_frame_of_an_unknown_kind_is_lost_and_counted(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    a, b = wired(bench)
+    strange = bytes(Offloaded(b"z" * 300, gso_type=3, gso_size=100))
+    bench.owners[0].sends(strange, frame())
+    bench.pipeline.transmit(a)
+    assert bench.owners[1].receives() == [frame()]
+    assert bench.ierrors(b)["write_error"] == 1
+    assert bench.pipeline.burst.verdicts == {0: WRITE_ERROR}
+    bench.check_ledger()
+
+
+def test_a_super_frame_for_a_peer_that_is_down_is_one_error_of_its_sender(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    a, b = wired(bench)
+    with Path("/proc/self/mem").open("r+b", buffering=0) as down:
+        up, b.fd = b.fd, down.fileno()
+        bench.owners[0].sends(SUPER)
+        bench.pipeline.transmit(a)
+        b.fd = up
+    assert bench.oerrors(a)["peer_down"] == 1
+    assert b.account.words[ADDED_SEGMENTS] == a.account.words[OPACKETS] == 0
+    bench.check_ledger()
+
+
+def test_an_owner_that_wants_no_path_mtu_messages_gets_none(make_bench: type[Bench]) -> None:
+    for wanted in (True, False):
+        bench = make_bench()
+        a, _ = bench.ports
+        a.pmtu = wanted
+        bench.owners[0].sends(bytes(Datagram(bytes(1600), flags=0)), frame(bytes(2000)))
+        bench.loop()
+        assert bench.oerrors(a)["oversize"] == 2
+        assert a.account.words[TOO_BIG] == len(bench.owners[0].receives()) == wanted
 
 
 def test_frames_for_a_peer_that_is_down_are_errors_of_their_sender(make_bench: type[Bench]) -> None:

@@ -8,6 +8,7 @@ from scapy.packet import Packet, Raw
 
 from epaird.dataplane.frames import ETHERNET, HEADER, VLAN_TAG
 from epaird.dataplane.links import ETHERNET_LINK, FAMILIES, IP_LINK
+from epaird.ipc.counters import OVERSIZE, RUNT
 from tests.dataplane.conftest import frame
 
 
@@ -15,6 +16,23 @@ def test_the_limit_is_the_smaller_mtu_with_ethernet_header_and_vlan_tag() -> Non
     read_limit = ETHERNET_LINK.read_limit
     assert read_limit((8000, 1500)) == HEADER + 1500 + ETHERNET + VLAN_TAG == read_limit((1500, 8000))
     assert read_limit((1500,)) == read_limit((1500, 1500))
+
+
+@pytest.mark.parametrize("outer", ["8100", "88a8"])
+def test_the_outer_tag_does_not_count(outer: str) -> None:
+    """As in veth, which the kernel gives the outer tag apart from the frame."""
+    limit = ETHERNET_LINK.read_limit((1500,))
+    for kind, more in ((outer, VLAN_TAG), ("9100", 0), ("0800", 0), ("0000" + outer, 0)):
+        sent = memoryview((bytes(HEADER) + bytes(12) + bytes.fromhex(kind)).ljust(3000, b"\0"))
+        assert ETHERNET_LINK.objection(sent, limit + more, limit) is None
+        assert ETHERNET_LINK.objection(sent, limit + more + 1, limit) == OVERSIZE
+        assert ETHERNET_LINK.objection(sent, HEADER + ETHERNET - 1, limit) == RUNT
+
+
+def test_an_address_is_no_tag() -> None:
+    packet = memoryview((bytes(HEADER) + bytes(IP(src="129.0.0.1"))).ljust(3000, b"\0"))
+    assert IP_LINK.objection(packet, HEADER + 1500, HEADER + 1500) is None
+    assert IP_LINK.objection(packet, HEADER + 1501, HEADER + 1500) == OVERSIZE
 
 
 def test_the_limit_of_a_packet_is_the_mtu() -> None:

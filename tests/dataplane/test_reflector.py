@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
 from scapy.packet import Packet, Raw
 
 from epaird.dataplane.frames import HEADER
@@ -105,6 +105,24 @@ def test_only_the_addresses_change_and_twice_is_not_at_all(rest: bytes, first: i
     assert once == (packet if group else swapped)
     back_group = once[ends[1]] & 0xF0 == 0xE0 if first >> 4 == 4 else once[ends[1]] == 0xFF
     assert twice == (once if back_group else packet)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        V4 / ICMP(type=3, code=3) / IP(src="10.88.7.9", dst="10.88.7.1") / UDP(sport=5, dport=6),
+        V6 / ICMPv6DestUnreach(code=4) / IPv6(src="fd88::9", dst="fd88::1") / UDP(sport=5, dport=6),
+    ],
+    ids=["IPv4", "IPv6"],
+)
+def test_the_quote_of_an_error_is_swapped_too(bench: Bench, packet: Packet) -> None:
+    """The owner reports the packet of 10.88.7.9, which is its own packet to it, reflected."""
+    (back,) = bench.sent(packet)
+    found = type(packet)(back)
+    quoted = found.payload.payload
+    assert (found.src, found.dst) == (packet.dst, packet.src)
+    assert (quoted.src, quoted.dst) == (packet.src, packet.dst)
+    assert (quoted.sport, quoted.dport) == (5, 6)
 
 
 def test_verbatim_changes_nothing() -> None:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6PacketTooBig, IPv6
-from scapy.layers.l2 import Dot1Q, Ether
-from scapy.packet import Packet, Raw
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_Router_Alert
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    ICMPv6ND_Redirect,
+    ICMPv6PacketTooBig,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+)
+from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
+from scapy.packet import Packet, Padding, Raw
 
 from epaird.dataplane.frames import HEADER
+from epaird.dataplane.links import ETHERNET_LINK
 from epaird.dataplane.toobig import too_big
 
 ETHER = Ether(src="02:00:00:00:00:0a", dst="02:00:00:00:00:0b")
@@ -60,6 +71,71 @@ def test_ipv6(inner: Packet) -> None:
     assert Ether(bytes(found))[ICMPv6PacketTooBig].cksum == before
 
 
+TAGS = {
+    "802.1Q": Dot1Q(vlan=7, prio=5),
+    "802.1ad": Dot1AD(vlan=7),
+    "QinQ": Dot1AD(vlan=7) / Dot1Q(vlan=8),
+    "802.1Q twice": Dot1Q(vlan=7) / Dot1Q(vlan=8),
+    "priority": Dot1Q(vlan=0, prio=7),
+}
+
+
+@pytest.mark.parametrize("tags", TAGS.values(), ids=TAGS)
+@pytest.mark.parametrize("inner", [V4 / UDP() / LOAD, V6 / UDP() / LOAD], ids=["IPv4", "IPv6"])
+def test_the_answer_has_the_same_tags(tags: Packet, inner: Packet) -> None:
+    found = answer(ETHER / tags / inner)
+    assert found is not None
+    plain = answer(ETHER / inner)
+    assert plain is not None
+    kind = type(inner)
+    assert bytes(found[kind]) == bytes(plain[kind])
+    sent = bytes(ETHER / tags / inner)
+    after = sent.index(bytes(inner))
+    assert bytes(found)[12:after] == sent[12:after]
+    assert bytes(found)[:12] == sent[6:12] + sent[:6]
+
+
+@pytest.mark.parametrize(("tags", "mtu"), [(0, 1500), (1, 1500), (2, 1500), (3, 1496), (4, 1492)])
+def test_an_mtu_fits_behind_the_tags(tags: int, mtu: int) -> None:
+    limit = ETHERNET_LINK.read_limit((1500,))
+    for inner in (V4 / UDP() / LOAD, V6 / UDP() / LOAD):
+        sent = ETHER
+        for _ in range(tags):
+            sent /= Dot1Q(vlan=7)
+        found = answer(sent / inner)
+        assert found is not None
+        reported = found[ICMP].nexthopmtu if ICMP in found else found[ICMPv6PacketTooBig].mtu
+        assert reported == mtu
+        longest = memoryview(bytes(HEADER) + bytes(sent / Raw(bytes(mtu))) + bytes(100))
+        assert ETHERNET_LINK.objection(longest, len(longest) - 100, limit) is None
+
+
+@pytest.mark.parametrize("options", [[IPOption_NOP()] * 4, [IPOption_Router_Alert()]], ids=["no-op", "alert"])
+@pytest.mark.parametrize("inner", [UDP() / LOAD, ICMP() / LOAD], ids=["udp", "ping"])
+def test_ipv4_options(options: list[Packet], inner: Packet) -> None:
+    sent = ETHER / IP(src="10.0.0.1", dst="10.0.0.2", flags="DF", options=options) / inner
+    found = answer(sent)
+    assert found is not None
+    assert found[IP].ihl == 5
+    assert bytes(found)[14 + 20 + 8 :] == bytes(sent[IP])[:548]
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [
+        IPv6ExtHdrHopByHop(),
+        IPv6ExtHdrDestOpt() / IPv6ExtHdrDestOpt(),
+        IPv6ExtHdrFragment(offset=0, m=1),
+    ],
+    ids=["hop by hop", "destination options", "first fragment"],
+)
+@pytest.mark.parametrize("inner", [UDP() / LOAD, ICMPv6EchoRequest() / LOAD], ids=["udp", "ping"])
+def test_ipv6_extension_headers(extension: Packet, inner: Packet) -> None:
+    found = answer(ETHER / V6 / extension / inner)
+    assert found is not None
+    assert found[ICMPv6PacketTooBig].mtu == 1500
+
+
 @pytest.mark.parametrize(
     "packet",
     [
@@ -67,11 +143,27 @@ def test_ipv6(inner: Packet) -> None:
         ETHER / IP(src="10.0.0.1", dst="10.0.0.2", flags="DF", frag=3) / LOAD,
         ETHER / V4 / ICMP(type=3, code=4) / LOAD,
         ETHER / V6 / ICMPv6PacketTooBig() / LOAD,
-        ETHER / Dot1Q(vlan=7) / V4 / UDP() / LOAD,
+        ETHER / V4 / ICMP(type=11) / LOAD,
+        ETHER / V6 / ICMPv6ND_Redirect() / LOAD,
+        ETHER / V6 / IPv6ExtHdrDestOpt() / ICMPv6PacketTooBig() / LOAD,
+        ETHER / V6 / IPv6ExtHdrFragment(offset=3) / LOAD,
+        ETHER / IP(src="0.1.2.3", dst="10.0.0.2", flags="DF") / UDP() / LOAD,
+        ETHER / IP(src="127.0.0.1", dst="10.0.0.2", flags="DF") / UDP() / LOAD,
+        ETHER / IP(src="224.0.0.9", dst="10.0.0.2", flags="DF") / UDP() / LOAD,
+        ETHER / IP(src="10.0.0.1", dst="224.0.0.9", flags="DF") / UDP() / LOAD,
+        ETHER / IP(src="255.255.255.255", dst="10.0.0.2", flags="DF") / UDP() / LOAD,
+        ETHER / IPv6(src="::", dst="fd00::2") / UDP() / LOAD,
+        ETHER / IPv6(src="::1", dst="fd00::2") / UDP() / LOAD,
+        ETHER / IPv6(src="ff02::1", dst="fd00::2") / UDP() / LOAD,
+        ETHER / IPv6(src="fd00::1", dst="ff02::1") / UDP() / LOAD,
         Ether(dst="ff:ff:ff:ff:ff:ff") / V4 / UDP() / LOAD,
+        Ether(src="03:00:00:00:00:0a", dst="02:00:00:00:00:0b") / V4 / UDP() / LOAD,
         Ether(type=0x88B5) / LOAD,
+        ETHER / Dot1Q(type=0x88B5) / LOAD,
+        ETHER / IP(bytes(V4 / UDP() / b"short")) / Padding(bytes(LOAD)),
+        ETHER / IPv6(bytes(V6 / UDP() / b"short")) / Padding(bytes(LOAD)),
     ],
-    ids=["no DF", "fragment", "an ICMP error", "an ICMPv6 error", "tagged", "broadcast", "no IP"],
+    ids=str,
 )
 def test_packets_that_are_not_answered(packet: Packet) -> None:
     assert answer(packet) is None
@@ -82,7 +174,18 @@ def test_an_mtu_below_the_minimum_is_not_reported() -> None:
     assert answer(ETHER / V4 / UDP() / LOAD, 67) is None
 
 
-@pytest.mark.parametrize("length", range(70))
-def test_short_frames_are_no_problem(length: int) -> None:
-    whole = bytes(HEADER) + bytes(ETHER / V6 / UDP() / LOAD)
-    too_big(memoryview(whole[:length]), 1500)
+@pytest.mark.parametrize(
+    "packet", [ETHER / V4 / ICMP() / LOAD, ETHER / Dot1Q() / V6 / IPv6ExtHdrDestOpt() / UDP() / LOAD], ids=str
+)
+def test_short_frames_are_no_problem(packet: Packet) -> None:
+    whole = bytes(HEADER) + bytes(packet)
+    for length in range(120):
+        assert too_big(memoryview(whole[:length]), 68) is None
+
+
+@given(
+    st.binary(min_size=14, max_size=1600),
+    st.sampled_from([b"\x08\0\x45", b"\x86\xdd\x60", b"\x81\0\0\1\x08\0\x4f"]),
+)
+def test_garbage_is_no_problem(rest: bytes, start: bytes) -> None:
+    too_big(memoryview(bytes(HEADER) + bytes(12) + start + rest), 68)

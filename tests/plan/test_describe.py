@@ -61,7 +61,7 @@ def test_a_plan_reads_as_one_of_terraform() -> None:
 
 @pytest.mark.parametrize("key", IMMUTABLE)
 def test_a_key_that_cannot_change_in_place_has_a_reason(key: str) -> None:
-    other: dict[str, object] = {"netns": "red", "queues": 2, "offload": False}
+    other: dict[str, object] = {"netns": "red", "queues": 2}
     table = {"a": {key: other[key]}} if key == "netns" else {key: other[key]}
     (action,) = actions(plan(parse({"epair": {"epair0": {}}}), parse({"epair": {"epair0": table}})))
     assert action.verb == "recreate"

@@ -217,7 +217,10 @@ class Daemon(Process):
             errors, lost = sum(sender.oerrors.values()), sum(receiver.ierrors.values())
             equalities = {
                 "kernel tx_packets = opackets + oerrors": (link.tx_packets, sender.opackets + errors),
-                "opackets = peer's ipackets + ierrors": (sender.opackets, receiver.ipackets + lost),
+                "opackets + added segments = peer's ipackets + ierrors": (
+                    sender.opackets + receiver.added_segments,
+                    receiver.ipackets + lost,
+                ),
                 "kernel tx_dropped = oqdrops": (link.tx_dropped, sender.oqdrops),
                 "refs = 1": (sender.refs, 1),
             }

@@ -194,11 +194,12 @@ async def test_change_in_place(lab: Lab) -> None:
         await change("epair0b", {"up": True, "addresses": ["10.0.0.3/24"]})
         await in_thread(ping, red, "10.0.0.3")
         assert "10.0.0.2" not in blue.ip("addr show eth0")
-        await change("epair0", {"coalesce": False})
-        await in_thread(ping, red, "10.0.0.3")
+        for keys in ({"coalesce": False}, {"offload": False}, {"pmtu": False}, {"offload": True}):
+            await change("epair0", keys)
+            await in_thread(ping, red, "10.0.0.3")
         await change("epair0a", {"name": "eth9"})
         assert "eth9" in red.links()
-        for settings in ({"queues": 2}, {"offload": False}, {"a": {"netns": None}}):
+        for settings in ({"queues": 2}, {"a": {"netns": None}}):
             assert (await refused(change("epair0", settings)))[0] == "EINVAL"
         assert (await refused(change("epair0a", {"mtu": 3})))[0] == "EINVAL"
         assert (await refused(change("epair0a", {"carrier": "off"})))[0] == "EINVAL"

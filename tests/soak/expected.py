@@ -255,7 +255,7 @@ def _fixed(found: Interface) -> tuple[object, ...]:
     """Return the settings that cannot change in place."""
     if isinstance(found, Loopback):
         return (found.netns,)
-    return found.queues, found.offload, found.a.netns, found.b.netns
+    return found.queues, found.a.netns, found.b.netns
 
 
 def _namespaces(file: Mapping[str, Interface]) -> Iterator[str]:

@@ -250,5 +250,5 @@ def _wait_until_kept(rule: Callable[[], list[str]]) -> None:
 
 
 def _accounted(stats: dict[str, Any]) -> int:
-    accounted: int = stats["ipackets"] + sum(stats["ierrors"].values())
+    accounted: int = stats["ipackets"] + sum(stats["ierrors"].values()) - stats["added_segments"]
     return accounted

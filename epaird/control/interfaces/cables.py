@@ -35,6 +35,14 @@ class CableEnd(Protocol):
     cable: Cable[Any] | None
     """The cable that it is an end of."""
 
+    @property
+    def offload(self) -> bool:
+        """True where its owner takes super-frames and unfinished checksums."""
+
+    @property
+    def pmtu(self) -> bool:
+        """True where its owner is told which packets are too long for the peer."""
+
 
 E = TypeVar("E", bound=CableEnd)
 
@@ -161,7 +169,9 @@ class Cable(Generic[E]):
             )
 
     def _attachment(self, queue: int, name: str) -> Attachment:
-        ports = tuple(PortSpec(end.device, end.slots[queue], end.mtu) for end in self.ends)
+        ports = tuple(
+            PortSpec(end.device, end.slots[queue], end.mtu, end.offload, end.pmtu) for end in self.ends
+        )
         spec = CableSpec(name, ports, self._kind, self._coalesce)
         return Attachment(spec, tuple(end.tap.fds[queue] for end in self.ends))
 

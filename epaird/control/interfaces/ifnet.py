@@ -106,6 +106,16 @@ class Ifnet(ABC):
         return None
 
     @property
+    def offload(self) -> bool:
+        """True where its owner takes super-frames and unfinished checksums."""
+        return True
+
+    @property
+    def pmtu(self) -> bool:
+        """True where its owner is told which packets are too long for the peer."""
+        return True
+
+    @property
     def bounded(self) -> bool:
         """True where the bytes that are delivered and not consumed are limited (``sndbuf``)."""
         return False
@@ -131,6 +141,8 @@ class Half(Ifnet):
     """The half it is patched to."""
     carrier_on: bool | None = True
     """The last argument of TUNSETCARRIER; a new device has carrier. None: unknown."""
+    offload_on: bool | None = True
+    """The last argument of Host.set_offload; a new device has the offloads of its pair. None: unknown."""
     rewiring: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while its peer or its cable changes."""
 
@@ -148,6 +160,16 @@ class Half(Ifnet):
     def lladdr(self) -> str:
         """The hardware address that it is given."""
         return self.mac
+
+    @property
+    def offload(self) -> bool:
+        """True where the pair has ``offload``."""
+        return self.pair.settings.offload
+
+    @property
+    def pmtu(self) -> bool:
+        """True where the pair has ``pmtu``."""
+        return self.pair.settings.pmtu
 
     @property
     def bounded(self) -> bool:

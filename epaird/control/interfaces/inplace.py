@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 from collections.abc import Mapping
 
 from epaird.config.immutable import IMMUTABLE
@@ -12,6 +13,9 @@ from epaird.control.interfaces.ifnet import Ifnet, link_settings
 from epaird.control.machine.host import Host
 from epaird.control.operations import Refused
 from epaird.kernel.errors import KernelError
+from epaird.kernel.tun import Tap
+
+log = logging.getLogger(__name__)
 
 
 def refuse_fixed(name: str, before: Mapping[str, object], after: Mapping[str, object]) -> None:
@@ -49,3 +53,9 @@ async def change_device(
         ifnet.mtu = after.mtu
         if ifnet.cable is not None:
             ifnet.cable.resize()
+
+
+def warn_of_missing(device: str, tap: Tap) -> None:
+    """Log the wanted offloads that a device lacks."""
+    if tap.missing:
+        log.warning("%s: this kernel has no %s; continuing without", device, " and no ".join(tap.missing))

@@ -150,10 +150,6 @@ class Lifecycle(ABC, Generic[C, I, S]):
 
     # Steps.
 
-    def _warn_of_missing(self, device: str, tap: Tap) -> None:
-        if tap.missing:
-            log.warning("%s: this kernel has no %s; continuing without", device, " and no ".join(tap.missing))
-
     def _take_slots(self, undo: contextlib.AsyncExitStack, tap: Tap) -> tuple[int, ...]:
         """Take a slot of the ledger for each queue of a device."""
         slots, taken = self._environment.slots, []

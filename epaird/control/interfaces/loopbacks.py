@@ -13,7 +13,7 @@ from epaird.config.reading import parse
 from epaird.config.settings import Configuration, LoopbackSettings
 from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.ifnet import Loopback, Origin, link_settings
-from epaird.control.interfaces.inplace import change_device, refuse_fixed
+from epaird.control.interfaces.inplace import change_device, refuse_fixed, warn_of_missing
 from epaird.control.interfaces.lifecycle import Lifecycle
 from epaird.control.interfaces.observed import matching_settings, observed_settings
 from epaird.control.interfaces.saved import SavedDevice, SavedLoopback
@@ -148,7 +148,7 @@ class Loopbacks(Lifecycle[Loopback, Loopback, LoopbackSettings]):
     ) -> Loopback:
         tap = await self._host.open_tun(name)
         undo.push_async_callback(self._host.close_taps, (tap,))
-        self._warn_of_missing(name, tap)
+        warn_of_missing(name, tap)
         workers = self._environment.workers
         loopback = Loopback(
             device=name,

@@ -6,7 +6,7 @@ from typing import Final
 
 from epaird.config.settings import HalfSettings, PairSettings
 from epaird.control.interfaces.ifnet import Half, Pair
-from epaird.control.interfaces.inplace import change_device, refuse_fixed
+from epaird.control.interfaces.inplace import change_device, refuse_fixed, warn_of_missing
 from epaird.control.interfaces.pairaddresses import PairAddresses
 from epaird.control.interfaces.pairsettings import exact_settings
 from epaird.control.interfaces.patching import Patching
@@ -49,13 +49,16 @@ class PairChanges:
         for half in pair.halves:
             await self._apply_half(half, after.half(half.side))
         pair.settings = after
-        if before.carrier != after.carrier and "off" not in (before.carrier, after.carrier):
+        if after.carrier == "off" != before.carrier:
+            pair.plugged = before.carrier
+        if _wiring(before) != _wiring(after):
+            await self._patching.rewire_pair(pair)
+        elif before.carrier != after.carrier:
             for half in pair.halves:
                 self._patching.up_changed(half)
-        elif _cabling(before) != _cabling(after):
-            if after.carrier == "off":
-                pair.plugged = before.carrier
-            await self._patching.rewire_pair(pair)
+        if after.offload and not before.offload:
+            for half in pair.halves:
+                warn_of_missing(half.device, half.tap)
 
     async def _apply_half(self, half: Half, after: HalfSettings) -> None:
         before = half.settings
@@ -76,6 +79,6 @@ class PairChanges:
             self._patching.up_changed(half)
 
 
-def _cabling(settings: PairSettings) -> tuple[object, ...]:
-    """Return the values that a pair's cables are attached with."""
-    return settings.carrier, settings.coalesce, settings.pmtu
+def _wiring(settings: PairSettings) -> tuple[bool, ...]:
+    """Return what a pair's cables are made of; with another carrier rule alone they stay as they are."""
+    return settings.carrier == "off", settings.coalesce, settings.offload, settings.pmtu

@@ -12,6 +12,7 @@ from epaird.config.settings import Configuration, PairSettings
 from epaird.control.interfaces import pairsettings
 from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.ifnet import Half, Origin, Pair, link_settings
+from epaird.control.interfaces.inplace import warn_of_missing
 from epaird.control.interfaces.kind import Environment
 from epaird.control.interfaces.lifecycle import Lifecycle
 from epaird.control.interfaces.pairaddresses import PairAddresses
@@ -56,9 +57,10 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         return self.patching.cable_of(ifnet)
 
     def refresh(self) -> None:
-        """Update the carrier of every half."""
+        """Update the carrier and the offloads of every half."""
         for half in self.ifnets:
             self.patching.update_carrier(half)
+            self.patching.update_offload(half)
 
     def up_changed(self, ifnet: Half) -> None:
         """Update the carrier of a half and of its peer."""
@@ -195,7 +197,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         )
         undo.push_async_callback(self._host.close_taps, (tap,))
         if settings.offload:
-            self._warn_of_missing(device, tap)
+            warn_of_missing(device, tap)
         return tap
 
     def _half(
@@ -213,6 +215,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
             slots=self._take_slots(undo, tap),
             place=self._host.at_home(tap),
             mtu=settings.mtu,
+            offload_on=pair.offload,
         )
 
     async def _disconnect(self, pair: Pair) -> None:
@@ -244,5 +247,7 @@ def _adopted_half(saved: SavedHalf, settings: PairSettings, tap: Tap) -> Half:
         mtu=device.mtu,
         up=device.up,
         carrier=device.carrier,
-        carrier_on=None,  # the predecessor may have been killed before it was written to the file
+        # The predecessor may have been killed before these were written to the file.
+        carrier_on=None,
+        offload_on=None,
     )

@@ -4,6 +4,10 @@ As with OpenBSD's pair(4), a half can be patched to any other half, of the same 
 none; devices, addresses and hardware addresses stay. Both ends of a cable are forwarded by the same workers,
 those of the first end's pair.
 
+A half that takes no offloads (``offload = false``) receives frames as on a wire from whatever half it is
+patched to. The other half's device has no offloads either for as long, so that its kernel segments
+super-frames and completes checksums. The workers do the same with frames that were transmitted before.
+
 A half has carrier while it is patched to a half, neither pair has ``carrier = "off"`` and, unless its own
 pair has ``carrier = "always"``, both halves are up: veth's rule.
 """
@@ -96,6 +100,8 @@ class Patching:
             if not _connected(half):
                 self.update_carrier(half)
         await together(*(cable.detach(keep=True) for cable in cables))
+        for half in ends:
+            self.update_offload(half)
         try:
             for half in sorted(ends, key=lambda each: each.device):
                 if half.cable is None and not half.destroying:
@@ -119,6 +125,19 @@ class Patching:
                 log.warning("%s: carrier: %s", half.device, error)
         else:
             half.carrier_on = wanted
+
+    def update_offload(self, half: Half) -> None:
+        """Set the offloads of a half's device: those of the kernel if both ends of its cable take them."""
+        wanted = half.offload and (half.peer is None or half.peer.offload)
+        if half.destroying or wanted == half.offload_on:
+            return
+        try:
+            half.tap = self._host.set_offload(half.tap, wanted)
+        except KernelError as error:
+            if error.errno != errno.EBADFD:  # the device is gone, which is reported elsewhere
+                log.warning("%s: offloads: %s", half.device, error)
+        else:
+            half.offload_on = wanted
 
     def up_changed(self, half: Half) -> None:
         """Update the carrier of a half that was set up or down, and that of its peer."""

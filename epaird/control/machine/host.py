@@ -169,6 +169,10 @@ class Host:
         for fd in tap.fds:
             tun.set_sndbuf(fd, size)
 
+    def set_offload(self, tap: Tap, on: bool) -> Tap:
+        """Set every offload of a device, or none; return it with those that are in force then."""
+        return tun.set_offload(tap, on)
+
     def set_carrier(self, tap: Tap, on: bool) -> None:
         """Set the carrier of a device."""
         tun.set_carrier(tap.fds[0], on)

@@ -59,8 +59,8 @@ def assert_counters(table: Table, saved: State) -> None:
     for device, expected in COUNTERS.items():
         words = table.read(slots[device])
         for each in counters.STATISTICS:
-            if each.name == "oqdrops":
-                continue
+            if each.name == "oqdrops" or each.name not in expected:
+                continue  # the kernel's, or one that 0.1.0 does not count
             if each.by_reason:
                 found: object = dict(zip(REASONS, words[each.word :], strict=False))
             else:

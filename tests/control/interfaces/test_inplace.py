@@ -14,7 +14,7 @@ from tests.control.stage import idle_stage
 from tests.loop import on_loop
 
 
-@pytest.mark.parametrize("key", ["netns", "queues", "offload"])
+@pytest.mark.parametrize("key", ["netns", "queues"])
 def test_keys_that_cannot_be_changed_in_place_are_refused(key: str) -> None:
     refuse_fixed("epair0", {key: 1, "mtu": 1500}, {key: 1, "mtu": 9000})
     with pytest.raises(Refused, match=f"epair0: {key} cannot be changed in place: ") as refused:

@@ -75,9 +75,47 @@ async def test_other_ways_of_forwarding_attach_the_cable_again() -> None:
         assert worker.requests == [], "only the rule of the carrier is another"
         await change(stage, pair, coalesce=False)
         assert not worker.attachments["epair0"].spec.coalesce
-        worker.requests.clear()
-        await change(stage, pair, pmtu=False)
-        assert worker.requests, "the worker must know which packets to answer"
         await change(stage, pair, carrier="off")
         assert sorted(worker.attachments) == ["epair0a", "epair0b"]
         assert pair.plugged == "peer"
+
+
+@on_loop
+async def test_what_a_cable_is_made_of_changes_in_place() -> None:
+    async with idle_stage() as stage:
+        pair = await stage.make()
+        (worker,) = stage.workers
+        await change(stage, pair, offload=False)
+        spec = worker.attachments["epair0"].spec
+        assert [(port.offload, port.pmtu) for port in spec.ports] == [(False, True), (False, True)]
+        assert not spec.coalesce
+        assert [half.tap.offloads for half in pair.halves] == [0, 0]
+        await change(stage, pair, offload=True, pmtu=False)
+        spec = worker.attachments["epair0"].spec
+        assert [(port.offload, port.pmtu) for port in spec.ports] == [(True, False), (True, False)]
+        assert spec.coalesce
+        await change(stage, pair, carrier="always", coalesce=False)
+        assert not worker.attachments["epair0"].spec.coalesce, "although the carrier's rule changes too"
+
+
+@on_loop
+async def test_offloads_that_the_kernel_lacks_are_logged_when_they_are_switched_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with idle_stage() as stage:
+        pair = await stage.make(offload=False)
+        stage.host.missing = ("UDP segmentation offload",)
+        await change(stage, pair, offload=True)
+        assert [each.message for each in caplog.records] == [
+            f"epair0{side}: this kernel has no UDP segmentation offload; continuing without" for side in "ab"
+        ]
+
+
+@on_loop
+async def test_a_pulled_plug_remembers_the_rule_of_the_carrier() -> None:
+    async with idle_stage() as stage:
+        pair = await stage.make(carrier="always")
+        await change(stage, pair, carrier="off")
+        await change(stage, pair, coalesce=False)
+        await change(stage, pair, carrier="on")
+        assert pair.settings.carrier == "always"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 
+import pytest
+
 from epaird.kernel.errors import KernelError
 from tests.control.interfaces.scene import make_scene, refused
 from tests.control.stage import IdleWorker
@@ -51,3 +53,44 @@ async def test_the_cables_of_patched_and_unpatched_halves() -> None:
         # Two pairs that are patched to each other are destroyed together.
         await asyncio.gather(*(scene.interfaces.destroy(name) for name in ("epair0", "epair1")))
         assert set(scene.worker.attachments) == {"lo0"}
+
+
+@on_loop
+async def test_a_half_without_offloads_gets_none_whatever_it_is_patched_to() -> None:
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {"offload": False})
+        await scene.interfaces.create("epair1", {})
+        attachments = scene.worker.attachments
+
+        def offloads() -> list[bool]:
+            return [bool(scene.host.links[f"epair{name}"].tap.offloads) for name in ("0a", "0b", "1a", "1b")]
+
+        def ports(cable: str) -> dict[str, bool]:
+            return {port.name: port.offload for port in attachments[cable].spec.ports}
+
+        assert offloads() == [False, False, True, True]
+        assert attachments["epair1"].spec.coalesce
+        await scene.interfaces.patch("epair1a", "epair0b", force=True)
+        assert offloads() == [False, False, False, True]
+        assert ports("epair0b-epair1a") == {"epair1a": True, "epair0b": False}
+        assert not attachments["epair0b-epair1a"].spec.coalesce
+        await scene.interfaces.patch("epair1a", "epair1b", force=True)
+        assert offloads() == [False, False, True, True]
+        assert ports("epair1") == {"epair1a": True, "epair1b": True}
+        assert attachments["epair1"].spec.coalesce
+        await scene.interfaces.patch("epair1a", "epair0b", force=True)
+        await scene.interfaces.destroy("epair0")
+        assert [bool(scene.host.links[name].tap.offloads) for name in ("epair1a", "epair1b")] == [True, True]
+
+
+@on_loop
+async def test_offloads_that_cannot_be_set_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {})
+        scene.host.fail("set_offload", errno.EBADFD)
+        await scene.interfaces.change("epair0", {"offload": False})
+        assert not caplog.records, "the device is gone, which is reported elsewhere"
+        await scene.interfaces.change("epair0", {"offload": True})
+        scene.host.fail("set_offload", errno.EIO)
+        await scene.interfaces.change("epair0", {"offload": False})
+        assert [each.message.split(": ")[1] for each in caplog.records] == ["offloads"]

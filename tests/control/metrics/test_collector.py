@@ -27,6 +27,7 @@ CONTRACT = {
     "epaird_interface_ipackets_total": ("counter", DEVICE),
     "epaird_interface_ibytes_total": ("counter", DEVICE),
     "epaird_interface_too_big_total": ("counter", DEVICE),
+    "epaird_added_segments_total": ("counter", DEVICE),
     "epaird_coalesced_datagrams_total": ("counter", DEVICE),
     "epaird_coalesced_superframes_total": ("counter", DEVICE),
     "epaird_interface_imcasts_total": ("counter", DEVICE),

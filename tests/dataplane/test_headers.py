@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.layers.inet import TCP, UDP
+from scapy.layers.inet6 import (
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+)
+from scapy.layers.ipsec import AH
+from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
+from scapy.packet import Packet
+
+from epaird.dataplane.frames import HEADER
+from epaird.dataplane.headers import IPV6, network, tagged, upper
+
+V6 = IPv6(src="fd00::1", dst="fd00::2")
+
+
+@pytest.mark.parametrize(
+    "tags", [(), (Dot1Q(vlan=1),), (Dot1AD(vlan=1),), (Dot1AD(vlan=1), Dot1Q(vlan=2), Dot1Q(vlan=3))]
+)
+def test_the_network_header_is_behind_the_tags(tags: tuple[Packet, ...]) -> None:
+    packet = Ether()
+    for tag in tags:
+        packet /= tag
+    frame = memoryview(bytes(HEADER) + bytes(packet / V6 / UDP()))
+    start, ethertype = network(frame)
+    assert (start, ethertype) == (HEADER + 14 + 4 * len(tags), IPV6)
+    assert bytes(frame[start:]) == bytes(V6 / UDP())
+    assert tagged(frame) == bool(tags)
+
+
+def test_a_frame_that_ends_in_its_tags_has_no_network_header() -> None:
+    frame = bytes(HEADER) + bytes(Ether() / Dot1Q(vlan=1, type=0x88B5))
+    assert network(memoryview(frame)) == (len(frame), b"\x88\xb5")
+    for length in range(HEADER + 14, len(frame)):
+        assert network(memoryview(frame[:length])) == (length, b"")
+
+
+@pytest.mark.parametrize(
+    ("extensions", "length", "fragment"),
+    [
+        ((), 0, 0),
+        ((IPv6ExtHdrHopByHop(),), 8, 0),
+        ((IPv6ExtHdrDestOpt(options=[]), IPv6ExtHdrRouting(addresses=["fd00::3"])), 32, 0),
+        ((IPv6ExtHdrFragment(m=1),), 8, 0),
+        ((AH(nh=6, icv=bytes(12), payloadlen=4),), 24, 0),
+        ((IPv6ExtHdrFragment(offset=185),), 8, 185),
+    ],
+)
+def test_extension_headers_are_skipped(extensions: tuple[Packet, ...], length: int, fragment: int) -> None:
+    packet = V6
+    for extension in extensions:
+        packet /= extension
+    assert upper(memoryview(bytes(packet / TCP()))) == (6, 40 + length, fragment)
+
+
+@given(st.binary(min_size=40, max_size=200))
+def test_any_bytes_can_be_walked(packet: bytes) -> None:
+    assert upper(packet).start >= 40
