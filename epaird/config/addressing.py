@@ -150,7 +150,7 @@ class RouteSettings(Settings):
 
     def __str__(self) -> str:
         via = f" via {self.via}" if self.via is not None else ""
-        return f"{self.to}{via}{f' metric {self.metric}' if self.metric is not None else ''}"
+        return f"{self.to}{via}{f' metric {self.metric}' if self.metric else ''}"
 
 
 def installed_routes(

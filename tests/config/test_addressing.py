@@ -152,6 +152,7 @@ def test_the_effective_metric_is_that_of_the_kernel() -> None:
 def test_a_route_in_words() -> None:
     assert str(route(to="default", via="10.0.0.2")) == "default via 10.0.0.2"
     assert str(route(to="10.1.0.0/16", metric=5)) == "10.1.0.0/16 metric 5"
+    assert str(route(to="10.1.0.0/16", metric=0)) == "10.1.0.0/16"
 
 
 @pytest.mark.parametrize(
