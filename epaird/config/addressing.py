@@ -25,6 +25,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import (
     BeforeValidator,
     GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
     SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
@@ -40,6 +41,8 @@ from epaird.config.values import WholeNumber
 
 METRIC: Final = WholeNumber(0, 2**32 - 1)
 """RTA_PRIORITY of linux/rtnetlink.h, 32 bits."""
+IPV4_DEFAULT: Final = IPv4Network("0.0.0.0/0")
+IPV6_DEFAULT: Final = IPv6Network("::/0")
 IPV6_ROUTE_METRIC: Final = 1024
 """Metric of an IPv6 route for which none, or 0, is requested: IP6_RT_PRIO_USER of linux/ipv6_route.h."""
 
@@ -94,12 +97,13 @@ class AddressSettings(Settings):
         peer = f"{self.ip} peer {self.peer}/{self.address.network.prefixlen}"
         return f"{self.address if self.peer is None else peer}{' nodad' if self.nodad else ''}"
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _read(cls, value: object) -> object:
+    def _read(cls, value: object, read: ModelWrapValidatorHandler[AddressSettings]) -> AddressSettings:
         if isinstance(value, (Mapping, AddressSettings)):
-            return value
-        return {"address": ipvalues.interface_address(value)}
+            return read(value)
+        # Not read(), which would read the text a second time.
+        return cls.model_construct(address=ipvalues.interface_address(value))
 
     @field_validator("peer", mode="before")
     @classmethod
@@ -140,7 +144,7 @@ class RouteSettings(Settings):
     def destination(self) -> IPv4Network | IPv6Network:
         """``to``, with ``default`` replaced by the whole address family of ``via``, or IPv4 without it."""
         if self.to == "default":
-            return ip_network("0.0.0.0/0" if self.via is None or self.via.version == 4 else "::/0")
+            return IPV4_DEFAULT if self.via is None or self.via.version == 4 else IPV6_DEFAULT
         return self.to
 
     @property

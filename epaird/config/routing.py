@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final
 
-from epaird.config.addressing import RouteSettings
+from epaird.config.addressing import AddressSettings, RouteSettings
 from epaird.config.conflict import Conflict
 from epaird.config.settings import Configuration, ConfiguredHalf, ConfiguredInterface
 from epaird.config.values import Location, dotted
@@ -24,27 +24,10 @@ _IPV6_CONNECTED_METRIC: Final = 256
 _LINK_LOCAL: Final = IPv6Network("fe80::/64")
 """Network of the addresses that every device with IPv6 has."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A place of the main table, which holds one route."""
-
-    namespace: str
-    """The table's namespace."""
-    down: str
-    """The device if it is down and its routes are not installed; otherwise empty."""
-    destination: IPv4Network | IPv6Network
-    """The destination of the route."""
-    metric: int
-    """The metric of the route in the kernel."""
-
-    @classmethod
-    def of(
-        cls, interface: ConfiguredInterface, destination: IPv4Network | IPv6Network, metric: int
-    ) -> _Entry:
-        """Return the place of a route through a device."""
-        down = "" if interface.settings.up else interface.device
-        return cls(interface.namespace, down, destination, metric)
+_Table = tuple[str, str]
+"""A namespace, whose main table is meant, and a device that is down, whose routes are not in it."""
+_Entry = tuple[_Table, IPv4Network | IPv6Network, int]
+"""A place in a table: it holds one route to a destination with a metric."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +45,9 @@ class _Holder:
 def unreachable_hops(configuration: Configuration) -> Iterator[Conflict]:
     """Yield next hops that the kernel would refuse."""
     local = {
-        (interface.namespace, address.ip): interface
+        (namespace, address.ip): interface
         for interface in configuration.interfaces
+        for namespace in (interface.namespace,)
         for address in interface.settings.addresses
         if address.version == 6 and not address.is_link_local
     }
@@ -113,36 +97,52 @@ def _why_unreachable(half: ConfiguredHalf, via: IPv4Address | IPv6Address) -> st
 
 def repeated_routes(configuration: Configuration) -> Iterator[Conflict]:
     """Yield routes, also those to peers, whose place in the main table is taken."""
+    interfaces = [(_table_of(each), each) for each in configuration.interfaces]
+    own = [
+        ((table, route.destination, route.effective_metric), route, location, holder)
+        for table, interface in interfaces
+        for route, location, holder in _own_routes(interface)
+    ]
+    wanted = {entry for entry, *_ in own}
     taken: dict[_Entry, _Holder] = {}
-    for interface in configuration.interfaces:
-        for entry, holder in _kernel_routes(interface):
-            taken.setdefault(entry, holder)
-    for interface in configuration.interfaces:
-        for route, location, holder in _own_routes(interface):
-            entry = _Entry.of(interface, route.destination, route.effective_metric)
-            other = taken.setdefault(entry, holder)
-            same = other.interface is interface and other.to_peer and route.via is None
-            if other is holder or same:
-                continue
-            message = f"{quoted(str(route.to))} already has a route of metric {entry.metric}, {other.where}"
-            remedy = "" if holder.to_peer else ": another one needs another metric"
-            rests_on = (
-                () if other.interface is interface else (*_table_of(interface), *_table_of(other.interface))
-            )
-            yield Conflict(location, message + remedy, rests_on)
+    for table, interface in interfaces if own else ():
+        for network, metric, address in _kernel_routes(interface):
+            if (entry := (table, network, metric)) in wanted:
+                place = dotted((*interface.location, "addresses"))
+                words = f"for {address} in {place}" if address is not None else "the kernel's"
+                taken.setdefault(entry, _Holder(interface, words))
+    for entry, route, location, holder in own:
+        other = taken.setdefault(entry, holder)
+        same = other.interface is holder.interface and other.to_peer and route.via is None
+        if other is not holder and not same:
+            yield _repeated(entry, route, location, holder, other)
 
 
-def _kernel_routes(interface: ConfiguredInterface) -> Iterator[tuple[_Entry, _Holder]]:
-    """Yield the routes that the kernel adds for the addresses of a device."""
-    place = dotted((*interface.location, "addresses"))
-    yield _Entry.of(interface, _LINK_LOCAL, _IPV6_CONNECTED_METRIC), _Holder(interface, "the kernel's")
+def _repeated(
+    entry: _Entry, route: RouteSettings, location: Location, holder: _Holder, other: _Holder
+) -> Conflict:
+    message = f"{quoted(str(route.to))} already has a route of metric {entry[-1]}, {other.where}"
+    remedy = "" if holder.to_peer else ": another one needs another metric"
+    both = () if other.interface is holder.interface else (holder.interface, other.interface)
+    rests_on = tuple((*each.location, key) for each in both for key in ("netns", "up"))
+    return Conflict(location, message + remedy, rests_on)
+
+
+def _table_of(interface: ConfiguredInterface) -> _Table:
+    return interface.namespace, "" if interface.settings.up else interface.device
+
+
+def _kernel_routes(
+    interface: ConfiguredInterface,
+) -> Iterator[tuple[IPv4Network | IPv6Network, int, AddressSettings | None]]:
+    """Yield the routes that the kernel adds for the addresses of a device: network, metric and address."""
+    yield _LINK_LOCAL, _IPV6_CONNECTED_METRIC, None
     for address in interface.settings.addresses:
-        holder = _Holder(interface, f"for {address} in {place}")
         for network in address.networks:
             if network.version == 6:
-                yield _Entry.of(interface, network, _IPV6_CONNECTED_METRIC), holder
-            elif network != ip_network(address.ip):
-                yield _Entry.of(interface, network, 0), holder
+                yield network, _IPV6_CONNECTED_METRIC, address
+            elif network.prefixlen < network.max_prefixlen or address.peer is not None:
+                yield network, 0, address
 
 
 def _own_routes(interface: ConfiguredInterface) -> Iterator[tuple[RouteSettings, Location, _Holder]]:
@@ -155,8 +155,3 @@ def _own_routes(interface: ConfiguredInterface) -> Iterator[tuple[RouteSettings,
     place = (*interface.location, "routes")
     for index, route in enumerate(interface.settings.routes):
         yield route, (*place, index, "to"), _Holder(interface, f"in {dotted(place)}")
-
-
-def _table_of(interface: ConfiguredInterface) -> tuple[Location, Location]:
-    """Return the places that determine in which table the routes of a device are."""
-    return (*interface.location, "netns"), (*interface.location, "up")
