@@ -45,9 +45,8 @@ class _Holder:
 def unreachable_hops(configuration: Configuration) -> Iterator[Conflict]:
     """Yield next hops that the kernel would refuse."""
     local = {
-        (namespace, address.ip): interface
+        (interface.namespace, address.ip): interface
         for interface in configuration.interfaces
-        for namespace in (interface.namespace,)
         for address in interface.settings.addresses
         if address.version == 6 and not address.is_link_local
     }
@@ -74,7 +73,7 @@ def unreachable_hops(configuration: Configuration) -> Iterator[Conflict]:
 def _why_unreachable(half: ConfiguredHalf, via: IPv4Address | IPv6Address) -> str:
     """Return why a half cannot reach a next hop directly; empty if it can."""
     if via.version == 6 and via.is_link_local:
-        return ""  # every device with IPv6 has a link-local address
+        return ""  # The kernel does not look for a route to it.
     addresses = [address for address in half.settings.addresses if address.version == via.version]
     routes = [route for route in half.settings.routes if route.destination.version == via.version]
     direct = [network for each in addresses for network in each.networks if network != ip_network(each.ip)]
