@@ -23,6 +23,7 @@ from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import missing
 from epaird.kernel.scheduling import use_long_slices
+from epaird.startup import deliver_signals
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ async def _run(configuration: Configuration, source: Source | None = None) -> in
     events = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGUSR2: upgrade, signal.SIGHUP: hangup}
     for number, event in events.items():
         loop.add_signal_handler(number, event.set)
-    reexec.unblock_signals()
+    deliver_signals()
     fds: list[tuple[str, int]] = []
     try:
         daemon = Daemon(configuration, manager, source)
