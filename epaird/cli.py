@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from epaird import __version__
+from epaird import __version__, startup
 
 if TYPE_CHECKING:
     from epaird.config.reading import ConfigurationFile
@@ -26,6 +26,7 @@ INTERRUPTED: Final = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; a usage error is reported in one line on stderr."""
+    startup.open_standard_descriptors()
     try:
         status = epaird.main(arguments, prog_name="epaird", standalone_mode=False)
     except click.ClickException as error:
@@ -60,6 +61,7 @@ def epaird(context: click.Context) -> None:
 )
 def run(config: Path) -> int:
     """Create the configured interfaces and forward frames until stopped."""
+    startup.defer_signals()
     file = _read(config)
     if file is None:
         return PROBLEMS

@@ -167,6 +167,7 @@ class Daemon:
             self._registry.reading(),
             configuration=self._in_force.reading(),
             tasks=len(asyncio.all_tasks()),
+            log_lines_lost=logs.lost(),
         )
 
     def _make_worker(self, number: int) -> Worker:

@@ -18,9 +18,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, Literal, TextIO
 
+from epaird.control.logwriter import LineHandler
 from epaird.names.cloners import interface_of
 
 Format = Literal["text", "json"]
+FLUSH_S: Final = 1.0
+"""Time that the last lines of a process may take to be written."""
 
 _PRIORITIES: Final = (
     (logging.CRITICAL, 2),
@@ -32,12 +35,31 @@ _PRIORITIES: Final = (
 """Least level and its syslog number: LOG_CRIT, LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG."""
 
 
-def set_up(level: str, form: Format, stream: TextIO | None = None) -> None:
-    """Log messages of this level and above to ``stream``, stderr by default."""
-    stream = sys.stderr if stream is None else stream
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(formatter(form, stream, os.environ, os.getpid()))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+def set_up(level: str, form: Format) -> None:
+    """Log messages of this level and above to stderr. A second call changes level and format."""
+    root = logging.getLogger()
+    lines = formatter(form, sys.stderr, os.environ, os.getpid())
+    root.setLevel(level.upper())
+    handlers = _line_handlers()
+    for handler in handlers:
+        handler.setFormatter(lines)
+    if not handlers:
+        root.addHandler(LineHandler(sys.stderr.fileno(), lines))
+
+
+def flush(patience_s: float = FLUSH_S) -> None:
+    """Wait until every line is written, for at most ``patience_s`` seconds."""
+    for handler in _line_handlers():
+        handler.writer.flush(patience_s)
+
+
+def lost() -> int:
+    """Return how many lines were lost, because they were not read fast enough."""
+    return sum(handler.writer.lost for handler in _line_handlers())
+
+
+def _line_handlers() -> list[LineHandler]:
+    return [each for each in logging.getLogger().handlers if isinstance(each, LineHandler)]
 
 
 def error_prefix() -> str:

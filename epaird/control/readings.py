@@ -123,3 +123,5 @@ class Reading:
     """The configuration in force."""
     tasks: int = 0
     """asyncio tasks of the control plane."""
+    log_lines_lost: int = 0
+    """Lines of the log that were lost because it was not read fast enough."""

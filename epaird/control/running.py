@@ -23,6 +23,7 @@ from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import missing
 from epaird.kernel.scheduling import use_long_slices
+from epaird.startup import deliver_signals
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +34,16 @@ STATUS_S = 60.0
 def run(configuration: Configuration, source: Source | None = None) -> int:
     """Run until SIGINT or SIGTERM; return the exit status. Each missing requirement is logged in one line."""
     logs.set_up(configuration.daemon.log_level, configuration.daemon.log_format)
-    problems = missing(namespaces=_uses_namespaces(configuration)) or raise_limit(required(configuration))
-    for line in problems:
-        log.error("%s", line)
-    if problems:
-        return 1
-    use_long_slices()
-    return uvloop.run(_run(configuration, source))
+    try:
+        problems = missing(namespaces=_uses_namespaces(configuration)) or raise_limit(required(configuration))
+        for line in problems:
+            log.error("%s", line)
+        if problems:
+            return 1
+        use_long_slices()
+        return uvloop.run(_run(configuration, source))
+    finally:
+        logs.flush()
 
 
 async def _run(configuration: Configuration, source: Source | None = None) -> int:
@@ -50,7 +54,7 @@ async def _run(configuration: Configuration, source: Source | None = None) -> in
     events = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGUSR2: upgrade, signal.SIGHUP: hangup}
     for number, event in events.items():
         loop.add_signal_handler(number, event.set)
-    reexec.unblock_signals()
+    deliver_signals()
     fds: list[tuple[str, int]] = []
     try:
         daemon = Daemon(configuration, manager, source)
@@ -80,6 +84,7 @@ async def _run(configuration: Configuration, source: Source | None = None) -> in
             manager.stopping()
             log.info("stopping")
     if fds:
+        logs.flush()
         reexec.execute(fds)
     return 0
 

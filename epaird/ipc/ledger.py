@@ -12,9 +12,9 @@ ledger:
 
 - A ledger of the same layout version is used as it is. Words are only appended, so each process uses the
   words that it knows.
-- A ledger of any other layout version, or of epaird 0.1.0 which wrote no header, is copied by name, slot by
-  slot, each once its last writer has detached (:meth:`Table.migrate`). Until then its readings come from
-  the old slot.
+- A ledger of any other layout version, of epaird 0.1.0 which wrote no header, or whose size is not sealed, is
+  copied by name, slot by slot, each once its last writer has detached (:meth:`Table.migrate`). Until then
+  its readings come from the old slot (:mod:`epaird.ipc.oldledger`).
 - A worker that a control plane of another version spawns counts in the words of that version's layout
   (:class:`TranslatedWords`).
 
@@ -23,6 +23,7 @@ This module is imported by worker processes: it uses the standard library only.
 
 from __future__ import annotations
 
+import fcntl
 import heapq
 import json
 import mmap
@@ -30,7 +31,7 @@ import os
 import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 from epaird.ipc import counters
 from epaird.ipc.counters import LAYOUT, MIGRATING, REASONS, SLOT_WORDS, Counter
@@ -43,8 +44,9 @@ Words = memoryview
 _MAGIC: Final = b"\xe9epaird\n"
 _PREFIX: Final = struct.Struct("<8sQ")
 """The magic and the length in bytes of the JSON document that follows it."""
-_HEADER_BYTES: Final = 4096
-"""One page, so that slots are aligned to cache lines."""
+HEADER_BYTES: Final = 4096
+"""Bytes before the first slot in the current layout: one page, so that slots are aligned to cache lines."""
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +101,8 @@ class Layout:
         except (AttributeError, KeyError, TypeError, ValueError, struct.error) as error:
             raise ValueError(f"not the header of a ledger: {error}") from error
         words = {
-            *_places(counters.INTERFACE, found.interface, found.reasons).values(),
-            *_places(counters.WORKER, found.worker, found.reasons).values(),
+            *words_of(counters.INTERFACE, found.interface, found.reasons).values(),
+            *words_of(counters.WORKER, found.worker, found.reasons).values(),
         }
         if found.header_bytes < 0 or found.slot_words < 1 or not words <= set(range(found.slot_words)):
             raise ValueError("the header of a ledger contradicts itself")
@@ -112,7 +114,7 @@ def _in_slot(catalogue: Sequence[Counter]) -> dict[str, int]:
 
 
 CURRENT: Final = Layout(
-    LAYOUT, _HEADER_BYTES, SLOT_WORDS, REASONS, _in_slot(counters.INTERFACE), _in_slot(counters.WORKER)
+    LAYOUT, HEADER_BYTES, SLOT_WORDS, REASONS, _in_slot(counters.INTERFACE), _in_slot(counters.WORKER)
 )
 """The layout of the catalogue."""
 
@@ -132,6 +134,28 @@ LAYOUT_1: Final = Layout(
 """The layout of epaird 0.1.0, which wrote no header."""
 
 
+class Older(Protocol):
+    """A ledger that another one supersedes."""
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor."""
+
+    def converted(self, index: int) -> list[int]:
+        """Return the words of an interface's slot in the current layout, copied by name."""
+
+    def cpu_ns(self, index: int) -> int:
+        """Return the processor time of a worker in nanoseconds."""
+
+
+def is_sealed(fd: int) -> bool:
+    """Return whether no process can change the size of a ledger's memory file."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+    except OSError:  # not a memory file
+        return False
+
+
 class Table:
     """The shared table. The control plane creates it; a worker maps it by its file descriptor."""
 
@@ -140,8 +164,8 @@ class Table:
 
         Raises ValueError when it is no ledger."""
         self.fd = fd
-        self.older: Table | None = None
-        """A ledger of another layout, from which slots are still to be copied."""
+        self.older: Older | None = None
+        """A ledger from which slots are still to be copied."""
         self._map = mmap.mmap(fd, os.fstat(fd).st_size)
         self.layout = _layout_of(self._map)
         if (len(self._map) - self.layout.header_bytes) % 8:
@@ -153,8 +177,10 @@ class Table:
     @classmethod
     def create(cls, slots: int) -> Table:
         """Create a table of ``slots`` zeroed slots; memory is used only for those that are written to."""
-        fd = os.memfd_create("epaird-ledger", os.MFD_CLOEXEC)
-        os.ftruncate(fd, _HEADER_BYTES + slots * SLOT_BYTES)
+        fd = os.memfd_create("epaird-ledger", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(fd, HEADER_BYTES + slots * SLOT_BYTES)
+        # A worker that truncated the file would end every other process that reads the mapping: SIGBUS.
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         os.pwrite(fd, CURRENT.encode(), 0)
         return cls(fd)
 
@@ -188,7 +214,7 @@ class Table:
         if self.usable:
             return words
         # A memoryview to those that count, which index it by one word at a time.
-        return cast(Words, TranslatedWords(words, _places(catalogue, places, self.layout.reasons)))
+        return cast(Words, TranslatedWords(words, words_of(catalogue, places, self.layout.reasons)))
 
     def clear(self, index: int) -> None:
         """Zero a slot before it is handed to its next owner."""
@@ -201,8 +227,8 @@ class Table:
             return self.older.converted(index)
         return words.tolist()
 
-    def supersede(self, older: Table, slots: Collection[int]) -> None:
-        """Replace a ledger of another layout; the counters in these slots are still to be copied from it."""
+    def supersede(self, older: Older, slots: Collection[int]) -> None:
+        """Replace another ledger; the counters in these slots are still to be copied from it."""
         self.older = older
         for index in slots:
             self.slot(index)[MIGRATING] = 1
@@ -223,17 +249,8 @@ class Table:
         words = self.slot(index)
         if words[MIGRATING]:
             if self.older is not None:
-                words[counters.CPU_NS] = self.older.worker_slot(index)[counters.CPU_NS]
+                words[counters.CPU_NS] = self.older.cpu_ns(index)
             words[MIGRATING] = 0  # last, as in migrate()
-
-    def converted(self, index: int) -> list[int]:
-        """Return the words of an interface's slot in the current layout, copied by name."""
-        old = self._slot(index)
-        words = [0] * SLOT_WORDS
-        places = _places(counters.INTERFACE, self.layout.interface, self.layout.reasons)
-        for word, place in places.items():
-            words[word] = old[place]
-        return words
 
     def _name_words(self) -> None:
         """Add the names that this version knows to the header."""
@@ -271,7 +288,7 @@ class TranslatedWords:
             self._words[place] = value
 
 
-def _places(
+def words_of(
     catalogue: Sequence[Counter], places: Mapping[str, int], reasons: Sequence[str]
 ) -> dict[int, int]:
     """Return the word of another layout for each word of this one that it has."""
@@ -292,8 +309,8 @@ def _places(
 
 
 def _layout_of(data: mmap.mmap) -> Layout:
-    layout = Layout.decode(data[:_HEADER_BYTES])
-    if layout.version == LAYOUT and (layout.slot_words, layout.header_bytes) != (SLOT_WORDS, _HEADER_BYTES):
+    layout = Layout.decode(data[:HEADER_BYTES])
+    if layout.version == LAYOUT and (layout.slot_words, layout.header_bytes) != (SLOT_WORDS, HEADER_BYTES):
         raise ValueError("a ledger of the current layout has other sizes")
     return layout
 

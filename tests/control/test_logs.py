@@ -15,6 +15,7 @@ import pytest
 
 from epaird.control import logs
 from epaird.control.logs import JsonLines, TextLines, formatter, subject
+from epaird.control.logwriter import LineHandler
 
 
 def record(message: str, level: int = logging.INFO, **fields: object) -> logging.LogRecord:
@@ -147,15 +148,30 @@ def test_a_stream_without_a_descriptor() -> None:
     assert formatter("text", io.StringIO(), {"JOURNAL_STREAM": "1:2"}, 7).format(record("hello")) == "hello"
 
 
-def test_set_up_replaces_what_was_there() -> None:
+@pytest.fixture
+def root_logger() -> Iterator[logging.Logger]:
+    """The root logger, restored afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    stream = io.StringIO()
-    try:
-        logs.set_up("warning", "json", stream)
-        logging.getLogger("epaird.test").info("unheard")
-        logging.getLogger("epaird.test").warning("%s: heard", "epair0b")
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-    assert [json.loads(line)["device"] for line in stream.getvalue().splitlines()] == ["epair0b"]
+    yield root
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def test_a_second_set_up_changes_level_and_format(
+    root_logger: logging.Logger, file: TextIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", file)
+    log = logging.getLogger("epaird.test")
+    logs.set_up("error", "text")
+    log.warning("epair0a: not logged")
+    log.error("epair0a: first")
+    logs.set_up("warning", "json")
+    log.info("epair0b: not logged")
+    log.warning("epair0b: second")
+    logs.flush()
+    assert [type(each) for each in root_logger.handlers].count(LineHandler) == 1
+    assert logs.lost() == 0
+    first, second = Path(file.name).read_text().splitlines()
+    assert first == "epair0a: first device=epair0a pair=epair0"
+    assert json.loads(second)["message"] == "epair0b: second"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.ipc import counters, ledger
-from epaird.ipc.counters import CPU_NS, IERRORS, MIGRATING, OERRORS, REASONS, SLOT_WORDS, TOO_BIG
-from epaird.ipc.ledger import CURRENT, LAYOUT_1, Layout, Slots, Table
+from epaird.ipc.counters import CPU_NS, IERRORS, OERRORS, REASONS, SLOT_WORDS
+from epaird.ipc.ledger import CURRENT, LAYOUT_1, Layout, Slots, Table, is_sealed
+from tests.ipc.ledgers import ledger_file
 
 
 @pytest.fixture
@@ -75,15 +78,6 @@ def test_a_released_slot_is_taken_again_only_after_it_has_rested(table: Table) -
 # Ledgers of other layouts.
 
 
-def ledger_file(layout: Layout, slots: int) -> int:
-    """A ledger as a process of another version creates it."""
-    fd = os.memfd_create("ledger", os.MFD_CLOEXEC)
-    os.ftruncate(fd, layout.header_bytes + slots * layout.slot_words * 8)
-    if layout.header_bytes:
-        os.pwrite(fd, layout.encode(), 0)
-    return fd
-
-
 @pytest.fixture
 def old() -> Iterator[Table]:
     """A ledger of epaird 0.1.0, whose interface in slot 1 has counted something in each word."""
@@ -92,18 +86,6 @@ def old() -> Iterator[Table]:
         table._slot(1)[word] = 1000 + word
     yield table
     os.close(table.fd)
-
-
-def assert_converted(words: list[int]) -> None:
-    for each in counters.INTERFACE:
-        if each.word >= SLOT_WORDS or each.name not in LAYOUT_1.interface:
-            continue
-        first = 1000 + LAYOUT_1.interface[each.name]
-        if each.by_reason:
-            found = words[each.word : each.word + counters.REASONS_MAX]
-            assert found == [first + n for n in range(6)] + [0] * (counters.REASONS_MAX - 6)
-        else:
-            assert words[each.word] == first, each.name
 
 
 def test_a_header_names_the_layout_and_every_word(table: Table) -> None:
@@ -115,66 +97,6 @@ def test_a_header_names_the_layout_and_every_word(table: Table) -> None:
 def test_a_ledger_without_a_header_is_one_of_0_1_0(old: Table) -> None:
     assert old.layout == LAYOUT_1
     assert (old.slots, old.usable) == (4, False)
-
-
-def test_counters_are_copied_by_name_once_and_read_from_the_old_slot_until_then(
-    table: Table, old: Table
-) -> None:
-    table.supersede(old, {1})
-    assert_converted(table.read(1))
-    old._slot(1)[0] += 7
-    assert table.read(1)[0] == 1007, "the old slot has a writer still"
-    assert sum(table.read(2)) == 0
-    table.migrate(1)
-    old._slot(1)[0] = 5000
-    table.migrate(1)
-    old._slot(1)[0] = 1000
-    assert table.read(1)[0] == 1007
-    table.slot(1)[0] = 1000
-    assert_converted(table.read(1))
-    assert table.slot(1)[MIGRATING] == 0
-
-
-def test_a_copy_that_was_interrupted_is_finished_by_the_next_process(table: Table, old: Table) -> None:
-    table.supersede(old, {1, 2})
-    table.migrate(2)
-    successor = Table(table.fd)
-    successor.older = Table(old.fd)
-    assert [successor.slot(slot)[MIGRATING] for slot in range(4)] == [0, 1, 0, 0]
-    assert_converted(successor.read(1))
-    successor.migrate(1)
-    assert_converted(table.slot(1).tolist())
-
-
-def test_a_slot_whose_older_ledger_is_gone_starts_with_what_it_has(table: Table, old: Table) -> None:
-    table.supersede(old, {1})
-    successor = Table(table.fd)
-    successor.migrate(1)
-    assert not any(successor.read(1))
-
-
-def test_the_processor_time_of_a_worker_is_copied(table: Table, old: Table) -> None:
-    table.supersede(old, {1})
-    table.migrate_worker(1)
-    assert table.slot(1)[CPU_NS] == 1001
-    table.slot(1)[CPU_NS] = 2000
-    table.migrate_worker(1)
-    assert [word for word in table.slot(1) if word] == [2000]
-
-
-def test_a_control_plane_that_dies_before_the_processor_time_is_copied_copies_it_again(
-    table: Table, old: Table, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(_index: int) -> None:
-        raise InterruptedError
-
-    table.supersede(old, {1})
-    with monkeypatch.context() as patch:
-        patch.setattr(old, "worker_slot", die)
-        with pytest.raises(InterruptedError):
-            table.migrate_worker(1)
-    table.migrate_worker(1)
-    assert table.slot(1)[CPU_NS] == 1001
 
 
 def test_appended_words_and_reasons_are_no_other_layout(table: Table) -> None:
@@ -195,20 +117,6 @@ def test_appended_words_and_reasons_are_no_other_layout(table: Table) -> None:
         os.close(fd)
 
 
-def test_a_ledger_of_a_layout_of_the_future_is_copied_by_name(table: Table) -> None:
-    future = Layout(9, 8192, 128, ("family", "loss", "runt"), {"too_big": 99, "oerrors": 3, "warp": 1}, {})
-    other = Table(ledger_file(future, 4))
-    try:
-        other._slot(3)[99], other._slot(3)[3], other._slot(3)[4], other._slot(3)[5] = 1, 2, 3, 4
-        table.supersede(other, {3})
-        table.migrate(3)
-        found = {word: value for word, value in enumerate(table.slot(3)) if value}
-        assert found == {TOO_BIG: 1, OERRORS + REASONS.index("family"): 2, OERRORS + REASONS.index("runt"): 4}
-        assert not any(table.slot(3)[IERRORS : IERRORS + 6])
-    finally:
-        os.close(other.fd)
-
-
 def test_a_worker_of_this_version_counts_in_the_words_of_an_older_layout(old: Table) -> None:
     words = old.slot(2)
     for each in counters.INTERFACE:
@@ -226,6 +134,28 @@ def test_a_worker_of_this_version_counts_in_the_words_of_an_older_layout(old: Ta
     assert found == expected
     old.worker_slot(3)[CPU_NS] = 9
     assert list(old._slot(3))[:3] == [0, 9, 0]
+
+
+def test_no_process_can_change_the_size_of_a_ledger(table: Table) -> None:
+    assert is_sealed(table.fd)
+    size = os.fstat(table.fd).st_size
+    for other in (0, size - 1, size + 1):
+        with pytest.raises(PermissionError):
+            os.ftruncate(table.fd, other)
+    with pytest.raises(PermissionError):
+        fcntl.fcntl(table.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
+    assert os.fstat(table.fd).st_size == size
+
+
+def test_a_file_without_seals_is_not_sealed(tmp_path: Path) -> None:
+    memory = os.memfd_create("ledger")
+    file = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
+    try:
+        assert not is_sealed(memory)
+        assert not is_sealed(file)
+    finally:
+        os.close(memory)
+        os.close(file)
 
 
 @pytest.mark.parametrize("layout", [Layout(2, 4096, 32, (), {}, {}), Layout(2, 8192, 64, (), {}, {})])

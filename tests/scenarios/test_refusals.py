@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ AS_NOBODY = (
     # The installation may be readable by root only.
     "--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search",
 )  # fmt: skip
+OTHER_USER = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 POWERLESS = ("setpriv", "--bounding-set=-all")
 WITHOUT_DEVICE = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs none /dev/net && exec "$@"', "sh")
 
@@ -38,6 +41,34 @@ def test_a_second_daemon_of_the_same_configuration_leaves_the_first_alone(lab: L
     ping(lab["red"], BLUE)
     ping(lab["blue"], RED)
     first.stop()
+
+
+def test_a_run_directory_that_others_may_write_to(lab: Lab) -> None:
+    """A local user could plant links there, which root would follow, or a state to take over."""
+    run = lab.directory / "run"
+    run.mkdir()
+    run.chmod(0o777)
+    line = refusal(lab.launch(CABLE))
+    assert line.startswith(f"daemon.control_socket: {run} has mode 0777, ")
+
+
+def test_no_other_user_can_read_or_lock_what_a_daemon_writes(lab: Lab) -> None:
+    run = lab.directory / "run"
+    before = os.umask(0)
+    try:
+        daemon = lab.daemon(CABLE)
+    finally:
+        os.umask(before)
+    lab.directory.chmod(0o755)
+    files = {each.name for each in run.iterdir() if each.is_file()}
+    assert files == {"lock", "state.json", "namespaces.json"}
+    for name in files:
+        tried = subprocess.run(
+            [*OTHER_USER, "flock", "-n", str(run / name), "true"], capture_output=True, check=False
+        )
+        assert tried.returncode != 0, name
+        assert b"Permission denied" in tried.stderr
+    daemon.stop()
 
 
 def test_a_port_in_use(lab: Lab) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,7 +40,10 @@ class Guard:
         if answer is None and scope["method"] not in _WITHOUT_BODY:
             answer = _check_headers(scope)
             if answer is None:
-                body = await _whole_body(receive)
+                try:
+                    body = await _whole_body(receive)
+                except ClientDisconnect:  # perhaps in the middle of the body: nothing is carried out
+                    return
                 answer = _too_large() if body is None else None
                 receive = _replay(body or b"", receive)
         await (answer or self._app)(scope, receive, send)
@@ -70,11 +74,13 @@ def _check_headers(scope: Scope) -> Response | None:
 
 
 async def _whole_body(receive: Receive) -> bytes | None:
-    """Return the body; None if it is too large, empty if the client has disconnected."""
+    """Return the body; None if it is too large. Raises ClientDisconnect before it is complete."""
     body = bytearray()
     more = True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > BODY_MAX:

@@ -1,9 +1,9 @@
 """The ledger of a daemon that takes over from another one, perhaps of another version.
 
-A ledger of the current layout is used as it is. One of another layout is superseded by a new one, and the
-counters of each interface are copied once the last process that counts in the old slot has detached; until
-then they are read from the old slot. A daemon that is killed before that leaves both ledgers to the next one,
-which finds in the new one which slots are still to be copied.
+A ledger of the current layout whose size is sealed is used as it is. Another one is superseded by a new one,
+and the counters of each interface are copied once the last process that counts in the old slot has detached;
+until then they are read from the old slot. A daemon that is killed before that leaves both ledgers to the
+next one, which finds in the new one which slots are still to be copied.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from epaird.ipc.ledger import Table
+from epaird.ipc.counters import LAYOUT
+from epaird.ipc.ledger import Table, is_sealed
+from epaird.ipc.oldledger import OldLedger
 from epaird.kernel.namespace import Identity
 
 log = logging.getLogger(__name__)
@@ -33,12 +35,16 @@ def open_ledger(ledgers: Mapping[Identity, int], taken: Collection[int]) -> Tabl
 
     ``ledgers`` are descriptors by device and inode; those that are not needed are closed. ``taken`` are the
     slots that are in use."""
-    tables = [table for fd in ledgers.values() if (table := _opened(fd)) is not None]
-    current = next((table for table in tables if table.usable), None)
-    older = next((table for table in tables if not table.usable), None)
-    for table in tables:
-        if table not in (current, older):
-            os.close(table.fd)
+    current: Table | None = None
+    older: OldLedger | None = None
+    for fd in ledgers.values():
+        match _opened(fd):
+            case Table() as table if current is None:
+                current = table
+            case OldLedger() as old if older is None:
+                older = old
+            case _:
+                os.close(fd)
     if current is None:
         current = Table.create(SLOTS)
         if older is not None:
@@ -48,13 +54,13 @@ def open_ledger(ledgers: Mapping[Identity, int], taken: Collection[int]) -> Tabl
     return current
 
 
-def _opened(fd: int) -> Table | None:
-    """Return a ledger; None, and ``fd`` is closed, when it cannot be read."""
+def _opened(fd: int) -> Table | OldLedger | None:
+    """Return a ledger: a table when counters can be kept in it as they are; None when it cannot be read."""
     try:
-        return Table(fd)
+        found = OldLedger(fd)
+        return Table(fd) if found.layout.version == LAYOUT and is_sealed(fd) else found
     except (OSError, ValueError) as error:
         log.warning("a ledger that another daemon has left cannot be read: %s: counters begin at 0", error)
-        os.close(fd)
         return None
 
 

@@ -15,6 +15,7 @@ from collections.abc import MutableMapping, Sequence
 from typing import Final, NoReturn
 
 from epaird.control.handover.notify import FIRST_FD
+from epaird.startup import SIGNALS
 
 CHECK_ONLY: Final = "EPAIRD_CHECK_ONLY"
 """In the environment: exit with status 0 where the daemon would begin."""
@@ -52,18 +53,10 @@ async def objection() -> str | None:
     return lines[-1] if lines else f"exit status {process.returncode}"
 
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-
-
-def unblock_signals() -> None:
-    """Deliver the signals that :func:`execute` has blocked. Their handlers must be installed."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-
-
 def execute(fds: Sequence[tuple[str, int]]) -> NoReturn:
     """Execute the program as it is now, with these descriptors by name. Raises OSError."""
     # Blocked until the handlers are installed again: until then each signal would end the process.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     clear = FIRST_FD + len(fds)
     moved = []
     for _, fd in fds:

@@ -9,6 +9,7 @@ nothing is synchronised to a disk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from epaird.control.interfaces.saved import SavedClone, SavedDevice, SavedLoopback, SavedPair
+from epaird.control.machine.privatefiles import read_file, remove_file, replace_file
 from epaird.control.workers.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -95,7 +97,7 @@ def read(directory: Path) -> State | None:
     """Return the state that a predecessor has written; None when there is none that can be used."""
     file = directory / FILE
     try:
-        state = State.model_validate_json(file.read_bytes())
+        state = State.model_validate_json(read_file(directory, FILE))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
@@ -112,6 +114,7 @@ class Keeper:
     ) -> None:
         """``state`` returns what is to be written; ``written`` is called after each attempt to write it."""
         self._written = written
+        self._directory = directory
         self._file = directory / FILE
         self._state = state
         self._due: asyncio.TimerHandle | None = None
@@ -132,12 +135,9 @@ class Keeper:
         """Write the file now. A failure is logged once, and leaves the file as it was."""
         self.cancel()
         began = time.monotonic()
-        fresh = self._file.with_suffix(".new")
         try:
-            fresh.write_text(self._state().model_dump_json())
-            fresh.replace(self._file)
+            replace_file(self._directory, FILE, self._state().model_dump_json().encode())
         except OSError as error:
-            fresh.unlink(missing_ok=True)
             if not self._failed:
                 log.warning(
                     "%s: %s: a successor would not know of the last changes", self._file, error.strerror
@@ -161,4 +161,5 @@ class Keeper:
     def remove(self) -> None:
         """Remove the file."""
         self.cancel()
-        self._file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            remove_file(self._directory, FILE)

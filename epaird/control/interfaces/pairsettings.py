@@ -33,10 +33,11 @@ def merged_settings(pair: Pair, half: Half | None, request: Mapping[str, object]
                 wanted[key] = pair.plugged
         elif key in HalfSettings.model_fields and key not in _PAIR_KEYS:
             for side in SIDES:
-                wanted[side][key] = value
+                if isinstance(wanted[side], dict):  # otherwise parse() refuses it
+                    wanted[side][key] = value
         else:
             wanted[key] = value
-    if any("peer" in wanted[side] for side in SIDES):
+    if any(isinstance(wanted[side], dict) and "peer" in wanted[side] for side in SIDES):
         raise Refused(errno.EINVAL, f"{pair.name}: peer is changed by patch and unpatch")
     found = parse({"epair": {pair.name: wanted}}).epair[pair.name]
     # Left out before: the peer is not in this configuration, which would be inconsistent.

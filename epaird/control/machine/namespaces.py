@@ -12,12 +12,17 @@ import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from epaird.control.machine.host import Host
+from epaird.control.machine.privatefiles import read_file, remove_file, replace_file
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import Identity
 
 log = logging.getLogger(__name__)
+
+FILE: Final = "namespaces.json"
+"""The record in the run directory."""
 
 
 class Namespaces:
@@ -26,7 +31,8 @@ class Namespaces:
     def __init__(self, host: Host, directory: Path) -> None:
         """``directory`` is where the record is kept: the run directory whose lock the daemon holds."""
         self._host = host
-        self._record = directory / "namespaces.json"
+        self._directory = directory
+        self._record = directory / FILE
         self._created: dict[str, Identity] = {}
 
     async def create(self, names: Iterable[str]) -> None:
@@ -113,7 +119,7 @@ class Namespaces:
 
     def _read(self) -> dict[str, Identity]:
         try:
-            recorded = json.loads(self._record.read_text())
+            recorded = json.loads(read_file(self._directory, FILE))
             return {name: Identity(int(device), int(inode)) for name, (device, inode) in recorded.items()}
         except FileNotFoundError:
             return {}
@@ -125,10 +131,8 @@ class Namespaces:
         try:
             if self._created:
                 # Replaced atomically: half a record would be useless.
-                fresh = self._record.with_suffix(".new")
-                fresh.write_text(json.dumps(self._created))
-                fresh.replace(self._record)
+                replace_file(self._directory, FILE, json.dumps(self._created).encode())
             else:
-                self._record.unlink(missing_ok=True)
+                remove_file(self._directory, FILE)
         except OSError as error:
             raise KernelError.about(str(self._record), error.errno) from error

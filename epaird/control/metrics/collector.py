@@ -83,6 +83,12 @@ def _families(reading: Reading) -> Iterator[Metric]:
         Labels((), [()]),
         [reading.tasks],
     )
+    yield _counter(
+        "epaird_log_lines_lost",
+        "Lines of the log that were lost because nothing read it fast enough",
+        Labels((), [()]),
+        [reading.log_lines_lost],
+    )
 
 
 def _configuration_families(reading: ConfigurationReading) -> Iterator[Metric]:

@@ -10,8 +10,9 @@ import pytest
 from epaird.control.handover import ledgers
 from epaird.control.handover.ledgers import finish_migration, open_ledger, table_identity
 from epaird.ipc import counters
-from epaird.ipc.ledger import LAYOUT_1, Table
+from epaird.ipc.ledger import CURRENT, LAYOUT_1, Table
 from epaird.kernel.namespace import Identity
+from tests.ipc.ledgers import ledger_file
 
 
 @pytest.fixture(autouse=True)
@@ -82,4 +83,18 @@ def test_an_older_ledger_is_superseded_and_closed_once_it_is_copied(older: Table
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
     for each in (again, table, older):
+        os.close(each.fd)
+
+
+def test_a_ledger_that_a_worker_could_make_shorter_is_copied_instead_of_mapped() -> None:
+    before = Table(ledger_file(CURRENT, 8))
+    before.slot(1)[counters.OPACKETS] = 7
+    table = open_ledger(passed([before]), {1})
+    assert table_identity(table) != table_identity(before)
+    assert table.read(1)[counters.OPACKETS] == 7
+    os.ftruncate(before.fd, 0)
+    assert table.read(1)[counters.OPACKETS] == 0
+    os.ftruncate(before.fd, os.fstat(table.fd).st_size)
+    finish_migration(table, {1})
+    for each in (before, table):
         os.close(each.fd)

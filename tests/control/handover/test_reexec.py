@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import textwrap
-import threading
 
 import pytest
 
@@ -15,12 +13,13 @@ from tests.loop import on_loop
 
 PROGRAM = """
     import os, sys
+    from epaird import startup
     from epaird.control.handover import reexec
     from epaird.control.handover.notify import take_inherited
     if os.environ.pop(reexec.UPGRADED, ""):
         found = take_inherited()
         print(os.getpid(), [(each.fd, each.name, os.pread(each.fd, 9, 0).decode()) for each in found])
-        reexec.unblock_signals()
+        startup.deliver_signals()
     else:
         print(os.getpid())
         sys.stdout.flush()
@@ -63,16 +62,3 @@ async def test_a_program_that_hangs_is_an_objection(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(reexec, "CHECK_S", 0.2)
     monkeypatch.setattr(reexec, "command", lambda: ["sleep", "60"])
     assert await reexec.objection() == "its check takes longer than 0 s"
-
-
-def test_signals_that_came_during_the_execution_are_delivered_afterwards() -> None:
-    received: list[int] = []
-    before = signal.signal(signal.SIGUSR1, lambda number, _: received.append(number))
-    try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
-        assert not received
-        reexec.unblock_signals()
-        assert received == [signal.SIGUSR1]
-    finally:
-        signal.signal(signal.SIGUSR1, before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,32 @@ def test_a_path_that_cannot_be_a_directory_is_reported(tmp_path: Path) -> None:
         with pytest.raises(KernelError) as caught:
             RunDirectory(wanted)
         assert str(caught.value) == f"daemon.control_socket: {wanted}: Not a directory"
+
+
+def test_a_directory_that_others_may_write_to_is_refused_in_one_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    with pytest.raises(KernelError) as caught:
+        RunDirectory(tmp_path)
+    assert str(caught.value) == (
+        f"daemon.control_socket: {tmp_path} has mode 1777, so that other users could replace the files in "
+        "it; a socket in another directory is needed"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "lock").symlink_to(victim)
+    with pytest.raises(KernelError, match="symbolic links"):
+        RunDirectory(run)
+    assert victim.read_text() == "precious"
+
+
+def test_no_other_user_can_open_the_lock(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch(0o644)  # as epaird 0.1.0 left it
+    held = RunDirectory(tmp_path)
+    assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
+    held.release()

@@ -23,6 +23,15 @@ async def test_a_key_of_a_half_is_changed_for_one_or_for_both() -> None:
 
 
 @on_loop
+async def test_a_table_that_is_none_is_refused_whatever_else_is_changed() -> None:
+    async with idle_stage() as stage:
+        pair = await stage.make()
+        for request in ({"a": "x"}, {"a": "x", "mtu": 1400}, {"mtu": 1400, "a": 5}, {"b": ["peer"]}):
+            with pytest.raises(InvalidConfiguration, match=r"epair0\.[ab]"):
+                merged_settings(pair, None, request)
+
+
+@on_loop
 async def test_the_carrier_is_switched_on_with_the_rule_it_had() -> None:
     async with idle_stage() as stage:
         pair = await stage.make(carrier="always")

@@ -246,7 +246,7 @@ def test_a_broken_record_is_logged_and_not_used(
 @on_loop
 async def test_a_namespace_that_cannot_be_recorded_is_not_kept(tmp_path: Path) -> None:
     async with machine() as host:
-        (tmp_path / "namespaces.new").mkdir()
+        (tmp_path / "namespaces.json.new").mkdir()
         namespaces = Namespaces(host, tmp_path)
         with pytest.raises(KernelError, match=r"namespaces\.json: Is a directory"):
             await namespaces.create(["red", "blue"])

@@ -1,0 +1,76 @@
+"""The first steps of the daemon's process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from epaird import startup
+
+OPENED = """
+import os, sys
+from epaird import startup
+startup.open_standard_descriptors()
+later, _ = os.pipe()
+links = [os.readlink(f"/proc/self/fd/{fd}") for fd in range(3)]
+os.write(int(sys.argv[1]), repr((later > 2, [link == os.devnull for link in links])).encode())
+print("lost", flush=True)
+print("lost", file=sys.stderr, flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def signal_mask() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@pytest.mark.parametrize(
+    "closed", [closed for count in range(4) for closed in itertools.combinations(range(3), count)]
+)
+def test_closed_standard_descriptors_lead_to_dev_null(closed: tuple[int, ...]) -> None:
+    result, process_end = os.pipe()
+
+    def close() -> None:
+        for fd in closed:
+            os.close(fd)
+
+    try:
+        command = [sys.executable, "-c", OPENED, str(process_end)]
+        subprocess.run(
+            command, pass_fds=(process_end,), preexec_fn=close, stdin=subprocess.PIPE,
+            capture_output=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert os.read(result, 200).decode() == repr((True, [fd in closed for fd in range(3)]))
+    finally:
+        os.close(result)
+        os.close(process_end)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_deferred_signal_reaches_a_handler_that_is_installed_later(
+    number: signal.Signals,
+) -> None:
+    received: list[int] = []
+    startup.defer_signals()
+    signal.pthread_kill(threading.get_ident(), number)
+    before = signal.signal(number, lambda received_number, _: received.append(received_number))
+    try:
+        assert not received
+        startup.deliver_signals()
+        assert received == [number]
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_start_can_be_interrupted() -> None:
+    startup.defer_signals()
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
