@@ -210,6 +210,9 @@ def steps_towards(
         remove += [Step(_removal(each)) for each in changes.remove]
         if device.qdisc in qdiscs:
             addresses.append(Step(requests.no_qdisc(target.index)))
+        local = _accepts_local(device, target)
+        if device.accepts_local != local:
+            addresses.append(Step(requests.accept_local(target.index, local), number))
         addresses += [Step(requests.add_address(target.index, each), number, each) for each in changes.add]
         routes += [Step(requests.add_route(target.index, each), number, each) for each in changed.add]
         routes += [
@@ -238,6 +241,17 @@ def _goal(device: DeviceState, target: Target) -> tuple[LinkSettings, tuple[int,
         ),
         (6,),
     )
+
+
+def _accepts_local(device: DeviceState, target: Target) -> bool:
+    """Return whether a device is to accept packets from the namespace's own addresses.
+
+    Policy routing requires it: a packet from one own address to another one arrives from the loopback.
+    """
+    if target.wanted.policy_table is not None:
+        return True
+    released = target.released is not None and target.released.policy_table is not None
+    return device.accepts_local and not released
 
 
 def _is_ipv6(address: Address) -> bool:
