@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 _UNSIGNED: Final = struct.Struct("=I")
+_NEXT_HOP: Final = struct.Struct("=HBBi")
+"""struct rtnexthop: length, flags, hops, index."""
 _DETACHED: Final = abi.FIB_RULE_IIF_DETACHED | abi.FIB_RULE_OIF_DETACHED
 _ATTEMPTS: Final = 3
 """Dumps of one kind of object before one is used although objects changed during it."""
@@ -58,7 +60,7 @@ class PresentRoute:
     route: Route
     """The route; ``default`` is written ``0.0.0.0/0`` or ``::/0``, and the metric is always set."""
     index: int = 0
-    """Interface index of the device; 0 for a route through several devices."""
+    """Interface index of the device; 0 for an IPv4 route with several next hops."""
     table: int = abi.RT_TABLE_MAIN
     """Routing table."""
     source: str | None = None
@@ -129,7 +131,8 @@ def read(route: RouteSocket, indexes: Collection[int] | None = None) -> Namespac
     routes = tuple(
         found
         for family in _FAMILIES
-        for found in _dump(route, abi.RTM_GETROUTE, ROUTE, family, _route, _is_of_interest)
+        for together in _dump(route, abi.RTM_GETROUTE, ROUTE, family, _routes, _is_of_interest)
+        for found in together
         if not found.automatic or indexes is None or found.index in indexes
     )
     rules = tuple(
@@ -204,6 +207,24 @@ def _address(fields: tuple[int, ...], payloads: Mapping[int, bytes]) -> PresentA
 def _is_of_interest(fields: tuple[int, ...]) -> bool:
     """Return whether a route is in another table than ``local``, and not a copy for one destination."""
     return fields[4] != abi.RT_TABLE_LOCAL and not fields[8] & abi.RTM_F_CLONED
+
+
+def _routes(fields: tuple[int, ...], payloads: Mapping[int, bytes]) -> tuple[PresentRoute, ...]:
+    """Return a route; or, of IPv6 routes to one network that the kernel describes together, each one."""
+    if fields[0] == socket.AF_INET or abi.RTA_MULTIPATH not in payloads:
+        return (_route(fields, payloads),)
+    shared = {kind: value for kind, value in payloads.items() if kind != abi.RTA_MULTIPATH}
+    hops = bytearray(payloads[abi.RTA_MULTIPATH])
+    found: list[PresentRoute] = []
+    start = 0
+    while start + _NEXT_HOP.size <= len(hops):
+        length, _, _, index = _NEXT_HOP.unpack_from(hops, start)
+        if length < _NEXT_HOP.size:
+            break
+        own = {abi.RTA_OIF: INT.pack(index), **_payloads(hops, start + _NEXT_HOP.size, start + length)}
+        found.append(_route(fields, shared | own))
+        start += (length + 3) & ~3
+    return tuple(found)
 
 
 def _route(fields: tuple[int, ...], payloads: Mapping[int, bytes]) -> PresentRoute:
