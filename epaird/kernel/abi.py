@@ -89,6 +89,7 @@ NLM_F_DUMP_INTR: Final = 0x10
 NLM_F_DUMP: Final = 0x300
 NLM_F_EXCL: Final = 0x200
 NLM_F_CREATE: Final = 0x400
+NLM_F_APPEND: Final = 0x800
 NLA_TYPE_MASK: Final = 0x3FFF
 NLA_F_NESTED: Final = 0x8000
 
@@ -173,6 +174,7 @@ IFLA_QDISC: Final = 6
 IFLA_TXQLEN: Final = 13
 IFLA_LINKINFO: Final = 18
 IFLA_STATS64: Final = 23
+IFLA_AF_SPEC: Final = 26
 IFLA_GROUP: Final = 27
 IFLA_NET_NS_FD: Final = 28
 IFLA_EXT_MASK: Final = 29
@@ -180,6 +182,10 @@ IFLA_NEW_NETNSID: Final = 45
 IFLA_TARGET_NETNSID: Final = 46
 IFLA_NEW_IFINDEX: Final = 49
 IFLA_INFO_KIND: Final = 1
+IFLA_INET_CONF: Final = 1
+
+# linux/ip.h
+IPV4_DEVCONF_ACCEPT_LOCAL: Final = 23
 
 # linux/net_namespace.h
 NETNSA_NSID: Final = 1

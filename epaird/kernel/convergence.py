@@ -176,7 +176,7 @@ class _Rounds:
         if number != errno.EEXIST or not isinstance(step.item, Route):
             return error
         key = route_key(step.item)._replace(via=None)
-        for each in self._state.routes:
+        for each in read(self._route).routes:
             if each.table == abi.RT_TABLE_MAIN and route_key(each.route)._replace(via=None) == key:
                 return KernelError(number, f"{error}: {_described(each)}")
         return error
@@ -210,8 +210,16 @@ def steps_towards(
         remove += [Step(_removal(each)) for each in changes.remove]
         if device.qdisc in qdiscs:
             addresses.append(Step(requests.no_qdisc(target.index)))
+        local = _accepts_local(device, target)
+        if device.accepts_local != local:
+            addresses.append(Step(requests.accept_local(target.index, local), number))
         addresses += [Step(requests.add_address(target.index, each), number, each) for each in changes.add]
-        routes += [Step(requests.add_route(target.index, each), number, each) for each in changed.add]
+        # Without one of the addresses a next hop may be out of reach.
+        lenient = len(goal.addresses) < len(target.wanted.addresses)
+        routes += [
+            Step(requests.add_route(target.index, each), None if lenient else number, each)
+            for each in changed.add
+        ]
         routes += [
             Step(requests.add_policy_route(target.index, each, goal.policy_table or 0), number)
             for each in changed.add_policy
@@ -238,6 +246,17 @@ def _goal(device: DeviceState, target: Target) -> tuple[LinkSettings, tuple[int,
         ),
         (6,),
     )
+
+
+def _accepts_local(device: DeviceState, target: Target) -> bool:
+    """Return whether a device is to accept packets from the namespace's own addresses.
+
+    Policy routing requires it: a packet from one own address to another one arrives from the loopback.
+    """
+    if target.wanted.policy_table is not None:
+        return True
+    released = target.released is not None and target.released.policy_table is not None
+    return device.accepts_local and not released
 
 
 def _is_ipv6(address: Address) -> bool:

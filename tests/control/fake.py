@@ -370,8 +370,7 @@ class FakeHost(Host):
             self._step("present")
             found: dict[str, dict[int, DeviceState]] = {netns: {} for netns in namespaces}
             for link in self.links.values():
-                if link.place.netns in found and link.settings is not None:
-                    settings = link.settings
+                if link.place.netns in found and (settings := link.settings) is not None:
                     found[link.place.netns][link.place.index] = DeviceState(
                         up=settings.up,
                         addresses=tuple(map(PresentAddress, settings.addresses)),
@@ -387,9 +386,8 @@ class FakeHost(Host):
                 self._step("converge")
             except KernelError as error:
                 return error
-            link = self.links[tap.name]
-            if link.settings is not None:
-                link.settings = replace(link.settings, addresses=wanted.addresses, routes=wanted.routes)
+            kept = self.links[tap.name].settings or wanted
+            self.links[tap.name].settings = replace(kept, addresses=wanted.addresses, routes=wanted.routes)
             return None
 
         return await self._run(lambda: [change(tap, target.wanted) for tap, _, target in targets])
