@@ -20,6 +20,7 @@ from epaird.control.workers.worker import Worker
 from epaird.ipc import counters
 from epaird.ipc.ledger import Table
 from epaird.kernel.link import LinkSettings, Route
+from epaird.kernel.policy import TABLES
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.names import cloners as names
@@ -88,6 +89,8 @@ class Ifnet(ABC):
     """The cable that it is an end of; None while no worker forwards it."""
     destroying: bool = False
     """True once its destruction has begun."""
+    away: bool = False
+    """True while it is in a namespace that others moved it to: its addresses and routes are theirs."""
 
     @property
     @abstractmethod
@@ -102,6 +105,11 @@ class Ifnet(ABC):
     @property
     def lladdr(self) -> str | None:
         """The hardware address that it is given; None for a device without one."""
+        return None
+
+    @property
+    def table(self) -> int | None:
+        """The routing table that is reserved for it; None for a kind without policy routing."""
         return None
 
     @property
@@ -206,6 +214,11 @@ class Loopback(Ifnet):
     def name(self) -> str:
         """Name of the device."""
         return self.device
+
+    @property
+    def table(self) -> int:
+        """The routing table that is reserved for it."""
+        return TABLES[(names.LO.unit(self.device) or 0) % len(TABLES)]
 
     @property
     def clone(self) -> Loopback:

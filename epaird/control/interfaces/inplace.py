@@ -1,17 +1,30 @@
-"""Changes in place: a device is given other settings while it forwards."""
+"""Changes in place: devices are given other settings while they forward.
+
+A change of several interfaces is one operation: it succeeds as a whole, or everything is as before.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Mapping
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 from epaird.config.immutable import IMMUTABLE
 from epaird.config.settings import HalfSettings, LoopbackSettings
-from epaird.control.interfaces.ifnet import Ifnet, link_settings
+from epaird.control.interfaces.convergence import Convergence, Goal, wanted
+from epaird.control.interfaces.ifnet import Ifnet
+from epaird.control.interfaces.tracking import Tracker
 from epaird.control.machine.host import Host
 from epaird.control.operations import Refused
 from epaird.kernel.errors import KernelError
+from epaird.kernel.reconfigure import Properties
+
+log = logging.getLogger(__name__)
+
+_PROPERTIES: Final = ("mac", "mtu", "txqueuelen", "name", "up")
 
 
 def refuse_fixed(name: str, before: Mapping[str, object], after: Mapping[str, object]) -> None:
@@ -22,30 +35,63 @@ def refuse_fixed(name: str, before: Mapping[str, object], after: Mapping[str, ob
             raise Refused(errno.EINVAL, f"{name}: {key} cannot be changed in place: {hint}")
 
 
-async def change_device(
-    host: Host,
-    ifnet: Ifnet,
-    before: HalfSettings | LoopbackSettings,
-    after: HalfSettings | LoopbackSettings,
-    macs: tuple[str | None, str | None] = (None, None),
-) -> None:
-    """Apply what differs between two settings to a device; ``macs`` are its old and new hardware address.
+class DeviceChange:
+    """The change of one device to other settings."""
 
-    Raises KernelError; then the old settings are applied again as far as possible."""
-    old, new = link_settings(before, macs[0]), link_settings(after, macs[1])
-    name = after.name or ifnet.device
-    try:
-        if old != new:
-            await host.reconfigure(ifnet.tap, ifnet.place, old, new)
-        if name != (before.name or ifnet.device):
-            await host.rename(ifnet.tap, ifnet.place, name)
-    except KernelError:
-        # Some of the changes may have succeeded.
-        with contextlib.suppress(KernelError):
-            await host.reconfigure(ifnet.tap, ifnet.place, new, old)
-        raise
-    ifnet.up = after.up if after.up != before.up else ifnet.up
-    if after.mtu != ifnet.mtu and after.mtu != before.mtu:
-        ifnet.mtu = after.mtu
-        if ifnet.cable is not None:
-            ifnet.cable.resize()
+    def __init__(
+        self,
+        ifnet: Ifnet,
+        after: HalfSettings | LoopbackSettings,
+        *,
+        mac: str | None = None,
+        requested: Collection[str] = (),
+    ) -> None:
+        """``mac`` is the hardware address that the device is to have. Keys that were ``requested`` are set
+        even if they are as recorded: the owner of the device may have changed them since."""
+        self.ifnet = ifnet
+        self.before, self.after = ifnet.settings, after
+        self.mac = mac
+        self._old = Properties(
+            mac=ifnet.lladdr,
+            mtu=ifnet.mtu,
+            txqueuelen=self.before.txqueuelen,
+            name=ifnet.place.name,
+            up=ifnet.up,
+        )
+        new = Properties(
+            mac=mac,
+            mtu=after.mtu,
+            txqueuelen=after.txqueuelen,
+            name=after.name or ifnet.device,
+            up=after.up,
+        )
+        differs = {
+            "mac": mac != ifnet.lladdr,
+            "name": after.name != self.before.name,
+            **{key: getattr(after, key) != getattr(self.before, key) for key in ("mtu", "txqueuelen", "up")},
+        }
+        keys = {key for key in _PROPERTIES if differs[key] or key in requested}
+        self._new = _limited(new, keys)
+        self._old = _limited(self._old, keys)
+        self._released = wanted(ifnet)
+        self._away = ifnet.away
+
+    @property
+    def goal(self) -> Goal:
+        """The goal of the device, once its properties are set."""
+        return Goal(self.ifnet, self._owned(wanted(self.ifnet, self.after)), self._released)
+
+    @property
+    def goal_before(self) -> Goal:
+        """The goal that undoes the change, once the properties are as before."""
+        return Goal(self.ifnet, self._owned(wanted(self.ifnet, self.before)), wanted(self.ifnet, self.after))
+
+    async def set_properties(self, host: Host, tracker: Tracker) -> None:
+        """Set the properties that differ. Raises KernelError; some may have been set."""
+        await _set(host, tracker, self.ifnet, self._new)
+
+    async def restore_properties(self, host: Host, tracker: Tracker) -> None:
+        """Set the properties as they were. Raises KernelError for the first that cannot be set."""
+        failures = []
+        for key in reversed(_PROPERTIES):
+        ...
