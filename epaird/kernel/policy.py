@@ -18,6 +18,7 @@ import errno
 import ipaddress
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from pyroute2 import IPRoute
@@ -37,6 +38,35 @@ _INPUT: Final = 10
 _OUTPUT: Final = 20
 _DESTINATION: Final = 30
 _LOCAL_MOVED: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A policy rule that looks up packets in a table."""
+
+    family: int
+    """AF_INET or AF_INET6."""
+    priority: int
+    """Preference; lower ones come first."""
+    table: int
+    """Routing table."""
+    to: str | None = None
+    """Destination of the packets, ``10.88.7.1/32``; None: any."""
+    iif: str | None = None
+    """Interface from which the packets come, ``lo`` for those of the namespace itself; None: any."""
+    oif: str | None = None
+    """Interface that the sender is bound to; None: any."""
+    other: bool = False
+    """True for a rule with further conditions or another action."""
+
+    def __str__(self) -> str:
+        words = [f"{self.priority}: from all"]
+        words += [f"{word} {value}" for word, value in self._selectors() if value is not None]
+        table = "local" if self.table == _LOCAL else str(self.table)
+        return " ".join([*words, f"lookup {table}"])
+
+    def _selectors(self) -> tuple[tuple[str, str | None], ...]:
+        return (("to", self.to), ("iif", self.iif), ("oif", self.oif))
 
 
 def install(

@@ -59,6 +59,27 @@ class NetlinkRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """An address of a device."""
+
+    address: str
+    """The device's own address with a prefix length, ``10.0.0.1/24``."""
+    peer: str | None = None
+    """The address of the other end of a point-to-point link, ``10.0.0.2``; the prefix length is then the
+    peer's. None: the address has no peer."""
+    nodad: bool = False
+    """True when the kernel uses an IPv6 address without duplicate address detection. Without meaning for
+    IPv4."""
+
+    def __str__(self) -> str:
+        text = self.address
+        if self.peer is not None:
+            own, _, length = self.address.partition("/")
+            text = f"{own} peer {self.peer}/{length}"
+        return f"{text} nodad" if self.nodad else text
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A route through the device."""
 
@@ -66,9 +87,12 @@ class Route:
     """The destination: a network, ``10.1.0.0/16``, or ``default``."""
     via: str | None = None
     """The next hop's address, which also determines the family of ``default``; None: directly reachable."""
+    metric: int | None = None
+    """The route's metric; None and 0 are the kernel's default, 0 for IPv4 and 1024 for IPv6."""
 
     def __str__(self) -> str:
-        return f"{self.to} via {self.via}" if self.via else self.to
+        text = f"{self.to} via {self.via}" if self.via else self.to
+        return f"{text} metric {self.metric}" if self.metric else text
 
 
 def up(index: int, wanted: bool) -> NetlinkRequest:
@@ -135,13 +159,13 @@ def no_qdisc(index: int) -> NetlinkRequest:
     return NetlinkRequest("qdisc noqueue", abi.RTM_NEWQDISC, _CREATE, message, optional=True)
 
 
-def add_address(index: int, address: str) -> NetlinkRequest:
-    """Add an address, ``10.0.0.1/24``."""
+def add_address(index: int, address: Address) -> NetlinkRequest:
+    """Add an address."""
     return _address(index, address, abi.RTM_NEWADDR, _CREATE)
 
 
-def remove_address(index: int, address: str) -> NetlinkRequest:
-    """Remove an address, ``10.0.0.1/24``."""
+def remove_address(index: int, address: Address) -> NetlinkRequest:
+    """Remove an address."""
     return _address(index, address, abi.RTM_DELADDR, 0)
 
 
@@ -171,13 +195,16 @@ def _group(number: int) -> bytes:
     return attribute(abi.IFLA_GROUP, INT.pack(number))
 
 
-def _address(index: int, address: str, kind: int, flags: int) -> NetlinkRequest:
-    interface = ipaddress.ip_interface(address)
+def _address(index: int, address: Address, kind: int, flags: int) -> NetlinkRequest:
+    interface = ipaddress.ip_interface(address.address)
     family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
     length = interface.network.prefixlen
-    message = ADDRESS.pack(family, length, 0, abi.RT_SCOPE_UNIVERSE, index)
-    for attribute_kind in (abi.IFA_LOCAL, abi.IFA_ADDRESS):
-        message += attribute(attribute_kind, interface.ip.packed)
+    own = peer = interface.ip.packed
+    if address.peer is not None:
+        peer = ipaddress.ip_address(address.peer).packed
+    flag = abi.IFA_F_NODAD if address.nodad and interface.version == 6 else 0
+    message = ADDRESS.pack(family, length, flag, abi.RT_SCOPE_UNIVERSE, index)
+    message += attribute(abi.IFA_LOCAL, own) + attribute(abi.IFA_ADDRESS, peer)
     return NetlinkRequest(f"address {address}", kind, flags, message, _ADDRESS)
 
 
@@ -199,4 +226,6 @@ def _route(index: int, route: Route, kind: int, flags: int, header: tuple[int, i
     message += attribute(abi.RTA_OIF, INT.pack(index))
     if route.via is not None:
         message += attribute(abi.RTA_GATEWAY, ipaddress.ip_address(route.via).packed)
+    if route.metric:
+        message += attribute(abi.RTA_PRIORITY, struct.pack("=I", route.metric))
     return NetlinkRequest(f"route {route}", kind, flags, message, _ROUTE)

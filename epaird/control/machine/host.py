@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
@@ -25,12 +25,14 @@ from epaird.control.machine.batches import Batches
 from epaird.control.machine.bulk import Configuring, Home, Opening, configure_all, open_all
 from epaird.control.tasks import whole
 from epaird.kernel import link, namespace, policy, removal, tun
-from epaird.kernel.addressing import DeviceAddressing, addressing
+from epaird.kernel.convergence import Target, converge
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkChange, LinkSettings
 from epaird.kernel.namespace import Identity
+from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.netnswatch import NameWatch
 from epaird.kernel.reconfigure import reconfigure
+from epaird.kernel.state import DeviceState, present
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
@@ -213,19 +215,25 @@ class Host:
         """Rename a device in its place."""
         await self._run(link.set_name, place.index, name, netns=place.netns or None, device=tap.name)
 
-    async def present(self, namespaces: Iterable[str]) -> dict[str, dict[int, DeviceAddressing]]:
-        """Return the addresses and routes of the devices of these namespaces by index; ``""`` is home.
+    async def present(self, namespaces: Iterable[str]) -> dict[str, dict[int, DeviceState]]:
+        """Return the state of the devices of these namespaces by index; ``""`` is home.
 
         A namespace that is gone is left out."""
 
-        def collect() -> dict[str, dict[int, DeviceAddressing]]:
+        def collect() -> dict[str, dict[int, DeviceState]]:
             found = {}
             for netns in namespaces:
-                with contextlib.suppress(KernelError):
-                    found[netns] = addressing(netns or None)
+                with contextlib.suppress(KernelError), _socket_in(netns) as route:
+                    found[netns] = present(route)
             return found
 
         return await self._run(collect)
+
+    async def converge(self, targets: Sequence[tuple[Tap, Place, Target]]) -> list[KernelError | None]:
+        """Give devices what they are to have, those of a namespace together.
+
+        Returns, for each target in order, the first refusal that remained, or None."""
+        return await self._run(_converge_all, [(place.netns, target) for _, place, target in targets])
 
     async def route_through(self, place: Place, table: int, addresses: tuple[str, ...]) -> None:
         """Install policy rules that route packets to the networks of these addresses through a loopback."""
@@ -311,6 +319,28 @@ class Host:
         return await whole(
             asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
         )
+
+
+def _converge_all(targets: Sequence[tuple[str, Target]]) -> list[KernelError | None]:
+    outcomes: dict[int, KernelError | None] = {}
+    for netns in dict.fromkeys(netns for netns, _ in targets):
+        numbers = [number for number, (each, _) in enumerate(targets) if each == netns]
+        try:
+            with _socket_in(netns) as route:
+                refusals = converge(route, [targets[number][1] for number in numbers])
+            outcomes |= dict(zip(numbers, refusals, strict=True))
+        except KernelError as error:
+            outcomes |= dict.fromkeys(numbers, error)
+    return [outcomes[number] for number in range(len(targets))]
+
+
+@contextlib.contextmanager
+def _socket_in(netns: str) -> Iterator[RouteSocket]:
+    """Open a socket in a namespace; the thread is inside until the block ends. Empty: the daemon's own."""
+    with contextlib.ExitStack() as stack:
+        if netns:
+            stack.enter_context(namespace.inside(netns))
+        yield stack.enter_context(contextlib.closing(RouteSocket()))
 
 
 def _leads_to(path: str, identity: Identity) -> bool:
