@@ -35,7 +35,7 @@ def test_a_plan_reads_as_one_of_terraform() -> None:
             "epair2": {"a": {"addresses": ["10.0.0.1/24"]}},
         },
     }
-    restore = Restore("epair1a", ("10.3.0.1/24",), (("default", "10.3.0.2"),))
+    restore = Restore("epair1a", ("10.3.0.1/24",), ("default via 10.3.0.2",))
     assert described(now, then, missing=[restore], adopted=["epair1"]) == [
         "    epair1  # created at runtime, belongs to the configuration from now on",
         "  - epair4",

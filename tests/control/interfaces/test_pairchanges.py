@@ -18,7 +18,8 @@ MAC = "02:00:00:00:00:07"
 
 async def change(stage: Stage[IdleWorker], pair: Pair, **request: object) -> None:
     """Change keys of a pair or of both halves."""
-    await stage.pairs.change(pair, merged_settings(pair, None, request))
+    keys = stage.pairs.requested(pair, None, request)
+    await stage.in_place.apply([stage.pairs.changing(pair, merged_settings(pair, None, request), keys)])
 
 
 @on_loop
