@@ -26,8 +26,9 @@ from typing import Any, Final
 from epaird.control.machine.host import Host, Place
 from epaird.kernel.convergence import Scope, Target
 from epaird.kernel.errors import KernelError
-from epaird.kernel.link import LinkSettings, Route
+from epaird.kernel.link import LinkSettings
 from epaird.kernel.namespace import Identity
+from epaird.kernel.policy import missing_rules, policy_routes, policy_rules
 from epaird.kernel.state import DeviceState, PresentAddress, PresentRoute
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
@@ -197,15 +198,17 @@ class Link:
     def state(self) -> DeviceState:
         """Return its state as the kernel would."""
         assert self.settings is not None
+        addresses = self.settings.addresses
         return DeviceState(
             self.place.name,
             self.settings.up,
             "noqueue",
-            tuple(PresentAddress(each, self.place.index) for each in self.settings.addresses),
-            tuple(
-                PresentRoute(replace(each, to=_spelled_out(each), metric=each.metric or 0), self.place.index)
-                for each in self.settings.routes
+            tuple(PresentAddress(each) for each in addresses),
+            (
+                *(PresentRoute(each) for each in self.settings.routes),
+                *(PresentRoute(each, table=self.table or 0) for each in policy_routes(addresses, self.table)),
             ),
+            missing_rules((), policy_rules(addresses, self.table)),
         )
 
     def measured(self) -> LinkStatistics:
@@ -513,11 +516,6 @@ class FakeHost(Host):
         identity = self._identity(netns)
         nsid = self.nsids.setdefault(identity, len(self.nsids))
         return Place(name, self._new_index(), netns, nsid, identity)
-
-
-def _spelled_out(route: Route) -> str:
-    default = "::/0" if ":" in str(route.via) else "0.0.0.0/0"
-    return default if route.to == "default" else route.to
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,11 @@ def routes(place: Namespace, device: str) -> list[str]:
     """Return the routes of the main table that the kernel has not made itself, sorted."""
     found = []
     for family in ("-4", "-6"):
-        for each in json.loads(place.ip(f"{family} -j route show dev {device}") or "[]"):
-            if each.get("protocol") not in ("kernel", "ra"):
-                found.append(each["dst"] + (f" via {each['gateway']}" if "gateway" in each else ""))
+        found += [
+            each["dst"] + (f" via {each['gateway']}" if "gateway" in each else "")
+            for each in json.loads(place.ip(f"{family} -j route show dev {device}") or "[]")
+            if each.get("protocol") not in ("kernel", "ra")
+        ]
     return sorted(found)
 
 

@@ -125,7 +125,7 @@ class Convergence:
         """Return what devices lack, for each that lacks anything. Raises KernelError.
 
         A device lacks nothing where others have moved it to, unless the ``configured`` settings of the device
-        name that namespace. One that its owner has set down does not lack what the kernel removed with that."""
+        name that namespace. One that its owner has set down does not lack what the kernel removed then."""
         ours = [
             each
             for each in ifnets

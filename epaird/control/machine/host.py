@@ -25,7 +25,7 @@ from epaird.control.machine.batches import Batches
 from epaird.control.machine.bulk import Configuring, Home, Opening, configure_all, open_all
 from epaird.control.tasks import whole
 from epaird.kernel import link, namespace, removal, tun
-from epaird.kernel.convergence import Target, converge
+from epaird.kernel.convergence import Target, converge, default_qdiscs
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkChange, LinkSettings
 from epaird.kernel.namespace import Identity
@@ -319,12 +319,13 @@ class Host:
 
 
 def _converge_all(targets: Sequence[tuple[str, Target]]) -> list[KernelError | None]:
+    qdiscs = default_qdiscs()
     outcomes: dict[int, KernelError | None] = {}
     for netns in dict.fromkeys(netns for netns, _ in targets):
         numbers = [number for number, (each, _) in enumerate(targets) if each == netns]
         try:
             with _socket_in(netns) as route:
-                refusals = converge(route, [targets[number][1] for number in numbers])
+                refusals = converge(route, [targets[number][1] for number in numbers], qdiscs)
             outcomes |= dict(zip(numbers, refusals, strict=True))
         except KernelError as error:
             outcomes |= dict.fromkeys(numbers, error)

@@ -64,7 +64,9 @@ def test_a_failure_leaves_every_device_as_it_was(failing: str) -> None:
             keys = {"mtu": 9000, "mac": "02:00:00:00:00:07", "up": False, "name": "eth7", "sndbuf": 65536}
             stage.host.fail(failing, errno.EPERM)
             with pytest.raises(KernelError) as error:
-                await change(stage, (pairs[0], {"mtu": 1400, "addresses": [], "routes": []}), (pairs[1], keys))
+                await change(
+                    stage, (pairs[0], {"mtu": 1400, "addresses": [], "routes": []}), (pairs[1], keys)
+                )
             assert not getattr(error.value, "__notes__", ())
             assert [state(stage, pair.halves[0]) for pair in pairs] == before
             third = await stage.make("epair2", a={"mac": keys["mac"]})
