@@ -42,6 +42,7 @@ def plan(
     ``peers`` are the present peers of the halves, if they differ from those in ``now``; ``missing`` is what
     interfaces of ``now`` lack, ``lost`` are those that do not exist, ``adopted`` those that were created at
     runtime; ``applied`` is the configuration that was applied last, if ``now`` may differ from it."""
+    missing = tuple(missing)
     old, new = now.settings_by_name(), then.settings_by_name()
     old = {name: settings for name, settings in old.items() if name not in lost}
     destroys = tuple(Destroy(name) for name in old if name not in new)
@@ -85,6 +86,7 @@ def plan(
             for each in _differences(getattr(now, table), getattr(then, table))
         ),
         adopted=tuple(name for name in new if name in adopted),
+        missing=tuple(missing),
     )
 
 

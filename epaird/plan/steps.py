@@ -144,6 +144,8 @@ class Plan:
     """Keys of [daemon] and [metrics] that change."""
     adopted: tuple[str, ...] = ()
     """Interfaces that were created at runtime and are in the file; they are not changed."""
+    missing: tuple[Restore, ...] = ()
+    """Everything that devices lacked before the reload, whether it is put back or not."""
 
     @property
     def empty(self) -> bool:

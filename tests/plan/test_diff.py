@@ -141,9 +141,12 @@ def test_what_another_step_changes_is_not_put_back() -> None:
 
 def test_an_interface_with_a_route_that_another_needs_is_destroyed_first() -> None:
     def of(routed: str, **of_second: object) -> Configuration:
-        a = {"netns": "red", "routes": [{"to": "default", "via": "10.0.0.2"}]}
-        tables = {name: {"a": a if name == routed else {"netns": "red"}} for name in ("epair0", "epair1")}
-        tables["epair1"] |= of_second  # type: ignore[arg-type]
+        tables: dict[str, Any] = {}
+        for number, name in enumerate(("epair0", "epair1")):
+            route = {"to": "default", "via": f"10.0.{number}.2"}
+            tables[name] = {"a": {"netns": "red", "addresses": [f"10.0.{number}.1/24"]}}
+            tables[name]["a"]["routes"] = [route] if name == routed else []
+        tables["epair1"] |= of_second
         return parse({"epair": tables})
 
     change, recreate = plan(of("epair1"), of("epair0", queues=2)).steps

@@ -296,9 +296,11 @@ def test_a_removed_rule_is_drift(lab: Lab) -> None:
     daemon = lab.daemon(NAMESPACES + LOOPBACK)
     red = lab["red"]
     before = rules(red)
-    red.ip("rule del preference 10")
-    red.ip("-6 rule del preference 20")
-    assert "lo1" in "\n".join(missing(daemon))
+    red.ip("rule del preference 30")
+    red.ip("-6 rule del preference 100")
+    lines = "\n".join(missing(daemon))
+    assert "rules: (missing) -> 30: from all to 10.88.7.1/32 iif lo lookup" in lines
+    assert "rules: (missing) -> 100: from all lookup local" in lines
     epairctl(lab, "reload")
     assert (rules(red), missing(daemon)) == (before, [])
 

@@ -1,14 +1,14 @@
 """Convergence: devices get the addresses, routes and policy rules that their settings give them.
 
 The kernel takes more along than it was asked to change: a device that is set down loses its IPv6 addresses
-and all routes, a primary address that is removed takes its secondaries along, a rename detaches policy rules.
-So no change is computed from two settings.
+and all routes, a primary address that is removed takes its secondaries along, and the last IPv4 address all
+IPv4 routes. So no change is computed from two settings.
 
 1. The wanted state of a device follows from its settings and its present flags (:func:`wanted`).
 2. A change sets the simple properties of all devices that it touches first. Then the host converges all of
    them together, so that an address or a route can move from one of them to another.
-3. When a device of ours comes up, is renamed, or regains IPv6, what the kernel takes in such an event is
-   restored. What others removed stays removed until a reload.
+3. When a device of ours comes up, or has an MTU again that IPv6 works with, what the kernel took is restored.
+   What others removed stays removed until a reload.
 4. All of this holds one lock: a repair during a change would put back what the change is about to remove.
 """
 
@@ -93,7 +93,7 @@ class Convergence:
         return [failure for failure in found if failure is not None]
 
     def repair(self, ifnet: Ifnet) -> None:
-        """Restore what the kernel took from a device in a flap or a rename; return at once.
+        """Restore what the kernel took from a device that was down for a while; return at once.
 
         Requests for a device that waits already are the same request."""
         if ifnet.destroying:

@@ -119,7 +119,6 @@ class Tracker:
                 self._convergence.repair(ifnet)
         else:
             log.warning("%s: renamed from %s to %s", ifnet.device, before.name, place.name)
-            self._convergence.repair(ifnet)
         if place.name != before.name:
             self._bus.publish("renamed", ifnet.device, f"{before.name} -> {place.name}")
         return True

@@ -57,12 +57,11 @@ class Applying:
 
     async def apply(self) -> None:
         """Apply the plan. Raises what a step raises, after everything was undone."""
-        lacking = await self._registry.lacks()
         try:
             await self._carry_out()
         except Exception as error:
             self.left += getattr(error, "__notes__", ())
-            await self._roll_back(lacking)
+            await self._roll_back()
             raise
         wanted = self._wanted.settings_by_name()
         for clone in tuple(self._registry):
@@ -184,7 +183,7 @@ class Applying:
         self._undo.append(partial(self._registry.restore, before))
         await self._registry.restore(then)
 
-    async def _roll_back(self, lacking: Iterable[Restore]) -> None:
+    async def _roll_back(self) -> None:
         """Undo what was done, the last step first, and compare what devices lack with what they lacked."""
         while self._undo:
             undo = self._undo.pop()
@@ -193,7 +192,7 @@ class Applying:
             except Exception as error:
                 log.exception("rolling a reload back: %s", error)
                 self.left += [str(error), *getattr(error, "__notes__", ())]
-        before = set(lacking)
+        before = set(self._plan.missing)
         try:
             lost = [each for each in await self._registry.lacks() if each not in before]
         except KernelError as error:

@@ -44,7 +44,7 @@ async def test_a_failure_of_the_second_half_restores_the_first() -> None:
         pair = await stage.make()
         a, b = pair.halves
         settings, macs = pair.settings, (a.mac, b.mac)
-        stage.host.fail("rename", errno.EEXIST)
+        stage.host.fail("set_name", errno.EEXIST)
         with pytest.raises(KernelError):
             await change(stage, pair, a={"mtu": 1400, "mac": MAC}, b={"mtu": 1400, "name": "eth7"})
         assert (pair.settings, (a.mac, b.mac)) == (settings, macs)
