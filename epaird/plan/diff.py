@@ -51,20 +51,15 @@ def plan(
     holders = {
         claim: name for name in old for claim in _claims(name, old[name]) if claim[0] in ("device", "mac")
     }
-    changes = tuple(
+    changes = [
         _changed(name, new[name], found, holders)
         for name in new
         if name in old
         and old[name] != new[name]
         and (found := tuple(_differences(old[name], new[name], before.get(name))))
-    )
+    ]
     in_place = tuple(step for step in changes if isinstance(step, Change))
-    taken = {claim for step in in_place for claim in _claims(step.name, step.settings)}
-    recreated = tuple(
-        replace(step, first=bool(taken.intersection(_claims(step.name, old[step.name]))))
-        for step in changes
-        if isinstance(step, Recreate)
-    )
+    recreated = tuple(_recreated(changes, old))
     created = tuple(Create(name, new[name], name in before) for name in new if name not in old)
     given: tuple[Change | Recreate | Create, ...] = (*changes, *created)
     needed = {claim for step in given for claim in _claims(step.name, step.settings)}
@@ -127,6 +122,18 @@ def _changed(
     if other or any(each.reason for each in differences):
         return Recreate(name, settings, differences, other)
     return Change(name, settings, differences)
+
+
+def _recreated(
+    changes: Iterable[Change | Recreate], old: Mapping[str, InterfaceSettings]
+) -> Iterator[Recreate]:
+    """Yield the interfaces that are recreated, marked if they have what one that changes is to have."""
+    changes = tuple(changes)
+    in_place = (step for step in changes if isinstance(step, Change))
+    taken = {claim for step in in_place for claim in _claims(step.name, step.settings)}
+    for step in changes:
+        if isinstance(step, Recreate):
+            yield replace(step, first=bool(taken.intersection(_claims(step.name, old[step.name]))))
 
 
 def _patches(
