@@ -79,7 +79,7 @@ class Convergence:
         """Held while devices are changed or repaired."""
         self._damaged: dict[Ifnet, None] = {}
         """Devices that are to be repaired, in order."""
-        self._repairing = False
+        self._repairing: asyncio.Task[None] | None = None
         self._reported: dict[Ifnet, str] = {}
         """The last failure of each device's repair, which was logged."""
 
@@ -99,9 +99,13 @@ class Convergence:
         if ifnet.destroying:
             return
         self._damaged[ifnet] = None
-        if not self._repairing:
-            self._repairing = True
-            spawn(self._repair(), "restoring addresses and routes")
+        if self._repairing is None:
+            self._repairing = spawn(self._repair(), "restoring addresses and routes")
+
+    async def repaired(self) -> None:
+        """Wait until no device is to be repaired."""
+        while self._repairing is not None:
+            await asyncio.wait((self._repairing,))
 
     def forget(self, ifnet: Ifnet) -> None:
         """Do not repair a device any more, which is being destroyed."""
@@ -151,7 +155,7 @@ class Convergence:
                 for ifnet, failure in zip(batch, failures, strict=True):
                     self._report(ifnet, failure)
         finally:
-            self._repairing = False
+            self._repairing = None
 
     async def _converge(self, targets: Sequence[tuple[Ifnet, Target]]) -> list[KernelError | None]:
         carried_out: list[tuple[Tap, Place, Target]] = [

@@ -215,11 +215,12 @@ class Registry:
         """Poll the interfaces in other namespaces, of which the kernel reports nothing, until cancelled."""
         await self._environment.tracker.poll_namespaces()
 
-    def check_all(self) -> None:
-        """Look up the state of every interface, where events may have been missed."""
+    async def check_all(self) -> None:
+        """Look up the state of every interface, where events may have been missed, and repair it."""
         self._environment.tracker.check_all()
         for kind in self.kinds:
             kind.refresh()
+        await self._environment.convergence.repaired()
 
     # Reports of workers.
 
