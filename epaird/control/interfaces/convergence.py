@@ -192,12 +192,16 @@ def _kept(ifnet: Ifnet) -> LinkSettings:
 
 def _restore(ifnet: Ifnet, state: DeviceState) -> Restore:
     """Return what a device lacks in a state. The queueing discipline is nothing that a file can give it."""
-    lacks = missing(state, _kept(ifnet))
-    present = {each.address.address for each in state.addresses}
+    kept = _kept(ifnet)
+    lacks = missing(state, kept)
+    present = {each.address for each in state.addresses}
+    absent = [each for each in lacks.addresses if each not in present]
+    # Those after an absent one are added again, too, but are no more than that.
+    there = replace(kept, addresses=tuple(each for each in kept.addresses if each not in absent))
     return Restore(
         ifnet.device,
-        addresses=tuple(str(each) for each in lacks.addresses if each.address not in present),
-        misplaced=tuple(str(each) for each in lacks.addresses if each.address in present),
+        addresses=tuple(map(str, absent)),
+        misplaced=tuple(map(str, missing(state, there).addresses)),
         routes=tuple(map(str, lacks.routes)),
         rules=tuple(map(str, lacks.rules)),
     )
