@@ -20,9 +20,10 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_interface
+from types import MappingProxyType
 from typing import Final
 
-from epaird.config.settings import HalfSettings, LoopbackSettings
+from epaird.config.settings import DeviceSettings, LoopbackSettings
 from epaird.control.interfaces.ifnet import Ifnet, is_away, link_settings
 from epaird.control.machine.host import Host, Place
 from epaird.control.tasks import spawn
@@ -54,11 +55,13 @@ class Goal:
     """What it was to have before; None: nothing is removed."""
 
 
+NO_SETTINGS: Final[Mapping[str, DeviceSettings]] = MappingProxyType({})
+"""Settings of no device."""
 NOTHING: Final = LinkSettings(mtu=0, txqueuelen=0)
 """No addresses, routes and rules."""
 
 
-def wanted(ifnet: Ifnet, settings: HalfSettings | LoopbackSettings | None = None) -> LinkSettings:
+def wanted(ifnet: Ifnet, settings: DeviceSettings | None = None) -> LinkSettings:
     """Return what a device is to have with settings (None: its own) in its present state.
 
     With an MTU that its owner has given it and that IPv6 does not work with, it is to have no IPv6 addresses,
@@ -102,6 +105,17 @@ class Convergence:
         if self._repairing is None:
             self._repairing = spawn(self._repair(), "restoring addresses and routes")
 
+    async def repair_unseen(self, ifnets: Iterable[Ifnet]) -> None:
+        """Repair the devices that lack everything that a flap takes: the kernel has reported none.
+
+        Raises KernelError."""
+        by_device = {each.device: each for each in ifnets if each.up and _losable(wanted(each))}
+        if by_device:
+            for lacking in await self.lacks(by_device.values()):
+                ifnet = by_device[lacking.device]
+                if _losable(wanted(ifnet)) <= {*lacking.addresses, *lacking.routes}:
+                    self.repair(ifnet)
+
     async def repaired(self) -> None:
         """Wait until no device is to be repaired."""
         while self._repairing is not None:
@@ -124,7 +138,7 @@ class Convergence:
                     log.warning("%s: its rules were not removed", failure)
 
     async def lacks(
-        self, ifnets: Iterable[Ifnet], configured: Mapping[str, HalfSettings | LoopbackSettings]
+        self, ifnets: Iterable[Ifnet], configured: Mapping[str, DeviceSettings] = NO_SETTINGS
     ) -> tuple[Restore, ...]:
         """Return what devices lack, for each that lacks anything. Raises KernelError.
 
@@ -174,8 +188,16 @@ class Convergence:
             self._reported[ifnet] = str(failure)
 
 
-def _table(ifnet: Ifnet, settings: HalfSettings | LoopbackSettings) -> int | None:
+def _table(ifnet: Ifnet, settings: DeviceSettings) -> int | None:
     return ifnet.table if isinstance(settings, LoopbackSettings) and settings.policy_routing else None
+
+
+def _losable(settings: LinkSettings) -> frozenset[str]:
+    """Return what a device loses when it goes down."""
+    ipv4 = _ipv4(settings.addresses)
+    return frozenset(
+        (*(str(each) for each in settings.addresses if each not in ipv4), *map(str, settings.routes))
+    )
 
 
 def _ipv4(addresses: Iterable[Address]) -> tuple[Address, ...]:
