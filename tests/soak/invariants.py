@@ -134,7 +134,7 @@ class Invariants:
         return wrong
 
     def _plan(self) -> list[str]:
-        """The plan of the daemon's file has nothing to do; or to restore, once a request changed something."""
+        """The plan of the daemon's file has nothing to do, unless a request changed something."""
         report = self._site.planned()
         lines = [f"the plan would {each.verb} {each.name}: {each.details}" for each in report.actions]
         restored = [line for line in lines if " restore " in line]
