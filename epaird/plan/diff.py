@@ -185,7 +185,7 @@ def _restored(
             continue
         if old.addresses != new.addresses:
             each = replace(each, addresses=(), misplaced=(), rules=())
-        if old.routes != new.routes or not new.up:
+        if old.routes != new.routes or (old.up and not new.up):
             each = replace(each, routes=())
         if isinstance(new, LoopbackSettings) and not new.policy_routing:
             each = replace(each, rules=())

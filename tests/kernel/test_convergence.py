@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
+import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epaird.kernel.convergence import Scope
+from epaird.kernel import abi, link, namespace
+from epaird.kernel.convergence import Scope, Target, converge, default_qdiscs
 from epaird.kernel.difference import AddressKey, address_key, missing, route_key
 from epaird.kernel.link import LinkSettings
+from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.policy import TABLES
 from epaird.kernel.requests import Address, Route
 from tests.kernel.addresslist import fresh
@@ -238,3 +243,173 @@ def _primaries(foreign: Sequence[Address], keys: Sequence[AddressKey]) -> list[A
         if key.version == 4:
             first.setdefault(key.subnet, key)
     return [each for each in foreign if address_key(each) in first.values()]
+
+
+@pytest.fixture
+def devices() -> Iterator[TwoDevices]:
+    with two_devices(f"ept{os.getpid() % 100_000}v{next(_numbers)}") as made:
+        yield made
+
+
+def wanted(*addresses: str, routes: Sequence[Route] = (), table: int | None = None) -> LinkSettings:
+    return replace(
+        NOTHING, addresses=tuple(map(Address, addresses)), routes=tuple(routes), policy_table=table
+    )
+
+
+DEFAULTS = (Route("default", "10.0.0.70"), Route("default", "fd00::70"))
+
+
+def test_a_default_route_moves_to_another_device_and_back(devices: TwoDevices) -> None:
+    addresses = ("10.0.0.1/24", "fd00::1/64")
+    for leader in (0, 1, 0):
+        settings = [
+            wanted(*addresses, routes=DEFAULTS) if leader == number else NOTHING for number in range(2)
+        ]
+        assert devices.want(settings) == [None, None]
+        for family in ("-4", "-6"):
+            shown = devices.shown(family, "route", "show", "default")
+            assert [each["dev"] for each in shown] == [devices.names[leader]]
+
+
+def test_a_route_of_another_device_is_named(devices: TwoDevices) -> None:
+    assert devices.ip("addr", "add", "10.1.0.1/24", "dev", "x1")
+    assert devices.ip("route", "add", "default", "via", "10.1.0.70")
+    error, fine = devices.want([wanted("10.0.0.1/24", routes=DEFAULTS[:1]), NOTHING])
+    assert fine is None
+    assert error is not None
+    assert str(error) == "epair0a: route default via 10.0.0.70: exists already: x1 has it via 10.1.0.70"
+    assert error.errno == errno.EEXIST
+    assert [each["dev"] for each in devices.shown("route", "show", "default")] == ["x1"]
+
+
+def test_a_refused_address_does_not_keep_others_from_their_places(devices: TwoDevices) -> None:
+    devices.sysctl("ipv6/conf/x0/disable_ipv6", "1")
+    goal = wanted("10.0.0.1/24", "fd00::1/64", "10.0.0.2/24", routes=DEFAULTS)
+    error, _ = devices.want([goal, NOTHING])
+    assert str(error) == "epair0a: address fd00::1/64: IPv6 is disabled on this device"
+    assert devices.local_addresses(0) == ["10.0.0.1/24", "10.0.0.2/24"]
+    assert [each["gateway"] for each in devices.shown("route", "show", "default")] == ["10.0.0.70"]
+    devices.sysctl("ipv6/conf/x0/disable_ipv6", "0")
+    assert devices.want([goal, NOTHING]) == [None, None]
+    assert [each["gateway"] for each in devices.shown("-6", "route", "show", "default")] == ["fd00::70"]
+
+
+def test_ipv6_needs_a_larger_mtu(devices: TwoDevices) -> None:
+    goal = wanted("fd00::1/64")
+    assert devices.want([goal, NOTHING]) == [None, None]
+    link.set_mtu(devices.indexes[0], 1000, netns=devices.netns)
+    error, _ = devices.want([goal, NOTHING])
+    assert str(error) == "epair0a: address fd00::1/64: IPv6 needs an MTU of at least 1280 bytes"
+    assert devices.want([NOTHING, NOTHING]) == [None, None]
+    link.set_mtu(devices.indexes[0], 1280, netns=devices.netns)
+    assert devices.want([goal, NOTHING]) == [None, None]
+
+
+def test_a_device_that_is_down_gets_addresses_and_no_routes(devices: TwoDevices) -> None:
+    goal = wanted("10.0.0.1/24", "fd00::1/64", routes=DEFAULTS, table=TABLES[1])
+    devices.link(0, "down")
+    assert devices.want([goal, NOTHING]) == [None, None]
+    assert devices.local_addresses(0) == ["10.0.0.1/24", "fd00::1/64"]
+    assert not missing(devices.states()[0], goal)
+    devices.link(0, "up")
+    assert missing(devices.states()[0], goal).routes
+    assert devices.want([goal, NOTHING]) == [None, None]
+    assert not missing(devices.states()[0], goal)
+
+
+def test_an_address_in_another_form_is_replaced(devices: TwoDevices) -> None:
+    for text in ("10.0.0.1 peer 10.0.0.2/24", "fd00::1/128"):
+        assert devices.ip("addr", "add", *text.split(), "dev", "x0")
+    goal = wanted("10.0.0.1/24", "fd00::1/64")
+    assert [str(each) for each in missing(devices.states()[0], goal).addresses] == [
+        "10.0.0.1/24",
+        "fd00::1/64",
+    ]
+    assert devices.want([goal, NOTHING]) == [None, None]
+    assert devices.local_addresses(0) == ["10.0.0.1/24", "fd00::1/64"]
+
+
+@pytest.mark.parametrize("promote", ["0", "1"])
+def test_a_foreign_secondary_and_its_routes_are_put_back(devices: TwoDevices, promote: str) -> None:
+    devices.sysctl("ipv4/conf/x0/promote_secondaries", promote)
+    assert devices.want([wanted("10.0.0.1/24", "10.5.0.1/24"), NOTHING]) == [None, None]
+    assert devices.ip("addr", "add", "10.0.0.9/24", "label", "x0:other", "dev", "x0")
+    assert devices.ip("route", "add", "10.200.0.0/16", "via", "10.0.0.77", "proto", "77")
+    assert devices.ip("route", "add", "10.201.0.0/16", "dev", "x1", "src", "10.0.0.1", "table", "77")
+    for goal in (wanted("10.5.0.1/24", "10.0.0.1/24"), wanted("10.0.0.2/24", "10.0.0.1/24")):
+        assert devices.want([goal, NOTHING]) == [None, None]
+        shown = devices.shown("addr", "show", "dev", "x0")[0]["addr_info"]
+        assert ("10.0.0.9", "x0:other", True) in [
+            (each["local"], each.get("label"), each.get("secondary", False)) for each in shown
+        ]
+        assert [each["dst"] for each in devices.shown("route", "show", "proto", "77")] == ["10.200.0.0/16"]
+        assert [each["prefsrc"] for each in devices.shown("route", "show", "table", "77")] == ["10.0.0.1"]
+
+
+def test_the_queueing_discipline(devices: TwoDevices) -> None:
+    for number, kind in enumerate(("pfifo_fast", "pfifo")):
+        command = ["tc", "-n", devices.netns, "qdisc", "replace", "dev", f"x{number}", "root", kind]
+        subprocess.run(command, check=True)
+    devices.converge(*devices.targets())
+    assert [state.qdisc for state in devices.states()] == ["noqueue", "pfifo"]
+    assert default_qdiscs() >= {
+        "noop",
+        "pfifo_fast",
+        "mq",
+        Path("/proc/sys/net/core/default_qdisc").read_text().strip(),
+    }
+
+
+def test_rules_of_an_earlier_version_are_replaced(devices: TwoDevices) -> None:
+    table = str(TABLES[1])
+    for family, network in (("-4", "10.88.7.0/24"), ("-6", "fd88:7::/64")):
+        for rule in (
+            "pref 10 iif lo7 lookup local",
+            f"pref 20 oif lo7 lookup {table}",
+            f"pref 30 to {network} lookup {table}",
+            "pref 100 lookup local",
+        ):
+            assert devices.ip(family, "rule", "add", *rule.split())
+        assert devices.ip(family, "rule", "del", "pref", "0")
+        assert devices.ip(family, "route", "add", network, "dev", "x0", "table", table)
+    goal = wanted("10.88.7.1/24", "fd88:7::1/64", table=TABLES[1])
+    assert devices.want([goal, NOTHING]) == [None, None]
+    for family, host in (("-4", "10.88.7.1"), ("-6", "fd88:7::1")):
+        rules = [(each["priority"], each.get("dst")) for each in devices.shown(family, "rule", "show")]
+        assert rules[:3] == [(30, host), (100, None), (32766, None)]
+        assert [each["dst"] for each in devices.shown(family, "route", "show", "table", table)] == [host]
+        assert devices.ip(
+            "route", "get", host, "from", "10.88.7.9" if family == "-4" else "fd88:7::9", "iif", "x1"
+        )
+        assert devices.shown(family, "route", "get", host)[0]["dev"] == "x0"
+    devices.rename(0, "lo8")
+    for state in ("down", "up"):
+        devices.link(0, state)
+    (error, _), _ = devices.converge(*devices.targets(scope=Scope.TAKEN_ALONG))
+    assert error is None
+    assert not missing(devices.states()[0], goal)
+    outcomes, _ = devices.converge(Target("lo1", 4711, NOTHING, goal))
+    assert outcomes == [None]
+    assert [each["priority"] for each in devices.shown("rule", "show")] == [0, 32766, 32767]
+
+
+def test_a_device_that_is_gone_is_reported(devices: TwoDevices) -> None:
+    (error,), _ = devices.converge(Target("epair7a", 4711, wanted("10.0.0.1/24")))
+    assert str(error) == "epair7a: the device is gone"
+
+
+def test_a_program_that_undoes_each_change_is_reported(devices: TwoDevices) -> None:
+    class Opponent(RouteSocket):
+        """Removes each address right after it was added."""
+
+        def execute(self, requests: Sequence[tuple[int, int, bytes]]) -> list[int]:
+            made = super().execute(requests)
+            super().execute(
+                [(abi.RTM_DELADDR, 0, payload) for kind, _, payload in requests if kind == abi.RTM_NEWADDR]
+            )
+            return made
+
+    with namespace.inside(devices.netns), contextlib.closing(Opponent()) as route:
+        (error,) = converge(route, [Target("epair0a", devices.indexes[0], wanted("10.0.0.1/24"))])
+    assert str(error) == "epair0a: address 10.0.0.1/24: another program undoes the change"

@@ -101,9 +101,9 @@ class TwoDevices:
             return [each for each in read(route).routes if not each.automatic]
 
     def local_addresses(self, number: int) -> list[str]:
-        """Return a device's addresses as ``ip`` lists them, without the kernel's own."""
+        """Return a device's global addresses as ``ip`` lists them."""
         (found,) = self.shown("addr", "show", "dev", self.names[number])
-        infos = [each for each in found["addr_info"] if "kernel_ll" not in each.get("protocol", "")]
+        infos = [each for each in found["addr_info"] if each["scope"] == "global"]
         return [f"{each['local']}/{each['prefixlen']}" for each in infos]
 
 

@@ -109,6 +109,7 @@ class HalfModel:
             # Its owner has set it down, and the kernel has taken IPv6 away.
             wanted = [each for each in kept if "." in each]
             here = [each for each in here if "." in each]
+            shown = {each for each in shown if "." in each}
         if not self.up:
             shown -= set(self.routes)
         own4 = [each for each in here if each in self.addresses and "." in each]
