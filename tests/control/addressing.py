@@ -36,13 +36,13 @@ def state(name: str, settings: LinkSettings) -> DeviceState:
     """Return the state of a device as the kernel would."""
     addresses, table = settings.addresses, settings.policy_table
     return DeviceState(
-        name,
-        settings.up,
-        "noqueue",
-        tuple(PresentAddress(each) for each in addresses),
-        (
+        name=name,
+        up=settings.up,
+        qdisc="noqueue",
+        addresses=tuple(PresentAddress(each) for each in addresses),
+        routes=(
             *(PresentRoute(each) for each in settings.routes),
             *(PresentRoute(each, table=table or 0) for each in policy_routes(addresses, table)),
         ),
-        missing_rules((), policy_rules(addresses, table)),
+        rules=missing_rules((), policy_rules(addresses, table)),
     )
