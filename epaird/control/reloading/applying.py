@@ -123,7 +123,7 @@ class Applying:
             await self._remove(name)
 
     async def _recreate(self, destroyed: Clone) -> None:
-        """Create again what was destroyed, with the hardware addresses it had."""
+        """Create again what was destroyed, exactly as it was."""
         exact = self._registry.kind_of(destroyed).exact(destroyed)
         await self._registry.create(destroyed.name, exact, destroyed.origin)
         created = self._find(destroyed.name)
@@ -148,7 +148,7 @@ class Applying:
     async def _change_back(
         self, changed: Iterable[tuple[Clone, InterfaceSettings, InterfaceSettings]]
     ) -> None:
-        """Apply settings again, with the hardware addresses that the exact ones have."""
+        """Give devices again exactly what they had, and record the settings of before."""
         found = [(clone, settings, exact) for clone, settings, exact in changed if not clone.destroying]
         await self._registry.change([(clone, exact) for clone, _, exact in found])
         for clone, settings, _ in found:
