@@ -139,10 +139,15 @@ class Applying:
             if found is None:  # its device was deleted after the plan was computed
                 await self._create(step.name, step.settings, "configuration")
                 continue
-            record_matching(self._registry, found, step.settings)
             back.append((found, found.settings, self._registry.kind_of(found).exact(found)))
+            record_matching(self._registry, found, step.settings)
             changes.append((found, step.settings))
-        await self._registry.change(changes)
+        try:
+            await self._registry.change(changes)
+        except Exception:
+            for clone, settings, _ in back:
+                clone.record(settings)
+            raise
         self._undo.append(partial(self._change_back, back))
 
     async def _change_back(
