@@ -21,17 +21,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from epaird.control.machine.host import Host, Place
 from epaird.kernel.convergence import Target
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings
 from epaird.kernel.namespace import Identity
-from epaird.kernel.state import DeviceState, PresentAddress, PresentRoute
+from epaird.kernel.state import DeviceState
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind
+from tests.control import addressing
 
 HOME: Final = Identity(4, 4026531840)
 EVERY_OFFLOAD: Final = 0x6F
@@ -156,8 +157,6 @@ class Link:
     sndbuf: int | None = None
     carrier: bool = True
     """The carrier that it was given; the test chooses the link events."""
-    routed: tuple[str, ...] = ()
-    """Addresses to whose networks policy routing leads through it."""
     exists: bool = True
     """False once it was deleted; the test may change it."""
 
@@ -166,6 +165,17 @@ class Link:
         """The owner of a device with one queue."""
         (owner,) = self.owners
         return owner
+
+    @property
+    def table(self) -> int | None:
+        """The table of its policy routing; None without."""
+        return self.settings.policy_table if self.settings is not None else None
+
+    def flap(self, up: bool) -> None:
+        """Set it up or down, with what the kernel does then."""
+        assert self.settings is not None
+        self.settings = addressing.set_up(self.settings, up)
+        self.statistics = replace(self.statistics, up=up, lower_up=up)
 
     def measured(self) -> LinkStatistics:
         """Return the kernel's statistics of it."""
@@ -362,59 +372,46 @@ class FakeHost(Host):
     async def configure(self, tap: Tap, place: Place, settings: LinkSettings) -> None:
         await self._run(self._configure, "configure", tap, place, settings)
 
-    async def reconfigure(self, tap: Tap, place: Place, before: LinkSettings, after: LinkSettings) -> None:
-        await self._run(self._configure, "reconfigure", tap, place, after)
+    async def set_property(self, tap: Tap, place: Place, key: str, value: Any) -> None:  # noqa: ANN401
+        def change() -> None:
+            self._step(f"set_{key}")
+            link = self.links[tap.name]
+            if key == "name":
+                link.place = replace(link.place, name=value)
+            elif link.settings is not None:
+                link.settings = replace(link.settings, **{key: value})
+                if key == "up":
+                    link.flap(value)
+            if key in ("mtu", "mac", "up"):
+                link.statistics = replace(link.statistics, **{key: value})
+
+        await self._run(change)
 
     async def present(self, namespaces: Iterable[str]) -> dict[str, dict[int, DeviceState]]:
         def look() -> dict[str, dict[int, DeviceState]]:
             self._step("present")
             found: dict[str, dict[int, DeviceState]] = {netns: {} for netns in namespaces}
             for link in self.links.values():
-                if link.place.netns in found and (settings := link.settings) is not None:
-                    found[link.place.netns][link.place.index] = DeviceState(
-                        up=settings.up,
-                        addresses=tuple(map(PresentAddress, settings.addresses)),
-                        routes=tuple(map(PresentRoute, settings.routes)) if settings.up else (),
-                    )
+                if link.place.netns in found and link.settings is not None:
+                    state = addressing.state(link.place.name, link.settings)
+                    found[link.place.netns][link.place.index] = state
             return found
 
         return await self._run(look)
 
     async def converge(self, targets: Sequence[tuple[Tap, Place, Target]]) -> list[KernelError | None]:
-        def change(tap: Tap, wanted: LinkSettings) -> KernelError | None:
+        def change() -> list[KernelError | None]:
             try:
                 self._step("converge")
             except KernelError as error:
-                return error
-            kept = self.links[tap.name].settings or wanted
-            self.links[tap.name].settings = replace(kept, addresses=wanted.addresses, routes=wanted.routes)
-            return None
+                return [error for _ in targets]
+            for tap, _, target in targets:
+                link = self.links[tap.name]
+                if link.settings is not None:
+                    link.settings = addressing.converged(link.settings, target)
+            return [None for _ in targets]
 
-        return await self._run(lambda: [change(tap, target.wanted) for tap, _, target in targets])
-
-    async def rename(self, tap: Tap, place: Place, name: str) -> None:
-        def rename() -> None:
-            self._step("rename")
-            self.links[tap.name].place = replace(place, name=name)
-
-        await self._run(rename)
-
-    async def route_through(self, place: Place, table: int, addresses: tuple[str, ...]) -> None:
-        def change() -> None:
-            self._step("route_through")
-            (link,) = (each for each in self.links.values() if each.place == place)
-            link.routed = addresses
-
-        await self._run(change)
-
-    async def route_past(self, place: Place, table: int) -> None:
-        def change() -> None:
-            self._step("route_past")
-            for each in self.links.values():
-                if each.place == place:
-                    each.routed = ()
-
-        await self._run(change)
+        return await self._run(change)
 
     def find(self, tap: Tap, last: Place) -> Place:
         self._step("find")

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from epaird.config.reading import parse
 from epaird.config.settings import HalfSettings, PairSettings
-from epaird.control.interfaces.ifnet import Half, Pair
-from epaird.control.interfaces.observed import matching_settings, observed_settings
+from epaird.control.interfaces.ifnet import Half, Ifnet, Pair
+from epaird.control.interfaces.observed import chosen_settings, matching_settings, observed_settings
 from epaird.control.operations import Refused
 from epaird.names.cloners import SIDES
 
@@ -44,6 +44,19 @@ def merged_settings(pair: Pair, half: Half | None, request: Mapping[str, object]
     return _with_halves(found, {side: found.half(side).model_copy(update=peers[side]) for side in SIDES})
 
 
+def requested_keys(
+    pair: Pair, half: Half | None, request: Mapping[str, object]
+) -> dict[Ifnet, frozenset[str]]:
+    """Return the keys of each half that a request names, as in :func:`merged_settings`."""
+    request = {half.side: request} if half is not None else request
+    of_both = {key for key in request if key in HalfSettings.model_fields and key not in _PAIR_KEYS}
+    found: dict[Ifnet, frozenset[str]] = {}
+    for each in pair.halves:
+        table = request.get(each.side)
+        found[each] = frozenset(of_both | (table.keys() if isinstance(table, Mapping) else set()))
+    return found
+
+
 def matched_settings(pair: Pair, wanted: PairSettings | None) -> PairSettings:
     """Return the pair's settings, written as in ``wanted`` where that describes the present state."""
     if wanted is None:
@@ -63,8 +76,8 @@ def observed_pair(pair: Pair) -> PairSettings:
 
 
 def exact_settings(pair: Pair) -> PairSettings:
-    """Return the pair's settings with the hardware addresses that its halves have."""
-    return _updated(pair, {half: {"mac": half.mac} for half in pair.halves})
+    """Return the pair's settings with what its halves have where the daemon or others chose that."""
+    return _updated(pair, {half: chosen_settings(half) | {"mac": half.mac} for half in pair.halves})
 
 
 def with_peers(pair: Pair, wanted: PairSettings) -> PairSettings:

@@ -16,22 +16,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from epaird.control.machine.batches import Batches
 from epaird.control.machine.bulk import Configuring, Home, Opening, configure_all, open_all
 from epaird.control.tasks import whole
 from epaird.kernel import link, namespace, removal, tun
-from epaird.kernel.convergence import Scope, Target, converge, default_qdiscs
+from epaird.kernel.convergence import Target, converge, default_qdiscs
 from epaird.kernel.errors import KernelError
-from epaird.kernel.link import Address, LinkChange, LinkSettings
+from epaird.kernel.link import LinkChange, LinkSettings
 from epaird.kernel.namespace import Identity
 from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.netnswatch import NameWatch
-from epaird.kernel.reconfigure import reconfigure
 from epaird.kernel.state import DeviceState, present
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from epaird.kernel.tun import Tap
@@ -39,6 +38,15 @@ from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_SETTERS: Final[Mapping[str, Callable[..., None]]] = {
+    "mac": link.set_mac,
+    "mtu": link.set_mtu,
+    "txqueuelen": link.set_txqueuelen,
+    "name": link.set_name,
+    "up": link.set_up,
+}
+"""Functions that set a property of a device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +219,10 @@ class Host:
         change = LinkChange(tap.name, link.configuration_requests(place.index, settings))
         await self._configurings.ask(Configuring(place.netns or None, change))
 
-    async def reconfigure(self, tap: Tap, place: Place, before: LinkSettings, after: LinkSettings) -> None:
-        """Apply the difference between two settings to a device in its place."""
-        await self._run(reconfigure, place.index, before, after, netns=place.netns or None, device=tap.name)
-
-    async def rename(self, tap: Tap, place: Place, name: str) -> None:
-        """Rename a device in its place."""
-        await self._run(link.set_name, place.index, name, netns=place.netns or None, device=tap.name)
+    async def set_property(self, tap: Tap, place: Place, key: str, value: Any) -> None:  # noqa: ANN401
+        """Set ``mac``, ``mtu``, ``txqueuelen``, ``name`` or ``up`` of a device in its place."""
+        setter = _SETTERS[key]
+        await self._run(setter, place.index, value, netns=place.netns or None, device=tap.name)
 
     async def present(self, namespaces: Iterable[str]) -> dict[str, dict[int, DeviceState]]:
         """Return the state of the devices of these namespaces by index; ``""`` is home.
@@ -238,21 +243,6 @@ class Host:
 
         Returns, for each target in order, the first refusal that remained, or None."""
         return await self._run(_converge_all, [(place.netns, target) for _, place, target in targets])
-
-    async def route_through(self, place: Place, table: int, addresses: tuple[str, ...]) -> None:
-        """Install policy rules that route packets to the networks of these addresses through a loopback."""
-        wanted = LinkSettings(0, 0, addresses=tuple(map(Address, addresses)), policy_table=table)
-        await self._change_routing(place, Target(place.name, place.index, wanted, scope=Scope.TAKEN_ALONG))
-
-    async def route_past(self, place: Place, table: int) -> None:
-        """Remove the policy rules of :meth:`route_through`."""
-        nothing, released = LinkSettings(0, 0), LinkSettings(0, 0, policy_table=table)
-        await self._change_routing(place, Target(place.name, place.index, nothing, released))
-
-    async def _change_routing(self, place: Place, target: Target) -> None:
-        for refusal in await self._run(_converge_all, [(place.netns, target)]):
-            if refusal is not None:
-                raise refusal
 
     def find(self, tap: Tap, last: Place) -> Place:
         """Return the current place of a device, which was last seen at ``last``.

@@ -23,14 +23,15 @@ from tests.loop import has_children
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     host = FakeHost()
-    rename = host.rename
+    set_property = host.set_property
 
-    async def renamed(tap: Tap, place: Place, name: str) -> None:
-        await rename(tap, place, name)
-        host.report(host.event(tap.name))
-        host.report(host.event(tap.name))  # a second one, in case the first look-up was made to fail
+    async def reported(tap: Tap, place: Place, key: str, value: object) -> None:
+        await set_property(tap, place, key, value)
+        if key == "name":
+            host.report(host.event(tap.name))
+            host.report(host.event(tap.name))  # a second one, in case the first look-up was made to fail
 
-    monkeypatch.setattr(host, "rename", renamed)
+    monkeypatch.setattr(host, "set_property", reported)
     monkeypatch.setattr(resources, "Host", lambda: host)
 
     def set_up(level: str, form: str) -> None:

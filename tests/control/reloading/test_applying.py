@@ -26,20 +26,23 @@ class Steps:
         self.before = parse({"lo": {}})
         self.after = parse({"lo": {}, "epair": {"epair0": {}, "epair1": {}}})
         self.calls: list[str] = []
+        self.left: list[str] = []
 
     async def apply(self, plan: Plan) -> None:
         """Apply a plan that leads from ``before`` to ``after``."""
         applying = Applying(
             plan,
             self.after,
-            host=self.scene.host,
             registry=self.scene.registry,
             namespaces=Namespaces(self.scene.host, Path("/nonexistent")),
             reconfigure=lambda wanted: self._called("reconfigure", wanted),
             shrink=lambda wanted: self._called("shrink", wanted),
             current=self.before,
         )
-        await applying.apply()
+        try:
+            await applying.apply()
+        finally:
+            self.left = applying.left
 
     async def _called(self, what: str, wanted: Configuration) -> None:
         self.calls.append(f"{what} {'after' if wanted is self.after else 'before'}")
@@ -74,7 +77,7 @@ async def test_a_step_that_fails_undoes_the_others_in_reverse() -> None:
             patches=(Patch("epair0a", "epair0b", "epair1b"),),
             restored=(Restore("lo0", ("10.0.0.1/24",)),),
         )
-        scene.host.fail("reconfigure", errno.EPERM)
+        scene.host.fail("converge", errno.EPERM)
         with pytest.raises(KernelError):
             await steps.apply(plan)
         assert {half.device: half.mac for half in scene.registry.pairs.ifnets} == macs
@@ -107,6 +110,41 @@ async def test_a_change_is_undone_with_the_hardware_addresses_of_before() -> Non
 
 
 @on_loop
+async def test_what_cannot_be_undone_is_known() -> None:
+    async with make_scene() as scene:
+        b = {"addresses": ["10.0.0.2/24"], "routes": [{"to": "default", "via": "10.0.0.1"}]}
+        await scene.interfaces.create("epair0", {"b": b})
+        await scene.interfaces.create("epair1", {"b": {"addresses": ["10.1.0.2/24"]}})
+        for name in ("epair0b", "epair1b"):
+            link = scene.host.links[name]
+            assert link.settings is not None
+            link.settings = replace(link.settings, addresses=(), routes=())
+        before = await scene.registry.lacks()
+        steps = Steps(scene)
+        scene.host.fail("open_tap", errno.EMFILE)
+        plan = Plan(steps=(Create("epair2", PairSettings()),), missing=before[1:])
+        with pytest.raises(KernelError):
+            await steps.apply(plan)
+        assert steps.left == ["epair0b lacks 10.0.0.2/24, default via 10.0.0.1"]
+
+
+@on_loop
+async def test_an_address_moves_to_an_interface_from_one_that_is_recreated() -> None:
+    async with make_scene() as scene:
+        b = {"addresses": ["10.0.0.2/24"], "routes": [{"to": "default", "via": "10.0.0.1"}]}
+        await scene.interfaces.create("epair0", {"b": b})
+        await scene.interfaces.create("epair1", {})
+        wanted = PairSettings.model_validate({"b": b})
+        scene.host.steps.clear()
+        for first in (True, False):
+            recreate = Recreate("epair0", PairSettings(coalesce=first), (), first=first)
+            await Steps(scene).apply(Plan(steps=(Change("epair1", wanted, ()), recreate)))
+            kinds = [each for each in scene.host.steps if each in ("converge", "close_taps")]
+            assert kinds == (["close_taps", "converge"] if first else ["converge", "close_taps"])
+            scene.host.steps.clear()
+
+
+@on_loop
 async def test_only_what_was_lost_is_restored() -> None:
     async with make_scene() as scene:
         b = {"addresses": ["10.0.0.2/24"], "routes": [{"to": "default", "via": "10.0.0.1"}]}
@@ -115,8 +153,8 @@ async def test_only_what_was_lost_is_restored() -> None:
         assert link.settings is not None
         before = link.settings
         link.settings = replace(before, routes=())
-        await Steps(scene).apply(Plan(restored=(Restore("epair0b", (), (("default", "10.0.0.1"),)),)))
+        await Steps(scene).apply(Plan(restored=(Restore("epair0b", (), ("default via 10.0.0.1",)),)))
         assert link.settings == before
-        steps = len(scene.host.steps)
+        scene.host.steps.clear()
         await Steps(scene).apply(Plan(restored=(Restore("epair7b", ("10.0.0.9/24",)),)))
-        assert len(scene.host.steps) == steps
+        assert scene.host.steps == []
