@@ -62,14 +62,16 @@ class Pipeline:
     def transmit(self, source: Port) -> bool:
         """Read one burst that ``source``'s owner transmitted, and deliver it.
 
-        True when there was no more to read. False when there may be, or when the queue has no room: then
-        nothing was read and ``source`` is on the drain list."""
+        True when there was no more to read. False when there may be, or when the queue has no room for its
+        receiver: then nothing was read and ``source`` is on the drain list."""
         queue, burst = self.queue, self.burst
-        room = queue.limit - queue.length
-        if room <= 0:
-            queue.overflow(source)
-            self.poller.stop_reading(source)
-            return False
+        room = queue.quota
+        if source.receiver.backlog:
+            room = queue.room(source.receiver)
+            if room <= 0:
+                queue.overflow(source)
+                self.poller.stop_reading(source)
+                return False
         if room > source.at_once:  # min() would cost 60 ns
             room = source.at_once
         try:
@@ -116,7 +118,7 @@ class Pipeline:
             self.poller.await_restart()
 
     def restart(self) -> None:
-        """Let the ports on the drain list transmit, in order: the queue has drained."""
+        """Let the listed ports whose receivers have drained transmit, in order."""
         queue = self.queue
         for port in queue.restarting():
             if self.transmit(port):

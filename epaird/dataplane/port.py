@@ -39,6 +39,7 @@ class Port:
         "name",
         "oactive",
         "read",
+        "receiver",
         "refs",
         "stages",
     )
@@ -66,6 +67,9 @@ class Port:
         """Frames that wait to be delivered here, virtio_net_hdr included, oldest first."""
         self.refs = 1
         """References."""
+        self.receiver: Port = self
+        """The port that gets what its owner transmits; set by the forwarding. A port that nothing is
+        delivered to from here is its own."""
         self.attached = True
         """False once its cable is being detached, or its device is gone: it is not read any more."""
         self.listed = False

@@ -48,7 +48,7 @@ from epaird.ipc.messages import (
 HEARTBEAT_S: Final = 0.4
 """Interval in seconds at which an idle loop updates its heartbeat."""
 OVERFLOW_S: Final = 0.25
-"""Interval in seconds at which a queue that was reported as full is checked."""
+"""Interval in seconds at which ports that were reported as blocked are checked."""
 RETRY_S: Final = 0.1
 """Interval in seconds at which a device that took nothing is tried again, besides when it is writable: a
 device that is set down never becomes writable."""
@@ -120,7 +120,8 @@ class WorkerLoop:
         self._awaiting_room: dict[Port, asyncio.TimerHandle] = {}
         self._queue = Queue(start.queue_limit, self._words)
         self._pipeline = Pipeline(self._queue, self, time.monotonic_ns)
-        self._overflowing = False
+        self._overflowing: set[Port] = set()
+        """Ports that were reported as blocked."""
 
     def begin(self) -> None:
         """Update the heartbeat from now on."""
@@ -135,12 +136,13 @@ class WorkerLoop:
             self._loop.add_reader(port.fd, self._readable, port)
 
     def stop_reading(self, port: Port) -> None:
-        """Stop reading the port; report an overflow when the queue is full."""
+        """Stop reading the port; report it when its output is blocked."""
         self._loop.remove_reader(port.fd)
-        if self._queue.oactive and not self._overflowing:
-            self._overflowing = True
+        if port.oactive and port not in self._overflowing:
+            if not self._overflowing:
+                self._loop.call_later(OVERFLOW_S, self._check_overflow)
+            self._overflowing.add(port)
             self._send(Overflow(True, port.name))
-            self._loop.call_later(OVERFLOW_S, self._check_overflow)
 
     def await_room(self, port: Port) -> None:
         """Resume when the port's device is writable, or after RETRY_S."""
@@ -149,7 +151,7 @@ class WorkerLoop:
             self._awaiting_room[port] = self._loop.call_later(RETRY_S, self._has_room, port)
 
     def await_restart(self) -> None:
-        """Restart the ports on the drain list in the loop's next turn."""
+        """Restart the ports on drain lists in the loop's next turn."""
         if not self._restarting:
             self._restarting = True
             self._loop.call_soon(self._restart)
@@ -166,12 +168,13 @@ class WorkerLoop:
         self._send(UnknownFamily(port.name, version))
 
     def _check_overflow(self) -> None:
-        """Report the end of an overflow; a queue that is full at every check is reported once."""
-        if self._queue.oactive:
+        """Report the ports that are no longer blocked, each once however often it was."""
+        for port in tuple(self._overflowing):
+            if not port.oactive:
+                self._overflowing.discard(port)
+                self._send(Overflow(False, port.name))
+        if self._overflowing:
             self._loop.call_later(OVERFLOW_S, self._check_overflow)
-        else:
-            self._overflowing = False
-            self._send(Overflow(False, ""))
 
     # Callbacks of the event loop.
 

@@ -183,7 +183,8 @@ INTERFACE: Final = (
         "gauge", metric="epaird_interface_held_bytes",
     ),
     Counter(
-        "oactive", OACTIVE, "flag", "1 while the interface's output is blocked (BSD's IFF_OACTIVE)",
+        "oactive", OACTIVE, "flag",
+        "1 while the interface's output is blocked: its peer takes no frames (BSD's IFF_OACTIVE)",
         "gauge", metric="epaird_interface_oactive",
     ),
     Counter(
@@ -219,12 +220,12 @@ WORKER: Final = (
     ),
     Counter(
         "drain_list", DRAIN_LIST, "interfaces",
-        "Interfaces that the worker restarts once its queue has drained", "gauge",
+        "Interfaces whose output is blocked, or that are being restarted", "gauge",
         metric="epaird_worker_drain_list_interfaces",
     ),
     Counter(
         "oactive", WORKER_OACTIVE, "flag",
-        "1 while the worker's output is blocked (BSD's IFF_OACTIVE)", "gauge",
+        "1 while the output of an interface of the worker is blocked (BSD's IFF_OACTIVE)", "gauge",
         metric="epaird_worker_oactive",
     ),
 )  # fmt: skip

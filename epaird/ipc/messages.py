@@ -224,11 +224,12 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Overflow:
-    """The worker's queue has filled, or is no longer full."""
+    """The output of an interface is blocked, or no longer: see :mod:`epaird.dataplane.queue`."""
 
     full: bool = False
+    """True when frames that wait for the interface's receiver have used up its quota."""
     name: str = ""
-    """The interface that transmitted while it was full; empty when it no longer is."""
+    """The interface whose output it is; empty from a worker of 0.2.0 when it no longer is."""
 
 
 @dataclass(frozen=True, slots=True)

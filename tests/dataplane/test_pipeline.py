@@ -67,19 +67,29 @@ def test_an_overflow_with_an_empty_ring_is_listed_too(make_bench: type[Bench]) -
     assert bench.ports[0] in bench.polls.reading
 
 
-def test_a_blocked_cable_holds_the_others_only_while_the_queue_is_full(make_bench: type[Bench]) -> None:
-    bench = make_bench(limit=4, cables=2)
-    a0, b0, a1, b1 = bench.owners
-    while bench.queue.length < 4:
-        a0.sends(frame())
+def test_receivers_that_take_nothing_hold_up_neither_others_nor_their_own_direction(
+    make_bench: type[Bench],
+) -> None:
+    """With as many of them as fill the queue several times."""
+    bench = make_bench(limit=4, cables=4)
+    stuck = bench.owners[0:6:2]
+    while not all(bench.ports[number].listed for number in (0, 2, 4)):
+        for each, port in zip(stuck, bench.ports[0:6:2], strict=True):
+            if not port.listed:
+                each.sends(frame())
         bench.loop()
-    a1.sends(frame(b"other"))
-    bench.loop()
-    assert bench.queue.drain_list[-1] is bench.ports[2]
-    assert b1.receives() == []
-    b0.receives()
-    bench.loop()
-    assert b1.receives() == [frame(b"other")]
+    assert bench.queue.length >= bench.queue.limit
+    sent = numbered(300)
+    received = []
+    for one in sent:
+        bench.owners[6].sends(one)
+        bench.loop()
+        received += bench.owners[7].receives()
+    assert received == sent
+    for number in (1, 3, 5):
+        bench.owners[number].sends(frame(b"back"))
+        bench.loop()
+        assert bench.owners[number - 1].receives() == [frame(b"back")]
     bench.check_ledger()
 
 

@@ -28,6 +28,7 @@ from epaird.ipc.messages import (
     Gone,
     Keep,
     Message,
+    Overflow,
     Ping,
     PortSpec,
     Ready,
@@ -300,8 +301,27 @@ async def test_a_listed_cable_leaves_the_drain_list_when_it_is_detached() -> Non
             await asyncio.sleep(0)
         await control.answered(control.detach(patience=0))
         assert not control.words(1)[LISTED]
-        await eventually(lambda: control.owners["epair1b"].receives())
-        await eventually(lambda: not control.words(3)[LISTED])
+        assert control.words(3)[LISTED]
+        await eventually(lambda: (control.owners["epair1b"].receives(), not control.words(3)[LISTED])[1])
+
+
+@on_loop
+async def test_a_blocked_port_is_reported_by_name_and_when_it_is_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_module, "OVERFLOW_S", 0.005)
+    async with worker(queue_limit=2) as control:
+        control.attach()
+        control.attach("epair1")
+        for name, slot in (("epair0a", 1), ("epair1a", 3)):
+            while not control.words(slot)[LISTED]:
+                with suppress(BlockingIOError):
+                    control.owners[name].sends(frame())
+                await asyncio.sleep(0)
+        control.owners["epair1b"].receives()
+        await eventually(lambda: Overflow(False, "epair1a") in control.received)
+        reports = [each for each in control.received if isinstance(each, Overflow)]
+        assert reports == [Overflow(True, "epair0a"), Overflow(True, "epair1a"), Overflow(False, "epair1a")]
 
 
 @on_loop

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
+from tests.scenarios.datagram_stream import DatagramStream
 from tests.scenarios.lab import Daemon, Lab, pair
 from tests.scenarios.namespaces import Namespace
 from tests.scenarios.page import Page
-from tests.scenarios.transfers import RawSocket, Sink, frame, number_of, ping, send
+from tests.scenarios.transfers import RawSocket, add_neighbour, frame, number_of, ping
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -30,6 +29,7 @@ It forwards the frame itself, for which the send buffer is charged, and not a co
 QUEUE_LIMIT = 20
 OTHER = "10.0.1.2"
 """Blue's address on another pair."""
+LOOPBACK = '[lo.lo1]\naddresses = ["10.88.7.1/24"]\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +91,6 @@ def slowed(
     return cable
 
 
-@contextmanager
-def waiting_pair(lab: Lab) -> Iterator[tuple[Slowed, Sink]]:
-    """Stall a cable while 50 datagrams of another pair on its worker wait, for the sink that is returned."""
-    cable = slowed(lab, pair(1, ipv6=False))
-    red, blue = lab["red"], lab["blue"]
-    ping(red, OTHER, count=1)
-    cable.fill(100)
-    with Sink(blue, OTHER) as sink:
-        send(red, OTHER, sink.port, range(50))
-        until(lambda: cable.daemon.metrics().worker().drain_list_interfaces == 2)
-        yield cable, sink
-
-
 @pytest.mark.parametrize("queue_limit", [QUEUE_LIMIT, 1])
 def test_traffic_flows_again_after_a_stall(lab: Lab, queue_limit: int) -> None:
     cable = slowed(lab, queue_limit=queue_limit)
@@ -138,23 +125,39 @@ def test_frames_that_the_ring_cannot_hold_are_oqdrops(lab: Lab) -> None:
     assert cable.daemon.at_rest().interface("epair0a").opackets == kept
 
 
-def test_a_pair_that_waits_for_anothers_stall_resumes_after_it(lab: Lab) -> None:
-    with waiting_pair(lab) as (cable, sink):
-        assert not sink.arrived()
-        cable.speed_up()
-        sink.await_arrivals(50)
-        assert sink.arrived() == list(range(50))
-    assert cable.receive(100) == list(range(100))
-    cable.daemon.at_rest()
+@pytest.mark.parametrize(("queue_limit", "waiting"), [(QUEUE_LIMIT, QUEUE_LIMIT), (2100, 262)])
+def test_a_stall_costs_other_pairs_and_the_other_direction_nothing(
+    lab: Lab, queue_limit: int, waiting: int
+) -> None:
+    """Also where one receiver fills the whole queue, as several do with a larger limit."""
+    cable = slowed(lab, pair(1, ipv6=False) + LOOPBACK, queue_limit=queue_limit)
+    red, blue = lab["red"], lab["blue"]
+    add_neighbour(red, blue, OTHER, "eth1")
+    frames = waiting + 100
+    before = cable.fill(frames)
+    assert before.worker().queue_frames == waiting
+    with DatagramStream(red, blue, OTHER, 20_000) as stream:
+        until(lambda: cable.daemon.metrics().interface("epair1b").ipackets > 40_000, cable.daemon.__repr__)
+        cable.green.send(frame(0x88B5, 114))
+        assert len(cable.red.receive()) == 114
+        ping(lab.home, "10.88.7.9")
+        outcome = stream.end()
+    page = cable.daemon.metrics()
+    assert (outcome.lost, outcome.ordered) == (0, True)
+    assert page.interface("epair1a").oqdrops == 0
+    assert page.worker().queue_frames == waiting
+    assert [each for each in page.devices() if page.blocked(each)] == ["epair0a"]
+    cable.speed_up()
+    assert cable.receive(frames) == list(range(frames))
+    until(lambda: not cable.daemon.metrics().worker().oactive)
 
 
-def test_a_receiver_deleted_in_a_stall_lets_others_resume(lab: Lab) -> None:
-    with waiting_pair(lab) as (cable, sink):
-        lab["blue"].ip("link del eth0")
-        sink.await_arrivals(50)
-        assert sink.arrived() == list(range(50))
+def test_a_receiver_deleted_in_a_stall_is_forgotten(lab: Lab) -> None:
+    cable = slowed(lab, pair(1, ipv6=False))
+    cable.fill(100)
+    lab["blue"].ip("link del eth0")
+    until(lambda: cable.daemon.metrics().pairs() == ["epair1"])
     page = cable.daemon.at_rest()
-    assert page.pairs() == ["epair1"]
     assert page.worker().queue_frames == page.worker().drain_list_interfaces == page.worker().oactive == 0
     cable.daemon.assert_sleeps()
 

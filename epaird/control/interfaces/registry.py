@@ -214,9 +214,8 @@ class Registry:
         """Publish or log what a worker has reported."""
         match report:
             case Overflow():
-                cause = f", when {report.name} transmitted" if report.name else ""
                 what = "overflow" if report.full else "drained"
-                self.bus.publish(what, "", f"worker {worker.number}{cause}")
+                self.bus.publish(what, report.name, f"worker {worker.number}")
             case UnknownFamily():
                 log.warning(
                     "%s: a packet is neither IPv4 nor IPv6 (its first four bits are %d): such packets are "
