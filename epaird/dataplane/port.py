@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -12,6 +13,7 @@ from typing import Final
 from epaird.dataplane.account import Account
 from epaird.dataplane.forwarding import Forwarding
 from epaird.dataplane.stages import Stage
+from epaird.ipc.counters import DOWN as RECORDED_AS_DOWN
 from epaird.ipc.counters import PEER_DOWN, WRITE_ERROR
 from epaird.ipc.ledger import Words
 
@@ -90,6 +92,17 @@ class Port:
         """Record that its output is blocked, or no longer."""
         self.oactive = oactive
         self.account.mark_oactive(oactive)
+
+    @property
+    def down(self) -> bool:
+        """True when the device is recorded as down and still is: frames read before were sent before that.
+
+        The record is read last: while it is there, poll() reports IFF_UP and nothing else
+        (:mod:`epaird.control.interfaces.flags`)."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        writable = any(events & select.POLLOUT for _, events in poll.poll(0))
+        return not writable and bool(self.account.words[RECORDED_AS_DOWN])
 
     def write(self, frame: bytes | memoryview) -> OSError | None:
         """Deliver one frame; return the error of the kernel, or None."""

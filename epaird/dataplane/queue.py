@@ -93,6 +93,10 @@ class Queue:
         waiting = len(receiver.backlog)
         return min(self.quota - waiting, self._limit - self.length) if waiting else self.quota
 
+    def within_quota(self, receiver: Port) -> bool:
+        """Return whether no more frames wait for a receiver than its quota."""
+        return len(receiver.backlog) <= self.quota
+
     def listed(self, receiver: Port) -> tuple[Port, ...]:
         """Return the drain list of a receiver, in order."""
         return tuple(self._lists.get(receiver, ()))

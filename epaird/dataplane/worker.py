@@ -51,7 +51,7 @@ OVERFLOW_S: Final = 0.25
 """Interval in seconds at which ports that were reported as blocked are checked."""
 RETRY_S: Final = 0.1
 """Interval in seconds at which a device that took nothing is tried again, besides when it is writable: a
-device that is set down never becomes writable."""
+device that is set down never becomes writable. Its blocked senders are flushed then if they are down."""
 
 FORWARDINGS: Final[Mapping[str, Callable[[Pipeline, tuple[Port, ...]], Forwarding[Port]]]] = MappingProxyType(
     {
@@ -194,6 +194,7 @@ class WorkerLoop:
     def _has_room(self, port: Port) -> None:
         self._stop_awaiting_room(port)
         self._pipeline.resume(port)
+        self._pipeline.flush(port)
         self._release(self._cable_of[port])
 
     def _stop_awaiting_room(self, port: Port) -> None:

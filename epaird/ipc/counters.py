@@ -72,6 +72,7 @@ _REASONS: Final = (
     Reason("write_error", "The kernel refused the frame, or it was dropped while it waited"),
     Reason("worker_lost", "A worker died after it had read the frame and before it delivered it"),
     Reason("family", "A loopback was sent a packet that is neither IPv4 nor IPv6"),
+    Reason("flushed", "The sender was set down before the frame was taken from its ring (BSD's if_qflush)"),
 )
 REASONS: Final = tuple(reason.name for reason in _REASONS)
 """Names of the reasons; the words of one direction are in this order."""
@@ -84,6 +85,7 @@ RUNT: Final = REASONS.index("runt")
 WRITE_ERROR: Final = REASONS.index("write_error")
 WORKER_LOST: Final = REASONS.index("worker_lost")
 FAMILY: Final = REASONS.index("family")
+FLUSHED: Final = REASONS.index("flushed")
 
 # Words of an interface's slot; with several queues, of the slot of one queue.
 OPACKETS: Final = 0
@@ -100,6 +102,8 @@ COALESCED_SUPERFRAMES: Final = 10
 JOINING: Final = 11
 HELD_BYTES: Final = 12
 TOO_BIG: Final = 13
+DOWN: Final = 14
+"""Written by the control plane, read by the worker."""
 OERRORS: Final = 16
 IERRORS: Final = OERRORS + REASONS_MAX
 MIGRATING: Final = 63
@@ -198,6 +202,9 @@ INTERFACE: Final = (
         "frames (bits 16 to 31) were done before the current one, and how many frames are in it: 1 once it "
         "was refused. 0 otherwise",
         "gauge",
+    ),
+    Counter(
+        "down", DOWN, "flag", "1 while the control plane knows the interface to be down", "gauge",
     ),
     Counter(
         "migrating", MIGRATING, "flag",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -37,6 +37,7 @@ class Slowed:
     """A cable from red to a bridge in blue, and a slow link from there to green."""
 
     daemon: Daemon
+    sending: Namespace
     blue: Namespace
     red: RawSocket
     green: RawSocket
@@ -51,6 +52,10 @@ class Slowed:
     def send(self, number: int) -> None:
         """Send a frame that takes two minutes at the slow rate."""
         self.red.send(frame(0x88B5, 1000, to=NEIGHBOUR, number=number))
+
+    def flushed(self) -> int:
+        """Return how many frames of the sender were flushed."""
+        return self.daemon.metrics().interface("epair0a").oerrors["flushed"]
 
     def speed_up(self) -> None:
         """Make the slow link fast."""
@@ -86,7 +91,7 @@ def slowed(
     blue.ip("link set bridge up")
     until(lambda: blue.ip("-d -j link show master bridge").count('"state":"forwarding"') == 2)
     blue.tc("qdisc add dev slow root tbf rate 64bit burst 1100 limit 1mb")
-    cable = Slowed(started, blue, RawSocket(lab["red"], "eth0"), RawSocket(green, "fast"))
+    cable = Slowed(started, lab["red"], blue, RawSocket(lab["red"], "eth0"), RawSocket(green, "fast"))
     cable.occupy_link()  # else the first frame of the test would pass at once
     return cable
 
@@ -163,15 +168,83 @@ def test_a_receiver_deleted_in_a_stall_is_forgotten(lab: Lab) -> None:
 
 
 def test_a_receiver_that_goes_down_in_a_stall_loses_what_waited_for_it(lab: Lab) -> None:
+    """At once, not when its consumer lets go of what it has."""
     cable = slowed(lab)
     cable.fill(100)
     cable.blue.ip("link set eth0 down")
-    cable.speed_up()
     page = cable.daemon.at_rest()
     a, b = page.interface("epair0a"), page.interface("epair0b")
-    assert b.ierrors["peer_down"] > 0
+    assert b.ierrors["peer_down"] == QUEUE_LIMIT
     assert b.ipackets + b.ierrors["peer_down"] + a.oerrors["peer_down"] == 100
     cable.daemon.assert_sleeps()
+
+
+def test_the_bound_is_in_force_again_when_the_receiver_is_up_again(lab: Lab) -> None:
+    cable = slowed(lab)
+    cable.fill(100)
+    cable.blue.ip("link set eth0 down")
+    cable.daemon.at_rest()
+    cable.blue.ip("link set eth0 up")
+    until(lambda: cable.daemon.metrics().interface("epair0a").carrier)
+    until(lambda: cable.blue.ip("-d -j link show master bridge").count('"state":"forwarding"') == 2)
+    assert cable.fill(100).worker().queue_frames == QUEUE_LIMIT
+
+
+def test_a_sender_that_goes_down_in_a_stall_loses_what_waits_in_its_ring(lab: Lab) -> None:
+    cable = slowed(lab)
+    page = cable.fill(100)
+    cable.sending.ip("link set eth0 down")
+    flushed = 100 - page.interface("epair0a").opackets
+    until(lambda: cable.flushed() == flushed, lambda: f"{cable.flushed()} of {flushed}")
+    assert not cable.daemon.metrics().blocked("epair0a")
+    cable.sending.ip("link set eth0 up")
+    until(lambda: cable.daemon.metrics().interface("epair0a").carrier)
+    cable = replace(cable, red=RawSocket(cable.sending, "eth0"))  # the other one reports ENETDOWN
+    for number in range(100, 130):
+        cable.send(number)
+    cable.speed_up()
+    kept = 100 - flushed
+    assert cable.receive(kept + 30) == [*range(kept), *range(100, 130)]
+    assert cable.daemon.at_rest().interface("epair0a").oerrors["flushed"] == flushed
+
+
+def test_a_sender_that_goes_down_without_a_control_plane_is_flushed_by_the_next(lab: Lab) -> None:
+    cable = slowed(lab)
+    flushed = 100 - cable.fill(100).interface("epair0a").opackets
+    cable.daemon.crash()
+    cable.sending.ip("link set eth0 down")
+    cable = replace(cable, daemon=lab.restart(cable.daemon).wait_ready())
+    until(lambda: cable.flushed() == flushed, lambda: f"{cable.flushed()} of {flushed}")
+    cable.speed_up()
+    assert cable.receive(100 - flushed) == list(range(100 - flushed))
+    cable.daemon.at_rest()
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["continued", "killed"])
+@pytest.mark.parametrize("again", [False, True], ids=["down", "up again"])
+def test_a_half_that_goes_down_while_its_worker_does_nothing(lab: Lab, killed: bool, again: bool) -> None:
+    """What waits in its ring is dropped as long as it is down, and never what was sent after that."""
+    red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
+    daemon = lab.daemon(pair(ipv6=False), workers=1, worker_timeout=0)
+    sender, receiver = RawSocket(red, "eth0"), RawSocket(blue, "eth0")
+    os.kill(daemon.worker(), signal.SIGSTOP)
+    for number in range(50):
+        sender.send(frame(0x88B5, 100, number=number))
+    red.ip("link set eth0 down")
+    until(lambda: not daemon.metrics().interface("epair0a").up)
+    if again:
+        red.ip("link set eth0 up")
+        until(lambda: daemon.metrics().interface("epair0b").carrier)
+        sender = RawSocket(red, "eth0")  # the other one reports ENETDOWN
+        for number in range(50, 60):
+            sender.send(frame(0x88B5, 100, number=number))
+    os.kill(daemon.worker(), signal.SIGKILL if killed else signal.SIGCONT)
+    until(lambda: red.links()["eth0"].tx_packets == (60 if again else 50), daemon.__repr__)
+    page = daemon.at_rest()
+    assert page.interface("epair0a").oerrors["flushed"] == (0 if again else 50)
+    assert page.interface("epair0b").ipackets == (60 if again else 0)
+    if again:
+        assert [number_of(receiver.receive()) for _ in range(60)] == list(range(60))
 
 
 def test_a_worker_killed_in_a_stall_loses_what_it_held(lab: Lab) -> None:

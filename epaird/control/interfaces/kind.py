@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 from epaird.config.settings import Configuration
 from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.events import EventBus
+from epaird.control.interfaces.flags import Flags
 from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin
 from epaird.control.interfaces.tracking import Tracker
 from epaird.control.interfaces.unregister import Unregistering
@@ -48,7 +49,7 @@ class Environment:
         """Return an environment with a bus, a tracker and an unregistering of its own."""
         bus = EventBus()
         unregistering = Unregistering(host, table, slots, bus)
-        return cls(host, table, slots, workers, bus, Tracker(host, bus), unregistering)
+        return cls(host, table, slots, workers, bus, Tracker(host, bus, Flags(host, table)), unregistering)
 
 
 C = TypeVar("C", bound=Clone)

@@ -79,9 +79,10 @@ def test_every_counter_comes_from_its_own_field() -> None:
 
 
 def test_errors_have_every_reason_from_the_start() -> None:
-    reading = pair(oerrors=(1, 2, 3, 4, 5, 6), ierrors=(7, 8, 9, 10, 11, 12))
+    count = len(REASONS)
+    reading = pair(oerrors=tuple(range(1, 1 + count)), ierrors=tuple(range(101, 101 + count)))
     for place, reason in enumerate(REASONS):
-        for name, first in (("oerrors", 1), ("ierrors", 7)):
+        for name, first in (("oerrors", 1), ("ierrors", 101)):
             sample = f"epaird_interface_{name}_total"
             assert value(reading, sample, device="epair0a", reason=reason) == first + place
             assert value(reading, sample, device="epair0b", reason=reason) == 0
