@@ -27,16 +27,19 @@ from epaird.dataplane.spin import Spin
 from epaird.ipc.counters import CPU_NS, HEARTBEAT_NS
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import (
+    Amend,
     Attach,
     Attached,
     CableKind,
     CableSpec,
+    Continue,
     Detach,
     Done,
     Gone,
     Keep,
     Message,
     Overflow,
+    Pause,
     Ping,
     Resize,
     Start,
@@ -44,6 +47,7 @@ from epaird.ipc.messages import (
     Unknown,
     UnknownFamily,
 )
+from epaird.ipc.settlement import amend
 
 HEARTBEAT_S: Final = 0.4
 """Interval in seconds at which an idle loop updates its heartbeat."""
@@ -116,6 +120,8 @@ class WorkerLoop:
         self._cables: dict[str, AttachedCable] = {}
         self._kept: dict[str, AttachedCable] = {}
         """Cables that are detached and whose descriptors are kept."""
+        self._paused: dict[str, asyncio.TimerHandle] = {}
+        """Cables that are paused, each with the timer that ends the pause."""
         self._cable_of: dict[Port, str] = {}
         self._awaiting_room: dict[Port, asyncio.TimerHandle] = {}
         self._queue = Queue(start.queue_limit, self._words)
@@ -236,8 +242,10 @@ class WorkerLoop:
             case Detach() if request.cable in self._kept:
                 self._kept.pop(request.cable).close()
                 self._send(Done(request.id))
-            case Resize() | Detach() | Keep() if request.cable not in self._cables:
+            case Resize() | Detach() | Keep() | Pause() | Amend() if request.cable not in self._cables:
                 self._send(Done(request.id, f"{request.cable} is not attached"))
+            case Pause() | Continue() | Amend():
+                self._send(Done(request.id, self._settle(request)))
             case Resize():
                 self._cables[request.cable].resize(request.mtus)
                 self._send(Done(request.id))
@@ -285,8 +293,47 @@ class WorkerLoop:
             return f"unknown kind {spec.kind}"
         return ""
 
+    def _settle(self, request: Pause | Continue | Amend) -> str:
+        """Carry out a request for the settlement of an account; return why it is refused, or nothing."""
+        match request:
+            case Continue():
+                return "" if self._continue(request.cable) else f"{request.cable} is not paused"
+            case Pause():
+                return self._pause(request.cable, request.seconds)
+            case Amend():
+                ports = self._cables[request.cable].ports
+                for port, missing in zip(ports, request.corrections, strict=False):
+                    amend(port.account.words, port.receiver.account.words, missing)
+        return ""
+
+    def _pause(self, name: str, seconds: float) -> str:
+        """Read and write nothing of a cable; a port that was listed is listed again when it is read."""
+        cable = self._cables[name]
+        if cable.detached is not None:
+            return f"{name} is being detached"
+        self._continue(name)
+        for port in cable.ports:
+            self._queue.unlist(port)
+            self.stop_reading(port)
+            self._stop_awaiting_room(port)
+        self._paused[name] = self._loop.call_later(seconds, self._continue, name)
+        return ""
+
+    def _continue(self, name: str) -> bool:
+        """End the pause of a cable; return False when it is not paused."""
+        timer = self._paused.pop(name, None)
+        if timer is None:
+            return False
+        timer.cancel()
+        for port in self._cables[name].ports:
+            if port.backlog:
+                self.await_room(port)
+            self.start_reading(port)
+        return True
+
     def _detach(self, request: Detach | Keep) -> None:
         cable = self._cables[request.cable]
+        self._continue(request.cable)
         if cable.deadline is not None:  # an earlier control plane had requested it
             cable.deadline.cancel()
         cable.keep = isinstance(request, Keep)

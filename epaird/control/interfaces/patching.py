@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterable
 from epaird.config.wiring import initial_peers
 from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.ifnet import Half, Pair
+from epaird.control.interfaces.measuring import settle_detached
 from epaird.control.machine.host import Host
 from epaird.control.tasks import together
 from epaird.ipc.ledger import Table
@@ -96,6 +97,7 @@ class Patching:
             if not _connected(half):
                 self.update_carrier(half)
         await together(*(cable.detach(keep=True) for cable in cables))
+        settle_detached(self._host, cables)
         try:
             for half in sorted(ends, key=lambda each: each.device):
                 if half.cable is None and not half.destroying:

@@ -210,6 +210,11 @@ class Registry:
         for kind in self.kinds:
             await kind.settle(worker)
 
+    def balance(self) -> None:
+        """Settle the accounts that a predecessor may have left unsettled."""
+        for kind in self.kinds:
+            kind.balance()
+
     def worker_reported(self, worker: Worker, report: Overflow | UnknownFamily) -> None:
         """Publish or log what a worker has reported."""
         match report:
