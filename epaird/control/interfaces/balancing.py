@@ -41,6 +41,8 @@ class Balancing:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._turn = asyncio.Lock()
+        """Held while queues are paused: those of one cable at a time."""
 
     def begin(self, cable: Cable[Any]) -> None:
         """Settle the account of a cable in the background, unless that is under way, until it is detached."""
@@ -52,20 +54,22 @@ class Balancing:
         while cable.unsettled:
             await asyncio.sleep(AGAIN_S[min(attempts, len(AGAIN_S) - 1)])
             attempts += 1
-            await self._attempt(cable)
+            async with self._turn:
+                await self._attempt(cable)
 
     async def _attempt(self, cable: Cable[Any]) -> None:
         """Try once to find what is missing, and have it counted."""
         deaths = cable.deaths
         try:
             links = await self._paused(cable)
-            found = measured(self._host, cable.ends)
-            corrections = cable.corrections(found)
-            # Each fails where the pause has ended before.
-            await _each(links, lambda link, name: link.end_pause(name))
-            if any(corrections):
-                (name, _), *_ = cable.queues
-                await links[name].amend(name, corrections)
+            corrections = cable.corrections(measured(self._host, cable.ends))
+            async with asyncio.timeout(PAUSE_S):
+                # Each fails where the pause has ended before.
+                await _each(links, lambda link, name: link.end_pause(name))
+                if any(corrections):
+                    # Where this is answered too late, it is before the next request to pause is.
+                    (name, _), *_ = cable.queues
+                    await links[name].amend(name, corrections)
         except (KernelError, KeyError, TimeoutError, WorkerLost, WorkerRefused):
             return
         cable.settled(deaths)
