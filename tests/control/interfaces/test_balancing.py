@@ -15,6 +15,7 @@ from epaird.control.interfaces import balancing
 from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.ifnet import Half, Pair
 from epaird.control.interfaces.measuring import measured
+from epaird.control.workers import processes
 from epaird.control.workers.worker import Worker
 from epaird.ipc import counters
 from tests.control.stage import Stage, real_stage
@@ -22,6 +23,13 @@ from tests.control.workers.staged import pid, replaced
 from tests.loop import on_loop
 from tests.waiting import eventually
 
+OLDER = """
+from epaird.dataplane.__main__ import main
+from epaird.ipc import messages
+for each in ("Pause", "Continue", "Amend"):
+    del messages._TYPES[each]
+main()
+"""
 ERRORS = range(len(counters.REASONS))
 
 
@@ -145,6 +153,28 @@ async def test_a_queue_that_does_not_answer_is_settled_with_its_workers_replacem
         await replaced(stage.workers[1])
         await traffic.settled()
         assert traffic.lost() == sum(waiting)
+
+
+@on_loop
+async def test_a_worker_of_an_older_version_is_settled_with_its_renewal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "PROGRAM", ("-I", "-c", OLDER))
+        async with real_stage(2) as stage:
+            traffic = await Queues.make(stage)
+            waiting = await traffic.fill()
+            patch.undo()
+            (dead,) = traffic.kill(0)
+            await replaced(stage.workers[0])
+            assert traffic.cable.unsettled
+            (queue,) = {0, 1} - {dead}
+            traffic.receivers[queue].receives()
+            slot = stage.slots.take()
+            await stage.workers[1].renew(slot)
+            await traffic.settled()
+            assert traffic.lost() == waiting[dead]
+            stage.slots.release(slot)
 
 
 @on_loop
