@@ -19,7 +19,7 @@ from tests.waiting import until
 pytestmark = pytest.mark.real
 
 IPC = ("channel", "counters", "ledger", "messages", "settlement")
-RESIDENT_MAX_KB = 25_000
+RESIDENT_MAX_KB = 26_000
 NOBODY = "65534"
 
 
