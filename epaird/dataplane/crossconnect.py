@@ -35,6 +35,7 @@ class CrossConnect:
         self._a, self._b = ports
         for port in ports:
             port.forwarding = self
+            port.receiver = self.peer(port)
 
     def peer(self, port: Port) -> Port:
         """Return the other port."""

@@ -224,6 +224,8 @@ class FakeHost(Host):
         self.failing_step: int | None = None
         """Index in ``steps`` of the operation that fails."""
         self.closed = False
+        self.on_sndbuf: Callable[[], None] = lambda: None
+        """Called when a bound is set."""
 
     # Methods for tests.
 
@@ -329,6 +331,7 @@ class FakeHost(Host):
 
     def set_sndbuf(self, tap: Tap, size: int) -> None:
         self._step("set_sndbuf")
+        self.on_sndbuf()
         self.links[tap.name].sndbuf = size
 
     def set_offload(self, tap: Tap, on: bool) -> Tap:

@@ -12,9 +12,11 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeVar
 
 from epaird.config.settings import Configuration
+from epaird.control.interfaces.balancing import Balancing
 from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.convergence import Convergence
 from epaird.control.interfaces.events import EventBus
+from epaird.control.interfaces.flags import Flags
 from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin
 from epaird.control.interfaces.inplace import CloneChange
 from epaird.control.interfaces.tracking import Tracker
@@ -47,6 +49,8 @@ class Environment:
     """Reports changes of devices."""
     unregistering: Unregistering
     """Removes interfaces."""
+    balancing: Balancing
+    """Settles the accounts of cables with several queues."""
 
     @classmethod
     def of(cls, host: Host, table: Table, slots: Slots, workers: Sequence[Worker]) -> Environment:
@@ -54,8 +58,8 @@ class Environment:
         bus = EventBus()
         unregistering = Unregistering(host, table, slots, bus)
         convergence = Convergence(host)
-        tracker = Tracker(host, bus, convergence)
-        return cls(host, table, slots, workers, bus, convergence, tracker, unregistering)
+        tracker = Tracker(host, bus, convergence, Flags(host, table))
+        return cls(host, table, slots, workers, bus, convergence, tracker, unregistering, Balancing(host))
 
 
 NO_KEYS: Final[Mapping[Ifnet, Collection[str]]] = MappingProxyType({})
@@ -130,7 +134,10 @@ class InterfaceKind(Protocol[C, I, S, V]):
         An interface that vanishes during this is left out. Raises KernelError."""
 
     async def settle(self, worker: Worker) -> None:
-        """Settle the account of a worker that has died."""
+        """Settle the account of a worker that has died; of cables with several queues, soon."""
+
+    def balance(self) -> None:
+        """Settle the accounts of cables with several queues, which a predecessor may not have settled."""
 
     # Handover.
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final
 
 from epaird.config.settings import PairSettings
+from epaird.control.interfaces.flags import sndbuf
 from epaird.control.interfaces.ifnet import Half, Ifnet, Pair
 from epaird.control.interfaces.inplace import DeviceChange, refuse_fixed, warn_of_missing
 from epaird.control.interfaces.pairaddresses import PairAddresses
 from epaird.control.interfaces.patching import Patching
 from epaird.control.machine.host import Host
 from epaird.names.cloners import SIDES
-
-_UNBOUNDED: Final = 2**31 - 1
-"""The sndbuf of a new device (INT_MAX, drivers/net/tun.c)."""
 
 
 class PairChange:
@@ -87,9 +84,9 @@ class PairChange:
             self._patching.up_changed(half)
 
     def _set_sndbuf(self, half: Half, before: PairSettings, after: PairSettings) -> None:
-        sndbuf = after.half(half.side).sndbuf
-        if sndbuf != before.half(half.side).sndbuf:
-            self._host.set_sndbuf(half.tap, sndbuf or _UNBOUNDED)
+        then = after.half(half.side)
+        if then.sndbuf != before.half(half.side).sndbuf:
+            self._host.set_sndbuf(half.tap, sndbuf(then, up=half.up))
 
 
 def _wiring(settings: PairSettings) -> tuple[bool, ...]:

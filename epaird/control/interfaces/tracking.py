@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from epaird.control.interfaces.convergence import IPV6_MIN_MTU, Convergence
 from epaird.control.interfaces.events import EventBus
+from epaird.control.interfaces.flags import Flags
 from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.interfaces.measuring import measured
 from epaird.control.machine.host import Host, Place
@@ -48,10 +49,11 @@ class IfnetOwner(Protocol[I_contra]):
 class Tracker:
     """All interfaces that are tracked."""
 
-    def __init__(self, host: Host, bus: EventBus, convergence: Convergence) -> None:
+    def __init__(self, host: Host, bus: EventBus, convergence: Convergence, flags: Flags) -> None:
         self._host = host
         self._bus = bus
         self._convergence = convergence
+        self._flags = flags
         self._owners: dict[Ifnet, IfnetOwner[Any]] = {}
         self._at: dict[tuple[int | None, int], Ifnet] = {}
         self._by_device: dict[str, Ifnet] = {}
@@ -61,6 +63,7 @@ class Tracker:
         self._owners[ifnet] = owner
         self._by_device[ifnet.device] = ifnet
         self._at[_key(ifnet.place)] = ifnet
+        self._flags.record(ifnet)
         self.check(ifnet)
 
     def untrack(self, ifnet: Ifnet) -> None:
@@ -138,6 +141,7 @@ class Tracker:
             if ifnet.up:
                 # It has come up, or it was down for a moment.
                 self._convergence.repair(ifnet)
+        self._flags.record(ifnet)
         if lower_up != ifnet.carrier:
             ifnet.carrier = lower_up
             if lower_up or ifnet.up:
