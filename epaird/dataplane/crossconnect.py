@@ -35,6 +35,7 @@ class CrossConnect:
         self._a, self._b = ports
         for port in ports:
             port.forwarding = self
+            port.examine = self.link.objection
 
     def peer(self, port: Port) -> Port:
         """Return the other port."""

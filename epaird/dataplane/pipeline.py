@@ -73,7 +73,7 @@ class Pipeline:
         if room > source.at_once:  # min() would cost 60 ns
             room = source.at_once
         try:
-            burst.read(source.read, source.limit, room, source.forwarding.link.objection)
+            burst.read(source.read, source.limit, room, source.examine)
         except OSError:
             self.poller.gone(source)
             burst.exhausted = True
