@@ -9,14 +9,15 @@ from epaird.client.base import Model
 
 @dataclass(frozen=True)
 class Event(Model):
-    """Something that happened to an interface, or to a worker's queue."""
+    """Something that happened to an interface."""
 
     time: float
     """Seconds since the epoch."""
     what: str
     """`created`, `up`, `down`, `carrier`, `nocarrier`, `renamed`, `moved`, `unregistering`, `destroyed`,
-    `overflow`, `drained`, or `lost`: events were dropped because this reader was too slow."""
+    `overflow` (its output is blocked), `drained` (it no longer is), or `lost`: events were dropped because
+    this reader was too slow."""
     interface: str
-    """Name of the interface: `epair0a`; empty for a worker's queue and for `lost`."""
+    """Name of the interface: `epair0a`; empty for `lost`."""
     detail: str = ""
     """More about it, for people: `eth0 -> eth1`; for `lost`, the number of events dropped."""

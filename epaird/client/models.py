@@ -48,7 +48,7 @@ class Interface(Model):
     held_bytes: int
     """Memory of the frames that wait to be delivered to it, in bytes."""
     oactive: bool
-    """True while its output is blocked (IFF_OACTIVE)."""
+    """True while its output is blocked (IFF_OACTIVE): its peer takes no frames."""
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,9 @@ class WorkerStatus(Model):
     queue_limit: int
     """Frames that its queue may hold."""
     drain_list: int
-    """Interfaces that wait for its queue to drain."""
+    """Interfaces that wait for their receivers to drain."""
     oactive: bool
-    """True from when its queue fills until it has drained (IFF_OACTIVE)."""
+    """True while the output of one of its interfaces is blocked (IFF_OACTIVE)."""
     restarts: int
     """Times that its process died and was replaced."""
     cpu_seconds: float

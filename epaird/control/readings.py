@@ -60,7 +60,7 @@ class InterfaceReading:
 
     @property
     def oactive(self) -> bool:
-        """True while its output is blocked: its worker's queue was full when it last transmitted."""
+        """True while its output is blocked: its receiver's quota was used up when it last transmitted."""
         return bool(self.words[OACTIVE])
 
     @property
@@ -84,9 +84,9 @@ class WorkerReading:
     queue_limit: int
     """Frames that its queue may hold."""
     drain_list: int
-    """Interfaces that wait for its queue to drain."""
+    """Interfaces that wait for their receivers to drain."""
     oactive: bool
-    """True from when its queue fills until it has drained."""
+    """True while the output of one of its interfaces is blocked."""
     restarts: int
     """Times that its process was replaced after dying."""
     cpu_seconds: float

@@ -5,7 +5,8 @@ burst.
 
 Which interface counts a frame that is not delivered:
 
-- the sender, as ``oerrors``, when the frame is too long or too short, or the peer is down or missing;
+- the sender, as ``oerrors``, when the frame is too long or too short, the peer is down or missing, or the
+  sender itself was set down while the frame waited in its ring;
 - the receiver, as ``ierrors``, when the kernel refused the frame, or it was dropped while it waited in the
   queue: it had been transmitted by then.
 """
@@ -19,7 +20,7 @@ from epaird.dataplane.burst import SLOT, Burst
 from epaird.dataplane.coalesce import Coalescer
 from epaird.dataplane.port import Port, reason
 from epaird.dataplane.queue import Queue
-from epaird.ipc.counters import OVERSIZE, WRITE_ERROR
+from epaird.ipc.counters import DOWN, FLUSHED, OVERSIZE, WRITE_ERROR
 
 
 class Poller(Protocol):
@@ -62,16 +63,25 @@ class Pipeline:
     def transmit(self, source: Port) -> bool:
         """Read one burst that ``source``'s owner transmitted, and deliver it.
 
-        True when there was no more to read. False when there may be, or when the queue has no room: then
-        nothing was read and ``source`` is on the drain list."""
-        queue, burst = self.queue, self.burst
-        room = queue.limit - queue.length
-        if room <= 0:
-            queue.overflow(source)
-            self.poller.stop_reading(source)
-            return False
+        True when there was no more to read. False when there may be, or when the queue has no room for its
+        receiver: then nothing was read and ``source`` is on the drain list."""
+        queue = self.queue
+        room = queue.quota
+        if source.receiver.backlog:
+            room = queue.room(source.receiver)
+            if room <= 0:
+                queue.overflow(source)
+                self.poller.stop_reading(source)
+                return False
         if room > source.at_once:  # min() would cost 60 ns
             room = source.at_once
+        return self._forward(source, room)
+
+    def _forward(self, source: Port, room: int) -> bool:
+        """Read up to ``room`` frames and deliver them, or drop them when ``source`` is down.
+
+        True when there was no more to read."""
+        burst = self.burst
         try:
             burst.read(source.read, source.limit, room, source.examine)
         except OSError:
@@ -80,6 +90,11 @@ class Pipeline:
         if burst.verdicts:
             self._refuse(source)
         if burst.lengths:
+            if source.account.words[DOWN] and source.down:
+                slots = burst.accepted()
+                burst.verdicts.update(dict.fromkeys(slots, FLUSHED))
+                source.account.undeliverable(FLUSHED, len(slots))
+                return burst.exhausted
             if source.stages:
                 self._process(source)
             source.forwarding.deliver(source, burst)
@@ -116,7 +131,7 @@ class Pipeline:
             self.poller.await_restart()
 
     def restart(self) -> None:
-        """Let the ports on the drain list transmit, in order: the queue has drained."""
+        """Let the listed ports whose receivers have drained transmit, in order."""
         queue = self.queue
         for port in queue.restarting():
             if self.transmit(port):
@@ -124,6 +139,17 @@ class Pipeline:
                 self.poller.start_reading(port)
         if queue.restart_due:
             self.poller.await_restart()
+
+    def flush(self, receiver: Port) -> None:
+        """Drop what waits in the rings of listed ports that are down, and take these off the drain list.
+
+        A port that comes up meanwhile adds a burst to its receiver's quota at most."""
+        for source in self.queue.listed(receiver):
+            while source.account.words[DOWN] and source.down and self.queue.within_quota(receiver):
+                if self._forward(source, source.at_once):
+                    self.queue.unlist(source)
+                    self.poller.start_reading(source)
+                    break
 
     def _refuse(self, source: Port) -> None:
         """Count the frames that were refused when they were read; answer the last one that is too long and

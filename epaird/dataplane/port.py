@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -14,6 +15,7 @@ from epaird.dataplane.burst import Objection
 from epaird.dataplane.forwarding import Forwarding
 from epaird.dataplane.frames import objection
 from epaird.dataplane.stages import Stage
+from epaird.ipc.counters import DOWN as RECORDED_AS_DOWN
 from epaird.ipc.counters import PEER_DOWN, WRITE_ERROR
 from epaird.ipc.ledger import Words
 
@@ -44,6 +46,7 @@ class Port:
         "offload",
         "pmtu",
         "read",
+        "receiver",
         "refs",
         "stages",
     )
@@ -78,6 +81,9 @@ class Port:
         """Frames that wait to be delivered here, virtio_net_hdr included, oldest first."""
         self.refs = 1
         """References."""
+        self.receiver: Port = self
+        """The port that gets what its owner transmits; set by the forwarding. A port that nothing is
+        delivered to from here is its own."""
         self.attached = True
         """False once its cable is being detached, or its device is gone: it is not read any more."""
         self.listed = False
@@ -98,6 +104,17 @@ class Port:
         """Record that its output is blocked, or no longer."""
         self.oactive = oactive
         self.account.mark_oactive(oactive)
+
+    @property
+    def down(self) -> bool:
+        """True when the device is recorded as down and still is: frames read before were sent before that.
+
+        The record is read last: while it is there, poll() reports IFF_UP and nothing else
+        (:mod:`epaird.control.interfaces.flags`)."""
+        poll = select.poll()
+        poll.register(self.fd, select.POLLOUT)
+        writable = any(events & select.POLLOUT for _, events in poll.poll(0))
+        return not writable and bool(self.account.words[RECORDED_AS_DOWN])
 
     def write(self, frame: bytes | memoryview) -> OSError | None:
         """Deliver one frame; return the error of the kernel, or None."""

@@ -27,16 +27,19 @@ from epaird.dataplane.spin import Spin
 from epaird.ipc.counters import CPU_NS, HEARTBEAT_NS
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import (
+    Amend,
     Attach,
     Attached,
     CableKind,
     CableSpec,
+    Continue,
     Detach,
     Done,
     Gone,
     Keep,
     Message,
     Overflow,
+    Pause,
     Ping,
     Resize,
     Start,
@@ -44,14 +47,15 @@ from epaird.ipc.messages import (
     Unknown,
     UnknownFamily,
 )
+from epaird.ipc.settlement import amend
 
 HEARTBEAT_S: Final = 0.4
 """Interval in seconds at which an idle loop updates its heartbeat."""
 OVERFLOW_S: Final = 0.25
-"""Interval in seconds at which a queue that was reported as full is checked."""
+"""Interval in seconds at which ports that were reported as blocked are checked."""
 RETRY_S: Final = 0.1
 """Interval in seconds at which a device that took nothing is tried again, besides when it is writable: a
-device that is set down never becomes writable."""
+device that is set down never becomes writable. Its blocked senders are flushed then if they are down."""
 
 FORWARDINGS: Final[Mapping[str, Callable[[Pipeline, tuple[Port, ...]], Forwarding[Port]]]] = MappingProxyType(
     {
@@ -116,11 +120,14 @@ class WorkerLoop:
         self._cables: dict[str, AttachedCable] = {}
         self._kept: dict[str, AttachedCable] = {}
         """Cables that are detached and whose descriptors are kept."""
+        self._paused: dict[str, asyncio.TimerHandle] = {}
+        """Cables that are paused, each with the timer that ends the pause."""
         self._cable_of: dict[Port, str] = {}
         self._awaiting_room: dict[Port, asyncio.TimerHandle] = {}
         self._queue = Queue(start.queue_limit, self._words)
         self._pipeline = Pipeline(self._queue, self, time.monotonic_ns)
-        self._overflowing = False
+        self._overflowing: set[Port] = set()
+        """Ports that were reported as blocked."""
 
     def begin(self) -> None:
         """Update the heartbeat from now on."""
@@ -135,12 +142,13 @@ class WorkerLoop:
             self._loop.add_reader(port.fd, self._readable, port)
 
     def stop_reading(self, port: Port) -> None:
-        """Stop reading the port; report an overflow when the queue is full."""
+        """Stop reading the port; report it when its output is blocked."""
         self._loop.remove_reader(port.fd)
-        if self._queue.oactive and not self._overflowing:
-            self._overflowing = True
+        if port.oactive and port not in self._overflowing:
+            if not self._overflowing:
+                self._loop.call_later(OVERFLOW_S, self._check_overflow)
+            self._overflowing.add(port)
             self._send(Overflow(True, port.name))
-            self._loop.call_later(OVERFLOW_S, self._check_overflow)
 
     def await_room(self, port: Port) -> None:
         """Resume when the port's device is writable, or after RETRY_S."""
@@ -149,7 +157,7 @@ class WorkerLoop:
             self._awaiting_room[port] = self._loop.call_later(RETRY_S, self._has_room, port)
 
     def await_restart(self) -> None:
-        """Restart the ports on the drain list in the loop's next turn."""
+        """Restart the ports on drain lists in the loop's next turn."""
         if not self._restarting:
             self._restarting = True
             self._loop.call_soon(self._restart)
@@ -166,12 +174,13 @@ class WorkerLoop:
         self._send(UnknownFamily(port.name, version))
 
     def _check_overflow(self) -> None:
-        """Report the end of an overflow; a queue that is full at every check is reported once."""
-        if self._queue.oactive:
+        """Report the ports that are no longer blocked, each once however often it was."""
+        for port in tuple(self._overflowing):
+            if not port.oactive:
+                self._overflowing.discard(port)
+                self._send(Overflow(False, port.name))
+        if self._overflowing:
             self._loop.call_later(OVERFLOW_S, self._check_overflow)
-        else:
-            self._overflowing = False
-            self._send(Overflow(False, ""))
 
     # Callbacks of the event loop.
 
@@ -191,6 +200,7 @@ class WorkerLoop:
     def _has_room(self, port: Port) -> None:
         self._stop_awaiting_room(port)
         self._pipeline.resume(port)
+        self._pipeline.flush(port)
         self._release(self._cable_of[port])
 
     def _stop_awaiting_room(self, port: Port) -> None:
@@ -232,8 +242,10 @@ class WorkerLoop:
             case Detach() if request.cable in self._kept:
                 self._kept.pop(request.cable).close()
                 self._send(Done(request.id))
-            case Resize() | Detach() | Keep() if request.cable not in self._cables:
+            case Resize() | Detach() | Keep() | Pause() | Amend() if request.cable not in self._cables:
                 self._send(Done(request.id, f"{request.cable} is not attached"))
+            case Pause() | Continue() | Amend():
+                self._send(Done(request.id, self._settle(request)))
             case Resize():
                 self._cables[request.cable].resize(request.mtus)
                 self._send(Done(request.id))
@@ -282,8 +294,47 @@ class WorkerLoop:
             return f"unknown kind {spec.kind}"
         return ""
 
+    def _settle(self, request: Pause | Continue | Amend) -> str:
+        """Carry out a request for the settlement of an account; return why it is refused, or nothing."""
+        match request:
+            case Continue():
+                return "" if self._continue(request.cable) else f"{request.cable} is not paused"
+            case Pause():
+                return self._pause(request.cable, request.seconds)
+            case Amend():
+                ports = self._cables[request.cable].ports
+                for port, missing in zip(ports, request.corrections, strict=False):
+                    amend(port.account.words, port.receiver.account.words, missing)
+        return ""
+
+    def _pause(self, name: str, seconds: float) -> str:
+        """Read and write nothing of a cable; a port that was listed is listed again when it is read."""
+        cable = self._cables[name]
+        if cable.detached is not None:
+            return f"{name} is being detached"
+        self._continue(name)
+        for port in cable.ports:
+            self._queue.unlist(port)
+            self.stop_reading(port)
+            self._stop_awaiting_room(port)
+        self._paused[name] = self._loop.call_later(seconds, self._continue, name)
+        return ""
+
+    def _continue(self, name: str) -> bool:
+        """End the pause of a cable; return False when it is not paused."""
+        timer = self._paused.pop(name, None)
+        if timer is None:
+            return False
+        timer.cancel()
+        for port in self._cables[name].ports:
+            if port.backlog:
+                self.await_room(port)
+            self.start_reading(port)
+        return True
+
     def _detach(self, request: Detach | Keep) -> None:
         cable = self._cables[request.cable]
+        self._continue(request.cable)
         if cable.deadline is not None:  # an earlier control plane had requested it
             cable.deadline.cancel()
         cable.keep = isinstance(request, Keep)

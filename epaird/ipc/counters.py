@@ -75,6 +75,7 @@ _REASONS: Final = (
     ),
     Reason("worker_lost", "A worker died after it had read the frame and before it delivered it"),
     Reason("family", "A loopback was sent a packet that is neither IPv4 nor IPv6"),
+    Reason("flushed", "The sender was set down before the frame was taken from its ring (BSD's if_qflush)"),
 )
 REASONS: Final = tuple(reason.name for reason in _REASONS)
 """Names of the reasons; the words of one direction are in this order."""
@@ -87,6 +88,7 @@ RUNT: Final = REASONS.index("runt")
 WRITE_ERROR: Final = REASONS.index("write_error")
 WORKER_LOST: Final = REASONS.index("worker_lost")
 FAMILY: Final = REASONS.index("family")
+FLUSHED: Final = REASONS.index("flushed")
 
 # Words of an interface's slot; with several queues, of the slot of one queue.
 OPACKETS: Final = 0
@@ -103,6 +105,8 @@ COALESCED_SUPERFRAMES: Final = 10
 JOINING: Final = 11
 HELD_BYTES: Final = 12
 TOO_BIG: Final = 13
+DOWN: Final = 14
+"""Written by the control plane, read by the worker."""
 ADDED_SEGMENTS: Final = 15
 OERRORS: Final = 16
 IERRORS: Final = OERRORS + REASONS_MAX
@@ -193,7 +197,8 @@ INTERFACE: Final = (
         "gauge", metric="epaird_interface_held_bytes",
     ),
     Counter(
-        "oactive", OACTIVE, "flag", "1 while the interface's output is blocked (BSD's IFF_OACTIVE)",
+        "oactive", OACTIVE, "flag",
+        "1 while the interface's output is blocked: its peer takes no frames (BSD's IFF_OACTIVE)",
         "gauge", metric="epaird_interface_oactive",
     ),
     Counter(
@@ -207,6 +212,9 @@ INTERFACE: Final = (
         "frames (bits 16 to 31) were done before the current one, and how many frames are in it: 1 once it "
         "was refused. 0 otherwise",
         "gauge",
+    ),
+    Counter(
+        "down", DOWN, "flag", "1 while the control plane knows the interface to be down", "gauge",
     ),
     Counter(
         "migrating", MIGRATING, "flag",
@@ -229,12 +237,12 @@ WORKER: Final = (
     ),
     Counter(
         "drain_list", DRAIN_LIST, "interfaces",
-        "Interfaces that the worker restarts once its queue has drained", "gauge",
+        "Interfaces whose output is blocked, or that are being restarted", "gauge",
         metric="epaird_worker_drain_list_interfaces",
     ),
     Counter(
         "oactive", WORKER_OACTIVE, "flag",
-        "1 while the worker's output is blocked (BSD's IFF_OACTIVE)", "gauge",
+        "1 while the output of an interface of the worker is blocked (BSD's IFF_OACTIVE)", "gauge",
         metric="epaird_worker_oactive",
     ),
 )  # fmt: skip

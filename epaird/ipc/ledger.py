@@ -5,7 +5,7 @@ plane hands slots out; a slot has exactly one writer at any time, the worker tha
 (or that is the worker) it describes, and any number of readers. An aligned 64-bit store is one instruction
 on the machines that Linux runs on, so a reader never sees half a number and no lock is needed. A slot
 outlives its writer: when a worker dies, its replacement continues to count where it stopped, and counters
-never go back.
+never go back. Two words of an interface's slot are the control plane's: MIGRATING and DOWN.
 
 The header names the layout, the words and the reasons, so that a process of another version can read the
 ledger:

@@ -24,7 +24,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, get_args
+
+from epaird.ipc.settlement import Correction
 
 PROTOCOL: Final = 2
 """Raised when a message, or its meaning, becomes another than tolerant decoding can bridge."""
@@ -150,6 +152,36 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Read and write nothing of a cable until :class:`Continue`, or for some time at most.
+
+    Answered when its counters are at rest. A request to detach the cable ends the pause."""
+
+    id: int = 0
+    cable: str = ""
+    seconds: float = 0
+    """Seconds after which the pause ends in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """End the pause of a cable. Refused when it has ended already."""
+
+    id: int = 0
+    cable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Amend:
+    """Add to the counters of a cable what processes that have died left uncounted."""
+
+    id: int = 0
+    cable: str = ""
+    corrections: tuple[Correction, ...] = ()
+    """One for each port as the one that transmits."""
+
+
+@dataclass(frozen=True, slots=True)
 class Tune:
     """Replace settings of :class:`Start`."""
 
@@ -228,11 +260,12 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Overflow:
-    """The worker's queue has filled, or is no longer full."""
+    """The output of an interface is blocked, or no longer: see :mod:`epaird.dataplane.queue`."""
 
     full: bool = False
+    """True when frames that wait for the interface's receiver have used up its quota."""
     name: str = ""
-    """The interface that transmitted while it was full; empty when it no longer is."""
+    """The interface whose output it is; empty from a worker of 0.2.0 when it no longer is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +299,9 @@ Message = (
     | Resize
     | Detach
     | Keep
+    | Pause
+    | Continue
+    | Amend
     | Tune
     | Ping
     | End
@@ -282,26 +318,7 @@ Message = (
 )
 
 _TYPES: Final[dict[str, Callable[..., Message]]] = {
-    kind.__name__: kind
-    for kind in (
-        Start,
-        Attach,
-        Resize,
-        Detach,
-        Keep,
-        Tune,
-        Ping,
-        End,
-        Adopt,
-        Adopted,
-        Attached,
-        Ready,
-        Done,
-        Gone,
-        Overflow,
-        UnknownFamily,
-        More,
-    )
+    kind.__name__: kind for kind in get_args(Message) if kind is not Unknown
 }
 
 
@@ -326,6 +343,9 @@ def decode(packet: bytes) -> Message:
             document = {**document, "cable": _cable(document)}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a cable: {packet[:80]!r}: {error}") from error
+    if kind is Amend:
+        each = [Correction(**_known(Correction, one)) for one in document.get("corrections", ())]
+        document = {**document, "corrections": each}
     return kind(**_known(kind, document))
 
 

@@ -34,7 +34,6 @@ from epaird.kernel.watch import LinkEvent, LinkEventKind
 
 HOME: Final = Identity(4, 4026531840)
 EVERY_OFFLOAD: Final = 0x6F
-"""Every TUN_F_* that a kernel has."""
 FRAME_BYTES: Final = 64
 """Length of every frame that an owner sends, with its header: waiting bytes can be counted as frames."""
 
@@ -213,6 +212,8 @@ class FakeHost(Host):
         self.failing_step: int | None = None
         """Index in ``steps`` of the operation that fails."""
         self.closed = False
+        self.on_sndbuf: Callable[[], None] = lambda: None
+        """Called when a bound is set."""
 
     # Methods for tests.
 
@@ -264,8 +265,7 @@ class FakeHost(Host):
 
     def move(self, device: str, netns: str, name: str | None = None) -> LinkEvent:
         """Move a device, as ``ip link set netns`` would; return the link event at its old place."""
-        event = replace(self.event(device, LinkEventKind.DELETED), moved=True)
-        link = self.links[device]
+        event, link = replace(self.event(device, LinkEventKind.DELETED), moved=True), self.links[device]
         link.place = self._place_in(netns, name or link.place.name)
         return event
 
@@ -318,18 +318,18 @@ class FakeHost(Host):
 
     def set_sndbuf(self, tap: Tap, size: int) -> None:
         self._step("set_sndbuf")
+        self.on_sndbuf()
         self.links[tap.name].sndbuf = size
 
     def set_offload(self, tap: Tap, on: bool) -> Tap:
         self._step("set_offload")
-        changed = replace(tap, offloads=EVERY_OFFLOAD if on else 0, missing=self.missing if on else ())
-        self.links[tap.name].tap = changed
-        return changed
+        offloads, missing = (EVERY_OFFLOAD, self.missing) if on else (0, ())
+        self.links[tap.name].tap = tap = replace(tap, offloads=offloads, missing=missing)
+        return tap
 
     def set_carrier(self, tap: Tap, on: bool) -> None:
         self._step("set_carrier")
-        link = self.links[tap.name]
-        link.carrier = on
+        self.links[tap.name].carrier = on
 
     def is_up(self, tap: Tap) -> bool:
         self._step("is_up")

@@ -157,7 +157,9 @@ class Bench:
             errors = sum(peer[IERRORS + reason] for reason in range(len(REASONS)))
             assert sent[OPACKETS] + peer[ADDED_SEGMENTS] == peer[IPACKETS] + peer[IN_FLIGHT] + errors
             assert port.refs == 1 + len(port.backlog) + port.listed
-        assert self.queue.length == sum(len(port.backlog) for port in self.ports) <= self.queue.limit
+        waiting = [len(port.backlog) for port in self.ports]
+        assert self.queue.length == sum(waiting)
+        assert max(waiting) <= self.queue.quota
 
     def oerrors(self, port: Port) -> dict[str, int]:
         return {name: port.account.words[OERRORS + n] for n, name in enumerate(REASONS)}

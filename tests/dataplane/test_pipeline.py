@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from epaird.dataplane.frames import HEADER
-from epaird.ipc.counters import OPACKETS, TOO_BIG
+from epaird.ipc.counters import DOWN, OPACKETS, TOO_BIG
 from tests.dataplane.conftest import Bench, frame, numbered
 
 
@@ -67,19 +69,29 @@ def test_an_overflow_with_an_empty_ring_is_listed_too(make_bench: type[Bench]) -
     assert bench.ports[0] in bench.polls.reading
 
 
-def test_a_blocked_cable_holds_the_others_only_while_the_queue_is_full(make_bench: type[Bench]) -> None:
-    bench = make_bench(limit=4, cables=2)
-    a0, b0, a1, b1 = bench.owners
-    while bench.queue.length < 4:
-        a0.sends(frame())
+def test_receivers_that_take_nothing_hold_up_neither_others_nor_their_own_direction(
+    make_bench: type[Bench],
+) -> None:
+    """With as many of them as fill the queue several times."""
+    bench = make_bench(limit=4, cables=4)
+    stuck = bench.owners[0:6:2]
+    while not all(bench.ports[number].listed for number in (0, 2, 4)):
+        for each, port in zip(stuck, bench.ports[0:6:2], strict=True):
+            if not port.listed:
+                each.sends(frame())
         bench.loop()
-    a1.sends(frame(b"other"))
-    bench.loop()
-    assert bench.queue.drain_list[-1] is bench.ports[2]
-    assert b1.receives() == []
-    b0.receives()
-    bench.loop()
-    assert b1.receives() == [frame(b"other")]
+    assert bench.queue.length >= bench.queue.limit
+    sent = numbered(300)
+    received = []
+    for one in sent:
+        bench.owners[6].sends(one)
+        bench.loop()
+        received += bench.owners[7].receives()
+    assert received == sent
+    for number in (1, 3, 5):
+        bench.owners[number].sends(frame(b"back"))
+        bench.loop()
+        assert bench.owners[number - 1].receives() == [frame(b"back")]
     bench.check_ledger()
 
 
@@ -96,6 +108,81 @@ def test_frames_that_waited_for_a_peer_that_went_down_are_its_errors(make_bench:
     assert bench.ierrors(b)["peer_down"] == 1
     assert b.refs == 1
     bench.check_ledger()
+
+
+def set_down(bench: Bench, number: int, *, recorded: bool = True) -> None:
+    """Have a device be as one that is down: poll() does not report it as writable."""
+    device = bench.owners[number].device
+    with suppress(BlockingIOError):
+        while True:
+            device.send(frame(b"fills the buffer"))
+    bench.ports[number].account.words[DOWN] = recorded
+
+
+def test_a_port_that_is_down_loses_what_it_has_sent_before(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    bench.owners[0].sends(*numbered(5), frame()[:-1], frame(bytes(2000)))
+    set_down(bench, 0)
+    bench.loop()
+    errors = bench.oerrors(bench.ports[0])
+    assert (errors["flushed"], errors["runt"], errors["oversize"]) == (5, 1, 1)
+    assert bench.owners[1].receives() == []
+    assert bench.ports[0].account.words[OPACKETS] == 0
+
+
+@pytest.mark.parametrize("what", ["up again", "not recorded"])
+def test_a_port_that_may_be_up_loses_nothing(make_bench: type[Bench], what: str) -> None:
+    bench = make_bench()
+    bench.owners[0].sends(*(sent := numbered(5)))
+    set_down(bench, 0, recorded=what == "up again")
+    if what == "up again":
+        bench.owners[0].receives()
+    bench.loop()
+    assert bench.owners[1].receives() == sent
+
+
+def test_a_blocked_port_that_goes_down_is_flushed_and_leaves_the_list(make_bench: type[Bench]) -> None:
+    bench = make_bench(limit=5)
+    a, b = bench.ports
+    while not a.listed:
+        bench.owners[0].sends(*numbered(3))
+        bench.loop()
+    bench.owners[0].sends(*numbered(9))
+    bench.pipeline.flush(b)
+    assert a.listed, "it is up"
+    set_down(bench, 0)
+    bench.pipeline.flush(b)
+    assert (a.listed, a.oactive, a.refs) == (False, False, 1)
+    assert a in bench.polls.reading
+    assert bench.oerrors(a)["flushed"] >= 9
+    assert len(b.backlog) == 5
+    bench.check_ledger()
+
+
+def test_a_port_that_comes_up_while_it_is_flushed_loses_nothing_more(make_bench: type[Bench]) -> None:
+    """Nothing that was sent while it was up is dropped, and no more than a burst is kept beyond the quota."""
+    bench = make_bench(limit=5)
+    a, b = bench.ports
+    while not a.listed:
+        bench.owners[0].sends(*numbered(3))
+        bench.loop()
+    set_down(bench, 0)
+    read = a.read
+
+    def up_at_once(buffer: memoryview) -> int | None:
+        bench.owners[0].receives()
+        return read(buffer)
+
+    a.read = up_at_once
+    bench.owners[0].sends(*numbered(9))
+    waiting = len(b.backlog)
+    bench.pipeline.flush(b)
+    assert bench.oerrors(a)["flushed"] == 0
+    assert len(b.backlog) >= waiting + 9
+    set_down(bench, 0)
+    bench.owners[0].sends(*numbered(9))
+    bench.pipeline.flush(b)
+    assert bench.oerrors(a)["flushed"] == 0, "no room for a second burst"
 
 
 def test_a_device_that_vanished_is_reported(make_bench: type[Bench]) -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from epaird.dataplane.burst import BURST_FRAMES
 from epaird.dataplane.port import Port
-from epaird.dataplane.queue import Queue
+from epaird.dataplane.queue import SHARES, Queue
 from epaird.ipc.counters import DRAIN_LIST, IN_FLIGHT, LISTED, OACTIVE, QUEUE_FRAMES, WORKER_OACTIVE
 from epaird.ipc.ledger import SLOT_BYTES, Words
 
@@ -21,6 +22,13 @@ NOWHERE = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
 
 def port(name: str) -> Port:
     return Port(name, NOWHERE, words())
+
+
+def pair(number: int = 0) -> tuple[Port, Port]:
+    """Return two ports, each the other's receiver."""
+    a, b = port(f"epair{number}a"), port(f"epair{number}b")
+    a.receiver, b.receiver = b, a
+    return a, b
 
 
 @pytest.fixture
@@ -37,41 +45,86 @@ def test_frames_hold_references(queue: Queue) -> None:
 
 
 def test_an_overflow_blocks_lists_once_and_holds_one_reference(queue: Queue) -> None:
-    a = port("epair0a")
+    a, _ = pair()
     queue.overflow(a)
     queue.overflow(a)
     assert queue.drain_list == (a,)
     assert (a.refs, a.oactive, queue.oactive) == (2, True, True)
 
 
-def test_the_list_is_walked_in_order_with_the_flags_cleared(queue: Queue) -> None:
-    a, b, c = (port(f"epair{n}a") for n in range(3))
-    queue.put(c, [b"1", b"2"])
+@pytest.mark.parametrize("limit", [1, BURST_FRAMES - 1, BURST_FRAMES, 2100, 1_000_000])
+def test_a_quota_is_a_share_and_at_least_a_burst_of_the_limit(limit: int) -> None:
+    quota = Queue(limit, words()).quota
+    assert quota >= min(limit, BURST_FRAMES)
+    assert quota == limit // SHARES or quota <= BURST_FRAMES
+
+
+def test_a_receiver_that_takes_nothing_leaves_room_for_the_others() -> None:
+    queue = Queue(2100, words())
+    (_, stuck), (_, slow) = pair(0), pair(1)
+    queue.put(stuck, [b""] * queue.quota)
+    assert queue.room(stuck) == 0
+    assert queue.room(slow) == queue.quota
+    queue.put(slow, [b""])
+    assert queue.room(slow) == queue.quota - 1
+
+
+def test_a_full_queue_leaves_a_burst_to_a_receiver_for_which_nothing_waits() -> None:
+    queue = Queue(2100, words())
+    stuck = [pair(number)[1] for number in range(3 * SHARES)]
+    for each in stuck:
+        while (room := queue.room(each)) > 0:
+            queue.put(each, [b""] * min(room, BURST_FRAMES))
+    assert queue.length >= queue.limit
+    assert queue.length <= queue.limit + BURST_FRAMES * len(stuck)
+    assert queue.room(pair(99)[1]) >= BURST_FRAMES
+
+
+def test_a_lists_walk_is_in_order_with_the_flags_cleared(queue: Queue) -> None:
+    receiver, a, b = (port(f"epair{n}") for n in range(3))
+    a.receiver = b.receiver = receiver
+    queue.put(receiver, [b"1", b"2"])
     for each in (b, a):
         queue.overflow(each)
-    queue.taken(c, 2)
+    assert not queue.restart_due
+    queue.taken(receiver, 2)
     assert queue.restart_due
     walked = []
     for each in queue.restarting():
-        walked.append((each, each.oactive, queue.oactive))
+        walked.append((each, each.oactive))
         queue.unlist(each)
-    assert walked == [(b, False, False), (a, False, False)]
+    assert walked == [(b, False), (a, False)]
     assert not queue.restart_due
+    assert not queue.oactive
 
 
-def test_the_walk_ends_where_the_queue_fills_again_and_the_rest_keeps_its_place(queue: Queue) -> None:
-    a, b, target = port("epair0a"), port("epair1a"), port("epair0b")
+def test_a_receiver_that_drains_restarts_its_own_senders_only(queue: Queue) -> None:
+    (a, b), (c, d) = pair(0), pair(1)
+    for source, receiver in ((a, b), (c, d)):
+        queue.put(receiver, [b"1", b"2"])
+        queue.overflow(source)
+    queue.taken(d, 2)
+    assert list(queue.restarting()) == [c]
+    assert (a.oactive, c.oactive, queue.oactive) == (True, False, True)
+
+
+def test_a_walk_ends_where_frames_wait_again_and_the_rest_keeps_its_place(queue: Queue) -> None:
+    receiver, a, b = (port(f"epair{n}") for n in range(3))
+    a.receiver = b.receiver = receiver
+    queue.put(receiver, [b"1"])
     for each in (a, b):
         queue.overflow(each)
+    queue.taken(receiver)
     for each in queue.restarting():
-        queue.put(target, [b"1", b"2"])
+        queue.put(receiver, [b"1", b"2"])
         queue.overflow(each)
     assert queue.drain_list == (a, b)
     assert (a.oactive, b.oactive, queue.oactive) == (True, True, True)
+    assert not queue.restart_due
 
 
 def test_a_flag_is_cleared_when_no_port_waits(queue: Queue) -> None:
-    a = port("epair0a")
+    a, _ = pair()
     queue.overflow(a)
     queue.unlist(a)
     assert not queue.oactive
@@ -80,68 +133,92 @@ def test_a_flag_is_cleared_when_no_port_waits(queue: Queue) -> None:
 class Traffic(RuleBasedStateMachine):
     """Any order of sending, delivering, restarting and leaving keeps the rules."""
 
-    LIMIT = 4
+    LIMIT = 5
+    QUOTA = 3
 
     def __init__(self) -> None:
         super().__init__()
         self.words = words()
         self.queue = Queue(self.LIMIT, self.words)
-        self.ports = [port(f"epair{n // 2}{'ab'[n % 2]}") for n in range(4)]
-        self.listing: list[Port] = []
+        self.queue.quota = self.QUOTA
+        self.ports = [*pair(0), *pair(1), *pair(2), port("lo1")]
+        self.lists: dict[Port, list[Port]] = {each: [] for each in self.ports}
+        """The drain list of each receiver."""
 
-    @rule(number=st.integers(0, 3), burst=st.integers(1, 3))
-    def send(self, number: int, burst: int) -> None:
-        source, target = self.ports[number], self.ports[number ^ 1]
-        if source.listed:
-            return  # not polled
-        room = self.queue.limit - self.queue.length
-        if room == 0:
+    @property
+    def listed(self) -> set[Port]:
+        return {each for ports in self.lists.values() for each in ports}
+
+    def transmit(self, source: Port, ring: int) -> bool:
+        """Do what Pipeline.transmit() does to a receiver that takes nothing; True when the ring is empty."""
+        room = self.queue.room(source.receiver)
+        assert room > 0 or source.receiver.backlog, "a receiver that took everything is blocked"
+        if room <= 0:
             self.queue.overflow(source)
-            self.listing.append(source)
-        else:
-            self.queue.put(target, [b"frame"] * min(room, burst))
+            if source not in self.listed:
+                self.lists[source.receiver].append(source)
+            return False
+        if ring:
+            self.queue.put(source.receiver, [b"frame"] * min(room, ring))
+        return ring <= room
 
-    @rule(number=st.integers(0, 3))
-    def deliver(self, number: int) -> None:
+    @rule(number=st.integers(0, 6), burst=st.integers(1, 4))
+    def send(self, number: int, burst: int) -> None:
+        if not self.ports[number].listed:  # else it is not polled
+            self.transmit(self.ports[number], burst)
+
+    @rule(number=st.integers(0, 6), frames=st.integers(1, 3))
+    def deliver(self, number: int, frames: int) -> None:
         target = self.ports[number]
         if target.backlog:
-            self.queue.taken(target)
+            self.queue.taken(target, min(frames, len(target.backlog)))
 
     @precondition(lambda self: self.queue.restart_due)
-    @rule(ring=st.lists(st.integers(0, 3), min_size=4, max_size=4))
-    def restart(self, ring: list[int]) -> None:
+    @rule(rings=st.lists(st.integers(0, 4), min_size=7, max_size=7))
+    def restart(self, rings: list[int]) -> None:
         for source in self.queue.restarting():
-            target = self.ports[self.ports.index(source) ^ 1]
-            waiting = ring[self.ports.index(source)]
-            room = self.queue.limit - self.queue.length
-            if waiting:
-                self.queue.put(target, [b"frame"] * min(room, waiting))
-            if waiting <= room:
+            assert not source.receiver.backlog
+            if self.transmit(source, rings[self.ports.index(source)]):
                 self.queue.unlist(source)
-                self.listing.remove(source)
+                self.lists[source.receiver].remove(source)
 
-    @rule(number=st.integers(0, 3))
+    @rule(number=st.integers(0, 6))
     def leave(self, number: int) -> None:
-        if self.ports[number].listed:
-            self.listing.remove(self.ports[number])
-        self.queue.unlist(self.ports[number])
+        source = self.ports[number]
+        if source.listed:
+            self.lists[source.receiver].remove(source)
+        self.queue.unlist(source)
+
+    @rule(limit=st.integers(1, 8))
+    def tune(self, limit: int) -> None:
+        self.queue.limit = limit
+        self.queue.quota = min(limit, self.QUOTA)
 
     @invariant()
-    def the_rules_are_kept(self) -> None:
+    def no_more_frames_wait_than_may(self) -> None:
+        waiting = [len(each.backlog) for each in self.ports]
+        assert self.queue.length == sum(waiting) == self.words[QUEUE_FRAMES]
+        assert max(waiting) <= self.QUOTA
+        assert self.queue.length <= 8 + self.QUOTA * len(self.ports)
+
+    @invariant()
+    def who_is_blocked_is_listed_once_and_restarted(self) -> None:
         queue = self.queue
-        assert queue.length == sum(len(each.backlog) for each in self.ports) <= queue.limit
-        assert list(queue.drain_list) == self.listing
+        assert sorted(map(id, queue.drain_list)) == sorted(map(id, self.listed))
+        for receiver, ports in self.lists.items():
+            assert list(queue.listed(receiver)) == ports
+            assert not ports or receiver.backlog or queue.restart_due, "listed, and no restart will come"
         for each in self.ports:
-            assert each.refs == 1 + len(each.backlog) + (each in self.listing)
-            assert each.listed == (each in self.listing)
+            assert each.refs == 1 + len(each.backlog) + (each in self.listed)
+            assert each.listed == (each in self.listed)
             assert not each.oactive or each.listed, "blocked, and no restart will come"
             assert each.account.words[IN_FLIGHT] == len(each.backlog)
             assert (each.account.words[LISTED], each.account.words[OACTIVE]) == (each.listed, each.oactive)
-        assert queue.oactive or not any(each.oactive for each in self.ports)
-        assert not queue.oactive or queue.length or queue.drain_list, "a flag that no restart will clear"
-        assert self.words[QUEUE_FRAMES] == queue.length
-        assert self.words[DRAIN_LIST] == len(self.listing)
-        assert self.words[WORKER_OACTIVE] == queue.oactive
+        assert queue.oactive == any(each.oactive for each in self.ports) == self.words[WORKER_OACTIVE]
+        assert queue.restart_due == any(
+            not receiver.backlog for receiver, ports in self.lists.items() if ports
+        )
+        assert self.words[DRAIN_LIST] == len(self.listed)
 
 
 TestTraffic = Traffic.TestCase

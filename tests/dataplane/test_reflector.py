@@ -183,7 +183,7 @@ def test_packets_that_the_device_does_not_take_wait_in_order(bench: Bench) -> No
 
 
 def test_a_full_queue_lists_the_interface_and_reads_nothing(bench: Bench) -> None:
-    bench.queue.put(bench.port, [bytes(HEADER) + bytes(V4)] * bench.queue.limit)
+    bench.queue.put(bench.port, [bytes(HEADER) + bytes(V4)] * bench.queue.quota)
     bench.owner.sends(bytes(HEADER) + bytes(V4))
     assert not bench.pipeline.transmit(bench.port)
     assert bench.port.listed

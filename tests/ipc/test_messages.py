@@ -24,6 +24,7 @@ from epaird.ipc.messages import (
     decode,
     encode,
 )
+from epaird.ipc.settlement import Correction
 
 KINDS: tuple[Any, ...] = tuple(kind for kind in typing.get_args(Message) if kind is not Unknown)
 
@@ -34,6 +35,9 @@ VALUES: dict[object, st.SearchStrategy[Any]] = {
     bool: st.booleans(),
     str: TEXT,
     tuple[int, ...]: st.lists(st.integers(0, 65535), max_size=3).map(tuple),
+    tuple[Correction, ...]: st.lists(st.builds(Correction, *[st.integers(0, 2**63)] * 6), max_size=2).map(
+        tuple
+    ),
     CableSpec: st.builds(
         CableSpec,
         TEXT,

@@ -303,6 +303,52 @@ def test_every_frame_has_a_fate_wherever_the_worker_is_killed(
     assert life > 20
 
 
+@pytest.mark.parametrize("coalesce", [False, True])
+@pytest.mark.parametrize("traffic", TRAFFIC)
+def test_with_several_queues_what_is_missing_in_all_is_what_one_process_had_in_hand(
+    traffic: Callable[[MortalBench], None], coalesce: bool
+) -> None:
+    """One queue's process is killed anywhere; another queue has frames that wait, and goes on."""
+    life, died = 0, True
+    while died:
+        with mortal(life, coalesce=coalesce) as bench:
+            try:
+                traffic(bench)
+                died = False
+            except Killed:
+                pass
+            for source in bench.ports:
+                target = bench.peer(source)
+                sender, receiver = bench.slot(source), bench.slot(target)
+                other, waiting = (memoryview(bytearray(ledger.SLOT_BYTES)).cast("Q") for _ in range(2))
+                other[OPACKETS], waiting[IPACKETS], waiting[IN_FLIGHT] = 20, 13, 7
+                joining = settlement.end_process(sender, receiver)
+                missing = settlement.correction(
+                    [sender.tolist(), other.tolist()],
+                    [receiver.tolist(), waiting.tolist()],
+                    read=bench.read[source] + 20,
+                    written=bench.writes[target.fd] + 13,
+                    base=0,
+                    joinings=[joining] if joining else [],
+                )
+                assert died or not missing
+                settlement.amend(sender, receiver, missing)
+                assert_settled(sender, receiver, bench.read[source], bench.delivered[target.fd])
+                assert waiting[IN_FLIGHT] == 7
+        life += 1
+    assert life > 20
+
+
+def test_a_queue_without_a_peer_loses_its_frames_itself() -> None:
+    slots = [[0] * counters.SLOT_WORDS for _ in range(2)]
+    slots[0][OERRORS + counters.PEER_DOWN] = 5
+    missing = settlement.correction_unplugged(slots, read=8)
+    assert missing == settlement.Correction(dropped=3)
+    sender = memoryview(bytearray(ledger.SLOT_BYTES)).cast("Q")
+    settlement.amend(sender, sender, missing)
+    assert sender[OERRORS + counters.WORKER_LOST] == 3
+
+
 def test_frames_of_an_earlier_patch_are_not_lost(table: Table) -> None:
     sender, receiver = table.slot(0), table.slot(1)
     sender[OPACKETS], receiver[IPACKETS] = 100, 7

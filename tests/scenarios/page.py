@@ -93,6 +93,10 @@ class Page:
                 fields[numbers[sample.name]] = int(sample.value)
         return Interface(**fields)
 
+    def blocked(self, device: str) -> bool:
+        """Return whether the output of an interface is blocked."""
+        return self.value("epaird_interface_oactive", device=device) > 0
+
     def worker(self, number: str = "0") -> Worker:
         """Return the metrics of a worker."""
         values = {

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+from tests.scenarios.datagram_stream import DatagramStream
 from tests.scenarios.lab import Daemon, Lab, pair
 from tests.scenarios.namespaces import Namespace
 from tests.scenarios.page import Page
-from tests.scenarios.transfers import RawSocket, Sink, frame, number_of, ping, send
+from tests.scenarios.transfers import RawSocket, add_neighbour, frame, number_of, ping
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
@@ -30,6 +29,7 @@ It forwards the frame itself, for which the send buffer is charged, and not a co
 QUEUE_LIMIT = 20
 OTHER = "10.0.1.2"
 """Blue's address on another pair."""
+LOOPBACK = '[lo.lo1]\naddresses = ["10.88.7.1/24"]\n'
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Slowed:
     """A cable from red to a bridge in blue, and a slow link from there to green."""
 
     daemon: Daemon
+    sending: Namespace
     blue: Namespace
     red: RawSocket
     green: RawSocket
@@ -51,6 +52,10 @@ class Slowed:
     def send(self, number: int) -> None:
         """Send a frame that takes two minutes at the slow rate."""
         self.red.send(frame(0x88B5, 1000, to=NEIGHBOUR, number=number))
+
+    def flushed(self) -> int:
+        """Return how many frames of the sender were flushed."""
+        return self.daemon.metrics().interface("epair0a").oerrors["flushed"]
 
     def speed_up(self) -> None:
         """Make the slow link fast."""
@@ -86,22 +91,9 @@ def slowed(
     blue.ip("link set bridge up")
     until(lambda: blue.ip("-d -j link show master bridge").count('"state":"forwarding"') == 2)
     blue.tc("qdisc add dev slow root tbf rate 64bit burst 1100 limit 1mb")
-    cable = Slowed(started, blue, RawSocket(lab["red"], "eth0"), RawSocket(green, "fast"))
+    cable = Slowed(started, lab["red"], blue, RawSocket(lab["red"], "eth0"), RawSocket(green, "fast"))
     cable.occupy_link()  # else the first frame of the test would pass at once
     return cable
-
-
-@contextmanager
-def waiting_pair(lab: Lab) -> Iterator[tuple[Slowed, Sink]]:
-    """Stall a cable while 50 datagrams of another pair on its worker wait, for the sink that is returned."""
-    cable = slowed(lab, pair(1, ipv6=False))
-    red, blue = lab["red"], lab["blue"]
-    ping(red, OTHER, count=1)
-    cable.fill(100)
-    with Sink(blue, OTHER) as sink:
-        send(red, OTHER, sink.port, range(50))
-        until(lambda: cable.daemon.metrics().worker().drain_list_interfaces == 2)
-        yield cable, sink
 
 
 @pytest.mark.parametrize("queue_limit", [QUEUE_LIMIT, 1])
@@ -138,37 +130,121 @@ def test_frames_that_the_ring_cannot_hold_are_oqdrops(lab: Lab) -> None:
     assert cable.daemon.at_rest().interface("epair0a").opackets == kept
 
 
-def test_a_pair_that_waits_for_anothers_stall_resumes_after_it(lab: Lab) -> None:
-    with waiting_pair(lab) as (cable, sink):
-        assert not sink.arrived()
-        cable.speed_up()
-        sink.await_arrivals(50)
-        assert sink.arrived() == list(range(50))
-    assert cable.receive(100) == list(range(100))
-    cable.daemon.at_rest()
+@pytest.mark.parametrize(("queue_limit", "waiting"), [(QUEUE_LIMIT, QUEUE_LIMIT), (2100, 262)])
+def test_a_stall_costs_other_pairs_and_the_other_direction_nothing(
+    lab: Lab, queue_limit: int, waiting: int
+) -> None:
+    """Also where one receiver fills the whole queue, as several do with a larger limit."""
+    cable = slowed(lab, pair(1, ipv6=False) + LOOPBACK, queue_limit=queue_limit)
+    red, blue = lab["red"], lab["blue"]
+    add_neighbour(red, blue, OTHER, "eth1")
+    frames = waiting + 100
+    before = cable.fill(frames)
+    assert before.worker().queue_frames == waiting
+    with DatagramStream(red, blue, OTHER, 20_000) as stream:
+        until(lambda: cable.daemon.metrics().interface("epair1b").ipackets > 40_000, cable.daemon.__repr__)
+        cable.green.send(frame(0x88B5, 114))
+        assert len(cable.red.receive()) == 114
+        ping(lab.home, "10.88.7.9")
+        outcome = stream.end()
+    page = cable.daemon.metrics()
+    assert (outcome.lost, outcome.ordered) == (0, True)
+    assert page.interface("epair1a").oqdrops == 0
+    assert page.worker().queue_frames == waiting
+    assert [each for each in page.devices() if page.blocked(each)] == ["epair0a"]
+    cable.speed_up()
+    assert cable.receive(frames) == list(range(frames))
+    until(lambda: not cable.daemon.metrics().worker().oactive)
 
 
-def test_a_receiver_deleted_in_a_stall_lets_others_resume(lab: Lab) -> None:
-    with waiting_pair(lab) as (cable, sink):
-        lab["blue"].ip("link del eth0")
-        sink.await_arrivals(50)
-        assert sink.arrived() == list(range(50))
+def test_a_receiver_deleted_in_a_stall_is_forgotten(lab: Lab) -> None:
+    cable = slowed(lab, pair(1, ipv6=False))
+    cable.fill(100)
+    lab["blue"].ip("link del eth0")
+    until(lambda: cable.daemon.metrics().pairs() == ["epair1"])
     page = cable.daemon.at_rest()
-    assert page.pairs() == ["epair1"]
     assert page.worker().queue_frames == page.worker().drain_list_interfaces == page.worker().oactive == 0
     cable.daemon.assert_sleeps()
 
 
 def test_a_receiver_that_goes_down_in_a_stall_loses_what_waited_for_it(lab: Lab) -> None:
+    """At once, not when its consumer lets go of what it has."""
     cable = slowed(lab)
     cable.fill(100)
     cable.blue.ip("link set eth0 down")
-    cable.speed_up()
     page = cable.daemon.at_rest()
     a, b = page.interface("epair0a"), page.interface("epair0b")
-    assert b.ierrors["peer_down"] > 0
+    assert b.ierrors["peer_down"] == QUEUE_LIMIT
     assert b.ipackets + b.ierrors["peer_down"] + a.oerrors["peer_down"] == 100
     cable.daemon.assert_sleeps()
+
+
+def test_the_bound_is_in_force_again_when_the_receiver_is_up_again(lab: Lab) -> None:
+    cable = slowed(lab)
+    cable.fill(100)
+    cable.blue.ip("link set eth0 down")
+    cable.daemon.at_rest()
+    cable.blue.ip("link set eth0 up")
+    until(lambda: cable.daemon.metrics().interface("epair0a").carrier)
+    until(lambda: cable.blue.ip("-d -j link show master bridge").count('"state":"forwarding"') == 2)
+    assert cable.fill(100).worker().queue_frames == QUEUE_LIMIT
+
+
+def test_a_sender_that_goes_down_in_a_stall_loses_what_waits_in_its_ring(lab: Lab) -> None:
+    cable = slowed(lab)
+    page = cable.fill(100)
+    cable.sending.ip("link set eth0 down")
+    flushed = 100 - page.interface("epair0a").opackets
+    until(lambda: cable.flushed() == flushed, lambda: f"{cable.flushed()} of {flushed}")
+    assert not cable.daemon.metrics().blocked("epair0a")
+    cable.sending.ip("link set eth0 up")
+    until(lambda: cable.daemon.metrics().interface("epair0a").carrier)
+    cable = replace(cable, red=RawSocket(cable.sending, "eth0"))  # the other one reports ENETDOWN
+    for number in range(100, 130):
+        cable.send(number)
+    cable.speed_up()
+    kept = 100 - flushed
+    assert cable.receive(kept + 30) == [*range(kept), *range(100, 130)]
+    assert cable.daemon.at_rest().interface("epair0a").oerrors["flushed"] == flushed
+
+
+def test_a_sender_that_goes_down_without_a_control_plane_is_flushed_by_the_next(lab: Lab) -> None:
+    cable = slowed(lab)
+    flushed = 100 - cable.fill(100).interface("epair0a").opackets
+    cable.daemon.crash()
+    cable.sending.ip("link set eth0 down")
+    cable = replace(cable, daemon=lab.restart(cable.daemon).wait_ready())
+    until(lambda: cable.flushed() == flushed, lambda: f"{cable.flushed()} of {flushed}")
+    cable.speed_up()
+    assert cable.receive(100 - flushed) == list(range(100 - flushed))
+    cable.daemon.at_rest()
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["continued", "killed"])
+@pytest.mark.parametrize("again", [False, True], ids=["down", "up again"])
+def test_a_half_that_goes_down_while_its_worker_does_nothing(lab: Lab, killed: bool, again: bool) -> None:
+    """What waits in its ring is dropped as long as it is down, and never what was sent after that."""
+    red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
+    daemon = lab.daemon(pair(ipv6=False), workers=1, worker_timeout=0)
+    sender, receiver = RawSocket(red, "eth0"), RawSocket(blue, "eth0")
+    os.kill(daemon.worker(), signal.SIGSTOP)
+    for number in range(50):
+        sender.send(frame(0x88B5, 100, number=number))
+    red.ip("link set eth0 down")
+    until(lambda: not daemon.metrics().interface("epair0a").up)
+    if again:
+        red.ip("link set eth0 up")
+        until(lambda: daemon.metrics().interface("epair0b").carrier)
+        sender = RawSocket(red, "eth0")  # the other one reports ENETDOWN
+        for number in range(50, 60):
+            sender.send(frame(0x88B5, 100, number=number))
+    os.kill(daemon.worker(), signal.SIGKILL if killed else signal.SIGCONT)
+    until(lambda: red.links()["eth0"].tx_packets == (60 if again else 50), daemon.__repr__)
+    page = daemon.at_rest()
+    assert page.interface("epair0a").oerrors["flushed"] == (0 if again else 50)
+    assert page.interface("epair0b").ipackets == (60 if again else 0)
+    if again:
+        assert [number_of(receiver.receive()) for _ in range(60)] == list(range(60))
 
 
 def test_a_worker_killed_in_a_stall_loses_what_it_held(lab: Lab) -> None:

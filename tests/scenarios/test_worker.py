@@ -18,6 +18,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
+IPC = ("channel", "counters", "ledger", "messages", "settlement")
 RESIDENT_MAX_KB = 25_000
 NOBODY = "65534"
 
@@ -41,7 +42,9 @@ def test_it_imports_what_forwarding_needs_and_nothing_else() -> None:
     assert {each for each in packages if "cython" not in each} == {"epaird", "uvloop"}  # uvloop is Cython's
     own = {name for name in found if name.startswith("epaird.") and not name.startswith("epaird.dataplane")}
     kernel = {f"epaird.kernel{each}" for each in ("", ".abi", ".errors", ".privileges", ".scheduling")}
-    ipc = {f"epaird.ipc{each}" for each in ("", ".channel", ".counters", ".ledger", ".messages")}
+    ipc = {
+        f"epaird.ipc{each}" for each in ("", ".channel", ".counters", ".ledger", ".messages", ".settlement")
+    }
     assert own <= ipc | kernel
 
 

@@ -70,6 +70,7 @@ class Takeover:
         finish_migration(self._table, slots)
         for adopted in tuple(self._registry):
             self._registry.track(adopted)
+        self._registry.balance()
         self._leftovers.close()
         log.info(
             "taken over from a daemon that ended: %d interfaces, %d of %d workers",

@@ -7,8 +7,9 @@ its cable is detached and another one is attached; its frames wait in the kernel
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from epaird.control.tasks import spawn, together
@@ -16,6 +17,7 @@ from epaird.control.workers.worker import Attachment, Worker
 from epaird.ipc import ledger, settlement
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import CableKind, CableSpec, PortSpec
+from epaird.ipc.settlement import Correction
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 
@@ -69,6 +71,14 @@ class Cable(Generic[E]):
         queues = len(workers)
         self._names = (name,) if queues == 1 else tuple(f"{name}.{queue}" for queue in range(queues))
         self._bases: dict[tuple[int, E], int] = {}
+        self._joinings: dict[E, list[int]] = {}
+        """By receiver, the words JOINING of processes that died."""
+        self.deaths = 0
+        """Processes that have died with one of several queues."""
+        self.unsettled = False
+        """True while frames of such a process are not counted."""
+        self.balancing: asyncio.Task[None] | None = None
+        """The task that settles its account."""
 
     @property
     def queues(self) -> tuple[tuple[str, Worker], ...]:
@@ -122,6 +132,8 @@ class Cable(Generic[E]):
         ``patience`` is how many seconds its frames may wait for a receiver. With ``keep`` the workers keep
         the descriptors until :meth:`forget`: if the control plane is killed before the ends are forwarded
         again, its successor receives them from there."""
+        if self.balancing is not None:
+            self.balancing.cancel()
         try:
             await together(*(worker.detach(name, patience, keep=keep) for name, worker in self.queues))
         finally:
@@ -145,28 +157,73 @@ class Cable(Generic[E]):
             spawn(worker.resize(name, self._mtus), f"resizing {name}")
 
     def settle(self, worker: Worker, measured: Mapping[E, LinkStatistics]) -> None:
-        """Account for the frames that a worker had in hand when it died.
-
-        With several queues the kernel's counters are those of all queues, and other workers continue; then
-        only the frames that were counted as sent and waited are known to be lost."""
+        """Account for the frames that a worker had in hand when it died; with several queues, later."""
         for queue, each in enumerate(self.workers):
             if each is worker:
                 self.settle_queue(queue, measured)
 
     def settle_queue(self, queue: int, measured: Mapping[E, LinkStatistics]) -> None:
         """Account likewise for one queue, whichever worker forwarded it."""
+        if len(self.workers) > 1:
+            self._end_process(queue)
+            return
         if self._kind == CableKind.UNPLUGGED:
             (end,) = self.ends
-            read = measured[end].tx_packets if len(self.workers) == 1 and end in measured else 0
+            read = measured[end].tx_packets if end in measured else 0
             settlement.settle_unplugged(self._table.slot(end.slots[queue]), read=read)
         for sender, receiver in self._directions:
-            known = len(self.workers) == 1 and sender in measured and receiver in measured
+            known = sender in measured and receiver in measured
             settlement.settle(
                 *self._slots(queue, sender, receiver),
                 read=measured[sender].tx_packets if known else None,
                 written=measured[receiver].rx_packets if known else None,
                 base=self._bases.get((queue, sender), 0),
             )
+
+    def corrections(self, measured: Mapping[E, LinkStatistics]) -> tuple[Correction, ...]:
+        """Return what is missing in the counters of all queues together, for each end as the sender.
+
+        To be called while no queue is read or written."""
+        if self._kind == CableKind.UNPLUGGED:
+            (end,) = self.ends
+            return (settlement.correction_unplugged(self._read(end), read=measured[end].tx_packets),)
+        return tuple(
+            settlement.correction(
+                self._read(sender),
+                self._read(receiver),
+                read=measured[sender].tx_packets,
+                written=measured[receiver].rx_packets,
+                base=sum(self.bases(sender)),
+                joinings=self._joinings.get(receiver, ()),
+            )
+            for sender, receiver in self._directions
+        )
+
+    def amend(self, corrections: Sequence[Correction]) -> None:
+        """Add what is missing to the counters of the first queue, which no process may have."""
+        for (sender, receiver), missing in zip(
+            self._directions or (self.ends * 2,), corrections, strict=True
+        ):
+            settlement.amend(*self._slots(0, sender, receiver), missing)
+        self.settled(self.deaths)
+
+    def settled(self, deaths: int) -> None:
+        """Record that nothing is missing any more of the processes that had died by then."""
+        if self.deaths == deaths:
+            self.unsettled = False
+            self._joinings.clear()
+
+    def _end_process(self, queue: int) -> None:
+        """Clear what a process that has died left behind, and record that its frames are to be counted."""
+        for sender, receiver in self._directions or (self.ends * 2,):
+            joining = settlement.end_process(*self._slots(queue, sender, receiver))
+            if joining:
+                self._joinings.setdefault(receiver, []).append(joining)
+        self.deaths += 1
+        self.unsettled = True
+
+    def _read(self, end: E) -> list[list[int]]:
+        return [self._table.read(slot) for slot in end.slots]
 
     def _attachment(self, queue: int, name: str) -> Attachment:
         ports = tuple(

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from epaird.config.settings import Configuration
+from epaird.control.interfaces.balancing import Balancing
 from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.events import EventBus
+from epaird.control.interfaces.flags import Flags
 from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin
 from epaird.control.interfaces.tracking import Tracker
 from epaird.control.interfaces.unregister import Unregistering
@@ -42,13 +44,16 @@ class Environment:
     """Reports changes of devices."""
     unregistering: Unregistering
     """Removes interfaces."""
+    balancing: Balancing
+    """Settles the accounts of cables with several queues."""
 
     @classmethod
     def of(cls, host: Host, table: Table, slots: Slots, workers: Sequence[Worker]) -> Environment:
         """Return an environment with a bus, a tracker and an unregistering of its own."""
         bus = EventBus()
         unregistering = Unregistering(host, table, slots, bus)
-        return cls(host, table, slots, workers, bus, Tracker(host, bus), unregistering)
+        tracker = Tracker(host, bus, Flags(host, table))
+        return cls(host, table, slots, workers, bus, tracker, unregistering, Balancing(host))
 
 
 C = TypeVar("C", bound=Clone)
@@ -119,7 +124,10 @@ class InterfaceKind(Protocol[C, I, S, V]):
         An interface that vanishes during this is left out. Raises KernelError."""
 
     async def settle(self, worker: Worker) -> None:
-        """Settle the account of a worker that has died."""
+        """Settle the account of a worker that has died; of cables with several queues, soon."""
+
+    def balance(self) -> None:
+        """Settle the accounts of cables with several queues, which a predecessor may not have settled."""
 
     # Handover.
 

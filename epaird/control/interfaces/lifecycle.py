@@ -95,6 +95,14 @@ class Lifecycle(ABC, Generic[C, I, S]):
     async def settle(self, worker: Worker) -> None:
         """Settle the account of a worker that has died. No other process may read its interfaces."""
         settle(self._host, worker, self.ifnets)
+        self._balance()
+
+    def balance(self) -> None:
+        """Settle the accounts of cables with several queues, which a predecessor may not have settled."""
+        for ifnet in self.ifnets:
+            if ifnet.cable is not None and len(ifnet.cable.workers) > 1:
+                ifnet.cable.unsettled = True
+        self._balance()
 
     # Changes that the tracker reports.
 
@@ -149,6 +157,11 @@ class Lifecycle(ABC, Generic[C, I, S]):
         """Change everything else that refers to a clone, before its devices are destroyed."""
 
     # Steps.
+
+    def _balance(self) -> None:
+        for ifnet in self.ifnets:
+            if ifnet.cable is not None and ifnet.cable.unsettled:
+                self._environment.balancing.begin(ifnet.cable)
 
     def _take_slots(self, undo: contextlib.AsyncExitStack, tap: Tap) -> tuple[int, ...]:
         """Take a slot of the ledger for each queue of a device."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.machine.host import Host
 from epaird.control.workers.worker import Worker
@@ -28,6 +29,16 @@ def measured(host: Host, ifnets: Iterable[I]) -> dict[I, LinkStatistics]:
         for ifnet in wanted
         if ifnet.place.index in found[ifnet.place.nsid]
     }
+
+
+def settle_detached(host: Host, cables: Iterable[Cable[Any]]) -> None:
+    """Settle the accounts of cables that are detached and were not settled while they were attached."""
+    for cable in cables:
+        if cable.unsettled:
+            try:
+                cable.amend(cable.corrections(measured(host, cable.ends)))
+            except (KernelError, KeyError) as error:  # KeyError: a device is gone
+                log.warning("the losses of workers that died are known in part only: %s", error)
 
 
 def settle(host: Host, worker: Worker, ifnets: Iterable[Ifnet]) -> None:

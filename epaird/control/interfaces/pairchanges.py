@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from epaird.config.settings import HalfSettings, PairSettings
+from epaird.control.interfaces.flags import sndbuf
 from epaird.control.interfaces.ifnet import Half, Pair
 from epaird.control.interfaces.inplace import change_device, refuse_fixed, warn_of_missing
 from epaird.control.interfaces.pairaddresses import PairAddresses
@@ -14,9 +13,6 @@ from epaird.control.machine.host import Host
 from epaird.control.operations import Refused
 from epaird.kernel.errors import KernelError
 from epaird.names.cloners import SIDES
-
-_UNBOUNDED: Final = 2**31 - 1
-"""The sndbuf of a new device (INT_MAX, drivers/net/tun.c)."""
 
 
 class PairChanges:
@@ -71,7 +67,7 @@ class PairChanges:
             self._addresses.release_unused(half, mac)
             raise
         if after.sndbuf != before.sndbuf:
-            self._host.set_sndbuf(half.tap, after.sndbuf or _UNBOUNDED)
+            self._host.set_sndbuf(half.tap, sndbuf(after, up=half.up))
         unused, half.mac = half.mac, mac
         self._addresses.release_unused(half, unused)
         half.settings = after

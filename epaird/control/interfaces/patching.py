@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Iterable
 from epaird.config.wiring import initial_peers
 from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.ifnet import Half, Pair
+from epaird.control.interfaces.measuring import settle_detached
 from epaird.control.machine.host import Host
 from epaird.control.tasks import together
 from epaird.ipc.ledger import Table
@@ -100,6 +101,7 @@ class Patching:
             if not _connected(half):
                 self.update_carrier(half)
         await together(*(cable.detach(keep=True) for cable in cables))
+        settle_detached(self._host, cables)
         for half in ends:
             self.update_offload(half)
         try:

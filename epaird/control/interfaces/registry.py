@@ -210,13 +210,17 @@ class Registry:
         for kind in self.kinds:
             await kind.settle(worker)
 
+    def balance(self) -> None:
+        """Settle the accounts that a predecessor may have left unsettled."""
+        for kind in self.kinds:
+            kind.balance()
+
     def worker_reported(self, worker: Worker, report: Overflow | UnknownFamily) -> None:
         """Publish or log what a worker has reported."""
         match report:
             case Overflow():
-                cause = f", when {report.name} transmitted" if report.name else ""
                 what = "overflow" if report.full else "drained"
-                self.bus.publish(what, "", f"worker {worker.number}{cause}")
+                self.bus.publish(what, report.name, f"worker {worker.number}")
             case UnknownFamily():
                 log.warning(
                     "%s: a packet is neither IPv4 nor IPv6 (its first four bits are %d): such packets are "

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from epaird.control.interfaces.events import EventBus
+from epaird.control.interfaces.flags import Flags
 from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.interfaces.measuring import measured
 from epaird.control.machine.host import Host, Place
@@ -46,9 +47,10 @@ class IfnetOwner(Protocol[I_contra]):
 class Tracker:
     """All interfaces that are tracked."""
 
-    def __init__(self, host: Host, bus: EventBus) -> None:
+    def __init__(self, host: Host, bus: EventBus, flags: Flags) -> None:
         self._host = host
         self._bus = bus
+        self._flags = flags
         self._owners: dict[Ifnet, IfnetOwner[Any]] = {}
         self._at: dict[tuple[int | None, int], Ifnet] = {}
         self._by_device: dict[str, Ifnet] = {}
@@ -58,6 +60,7 @@ class Tracker:
         self._owners[ifnet] = owner
         self._by_device[ifnet.device] = ifnet
         self._at[_key(ifnet.place)] = ifnet
+        self._flags.record(ifnet)
         self.check(ifnet)
 
     def untrack(self, ifnet: Ifnet) -> None:
@@ -126,6 +129,7 @@ class Tracker:
         if up != ifnet.up:
             # The report may be outdated. is_up() may be wrong for a device whose sndbuf is full.
             self._set_up(ifnet, up if ifnet.bounded else self._host.is_up(ifnet.tap))
+        self._flags.record(ifnet)
         if lower_up != ifnet.carrier:
             ifnet.carrier = lower_up
             if lower_up or ifnet.up:

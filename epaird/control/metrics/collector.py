@@ -32,10 +32,13 @@ _INTERFACE_GAUGES: Final[dict[str, tuple[Callable[[InterfaceReading], int], str]
 }
 """Gauges that are not in the catalogue: name, value, help."""
 
-_INFO_LABELS: Final = ("device", "pair", "half", "name", "netns", "mac", "worker")
+_INFO_LABELS: Final = ("device", "pair", "half", "peer", "name", "netns", "mac", "worker")
 
 _WORKER_GAUGES: Final[dict[str, tuple[Callable[[WorkerReading], int], str]]] = {
-    "queue_limit_frames": (attrgetter("queue_limit"), "Frames that the worker's queue may hold"),
+    "queue_limit_frames": (
+        attrgetter("queue_limit"),
+        "Frames that the worker's queue may hold, an eighth of them for one receiver",
+    ),
 }
 """Gauges that are not in the catalogue: name, value, help."""
 

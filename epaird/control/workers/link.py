@@ -20,13 +20,16 @@ from pathlib import Path
 from epaird.control.workers.processes import Launched, kill, reap
 from epaird.ipc.channel import Channel
 from epaird.ipc.messages import (
+    Amend,
     Attach,
     CableSpec,
+    Continue,
     Detach,
     Done,
     End,
     Keep,
     Message,
+    Pause,
     Ping,
     Ready,
     Resize,
@@ -34,6 +37,7 @@ from epaird.ipc.messages import (
     Tune,
     Unknown,
 )
+from epaird.ipc.settlement import Correction
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +145,18 @@ class Link:
             return self.detach(cable, patience)
         return self._request(Keep(next(self._ids), cable, patience))
 
+    def pause(self, cable: str, seconds: float) -> asyncio.Future[None]:
+        """Request that nothing of a cable is read or written, for some seconds at most."""
+        return self._request(Pause(next(self._ids), cable, seconds))
+
+    def end_pause(self, cable: str) -> asyncio.Future[None]:
+        """Request that a pause ends; fails with WorkerRefused when it has ended already."""
+        return self._request(Continue(next(self._ids), cable))
+
+    def amend(self, cable: str, corrections: tuple[Correction, ...]) -> asyncio.Future[None]:
+        """Request that what is missing is added to the counters of a cable."""
+        return self._request(Amend(next(self._ids), cable, corrections))
+
     def tune(self, queue_limit: int, poll_spin_us: int, orphan_timeout: float) -> asyncio.Future[None]:
         """Request that other settings apply: frames, microseconds and seconds."""
         return self._request(Tune(next(self._ids), queue_limit, poll_spin_us, orphan_timeout))
@@ -192,7 +208,9 @@ class Link:
         return how
 
     def _request(
-        self, request: Attach | Resize | Detach | Keep | Tune, fds: tuple[int, ...] = ()
+        self,
+        request: Attach | Resize | Detach | Keep | Pause | Continue | Amend | Tune,
+        fds: tuple[int, ...] = (),
     ) -> asyncio.Future[None]:
         """Send a request; return its answer, which fails with WorkerRefused or WorkerLost."""
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()

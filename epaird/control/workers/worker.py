@@ -163,7 +163,7 @@ class Worker:
         if attachment is not None:
             self.attachments[cable] = replace(attachment, spec=attachment.spec.resized(mtus))
             with contextlib.suppress(WorkerLost):
-                await (await self._holder(cable)).resize(cable, mtus)
+                await (await self.holder(cable)).resize(cable, mtus)
 
     async def detach(self, cable: str, patience: float, *, keep: bool = False) -> None:
         """Detach a cable; return once no frame of it is in flight and no process reads it.
@@ -177,7 +177,7 @@ class Worker:
             try:
                 # It stays on the list until here: a cable that moves is detached by the process where it
                 # arrives.
-                link = await self._holder(cable)
+                link = await self.holder(cable)
             finally:
                 known = self.attachments.pop(cable, None)
                 if self._renewal is not None:
@@ -326,7 +326,7 @@ class Worker:
             self._renewal.add(attachment.cable)
         await self._link_of(attachment.cable).attach(attachment)
 
-    async def _holder(self, cable: str) -> Link:
+    async def holder(self, cable: str) -> Link:
         """Return the link to the process that has a cable, once it does not move. Raises WorkerLost."""
         while self._renewal is not None and (arrival := self._renewal.arrival(cable)) is not None:
             await asyncio.shield(arrival)

@@ -21,8 +21,9 @@ def test_an_interface_has_the_readings_values() -> None:
 
 
 def test_details_have_every_reason() -> None:
-    stats = views.details(interface("epair0a", ierrors=(1, 2, 3, 4, 5, 6), too_big=7)).stats
-    assert stats.ierrors == dict(zip(REASONS, range(1, 7), strict=True))
+    counts = tuple(range(1, 1 + len(REASONS)))
+    stats = views.details(interface("epair0a", ierrors=counts, too_big=7)).stats
+    assert stats.ierrors == dict(zip(REASONS, counts, strict=True))
     assert stats.oerrors == dict.fromkeys(REASONS, 0)
     assert stats.too_big == 7
 

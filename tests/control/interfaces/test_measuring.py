@@ -87,9 +87,11 @@ async def test_frames_in_the_hands_of_a_dead_worker_are_accounted_for() -> None:
 
 
 @on_loop
-async def test_with_several_queues_waiting_frames_are_lost_and_the_other_workers_continue() -> None:
+async def test_with_several_queues_only_the_state_of_the_dead_process_is_cleared_at_once() -> None:
     async with idle_stage(2) as stage:
         pair = await stage.make(queues=2)
+        cable = pair.halves[0].cable
+        assert cable is not None
         for queue in (0, 1):
             sender, receiver = (stage.table.slot(half.slots[queue]) for half in pair.halves)
             sender[counters.OPACKETS] = 10
@@ -98,8 +100,34 @@ async def test_with_several_queues_waiting_frames_are_lost_and_the_other_workers
         dead = pair.workers.index(stage.workers[0])
         await _died(stage)
         left = [stage.table.slot(pair.halves[1].slots[queue]) for queue in (dead, 1 - dead)]
-        assert [words[counters.IERRORS + counters.WORKER_LOST] for words in left] == [3, 0]
+        assert [words[counters.IERRORS + counters.WORKER_LOST] for words in left] == [0, 0]
         assert [words[counters.IN_FLIGHT] for words in left] == [0, 3]
+        assert cable.unsettled
+
+
+@on_loop
+async def test_an_account_that_is_not_settled_when_its_cable_is_detached_is_settled_then(
+    warnings: Callable[[], list[str]],
+) -> None:
+    async with idle_stage(2) as stage:
+        pair = await stage.make(queues=2)
+        for queue in (0, 1):
+            sender, receiver = (stage.table.slot(half.slots[queue]) for half in pair.halves)
+            sender[counters.OPACKETS] = 10
+            receiver[counters.IPACKETS] = 7
+        link, peer = (stage.host.links[half.device] for half in pair.halves)
+        link.statistics = replace(link.statistics, tx_packets=25)
+        peer.statistics = replace(peer.statistics, rx_packets=18)
+        await _died(stage)
+        await stage.pairs.rewire(pair)
+        a, b = stage.reading("epair0a").stats, stage.reading("epair0b").stats
+        assert (a.opackets, b.ipackets, b.ierrors["worker_lost"]) == (25, 18, 7)
+        await _died(stage)
+        stage.host.fail("statistics")
+        await stage.pairs.rewire(pair)
+        assert len(warnings()) == 1
+        await stage.pairs.rewire(pair)
+        assert stage.reading("epair0b").stats == b
 
 
 @on_loop

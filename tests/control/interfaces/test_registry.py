@@ -24,14 +24,12 @@ async def test_a_queue_that_fills_and_drains_is_published() -> None:
         assert reading.held_bytes > 0
         assert reading.refs == 1 + 4
         event = await anext(events)
-        assert (event.what, event.interface, event.detail) == (
-            "overflow", "", "worker 0, when epair0a transmitted",
-        )  # fmt: skip
+        assert (event.what, event.interface, event.detail) == ("overflow", "epair0a", "worker 0")
         draining = asyncio.create_task(anext(events))
         while not draining.done():
             b.receives()
             await asyncio.sleep(0.001)
-        assert (await draining).what == "drained"
+        assert ((await draining).what, (await draining).interface) == ("drained", "epair0a")
         assert scene.one("epair0b").held_bytes == 0
 
 

@@ -39,7 +39,7 @@ CONTRACT = {
     "epaird_interface_refs": ("gauge", DEVICE),
     "epaird_interface_held_bytes": ("gauge", DEVICE),
     "epaird_interface_oactive": ("gauge", DEVICE),
-    "epaird_interface_info": ("gauge", ("device", "pair", "half", "name", "netns", "mac", "worker")),
+    "epaird_interface_info": ("gauge", ("device", "pair", "half", "peer", "name", "netns", "mac", "worker")),
     "epaird_worker_queue_frames": ("gauge", WORKER),
     "epaird_worker_queue_limit_frames": ("gauge", WORKER),
     "epaird_worker_drain_list_interfaces": ("gauge", WORKER),
@@ -80,9 +80,10 @@ def test_every_counter_comes_from_its_own_field() -> None:
 
 
 def test_errors_have_every_reason_from_the_start() -> None:
-    reading = pair(oerrors=(1, 2, 3, 4, 5, 6), ierrors=(7, 8, 9, 10, 11, 12))
+    count = len(REASONS)
+    reading = pair(oerrors=tuple(range(1, 1 + count)), ierrors=tuple(range(101, 101 + count)))
     for place, reason in enumerate(REASONS):
-        for name, first in (("oerrors", 1), ("ierrors", 7)):
+        for name, first in (("oerrors", 1), ("ierrors", 101)):
             sample = f"epaird_interface_{name}_total"
             assert value(reading, sample, device="epair0a", reason=reason) == first + place
             assert value(reading, sample, device="epair0b", reason=reason) == 0
@@ -111,7 +112,8 @@ def test_oactive_is_1_however_many_queues_are_blocked() -> None:
 
 def test_info_has_the_place_of_an_interface() -> None:
     reading = Reading((interface("epair7b", name='e"th\\0', netns="", worker="0,1"),), ())
-    where = {"pair": "epair7", "half": "b", "name": 'e"th\\0', "netns": "", "mac": "02:5d:11:22:33:0a"}
+    where = {"pair": "epair7", "half": "b", "peer": "epair7a", "name": 'e"th\\0', "netns": ""}
+    where["mac"] = "02:5d:11:22:33:0a"
     assert value(reading, "epaird_interface_info", device="epair7b", worker="0,1", **where) == 1
     assert value(reading, "epaird_build_info", version=__version__) == 1
 
