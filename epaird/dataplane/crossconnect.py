@@ -35,6 +35,7 @@ class CrossConnect:
         self._a, self._b = ports
         for port in ports:
             port.forwarding = self
+            port.examine = self.link.objection
             port.receiver = self.peer(port)
 
     def peer(self, port: Port) -> Port:
@@ -113,7 +114,10 @@ class CrossConnect:
         target.account.received(delivered, self.link.multicasts(delivered))
 
     def _deliver_segments(self, source: Port, target: Port, burst: Burst) -> None:
-        """Deliver a burst as frames on a wire: the receiver takes no super-frames or unfinished checksums."""
+        """Deliver a burst as frames on a wire: the receiver takes no super-frames or unfinished checksums.
+
+        A super-frame is read as one frame, so that its segments may exceed the room for frames that wait, by
+        those of one burst at most."""
         for slot in burst.accepted():
             (frame,) = burst.frames((slot,))
             try:

@@ -83,7 +83,7 @@ class Pipeline:
         True when there was no more to read."""
         burst = self.burst
         try:
-            burst.read(source.read, source.limit, room, source.forwarding.link.objection)
+            burst.read(source.read, source.limit, room, source.examine)
         except OSError:
             self.poller.gone(source)
             burst.exhausted = True

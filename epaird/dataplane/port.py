@@ -11,7 +11,9 @@ from collections.abc import Callable
 from typing import Final
 
 from epaird.dataplane.account import Account
+from epaird.dataplane.burst import Objection
 from epaird.dataplane.forwarding import Forwarding
+from epaird.dataplane.frames import objection
 from epaird.dataplane.stages import Stage
 from epaird.ipc.counters import DOWN as RECORDED_AS_DOWN
 from epaird.ipc.counters import PEER_DOWN, WRITE_ERROR
@@ -34,6 +36,7 @@ class Port:
         "attached",
         "backlog",
         "coalesce",
+        "examine",
         "fd",
         "forwarding",
         "limit",
@@ -61,6 +64,8 @@ class Port:
         """Its counters."""
         self.limit = 0
         """Bytes, virtio_net_hdr included, up to which a frame read here fits every MTU of the cable."""
+        self.examine: Objection = objection
+        """Decides about longer frames, and about runts; set by the forwarding itself."""
         self.at_once = 1
         """Frames of that length that make a burst."""
         self.coalesce = False

@@ -91,6 +91,7 @@ class Reflector:
         self._unknown_reported = False
         for port in ports:
             port.forwarding = self
+            port.examine = self.link.objection
 
     def exchange(self, source: Port) -> bool:
         """Deliver one burst. Always False: a loopback has no peer whose answers are worth polling for."""

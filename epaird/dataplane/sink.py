@@ -21,6 +21,7 @@ class Sink:
         self._pipeline = pipeline
         for port in ports:
             port.forwarding = self
+            port.examine = self.link.objection
 
     def exchange(self, source: Port) -> bool:
         """Drop one burst. True when there was no more to read."""

@@ -105,9 +105,9 @@ COALESCED_SUPERFRAMES: Final = 10
 JOINING: Final = 11
 HELD_BYTES: Final = 12
 TOO_BIG: Final = 13
-ADDED_SEGMENTS: Final = 14
-DOWN: Final = 15
+DOWN: Final = 14
 """Written by the control plane, read by the worker."""
+ADDED_SEGMENTS: Final = 15
 OERRORS: Final = 16
 IERRORS: Final = OERRORS + REASONS_MAX
 MIGRATING: Final = 63

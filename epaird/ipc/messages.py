@@ -24,7 +24,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from epaird.ipc.settlement import Correction
 
@@ -318,29 +318,7 @@ Message = (
 )
 
 _TYPES: Final[dict[str, Callable[..., Message]]] = {
-    kind.__name__: kind
-    for kind in (
-        Start,
-        Attach,
-        Resize,
-        Detach,
-        Keep,
-        Pause,
-        Continue,
-        Amend,
-        Tune,
-        Ping,
-        End,
-        Adopt,
-        Adopted,
-        Attached,
-        Ready,
-        Done,
-        Gone,
-        Overflow,
-        UnknownFamily,
-        More,
-    )
+    kind.__name__: kind for kind in get_args(Message) if kind is not Unknown
 }
 
 

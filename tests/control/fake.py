@@ -36,7 +36,6 @@ from tests.control import addressing
 
 HOME: Final = Identity(4, 4026531840)
 EVERY_OFFLOAD: Final = 0x6F
-"""Every TUN_F_* that a kernel has."""
 FRAME_BYTES: Final = 64
 """Length of every frame that an owner sends, with its header: waiting bytes can be counted as frames."""
 
@@ -277,8 +276,7 @@ class FakeHost(Host):
 
     def move(self, device: str, netns: str, name: str | None = None) -> LinkEvent:
         """Move a device, as ``ip link set netns`` would; return the link event at its old place."""
-        event = replace(self.event(device, LinkEventKind.DELETED), moved=True)
-        link = self.links[device]
+        event, link = replace(self.event(device, LinkEventKind.DELETED), moved=True), self.links[device]
         link.place = self._place_in(netns, name or link.place.name)
         return event
 
@@ -336,14 +334,13 @@ class FakeHost(Host):
 
     def set_offload(self, tap: Tap, on: bool) -> Tap:
         self._step("set_offload")
-        changed = replace(tap, offloads=EVERY_OFFLOAD if on else 0, missing=self.missing if on else ())
-        self.links[tap.name].tap = changed
-        return changed
+        offloads, missing = (EVERY_OFFLOAD, self.missing) if on else (0, ())
+        self.links[tap.name].tap = tap = replace(tap, offloads=offloads, missing=missing)
+        return tap
 
     def set_carrier(self, tap: Tap, on: bool) -> None:
         self._step("set_carrier")
-        link = self.links[tap.name]
-        link.carrier = on
+        self.links[tap.name].carrier = on
 
     def is_up(self, tap: Tap) -> bool:
         self._step("is_up")

@@ -180,16 +180,17 @@ def test_segments_that_find_no_room_wait_and_arrive_once(make_bench: type[Bench]
     bench = make_bench()
     _, b = wired(bench)
     sent = [bytes(Offloaded(bytes([number]) * 60_000, gso_size=1400)) for number in range(20)]
-    received = []
+    received: list[bytes] = []
     waited = 0
     for each in sent:
         bench.owners[0].sends(each)
-        bench.pipeline.transmit(bench.ports[0])
+        bench.loop()
         waited = max(waited, len(b.backlog))
-        bench.check_ledger()
+        if len(b.backlog) > 100:
+            received += bench.owners[1].receives()
     while b.backlog:
         received += bench.owners[1].receives()
-        bench.pipeline.resume(b)
+        bench.loop()
     received += bench.owners[1].receives()
     assert waited
     assert received == [piece for each in sent for piece in segment(each)]

@@ -125,6 +125,36 @@ def test_missing_offloads_are_listed(new_tap: MakeTap) -> None:
     assert (plain.offloads, plain.missing) == (0, ())
 
 
+@pytest.mark.parametrize("queues", [1, 3])
+def test_offloads_change_while_the_device_is_up_in_another_namespace(
+    new_tap: MakeTap, new_namespace: Callable[[], str], queues: int
+) -> None:
+    tap, netns = new_tap(queues=queues), new_namespace()
+    subprocess.run(["ip", "link", "set", tap.name, "netns", netns, "name", "eth0", "up"], check=True)
+    subprocess.run(["ip", "-n", netns, "link", "set", "eth0", "up"], check=True)
+    off = tun.set_offload(tap, False)
+    assert (off.offloads, off.missing, off.fds) == (0, (), tap.fds)
+    assert not _features(netns) & {"tx-checksum-ip-generic", "tx-tcp-segmentation", "tx-udp-segmentation"}
+    assert tun.set_offload(off, True) == tap
+    assert "tx-tcp-segmentation" in _features(netns)
+
+
+def _features(netns: str) -> set[str]:
+    """Return the features of eth0 that are on."""
+    shown = subprocess.run(
+        ["ip", "netns", "exec", netns, "ethtool", "-k", "eth0"], check=True, capture_output=True, text=True
+    ).stdout
+    return {line.split(":")[0].strip() for line in shown.splitlines() if ": on" in line}
+
+
+def test_the_offloads_of_a_device_that_is_gone(new_tap: MakeTap) -> None:
+    tap = new_tap()
+    subprocess.run(["ip", "link", "del", tap.name], check=True)
+    with pytest.raises(KernelError) as gone:
+        tun.set_offload(tap, False)
+    assert gone.value.errno == errno.EBADFD
+
+
 @pytest.mark.parametrize(
     ("refused", "left", "words"),
     [

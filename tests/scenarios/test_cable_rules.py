@@ -51,6 +51,16 @@ async def test_path_mtu_discovery_between_halves_of_different_mtus(lab: Lab) -> 
             await in_thread(tcp, blue, red, back, 5_000_000)
         reading = control.reading("epair0a")
         assert reading.stats.oerrors["oversize"] >= reading.stats.too_big >= 2
+        await control.interfaces.change("epair0", {"pmtu": False})
+        for family in ("-4", "-6"):
+            red.ip(f"{family} route flush cache")
+        for address in ("10.0.0.2", "fd00::2"):
+            refused = control.reading("epair0a").stats.oerrors["oversize"]
+            output = await in_thread(_ping_once, red, address, "7000")
+            assert "mtu" not in output.lower()
+            assert "0 received" in output
+            assert control.reading("epair0a").stats.oerrors["oversize"] > refused
+        assert control.reading("epair0a").stats.too_big == reading.stats.too_big
         await control.at_rest("epair0a", "epair0b")
 
 

@@ -75,11 +75,13 @@ def test_multicast_is_counted(lab: Lab) -> None:
 def test_mtu_and_18_passes_and_one_more_is_oversize(lab: Lab) -> None:
     daemon = lab.daemon(NAMESPACES + pair(a={"mtu": 2000}, b={"mtu": 1500}))
     longest = 1500 + ETHERNET + TAG
+    behind_tag = longest + TAG  # an outer tag does not count
     with RawSocket(lab["red"], "eth0") as red, RawSocket(lab["blue"], "eth0") as blue:
-        for sent in (frame(0x88B5, longest), tagged(0x8100, 7, longest)):
+        for sent in (frame(0x88B5, longest), tagged(0x8100, 7, behind_tag)):
             red.send(sent)
             assert blue.receive() == sent
-        for too_long in (frame(0x88B5, longest + 1), tagged(0x8100, 7, longest + 1), frame(0x88B5, 2014)):
+        too_long_tagged = tagged(0x8100, 7, behind_tag + 1)
+        for too_long in (frame(0x88B5, longest + 1), too_long_tagged, frame(0x88B5, 2014)):
             red.send(too_long)
         red.send(sent)
         assert blue.receive() == sent

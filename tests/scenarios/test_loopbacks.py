@@ -5,13 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import struct
 
 import pytest
 
-from tests.scenarios.control_plane import ControlPlane, control_plane, in_thread, on_loop_in_lab, refused
+from tests.scenarios.control_plane import (
+    ControlPlane,
+    control_plane,
+    in_thread,
+    on_loop_in_lab,
+    pair_settings,
+    refused,
+)
 from tests.scenarios.lab import Lab
 from tests.scenarios.namespaces import Namespace
 from tests.scenarios.transfers import ping, tcp
@@ -109,6 +117,95 @@ def udp_to_oneself(place: Namespace, address: str) -> None:
         )
         for number in range(10):
             assert sink.recvfrom(1000)[0] == bytes([number]) * 100
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM], ids=["udp", "tcp"])
+def test_a_closed_port_refuses_at_once_as_that_of_lo(lab: Lab, kind: socket.SocketKind) -> None:
+    _closed_port(lab, kind)
+
+
+@on_loop_in_lab
+async def _closed_port(lab: Lab, kind: socket.SocketKind) -> None:
+    red = lab.namespace("red")
+    async with control_plane(lab) as control:
+        await control.interfaces.create("lo1", loopback(lab))
+        await in_thread(red.wait_for_dad, "lo1")
+        for address in ("127.0.0.1", "10.88.7.1", "10.88.7.77", "fd88:7::1", "fd88:7::77"):
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with red.socket(family, kind) as client, pytest.raises(ConnectionRefusedError):
+                await in_thread(ask, client, address)
+        await eventually(lambda: balanced(control, "lo1"))
+
+
+def ask(client: socket.socket, address: str) -> bytes:
+    """Send a question to a port where nobody listens."""
+    client.connect((address, 4999))
+    client.send(b"?")
+    return client.recv(9)
+
+
+@on_loop_in_lab
+async def test_errors_reach_a_neighbour_whose_packets_are_forwarded(lab: Lab) -> None:
+    """Of traceroute to an address of a loopback, and of a packet that is too long on its way back."""
+    red, blue = lab.namespace("red"), lab.namespace("blue")
+    for family in ("ipv4", "ipv6"):
+        red.write(f"/proc/sys/net/{family}/conf/all/forwarding", "1")
+    async with control_plane(lab) as control:
+        await control.interfaces.create("epair0", pair_settings(lab))
+        await control.interfaces.create("lo1", loopback(lab))
+        for place, device in ((red, "eth0"), (red, "lo1"), (blue, "eth0")):
+            await in_thread(place.wait_for_dad, device)
+        blue.ip("route add 10.88.7.0/24 via 10.0.0.1")
+        blue.ip("-6 route add fd88:7::/64 via fd00::1")
+        for address, router in (("10.88.7.9", "10.0.0.1"), ("fd88:7::9", "fd00::1")):
+            await in_thread(ping, blue, address)
+            hops = [await in_thread(hop, blue, address, number) for number in (1, 2, 3)]
+            assert hops == [
+                (router, TIME_EXCEEDED), (address, TIME_EXCEEDED), (address, PORT_UNREACHABLE),
+            ]  # fmt: skip
+        red.ip("route add 10.0.0.2/32 dev eth0 mtu lock 1400")
+        red.ip("-6 route add fd00::2/128 dev eth0 mtu lock 1400")
+        for address in ("10.88.7.9", "fd88:7::9"):
+            assert await in_thread(hop, blue, address, 64, 1450) == (address, TOO_BIG)
+        await eventually(lambda: balanced(control, "lo1"))
+
+
+TIME_EXCEEDED = "time exceeded"
+PORT_UNREACHABLE = "port unreachable"
+TOO_BIG = "too big, 1400"
+_MEANINGS = {
+    (2, 11, 0): TIME_EXCEEDED,
+    (2, 3, 3): PORT_UNREACHABLE,
+    (2, 3, 4): TOO_BIG,
+    (3, 3, 0): TIME_EXCEEDED,
+    (3, 1, 4): PORT_UNREACHABLE,
+    (3, 2, 0): TOO_BIG,
+}
+"""By origin, type and code of an extended error: ICMP is 2, ICMPv6 3."""
+
+
+def hop(place: Namespace, address: str, ttl: int, size: int = 32) -> tuple[str, str]:
+    """Send a datagram to a closed port; return who reports which error about it."""
+    version6 = ":" in address
+    level, receive_errors, time_to_live = (41, 25, 16) if version6 else (0, 11, 2)
+    discover, probe = (23 if version6 else 10), 3
+    with place.socket(socket.AF_INET6 if version6 else socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(level, receive_errors, 1)
+        sender.setsockopt(level, time_to_live, ttl)
+        sender.setsockopt(level, discover, probe)
+        sender.connect((address, 33434))
+        sender.send(bytes(size))
+        poll = select.poll()
+        poll.register(sender, 0)
+        assert poll.poll(10_000), f"no error for {address} at {ttl} hops"
+        _, ancillary, _, _ = sender.recvmsg(2000, 512, socket.MSG_ERRQUEUE)
+    (data,) = (data for each, kind, data in ancillary if (each, kind) == (level, receive_errors))
+    # struct sock_extended_err, and the address of its sender
+    _, origin, kind, code, _, info, _ = struct.unpack_from("=IBBBBII", data)
+    meaning = _MEANINGS[origin, kind, code]
+    assert meaning != TOO_BIG or info == 1400
+    offender = data[24:40] if version6 else data[20:24]
+    return socket.inet_ntop(sender.family, offender), meaning
 
 
 @on_loop_in_lab

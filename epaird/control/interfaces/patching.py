@@ -101,9 +101,9 @@ class Patching:
             if not _connected(half):
                 self.update_carrier(half)
         await together(*(cable.detach(keep=True) for cable in cables))
+        settle_detached(self._host, cables)
         for half in ends:
             self.update_offload(half)
-        settle_detached(self._host, cables)
         try:
             for half in sorted(ends, key=lambda each: each.device):
                 if half.cable is None and not half.destroying:

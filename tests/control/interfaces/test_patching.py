@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from dataclasses import replace
 
 import pytest
 
@@ -94,3 +95,21 @@ async def test_offloads_that_cannot_be_set_are_logged(caplog: pytest.LogCaptureF
         scene.host.fail("set_offload", errno.EIO)
         await scene.interfaces.change("epair0", {"offload": False})
         assert [each.message.split(": ")[1] for each in caplog.records] == ["offloads"]
+
+
+@on_loop
+async def test_offloads_that_are_unknown_after_a_takeover_are_set_once() -> None:
+    async with make_scene() as scene:
+        for name, settings in (("epair0", {"offload": False}), ("epair1", {})):
+            await scene.interfaces.create(name, settings)
+        await scene.interfaces.patch("epair1a", "epair0b", force=True)
+        for half in scene.registry.pairs.ifnets:
+            half.offload_on = None
+            scene.host.links[half.device].tap = half.tap = replace(half.tap, offloads=0x6F)
+        scene.host.steps.clear()
+        for _ in range(2):
+            scene.registry.check_all()
+        assert scene.host.steps.count("set_offload") == 4
+        assert {half.device: half.tap.offloads for half in scene.registry.pairs.ifnets} == {
+            "epair0a": 0, "epair0b": 0, "epair1a": 0, "epair1b": 0x6F,
+        }  # fmt: skip
