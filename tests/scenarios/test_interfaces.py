@@ -15,6 +15,7 @@ from functools import partial
 import pytest
 
 from epaird.control.operations import Refused
+from epaird.kernel.nscookie import cookie
 from epaird.names import mac
 from tests.loop import descriptors
 from tests.scenarios.control_plane import (
@@ -148,10 +149,13 @@ async def test_hardware_addresses(lab: Lab) -> None:
         create, reading = control.interfaces.create, control.reading
         await create("epair0", {})
         first = reading("epair0a").mac, reading("epair0b").mac
-        assert first == (mac.derive(1, mac.host_id(), "a"), mac.derive(1, mac.host_id(), "b"))
+        (index,) = (ifnet.tap.index for ifnet in control.registry.ifnets if ifnet.device == "epair0a")
+        with lab.home.inside():
+            host_id = mac.mixed(mac.host_id(), cookie())
+        assert first == (mac.derive(index, host_id, "a"), mac.derive(index, host_id, "b"))
         await control.interfaces.destroy("epair0")
         await create("epair0", {})
-        assert reading("epair0a").mac == mac.derive(2, mac.host_id(), "a")
+        assert reading("epair0a").mac not in first
         stable = {"a": {"mac": "stable"}, "b": {"mac": "stable"}}
         await create("epair1", stable)
         kept = reading("epair1a").mac, reading("epair1b").mac

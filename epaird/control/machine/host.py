@@ -22,7 +22,14 @@ from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
 from epaird.control.machine.batches import Batches
-from epaird.control.machine.bulk import Configuring, Home, Opening, configure_all, open_all
+from epaird.control.machine.bulk import (
+    Configuring,
+    Home,
+    Opening,
+    configure_all,
+    hardware_addresses_all,
+    open_all,
+)
 from epaird.control.tasks import whole
 from epaird.kernel import link, namespace, policy, removal, tun
 from epaird.kernel.addressing import DeviceAddressing, addressing
@@ -30,10 +37,12 @@ from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkChange, LinkSettings
 from epaird.kernel.namespace import Identity
 from epaird.kernel.netnswatch import NameWatch
+from epaird.kernel.nscookie import cookie
 from epaird.kernel.reconfigure import reconfigure
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
+from epaird.names.macpool import DeviceNumber
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,6 +72,8 @@ class _Owned:
     """Id of the namespace in the daemon's own."""
     identity: Identity
     """Device and inode of the namespace."""
+    cookie: int
+    """Number that no other namespace has had."""
 
 
 class Host:
@@ -71,6 +82,7 @@ class Host:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._home = namespace.identity(None)
+        self._home_cookie = cookie()
         self._reader = LinkReader()
         self._watch: LinkWatch | None = None
         self.watches_all_namespaces = True
@@ -80,10 +92,15 @@ class Host:
         self._owned: dict[str, _Owned] = {}
         """Namespaces that the daemon created, by path."""
         self._in_place: dict[Tap, Place] = {}
-        """Devices that were created in place."""
+        """Devices that were created in place and not placed yet."""
+        self._cookies: dict[Tap, int] = {}
+        """Cookies of the namespaces in which these were created."""
         self._openings: Batches[Opening, Tap] = Batches(lambda batch: self._run(open_all, batch))
         self._configurings: Batches[Configuring, None] = Batches(
             lambda batch: self._run(configure_all, batch)
+        )
+        self._lookups: Batches[int | None, frozenset[str]] = Batches(
+            lambda batch: self._run(hardware_addresses_all, batch), at_once=1 << 16
         )
         self._removals: Batches[Iterable[Tap], None] = Batches(self._remove, at_once=1 << 16)
 
@@ -119,7 +136,9 @@ class Host:
 
         def identify() -> _Owned:
             with namespace.opened(name) as fd:
-                return _Owned(link.namespace_id(fd), namespace.identity(name))
+                nsid = link.namespace_id(fd)
+            with namespace.inside(name):
+                return _Owned(nsid, namespace.identity(None), cookie())
 
         self._owned[namespace.path_of(name)] = await self._run(identify)
         if self._names is None:
@@ -152,6 +171,7 @@ class Host:
         name = name or device
         tap = await self._openings.ask(Opening(device, name, Home(netns, owned.identity), make))
         self._in_place[tap] = Place(name, tap.index, netns, owned.nsid, owned.identity)
+        self._cookies[tap] = owned.cookie
         return tap
 
     async def open_tun(self, name: str) -> Tap:
@@ -161,6 +181,14 @@ class Host:
     def at_home(self, tap: Tap) -> Place:
         """Return the place of a device that was just created."""
         return self._in_place.get(tap) or Place(tap.name, tap.index, "", None, self._home)
+
+    def number_of(self, tap: Tap) -> DeviceNumber:
+        """Return the number of a device that was just created; no other device has had it."""
+        return DeviceNumber(self._cookies.get(tap, self._home_cookie), tap.index)
+
+    async def hardware_addresses(self, place: Place) -> frozenset[str]:
+        """Return the hardware addresses of all devices in the namespace of a place."""
+        return await self._lookups.ask(place.nsid)
 
     def set_sndbuf(self, tap: Tap, size: int) -> None:
         """Limit the bytes delivered to a device and not yet consumed."""
@@ -180,10 +208,12 @@ class Host:
         taps = tuple(taps)
         for tap in taps:
             self._in_place.pop(tap, None)
+            self._cookies.pop(tap, None)
         await self._removals.ask(taps)
 
     async def place(self, tap: Tap, name: str, netns: str | None) -> Place:
         """Move a new device to its namespace under ``name``, unless it is in it already; return its place."""
+        self._cookies.pop(tap, None)
         if (place := self._in_place.pop(tap, None)) is not None:
             return place
         if netns is None and name == tap.name:
