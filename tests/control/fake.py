@@ -98,7 +98,10 @@ class FakeHost(Host):
         """Devices that exist, by the name they were created with."""
         self.namespaces: dict[str, Identity] = {}
         self.nsids: dict[Identity, int] = {}
-        self.foreign_addresses: frozenset[str] = frozenset()  # in every namespace
+        self.foreign_devices: frozenset[str] = frozenset()
+        """Names of devices of other programs at home."""
+        self.foreign_addresses: frozenset[str] = frozenset()
+        """Hardware addresses of devices of other programs, in every namespace."""
         self.missing: tuple[str, ...] = ()
         """Offloads that a new device lacks, in words."""
         self.steps: list[str] = []
@@ -208,6 +211,10 @@ class FakeHost(Host):
 
     def at_home(self, tap: Tap) -> Place:
         return self.links[tap.name].place
+
+    def has_device(self, name: str) -> bool:
+        homes = (link.place for link in self.links.values() if link.exists and link.place.nsid is None)
+        return name in self.foreign_devices or any(place.name == name for place in homes)
 
     def number_of(self, tap: Tap) -> DeviceNumber:
         return DeviceNumber(HOME.inode, tap.index)

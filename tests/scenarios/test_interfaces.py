@@ -61,10 +61,17 @@ async def test_refusals(lab: Lab) -> None:
         for name, code in (
             ("epair7a", "EINVAL"), ("epair07", "EINVAL"), ("veth0", "EINVAL"), ("", "EINVAL"),
             ("epair0", "EEXIST"), ("lo0", "EEXIST"), ("epair1234567890", "ENOSPC"),
+            ("epair32768", "EINVAL"), ("lo32768", "EINVAL"),
         ):  # fmt: skip
             assert (await refused(interfaces.create(name, {})))[0] == code, name
-        for name in ("epair9", "epair9a", "epair0c", "eth0", "lo", ""):
+        for name in ("epair9", "epair9a", "epair0c", "eth0", "", "a\0b", "\udcff", "x" * 300):
             assert (await refused(interfaces.destroy(name)))[0] == "ENXIO", name
+        lab.home.ip("link add veth0 type veth peer name epair9a")
+        for name in ("lo", "veth0", "epair9a"):
+            assert await refused(interfaces.destroy(name)) == (
+                "EINVAL", f'"{name}" was not created by epaird, which destroys only what it created',
+            )  # fmt: skip
+        lab.home.ip("link del veth0")
         assert (await refused(interfaces.destroy("lo0")))[0] == "EPERM"
         assert await refused(interfaces.create("lo1", {"mtu": 65536})) == (
             "EINVAL", "lo.lo1.mtu: 65536 is more than a TUN's 65535",

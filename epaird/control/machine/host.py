@@ -182,6 +182,10 @@ class Host:
         """Return the place of a device that was just created."""
         return self._in_place.get(tap) or Place(tap.name, tap.index, "", None, self._home)
 
+    def has_device(self, name: str) -> bool:
+        """Return whether the daemon's own namespace has a device of this name, whoever made it."""
+        return link.exists(name)
+
     def number_of(self, tap: Tap) -> DeviceNumber:
         """Return the number of a device that was just created; no other device has had it."""
         return DeviceNumber(self._cookies.get(tap, self._home_cookie), tap.index)
