@@ -36,7 +36,7 @@ from epaird.control.operations import Operations, Refused, Reloading
 from epaird.kernel.errors import KernelError
 
 DESCRIPTION: Final = (
-    "Interfaces with the BSDs' names, rules and errors: the pairs of epair(4) and the loopbacks of lo(4). "
+    "Interfaces with the BSDs' names and errors: the pairs of epair(4) and the loopbacks of lo(4). "
     "A request that cannot be granted is answered with a problem document (RFC 9457) that has the name of an "
     "errno."
 )

@@ -1,4 +1,4 @@
-"""Requests to create, show, change and destroy interfaces, with BSD's names, rules and errors."""
+"""Requests to create, show, change and destroy interfaces, with the BSDs' names and errors."""
 
 from __future__ import annotations
 
