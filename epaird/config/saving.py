@@ -16,8 +16,8 @@ from epaird.config.settings import Configuration, Settings
 from epaird.names.cloners import CLONERS, order
 
 HEADER: Final = "# Written by epairctl save, for epaird run --config FILE.\n"
-COLUMNS: Final = 110
-"""Length of a line, unless a single value is longer."""
+COLUMNS: Final = 150
+"""Length of a line, unless a single value is longer: enough for a half with its place and its addresses."""
 
 
 def text(configuration: Configuration) -> str:

@@ -40,6 +40,7 @@ def alike(units: Iterable[int]) -> dict[str, object]:
             "a": {
                 "netns": f"left{unit}",
                 "name": "eth0",
+                "mac": f"02:00:00:00:{unit:02x}:0a",
                 "addresses": [f"10.0.{unit}.1/30", f"fd00:{unit + 1:x}::1/64"],
             },
             "b": {"netns": "right", "name": f"port{unit}", "mtu": 9000},
@@ -61,7 +62,8 @@ def test_200_pairs_are_a_table_in_the_order_of_their_numbers() -> None:
         f"epair{unit}.{side}" for unit in range(200) for side in "ab"
     ]
     assert pairs[2:4] == [
-        'epair1.a = { netns = "left1", name = "eth0", addresses = ["10.0.1.1/30", "fd00:2::1/64"] }',
+        'epair1.a = { netns = "left1", name = "eth0", mac = "02:00:00:00:01:0a", '
+        'addresses = ["10.0.1.1/30", "fd00:2::1/64"] }',
         'epair1.b = { netns = "right", name = "port1", mtu = 9000 }',
     ]
 
