@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from epaird.kernel import abi
@@ -19,6 +20,19 @@ _ADDRESS: Final = re.compile(
     + b"(?=(.{%d}))" % _ETHERNET_BYTES,
     re.DOTALL,
 )
+
+
+def hardware_addresses_of(nsids: Sequence[int | None]) -> list[frozenset[str] | Exception]:
+    """Return the Ethernet addresses in each of these namespaces, each of which is looked up once.
+
+    What :func:`hardware_addresses` raises for a namespace is its outcome."""
+    found: dict[int | None, frozenset[str] | Exception] = {}
+    for nsid in dict.fromkeys(nsids):
+        try:
+            found[nsid] = hardware_addresses(nsid)
+        except KernelError as error:
+            found[nsid] = error
+    return [found[nsid] for nsid in nsids]
 
 
 def hardware_addresses(nsid: int | None) -> frozenset[str]:

@@ -1,8 +1,7 @@
 """A machine without a kernel, for tests of the control plane that need no root.
 
-Real worker processes forward between its devices, whose owners :mod:`tests.control.owners` has. The test
-chooses where a device is, its statistics and its link events. Every operation can be made to fail, and to
-wait.
+Real worker processes forward between its devices (:mod:`tests.control.fakeowner`). The test chooses where a
+device is, its statistics and its link events. Every operation can be made to fail, and to wait.
 """
 
 # It has the real one's methods, and ignores arguments that make no difference to it.
@@ -27,7 +26,7 @@ from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind
 from epaird.names.macpool import DeviceNumber
-from tests.control.owners import Owner
+from tests.control.fakeowner import Owner
 
 HOME: Final = Identity(4, 4026531840)
 
@@ -220,6 +219,9 @@ class FakeHost(Host):
         return DeviceNumber(HOME.inode, tap.index)
 
     async def hardware_addresses(self, place: Place) -> frozenset[str]:
+        return self.hardware_addresses_now(place)
+
+    def hardware_addresses_now(self, place: Place) -> frozenset[str]:
         self._step("hardware_addresses")
         here = (link.statistics.mac for link in self.links.values() if link.place.nsid == place.nsid)
         return self.foreign_addresses.union(here)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 from collections.abc import Callable
 
 import pytest
 
-from epaird.kernel import link, namespace
-from epaird.kernel.hardware import hardware_addresses
+from epaird.kernel import hardware, link, namespace
+from epaird.kernel.errors import KernelError
+from epaird.kernel.hardware import hardware_addresses, hardware_addresses_of
 
 pytestmark = pytest.mark.real
 
@@ -55,3 +57,19 @@ def test_a_namespace_that_is_gone_has_none(new_namespace: Callable[[], str]) -> 
     nsid = nsid_of(name)
     namespace.remove(name)
     assert hardware_addresses(nsid + 1000) == frozenset()
+
+
+def test_each_of_several_namespaces_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    def look(nsid: int | None) -> frozenset[str]:
+        asked.append(nsid)
+        if nsid == 7:
+            raise KernelError(errno.EIO, "netlink: no")
+        return frozenset({f"02:00:00:00:00:{nsid or 0:02x}"})
+
+    monkeypatch.setattr(hardware, "hardware_addresses", look)
+    found = hardware_addresses_of([None, 3, 7, None, 3, 7])
+    assert asked == [None, 3, 7]
+    assert found[:2] == found[3:5] == [frozenset({f"02:00:00:00:00:0{number}"}) for number in (0, 3)]
+    assert all(isinstance(each, KernelError) for each in (found[2], found[5]))

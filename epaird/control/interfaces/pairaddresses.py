@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from epaird.config.settings import HalfSettings, PairSettings
 from epaird.control.interfaces.ifnet import Half
@@ -58,7 +58,10 @@ class PairAddresses:
         wanted = [half for half in halves if not half.mac]
         if not wanted:
             return
-        both = await self._derived(wanted, device)
+        present: set[str] = set()
+        for half in wanted:
+            present |= await self._host.hardware_addresses(half.place)
+        both = self._derived(wanted[0], device, present)
         for half in wanted:
             half.mac = both[half.side]
             undo.callback(self._pool.release, half.mac)
@@ -69,12 +72,12 @@ class PairAddresses:
         with contextlib.suppress(NoAddress):
             self._pool.claim(half.mac)
 
-    async def change(self, half: Half, after: HalfSettings) -> str:
+    def change(self, half: Half, after: HalfSettings) -> str:
         """Return the address that a half has with other settings, taken from the pool.
 
         Raises KernelError, EEXIST when another interface has it."""
         if after.mac is None:
-            both = await self._derived([half], None)
+            both = self._derived(half, None, self._host.hardware_addresses_now(half.place))
         else:
             try:
                 if after.mac != "stable":
@@ -96,15 +99,14 @@ class PairAddresses:
         """Return the address of a half that was destroyed."""
         self._pool.release(half.mac)
 
-    async def _derived(self, halves: list[Half], device: DeviceNumber | None) -> dict[names.Side, str]:
-        """Take derived addresses for both halves of a pair that no device in the namespaces of these has."""
-        present: set[str] = set()
-        for half in halves:
-            present |= await self._host.hardware_addresses(half.place)
+    def _derived(
+        self, half: Half, device: DeviceNumber | None, present: Container[str]
+    ) -> dict[names.Side, str]:
+        """Take derived addresses for both halves of a pair, none of which is ``present``."""
         try:
             return self._pool.derive(device, present)
         except NoAddress as error:
-            raise KernelError(errno.EEXIST, f"{halves[0].device}: {error}") from error
+            raise KernelError(errno.EEXIST, f"{half.device}: {error}") from error
 
     def _release_others(self, both: dict[names.Side, str], kept: Iterable[str]) -> None:
         """Return the addresses of a couple that were not given to a half."""

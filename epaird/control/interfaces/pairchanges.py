@@ -61,7 +61,7 @@ class PairChanges:
         before = half.settings
         if before == after:
             return
-        mac = half.mac if before.mac == after.mac else await self._addresses.change(half, after)
+        mac = half.mac if before.mac == after.mac else self._addresses.change(half, after)
         try:
             await change_device(self._host, half, before, after, (half.mac, mac))
         except KernelError:

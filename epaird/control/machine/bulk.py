@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 from epaird.kernel import namespace
 from epaird.kernel.errors import KernelError
-from epaird.kernel.hardware import hardware_addresses
 from epaird.kernel.link import LinkChange, change_all
 from epaird.kernel.namespace import Identity
 from epaird.kernel.tun import Tap
@@ -73,17 +72,6 @@ def configure_all(requests: Sequence[Configuring]) -> list[Exception | None]:
         except KernelError as error:
             outcomes |= dict.fromkeys(numbers, error)
     return [outcomes[number] for number in range(len(requests))]
-
-
-def hardware_addresses_all(nsids: Sequence[int | None]) -> list[frozenset[str] | Exception]:
-    """Return the hardware addresses in each of these namespaces, which are looked up once for each."""
-    found: dict[int | None, frozenset[str] | Exception] = {}
-    for nsid in dict.fromkeys(nsids):
-        try:
-            found[nsid] = hardware_addresses(nsid)
-        except KernelError as error:
-            found[nsid] = error
-    return [found[nsid] for nsid in nsids]
 
 
 @contextlib.contextmanager

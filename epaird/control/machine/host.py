@@ -22,18 +22,12 @@ from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
 from epaird.control.machine.batches import Batches
-from epaird.control.machine.bulk import (
-    Configuring,
-    Home,
-    Opening,
-    configure_all,
-    hardware_addresses_all,
-    open_all,
-)
+from epaird.control.machine.bulk import Configuring, Home, Opening, configure_all, open_all
 from epaird.control.tasks import whole
 from epaird.kernel import link, namespace, policy, removal, tun
 from epaird.kernel.addressing import DeviceAddressing, addressing
 from epaird.kernel.errors import KernelError
+from epaird.kernel.hardware import hardware_addresses, hardware_addresses_of
 from epaird.kernel.link import LinkChange, LinkSettings
 from epaird.kernel.namespace import Identity
 from epaird.kernel.netnswatch import NameWatch
@@ -72,8 +66,6 @@ class _Owned:
     """Id of the namespace in the daemon's own."""
     identity: Identity
     """Device and inode of the namespace."""
-    cookie: int
-    """Number that no other namespace has had."""
 
 
 class Host:
@@ -82,7 +74,6 @@ class Host:
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._home = namespace.identity(None)
-        self._home_cookie = cookie()
         self._reader = LinkReader()
         self._watch: LinkWatch | None = None
         self.watches_all_namespaces = True
@@ -92,15 +83,15 @@ class Host:
         self._owned: dict[str, _Owned] = {}
         """Namespaces that the daemon created, by path."""
         self._in_place: dict[Tap, Place] = {}
-        """Devices that were created in place and not placed yet."""
-        self._cookies: dict[Tap, int] = {}
-        """Cookies of the namespaces in which these were created."""
+        """Devices that were created in place."""
+        self._numbers: dict[Tap, DeviceNumber] = {}
+        """Numbers of the TAP devices that this process has created."""
         self._openings: Batches[Opening, Tap] = Batches(lambda batch: self._run(open_all, batch))
         self._configurings: Batches[Configuring, None] = Batches(
             lambda batch: self._run(configure_all, batch)
         )
         self._lookups: Batches[int | None, frozenset[str]] = Batches(
-            lambda batch: self._run(hardware_addresses_all, batch), at_once=1 << 16
+            lambda batch: self._run(hardware_addresses_of, batch), at_once=1 << 16
         )
         self._removals: Batches[Iterable[Tap], None] = Batches(self._remove, at_once=1 << 16)
 
@@ -136,9 +127,7 @@ class Host:
 
         def identify() -> _Owned:
             with namespace.opened(name) as fd:
-                nsid = link.namespace_id(fd)
-            with namespace.inside(name):
-                return _Owned(nsid, namespace.identity(None), cookie())
+                return _Owned(link.namespace_id(fd), namespace.identity(name))
 
         self._owned[namespace.path_of(name)] = await self._run(identify)
         if self._names is None:
@@ -162,16 +151,21 @@ class Host:
         It is called ``name`` in ``netns`` where that is a namespace that the daemon created, and ``device``
         at home otherwise."""
 
+        cookies: list[int] = []
+
         def make(name: str) -> Tap:
+            cookies.append(cookie())
             return tun.open_tap(name, queues=queues, offload=offload)
 
         owned = self._owned.get(namespace.path_of(netns)) if netns is not None else None
         if netns is None or owned is None:
-            return await self._openings.ask(Opening(device, device, None, make))
+            tap = await self._openings.ask(Opening(device, device, None, make))
+            self._numbers[tap] = DeviceNumber(cookies[-1], tap.index)
+            return tap
         name = name or device
         tap = await self._openings.ask(Opening(device, name, Home(netns, owned.identity), make))
         self._in_place[tap] = Place(name, tap.index, netns, owned.nsid, owned.identity)
-        self._cookies[tap] = owned.cookie
+        self._numbers[tap] = DeviceNumber(cookies[-1], tap.index)
         return tap
 
     async def open_tun(self, name: str) -> Tap:
@@ -187,12 +181,16 @@ class Host:
         return link.exists(name)
 
     def number_of(self, tap: Tap) -> DeviceNumber:
-        """Return the number of a device that was just created; no other device has had it."""
-        return DeviceNumber(self._cookies.get(tap, self._home_cookie), tap.index)
+        """Return the number of a TAP device that this process has created; no other device has had it."""
+        return self._numbers[tap]
 
     async def hardware_addresses(self, place: Place) -> frozenset[str]:
         """Return the hardware addresses of all devices in the namespace of a place."""
         return await self._lookups.ask(place.nsid)
+
+    def hardware_addresses_now(self, place: Place) -> frozenset[str]:
+        """Return the same at once; it takes some milliseconds."""
+        return hardware_addresses(place.nsid)
 
     def set_sndbuf(self, tap: Tap, size: int) -> None:
         """Limit the bytes delivered to a device and not yet consumed."""
@@ -212,12 +210,11 @@ class Host:
         taps = tuple(taps)
         for tap in taps:
             self._in_place.pop(tap, None)
-            self._cookies.pop(tap, None)
+            self._numbers.pop(tap, None)
         await self._removals.ask(taps)
 
     async def place(self, tap: Tap, name: str, netns: str | None) -> Place:
         """Move a new device to its namespace under ``name``, unless it is in it already; return its place."""
-        self._cookies.pop(tap, None)
         if (place := self._in_place.pop(tap, None)) is not None:
             return place
         if netns is None and name == tap.name:

@@ -85,17 +85,17 @@ async def test_a_changed_address_is_taken_and_the_unused_one_returned() -> None:
         pool = MacPool(1)
         addresses = PairAddresses(pool, stage.host)
         addresses.adopt(half)
-        assert await addresses.change(half, HalfSettings(mac=half.mac)) == half.mac
-        assert await addresses.change(half, HalfSettings(mac=OWN)) == OWN
+        assert addresses.change(half, HalfSettings(mac=half.mac)) == half.mac
+        assert addresses.change(half, HalfSettings(mac=OWN)) == OWN
         addresses.release_unused(half, half.mac)
         assert pool._taken == {OWN, half.mac}
         addresses.release_unused(half, OWN)
         assert pool._taken == {half.mac}
-        derived = await addresses.change(half, HalfSettings())
+        derived = addresses.change(half, HalfSettings())
         assert pool._taken == {half.mac, derived}
-        stable = await addresses.change(half, HalfSettings(mac="stable"))
+        stable = addresses.change(half, HalfSettings(mac="stable"))
         assert pool._taken == {half.mac, derived, stable}
         with pytest.raises(KernelError, match=f"epair0a: mac {derived} is another interface's"):
-            await addresses.change(half, HalfSettings(mac=derived))
+            addresses.change(half, HalfSettings(mac=derived))
         addresses.release(half)
         assert pool._taken == {derived, stable}

@@ -7,18 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from epaird.control.machine import bulk
-from epaird.control.machine.bulk import (
-    Configuring,
-    Home,
-    Opening,
-    configure_all,
-    hardware_addresses_all,
-    open_all,
-)
+from epaird.control.machine.bulk import Configuring, Home, Opening, configure_all, open_all
 from epaird.kernel import link, namespace, removal, tun
 from epaird.kernel.errors import KernelError
-from epaird.kernel.hardware import hardware_addresses
 from epaird.kernel.tun import Tap
 from tests.kernel.conftest import new_name, new_namespace  # noqa: F401  fixtures
 
@@ -94,23 +85,3 @@ def test_devices_are_configured_in_place(new_namespace: Callable[[], str]) -> No
         assert str(refused) == "epair0a: mtu 70000: outside of what the device allows"
         assert str(none).startswith("namespace eptnone: does not exist")
         assert tun.is_up(tap.fds[0])
-
-
-def test_the_addresses_of_a_namespace_are_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int | None] = []
-
-    def look(nsid: int | None) -> frozenset[str]:
-        asked.append(nsid)
-        if nsid == 7:
-            raise KernelError(errno.EIO, "netlink: no")
-        return frozenset({f"02:00:00:00:00:{nsid or 0:02x}"})
-
-    monkeypatch.setattr(bulk, "hardware_addresses", look)
-    found = hardware_addresses_all([None, 3, 7, None, 3, 7])
-    assert asked == [None, 3, 7]
-    assert found[:2] == found[3:5] == [frozenset({f"02:00:00:00:00:0{number}"}) for number in (0, 3)]
-    assert all(isinstance(each, KernelError) for each in (found[2], found[5]))
-
-
-def test_the_addresses_at_home_are_the_kernels() -> None:
-    assert hardware_addresses_all([None]) == [hardware_addresses(None)]

@@ -1,4 +1,4 @@
-"""Owners of devices, for tests of the control plane that need no root.
+"""The owner of a device of the machine without a kernel.
 
 A TAP is one end of a socketpair whose packets keep frames whole, and which returns EAGAIN when its reader
 does not read.
