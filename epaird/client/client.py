@@ -65,19 +65,22 @@ class Client:
         found: list[str] = self.ask("GET", "cloners")
         return found
 
-    def interfaces(self, kind: str | None = None) -> list[Interface]:
-        """Return every interface, or those of one kind."""
-        return [_model(Interface, each) for each in self.ask("GET", "interfaces", query=of_kind(kind))]
+    def interfaces(
+        self, kind: str | None = None, *, netns: str | None = None, drops: bool = False
+    ) -> list[Interface]:
+        """Return the interfaces that :func:`selecting` selects."""
+        query = selecting(kind, netns, drops=drops)
+        return [_model(Interface, each) for each in self.ask("GET", "interfaces", query=query)]
 
     def interface(self, name: str) -> list[InterfaceDetails]:
         """Return an interface with its counters, or both halves of a pair."""
         return [_model(InterfaceDetails, each) for each in self.ask("GET", "interfaces", name)]
 
-    def statistics(self) -> Statistics:
-        """Return all counters at one moment."""
+    def statistics(self, *, netns: str | None = None, drops: bool = False) -> Statistics:
+        """Return the counters of the interfaces that :func:`selecting` selects, at one moment."""
         from epaird.client.statistics import Statistics
 
-        return _model(Statistics, self.ask("GET", "stats"))
+        return _model(Statistics, self.ask("GET", "stats", query=selecting(netns=netns, drops=drops)))
 
     def events(self) -> Iterator[Event]:
         """Yield events as they happen; raises DaemonError when the daemon ends."""
@@ -87,8 +90,12 @@ class Client:
 
     def create(self, name: str, settings: Mapping[str, object]) -> str:
         """Create an interface and return its name. ``name`` may be a kind, for the lowest free number."""
+        return self.create_interface(name, settings).name
+
+    def create_interface(self, name: str, settings: Mapping[str, object]) -> CreatedInterface:
+        """Create an interface as :meth:`create`; return its name and those of its devices."""
         created = self.ask("POST", "interfaces", body={"name": name, "settings": settings})
-        return _model(CreatedInterface, created).name
+        return _model(CreatedInterface, created)
 
     def change(self, name: str, settings: Mapping[str, object]) -> list[InterfaceDetails]:
         """Change an interface in place and return its new state."""
@@ -222,9 +229,12 @@ class _Exchange:
                 raise DaemonError("the daemon has ended without an answer") from None
 
 
-def of_kind(kind: str | None) -> str:
-    """Return the query for interfaces of a kind; empty for all."""
-    return f"kind={_quoted(kind)}" if kind is not None else ""
+def selecting(kind: str | None = None, netns: str | None = None, *, drops: bool = False) -> str:
+    """Return the query for the interfaces of a kind, in a namespace, or that have lost frames.
+
+    None means any; an empty ``netns`` the daemon's own namespace."""
+    wanted = {"kind": kind, "netns": netns, "drops": "true" if drops else None}
+    return "&".join(f"{name}={_quoted(value)}" for name, value in wanted.items() if value is not None)
 
 
 def _target(place: tuple[str, ...], query: str) -> str:
@@ -237,7 +247,9 @@ def _target(place: tuple[str, ...], query: str) -> str:
 
 def _quoted(text: str) -> str:
     """Return a text as a part of a URL."""
-    if text.isascii() and text.isalnum():  # as nearly every name is: urllib takes 2 ms to import
+    if not text or (
+        text.isascii() and text.isalnum()
+    ):  # as nearly every name is: urllib takes 2 ms to import
         return text
     from urllib.parse import quote
 

@@ -6,7 +6,7 @@ Statistics, events and plans have modules of their own, which few commands of ``
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from epaird.client.base import Model
@@ -69,3 +69,5 @@ class CreatedInterface(Model):
 
     name: str
     """Name of the pair or loopback: `epair7`."""
+    devices: list[str] = field(default_factory=list)
+    """Names of its interfaces, which they keep for life: `epair7a` and `epair7b`; `lo1`."""

@@ -151,7 +151,7 @@ class DaemonSettings(Settings):
     """Processes that forward; ``auto`` is one per core."""
     control_socket: Annotated[Path, BeforeValidator(values.socket_path)] = Path("/run/epaird/control.sock")
     queue_limit: Annotated[int, BeforeValidator(QUEUE_LIMIT)] = 2100
-    """Frames that a worker's queue may hold: BSD's netisr queue, 42 times ifqmaxlen."""
+    """Frames that a worker's queue may hold: 42 times ifqmaxlen, the limit of FreeBSD's epair."""
     poll_spin_us: Annotated[int, BeforeValidator(POLL_SPIN)] = 50
     """Microseconds that a worker polls after it has forwarded, before it sleeps; 0 is never."""
     worker_timeout: Annotated[float, BeforeValidator(WORKER_TIMEOUT)] = 0.75

@@ -17,7 +17,7 @@ class Refused(Exception):
     def __init__(self, code: int, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.errno = code
-        """As in BSD's manual pages: EEXIST, ENXIO, EINVAL, EPERM, EBUSY, ENOSPC, ENODEV, ..."""
+        """EEXIST, ENXIO, EINVAL, EPERM, EBUSY, ENOSPC, ENODEV, ..."""
         self.problems = tuple(problems)
         """Every error in the settings, with its key: ``epair.epair0.a.mtu: 1 is ...``."""
 

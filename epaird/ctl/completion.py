@@ -32,6 +32,11 @@ def kinds(context: click.Context, _parameter: click.Parameter, incomplete: str) 
     return _items(_answer(context, "cloners"), incomplete)
 
 
+def namespaces(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the namespace of an interface."""
+    return _items((each["netns"] or "-" for each in _answer(context, "interfaces")), incomplete)
+
+
 def keys(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the key of a setting."""
     return _items(_SETTINGS, incomplete)

@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import click
 
-from epaird.client.client import DaemonError, of_kind
+from epaird.client.client import DaemonError, selecting
 from epaird.client.models import Interface
 from epaird.ctl import completion, show
 from epaird.ctl.context import JSON, LINES, REFUSED, Context, complain, form_options
+from epaird.ctl.selecting import ListOptions, selection_options
 from epaird.ctl.show import Form
 
 _name: Final = click.argument("name", shell_complete=completion.names)
@@ -26,14 +27,16 @@ _name: Final = click.argument("name", shell_complete=completion.names)
 def create(context: Context, name: str, settings: tuple[str, ...], options: tuple[str, ...]) -> None:
     """Create an interface and print its name.
 
-    NAME is a kind, epair or lo, for the lowest free number, or a name, epair7. Settings are those of the
-    configuration: epairctl create epair a.netns=red b.mtu=9000
+    Of a pair the first half's name is printed, as by ifconfig. NAME is a kind, epair or lo, for the lowest
+    free number, or a name, epair7. Settings are those of the configuration: epairctl create epair a.netns=red
+    b.mtu=9000
     """
     wanted = _settings((*options, *settings))
     if context.form.json:
         context.write_json(context.daemon.ask("POST", "interfaces", body={"name": name, "settings": wanted}))
     else:
-        show.write(context.daemon.create(name, wanted))
+        created = context.daemon.create_interface(name, wanted)
+        show.write(created.devices[0] if created.devices else created.name)
 
 
 @click.command()
@@ -55,14 +58,22 @@ def destroy(context: Context, names: tuple[str, ...]) -> int:
 
 @click.command("list")
 @click.argument("kind", required=False, shell_complete=completion.kinds)
+@selection_options("Seconds between the two samples of --sort rate.")
 @form_options(*JSON, *LINES)
 @click.pass_obj
-def list_(context: Context, kind: str | None) -> None:
-    """List all interfaces, or those of a kind."""
+def list_(context: Context, kind: str | None, chosen: ListOptions) -> None:
+    """List all interfaces, or those of a kind.
+
+    They are in the order of their kinds and numbers."""
+    daemon = context.daemon
+    rank = chosen.rank(daemon)
     if context.form.json:
-        context.write_json(context.daemon.ask("GET", "interfaces", query=of_kind(kind)))
+        query = selecting(kind, chosen.netns, drops=chosen.drops)
+        found = daemon.ask("GET", "interfaces", query=query)
+        context.write_json(sorted(found, key=lambda each: rank(each["device"])))
     else:
-        _list(context.daemon.interfaces(kind), context.form)
+        listed = daemon.interfaces(kind, netns=chosen.netns, drops=chosen.drops)
+        _list(sorted(listed, key=lambda each: rank(each.device)), context.form)
 
 
 @click.command("show")

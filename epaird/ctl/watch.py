@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from epaird.client.client import Client
+from epaird.client.client import Client, selecting
 from epaird.ctl import completion, show
 from epaird.ctl.context import JSON, LINES, Context, form_options
+from epaird.ctl.selecting import ListOptions, selection_options
 from epaird.ctl.show import Form
 
 if TYPE_CHECKING:
@@ -22,31 +23,28 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=completion.names)
 @click.option("-w", "--watch", is_flag=True, help="Print rates repeatedly, until Ctrl-C.")
-@click.option(
-    "-i",
-    "--interval",
-    type=click.FloatRange(0.1, 3600),
-    default=1.0,
-    show_default=True,
-    help="Sampling interval of -w in seconds.",
-)
+@selection_options("Seconds between two samples of -w and of --sort rate.")
 @form_options(*JSON, *LINES)
 @click.pass_obj
-def stats(context: Context, names: tuple[str, ...], watch: bool, interval: float) -> None:
+def stats(context: Context, names: tuple[str, ...], watch: bool, chosen: ListOptions) -> None:
     """Show counters, or with -w rates.
 
     Counters have the viewpoint of an interface's owner: o is what it transmits, i what is delivered to it.
-    Rarer ones have a column only if they are not 0; -o and -j print all of them."""
-    form = context.form
+    Rarer ones have a column only if they are not 0; -o and -j print all of them. With -w, --drops shows the
+    interfaces that have lost frames in the interval."""
+    form, daemon = context.form, context.daemon
     if watch:
-        _watch(_rates(context.daemon, names, interval), form)
+        _watch(_rates(daemon, names, chosen), form)
         return
-    devices = _devices(context.daemon, names)
+    devices, rank = _devices(daemon, names), chosen.rank(daemon)
     if form.json:
-        found = context.daemon.ask("GET", "stats")["interfaces"]
-        context.write_json([each for each in found if devices is None or each["device"] in devices])
+        query = selecting(netns=chosen.netns, drops=chosen.drops)
+        documents = daemon.ask("GET", "stats", query=query)["interfaces"]
+        wanted = [each for each in documents if devices is None or each["device"] in devices]
+        context.write_json(sorted(wanted, key=lambda each: rank(each["device"])))
     else:
-        show.write(show.statistics(_statistics(context.daemon, devices).interfaces, form))
+        found = _statistics(daemon, devices, chosen.netns, drops=chosen.drops).interfaces
+        show.write(show.statistics(sorted(found, key=lambda each: rank(each.device)), form))
 
 
 @click.command()
@@ -79,25 +77,27 @@ def _devices(daemon: Client, names: tuple[str, ...]) -> set[str] | None:
     return {each.device for name in names for each in daemon.interface(name)}
 
 
-def _statistics(daemon: Client, devices: set[str] | None) -> Statistics:
+def _statistics(
+    daemon: Client, devices: set[str] | None, netns: str | None, *, drops: bool = False
+) -> Statistics:
     """Return the counters of these interfaces."""
-    found = daemon.statistics()
+    found = daemon.statistics(netns=netns, drops=drops)
     if devices is None:
         return found
     return replace(found, interfaces=[each for each in found.interfaces if each.device in devices])
 
 
 def _rates(
-    daemon: Client, names: tuple[str, ...], interval_s: float
-) -> Iterator[dict[str, dict[str, float]]]:
+    daemon: Client, names: tuple[str, ...], chosen: ListOptions
+) -> Iterator[Mapping[str, Mapping[str, float]]]:
     """Yield the rates of interfaces, by name, after each interval."""
     from epaird.ctl.rates import rates
 
-    before = _statistics(daemon, _devices(daemon, names))
+    before = _statistics(daemon, _devices(daemon, names), chosen.netns)
     while True:
-        time.sleep(interval_s)
-        after = _statistics(daemon, _devices(daemon, names))
-        yield rates(before, after)
+        time.sleep(chosen.interval_s)
+        after = _statistics(daemon, _devices(daemon, names), chosen.netns)
+        yield chosen.of_rates(rates(before, after))
         before = after
 
 

@@ -26,9 +26,9 @@ DOWN: Final = (errno.EIO, errno.EBADFD, errno.EBADF)
 class Port:
     """One interface or, where it has several queues, one queue of it.
 
-    ``refs`` is the reference count of FreeBSD's epair: 1 while it is attached, 1 for every frame that waits
-    for it, 1 while it is on the drain list. A cable may be closed when all its ports are down to 1. A burst
-    needs no references: nothing else runs between its read and the end of its delivery."""
+    ``refs`` is the reference count that FreeBSD's epair had until 2022: 1 while it is attached, 1 for every
+    frame that waits for it, 1 while it is on the drain list. A cable may be closed when all its ports are
+    down to 1. A burst needs no references: nothing else runs between its read and the end of its delivery."""
 
     __slots__ = (
         "account",

@@ -1,6 +1,6 @@
 """A worker's bounded queue and its drain lists, without any I/O.
 
-The rules are those of FreeBSD's if_epair.c with two repairs:
+The rules are those of FreeBSD's if_epair.c before it was rewritten in 2022, with two repairs:
 
 - Frames enter the queue only while some wait for the same port: the receiver's send buffer is full.
   Otherwise they are delivered straight from the burst that they were read in (hybrid dispatch), so they stay

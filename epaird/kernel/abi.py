@@ -71,6 +71,7 @@ PORT_TP: Final = 0
 # linux/socket.h, and asm-generic/socket.h
 SOL_NETLINK: Final = 270
 SO_RCVBUFFORCE: Final = 33
+SO_NETNS_COOKIE: Final = 71
 MSG_WAITFORONE: Final = 0x10000
 
 # linux/udp.h

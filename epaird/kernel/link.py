@@ -191,6 +191,14 @@ def delete_group(group: int, *, netns: str | None = None) -> None:
     _execute(netns, f"group {group}", requests.delete_group(group))
 
 
+def exists(name: str) -> bool:
+    """Return whether the caller's namespace has a device of this name."""
+    try:
+        return _index_of(name, None) is not None
+    except ValueError:  # a NUL, or what UTF-8 cannot encode
+        return False
+
+
 def namespace_id(namespace: int) -> int:
     """Return the id of a namespace in the caller's namespace, after assigning one if there is none.
 

@@ -1,8 +1,8 @@
 """Cloners: the kinds of interfaces that can be created by name, and the grammar of their names.
 
-As in BSD, ``epair`` asks for an interface with the lowest free unit, ``epair7`` for the one with unit 7. A
-pair's devices are its halves, ``epair7a`` and ``epair7b``; a loopback is its own device, ``lo1``. A new kind
-of interface is one more Cloner in CLONERS.
+As with ifconfig(8) of FreeBSD, ``epair`` asks for an interface with the lowest free unit, ``epair7`` for the
+one with unit 7. A pair's devices are its halves, ``epair7a`` and ``epair7b``; a loopback is its own device,
+``lo1``. A new kind of interface is one more Cloner in CLONERS.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from epaird.names.grammar import InvalidName, quoted
 
 Side = Literal["a", "b"]
 SIDES: Final[tuple[Side, Side]] = ("a", "b")
+
+HIGHEST_UNIT: Final = 32767
+"""FreeBSD's IF_MAXUNIT (sys/net/if.h)."""
 
 _NAME: Final = re.compile(r"(?P<kind>[a-z]+)(?P<unit>[0-9]*)(?P<suffix>[a-z]?)")
 
@@ -38,8 +41,8 @@ class Cloner:
     def unit(self, name: str) -> int | None:
         """Return the unit that a request for ``name`` asks for, None for any that is free.
 
-        Raises InvalidName as :meth:`unit_of`."""
-        return None if name == self.name else self.unit_of(name)
+        Raises InvalidName as :meth:`check`."""
+        return None if name == self.name else self.unit_of(self.check(name))
 
     def unit_of(self, name: str) -> int:
         """Return the unit in an interface's name: 7 for ``epair7``.
@@ -66,20 +69,26 @@ class Cloner:
         return int(unit)
 
     def check(self, name: str) -> str:
-        """Return the name if it is an interface's name of this kind; raise InvalidName otherwise."""
-        self.unit_of(name)
+        """Return the name if an interface of this kind may be created with it; raise InvalidName otherwise.
+
+        It is refused as by :meth:`unit_of`, and with EINVAL for a unit above HIGHEST_UNIT."""
+        unit = self.unit_of(name)
+        if unit > HIGHEST_UNIT:
+            raise InvalidName(
+                f"{quoted(name)} has a number above {HIGHEST_UNIT}, the highest that is allowed"
+            )
         return name
 
     def interface(self, unit: int) -> str:
-        """Return the name of the interface with this unit; raises InvalidName, ENOSPC, if it is too long."""
+        """Return the name of the interface with this unit; raises InvalidName as :meth:`check`."""
         return self.check(f"{self.name}{unit}")
 
     def lowest(self, taken: Container[int]) -> int:
-        """Return the lowest free unit; raises InvalidName, ENOSPC, if no free unit has a name that fits."""
-        unit = 0
-        while unit in taken:
-            unit += 1
-        return self.unit_of(f"{self.name}{unit}")
+        """Return the lowest free unit; raises InvalidName, ENOSPC, if none is free."""
+        for unit in range(HIGHEST_UNIT + 1):
+            if unit not in taken:
+                return unit
+        raise InvalidName(f"every {self.name} from 0 to {HIGHEST_UNIT} exists already", errno.ENOSPC)
 
     def devices(self, unit: int) -> tuple[str, ...]:
         """Return the names of the devices of a unit."""
@@ -123,9 +132,18 @@ def interface_of(name: str) -> tuple[Cloner, str] | None:
     return None
 
 
+def order(name: str) -> tuple[str, int, str]:
+    """Return the sort key of an interface or a device: by kind, then by unit, then by suffix.
+
+    ``epair2b`` comes before ``epair10a``."""
+    match = _NAME.fullmatch(name)
+    return (match["kind"], int(match["unit"] or -1), match["suffix"]) if match else (name, -1, "")
+
+
 def half_name(pair: str, side: Side) -> str:
     """Return a half's own name, which it keeps for life: ``epair7a``. Raises InvalidName for a bad pair."""
-    return EPAIR.check(pair) + side
+    EPAIR.unit_of(pair)
+    return pair + side
 
 
 def half_of(name: str) -> tuple[str, Side]:
@@ -134,8 +152,10 @@ def half_of(name: str) -> tuple[str, Side]:
         pair = name.removesuffix(side)
         if pair != name:
             try:
-                return EPAIR.check(pair), side
+                EPAIR.unit_of(pair)
             except InvalidName as refused:
                 if refused.errno == errno.ENOSPC:
                     raise
+            else:
+                return pair, side
     raise InvalidName(f'{quoted(name)} is not a half\'s name, as in "epair1b"')

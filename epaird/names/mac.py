@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
+import struct
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -13,10 +15,12 @@ from epaird.names.cloners import Side
 from epaird.names.grammar import quoted
 
 MACHINE_ID: Final = Path("/etc/machine-id")
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 _MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _MACHINE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _WORD: Final = 0xFFFF_FFFF
+_DOUBLE_WORD: Final = 0xFFFF_FFFF_FFFF_FFFF
 _LAST_BYTE: Final[dict[Side, int]] = {"a": 0x0A, "b": 0x0B}
 
 
@@ -46,9 +50,9 @@ def parse(text: str) -> str:
 def derive(index: int, host_id: int, side: Side) -> str:
     """Return the address of a half: 02, the hash of the pair's index and the host id, and 0a or 0b.
 
-    The algorithm is that of epair_generate_mac() in FreeBSD's sys/net/if_epair.c on a little-endian
-    machine; the halves of a pair differ only in the last byte. ``index`` is below 2**32 and belongs to one
-    pair only, ``host_id`` has 64 bits.
+    The hash is that of epair_generate_mac() in FreeBSD's sys/net/if_epair.c on a little-endian machine; the
+    halves of a pair differ only in the last byte. ``index`` is below 2**32, ``host_id`` has 64 bits, and both
+    together belong to one pair only.
     """
     digest = jenkins_hash32((index, host_id, host_id >> 32))
     return bytes((0x02, *digest.to_bytes(4, "little"), _LAST_BYTE[side])).hex(":")
@@ -67,6 +71,24 @@ def host_id(machine_id: Path = MACHINE_ID) -> int:
     # systemd writes "uninitialized" there until the first boot has ended.
     known = int(text[:16], 16) if _MACHINE_ID.fullmatch(text) else 0
     return known or secrets.randbits(64) | 1
+
+
+def mixed(host_id: int, number: int) -> int:
+    """Return another host id of 64 bits, which differs for each ``number`` of 64 bits and at each start of
+    the machine.
+
+    A namespace's cookie is unique only until the machine is started again, and machines that were copied
+    from one image may have the same machine id. The boot id, which the kernel draws, separates these."""
+    words = struct.pack("<QQ", host_id & _DOUBLE_WORD, number & _DOUBLE_WORD)
+    return int.from_bytes(hashlib.blake2b(words + _boot_id(), digest_size=8).digest(), "little")
+
+
+@cache
+def _boot_id() -> bytes:
+    try:
+        return BOOT_ID.read_bytes()
+    except OSError:
+        return b""
 
 
 def jenkins_hash32(words: Sequence[int], initval: int = 0) -> int:

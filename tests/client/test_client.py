@@ -12,6 +12,7 @@ import pytest
 from epaird.client import client as client_module
 from epaird.client.client import Client, DaemonError
 from epaird.client.events import Event
+from epaird.client.models import CreatedInterface
 from epaird.plan.actions import Action
 from tests.control.control_server import Control
 from tests.waiting import until
@@ -24,6 +25,13 @@ def client(control: Control) -> Client:
     assert made.create("epair", {}) == "epair0"
     assert made.create("lo1", {}) == "lo1"
     return made
+
+
+def test_a_created_interface_has_the_names_of_its_devices(client: Client) -> None:
+    made = client.create_interface("epair", {})
+    assert made == CreatedInterface("epair1", ["epair1a", "epair1b"])
+    assert client.create_interface("lo7", {}) == CreatedInterface("lo7", ["lo7"])
+    assert CreatedInterface.parse({"name": "epair1"}).devices == []  # a daemon of 0.2.0
 
 
 def test_interfaces(client: Client) -> None:

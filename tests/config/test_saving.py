@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterable
 
 from hypothesis import given, settings
 
 from epaird.config.reading import decode, parse
-from epaird.config.saving import text
+from epaird.config.saving import COLUMNS, text
 from epaird.config.settings import Configuration
 from epaird.plan.diff import plan
 from tests.plan.configurations import configurations
@@ -50,3 +51,60 @@ def test_defaults_are_left_out() -> None:
         "lo": {},
     }
     assert tomllib.loads(text(parse(document))) == document
+
+
+def alike(units: Iterable[int]) -> dict[str, object]:
+    """Return the tables of pairs that differ in their numbers only."""
+    return {
+        f"epair{unit}": {
+            "a": {
+                "netns": f"left{unit}",
+                "name": "eth0",
+                "mac": f"02:00:00:00:{unit:02x}:0a",
+                "addresses": [f"10.0.{unit}.1/30", f"fd00:{unit + 1:x}::1/64"],
+            },
+            "b": {"netns": "right", "name": f"port{unit}", "mtu": 9000},
+        }
+        for unit in units
+    }
+
+
+def test_200_pairs_are_a_table_in_the_order_of_their_numbers() -> None:
+    document = {
+        "namespaces": {"create": [f"left{n}" for n in range(200)]},
+        "epair": alike(range(199, -1, -1)),
+    }
+    lines = text(parse(document)).splitlines()
+    assert tomllib.loads("\n".join(lines)) == document
+    assert max(map(len, lines)) <= COLUMNS
+    pairs = lines[lines.index("[epair]") + 1 :]
+    assert [line.split(" ")[0] for line in pairs] == [
+        f"epair{unit}.{side}" for unit in range(200) for side in "ab"
+    ]
+    assert pairs[2:4] == [
+        'epair1.a = { netns = "left1", name = "eth0", mac = "02:00:00:00:01:0a", '
+        'addresses = ["10.0.1.1/30", "fd00:2::1/64"] }',
+        'epair1.b = { netns = "right", name = "port1", mtu = 9000 }',
+    ]
+
+
+def test_a_short_pair_has_one_line() -> None:
+    document = {"epair": {"epair10": {}, "epair2": {"a": {"netns": "red"}, "b": {"up": False}, "queues": 2}}}
+    assert text(parse(document)).splitlines()[2:] == [
+        "[epair]",
+        'epair2 = { queues = 2, a = { netns = "red" }, b = { up = false } }',
+        "epair10 = {}",
+    ]
+
+
+def test_a_long_list_is_wrapped() -> None:
+    addresses = [f"10.7.{number}.1/24" for number in range(40)]
+    routes = [{"to": f"10.{number}.0.0/16", "via": "10.7.0.2"} for number in range(100, 120)]
+    document = {"epair": {"epair0": {"carrier": "always", "a": {"addresses": addresses, "routes": routes}}}}
+    lines = text(parse(document)).splitlines()
+    assert tomllib.loads("\n".join(lines)) == document
+    assert max(map(len, lines)) <= COLUMNS
+    assert {line.split(" ")[0] for line in lines[3:] if line[0].isalpha()} == {
+        "epair0.carrier", "epair0.a.addresses", "epair0.a.routes",
+    }  # fmt: skip
+    assert 10 < len(lines) < 30

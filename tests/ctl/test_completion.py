@@ -37,6 +37,8 @@ def _completed(cli: Cli, *words: str) -> list[str]:
         (["patch", "epair0a", "epair0b"], ["epair0b"]),
         (["create", "e"], ["epair"]),
         (["list", "l"], ["lo"]),
+        (["list", "-n", ""], ["-"]),
+        (["stats", "--sort", "r"], ["rate"]),
         (["set", "epair0a", "m"], ["mtu="]),
         (["completion", "z"], ["zsh"]),
     ],

@@ -7,11 +7,14 @@ import json
 from tests.ctl.epairctl import Cli
 
 
-def test_create_prints_the_name_of_the_interface(cli: Cli) -> None:
-    assert cli.output("create", "epair") == "epair0\n"
-    assert cli.output("create", "epair7") == "epair7\n"
+def test_create_prints_the_name_that_ifconfig_prints(cli: Cli) -> None:
+    assert cli.output("create", "epair") == "epair0a\n"
+    assert cli.output("create", "epair7") == "epair7a\n"
     assert cli.output("create", "lo1") == "lo1\n"
-    assert json.loads(cli.output("create", "-j", "epair")) == {"name": "epair1"}
+    assert json.loads(cli.output("create", "-j", "epair")) == {
+        "name": "epair1", "devices": ["epair1a", "epair1b"],
+    }  # fmt: skip
+    assert json.loads(cli.output("create", "-j", "lo")) == {"name": "lo0", "devices": ["lo0"]}
 
 
 def test_create_takes_settings_as_words_and_as_options(cli: Cli) -> None:

@@ -141,7 +141,7 @@ def test_interfaces_are_made_changed_and_destroyed_under_its_restrictions(servic
     text = run("cat", CONFIGURATION)
     service.machine.write(CONFIGURATION, text + "\n[lo]\n")
     service.start()
-    assert run("epairctl", "create", "epair") == "epair1\n"
+    assert run("epairctl", "create", "epair") == "epair1a\n"
     assert run("epairctl", "create", "lo1") == "lo1\n"
     run("epairctl", "set", "epair1a", "mtu=9000")
     run("epairctl", "patch", "--force", "epair1a", "epair0b")

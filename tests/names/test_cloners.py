@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from epaird.names.cloners import (
     CLONERS,
     EPAIR,
+    HIGHEST_UNIT,
     LO,
     SIDES,
     Cloner,
@@ -17,13 +18,14 @@ from epaird.names.cloners import (
     half_name,
     half_of,
     interface_of,
+    order,
 )
 from epaird.names.grammar import InvalidName, check_device_name
 
 ANY_CLONER = st.sampled_from(CLONERS)
 
 
-@given(ANY_CLONER, st.integers(0, 10**9 - 1))
+@given(ANY_CLONER, st.integers(0, HIGHEST_UNIT))
 def test_a_name_with_a_number_means_this_unit(cloner: Cloner, unit: int) -> None:
     assert cloner.unit(f"{cloner.name}{unit}") == unit
     assert cloner_of(f"{cloner.name}{unit}", [LO, EPAIR]) is cloner
@@ -57,9 +59,13 @@ def test_the_lowest_free_unit(cloner: Cloner, taken: set[int]) -> None:
         (EPAIR, "EPAIR1", errno.EINVAL),
         (EPAIR, "lo1", errno.EINVAL),
         (EPAIR, "", errno.EINVAL),
+        (EPAIR, "epair32768", errno.EINVAL),
+        (EPAIR, "epair" + "1" * 9, errno.EINVAL),
         (EPAIR, "epair" + "1" * 10, errno.ENOSPC),
         (LO, "lo1a", errno.EINVAL),
         (LO, "lo01", errno.EINVAL),
+        (LO, "lo32768", errno.EINVAL),
+        (LO, "lo" + "1" * 13, errno.EINVAL),
         (LO, "lo" + "1" * 14, errno.ENOSPC),
     ],
 )
@@ -71,9 +77,35 @@ def test_refused(cloner: Cloner, name: str, code: int) -> None:
 
 
 def test_the_longest_names() -> None:
-    assert EPAIR.unit("epair" + "1" * 9) == 111111111
-    assert LO.unit("lo" + "1" * 13) == 1111111111111
+    # Earlier versions created them, and they can still be destroyed.
+    assert EPAIR.unit_of("epair" + "1" * 9) == 111111111
+    assert LO.unit_of("lo" + "1" * 13) == 1111111111111
     assert [len(device) for device in EPAIR.devices(111111111)] == [15, 15]
+
+
+@pytest.mark.parametrize("cloner", CLONERS)
+def test_the_highest_unit(cloner: Cloner) -> None:
+    highest = f"{cloner.name}{HIGHEST_UNIT}"
+    assert cloner.unit(highest) == HIGHEST_UNIT
+    assert cloner.lowest(range(HIGHEST_UNIT)) == HIGHEST_UNIT
+    with pytest.raises(InvalidName, match=f"every {cloner.name} from 0 to 32767 exists already") as full:
+        cloner.lowest(range(HIGHEST_UNIT + 1))
+    assert full.value.errno == errno.ENOSPC
+    with pytest.raises(InvalidName) as above:
+        cloner.check(f"{cloner.name}32768")
+    assert str(above.value) == f'"{cloner.name}32768" has a number above 32767, the highest that is allowed'
+
+
+@given(st.lists(st.tuples(ANY_CLONER, st.integers(0, 40000), st.sampled_from(("", "a", "b")))))
+def test_names_are_ordered_by_kind_number_and_side(parts: list[tuple[Cloner, int, str]]) -> None:
+    names = [f"{cloner.name}{unit}{side}" for cloner, unit, side in parts]
+    ordered = sorted((cloner.name, unit, side) for cloner, unit, side in parts)
+    assert sorted(names, key=order) == ["".join(map(str, each)) for each in ordered]
+
+
+def test_the_order_of_other_names() -> None:
+    names = ["lo1", "eth0.7", "epair10b", "epair2", "", "epair2a"]
+    assert sorted(names, key=order) == ["", "epair2", "epair2a", "epair10b", "eth0.7", "lo1"]
 
 
 @given(st.text(max_size=20))
@@ -133,7 +165,7 @@ def test_a_loopback_has_no_half() -> None:
         assert str(caught.value) == reason
 
 
-@given(st.integers(0, 999_999_999))
+@given(st.integers(0, HIGHEST_UNIT))
 def test_a_pair_and_its_number_name_each_other(unit: int) -> None:
     pair = EPAIR.interface(unit)
     assert pair == f"epair{unit}"

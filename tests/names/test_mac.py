@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaird.names.mac import InvalidMac, derive, host_id, jenkins_hash32, parse
+from epaird.names import mac
+from epaird.names.mac import InvalidMac, derive, host_id, jenkins_hash32, mixed, parse
 
 
 def hashlittle(key: bytes, initval: int) -> int:
@@ -115,3 +116,26 @@ def test_without_a_machine_id_it_is_random_and_stays(tmp_path: Path, content: by
     assert 0 < first < 2**64
     assert host_id(machine_id) == first
     assert host_id(tmp_path / "another") != first
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+def test_a_mixed_host_id_differs_for_each_number(host: int, one: int, other: int) -> None:
+    assert 0 <= mixed(host, one) < 2**64
+    assert (mixed(host, one) == mixed(host, other)) == (one == other)
+    assert (mixed(one, host) == mixed(other, host)) == (one == other)
+
+
+def test_a_mixed_host_id_differs_at_each_start_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = set()
+    for boot in ("one", "another", None):
+        file = tmp_path / "boot_id"
+        file.unlink(missing_ok=True)
+        if boot is not None:
+            file.write_text(boot)
+        monkeypatch.setattr(mac, "BOOT_ID", file)
+        mac._boot_id.cache_clear()
+        seen.add(mixed(1, 2))
+    mac._boot_id.cache_clear()
+    assert len(seen) == 3

@@ -15,6 +15,7 @@ from functools import partial
 import pytest
 
 from epaird.control.operations import Refused
+from epaird.kernel.nscookie import cookie
 from epaird.names import mac
 from tests.loop import descriptors
 from tests.scenarios.control_plane import (
@@ -60,10 +61,17 @@ async def test_refusals(lab: Lab) -> None:
         for name, code in (
             ("epair7a", "EINVAL"), ("epair07", "EINVAL"), ("veth0", "EINVAL"), ("", "EINVAL"),
             ("epair0", "EEXIST"), ("lo0", "EEXIST"), ("epair1234567890", "ENOSPC"),
+            ("epair32768", "EINVAL"), ("lo32768", "EINVAL"),
         ):  # fmt: skip
             assert (await refused(interfaces.create(name, {})))[0] == code, name
-        for name in ("epair9", "epair9a", "epair0c", "eth0", "lo", ""):
+        for name in ("epair9", "epair9a", "epair0c", "eth0", "", "a\0b", "\udcff", "x" * 300):
             assert (await refused(interfaces.destroy(name)))[0] == "ENXIO", name
+        lab.home.ip("link add veth0 type veth peer name epair9a")
+        for name in ("lo", "veth0", "epair9a"):
+            assert await refused(interfaces.destroy(name)) == (
+                "EINVAL", f'"{name}" was not created by epaird, which destroys only what it created',
+            )  # fmt: skip
+        lab.home.ip("link del veth0")
         assert (await refused(interfaces.destroy("lo0")))[0] == "EPERM"
         assert await refused(interfaces.create("lo1", {"mtu": 65536})) == (
             "EINVAL", "lo.lo1.mtu: 65536 is more than a TUN's 65535",
@@ -148,10 +156,13 @@ async def test_hardware_addresses(lab: Lab) -> None:
         create, reading = control.interfaces.create, control.reading
         await create("epair0", {})
         first = reading("epair0a").mac, reading("epair0b").mac
-        assert first == (mac.derive(1, mac.host_id(), "a"), mac.derive(1, mac.host_id(), "b"))
+        (index,) = (ifnet.tap.index for ifnet in control.registry.ifnets if ifnet.device == "epair0a")
+        with lab.home.inside():
+            host_id = mac.mixed(mac.host_id(), cookie())
+        assert first == (mac.derive(index, host_id, "a"), mac.derive(index, host_id, "b"))
         await control.interfaces.destroy("epair0")
         await create("epair0", {})
-        assert reading("epair0a").mac == mac.derive(2, mac.host_id(), "a")
+        assert reading("epair0a").mac not in first
         stable = {"a": {"mac": "stable"}, "b": {"mac": "stable"}}
         await create("epair1", stable)
         kept = reading("epair1a").mac, reading("epair1b").mac

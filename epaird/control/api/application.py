@@ -13,7 +13,7 @@ from http import HTTPMethod, HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
@@ -25,6 +25,7 @@ from epaird import __version__
 from epaird.client.events import Event
 from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
 from epaird.control.api import configuration, daemon, interfaces, problems
+from epaird.control.api.acceptable import NotAcceptable, check_acceptable
 from epaird.control.api.changes import Changes
 from epaird.control.api.credentials import Peer
 from epaird.control.api.guard import Guard
@@ -35,7 +36,7 @@ from epaird.control.operations import Operations, Refused, Reloading
 from epaird.kernel.errors import KernelError
 
 DESCRIPTION: Final = (
-    "Interfaces with the BSDs' names, rules and errors: the pairs of epair(4) and the loopbacks of lo(4). "
+    "Interfaces with the BSDs' names and errors: the pairs of epair(4) and the loopbacks of lo(4). "
     "A request that cannot be granted is answered with a problem document (RFC 9457) that has the name of an "
     "errno."
 )
@@ -70,10 +71,12 @@ class Api(FastAPI):
             servers=[{"url": "http://epaird", "description": "On the control socket, under any host name."}],
             generate_unique_id_function=lambda route: route.name,
             middleware=[Middleware(Guard, allowed=allowed)],
+            dependencies=[Depends(check_acceptable)],
             exception_handlers={
                 Refused: _refused,
                 KernelError: _kernel_error,
                 RequestValidationError: _not_valid,
+                NotAcceptable: _not_acceptable,
                 HTTPException: self._http_error,
                 Exception: _internal_error,
             },
@@ -155,6 +158,10 @@ async def _not_valid(_request: Request, exception: Exception) -> Response:
     if not isinstance(exception, RequestValidationError):
         raise exception
     return problems.of_validation(exception.errors())
+
+
+async def _not_acceptable(_request: Request, exception: Exception) -> Response:
+    return problems.of_status(HTTPStatus.NOT_ACCEPTABLE, str(exception))
 
 
 async def _internal_error(_request: Request, _exception: Exception) -> Response:

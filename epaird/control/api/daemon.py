@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -14,6 +15,7 @@ from epaird.client.statistics import Statistics
 from epaird.control.api import views
 from epaird.control.api.changes import Changes
 from epaird.control.api.responses import SCHEMAS, json_response, refusals
+from epaird.control.api.selection import DropsQuery, NetnsQuery, Selection
 from epaird.control.api.streams import NDJSON, SERVER_SENT, Streams
 from epaird.control.operations import Operations
 
@@ -45,10 +47,12 @@ def add_routes(app: FastAPI, operations: Operations, changes: Changes, clock: Ca
         """List the kinds of interfaces that can be created."""
         return json_response(_NAMES, list(operations.cloners()))
 
-    @app.get("/v1/stats", response_model=Statistics, responses=refusals())
-    async def read_statistics() -> Response:
-        """Read all counters at one moment."""
-        return json_response(_STATISTICS, views.statistics(operations.reading(), clock()))
+    @app.get("/v1/stats", response_model=Statistics, responses=refusals(HTTPStatus.UNPROCESSABLE_ENTITY))
+    async def read_statistics(netns: NetnsQuery = None, drops: DropsQuery = False) -> Response:
+        """Read all counters at one moment, interfaces in the order of their kinds and numbers."""
+        reading = operations.reading()
+        selected = tuple(Selection(netns=netns, drops=drops).of(reading.interfaces))
+        return json_response(_STATISTICS, views.statistics(replace(reading, interfaces=selected), clock()))
 
 
 def add_events(app: FastAPI, streams: Streams) -> None:

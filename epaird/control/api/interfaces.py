@@ -16,7 +16,9 @@ from epaird.control.api import problems, views
 from epaird.control.api.bodies import CreateRequest, InterfaceSettings, PatchRequest
 from epaird.control.api.changes import Changes, logged, one_word
 from epaird.control.api.responses import CHANGE_REFUSALS, json_response, refusals
+from epaird.control.api.selection import DropsQuery, NetnsQuery, Selection
 from epaird.control.operations import Operations, Refused
+from epaird.names.cloners import cloner_of
 
 Name = Annotated[
     str,
@@ -43,12 +45,14 @@ def _add_collection(app: FastAPI, operations: Operations, changes: Changes) -> N
     )
     async def list_interfaces(
         kind: Annotated[str | None, Query(description="Only interfaces of this kind: epair, lo.")] = None,
+        netns: NetnsQuery = None,
+        drops: DropsQuery = False,
     ) -> Response:
-        """List all interfaces, or those of a kind."""
+        """List interfaces, in the order of their kinds and numbers."""
         if kind is not None:
             _check_kind(kind, operations.cloners())
-        found = map(views.interface, operations.reading().interfaces)
-        return json_response(_INTERFACES, [each for each in found if kind in (None, each.kind)])
+        found = Selection(kind, netns, drops).of(operations.reading().interfaces)
+        return json_response(_INTERFACES, [views.interface(each) for each in found])
 
     @app.post(
         "/v1/interfaces",
@@ -68,7 +72,8 @@ def _add_collection(app: FastAPI, operations: Operations, changes: Changes) -> N
         create = operations.create(wanted.name, wanted.settings)
         name = await changes.run(request, f"created{logged(wanted.settings)}", create)
         location = {"location": f"/v1/interfaces/{quote(name)}"}
-        return json_response(_CREATED, CreatedInterface(name=name), HTTPStatus.CREATED, location)
+        created = CreatedInterface(name, list(cloner_of(name).devices_of(name)))
+        return json_response(_CREATED, created, HTTPStatus.CREATED, location)
 
 
 def _add_interface(app: FastAPI, operations: Operations, changes: Changes) -> None:

@@ -49,6 +49,7 @@ _ERRNOS: Final[Mapping[int, int]] = {
     HTTPStatus.BAD_REQUEST: errno.EINVAL,
     HTTPStatus.NOT_FOUND: errno.ENOENT,
     HTTPStatus.METHOD_NOT_ALLOWED: errno.EOPNOTSUPP,
+    HTTPStatus.NOT_ACCEPTABLE: errno.EINVAL,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: errno.EMSGSIZE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: errno.EINVAL,
 }

@@ -20,6 +20,7 @@ _DESCRIPTIONS: Final = {
     HTTPStatus.BAD_REQUEST: "Not HTTP, or not JSON (EINVAL)",
     HTTPStatus.FORBIDDEN: "Not permitted: never, or only to root and the group epaird (EPERM)",
     HTTPStatus.NOT_FOUND: "No such interface (ENXIO)",
+    HTTPStatus.NOT_ACCEPTABLE: "The Accept headers exclude every form of the answer (EINVAL)",
     HTTPStatus.CONFLICT: "The name is taken (EEXIST), or the interface is busy (EBUSY)",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too large (EMSGSIZE)",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "The body is not JSON (EINVAL)",
@@ -28,7 +29,12 @@ _DESCRIPTIONS: Final = {
     HTTPStatus.SERVICE_UNAVAILABLE: "The machine is out of resources (ENOMEM, EMFILE, EAGAIN), "
     "or the daemon is stopping (ESHUTDOWN)",
 }
-_ALWAYS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.INTERNAL_SERVER_ERROR)
+_ALWAYS: Final = (
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_ACCEPTABLE,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+)
 CHANGE_REFUSALS: Final = (
     HTTPStatus.NOT_FOUND,
     HTTPStatus.CONFLICT,

@@ -15,6 +15,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from epaird.client.events import Event
+from epaird.control.http.negotiation import media_types
 from epaird.control.operations import Events, Refused
 
 NDJSON: Final = "application/x-ndjson"
@@ -45,7 +46,7 @@ class Streams:
             raise Refused(
                 errno.EAGAIN, f"{STREAMS_MAX} clients follow the events already, more are not allowed"
             )
-        if SERVER_SENT in accept:
+        if media_types(accept, (NDJSON, SERVER_SENT))[:1] == (SERVER_SENT,):
             return _Stream(self._open, self._subscribe(), _server_sent, SERVER_SENT)
         return _Stream(self._open, self._subscribe(), _line, NDJSON)
 

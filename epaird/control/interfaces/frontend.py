@@ -1,4 +1,4 @@
-"""Requests to create, show, change and destroy interfaces, with BSD's names, rules and errors."""
+"""Requests to create, show, change and destroy interfaces, with the BSDs' names and errors."""
 
 from __future__ import annotations
 
@@ -40,9 +40,15 @@ class FrontEnd:
     async def destroy(self, name: str) -> None:
         """Destroy a pair by its name or either half's, or a loopback. Raises Refused."""
         with _refusing():
+            if self._registry.is_foreign(name):
+                # ENXIO is for a name that no device has (FreeBSD's if_clone_destroy()).
+                raise Refused(
+                    errno.EINVAL,
+                    f"{quoted(name)} was not created by epaird, which destroys only what it created",
+                )
             clone = self._find(name).clone
             cloner = self._registry.kind_of(clone).cloner
-            if cloner.unit(clone.name) in cloner.permanent:
+            if cloner.unit_of(clone.name) in cloner.permanent:
                 raise Refused(errno.EPERM, f"{clone.name} is the default and cannot be destroyed")
             if clone.destroying:
                 raise busy(name)

@@ -148,7 +148,7 @@ class Half(Ifnet):
     """``a`` or ``b``."""
     settings: HalfSettings
     mac: str
-    """The hardware address that it is given."""
+    """The hardware address that it is given; empty until one is derived for a new half."""
     cable: Cable[Half] | None = None
     pair: Pair = field(init=False)
     peer: Half | None = None

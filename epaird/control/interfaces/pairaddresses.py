@@ -4,49 +4,68 @@ from __future__ import annotations
 
 import contextlib
 import errno
+from collections.abc import Container, Iterable
 
 from epaird.config.settings import HalfSettings, PairSettings
 from epaird.control.interfaces.ifnet import Half
+from epaird.control.machine.host import Host
 from epaird.kernel.errors import KernelError
 from epaird.names import cloners as names
-from epaird.names.macpool import MacPool, NoAddress
+from epaird.names.macpool import DeviceNumber, MacPool, NoAddress
 
 
 class PairAddresses:
     """Takes addresses for halves from the pool, and returns them."""
 
-    def __init__(self, pool: MacPool) -> None:
+    def __init__(self, pool: MacPool, host: Host) -> None:
         self._pool = pool
+        self._host = host
 
     def take(
         self, undo: contextlib.AsyncExitStack, name: str, settings: PairSettings
     ) -> dict[names.Side, str]:
-        """Take the addresses of a new pair's halves; ``undo`` returns them.
+        """Take the addresses of a new pair's halves that follow from its settings; ``undo`` returns them.
 
-        Raises KernelError, EEXIST when another interface has one of them."""
+        A half without ``mac`` has none yet. Raises KernelError, EEXIST when another interface has one of
+        them."""
         chosen = {side: settings.half(side).mac for side in names.SIDES}
-        found: dict[str | None, dict[names.Side, str]] = {}
+        stable: dict[names.Side, str] = {}
         macs: dict[names.Side, str] = {}
         try:
-            if None in chosen.values():
-                found[None] = self._pool.derive()
             if "stable" in chosen.values():
-                found["stable"] = self._pool.stable(name)
+                stable = self._pool.stable(name)
             for side, address in chosen.items():
-                if address is None or address == "stable":
-                    macs[side] = found[address][side]
-                else:
+                if address == "stable":
+                    macs[side] = stable[side]
+                elif address is not None:
                     self._pool.claim(address)
                     macs[side] = address
-                undo.callback(self._pool.release, macs[side])
+                if side in macs:
+                    undo.callback(self._pool.release, macs[side])
         except NoAddress as error:
             raise KernelError(errno.EEXIST, f"{name}: {error}") from error
         finally:
-            for of_both in found.values():
-                for side, address in of_both.items():
-                    if macs.get(side) != address:
-                        self._pool.release(address)
+            self._release_others(stable, macs.values())
         return macs
+
+    async def derive(
+        self, undo: contextlib.AsyncExitStack, halves: tuple[Half, ...], device: DeviceNumber
+    ) -> None:
+        """Give addresses to the halves of a new pair that have none; ``undo`` returns them.
+
+        The halves are in their namespaces: no address is given that another device there has. ``device`` is
+        the first half's. Raises KernelError."""
+        wanted = [half for half in halves if not half.mac]
+        if not wanted:
+            return
+        present: set[str] = set()
+        for half in wanted:
+            present |= await self._host.hardware_addresses(half.place)
+        both = self._derived(wanted[0], device, present)
+        for half in wanted:
+            half.mac = both[half.side]
+            undo.callback(self._pool.release, half.mac)
+        self._release_others(both, [half.mac for half in wanted])
 
     def adopt(self, half: Half) -> None:
         """Take the address of a half that a predecessor has created."""
@@ -57,17 +76,18 @@ class PairAddresses:
         """Return the address that a half has with other settings, taken from the pool.
 
         Raises KernelError, EEXIST when another interface has it."""
-        try:
-            if after.mac is not None and after.mac != "stable":
-                if after.mac != half.mac:
-                    self._pool.claim(after.mac)
-                return after.mac
-            both = self._pool.derive() if after.mac is None else self._pool.stable(half.pair.name)
-        except NoAddress as error:
-            raise KernelError(errno.EEXIST, f"{half.device}: {error}") from error
-        for side, address in both.items():
-            if side != half.side:
-                self._pool.release(address)
+        if after.mac is None:
+            both = self._derived(half, None, self._host.hardware_addresses_now(half.place))
+        else:
+            try:
+                if after.mac != "stable":
+                    if after.mac != half.mac:
+                        self._pool.claim(after.mac)
+                    return after.mac
+                both = self._pool.stable(half.pair.name)
+            except NoAddress as error:
+                raise KernelError(errno.EEXIST, f"{half.device}: {error}") from error
+        self._release_others(both, [both[half.side]])
         return both[half.side]
 
     def release_unused(self, half: Half, address: str) -> None:
@@ -78,3 +98,17 @@ class PairAddresses:
     def release(self, half: Half) -> None:
         """Return the address of a half that was destroyed."""
         self._pool.release(half.mac)
+
+    def _derived(
+        self, half: Half, device: DeviceNumber | None, present: Container[str]
+    ) -> dict[names.Side, str]:
+        """Take derived addresses for both halves of a pair, none of which is ``present``."""
+        try:
+            return self._pool.derive(device, present)
+        except NoAddress as error:
+            raise KernelError(errno.EEXIST, f"{half.device}: {error}") from error
+
+    def _release_others(self, both: dict[names.Side, str], kept: Iterable[str]) -> None:
+        """Return the addresses of a couple that were not given to a half."""
+        for address in set(both.values()) - set(kept):
+            self._pool.release(address)

@@ -36,7 +36,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
     def __init__(self, environment: Environment, macs: MacPool) -> None:
         super().__init__(environment)
         self.patching = Patching(environment.host, environment.table)
-        self._addresses = PairAddresses(macs)
+        self._addresses = PairAddresses(macs, environment.host)
 
     def half(self, device: str) -> Half | None:
         """Return the half of this name."""
@@ -152,8 +152,9 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
     ) -> Pair:
         macs = self._addresses.take(undo, name, settings)
         taps = [await self._open(undo, name, side, settings) for side in names.SIDES]
+        number = self._host.number_of(taps[0])
         a, b = (
-            self._half(undo, side, settings, tap, macs[side])
+            self._half(undo, side, settings, tap, macs.get(side, ""))
             for side, tap in zip(names.SIDES, taps, strict=True)
         )
         workers = self._environment.workers
@@ -170,6 +171,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         for half in pair.halves:
             target = half.settings.name or half.device
             half.place = await self._host.place(half.tap, target, half.settings.netns)
+        await self._addresses.derive(undo, pair.halves, number)
         for half in pair.halves:
             await self._host.configure(half.tap, half.place, link_settings(half.settings, half.mac))
             half.up = half.settings.up

@@ -25,7 +25,7 @@ from epaird.ipc.ledger import Slots, Table
 from epaird.ipc.messages import Overflow, UnknownFamily
 from epaird.kernel.errors import KernelError
 from epaird.kernel.watch import LinkEvent
-from epaird.names.cloners import Cloner, cloner_of
+from epaird.names.cloners import Cloner, cloner_of, interface_of
 from epaird.names.macpool import MacPool
 from epaird.plan.steps import Restore
 
@@ -122,11 +122,18 @@ class Registry:
                 return Found(ifnet.clone, ifnet)
         return None
 
+    def is_foreign(self, name: str) -> bool:
+        """Return whether a device of this name in the daemon's own namespace is none of the daemon's."""
+        own = interface_of(name)
+        if self.find(name) is not None or (own is not None and own[1] in self._being_created):
+            return False
+        return self._environment.host.has_device(name)
+
     def units(self, cloner: Cloner) -> set[int]:
         """Return the units of a kind that exist or are being created."""
         names = [clone.name for clone in self._by_kind[cloner.name]]
         names += [name for name in self._being_created if name.startswith(cloner.name)]
-        return {unit for name in names if (unit := cloner.unit(name)) is not None}
+        return {cloner.unit_of(name) for name in names}
 
     # Changes.
 

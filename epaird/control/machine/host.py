@@ -27,14 +27,17 @@ from epaird.control.tasks import whole
 from epaird.kernel import link, namespace, removal, tun
 from epaird.kernel.convergence import Target, converge, default_qdiscs
 from epaird.kernel.errors import KernelError
+from epaird.kernel.hardware import hardware_addresses, hardware_addresses_of
 from epaird.kernel.link import LinkChange, LinkSettings
 from epaird.kernel.namespace import Identity
 from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.netnswatch import NameWatch
+from epaird.kernel.nscookie import cookie
 from epaird.kernel.state import DeviceState, present
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
+from epaird.names.macpool import DeviceNumber
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -91,9 +94,14 @@ class Host:
         """Namespaces that the daemon created, by path."""
         self._in_place: dict[Tap, Place] = {}
         """Devices that were created in place."""
+        self._numbers: dict[Tap, DeviceNumber] = {}
+        """Numbers of the TAP devices that this process has created."""
         self._openings: Batches[Opening, Tap] = Batches(lambda batch: self._run(open_all, batch))
         self._configurings: Batches[Configuring, None] = Batches(
             lambda batch: self._run(configure_all, batch)
+        )
+        self._lookups: Batches[int | None, frozenset[str]] = Batches(
+            lambda batch: self._run(hardware_addresses_of, batch), at_once=1 << 16
         )
         self._removals: Batches[Iterable[Tap], None] = Batches(self._remove, at_once=1 << 16)
 
@@ -153,15 +161,21 @@ class Host:
         It is called ``name`` in ``netns`` where that is a namespace that the daemon created, and ``device``
         at home otherwise."""
 
+        cookies: list[int] = []
+
         def make(name: str) -> Tap:
+            cookies.append(cookie())
             return tun.open_tap(name, queues=queues, offload=offload)
 
         owned = self._owned.get(namespace.path_of(netns)) if netns is not None else None
         if netns is None or owned is None:
-            return await self._openings.ask(Opening(device, device, None, make))
+            tap = await self._openings.ask(Opening(device, device, None, make))
+            self._numbers[tap] = DeviceNumber(cookies[-1], tap.index)
+            return tap
         name = name or device
         tap = await self._openings.ask(Opening(device, name, Home(netns, owned.identity), make))
         self._in_place[tap] = Place(name, tap.index, netns, owned.nsid, owned.identity)
+        self._numbers[tap] = DeviceNumber(cookies[-1], tap.index)
         return tap
 
     async def open_tun(self, name: str) -> Tap:
@@ -171,6 +185,22 @@ class Host:
     def at_home(self, tap: Tap) -> Place:
         """Return the place of a device that was just created."""
         return self._in_place.get(tap) or Place(tap.name, tap.index, "", None, self._home)
+
+    def has_device(self, name: str) -> bool:
+        """Return whether the daemon's own namespace has a device of this name, whoever made it."""
+        return link.exists(name)
+
+    def number_of(self, tap: Tap) -> DeviceNumber:
+        """Return the number of a TAP device that this process has created; no other device has had it."""
+        return self._numbers[tap]
+
+    async def hardware_addresses(self, place: Place) -> frozenset[str]:
+        """Return the hardware addresses of all devices in the namespace of a place."""
+        return await self._lookups.ask(place.nsid)
+
+    def hardware_addresses_now(self, place: Place) -> frozenset[str]:
+        """Return the same at once; it takes some milliseconds."""
+        return hardware_addresses(place.nsid)
 
     def set_sndbuf(self, tap: Tap, size: int) -> None:
         """Limit the bytes delivered to a device and not yet consumed."""
@@ -194,6 +224,7 @@ class Host:
         taps = tuple(taps)
         for tap in taps:
             self._in_place.pop(tap, None)
+            self._numbers.pop(tap, None)
         await self._removals.ask(taps)
 
     async def place(self, tap: Tap, name: str, netns: str | None) -> Place:

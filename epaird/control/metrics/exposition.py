@@ -17,6 +17,8 @@ from typing import Final, overload
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
 
+from epaird.control.http.negotiation import media_types
+
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 CONTENT_TYPE_OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
@@ -74,10 +76,11 @@ class Columns(Sequence[Sample]):
         return Sample(self.name, labels, self.values[index])
 
 
-def wants_openmetrics(accept: str) -> bool:
-    """Return True if this Accept header asks for OpenMetrics, as Prometheus' does."""
-    # Not prometheus_client's choose_encoder(): it raises TypeError at ";version=x".
-    return any(kind.partition(";")[0].strip() == "application/openmetrics-text" for kind in accept.split(","))
+def formats(accept: str) -> tuple[str, ...]:
+    """Return the content types in which an Accept header accepts the page, preferred first.
+
+    Empty if it excludes both."""
+    return media_types(accept, (CONTENT_TYPE, CONTENT_TYPE_OPENMETRICS))
 
 
 def encode(families: Iterable[Metric], *, openmetrics: bool) -> bytes:

@@ -9,7 +9,7 @@ from tests.control.control_server import Control, create
 
 def test_an_interface_created_by_kind_gets_the_lowest_number_and_a_location(control: Control) -> None:
     answer = control.curl("/v1/interfaces", data={"name": "epair"})
-    assert (answer.status, answer.json) == (201, {"name": "epair0"})
+    assert (answer.status, answer.json) == (201, {"name": "epair0", "devices": ["epair0a", "epair0b"]})
     assert answer.headers["location"] == "/v1/interfaces/epair0"
     assert control.curl(answer.headers["location"]).status == 200
     assert create(control) == "epair1"

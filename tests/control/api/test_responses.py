@@ -18,4 +18,4 @@ def test_a_response_is_one_line_of_json() -> None:
 
 def test_every_status_of_an_errno_is_documented_for_changes() -> None:
     assert set(STATUSES.values()) <= refusals(*CHANGE_REFUSALS).keys()
-    assert refusals().keys() == {400, 403, 500}
+    assert refusals().keys() == {400, 403, 406, 500}

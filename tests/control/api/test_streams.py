@@ -50,6 +50,22 @@ def test_events_are_server_sent_on_request(control: Control) -> None:
     _end(process)
 
 
+@pytest.mark.parametrize(
+    ("accept", "first"),
+    [
+        ("text/event-stream;q=0, */*", "{"),
+        ("text/event-stream;q=0.1, application/x-ndjson", "{"),
+        ("text/event-stream, application/x-ndjson;q=0.5", "event:"),
+        ("application/json", "{"),
+    ],
+)
+def test_the_form_is_the_one_that_is_preferred(control: Control, accept: str, first: str) -> None:
+    process = _follow(control, "-H", f"accept: {accept}")
+    create(control)
+    assert _line(process).startswith(first)
+    _end(process)
+
+
 def test_a_reader_that_disconnects_is_forgotten(control: Control) -> None:
     _end(_follow(control))
     until(lambda: control.operations.readers == 0)

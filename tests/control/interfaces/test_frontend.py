@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from epaird.config.settings import PairSettings
 from epaird.control.operations import Refused
 from tests.control.interfaces.scene import make_scene, refused
 from tests.loop import on_loop
@@ -52,3 +53,38 @@ async def test_permanent_names_are_found_before_names_of_devices() -> None:
         assert scene.one("epair0a").name == "epair1a"
         with pytest.raises(Refused, match="there is no interface"):
             scene.interfaces.interface("epair7")
+
+
+@on_loop
+async def test_only_what_the_daemon_created_is_destroyed() -> None:
+    async with make_scene() as scene:
+        scene.host.foreign_devices = frozenset({"eth0", "epair9a"})
+        for name in sorted(scene.host.foreign_devices):
+            assert await refused(scene.interfaces.destroy(name)) == "EINVAL"
+        for name in ("epair9", "epair9b", "eth1"):
+            assert await refused(scene.interfaces.destroy(name)) == "ENXIO"
+        await scene.interfaces.create("epair9", {"a": {"name": "net9"}})
+        await scene.interfaces.destroy("net9")
+        assert await refused(scene.interfaces.destroy("epair9a")) == "EINVAL"
+
+
+@on_loop
+async def test_an_interface_that_is_being_created_is_not_foreign() -> None:
+    async with make_scene() as scene:
+        held = scene.host.hold("configure")
+        creation = asyncio.create_task(scene.interfaces.create("epair3", {}))
+        await eventually(held.reached.is_set)
+        assert await refused(scene.interfaces.destroy("epair3a")) == "ENXIO"
+        held.released.set()
+        await creation
+        await scene.interfaces.destroy("epair3a")
+
+
+@on_loop
+async def test_an_interface_with_a_number_that_is_too_high_can_be_destroyed() -> None:
+    async with make_scene() as scene:
+        assert await refused(scene.interfaces.create("epair40000", {})) == "EINVAL"
+        # An earlier version created it, and this one took it over.
+        await scene.registry.pairs.create("epair40000", PairSettings(), "runtime")
+        assert await scene.interfaces.create("epair", {}) == "epair0"
+        await scene.interfaces.destroy("epair40000")

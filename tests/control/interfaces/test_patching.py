@@ -108,7 +108,7 @@ async def test_offloads_that_are_unknown_after_a_takeover_are_set_once() -> None
             scene.host.links[half.device].tap = half.tap = replace(half.tap, offloads=0x6F)
         scene.host.steps.clear()
         for _ in range(2):
-            scene.registry.check_all()
+            await scene.registry.check_all()
         assert scene.host.steps.count("set_offload") == 4
         assert {half.device: half.tap.offloads for half in scene.registry.pairs.ifnets} == {
             "epair0a": 0, "epair0b": 0, "epair1a": 0, "epair1b": 0x6F,

@@ -19,11 +19,12 @@ import pytest
 
 from epaird.control.machine.batches import Batches
 from epaird.control.machine.host import Host
-from epaird.kernel import namespace
+from epaird.kernel import namespace, tun
 from epaird.kernel.convergence import Target
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import Address, LinkSettings
 from epaird.kernel.namespace import Identity
+from epaird.kernel.nscookie import cookie
 from tests.control.fake import FakeHost
 from tests.loop import descriptors, on_loop, turns
 from tests.waiting import eventually
@@ -164,6 +165,36 @@ async def test_a_namespace_is_created_and_removed() -> None:
         await host.remove_namespace(name)
         with pytest.raises(KernelError, match=f"namespace {name}: does not exist"):
             host.namespace_identity(name)
+    finally:
+        with contextlib.suppress(KernelError):
+            namespace.remove(name)
+        host.close()
+
+
+@pytest.mark.real
+@on_loop
+async def test_a_device_has_the_number_of_the_namespace_in_which_it_was_created() -> None:
+    host = Host()
+    name = f"ept{os.getpid()}h"
+    try:
+        numbers = []
+        for _ in range(2):
+            await host.make_namespace(name, lambda _: None)
+            in_place = await host.open_tap("epair0a", queues=1, offload=True, name="eth0", netns=name)
+            at_home = await host.open_tap(name, queues=1, offload=True)
+            numbers += [host.number_of(in_place), host.number_of(at_home)]
+            place = await host.place(in_place, "eth0", name)
+            assert host.has_device(name)
+            assert not host.has_device("epair0a")
+            found = await host.hardware_addresses(place)
+            assert tun.hardware_address(in_place.fds[0]) in found
+            assert tun.hardware_address(at_home.fds[0]) not in found
+            await host.close_taps((in_place, at_home))
+            await host.remove_namespace(name)
+        assert len(set(numbers)) == 4
+        assert len({number.namespace for number in numbers}) == 3
+        assert numbers[1].namespace == numbers[3].namespace == cookie()
+        assert numbers[1].index < numbers[3].index
     finally:
         with contextlib.suppress(KernelError):
             namespace.remove(name)

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from epaird.control.metrics.collector import metrics_registry
-from epaird.control.metrics.exposition import encode, wants_openmetrics
+from epaird.control.metrics.exposition import CONTENT_TYPE, CONTENT_TYPE_OPENMETRICS, encode, formats
 from tests.control.samples import pair
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x85\u2028\u2029"))
@@ -100,22 +100,16 @@ def test_families_made_one_after_the_other_keep_their_labels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accept", "openmetrics"),
+    ("accept", "accepted"),
     [
-        ("", False),
-        ("*/*", False),
-        ("text/plain;version=0.0.4", False),
-        ("application/openmetrics-text", True),
-        ("application/openmetrics-text;version=x", True),
-        (
-            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,*/*",
-            True,
-        ),
-        ("text/html, application/openmetrics-text ; version=1.0.0", True),
+        ("", CONTENT_TYPE),
+        ("*/*", CONTENT_TYPE),
+        ("application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.2", CONTENT_TYPE_OPENMETRICS),
+        ("application/openmetrics-text;q=0", CONTENT_TYPE),
     ],
 )
-def test_openmetrics_on_request(accept: str, openmetrics: bool) -> None:
-    assert wants_openmetrics(accept) is openmetrics
+def test_the_format_is_the_one_that_is_preferred(accept: str, accepted: str) -> None:
+    assert formats(accept)[0] == accepted
 
 
 def _samples(families: Iterable[Metric]) -> set[tuple[str, frozenset[tuple[str, str]], float]]:

@@ -43,6 +43,15 @@ def test_a_malformed_accept_header_is_no_fault_of_the_server(page: Serving) -> N
     assert response.status == HTTPStatus.OK
 
 
+def test_metrics_that_are_not_acceptable(page: Serving) -> None:
+    response, body = page.get("/metrics", accept="text/plain;q=0, application/openmetrics-text;q=0")
+    assert response.status == HTTPStatus.NOT_ACCEPTABLE
+    assert body == (
+        b"the metrics are text/plain or application/openmetrics-text, and the request excludes both\n"
+    )
+    assert page.get("/metrics", accept="application/json")[0].status == HTTPStatus.OK
+
+
 def test_metrics_are_compressed_on_request(page: Serving) -> None:
     response, body = page.get("/metrics", accept_encoding="gzip")
     assert response.getheader("content-encoding") == "gzip"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
+from epaird.names.cloners import cloner_of
 from tests.scenarios.ctl import EPAIRCTL, control_socket, run_epairctl
 from tests.soak.expected import Expected, Interface, words
 from tests.soak.operations.operation import Operation
@@ -26,7 +27,8 @@ class Create(Operation):
 
     def act(self, site: Site) -> None:
         made = site.ctl("create", *self._words).strip()
-        assert made == self.name, f"made {made}, not {self.name}"
+        device = cloner_of(self.name).devices_of(self.name)[0]
+        assert made == device, f"made {made}, not {device}"
 
     def expect(self, expected: Expected) -> None:
         expected.create(self.name, self.settings)
