@@ -14,6 +14,7 @@ import pytest
 
 from epaird.kernel import namespace
 from epaird.kernel.errors import KernelError
+from tests.kernel.named import within
 from tests.kernel.openfiles import open_files
 
 pytestmark = pytest.mark.real
@@ -89,17 +90,18 @@ def test_a_failed_creation_leaves_nothing(
     assert namespace.identity(None) == home
 
 
-def test_the_identity_is_reported_before_the_name_exists(new_name: Callable[[], str]) -> None:
+def test_the_fingerprint_is_reported_before_the_name_exists(new_name: Callable[[], str]) -> None:
     name, home = new_name(), namespace.identity(None)
-    reported: list[namespace.Identity] = []
+    reported: list[namespace.Fingerprint] = []
 
-    def report(identity: namespace.Identity) -> None:
+    def report(fingerprint: namespace.Fingerprint) -> None:
         assert not Path(namespace.path_of(name)).exists()
-        reported.append(identity)
+        reported.append(fingerprint)
 
     namespace.create(name, report)
     try:
-        assert reported == [namespace.identity(name)] != [home]
+        (fingerprint,) = reported
+        assert fingerprint.identity == namespace.identity(name) != home
     finally:
         namespace.remove(name)
 
@@ -107,7 +109,7 @@ def test_the_identity_is_reported_before_the_name_exists(new_name: Callable[[], 
 def test_an_exception_of_the_callback_prevents_the_creation(new_name: Callable[[], str]) -> None:
     name, home = new_name(), namespace.identity(None)
 
-    def fail(_identity: namespace.Identity) -> None:
+    def fail(_: namespace.Fingerprint) -> None:
         raise KernelError(errno.ENOSPC, "no room")
 
     with pytest.raises(KernelError, match="no room"):
@@ -142,7 +144,7 @@ def test_the_name_of_a_namespace(new_namespace: Callable[[], str]) -> None:
 
 def test_entering_and_leaving(new_namespace: Callable[[], str]) -> None:
     name, home = new_namespace(), namespace.identity(None)
-    with namespace.inside(name):
+    with within(name):
         assert namespace.identity(None) == namespace.identity(name)
         assert [device for _, device in socket.if_nameindex()] == ["lo"]
     assert namespace.identity(None) == home
@@ -150,7 +152,7 @@ def test_entering_and_leaving(new_namespace: Callable[[], str]) -> None:
 
 def test_an_exception_leaves_the_namespace_too(new_namespace: Callable[[], str]) -> None:
     home = namespace.identity(None)
-    with pytest.raises(ZeroDivisionError), namespace.inside(new_namespace()):
+    with pytest.raises(ZeroDivisionError), within(new_namespace()):
         raise ZeroDivisionError
     assert namespace.identity(None) == home
 
@@ -160,7 +162,7 @@ def test_inside_is_for_one_thread_only(new_namespace: Callable[[], str]) -> None
     entered, looked = threading.Event(), threading.Event()
 
     def enter() -> None:
-        with namespace.inside(name):
+        with within(name):
             entered.set()
             assert looked.wait(10)
 
@@ -175,9 +177,9 @@ def test_inside_is_for_one_thread_only(new_namespace: Callable[[], str]) -> None
 def test_no_file_descriptor_is_left(new_namespace: Callable[[], str]) -> None:
     before = open_files()
     name = new_namespace()
-    with namespace.inside(name):
+    with within(name):
         pass
-    with pytest.raises(KernelError), namespace.inside("/etc/passwd"):
+    with pytest.raises(KernelError), within("/etc/passwd"):
         pass
     assert open_files() == before
 
@@ -192,7 +194,7 @@ def test_no_file_descriptor_is_left(new_namespace: Callable[[], str]) -> None:
     ],
 )
 def test_paths_that_cannot_be_entered(path: str, message: str) -> None:
-    for attempt in (namespace.identity, lambda path: namespace.inside(path).__enter__()):
+    for attempt in (namespace.identity, lambda path: within(path).__enter__()):
         with pytest.raises(KernelError) as refusal:
             attempt(path)
         assert str(refusal.value) == message
