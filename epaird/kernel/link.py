@@ -77,9 +77,10 @@ def place(device: Location, name: str, target: Namespace | None) -> int:
             raise KernelError(errno.EEXIST, f"{device.device}: {subject}: {cause}")
         fd = target.fd if target is not None else None
         apply(route, device.device, requests.name(device.index, name, fd, subject=subject))
+    if target is None:
+        return device.index
     with inside(target):
-        here = device.namespace if target is None else target.identity
-        return location.index_here(device.fd, here)
+        return location.index_here(device.fd, target.identity)
 
 
 def configuration_requests(index: int, settings: LinkSettings) -> tuple[NetlinkRequest, ...]:

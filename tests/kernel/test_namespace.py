@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -198,3 +199,61 @@ def test_paths_that_cannot_be_entered(path: str, message: str) -> None:
         with pytest.raises(KernelError) as refusal:
             attempt(path)
         assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "file", "directory", "socket"])
+def test_nothing_but_a_namespace_is_opened(tmp_path: Path, kind: str) -> None:
+    """A FIFO would wait for its other end, and a device could do anything."""
+    path = tmp_path / kind
+    with contextlib.ExitStack() as stack:
+        match kind:
+            case "fifo":
+                os.mkfifo(path)
+            case "device":
+                path = Path("/dev/ptmx")
+            case "file":
+                path.touch()
+            case "directory":
+                path.mkdir()
+            case "socket":
+                listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+                listening.bind(str(path))
+        before = open_files()
+        terminals = set(Path("/dev/pts").iterdir())
+        with pytest.raises(KernelError, match=f"^namespace {path}: is not a network namespace$") as refused:
+            namespace.identity(str(path))
+        assert refused.value.errno == errno.EINVAL
+        assert (open_files(), set(Path("/dev/pts").iterdir())) == (before, terminals)
+
+
+def test_a_handle_leads_to_the_same_namespace_whatever_its_name_does(
+    new_namespace: Callable[[], str],
+) -> None:
+    name = new_namespace()
+    with namespace.opened(name) as found:
+        namespace.remove(name)
+        namespace.create(name)
+        with namespace.inside(found):
+            assert namespace.identity(None) == found.identity != namespace.identity(name)
+
+
+def test_a_fingerprint_is_never_another_ones(new_namespace: Callable[[], str]) -> None:
+    """The kernel soon gives the inode of a namespace that is gone to another one."""
+    name = new_namespace()
+    prints: list[namespace.Fingerprint] = []
+    for _ in range(20):
+        with namespace.opened(name) as found:
+            prints.append(namespace.fingerprint(found))
+            assert namespace.fingerprint(found).matches(prints[-1])
+        namespace.remove(name)
+        namespace.create(name)
+    assert all(each.cookie for each in prints)
+    assert not any(a.matches(b) for a in prints for b in prints if a is not b)
+
+
+def test_an_unknown_cookie_matches_any() -> None:
+    known, unknown = namespace.Fingerprint(4, 7, 1), namespace.Fingerprint(4, 7)
+    assert known.matches(unknown)
+    assert unknown.matches(known)
+    assert not known.matches(namespace.Fingerprint(4, 7, 2))
+    assert not unknown.matches(namespace.Fingerprint(4, 8, 1))
