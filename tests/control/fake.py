@@ -12,16 +12,17 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Final
 
 from epaird.control.machine.host import Host, Place
-from epaird.kernel.addressing import DeviceAddressing
+from epaird.kernel.convergence import Target
 from epaird.kernel.errors import KernelError
-from epaird.kernel.link import LinkSettings, Route
+from epaird.kernel.link import LinkSettings
 from epaird.kernel.namespace import Fingerprint, Identity
+from epaird.kernel.state import DeviceState, PresentAddress, PresentRoute
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind
@@ -271,20 +272,34 @@ class FakeHost(Host):
     async def reconfigure(self, tap: Tap, place: Place, before: LinkSettings, after: LinkSettings) -> None:
         await self._run(self._configure, "reconfigure", tap, place, after)
 
-    async def present(self, devices: Mapping[Tap, Place]) -> dict[Tap, DeviceAddressing]:
-        def look() -> dict[Tap, DeviceAddressing]:
+    async def present(self, devices: Mapping[Tap, Place]) -> dict[Tap, DeviceState]:
+        def look() -> dict[Tap, DeviceState]:
             self._step("present")
-            found: dict[Tap, DeviceAddressing] = {}
+            found: dict[Tap, DeviceState] = {}
             for tap, place in devices.items():
                 link = self.links[tap.name]
-                if link.place == place and link.settings is not None:
-                    routes = {(_spelled_out(route), str(route.via)) for route in link.settings.routes}
-                    found[tap] = DeviceAddressing(
-                        set(link.settings.addresses), routes if link.settings.up else set()
+                if link.place == place and (settings := link.settings) is not None:
+                    found[tap] = DeviceState(
+                        up=settings.up,
+                        addresses=tuple(map(PresentAddress, settings.addresses)),
+                        routes=tuple(map(PresentRoute, settings.routes)) if settings.up else (),
                     )
             return found
 
         return await self._run(look)
+
+    async def converge(self, targets: Sequence[tuple[Tap, Place, Target]]) -> list[KernelError | None]:
+        def change(tap: Tap, wanted: LinkSettings) -> KernelError | None:
+            try:
+                self._step("converge")
+            except KernelError as error:
+                return error
+            link = self.links[tap.name]
+            if link.settings is not None:
+                link.settings = replace(link.settings, addresses=wanted.addresses, routes=wanted.routes)
+            return None
+
+        return await self._run(lambda: [change(tap, target.wanted) for tap, _, target in targets])
 
     async def rename(self, tap: Tap, place: Place, name: str) -> None:
         def rename() -> None:
@@ -390,11 +405,6 @@ class FakeHost(Host):
         identity = self._identity(netns)
         nsid = self.nsids.setdefault(identity, len(self.nsids))
         return Place(name, self._new_index(), netns, nsid, identity)
-
-
-def _spelled_out(route: Route) -> str:
-    default = "::/0" if ":" in str(route.via) else "0.0.0.0/0"
-    return default if route.to == "default" else route.to
 
 
 @dataclass(frozen=True, slots=True)

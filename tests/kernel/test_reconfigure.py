@@ -11,7 +11,7 @@ import pytest
 
 from epaird.kernel import link
 from epaird.kernel.errors import KernelError
-from epaird.kernel.link import LinkSettings, Route
+from epaird.kernel.link import Address, LinkSettings, Route
 from epaird.kernel.reconfigure import reconfigure
 from epaird.kernel.tun import Tap
 from tests.kernel.conftest import MakeTap
@@ -23,7 +23,7 @@ BEFORE = LinkSettings(
     mtu=1500,
     txqueuelen=1000,
     mac="02:00:00:00:00:0a",
-    addresses=("10.0.0.1/24", "fd00::1/64"),
+    addresses=(Address("10.0.0.1/24"), Address("fd00::1/64")),
     routes=(Route("10.1.0.0/16", "10.0.0.2"),),
 )
 
@@ -68,7 +68,9 @@ def test_properties(device: Device) -> None:
 
 def test_addresses_and_routes(device: Device) -> None:
     device.ip("addr", "add", "10.9.0.1/24", "dev", "eth0")
-    device.change(addresses=("10.0.0.1/24", "10.0.5.1/24"), routes=(Route("10.2.0.0/16", "10.0.5.2"),))
+    device.change(
+        addresses=(Address("10.0.0.1/24"), Address("10.0.5.1/24")), routes=(Route("10.2.0.0/16", "10.0.5.2"),)
+    )
     assert device.addresses() == {"10.0.0.1/24", "10.0.5.1/24", "10.9.0.1/24"}
     assert device.routes() == {"10.2.0.0/16"}
 
@@ -83,7 +85,7 @@ def test_routes_are_restored_with_the_device(device: Device) -> None:
 def test_a_change_that_another_program_made_already_is_no_error(device: Device) -> None:
     device.ip("addr", "del", "10.0.0.1/24", "dev", "eth0")
     device.ip("addr", "add", "10.0.5.1/24", "dev", "eth0")
-    device.change(addresses=("10.0.5.1/24",), routes=())
+    device.change(addresses=(Address("10.0.5.1/24"),), routes=())
     assert device.addresses() == {"10.0.5.1/24"}
 
 

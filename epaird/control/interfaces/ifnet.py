@@ -19,7 +19,7 @@ from epaird.control.readings import InterfaceReading
 from epaird.control.workers.worker import Worker
 from epaird.ipc import counters
 from epaird.ipc.ledger import Table
-from epaird.kernel.link import LinkSettings, Route
+from epaird.kernel.link import Address, LinkSettings, Route
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.names import cloners as names
@@ -233,7 +233,7 @@ def link_settings(settings: HalfSettings | LoopbackSettings, mac: str | None = N
         txqueuelen=settings.txqueuelen,
         mac=mac,
         up=settings.up,
-        addresses=tuple(str(address) for address in settings.addresses),
+        addresses=tuple(Address(str(address)) for address in settings.addresses),
         routes=tuple(Route(str(route.to), str(route.via)) for route in settings.routes),
     )
 

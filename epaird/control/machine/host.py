@@ -25,17 +25,26 @@ from dataclasses import replace
 from typing import Final, ParamSpec, TypeVar
 
 from epaird.control.machine.batches import Batches
-from epaird.control.machine.bulk import Configuring, Home, Opening, configure_all, open_all
+from epaird.control.machine.bulk import (
+    Configuring,
+    Home,
+    Opening,
+    configure_all,
+    converge_all,
+    converge_without_device,
+    open_all,
+)
 from epaird.control.machine.ownednamespaces import OwnedNamespaces, identified
-from epaird.control.machine.place import Place, is_in, location_of, move, namespace_of, present
+from epaird.control.machine.place import Place, is_in, location_of, move, present
 from epaird.control.tasks import whole
-from epaird.kernel import link, location, namespace, policy, removal, requests, tun
-from epaird.kernel.addressing import DeviceAddressing
+from epaird.kernel import link, location, namespace, removal, requests, tun
+from epaird.kernel.convergence import Scope, Target
 from epaird.kernel.errors import KernelError
-from epaird.kernel.link import LinkChange, LinkSettings
+from epaird.kernel.link import Address, LinkChange, LinkSettings
 from epaird.kernel.namespace import Fingerprint, Identity
 from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.reconfigure import reconfigure
+from epaird.kernel.state import DeviceState
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
@@ -207,28 +216,37 @@ class Host:
 
         await self._run(change)
 
-    async def present(self, devices: Mapping[Tap, Place]) -> dict[Tap, DeviceAddressing]:
-        """Return the addresses and routes of devices. One that is not in its place is left out."""
+    async def present(self, devices: Mapping[Tap, Place]) -> dict[Tap, DeviceState]:
+        """Return the state of devices. One that is not in its place is left out."""
 
         return await self._run(present, devices)
 
+        return await self._run(present, devices)
+
+    async def converge(self, targets: Sequence[tuple[Tap, Place, Target]]) -> list[KernelError | None]:
+        """Give devices what they are to have, those of a namespace together.
+
+        Returns, for each target in order, the first refusal that remained, or None."""
+        return await self._run(converge_all, targets)
+
     async def route_through(self, tap: Tap, place: Place, table: int, addresses: tuple[str, ...]) -> None:
         """Install policy rules that route packets to the networks of these addresses through a loopback."""
-
-        def change() -> None:
-            with self._at(tap, place):
-                policy.install(tun.current_name(tap.fds[0]), place.index, table, addresses)
-
-        await self._run(change)
+        wanted = LinkSettings(0, 0, addresses=tuple(map(Address, addresses)), policy_table=table)
+        target = Target(place.name, place.index, wanted, scope=Scope.TAKEN_ALONG)
+        for refusal in await self.converge([(tap, place, target)]):
+            if refusal is not None:
+                raise refusal
 
     async def route_past(self, tap: Tap, place: Place, table: int) -> None:
         """Remove the policy rules of :meth:`route_through`, also where the loopback is no longer."""
-
-        def change() -> None:
-            with namespace_of(tap, place) as netns:
-                policy.remove(table, netns=netns)
-
-        await self._run(change)
+        nothing, released = LinkSettings(0, 0), LinkSettings(0, 0, policy_table=table)
+        target = Target(place.name, place.index, nothing, released)
+        if not is_in(tap, place):
+            await self._run(converge_without_device, place, target)
+            return
+        for refusal in await self.converge([(tap, place, target)]):
+            if refusal is not None:
+                raise refusal
 
     def is_in(self, tap: Tap, place: Place) -> bool:
         """Return whether a device is in the namespace of a place, whose nsid is then that of the place."""

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from epaird.config.settings import Configuration, InterfaceSettings, NamespacesSettings
-from epaird.control.interfaces.ifnet import Clone, Ifnet
+from epaird.control.interfaces.ifnet import Clone, Ifnet, link_settings
 from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.host import Host
-from epaird.kernel.addressing import DeviceAddressing
+from epaird.kernel.difference import missing as lacks
+from epaird.kernel.state import DeviceState
 from epaird.kernel.tun import Tap
 from epaird.plan.steps import Restore
 
@@ -107,17 +108,13 @@ async def missing(host: Host, registry: Registry) -> tuple[Restore, ...]:
     return tuple(_missing(ifnets, found))
 
 
-def _missing(ifnets: Iterable[Ifnet], found: Mapping[Tap, DeviceAddressing]) -> Iterator[Restore]:
+def _missing(ifnets: Iterable[Ifnet], found: Mapping[Tap, DeviceState]) -> Iterator[Restore]:
     for each in ifnets:
         here = found.get(each.tap)
         if here is None:
             continue
-        addresses = tuple(str(a) for a in each.settings.addresses if str(a) not in here.addresses)
-        # A device that is down has no routes.
-        routes = tuple(
-            (str(route.to), str(route.via))
-            for route in (each.settings.routes if each.up else ())
-            if (str(route.destination), str(route.via)) not in here.routes
-        )
+        lacking = lacks(here, link_settings(each.settings))
+        addresses = tuple(str(address) for address in lacking.addresses)
+        routes = tuple((route.to, str(route.via)) for route in lacking.routes)
         if addresses or routes:
             yield Restore(each.device, addresses, routes)

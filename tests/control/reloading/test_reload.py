@@ -22,6 +22,7 @@ from epaird.control.operations import Refused
 from epaird.control.reloading.inforce import Source
 from epaird.control.workers.link import Link
 from epaird.ipc.messages import Attach, Detach, Resize, Tune
+from epaird.kernel.link import Address
 from tests.control.fake import FakeHost
 from tests.control.reloading.running import BLUE, RED, Begin, Running, pair
 from tests.loop import on_loop
@@ -218,7 +219,7 @@ async def test_lost_addresses_are_restored_and_foreign_ones_left_alone(started: 
         link = running.host.links["epair0b"]
         assert link.settings is not None
         before = link.settings
-        link.settings = replace(link.settings, addresses=("10.9.9.9/24",), routes=())
+        link.settings = replace(link.settings, addresses=(Address("10.9.9.9/24"),), routes=())
         assert await running.reload(dry_run=True) == {"epair0b": "restore"}
         assert await running.reload() == {"epair0b": "restore"}
         assert link.settings.addresses == before.addresses
