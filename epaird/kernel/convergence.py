@@ -16,9 +16,10 @@ from __future__ import annotations
 import contextlib
 import enum
 import errno
+import ipaddress
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -48,8 +49,8 @@ class Scope(enum.Enum):
     """Everything."""
     TAKEN_ALONG = enum.auto()
     """Only what the kernel takes along when a device goes down, moves or is renamed: IPv6 addresses, routes,
-    rules, the queueing discipline. An absent IPv4 address was removed by somebody, and its routes are left
-    out."""
+    rules, the queueing discipline. An absent IPv4 address was removed by somebody, and routes whose next hop
+    is in its subnet are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,16 +229,19 @@ def _goal(device: DeviceState, target: Target) -> tuple[LinkSettings, tuple[int,
         return wanted, (4, 6)
     here = {address_key(each.address) for each in device.addresses}
     absent = [each for each in wanted.addresses if address_key(each) not in here and not _is_ipv6(each)]
-    if not absent:
-        return wanted, (6,)
-    return (
-        replace(
-            wanted,
-            addresses=tuple(each for each in wanted.addresses if each not in absent),
-            routes=tuple(each for each in wanted.routes if route_key(each).version == 6),
-        ),
-        (6,),
+    there = [each for each in wanted.addresses if each not in absent]
+    routes = tuple(
+        each for each in wanted.routes if not _reaches(absent, each.via) or _reaches(there, each.via)
     )
+    return replace(wanted, addresses=tuple(there), routes=routes), (6,)
+
+
+def _reaches(addresses: Iterable[Address], hop: str | None) -> bool:
+    """Return whether a next hop is in the subnet of one of these addresses."""
+    if hop is None:
+        return False
+    address = ipaddress.ip_address(hop)
+    return any(address in ipaddress.ip_interface(each.address).network for each in addresses)
 
 
 def _is_ipv6(address: Address) -> bool:

@@ -22,7 +22,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from epaird.control.machine.batches import Batches
 from epaird.control.machine.bulk import (
@@ -31,19 +31,17 @@ from epaird.control.machine.bulk import (
     Opening,
     configure_all,
     converge_all,
-    converge_without_device,
     open_all,
 )
 from epaird.control.machine.ownednamespaces import OwnedNamespaces, identified
 from epaird.control.machine.place import Place, is_in, location_of, move, present
 from epaird.control.tasks import whole
-from epaird.kernel import link, location, namespace, removal, requests, tun
-from epaird.kernel.convergence import Scope, Target
+from epaird.kernel import link, location, namespace, removal, tun
+from epaird.kernel.convergence import Target
 from epaird.kernel.errors import KernelError
-from epaird.kernel.link import Address, LinkChange, LinkSettings
+from epaird.kernel.link import LinkChange, LinkSettings
 from epaird.kernel.namespace import Fingerprint, Identity
 from epaird.kernel.netlink import RouteSocket
-from epaird.kernel.reconfigure import reconfigure
 from epaird.kernel.state import DeviceState
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from epaird.kernel.tun import Tap
@@ -56,6 +54,15 @@ _ATTEMPTS: Final = 5
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_SETTERS: Final[Mapping[str, Callable[..., None]]] = {
+    "mac": link.set_mac,
+    "mtu": link.set_mtu,
+    "txqueuelen": link.set_txqueuelen,
+    "name": link.set_name,
+    "up": link.set_up,
+}
+"""Functions that set a property of a device."""
 
 
 class Host:
@@ -198,21 +205,12 @@ class Host:
         change = LinkChange(tap.name, link.configuration_requests(place.index, settings))
         await self._configurings.ask(Configuring(location_of(tap, place), change))
 
-    async def reconfigure(self, tap: Tap, place: Place, before: LinkSettings, after: LinkSettings) -> None:
-        """Apply the difference between two settings to a device in its place."""
+    async def set_property(self, tap: Tap, place: Place, key: str, value: Any) -> None:  # noqa: ANN401
+        """Set ``mac``, ``mtu``, ``txqueuelen``, ``name`` or ``up`` of a device in its place."""
 
         def change() -> None:
             with self._at(tap, place):
-                reconfigure(place.index, before, after, device=tap.name)
-
-        await self._run(change)
-
-    async def rename(self, tap: Tap, place: Place, name: str) -> None:
-        """Rename a device in its place."""
-
-        def change() -> None:
-            with self._at(tap, place) as route:
-                link.apply(route, tap.name, requests.name(place.index, name))
+                _SETTERS[key](place.index, value, device=tap.name)
 
         await self._run(change)
 
@@ -228,25 +226,6 @@ class Host:
 
         Returns, for each target in order, the first refusal that remained, or None."""
         return await self._run(converge_all, targets)
-
-    async def route_through(self, tap: Tap, place: Place, table: int, addresses: tuple[str, ...]) -> None:
-        """Install policy rules that route packets to the networks of these addresses through a loopback."""
-        wanted = LinkSettings(0, 0, addresses=tuple(map(Address, addresses)), policy_table=table)
-        target = Target(place.name, place.index, wanted, scope=Scope.TAKEN_ALONG)
-        for refusal in await self.converge([(tap, place, target)]):
-            if refusal is not None:
-                raise refusal
-
-    async def route_past(self, tap: Tap, place: Place, table: int) -> None:
-        """Remove the policy rules of :meth:`route_through`, also where the loopback is no longer."""
-        nothing, released = LinkSettings(0, 0), LinkSettings(0, 0, policy_table=table)
-        target = Target(place.name, place.index, nothing, released)
-        if not is_in(tap, place):
-            await self._run(converge_without_device, place, target)
-            return
-        for refusal in await self.converge([(tap, place, target)]):
-            if refusal is not None:
-                raise refusal
 
     def is_in(self, tap: Tap, place: Place) -> bool:
         """Return whether a device is in the namespace of a place, whose nsid is then that of the place."""

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from epaird.config.settings import Configuration, InterfaceSettings, NamespacesSettings
-from epaird.control.interfaces.ifnet import Clone, Ifnet, link_settings
+from epaird.control.interfaces.ifnet import Clone
 from epaird.control.interfaces.registry import Registry
-from epaird.control.machine.host import Host
-from epaird.kernel.difference import missing as lacks
-from epaird.kernel.state import DeviceState
-from epaird.kernel.tun import Tap
-from epaird.plan.steps import Restore
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,26 +90,3 @@ def _configuration(
             "lo": lo if lo or current.lo is not None else None,
         }
     )
-
-
-async def missing(host: Host, registry: Registry) -> tuple[Restore, ...]:
-    """Return the addresses and routes that interfaces have lost. Raises KernelError."""
-    ifnets = [
-        each
-        for each in registry.ifnets
-        if not each.destroying and (each.settings.addresses or each.settings.routes)
-    ]
-    found = await host.present({each.tap: each.place for each in ifnets})
-    return tuple(_missing(ifnets, found))
-
-
-def _missing(ifnets: Iterable[Ifnet], found: Mapping[Tap, DeviceState]) -> Iterator[Restore]:
-    for each in ifnets:
-        here = found.get(each.tap)
-        if here is None:
-            continue
-        lacking = lacks(here, link_settings(each.settings))
-        addresses = tuple(str(address) for address in lacking.addresses)
-        routes = tuple((route.to, str(route.via)) for route in lacking.routes)
-        if addresses or routes:
-            yield Restore(each.device, addresses, routes)

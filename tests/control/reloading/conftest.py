@@ -18,19 +18,21 @@ from epaird.kernel.tun import Tap
 from tests.control.fake import FakeHost
 from tests.control.reloading.running import Running, log_formats
 from tests.loop import has_children
+from tests.waiting import eventually
 
 
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     host = FakeHost()
-    rename = host.rename
+    set_property = host.set_property
 
-    async def renamed(tap: Tap, place: Place, name: str) -> None:
-        await rename(tap, place, name)
-        host.report(host.event(tap.name))
-        host.report(host.event(tap.name))  # a second one, in case the first look-up was made to fail
+    async def reported(tap: Tap, place: Place, key: str, value: object) -> None:
+        await set_property(tap, place, key, value)
+        if key == "name":
+            host.report(host.event(tap.name))
+            host.report(host.event(tap.name))  # a second one, in case the first look-up was made to fail
 
-    monkeypatch.setattr(host, "rename", renamed)
+    monkeypatch.setattr(host, "set_property", reported)
     monkeypatch.setattr(resources, "Host", lambda: host)
 
     def set_up(level: str, form: str) -> None:
@@ -57,6 +59,8 @@ def started(tmp_path: Path, host: FakeHost) -> Callable[..., contextlib.Abstract
         logging.getLogger().setLevel(file.configuration.daemon.log_level.upper())
         async with daemon.Daemon(file.configuration, None, Source(running.path, file.sha256)) as begun:
             await begun.start()
+            # What happened before link events were watched is repaired.
+            await eventually(lambda: "converge" in host.steps)
             running.daemon = begun
             host.steps.clear()
             yield running
