@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from epaird.config.settings import DeviceSettings, InterfaceSettings
 from epaird.control.interfaces.convergence import Goal
 from epaird.control.interfaces.events import EventBus
-from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin
+from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin, Stray
 from epaird.control.interfaces.inplace import InPlace
 from epaird.control.interfaces.kind import AnyKind, Environment
 from epaird.control.interfaces.loopbacks import Loopbacks
@@ -75,6 +76,8 @@ class Registry:
         self.allow_loopbacks(loopbacks)
         self._being_created: set[str] = set()
         self._changing = asyncio.Lock()
+        self._not_followed: WeakKeyDictionary[Ifnet, tuple[Stray | None, str]] = WeakKeyDictionary()
+        """Strays that could not be moved, and the reason that was logged."""
         self._in_place = InPlace(host, environment.convergence, environment.tracker)
 
     @property
@@ -179,6 +182,34 @@ class Registry:
         ``configured`` are the settings of devices in a configuration, if they may differ from the recorded
         ones; they tell in which namespace a device belongs."""
         return await self._environment.convergence.lacks(self.ifnets, configured)
+
+    def check_names(self) -> tuple[Ifnet, ...]:
+        """Look where the names of the interfaces' namespaces lead now, and report what has changed.
+
+        Return the strays that :meth:`relocate` can move."""
+        return self._environment.strays.check(self.ifnets)
+
+    async def relocate(self, ifnet: Ifnet) -> None:
+        """Move a stray to where the name of its namespace leads now, and configure it there.
+
+        Its pair is not created again: peer, hardware address and counters stay. Does nothing for an
+        interface that is no stray. Raises KernelError before the device has moved, or when it could not be
+        configured there."""
+        async with self._changing:
+            if ifnet.stray is not None and not ifnet.destroying:
+                await whole(self.kind_of(ifnet.clone).relocate(ifnet))
+
+    async def follow_names(self) -> None:
+        """Move every stray to where the name of its namespace leads now; a failure is logged once."""
+        for ifnet in self.check_names():
+            stray = ifnet.stray
+            try:
+                await self.relocate(ifnet)
+                self._not_followed.pop(ifnet, None)
+            except KernelError as error:
+                if self._not_followed.get(ifnet) != (stray, str(error)):
+                    log.error("%s: it stays where it is", error)
+                self._not_followed[ifnet] = (stray, str(error))
 
     async def reassign(self, clone: Clone, workers: tuple[Worker, ...]) -> None:
         """Move the queues of an interface to other workers. Raises WorkerLost or WorkerRefused."""
