@@ -82,11 +82,7 @@ def plan(
         restored=tuple(_restored(missing, now, then, fresh)),
         destroyed_last=tuple(step for step in destroys if step not in early),
         namespaces_removed=tuple(n for n in now.namespaces.create if n not in then.namespaces.create),
-        daemon=tuple(
-            Difference(f"{table}.{each.key}", each.old, each.new)
-            for table in ("daemon", "metrics")
-            for each in _differences(getattr(now, table), getattr(then, table))
-        ),
+        daemon=tuple(_daemon_differences(now, then)),
         adopted=tuple(name for name in new if name in adopted),
         relocated=tuple(_relocated(strays, then, fresh)),
         missing=tuple(missing),
@@ -187,6 +183,12 @@ def _restored(
             each = replace(each, rules=())
         if not each.empty:
             yield each
+
+
+def _daemon_differences(now: Configuration, then: Configuration) -> Iterator[Difference]:
+    for table in ("daemon", "metrics"):
+        for each in _differences(getattr(now, table), getattr(then, table)):
+            yield Difference(f"{table}.{each.key}", each.old, each.new)
 
 
 def _relocated(strays: Iterable[Relocate], then: Configuration, fresh: Collection[str]) -> Iterator[Relocate]:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from epaird.config.settings import DeviceSettings, InterfaceSettings
 from epaird.control.interfaces.convergence import Goal
@@ -76,8 +75,8 @@ class Registry:
         self.allow_loopbacks(loopbacks)
         self._being_created: set[str] = set()
         self._changing = asyncio.Lock()
-        self._not_followed: WeakKeyDictionary[Ifnet, tuple[Stray | None, str]] = WeakKeyDictionary()
-        """Strays that could not be moved, and the reason that was logged."""
+        self._not_followed: dict[str, tuple[Stray | None, str]] = {}
+        """Strays that could not be moved, by device, and the reason that was logged."""
         self._in_place = InPlace(host, environment.convergence, environment.tracker)
 
     @property
@@ -201,15 +200,15 @@ class Registry:
 
     async def follow_names(self) -> None:
         """Move every stray to where the name of its namespace leads now; a failure is logged once."""
+        logged, self._not_followed = self._not_followed, {}
         for ifnet in self.check_names():
             stray = ifnet.stray
             try:
                 await self.relocate(ifnet)
-                self._not_followed.pop(ifnet, None)
             except KernelError as error:
-                if self._not_followed.get(ifnet) != (stray, str(error)):
+                self._not_followed[ifnet.device] = failure = (stray, str(error))
+                if logged.get(ifnet.device) != failure:
                     log.error("%s: it stays where it is", error)
-                self._not_followed[ifnet] = (stray, str(error))
 
     async def reassign(self, clone: Clone, workers: tuple[Worker, ...]) -> None:
         """Move the queues of an interface to other workers. Raises WorkerLost or WorkerRefused."""
