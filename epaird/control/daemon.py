@@ -224,7 +224,7 @@ class Daemon:
         await self._create_interfaces(configuration)
         # Not before: a thousand pairs that are created, or destroyed, cause 16,000 events.
         host.watch(self._registry.link_event)
-        self._registry.check_all()
+        await self._registry.check_all()
 
     async def _create_interfaces(self, configuration: Configuration) -> None:
         self._reserve_macs(configuration)

@@ -174,6 +174,7 @@ IFLA_QDISC: Final = 6
 IFLA_TXQLEN: Final = 13
 IFLA_LINKINFO: Final = 18
 IFLA_STATS64: Final = 23
+IFLA_AF_SPEC: Final = 26
 IFLA_GROUP: Final = 27
 IFLA_NET_NS_FD: Final = 28
 IFLA_EXT_MASK: Final = 29
@@ -181,6 +182,10 @@ IFLA_NEW_NETNSID: Final = 45
 IFLA_TARGET_NETNSID: Final = 46
 IFLA_NEW_IFINDEX: Final = 49
 IFLA_INFO_KIND: Final = 1
+IFLA_INET_CONF: Final = 1
+
+# linux/ip.h
+IPV4_DEVCONF_ACCEPT_LOCAL: Final = 23
 
 # linux/net_namespace.h
 NETNSA_NSID: Final = 1

@@ -211,6 +211,9 @@ def steps_towards(
         remove += [Step(_removal(each)) for each in changes.remove]
         if device.qdisc in qdiscs:
             addresses.append(Step(requests.no_qdisc(target.index)))
+        local = _accepts_local(device, target)
+        if device.accepts_local != local:
+            addresses.append(Step(requests.accept_local(target.index, local), number))
         addresses += [Step(requests.add_address(target.index, each), number, each) for each in changes.add]
         routes += [Step(requests.add_route(target.index, each), number, each) for each in changed.add]
         routes += [
@@ -242,6 +245,17 @@ def _reaches(addresses: Iterable[Address], hop: str | None) -> bool:
         return False
     address = ipaddress.ip_address(hop)
     return any(address in ipaddress.ip_interface(each.address).network for each in addresses)
+
+
+def _accepts_local(device: DeviceState, target: Target) -> bool:
+    """Return whether a device is to accept packets from the namespace's own addresses.
+
+    Policy routing requires it: a packet from one own address to another one arrives from the loopback.
+    """
+    if target.wanted.policy_table is not None:
+        return True
+    released = target.released is not None and target.released.policy_table is not None
+    return device.accepts_local and not released
 
 
 def _is_ipv6(address: Address) -> bool:

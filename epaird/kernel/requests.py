@@ -31,6 +31,9 @@ _MAC: Final = MappingProxyType({errno.EADDRNOTAVAIL: "not a unicast address"})
 _ADDRESS: Final = MappingProxyType(
     {errno.EADDRNOTAVAIL: "does not exist", errno.EACCES: "IPv6 is disabled on this device"}
 )
+_ADDRESS_IPV6: Final = MappingProxyType(
+    {**_ADDRESS, errno.EINVAL: "IPv6 needs an MTU of at least 1280 bytes"}
+)
 _GROUP: Final = MappingProxyType({errno.ENODEV: "has no devices"})
 _ROUTE: Final = MappingProxyType({errno.ESRCH: "does not exist"})
 
@@ -203,6 +206,16 @@ def remove_route(index: int, route: Route) -> NetlinkRequest:
     return _route(index, route, abi.RTM_DELROUTE, 0, (abi.RTPROT_UNSPEC, abi.RT_SCOPE_NOWHERE, 0))
 
 
+def accept_local(index: int, wanted: bool) -> NetlinkRequest:
+    """Accept IPv4 packets from the namespace's own addresses, or refuse them, as the kernel does by default.
+
+    The kernel's sysctl of this name, for one device.
+    """
+    value = attribute(abi.IPV4_DEVCONF_ACCEPT_LOCAL, INT.pack(wanted))
+    nested = attribute(abi.IFLA_AF_SPEC, attribute(socket.AF_INET, attribute(abi.IFLA_INET_CONF, value)))
+    return _set(f"accept_local {int(wanted)}", index, nested)
+
+
 def add_policy_route(index: int, route: Route, table: int) -> NetlinkRequest:
     """Add the route of a policy table that leads packets for one of a device's own addresses to the device.
 
@@ -260,7 +273,8 @@ def _address(index: int, address: Address, kind: int, flags: int) -> NetlinkRequ
     flag = abi.IFA_F_NODAD if address.nodad and interface.version == 6 else 0
     message = ADDRESS.pack(family, length, flag, abi.RT_SCOPE_UNIVERSE, index)
     message += attribute(abi.IFA_LOCAL, own) + attribute(abi.IFA_ADDRESS, peer)
-    return NetlinkRequest(f"address {address}", kind, flags, message, _ADDRESS)
+    explanations = _ADDRESS if interface.version == 4 else _ADDRESS_IPV6
+    return NetlinkRequest(f"address {address}", kind, flags, message, explanations)
 
 
 def _family(route: Route) -> socket.AddressFamily:

@@ -7,7 +7,7 @@ import socket
 import struct
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, TypeVar
 
@@ -79,6 +79,8 @@ class DeviceState:
     """IFF_UP."""
     qdisc: str = ""
     """The root queueing discipline, ``noqueue``."""
+    accepts_local: bool = False
+    """True when the device accepts IPv4 packets from the namespace's own addresses."""
     addresses: tuple[PresentAddress, ...] = ()
     """Addresses, for each family in the order in which the kernel was given them; of the IPv4 addresses of a
     subnet the first one is the primary."""
@@ -123,8 +125,8 @@ def read(route: RouteSocket, indexes: Collection[int] | None = None) -> Namespac
     for each in routes:
         by_index[each.index].append(each)
     devices = {
-        index: DeviceState(name, up, qdisc, tuple(addresses[index]), tuple(by_index[index]), rules)
-        for index, name, up, qdisc in _dump(route, abi.RTM_GETLINK, LINK, socket.AF_UNSPEC, _link)
+        index: replace(device, addresses=tuple(addresses[index]), routes=tuple(by_index[index]), rules=rules)
+        for index, device in _dump(route, abi.RTM_GETLINK, LINK, socket.AF_UNSPEC, _link)
         if indexes is None or index in indexes
     }
     return NamespaceState(devices, routes, rules)
@@ -165,11 +167,15 @@ def _dump(
     return found
 
 
-def _link(fields: tuple[int, ...], payloads: Mapping[int, bytes]) -> tuple[int, str, bool, str]:
-    """Return the index, the name, IFF_UP and the queueing discipline of a device."""
+def _link(fields: tuple[int, ...], payloads: Mapping[int, bytes]) -> tuple[int, DeviceState]:
+    """Return the index of a device and its state without addresses, routes and rules."""
     _, _, index, flags, _ = fields
     name, qdisc = (_text(payloads.get(key, b"")) for key in (abi.IFLA_IFNAME, abi.IFLA_QDISC))
-    return index, name, bool(flags & abi.IFF_UP), qdisc
+    parameters = _nested(_nested(payloads, abi.IFLA_AF_SPEC), socket.AF_INET).get(abi.IFLA_INET_CONF, b"")
+    # An array of integers, of which the first one has the number 1.
+    start = INT.size * (abi.IPV4_DEVCONF_ACCEPT_LOCAL - 1)
+    accepts_local = any(parameters[start : start + INT.size])
+    return index, DeviceState(name, bool(flags & abi.IFF_UP), qdisc, accepts_local)
 
 
 def _address(fields: tuple[int, ...], payloads: Mapping[int, bytes]) -> PresentAddress:
@@ -238,6 +244,12 @@ def _message(header: bytes, payloads: Mapping[int, bytes], ignored: Collection[i
 
 def _payloads(buffer: bytearray, start: int, end: int) -> dict[int, bytes]:
     return {kind: bytes(buffer[first:last]) for kind, first, last in attributes(buffer, start, end)}
+
+
+def _nested(payloads: Mapping[int, bytes], kind: int) -> dict[int, bytes]:
+    """Return the attributes within an attribute; none when it is absent."""
+    inner = bytearray(payloads.get(kind, b""))
+    return _payloads(inner, 0, len(inner))
 
 
 @lru_cache(maxsize=4096)

@@ -53,20 +53,15 @@ def plan(
     holders = {
         claim: name for name in old for claim in _claims(name, old[name]) if claim[0] in ("device", "mac")
     }
-    changes = tuple(
+    changes = [
         _changed(name, new[name], found, holders)
         for name in new
         if name in old
         and old[name] != new[name]
         and (found := tuple(_differences(old[name], new[name], before.get(name))))
-    )
+    ]
     in_place = tuple(step for step in changes if isinstance(step, Change))
-    taken = {claim for step in in_place for claim in _claims(step.name, step.settings)}
-    recreated = tuple(
-        replace(step, first=bool(taken.intersection(_claims(step.name, old[step.name]))))
-        for step in changes
-        if isinstance(step, Recreate)
-    )
+    recreated = tuple(_recreated(changes, old))
     created = tuple(Create(name, new[name], name in before) for name in new if name not in old)
     given: tuple[Change | Recreate | Create, ...] = (*changes, *created)
     needed = {claim for step in given for claim in _claims(step.name, step.settings)}
@@ -128,6 +123,18 @@ def _changed(
     return Change(name, settings, differences)
 
 
+def _recreated(
+    changes: Iterable[Change | Recreate], old: Mapping[str, InterfaceSettings]
+) -> Iterator[Recreate]:
+    """Yield the interfaces that are recreated, marked if they have what one that changes is to have."""
+    changes = tuple(changes)
+    in_place = (step for step in changes if isinstance(step, Change))
+    taken = {claim for step in in_place for claim in _claims(step.name, step.settings)}
+    for step in changes:
+        if isinstance(step, Recreate):
+            yield replace(step, first=bool(taken.intersection(_claims(step.name, old[step.name]))))
+
+
 def _patches(
     now: Peers,
     then: Configuration,
@@ -177,7 +184,7 @@ def _restored(
             continue
         if old.addresses != new.addresses:
             each = replace(each, addresses=(), misplaced=(), rules=())
-        if old.routes != new.routes or not new.up:
+        if old.routes != new.routes or (old.up and not new.up):
             each = replace(each, routes=())
         if isinstance(new, LoopbackSettings) and not new.policy_routing:
             each = replace(each, rules=())

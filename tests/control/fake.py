@@ -18,15 +18,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from epaird.control.machine.host import Host, Place
-from epaird.kernel.convergence import Scope, Target
+from epaird.kernel.convergence import Target
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings
 from epaird.kernel.namespace import Fingerprint, Identity
-from epaird.kernel.policy import missing_rules, policy_routes, policy_rules
-from epaird.kernel.state import DeviceState, PresentAddress, PresentRoute
+from epaird.kernel.state import DeviceState
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind
+from tests.control import addressing
 from tests.control.fakeowner import Owner
 
 HOME: Final = Identity(4, 4026531840)
@@ -62,46 +62,10 @@ class Link:
         return self.settings.policy_table if self.settings is not None else None
 
     def flap(self, up: bool) -> None:
-        """Set it up or down, with what the kernel does then: IPv6 addresses and all routes go."""
+        """Set it up or down, with what the kernel does then."""
         assert self.settings is not None
-        self.settings = replace(self.settings, up=up)
+        self.settings = addressing.set_up(self.settings, up)
         self.statistics = replace(self.statistics, up=up, lower_up=up)
-        if not up:
-            ipv4 = tuple(each for each in self.settings.addresses if ":" not in each.address)
-            self.settings = replace(self.settings, addresses=ipv4, routes=())
-
-    def converge(self, target: Target) -> None:
-        """Give it what it is to have, and remove what was released."""
-        assert self.settings is not None
-        wanted, released = target.wanted, target.released
-        gone = released.addresses if released is not None else ()
-        addresses = [*wanted.addresses]
-        if target.scope is Scope.TAKEN_ALONG:
-            present = self.settings.addresses
-            addresses = [each for each in addresses if ":" in each.address or each in present]
-        addresses += [each for each in self.settings.addresses if each not in (*addresses, *gone)]
-        old_routes = released.routes if released is not None else ()
-        routes = [*wanted.routes] if self.settings.up else []
-        routes += [each for each in self.settings.routes if each not in (*routes, *old_routes)]
-        self.settings = replace(
-            self.settings, addresses=tuple(addresses), routes=tuple(routes), policy_table=wanted.policy_table
-        )
-
-    def state(self) -> DeviceState:
-        """Return its state as the kernel would."""
-        assert self.settings is not None
-        addresses = self.settings.addresses
-        return DeviceState(
-            self.place.name,
-            self.settings.up,
-            "noqueue",
-            tuple(PresentAddress(each) for each in addresses),
-            (
-                *(PresentRoute(each) for each in self.settings.routes),
-                *(PresentRoute(each, table=self.table or 0) for each in policy_routes(addresses, self.table)),
-            ),
-            missing_rules((), policy_rules(addresses, self.table)),
-        )
 
     def measured(self) -> LinkStatistics:
         """Return the kernel's statistics of it."""
@@ -337,7 +301,7 @@ class FakeHost(Host):
             for tap, place in devices.items():
                 link = self.links[tap.name]
                 if link.place.identity == place.identity and link.settings is not None:
-                    found[tap] = link.state()
+                    found[tap] = addressing.state(link.place.name, link.settings)
             return found
 
         return await self._run(look)
@@ -351,7 +315,7 @@ class FakeHost(Host):
             for tap, _, target in targets:
                 link = self.links[tap.name]
                 if link.settings is not None:
-                    link.converge(target)
+                    link.settings = addressing.converged(link.settings, target)
             return [None for _ in targets]
 
         return await self._run(change)

@@ -26,6 +26,8 @@ class Half:
     name: str = ""
     """The device's name; empty for the default."""
     addresses: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    """Routes, ``10.2.0.0/24 via 10.1.0.2``."""
     mtu: int = 1500
     up: bool = True
     txqueuelen: int = 10_000
@@ -59,14 +61,26 @@ Interface = Pair | Loopback
 
 
 def pair(unit: int, a: str, b: str, **settings: Any) -> Pair:  # noqa: ANN401
-    """Return a pair in these namespaces with addresses for the background traffic."""
-    addresses = (f"{address(unit, 1)}/24",), (f"{address(unit, 2)}/24",) if a != b else ()
-    return Pair(Half(a, addresses=addresses[0]), Half(b, addresses=addresses[1]), **settings)
+    """Return a pair in these namespaces with addresses for the background traffic, and a route."""
+    addresses = (
+        (f"{address(unit, 1)}/24", f"{address(unit, 11)}/24"),
+        (f"{address(unit, 2)}/24",) if a != b else (),
+    )
+    routes = (f"10.2.{unit}.0/24 via {address(unit, 2)}",)
+    half_a = Half(a, addresses=addresses[0], routes=routes)
+    return Pair(half_a, Half(b, addresses=addresses[1]), **settings)
 
 
 def words(found: Interface) -> list[str]:
     """Return an interface's settings that are not defaults, as for a command line or a file."""
-    return [f"{key}={json.dumps(value)}" for key, value in _non_defaults(found, type(found)())]
+    return [f"{key}={_written(key, value)}" for key, value in _non_defaults(found, type(found)())]
+
+
+def _written(key: str, value: Any) -> str:  # noqa: ANN401
+    if key.rpartition(".")[2] != "routes":
+        return json.dumps(value)
+    routes = (route.split(" via ") for route in value)
+    return "[" + ", ".join(f'{{ to = "{to}", via = "{via}" }}' for to, via in routes) + "]"
 
 
 def _non_defaults(found: object, defaults: object, prefix: str = "") -> Iterator[tuple[str, object]]:

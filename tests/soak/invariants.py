@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from epaird.ipc.counters import STATISTICS
+from tests.scenarios.addressing import addresses, routes
 from tests.scenarios.namespaces import Link
 from tests.soak.expected import Loopback, Pair
 from tests.soak.footprint import descriptors
@@ -46,7 +47,7 @@ class Invariants:
         """
         traffic = self._traffic
         traffic.pause()
-        for rule in (self._devices, self._workers, self._files):
+        for rule in (self._devices, self._addressing, self._plan, self._workers, self._files):
             _wait_until_kept(rule)
         traffic.wait_for_bytes()
         until(
@@ -115,6 +116,29 @@ class Invariants:
         ]
         wrong += [f"the kernel has {name} in {netns}" for netns, name in self._kernel.keys() - wanted_links]
         return wrong
+
+    def _addressing(self) -> list[str]:
+        """Every device has its addresses in order and its routes, as far as its state allows."""
+        site = self._site
+        wrong = []
+        for device, (_, settings) in site.expected.devices.items():
+            place = site.lab.namespace_of(site.expand(settings.netns))
+            name = getattr(settings, "name", "") or device
+            found = [each for each in addresses(place, name) if each in settings.addresses]
+            if found != [*settings.addresses]:
+                wrong.append(f"{device}: the addresses are {found}, not {settings.addresses}")
+            there = routes(place, name)
+            wanted = sorted(getattr(settings, "routes", ())) if settings.up else []
+            if there != wanted:
+                wrong.append(f"{device}: the routes are {there}, not {wanted}")
+        return wrong
+
+    def _plan(self) -> list[str]:
+        """The plan of the daemon's file has nothing to do, unless a request changed something."""
+        report = self._site.planned()
+        lines = [f"the plan would {each.verb} {each.name}: {each.details}" for each in report.actions]
+        restored = [line for line in lines if " restore " in line]
+        return restored if self._site.expected.changed else lines
 
     def _workers(self) -> list[str]:
         """The workers are as many as expected, there is a spare, and every queue belongs to one worker."""

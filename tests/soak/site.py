@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from epaird.client.client import Client, DaemonError
+from epaird.client.plans import PlanReport
 from epaird.dataplane.process import WORKER
 from tests.scenarios.ctl import control_socket, epairctl, rewrite, run_epairctl
 from tests.scenarios.lab import Daemon, Lab, process_name
@@ -63,6 +64,14 @@ class Site:
             raise AssertionError(str(failed)) from failed
         known = {each["device"]: each["stats"] for each in counters}
         return [each | {"stats": known[device]} for device, each in found.items() if device in known]
+
+    def planned(self) -> PlanReport:
+        """Return the plan of the daemon's own file."""
+        client = Client(str(control_socket(self.lab)))
+        try:
+            return client.plan(self.daemon.file.read_text(), self.daemon.file.name)
+        except DaemonError as failed:
+            raise AssertionError(str(failed)) from failed
 
     def workers_by_number(self) -> dict[int, list[int]]:
         """Return the pids of each worker, in ascending order."""

@@ -20,9 +20,10 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_interface
+from types import MappingProxyType
 from typing import Final
 
-from epaird.config.settings import HalfSettings, LoopbackSettings
+from epaird.config.settings import DeviceSettings, LoopbackSettings
 from epaird.control.interfaces.ifnet import Ifnet, is_away, link_settings
 from epaird.control.machine.host import Host, Place
 from epaird.control.tasks import spawn
@@ -31,7 +32,6 @@ from epaird.kernel.difference import missing
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import Address, LinkSettings
 from epaird.kernel.state import DeviceState
-from epaird.kernel.tun import Tap
 from epaird.plan.steps import Restore
 
 log = logging.getLogger(__name__)
@@ -54,11 +54,13 @@ class Goal:
     """What it was to have before; None: nothing is removed."""
 
 
+NO_SETTINGS: Final[Mapping[str, DeviceSettings]] = MappingProxyType({})
+"""Settings of no device."""
 NOTHING: Final = LinkSettings(mtu=0, txqueuelen=0)
 """No addresses, routes and rules."""
 
 
-def wanted(ifnet: Ifnet, settings: HalfSettings | LoopbackSettings | None = None) -> LinkSettings:
+def wanted(ifnet: Ifnet, settings: DeviceSettings | None = None) -> LinkSettings:
     """Return what a device is to have with settings (None: its own) in its present state.
 
     With an MTU that its owner has given it and that IPv6 does not work with, it is to have no IPv6 addresses,
@@ -79,7 +81,7 @@ class Convergence:
         """Held while devices are changed or repaired."""
         self._damaged: dict[Ifnet, None] = {}
         """Devices that are to be repaired, in order."""
-        self._repairing = False
+        self._repairing: asyncio.Task[None] | None = None
         self._reported: dict[Ifnet, str] = {}
         """The last failure of each device's repair, which was logged."""
 
@@ -99,9 +101,24 @@ class Convergence:
         if ifnet.destroying:
             return
         self._damaged[ifnet] = None
-        if not self._repairing:
-            self._repairing = True
-            spawn(self._repair(), "restoring addresses and routes")
+        if self._repairing is None:
+            self._repairing = spawn(self._repair(), "restoring addresses and routes")
+
+    async def repair_unseen(self, ifnets: Iterable[Ifnet]) -> None:
+        """Repair the devices that lack everything that a flap takes: the kernel has reported none.
+
+        Raises KernelError."""
+        by_device = {each.device: each for each in ifnets if each.up and _losable(wanted(each))}
+        if by_device:
+            for lacking in await self.lacks(by_device.values()):
+                ifnet = by_device[lacking.device]
+                if _losable(wanted(ifnet)) <= {*lacking.addresses, *lacking.routes}:
+                    self.repair(ifnet)
+
+    async def repaired(self) -> None:
+        """Wait until no device is to be repaired."""
+        while self._repairing is not None:
+            await asyncio.wait((self._repairing,))
 
     def forget(self, ifnet: Ifnet) -> None:
         """Do not repair a device any more, which is being destroyed."""
@@ -120,7 +137,7 @@ class Convergence:
                     log.warning("%s: its rules were not removed", failure)
 
     async def lacks(
-        self, ifnets: Iterable[Ifnet], configured: Mapping[str, HalfSettings | LoopbackSettings]
+        self, ifnets: Iterable[Ifnet], configured: Mapping[str, DeviceSettings] = NO_SETTINGS
     ) -> tuple[Restore, ...]:
         """Return what devices lack, for each that lacks anything. Raises KernelError.
 
@@ -129,9 +146,7 @@ class Convergence:
         ours = [
             each
             for each in ifnets
-            if not each.destroying
-            and _reachable(each)
-            and not is_away(each.place, configured.get(each.device, each.settings))
+            if not each.destroying and not is_away(each.place, configured.get(each.device, each.settings))
         ]
         found = await self._host.present({each.tap: each.place for each in ours})
         lacking = []
@@ -151,14 +166,11 @@ class Convergence:
                 for ifnet, failure in zip(batch, failures, strict=True):
                     self._report(ifnet, failure)
         finally:
-            self._repairing = False
+            self._repairing = None
 
     async def _converge(self, targets: Sequence[tuple[Ifnet, Target]]) -> list[KernelError | None]:
-        carried_out: list[tuple[Tap, Place, Target]] = [
-            (ifnet.tap, ifnet.place, target) for ifnet, target in targets if _reachable(ifnet)
-        ]
-        found = iter(await self._host.converge(carried_out) if carried_out else ())
-        return [next(found) if _reachable(ifnet) else None for ifnet, _ in targets]
+        carried_out = [(ifnet.tap, ifnet.place, target) for ifnet, target in targets]
+        return await self._host.converge(carried_out) if carried_out else []
 
     def _report(self, ifnet: Ifnet, failure: KernelError | None) -> None:
         """Log the failure of a repair, once for each cause."""
@@ -170,8 +182,16 @@ class Convergence:
             self._reported[ifnet] = str(failure)
 
 
-def _table(ifnet: Ifnet, settings: HalfSettings | LoopbackSettings) -> int | None:
+def _table(ifnet: Ifnet, settings: DeviceSettings) -> int | None:
     return ifnet.table if isinstance(settings, LoopbackSettings) and settings.policy_routing else None
+
+
+def _losable(settings: LinkSettings) -> frozenset[str]:
+    """Return what a device loses when it goes down."""
+    ipv4 = _ipv4(settings.addresses)
+    return frozenset(
+        (*(str(each) for each in settings.addresses if each not in ipv4), *map(str, settings.routes))
+    )
 
 
 def _ipv4(addresses: Iterable[Address]) -> tuple[Address, ...]:
@@ -188,12 +208,16 @@ def _kept(ifnet: Ifnet) -> LinkSettings:
 
 def _restore(ifnet: Ifnet, state: DeviceState) -> Restore:
     """Return what a device lacks in a state. The queueing discipline is nothing that a file can give it."""
-    lacks = missing(state, _kept(ifnet))
-    present = {each.address.address for each in state.addresses}
+    kept = _kept(ifnet)
+    lacks = missing(state, kept)
+    present = {each.address for each in state.addresses}
+    absent = [each for each in lacks.addresses if each not in present]
+    # Those after an absent one are added again, too, but are no more than that.
+    there = replace(kept, addresses=tuple(each for each in kept.addresses if each not in absent))
     return Restore(
         ifnet.device,
-        addresses=tuple(str(each) for each in lacks.addresses if each.address not in present),
-        misplaced=tuple(str(each) for each in lacks.addresses if each.address in present),
+        addresses=tuple(map(str, absent)),
+        misplaced=tuple(map(str, missing(state, there).addresses)),
         routes=tuple(map(str, lacks.routes)),
         rules=tuple(map(str, lacks.rules)),
     )
@@ -208,8 +232,3 @@ def _target(
     ifnet: Ifnet, then: LinkSettings, released: LinkSettings | None = None, scope: Scope = Scope.ALL
 ) -> Target:
     return Target(ifnet.device, ifnet.place.index, then, released, scope)
-
-
-def _reachable(ifnet: Ifnet) -> bool:
-    """Return whether a device's namespace has a name; only others can enter one that has none."""
-    return ifnet.place.nsid is None or bool(ifnet.place.netns)

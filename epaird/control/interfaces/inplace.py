@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from epaird.config.immutable import IMMUTABLE
-from epaird.config.settings import HalfSettings, LoopbackSettings
+from epaird.config.settings import DeviceSettings
 from epaird.control.interfaces.convergence import NOTHING, Convergence, Goal, wanted
 from epaird.control.interfaces.ifnet import Clone, Ifnet
 from epaird.control.interfaces.tracking import Tracker
@@ -50,7 +50,7 @@ class DeviceChange:
     def __init__(
         self,
         ifnet: Ifnet,
-        after: HalfSettings | LoopbackSettings,
+        after: DeviceSettings,
         *,
         mac: str | None = None,
         requested: Collection[str] = (),
@@ -107,7 +107,7 @@ class DeviceChange:
         """What the device is to have again, after :meth:`undo`."""
         return Goal(self.ifnet, self._wanted(self.before), self._wanted(self.after))
 
-    def _wanted(self, settings: HalfSettings | LoopbackSettings) -> LinkSettings:
+    def _wanted(self, settings: DeviceSettings) -> LinkSettings:
         """Return what the device is to have; nothing that others may have set where they moved it to."""
         return wanted(self.ifnet, settings) if self._ours else NOTHING
 
@@ -217,5 +217,5 @@ def _ordered(properties: Mapping[str, Any]) -> list[str]:
     return keys
 
 
-def _addressing(settings: HalfSettings | LoopbackSettings) -> tuple[object, ...]:
+def _addressing(settings: DeviceSettings) -> tuple[object, ...]:
     return settings.addresses, settings.routes

@@ -8,11 +8,9 @@ import errno
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final
 
 from epaird.config.settings import DeviceSettings, InterfaceSettings
-from epaird.control.interfaces.convergence import Goal
+from epaird.control.interfaces.convergence import NO_SETTINGS, Goal
 from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin, Stray
 from epaird.control.interfaces.inplace import InPlace
@@ -32,9 +30,6 @@ from epaird.names.macpool import MacPool
 from epaird.plan.steps import Restore
 
 log = logging.getLogger(__name__)
-
-NO_SETTINGS: Final[Mapping[str, DeviceSettings]] = MappingProxyType({})
-"""Settings of no device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,11 +240,12 @@ class Registry:
         """Poll the interfaces in other namespaces, of which the kernel reports nothing, until cancelled."""
         await self._environment.tracker.poll_namespaces()
 
-    def check_all(self) -> None:
-        """Look up the state of every interface, where events may have been missed."""
+    async def check_all(self) -> None:
+        """Look up the state of every interface, where events may have been missed, and repair it."""
         self._environment.tracker.check_all()
         for kind in self.kinds:
             kind.refresh()
+        await self._environment.convergence.repaired()
 
     # Reports of workers.
 

@@ -166,6 +166,10 @@ class Tracker:
                 for line in missing_optional():
                     log.warning("%s", line)
             self.examine(away)
+            try:
+                await self._convergence.repair_unseen(each for each in away if each in self._owners)
+            except KernelError as error:
+                log.warning("%s", error)
 
     def check_all(self) -> None:
         """Look up the state of every interface, where events may have been missed, and repair it."""

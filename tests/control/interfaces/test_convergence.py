@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
+from epaird.control.interfaces import tracking
 from epaird.control.interfaces.convergence import wanted
 from epaird.kernel.link import Address, LinkSettings
 from epaird.kernel.watch import LinkEvent, LinkEventKind
@@ -83,6 +87,27 @@ async def test_an_mtu_without_ipv6_and_back_is_repaired() -> None:
             (half, _, _) = scene.registry.ifnets
             assert len(wanted(half).addresses) == (1 if mtu == 1000 else 2)
         await eventually(lambda: link.settings == before)
+
+
+@on_loop
+async def test_a_flap_between_two_polls_is_repaired(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "POLL_S", 0.001)
+    monkeypatch.setattr(tracking, "missing_optional", list)
+    async with make_scene() as scene:
+        scene.host.add_namespace("red")
+        await scene.interfaces.create("epair0", {"a": {**BOTH, "netns": "red"}})
+        link = scene.host.links["epair0a"]
+        before = link.settings
+        assert before is not None
+        polling = asyncio.create_task(scene.registry.poll_namespaces())
+        link.flap(False)
+        link.flap(True)
+        await eventually(lambda: link.settings == before)
+        link.settings = removed = replace(before, routes=())
+        polls = scene.host.steps.count("present")
+        await eventually(lambda: scene.host.steps.count("present") > polls + 2)
+        assert link.settings == removed, "somebody has removed it"
+        polling.cancel()
 
 
 @on_loop

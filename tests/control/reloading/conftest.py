@@ -18,7 +18,6 @@ from epaird.kernel.tun import Tap
 from tests.control.fake import FakeHost
 from tests.control.reloading.running import Running, log_formats
 from tests.loop import has_children
-from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -59,8 +58,6 @@ def started(tmp_path: Path, host: FakeHost) -> Callable[..., contextlib.Abstract
         logging.getLogger().setLevel(file.configuration.daemon.log_level.upper())
         async with daemon.Daemon(file.configuration, None, Source(running.path, file.sha256)) as begun:
             await begun.start()
-            # What happened before link events were watched is repaired.
-            await eventually(lambda: "converge" in host.steps)
             running.daemon = begun
             host.steps.clear()
             yield running

@@ -9,10 +9,13 @@ from typing import Final
 
 from tests.soak.expected import MADE, STEADY, Expected, Interface, Loopback, Pair, names, pair, with_half
 from tests.soak.operations.external import (
+    AddressRemoved,
     DeviceDeleted,
     DeviceFlapped,
+    DeviceRenamed,
     MadeNamespaceDeleted,
     NamespaceDeleted,
+    NamespaceMadeAgain,
 )
 from tests.soak.operations.failures import (
     Concurrent,
@@ -235,14 +238,16 @@ def replace_control_plane(choose: Random, _expected: Expected) -> Operation:
 
 def change_externally(choose: Random, expected: Expected) -> Operation | None:
     """Change a device or a namespace without the daemon."""
-    what = choose.choice(("device", "device", "flapped", "flapped", "namespace", "made"))
+    what = choose.choice(
+        ("device", "device", "flapped", "flapped", "renamed", "address", "namespace", "again", "made")
+    )
     made = [
         name
         for name, each in expected.mutable.items()
         if isinstance(each, Pair) and MADE in (each.a.netns, each.b.netns)
     ]
-    if what == "namespace":
-        return NamespaceDeleted()
+    if what in ("namespace", "again"):
+        return NamespaceDeleted() if what == "namespace" else NamespaceMadeAgain()
     if what == "made":
         return MadeNamespaceDeleted(tuple(made)) if expected.namespace_made else None
     if not expected.mutable:
@@ -250,8 +255,13 @@ def change_externally(choose: Random, expected: Expected) -> Operation | None:
     name, found = choose.choice(list(expected.mutable.items()))
     device = choose.choice(names(name, found))
     _, settings = expected.devices[device]
-    if what == "device":
-        return DeviceDeleted(name, device, settings.netns)
+    match what:
+        case "device":
+            return DeviceDeleted(name, device, settings.netns)
+        case "renamed":
+            return DeviceRenamed(device, settings.netns)
+        case "address" if name not in expected.runtime and name in expected.file and settings.addresses:
+            return AddressRemoved(device, settings.netns, choose.choice(settings.addresses))
     return DeviceFlapped(device, settings.netns, settings.mtu, settings.up)
 
 
@@ -317,7 +327,7 @@ KINDS: Final[dict[Draw, int]] = {
     invalid: 3,
     failing_reload: 2,
     compare_or_save: 4,
-    change_externally: 6,
+    change_externally: 10,
     worker_dies: 8,
     other_processes: 4,
     replace_control_plane: 4,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.scenarios.addressing import addresses
 from tests.soak.expected import MADE, Expected, pair, words
 from tests.soak.operations.operation import Operation
 from tests.soak.site import Site
@@ -51,6 +52,66 @@ class DeviceFlapped(Operation):
         netns.ip(f"link set other name {self.device}")
         if self.up:
             netns.ip(f"link set {self.device} up")
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRenamed(Operation):
+    """A device is renamed while it is up, and ``epairctl set`` gives it its name again."""
+
+    device: str
+    netns: str
+
+    def __str__(self) -> str:
+        return f"ip link set {self.device} name other, epairctl set name"
+
+    def act(self, site: Site) -> None:
+        netns = site.lab.namespace_of(site.expand(self.netns))
+        with site.expect_log(f"{self.device}: renamed from {self.device} to other"):
+            netns.ip(f"link set {self.device} name other")
+        site.ctl("set", self.device, f"name={self.device}")
+
+
+@dataclass(frozen=True, slots=True)
+class AddressRemoved(Operation):
+    """An address is removed and another one added: the plan shows it, and a reload puts back the first."""
+
+    device: str
+    netns: str
+    address: str
+
+    def __str__(self) -> str:
+        return f"ip address del {self.address} dev {self.device}, reload"
+
+    def act(self, site: Site) -> None:
+        netns = site.lab.namespace_of(site.expand(self.netns))
+        netns.ip(f"address add 10.66.0.1/24 dev {self.device}")
+        netns.ip(f"address del {self.address} dev {self.device}")
+        restored = {each.name for each in site.planned().actions if each.verb == "restore"}
+        assert restored == {self.device}, restored
+        site.ctl("reload")
+        assert "10.66.0.1/24" in addresses(netns, self.device)
+        netns.ip(f"address del 10.66.0.1/24 dev {self.device}")
+
+    def expect(self, expected: Expected) -> None:
+        expected.apply_file()
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceMadeAgain(Operation):
+    """A foreign namespace is removed and made again under its name, and so is the pair in it."""
+
+    def __str__(self) -> str:
+        return "ip netns del, add, with an end of a pair in it"
+
+    def act(self, site: Site) -> None:
+        brief = site.lab.namespace("brief")
+        for _ in range(2):
+            site.ctl("create", "epair60", *words(pair(60, "$green", "$brief")))
+            with site.expect_log("epair60 is taken down whole"):
+                brief.remove()
+                brief.create()
+            until(lambda: all(each["pair"] != "epair60" for each in site.interfaces()), site.recent)
+        brief.remove()
 
 
 @dataclass(frozen=True, slots=True)
