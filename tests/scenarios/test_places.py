@@ -16,7 +16,7 @@ import pytest
 
 from epaird.client.client import Client
 from tests.scenarios.ctl import control_socket, epairctl, reload, run_epairctl
-from tests.scenarios.lab import Daemon, Lab, pair
+from tests.scenarios.lab import EPAIRD, Daemon, Lab, pair
 from tests.scenarios.namespaces import Namespace
 from tests.scenarios.transfers import BLUE, ping
 from tests.waiting import until
@@ -285,6 +285,11 @@ def test_a_path_that_is_no_namespace(lab: Lab, kind: str) -> None:
         1, f"epairctl: namespace {path}: is not a network namespace (EINVAL)",
     )  # fmt: skip
     daemon.stop()
+    checked = lab.home.start(
+        EPAIRD, "check", str(lab.configuration(CREATE + pair(0, b={"netns": str(path)})))
+    )
+    assert checked.wait_exit() == 1
+    assert checked.stderr.endswith(f"epair.epair0.b.netns: {path}: is not a network namespace\n")
     failing = lab.launch(CREATE + pair(0, b={"netns": str(path)}))
     failing.assert_clean_exit(1)
     (line,) = failing.log_lines_with("is not a network namespace")
