@@ -177,7 +177,7 @@ class _Rounds:
         if number != errno.EEXIST or not isinstance(step.item, Route):
             return error
         key = route_key(step.item)._replace(via=None)
-        for each in self._state.routes:
+        for each in read(self._route).routes:
             if each.table == abi.RT_TABLE_MAIN and route_key(each.route)._replace(via=None) == key:
                 return KernelError(number, f"{error}: {_described(each)}")
         return error
@@ -215,7 +215,12 @@ def steps_towards(
         if device.accepts_local != local:
             addresses.append(Step(requests.accept_local(target.index, local), number))
         addresses += [Step(requests.add_address(target.index, each), number, each) for each in changes.add]
-        routes += [Step(requests.add_route(target.index, each), number, each) for each in changed.add]
+        # Without one of the addresses a next hop may be out of reach.
+        lenient = len(goal.addresses) < len(target.wanted.addresses)
+        routes += [
+            Step(requests.add_route(target.index, each), None if lenient else number, each)
+            for each in changed.add
+        ]
         routes += [
             Step(requests.add_policy_route(target.index, each, goal.policy_table or 0), number)
             for each in changed.add_policy

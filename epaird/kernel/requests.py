@@ -245,6 +245,9 @@ def remove_rule(rule: Rule) -> NetlinkRequest:
 def as_described(subject: str, kind: int, message: bytes) -> NetlinkRequest:
     """Add or remove an object by the message in which the kernel described it; ``kind`` is RTM_*."""
     flags = _CREATE if kind in (abi.RTM_NEWADDR, abi.RTM_NEWROUTE) else 0
+    if kind == abi.RTM_NEWROUTE and message[0] == socket.AF_INET6:
+        # It may have been one of several routes to the same network.
+        flags = abi.NLM_F_CREATE | abi.NLM_F_APPEND
     return NetlinkRequest(subject, kind, flags, message)
 
 

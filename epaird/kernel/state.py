@@ -6,7 +6,7 @@ import ipaddress
 import socket
 import struct
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, TypeVar
@@ -19,8 +19,10 @@ T = TypeVar("T")
 
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 _UNSIGNED: Final = struct.Struct("=I")
+_NEXT_HOP: Final = struct.Struct("=HBBi")
+"""struct rtnexthop: length, flags, hops, index."""
 _DETACHED: Final = abi.FIB_RULE_IIF_DETACHED | abi.FIB_RULE_OIF_DETACHED
-_ATTEMPTS: Final = 5
+_ATTEMPTS: Final = 3
 """Dumps of one kind of object before one is used although objects changed during it."""
 _CONDITIONS: Final = frozenset(
     (
@@ -58,7 +60,7 @@ class PresentRoute:
     route: Route
     """The route; ``default`` is written ``0.0.0.0/0`` or ``::/0``, and the metric is always set."""
     index: int = 0
-    """Interface index of the device; 0 for a route through several devices."""
+    """Interface index of the device; 0 for an IPv4 route with several next hops."""
     table: int = abi.RT_TABLE_MAIN
     """Routing table."""
     source: str | None = None
@@ -97,7 +99,7 @@ class NamespaceState:
     devices: dict[int, DeviceState]
     """Devices by interface index."""
     routes: tuple[PresentRoute, ...]
-    """Routes of all devices and tables but ``local``."""
+    """Routes of all devices and of all tables but ``local``."""
     rules: tuple[Rule, ...]
     """Policy rules, by family in the order of their preferences."""
 
@@ -111,12 +113,27 @@ def present(route: RouteSocket, indexes: Collection[int] | None = None) -> dict[
 
 
 def read(route: RouteSocket, indexes: Collection[int] | None = None) -> NamespaceState:
-    """Return the state of a namespace, limited to devices as in :func:`present`. Raises KernelError."""
+    """Return the state of a namespace, limited to devices as in :func:`present`. Raises KernelError.
+
+    Routes that the kernel adds by itself are limited to these devices, all other routes are not.
+    """
+
+    def of_device(position: int) -> Callable[[tuple[int, ...]], bool]:
+        return lambda fields: indexes is None or fields[position] in indexes
+
     addresses: dict[int, list[PresentAddress]] = defaultdict(list)
-    for address in _addresses(route):
+    four, six = (
+        _dump(route, abi.RTM_GETADDR, ADDRESS, family, _address, of_device(4)) for family in _FAMILIES
+    )
+    # The kernel lists the newest IPv6 address first.
+    for address in (*four, *reversed(six)):
         addresses[address.index].append(address)
     routes = tuple(
-        found for family in _FAMILIES for found in _dump(route, abi.RTM_GETROUTE, ROUTE, family, _route)
+        found
+        for family in _FAMILIES
+        for together in _dump(route, abi.RTM_GETROUTE, ROUTE, family, _routes, _is_of_interest)
+        for found in together
+        if not found.automatic or indexes is None or found.index in indexes
     )
     rules = tuple(
         found for family in _FAMILIES for found in _dump(route, abi.RTM_GETRULE, ROUTE, family, _rule)
@@ -126,17 +143,9 @@ def read(route: RouteSocket, indexes: Collection[int] | None = None) -> Namespac
         by_index[each.index].append(each)
     devices = {
         index: replace(device, addresses=tuple(addresses[index]), routes=tuple(by_index[index]), rules=rules)
-        for index, device in _dump(route, abi.RTM_GETLINK, LINK, socket.AF_UNSPEC, _link)
-        if indexes is None or index in indexes
+        for index, device in _dump(route, abi.RTM_GETLINK, LINK, socket.AF_UNSPEC, _link, of_device(2))
     }
     return NamespaceState(devices, routes, rules)
-
-
-def _addresses(route: RouteSocket) -> Iterator[PresentAddress]:
-    """Yield addresses, for each device and family in the order in which the kernel was given them."""
-    yield from _dump(route, abi.RTM_GETADDR, ADDRESS, socket.AF_INET, _address)
-    # The kernel lists the newest IPv6 address first.
-    yield from reversed(_dump(route, abi.RTM_GETADDR, ADDRESS, socket.AF_INET6, _address))
 
 
 def _dump(
@@ -144,9 +153,12 @@ def _dump(
     kind: int,
     header: struct.Struct,
     family: int,
-    parse: Callable[[tuple[int, ...], Mapping[int, bytes]], T | None],
+    parse: Callable[[tuple[int, ...], Mapping[int, bytes]], T],
+    of_interest: Callable[[tuple[int, ...]], bool] = lambda _: True,
 ) -> list[T]:
-    """Dump objects. ``kind`` is RTM_GET*; ``parse`` gets the fields of the header and the attributes."""
+    """Dump objects. ``kind`` is RTM_GET*; ``parse`` gets the fields of the header and the attributes.
+
+    Objects that are not ``of_interest`` by their header are not decoded: there are thousands of them."""
     question = header.pack(family, *bytes(len(header.unpack(bytes(header.size))) - 1))
     if kind == abi.RTM_GETLINK:
         question += attribute(abi.IFLA_EXT_MASK, INT.pack(abi.RTEXT_FILTER_SKIP_STATS))
@@ -158,10 +170,8 @@ def _dump(
             interrupted |= flags & abi.NLM_F_DUMP_INTR
             fields = header.unpack_from(route.buffer, start)
             # The types of an object are NEW, DEL and GET, in this order.
-            if answer == kind - 2 and family in (fields[0], socket.AF_UNSPEC):
-                parsed = parse(fields, _payloads(route.buffer, start + header.size, end))
-                if parsed is not None:
-                    found.append(parsed)
+            if answer == kind - 2 and family in (fields[0], socket.AF_UNSPEC) and of_interest(fields):
+                found.append(parse(fields, _payloads(route.buffer, start + header.size, end)))
         if not interrupted:
             break
     return found
@@ -194,13 +204,34 @@ def _address(fields: tuple[int, ...], payloads: Mapping[int, bytes]) -> PresentA
     return PresentAddress(address, index, _message(header, payloads))
 
 
-def _route(fields: tuple[int, ...], payloads: Mapping[int, bytes]) -> PresentRoute | None:
+def _is_of_interest(fields: tuple[int, ...]) -> bool:
+    """Return whether a route is in another table than ``local``, and not a copy for one destination."""
+    return fields[4] != abi.RT_TABLE_LOCAL and not fields[8] & abi.RTM_F_CLONED
+
+
+def _routes(fields: tuple[int, ...], payloads: Mapping[int, bytes]) -> tuple[PresentRoute, ...]:
+    """Return a route; or, of IPv6 routes to one network that the kernel describes together, each one."""
+    if fields[0] == socket.AF_INET or abi.RTA_MULTIPATH not in payloads:
+        return (_route(fields, payloads),)
+    shared = {kind: value for kind, value in payloads.items() if kind != abi.RTA_MULTIPATH}
+    hops = bytearray(payloads[abi.RTA_MULTIPATH])
+    found: list[PresentRoute] = []
+    start = 0
+    while start + _NEXT_HOP.size <= len(hops):
+        length, _, _, index = _NEXT_HOP.unpack_from(hops, start)
+        if length < _NEXT_HOP.size:
+            break
+        own = {abi.RTA_OIF: INT.pack(index), **_payloads(hops, start + _NEXT_HOP.size, start + length)}
+        found.append(_route(fields, shared | own))
+        start += (length + 3) & ~3
+    return tuple(found)
+
+
+def _route(fields: tuple[int, ...], payloads: Mapping[int, bytes]) -> PresentRoute:
     *rest, flags = fields
     family, length, _, _, table, protocol, _, _ = rest
     if abi.RTA_TABLE in payloads:
         (table,) = _UNSIGNED.unpack(payloads[abi.RTA_TABLE])
-    if table == abi.RT_TABLE_LOCAL or flags & abi.RTM_F_CLONED:
-        return None
     to = payloads.get(abi.RTA_DST, bytes(4 if family == socket.AF_INET else 16))
     via, source = payloads.get(abi.RTA_GATEWAY), payloads.get(abi.RTA_PREFSRC)
     (metric,) = _UNSIGNED.unpack(payloads.get(abi.RTA_PRIORITY, bytes(4)))

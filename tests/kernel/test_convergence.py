@@ -414,3 +414,17 @@ def test_a_program_that_undoes_each_change_is_reported(devices: TwoDevices) -> N
     with within(devices.netns), contextlib.closing(Opponent()) as route:
         (error,) = converge(route, [Target("epair0a", devices.indexes[0], wanted("10.0.0.1/24"))])
     assert str(error) == "epair0a: address 10.0.0.1/24: another program undoes the change"
+
+
+def test_a_route_beside_others_to_the_same_network(devices: TwoDevices) -> None:
+    route = Route("fd90::/64", "fd00::70")
+    goal = [wanted("fd00::1/64", routes=[route]), wanted("fd01::1/64")]
+    assert devices.want(goal) == [None, None]
+    for via, device in (("fd00::71", "x0"), ("fd01::70", "x1")):
+        assert devices.ip("-6", "route", "append", "fd90::/64", "via", via, "dev", device)
+    (shown,) = devices.shown("-6", "route", "show", "fd90::/64")
+    assert len(shown["nexthops"]) == 3
+    assert not missing(devices.states()[0], goal[0])
+    assert devices.want([wanted("fd00::1/64"), goal[1]]) == [None, None]
+    (shown,) = devices.shown("-6", "route", "show", "fd90::/64")
+    assert sorted(each["gateway"] for each in shown["nexthops"]) == ["fd00::71", "fd01::70"]

@@ -86,6 +86,9 @@ def test_a_device_gets_its_addresses_in_order_and_keeps_foreign_ones(
     ours = [address_key(each) for each in device.addresses if each not in foreign]
     assert _by_scope(ours) == _by_scope(fresh(wanted, [each for each in device.primaries if each in foreign]))
     assert set(leading) <= set(device.primaries), "a foreign primary remains one"
+    subnets = {address_key(each).subnet for each in wanted if address_key(each).version == 4}
+    promoted = [each for each in device.primaries if each in foreign and each not in leading]
+    assert not [each for each in promoted if address_key(each).subnet in subnets]
     assert set(foreign) <= set(device.addresses)
     assert missing(DeviceState(addresses=present(device.addresses)), settings(wanted)) == Missing()
 

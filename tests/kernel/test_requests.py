@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyroute2.netlink import nlmsg
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
@@ -17,7 +18,7 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from epaird.kernel import abi, requests
 from epaird.kernel.netlink import HEADER
-from epaird.kernel.requests import Address, NetlinkRequest, Route
+from epaird.kernel.requests import Address, NetlinkRequest, Route, Rule
 
 
 def _text(address: IPv4Address | IPv6Address) -> str:
@@ -97,6 +98,66 @@ def test_a_route(route: Route, family: int, destination: str | None, length: int
     assert message.get_attr("RTA_OIF") == 7
     message = read(rtmsg, requests.remove_route(7, route))
     assert (message["scope"], message["type"], message["proto"]) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("address", "family", "own", "peer", "flags"),
+    [
+        (Address("10.0.0.1/24", peer="10.9.0.2"), socket.AF_INET, "10.0.0.1", "10.9.0.2", 0),
+        (Address("10.0.0.1/24", nodad=True), socket.AF_INET, "10.0.0.1", "10.0.0.1", 0),
+        (Address("fd00::1/64", peer="fd00::2"), socket.AF_INET6, "fd00::1", "fd00::2", 0),
+        (Address("fd00::1/64", nodad=True), socket.AF_INET6, "fd00::1", "fd00::1", abi.IFA_F_NODAD),
+    ],
+)
+def test_a_peer_and_nodad(address: Address, family: int, own: str, peer: str, flags: int) -> None:
+    message = read(ifaddrmsg, requests.add_address(7, address))
+    assert (message["family"], message["flags"]) == (family, flags)
+    assert (message.get_attr("IFA_LOCAL"), message.get_attr("IFA_ADDRESS")) == (own, peer)
+
+
+def test_addresses_and_routes_as_iproute2_writes_them() -> None:
+    assert str(Address("10.0.0.1/24")) == "10.0.0.1/24"
+    assert str(Address("10.0.0.1/32", peer="10.0.0.2")) == "10.0.0.1 peer 10.0.0.2/32"
+    assert str(Address("fd00::1/64", nodad=True)) == "fd00::1/64 nodad"
+    assert str(Route("default", "10.0.0.2", 7)) == "default via 10.0.0.2 metric 7"
+    assert str(Route("10.1.0.0/16")) == "10.1.0.0/16"
+
+
+@given(st.integers(1, 2**32 - 1))
+def test_a_metric(metric: int) -> None:
+    for request in (requests.add_route, requests.remove_route):
+        message = read(rtmsg, request(7, Route("10.9.0.0/16", "10.0.0.3", metric)))
+        assert message.get_attr("RTA_PRIORITY") == metric
+
+
+def test_a_route_of_a_policy_table() -> None:
+    message = read(rtmsg, requests.add_policy_route(7, Route("10.88.7.1/32"), 0x65706107))
+    assert (message.get_attr("RTA_DST"), message["dst_len"]) == ("10.88.7.1", 32)
+    assert (message.get_attr("RTA_PREFSRC"), message.get_attr("RTA_TABLE")) == ("10.88.7.1", 0x65706107)
+    message = read(rtmsg, requests.add_policy_route(7, Route("fd88::1/128"), 0x65706107))
+    assert (message.get_attr("RTA_DST"), message.get_attr("RTA_PREFSRC")) == ("fd88::1", None)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule(socket.AF_INET, 30, 0x65706107, to="10.88.7.1/32", iif="lo"),
+        Rule(socket.AF_INET6, 20, 0x65706107, oif="lo1"),
+        Rule(socket.AF_INET, 100, 255),
+    ],
+)
+def test_a_rule(rule: Rule) -> None:
+    for request, kind in ((requests.add_rule, abi.RTM_NEWRULE), (requests.remove_rule, abi.RTM_DELRULE)):
+        made = request(rule)
+        message = read(fibmsg, made)
+        assert made.kind == kind
+        assert (message["family"], message["action"]) == (rule.family, abi.FR_ACT_TO_TBL)
+        assert message.get_attr("FRA_PRIORITY") == rule.priority
+        assert message.get_attr("FRA_TABLE") == rule.table
+        to, _, length = (rule.to or "/0").partition("/")
+        assert (message.get_attr("FRA_DST") or "", message["dst_len"]) == (to, int(length))
+        names = message.get_attr("FRA_IIFNAME"), message.get_attr("FRA_OIFNAME")
+        assert names == (rule.iif, rule.oif)
 
 
 def test_group_0_cannot_be_deleted() -> None:

@@ -105,6 +105,9 @@ def test_the_kernels_description_adds_a_thing_again(netns: str) -> None:
         "route add 10.6.0.0/16 dev x0 table 7777",
         "route add fd09::/48 dev x0 metric 9",
         "route add fd08::/48 via fd00::9 dev x0 onlink pref high",
+        "address add fd01::1/64 dev x0 nodad",
+        "route add fd07::/48 via fd01::9 dev x0",
+        "-6 route append fd07::/48 via fd01::8 dev x0",
         "nexthop add id 5 via 10.0.0.70 dev x0",
         "route add 10.5.0.0/16 nhid 5",
     )

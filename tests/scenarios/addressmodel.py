@@ -92,8 +92,7 @@ class HalfModel:
     def observe(self, *, also_routes: bool = True) -> None:
         """Take what is absent now for removed."""
         here = set(addresses(self.red, self.name))
-        ipv6_is_ours = self.up or not self.recorded_up
-        self.removed = {each for each in self.addresses if each not in here and (ipv6_is_ours or "." in each)}
+        self.removed = {each for each in self.addresses if each not in here and (self.up or "." in each)}
         if self.up and also_routes:
             self.removed |= set(self.routes) - set(routes(self.red, self.name))
         self.foreign &= here
@@ -105,13 +104,11 @@ class HalfModel:
         here, there = addresses(self.red, self.name), routes(self.red, self.name)
         kept = [each for each in self.addresses if each not in self.removed]
         wanted, shown = kept, set(self.removed)
-        if not self.up and self.recorded_up:
-            # Its owner has set it down, and the kernel has taken IPv6 away.
+        if not self.up:
+            # The kernel may have taken IPv6 away.
             wanted = [each for each in kept if "." in each]
             here = [each for each in here if "." in each]
-            shown = {each for each in shown if "." in each}
-        if not self.up:
-            shown -= set(self.routes)
+            shown = {each for each in self.removed if "." in each and " via " not in each}
         own4 = [each for each in here if each in self.addresses and "." in each]
         own6 = [each for each in here if each in self.addresses and "." not in each]
         found = {

@@ -121,6 +121,20 @@ def test_a_route_of_others_is_not_taken_for_ours(lab: Lab) -> None:
     assert routes(red, "eth0") == ["default via 10.0.0.2"]
 
 
+def test_a_route_of_others_in_the_place_of_ours_stops_no_other_change(lab: Lab) -> None:
+    daemon = lab.daemon(NAMESPACES + pair(a={"routes": [DEFAULT]}) + pair(1))
+    red = lab["red"]
+    red.ip("route replace default via 10.0.1.2")
+    assert routes(red, "eth0") == []
+    epairctl(lab, "set", "epair0a", "mtu=1400")
+    daemon.wait_for_log("not restored; epairctl plan shows what is missing")
+    assert "routes: (missing) -> default via 10.0.0.2" in "\n".join(missing(daemon))
+    red.ip("route del default")
+    epairctl(lab, "set", "epair0a", "mtu=1500")
+    assert routes(red, "eth0") == ["default via 10.0.0.2"]
+    assert_nothing_to_do(daemon)
+
+
 @pytest.mark.parametrize(
     "changed",
     [

@@ -52,6 +52,9 @@ class Goal:
     """What it is to have."""
     released: LinkSettings | None = None
     """What it was to have before; None: nothing is removed."""
+    needed: bool = True
+    """False if the operation takes nothing from the device and gives it nothing: others may have removed
+    something and put their own in its place, which is no reason to fail."""
 
 
 NO_SETTINGS: Final[Mapping[str, DeviceSettings]] = MappingProxyType({})
@@ -88,11 +91,15 @@ class Convergence:
     async def converge(self, goals: Iterable[Goal]) -> list[KernelError]:
         """Give devices what they are to have; return what could not be done, at most one error a device.
 
-        The caller holds the lock."""
+        What could not be put back where nothing changes is logged. The caller holds the lock."""
+        goals = tuple(goals)
         found = await self._converge(
             [(each.ifnet, _target(each.ifnet, each.wanted, each.released)) for each in goals]
         )
-        return [failure for failure in found if failure is not None]
+        for goal, failure in zip(goals, found, strict=True):
+            if not goal.needed:
+                self._report(goal.ifnet, failure)
+        return [each for goal, each in zip(goals, found, strict=True) if each is not None and goal.needed]
 
     def repair(self, ifnet: Ifnet) -> None:
         """Restore what the kernel took from a device that was down for a while; return at once.
@@ -142,7 +149,7 @@ class Convergence:
         """Return what devices lack, for each that lacks anything. Raises KernelError.
 
         A device lacks nothing where others have moved it to, unless the ``configured`` settings of the device
-        name that namespace. One that its owner has set down does not lack what the kernel removed then."""
+        name that namespace. One that is down does not lack what the kernel removed with that."""
         ours = [
             each
             for each in ifnets
@@ -199,11 +206,11 @@ def _ipv4(addresses: Iterable[Address]) -> tuple[Address, ...]:
 
 
 def _kept(ifnet: Ifnet) -> LinkSettings:
-    """Return what others must not have removed from a device in its present state."""
+    """Return what others must not have removed from a device in its present state.
+
+    When a device that is down has no IPv6 addresses, it was the kernel that removed them."""
     found = wanted(ifnet)
-    if ifnet.up or not ifnet.settings.up:
-        return found
-    return replace(found, addresses=_ipv4(found.addresses))
+    return found if ifnet.up else replace(found, addresses=_ipv4(found.addresses))
 
 
 def _restore(ifnet: Ifnet, state: DeviceState) -> Restore:

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from epaird.config.immutable import IMMUTABLE
 from epaird.config.settings import DeviceSettings
-from epaird.control.interfaces.convergence import NOTHING, Convergence, Goal, wanted
+from epaird.control.interfaces.convergence import IPV6_MIN_MTU, NOTHING, Convergence, Goal, wanted
 from epaird.control.interfaces.ifnet import Clone, Ifnet
 from epaird.control.interfaces.tracking import Tracker
 from epaird.control.machine.host import Host
@@ -79,7 +79,10 @@ class DeviceChange:
         keys |= {key for key in requested if key in _KEYS and then[key] is not None}
         self._old = {key: before[key] for key in keys}
         self._new = {key: then[key] for key in keys}
-        self._ours = not ifnet.away or _addressing(ifnet.settings) != _addressing(after)
+        differs = _addressing(ifnet.settings) != _addressing(after)
+        self._ours = differs or not ifnet.away
+        small = min(self._old.get("mtu", IPV6_MIN_MTU), self._new.get("mtu", IPV6_MIN_MTU)) < IPV6_MIN_MTU
+        self._takes = differs or small or "up" in self._new
         self._released = self._wanted(self.before)
 
     async def begin(self, host: Host, tracker: Tracker) -> None:
@@ -100,12 +103,12 @@ class DeviceChange:
     @property
     def goal(self) -> Goal:
         """What the device is to have, after :meth:`begin`."""
-        return Goal(self.ifnet, self._wanted(self.after), self._released)
+        return Goal(self.ifnet, self._wanted(self.after), self._released, self._takes)
 
     @property
     def former_goal(self) -> Goal:
         """What the device is to have again, after :meth:`undo`."""
-        return Goal(self.ifnet, self._wanted(self.before), self._wanted(self.after))
+        return Goal(self.ifnet, self._wanted(self.before), self._wanted(self.after), self._takes)
 
     def _wanted(self, settings: DeviceSettings) -> LinkSettings:
         """Return what the device is to have; nothing that others may have set where they moved it to."""
@@ -218,4 +221,4 @@ def _ordered(properties: Mapping[str, Any]) -> list[str]:
 
 
 def _addressing(settings: DeviceSettings) -> tuple[object, ...]:
-    return settings.addresses, settings.routes
+    return settings.addresses, settings.routes, getattr(settings, "policy_routing", False)

@@ -178,7 +178,8 @@ class InterfaceKind(Protocol[C, I, S, V]):
         """Return the settings that would create the clone as it is now."""
 
     def exact(self, clone: C) -> S:
-        """Return the clone's settings with the hardware addresses that it has."""
+        """Return the clone's settings with what its devices have where that was chosen: the hardware
+        addresses by the daemon, other properties perhaps by their owner."""
 
     def confirm(self, clone: C, wanted: S) -> None:
         """Record that a clone is as the configuration wants it, and belongs to the configuration."""

@@ -16,7 +16,7 @@ from epaird.control.interfaces.ifnet import Ifnet, Loopback, Origin, link_settin
 from epaird.control.interfaces.inplace import DeviceChange, refuse_fixed
 from epaird.control.interfaces.kind import NO_KEYS
 from epaird.control.interfaces.lifecycle import Lifecycle
-from epaird.control.interfaces.observed import matching_settings, observed_settings
+from epaird.control.interfaces.observed import chosen_settings, matching_settings, observed_settings
 from epaird.control.interfaces.saved import SavedDevice, SavedLoopback
 from epaird.control.interfaces.tracking import describe
 from epaird.control.machine.host import Place
@@ -132,8 +132,8 @@ class Loopbacks(Lifecycle[Loopback, Loopback, LoopbackSettings]):
         return clone.settings.model_copy(update=observed_settings(clone))
 
     def exact(self, clone: Loopback) -> LoopbackSettings:
-        """Return the loopback's settings: it has no hardware address."""
-        return clone.settings
+        """Return the loopback's settings with what it has where others chose that."""
+        return clone.settings.model_copy(update=chosen_settings(clone))
 
     def confirm(self, clone: Loopback, wanted: LoopbackSettings) -> None:
         """Record that a loopback is as the configuration wants it, and belongs to the configuration."""

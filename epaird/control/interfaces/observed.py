@@ -29,6 +29,11 @@ def observed_settings(ifnet: Ifnet) -> dict[str, Any]:
     }
 
 
+def chosen_settings(ifnet: Ifnet) -> dict[str, Any]:
+    """Return the keys that can change in place and that the owner may have changed, as they are now."""
+    return {key: value for key, value in observed_settings(ifnet).items() if key != "netns"}
+
+
 def matching_settings(
     ifnet: Ifnet, observed: Mapping[str, Any], wanted: HalfSettings | LoopbackSettings
 ) -> dict[str, Any]:

@@ -128,7 +128,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         return pairsettings.observed_pair(clone)
 
     def exact(self, clone: Pair) -> PairSettings:
-        """Return the pair's settings with the hardware addresses that its halves have."""
+        """Return the pair's settings with what its halves have where that was chosen."""
         return pairsettings.exact_settings(clone)
 
     def confirm(self, clone: Pair, wanted: PairSettings) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from epaird.config.reading import parse
 from epaird.config.settings import HalfSettings, PairSettings
 from epaird.control.interfaces.ifnet import Half, Ifnet, Pair
-from epaird.control.interfaces.observed import matching_settings, observed_settings
+from epaird.control.interfaces.observed import chosen_settings, matching_settings, observed_settings
 from epaird.control.operations import Refused
 from epaird.names.cloners import SIDES
 
@@ -75,8 +75,8 @@ def observed_pair(pair: Pair) -> PairSettings:
 
 
 def exact_settings(pair: Pair) -> PairSettings:
-    """Return the pair's settings with the hardware addresses that its halves have."""
-    return _updated(pair, {half: {"mac": half.mac} for half in pair.halves})
+    """Return the pair's settings with what its halves have where the daemon or others chose that."""
+    return _updated(pair, {half: chosen_settings(half) | {"mac": half.mac} for half in pair.halves})
 
 
 def with_peers(pair: Pair, wanted: PairSettings) -> PairSettings:

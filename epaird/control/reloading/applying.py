@@ -126,7 +126,7 @@ class Applying:
             await self._remove(name)
 
     async def _recreate(self, destroyed: Clone) -> None:
-        """Create again what was destroyed, with the hardware addresses it had."""
+        """Create again what was destroyed, exactly as it was."""
         exact = self._registry.kind_of(destroyed).exact(destroyed)
         await self._registry.create(destroyed.name, exact, destroyed.origin)
         created = self._find(destroyed.name)
@@ -142,16 +142,21 @@ class Applying:
             if found is None:  # its device was deleted after the plan was computed
                 await self._create(step.name, step.settings, "configuration")
                 continue
-            record_matching(self._registry, found, step.settings)
             back.append((found, found.settings, self._registry.kind_of(found).exact(found)))
+            record_matching(self._registry, found, step.settings)
             changes.append((found, step.settings))
-        await self._registry.change(changes)
+        try:
+            await self._registry.change(changes)
+        except Exception:
+            for clone, settings, _ in back:
+                clone.record(settings)
+            raise
         self._undo.append(partial(self._change_back, back))
 
     async def _change_back(
         self, changed: Iterable[tuple[Clone, InterfaceSettings, InterfaceSettings]]
     ) -> None:
-        """Apply settings again, with the hardware addresses that the exact ones have."""
+        """Give devices again exactly what they had, and record the settings of before."""
         found = [(clone, settings, exact) for clone, settings, exact in changed if not clone.destroying]
         await self._registry.change([(clone, exact) for clone, _, exact in found])
         for clone, settings, _ in found:

@@ -30,7 +30,7 @@ async def test_policy_routing_follows_the_settings() -> None:
 async def test_a_change_that_fails_leaves_the_routing_of_before() -> None:
     async with make_scene() as scene:
         await scene.interfaces.create("lo1", ROUTED)
-        for operation, request in (("set_name", {"name": "eth7"}), ("converge", {"mtu": 1400})):
+        for operation, request in (("set_name", {"name": "eth7"}), ("converge", {"up": False})):
             scene.host.fail(operation, errno.EPERM)
             assert await refused(scene.interfaces.change("lo1", request)) == "EPERM"
             assert scene.host.links["lo1"].table == TABLES[1], operation

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ import pytest
 from epaird.control.machine.batches import Batches
 from epaird.control.machine.host import Host
 from epaird.kernel import namespace
+from epaird.kernel.convergence import Target
 from epaird.kernel.errors import KernelError
+from epaird.kernel.link import Address, LinkSettings
 from epaird.kernel.namespace import Fingerprint
 from tests.control.fake import FakeHost
 from tests.loop import descriptors, on_loop, turns
@@ -206,6 +209,38 @@ async def test_a_cancellation_during_the_creation_of_a_namespace_takes_effect_af
         assert [each.identity for each in made] == [namespace.identity(name)], "created and unknown"
     finally:
         namespace.remove(name)
+        host.close()
+
+
+@pytest.mark.real
+@on_loop
+async def test_devices_of_several_namespaces_converge() -> None:
+    name, settings = f"ept{os.getpid()}c", LinkSettings(1500, 100, addresses=(Address("192.0.2.1/24"),))
+    host = Host()
+    taps = [await host.open_tap(f"{name}{number}", queues=1, offload=True) for number in range(2)]
+    try:
+        made: list[Fingerprint] = []
+        await host.make_namespace(name, made.append)
+        places = [
+            await host.place(tap, tap.name, netns) for tap, netns in zip(taps, (name, None), strict=True)
+        ]
+        elsewhere = replace(places[0], identity=namespace.identity(None))
+        targets = [
+            (tap, place, Target(tap.name, place.index, settings))
+            for tap, place in ((taps[0], places[0]), (taps[0], elsewhere), (taps[1], places[1]))
+        ]
+        first, second, third = await host.converge(targets)
+        assert (first, third) == (None, None)
+        assert "another program moved or replaced the device just now" in str(second)
+        assert await host.present({taps[0]: elsewhere}) == {}
+        found = await host.present(dict(zip(taps, places, strict=True)))
+        for tap, place in zip(taps, places, strict=True):
+            state = found[tap]
+            assert (state.name, state.qdisc) == (place.name, "noqueue")
+            assert [each.address for each in state.addresses] == [Address("192.0.2.1/24")]
+    finally:
+        await host.close_taps(taps)
+        await host.remove_namespace(name, made[0])
         host.close()
 
 

@@ -26,6 +26,7 @@ class Steps:
         self.before = parse({"lo": {}})
         self.after = parse({"lo": {}, "epair": {"epair0": {}, "epair1": {}}})
         self.calls: list[str] = []
+        self.left: list[str] = []
 
     async def apply(self, plan: Plan) -> None:
         """Apply a plan that leads from ``before`` to ``after``."""
@@ -38,7 +39,10 @@ class Steps:
             shrink=lambda wanted: self._called("shrink", wanted),
             current=self.before,
         )
-        await applying.apply()
+        try:
+            await applying.apply()
+        finally:
+            self.left = applying.left
 
     async def _called(self, what: str, wanted: Configuration) -> None:
         self.calls.append(f"{what} {'after' if wanted is self.after else 'before'}")
@@ -103,6 +107,41 @@ async def test_a_change_is_undone_with_the_hardware_addresses_of_before() -> Non
         link = scene.host.links["epair0a"].settings
         assert link is not None
         assert (link.mac, link.mtu) == (macs["epair0a"], 1500)
+
+
+@on_loop
+async def test_what_cannot_be_undone_is_known() -> None:
+    async with make_scene() as scene:
+        b = {"addresses": ["10.0.0.2/24"], "routes": [{"to": "default", "via": "10.0.0.1"}]}
+        await scene.interfaces.create("epair0", {"b": b})
+        await scene.interfaces.create("epair1", {"b": {"addresses": ["10.1.0.2/24"]}})
+        for name in ("epair0b", "epair1b"):
+            link = scene.host.links[name]
+            assert link.settings is not None
+            link.settings = replace(link.settings, addresses=(), routes=())
+        before = await scene.registry.lacks()
+        steps = Steps(scene)
+        scene.host.fail("open_tap", errno.EMFILE)
+        plan = Plan(steps=(Create("epair2", PairSettings()),), missing=before[1:])
+        with pytest.raises(KernelError):
+            await steps.apply(plan)
+        assert steps.left == ["epair0b lacks 10.0.0.2/24, default via 10.0.0.1"]
+
+
+@on_loop
+async def test_an_address_moves_to_an_interface_from_one_that_is_recreated() -> None:
+    async with make_scene() as scene:
+        b = {"addresses": ["10.0.0.2/24"], "routes": [{"to": "default", "via": "10.0.0.1"}]}
+        await scene.interfaces.create("epair0", {"b": b})
+        await scene.interfaces.create("epair1", {})
+        wanted = PairSettings.model_validate({"b": b})
+        scene.host.steps.clear()
+        for first in (True, False):
+            recreate = Recreate("epair0", PairSettings(coalesce=first), (), first=first)
+            await Steps(scene).apply(Plan(steps=(Change("epair1", wanted, ()), recreate)))
+            kinds = [each for each in scene.host.steps if each in ("converge", "close_taps")]
+            assert kinds == (["close_taps", "converge"] if first else ["converge", "close_taps"])
+            scene.host.steps.clear()
 
 
 @on_loop
