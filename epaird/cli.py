@@ -5,8 +5,9 @@ Each command imports its modules when it runs, so that ``check`` and ``--version
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ from epaird import __version__, startup
 
 if TYPE_CHECKING:
     from epaird.config.reading import ConfigurationFile
+    from epaird.config.settings import Configuration
 
 DEFAULT_CONFIG: Final = Path("/etc/epaird/epaird.toml")
 PROBLEMS: Final = 1
@@ -84,6 +86,10 @@ def check(file: Path) -> int:
     from epaird.config.reading import quoted_path, remarks
 
     configuration = found.configuration
+    if problems := tuple(_misplaced(configuration)):
+        for problem in problems:
+            _report(problem)
+        return PROBLEMS
     pairs = len(configuration.epair)
     click.echo(f"{quoted_path(file)}: ok, {pairs} {'pair' if pairs == 1 else 'pairs'}")
     for remark in remarks(configuration):
@@ -134,6 +140,20 @@ def _read(file: Path) -> ConfigurationFile | None:
         for problem in error.problems:
             _report(problem)
         return None
+
+
+def _misplaced(configuration: Configuration) -> Iterator[str]:
+    """Yield a line for each namespace whose path leads to something else now; it need not exist."""
+    from epaird.config.values import dotted
+
+    nsfs = Path("/proc/self/ns/net").stat().st_dev
+    for each in configuration.interfaces:
+        if each.namespace and each.namespace not in configuration.namespaces.create:
+            path = Path("/run/netns", each.namespace)
+            with contextlib.suppress(OSError):
+                if path.stat().st_dev != nsfs:
+                    place = dotted((*each.location, "netns"))
+                    yield f"{place}: {each.namespace}: is not a network namespace"
 
 
 def _report(line: str) -> None:

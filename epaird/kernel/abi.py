@@ -193,6 +193,9 @@ NETNSA_NSID: Final = 1
 NETNSA_FD: Final = 3
 NETNSA_NSID_NOT_ASSIGNED: Final = -1
 
+# linux/magic.h
+NSFS_MAGIC: Final = 0x6E736673
+
 # linux/nsfs.h
 NS_GET_NSTYPE: Final = 0xB703
 

@@ -15,14 +15,20 @@ from epaird.kernel import abi
 _COOKIE: Final = struct.Struct("=Q")
 
 
-def cookie() -> int:
-    """Return the cookie of the calling thread's namespace, 64 bits.
-
-    A kernel before Linux 5.14 has none: the number is then random, and another one at every call."""
+def known_cookie() -> int:
+    """Return the cookie of the calling thread's namespace, 64 bits; 0 when the kernel has none (before Linux
+    5.14)."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
         try:
             found = any_socket.getsockopt(socket.SOL_SOCKET, abi.SO_NETNS_COOKIE, _COOKIE.size)
         except OSError:
-            return secrets.randbits(64)
+            return 0
     (number,) = _COOKIE.unpack(found)
     return int(number)
+
+
+def cookie() -> int:
+    """Return the cookie of the calling thread's namespace, 64 bits.
+
+    Where the kernel has none, the number is random, and another one at every call."""
+    return known_cookie() or secrets.randbits(64)

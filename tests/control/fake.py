@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -21,7 +21,7 @@ from epaird.control.machine.host import Host, Place
 from epaird.kernel.convergence import Target
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings
-from epaird.kernel.namespace import Identity
+from epaird.kernel.namespace import Fingerprint, Identity
 from epaird.kernel.state import DeviceState
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
@@ -165,6 +165,12 @@ class FakeHost(Host):
         self._next_namespace += 1
         return Identity(HOME.device, HOME.inode + self._next_namespace)
 
+    def end_namespace(self, name: str) -> None:
+        """Let a namespace end, with its devices."""
+        identity = self.namespaces.pop(name)
+        for link in self.links.values():
+            link.exists = link.exists and link.place.identity != identity
+
     def delete(self, device: str) -> LinkEvent:
         """Delete a device, as ``ip link del`` would; return the link event."""
         event = self.event(device, LinkEventKind.DELETED)
@@ -183,28 +189,28 @@ class FakeHost(Host):
         self.closed = True
         self._thread.shutdown()
 
-    async def make_namespace(self, name: str, known: Callable[[Identity], None]) -> None:
+    async def make_namespace(self, name: str, known: Callable[[Fingerprint], None]) -> None:
         def make() -> None:
             self._step("make_namespace")
             if name in self.namespaces:
                 raise KernelError(errno.EEXIST, f"namespace {name}: exists already")
             identity = self._another_namespace()
-            known(identity)
+            known(Fingerprint(*identity))
             self.namespaces[name] = identity
 
         await self._run(make)
 
-    async def own_namespace(self, name: str) -> None:
+    async def own_namespace(self, name: str, expected: Fingerprint) -> None:
         def own() -> None:
             self._step("own_namespace")
-            self._identity(name)
+            assert self._identity(name) == expected.identity
 
         await self._run(own)
 
-    async def remove_namespace(self, name: str) -> None:
+    async def remove_namespace(self, name: str, expected: Fingerprint) -> None:
         def remove() -> None:
             self._step("remove_namespace")
-            self._identity(name)
+            assert self._identity(name) == expected.identity
             del self.namespaces[name]
 
         await self._run(remove)
@@ -212,6 +218,9 @@ class FakeHost(Host):
     def namespace_identity(self, name: str) -> Identity:
         self._step("namespace_identity")
         return self._identity(name)
+
+    def namespace_fingerprint(self, name: str) -> Fingerprint:
+        return Fingerprint(*self.namespace_identity(name))
 
     async def open_tap(
         self, device: str, *, queues: int, offload: bool, name: str | None = None, netns: str | None = None
@@ -281,6 +290,20 @@ class FakeHost(Host):
 
         return await self._run(move)
 
+    async def relocate(self, tap: Tap, place: Place, name: str, netns: str | None) -> Place:
+        def move() -> Place:
+            self._step("relocate")
+            link = self.links[tap.name]
+            assert place == link.place
+            if netns is None:
+                link.place = Place(name, self._new_index(), "", None, HOME)
+            else:
+                link.place = self._place_in(netns, name)
+            link.statistics = replace(link.statistics, up=False, lower_up=False)
+            return link.place
+
+        return await self._run(move)
+
     async def configure(self, tap: Tap, place: Place, settings: LinkSettings) -> None:
         await self._run(self._configure, "configure", tap, place, settings)
 
@@ -299,14 +322,14 @@ class FakeHost(Host):
 
         await self._run(change)
 
-    async def present(self, namespaces: Iterable[str]) -> dict[str, dict[int, DeviceState]]:
-        def look() -> dict[str, dict[int, DeviceState]]:
+    async def present(self, devices: Mapping[Tap, Place]) -> dict[Tap, DeviceState]:
+        def look() -> dict[Tap, DeviceState]:
             self._step("present")
-            found: dict[str, dict[int, DeviceState]] = {netns: {} for netns in namespaces}
-            for link in self.links.values():
-                if link.place.netns in found and link.settings is not None:
-                    state = addressing.state(link.place.name, link.settings)
-                    found[link.place.netns][link.place.index] = state
+            found: dict[Tap, DeviceState] = {}
+            for tap, place in devices.items():
+                link = self.links[tap.name]
+                if link.place.identity == place.identity and link.settings is not None:
+                    found[tap] = addressing.state(link.place.name, link.settings)
             return found
 
         return await self._run(look)
@@ -325,12 +348,16 @@ class FakeHost(Host):
 
         return await self._run(change)
 
-    def find(self, tap: Tap, last: Place) -> Place:
+    def is_in(self, tap: Tap, place: Place) -> bool:
+        link = self.links[tap.name]
+        return link.exists and link.place.identity == place.identity
+
+    def find(self, tap: Tap, last: Place, *, left: bool = False) -> Place:
         self._step("find")
         link = self.links[tap.name]
         if not link.exists:
             raise KernelError.about("the device", errno.EBADFD)
-        if link.place.identity == last.identity:
+        if link.place.identity == last.identity and not left:
             return replace(last, name=link.place.name)
         return link.place
 

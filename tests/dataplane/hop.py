@@ -14,6 +14,7 @@ from pathlib import Path
 from epaird.dataplane.coalesce import Delivery
 from epaird.kernel import namespace, tun
 from tests.dataplane.datagrams import MAC_A, MAC_B
+from tests.kernel.named import within
 from tests.waiting import DEADLINE_S
 
 END = bytes(10) + MAC_B + MAC_A + b"\x88\xb5"
@@ -80,7 +81,7 @@ def home(name: str, *devices: tuple[str, bool]) -> Iterator[list[int]]:
         namespace.create(name)
         stack.callback(namespace.remove, name)
         opened: list[int] = []
-        with namespace.inside(name):
+        with within(name):
             # No neighbour discovery among the frames that the tests write.
             for path in ("all", "default"):
                 Path(f"/proc/sys/net/ipv6/conf/{path}/disable_ipv6").write_text("1")

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from epaird.kernel import namespace
 from tests.dataplane.bursts import bursts
 from tests.dataplane.datagrams import MAC_B, Datagram
 from tests.dataplane.hop import Hop, bridged, home, ip
 from tests.dataplane.test_coalesce import BURST, series
+from tests.kernel.named import within
 from tests.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.real
@@ -58,7 +58,7 @@ def test_a_socket_receives_every_datagram_in_order(version: int) -> None:
     frames = [bytes(Datagram(payload, version, number=i)) for i, payload in enumerate(payloads)]
     with (
         home(name, ("eptin", True)) as (into,),
-        namespace.inside(name),
+        within(name),
         socket.socket(family, socket.SOCK_DGRAM) as receiver,
     ):
         Path("/proc/sys/net/ipv6/conf/eptin/disable_ipv6").write_text("0")

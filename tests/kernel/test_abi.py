@@ -22,6 +22,7 @@ HEADERS = (
     "linux/ip.h",
     "linux/capability.h",
     "linux/ethtool.h",
+    "linux/magic.h",
     "linux/net_namespace.h",
     "linux/netlink.h",
     "linux/nsfs.h",

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epaird.kernel import abi, link, namespace
+from epaird.kernel import abi, link
 from epaird.kernel.convergence import Scope, Target, converge, default_qdiscs
 from epaird.kernel.difference import AddressKey, address_key, missing, route_key
 from epaird.kernel.link import LinkSettings
@@ -23,6 +23,7 @@ from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.policy import TABLES
 from epaird.kernel.requests import Address, Route
 from tests.kernel.addresslist import fresh
+from tests.kernel.named import at, within
 from tests.kernel.twodevices import NOTHING, TwoDevices, two_devices
 
 pytestmark = pytest.mark.real
@@ -298,11 +299,11 @@ def test_a_refused_address_does_not_keep_others_from_their_places(devices: TwoDe
 def test_ipv6_needs_a_larger_mtu(devices: TwoDevices) -> None:
     goal = wanted("fd00::1/64")
     assert devices.want([goal, NOTHING]) == [None, None]
-    link.set_mtu(devices.indexes[0], 1000, netns=devices.netns)
+    at(devices.netns, link.set_mtu, devices.indexes[0], 1000)
     error, _ = devices.want([goal, NOTHING])
     assert str(error) == "epair0a: address fd00::1/64: IPv6 needs an MTU of at least 1280 bytes"
     assert devices.want([NOTHING, NOTHING]) == [None, None]
-    link.set_mtu(devices.indexes[0], 1280, netns=devices.netns)
+    at(devices.netns, link.set_mtu, devices.indexes[0], 1280)
     assert devices.want([goal, NOTHING]) == [None, None]
 
 
@@ -410,7 +411,7 @@ def test_a_program_that_undoes_each_change_is_reported(devices: TwoDevices) -> N
             )
             return made
 
-    with namespace.inside(devices.netns), contextlib.closing(Opponent()) as route:
+    with within(devices.netns), contextlib.closing(Opponent()) as route:
         (error,) = converge(route, [Target("epair0a", devices.indexes[0], wanted("10.0.0.1/24"))])
     assert str(error) == "epair0a: address 10.0.0.1/24: another program undoes the change"
 

@@ -10,6 +10,7 @@ import pytest
 from epaird.kernel import hardware, link, namespace
 from epaird.kernel.errors import KernelError
 from epaird.kernel.hardware import hardware_addresses, hardware_addresses_of
+from tests.kernel.named import within
 
 pytestmark = pytest.mark.real
 
@@ -41,7 +42,7 @@ def test_devices_of_every_kind_are_seen(new_namespace: Callable[[], str]) -> Non
     assert found == shown(red)
     assert len(found) == 5  # lo has one too, all zero
     assert "02:00:00:00:00:42" in found
-    with namespace.inside(red):
+    with within(red):
         assert hardware_addresses(None) == found
 
 

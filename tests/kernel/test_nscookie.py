@@ -7,6 +7,7 @@ import pytest
 
 from epaird.kernel import namespace
 from epaird.kernel.nscookie import cookie
+from tests.kernel.named import within
 
 
 def test_it_is_the_same_at_every_call() -> None:
@@ -19,7 +20,7 @@ def test_a_namespace_made_again_under_a_name_has_another_one(new_namespace: Call
     name = new_namespace()
     seen = {cookie()}
     for _ in range(3):
-        with namespace.inside(name):
+        with within(name):
             seen.add(cookie())
         namespace.remove(name)
         namespace.create(name)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
-from epaird.kernel import abi, namespace
+from epaird.kernel import abi
 from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.requests import Address, Route, Rule, as_described
 from epaird.kernel.state import NamespaceState, PresentAddress, PresentRoute, present, read
+from tests.kernel.named import within
 
 pytestmark = pytest.mark.real
 
@@ -23,7 +24,7 @@ def run(netns: str, *commands: str) -> None:
 
 
 def state_of(netns: str) -> NamespaceState:
-    with namespace.inside(netns), contextlib.closing(RouteSocket()) as route:
+    with within(netns), contextlib.closing(RouteSocket()) as route:
         return read(route)
 
 
@@ -36,7 +37,7 @@ def netns(new_namespace: Callable[[], str]) -> str:
 
 
 def index_of(netns: str, name: str) -> int:
-    with namespace.inside(netns):
+    with within(netns):
         return socket.if_nametoindex(name)
 
 
@@ -117,7 +118,7 @@ def test_the_kernels_description_adds_a_thing_again(netns: str) -> None:
         *(each for each in before.routes if not each.automatic),
         *addresses,
     ]
-    with namespace.inside(netns), contextlib.closing(RouteSocket()) as route:
+    with within(netns), contextlib.closing(RouteSocket()) as route:
         for kinds in ((abi.RTM_DELROUTE, abi.RTM_DELADDR), (abi.RTM_NEWROUTE, abi.RTM_NEWADDR)):
             for thing in things if kinds[0] == abi.RTM_DELROUTE else reversed(things):
                 request = as_described("", kinds[thing in addresses], thing.message)
@@ -129,6 +130,6 @@ def test_the_kernels_description_adds_a_thing_again(netns: str) -> None:
 
 def test_only_some_devices(netns: str) -> None:
     index = index_of(netns, "x1")
-    with namespace.inside(netns), contextlib.closing(RouteSocket()) as route:
+    with within(netns), contextlib.closing(RouteSocket()) as route:
         assert list(present(route, [index, 4711])) == [index]
         assert len(present(route)) == 3

@@ -15,6 +15,7 @@ from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings
 from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.state import DeviceState, PresentRoute, read
+from tests.kernel.named import at, within
 
 NOTHING = LinkSettings(1500, 10)
 
@@ -55,13 +56,13 @@ class TwoDevices:
 
     def sysctl(self, path: str, value: str) -> None:
         """Set a parameter of the namespace."""
-        with namespace.inside(self.netns):
+        with within(self.netns):
             Path("/proc/sys/net", path).write_text(value)
 
     def accepts(self, route: PresentRoute) -> bool:
         """Return whether the kernel accepts a route that is absent."""
         request = requests.as_described("", abi.RTM_NEWROUTE, route.message)
-        with namespace.inside(self.netns), contextlib.closing(RouteSocket()) as socket:
+        with within(self.netns), contextlib.closing(RouteSocket()) as socket:
             return socket.execute([(request.kind, request.flags, request.payload)]) == [0]
 
     def shown(self, *arguments: str) -> list[Any]:
@@ -72,7 +73,7 @@ class TwoDevices:
 
     def converge(self, *targets: Target) -> tuple[list[KernelError | None], int]:
         """Converge; return the outcomes and the number of requests."""
-        with namespace.inside(self.netns), contextlib.closing(CountingSocket()) as route:
+        with within(self.netns), contextlib.closing(CountingSocket()) as route:
             return converge(route, targets), route.requests
 
     def want(self, wanted: Sequence[LinkSettings]) -> list[KernelError | None]:
@@ -91,13 +92,13 @@ class TwoDevices:
 
     def states(self) -> list[DeviceState]:
         """Return what the devices have."""
-        with namespace.inside(self.netns), contextlib.closing(RouteSocket()) as route:
+        with within(self.netns), contextlib.closing(RouteSocket()) as route:
             found = read(route).devices
         return [found[index] for index in self.indexes]
 
     def routes(self) -> list[PresentRoute]:
         """Return all routes that the kernel did not add by itself."""
-        with namespace.inside(self.netns), contextlib.closing(RouteSocket()) as route:
+        with within(self.netns), contextlib.closing(RouteSocket()) as route:
             return [each for each in read(route).routes if not each.automatic]
 
     def local_addresses(self, number: int) -> list[str]:
@@ -113,11 +114,11 @@ def two_devices(name: str) -> Iterator[TwoDevices]:
     namespace.create(name)
     with contextlib.ExitStack() as stack:
         stack.callback(namespace.remove, name)
-        with namespace.inside(name):
+        with within(name):
             taps = [tun.open_tap(f"x{number}", queues=1, offload=False) for number in range(2)]
         for tap in taps:
             stack.callback(tap.close)
         made = TwoDevices(name, taps)
         for index in made.indexes:
-            link.configure(index, NOTHING, netns=name)
+            at(name, link.configure, index, NOTHING)
         yield made

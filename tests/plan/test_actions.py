@@ -6,7 +6,16 @@ from epaird.plan.actions import MARKS, Action, Detail, Verb, lines, summary
 
 
 def one_of_each() -> tuple[Action, ...]:
-    verbs: tuple[Verb, ...] = ("create", "destroy", "change", "recreate", "restore", "adopt", "restart")
+    verbs: tuple[Verb, ...] = (
+        "create",
+        "destroy",
+        "change",
+        "recreate",
+        "restore",
+        "adopt",
+        "restart",
+        "note",
+    )
     return tuple(Action(verb, "epair", f"epair{number}") for number, verb in enumerate(verbs))
 
 

@@ -13,7 +13,7 @@ from epaird.config.settings import Configuration
 from epaird.plan.actions import Action, Detail, lines
 from epaird.plan.describe import actions
 from epaird.plan.diff import plan
-from epaird.plan.steps import Patch, Plan, Restore
+from epaird.plan.steps import Patch, Plan, Relocate, Restore
 from tests.plan.configurations import configurations
 
 ROUTED = {"addresses": ["10.3.0.1/24"], "routes": [{"to": "default", "via": "10.3.0.2"}]}
@@ -117,4 +117,27 @@ def test_restored_addresses_and_routes_are_listed_one_by_one() -> None:
     assert [str(detail) for detail in action.details] == [
         "addresses: (missing) -> 10.9.9.1/24  # removed by others, put back",
         "addresses: (missing) -> 10.9.9.2/24  # removed by others, put back",
+    ]
+
+
+def test_a_stray_moves_to_where_the_name_leads() -> None:
+    file = {"epair": {"epair0": {"a": {"netns": "/run/netns/red"}}, "epair1": {"a": {"netns": "blue"}}}}
+    stray = Relocate("epair0a", "red", "net:[1]", "net:[2]")
+    other = Relocate("epair1a", "green", "net:[1]", "net:[2]")
+    remark = "the name leads to another namespace now; moved there, addresses and routes are set again"
+    assert described(file, file, strays=[stray, other]) == [
+        "  ~ epair0a",
+        f"      netns: net:[1] -> red  # {remark}",
+        "",
+        "Plan: 0 to create, 1 to change, 0 to recreate, 0 to destroy.",
+    ]
+    recreated = {"epair": {**file["epair"], "epair0": {"queues": 2, "a": {"netns": "red"}}}}
+    assert not any("net:[1]" in line for line in described(file, recreated, strays=[stray]))
+
+
+def test_a_stray_whose_namespace_has_no_name_stays() -> None:
+    file = {"epair": {"epair0": {"a": {"netns": "red"}}}}
+    assert described(file, file, strays=[Relocate("epair0a", "red", "net:[1]", "")]) == [
+        "    epair0a  # namespace red does not exist any more, stays in net:[1]",
+        "Nothing to do: everything is as the configuration says.",
     ]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import fields
 
 from epaird.config.immutable import IMMUTABLE
-from epaird.plan.steps import Destroy, Difference, Patch, Plan, Restore
+from epaird.plan.steps import Destroy, Difference, Patch, Plan, Relocate, Restore
 
 
 def test_a_plan_is_empty_unless_something_is_done() -> None:
     assert Plan().empty
     assert Plan(adopted=("epair0",)).empty
+    assert Plan(relocated=(Relocate("epair0a", "red", "net:[1]", ""),)).empty
     examples: dict[str, object] = {
         "namespaces_created": "red",
         "steps": Destroy("epair0"),
@@ -18,6 +19,7 @@ def test_a_plan_is_empty_unless_something_is_done() -> None:
         "restored": Restore("epair0a"),
         "destroyed_last": Destroy("epair0"),
         "namespaces_removed": "red",
+        "relocated": Relocate("epair0a", "red", "net:[1]", "net:[2]"),
         "daemon": Difference("daemon.workers", 1, 2),
     }
     assert examples.keys() | {"adopted", "missing"} == {field.name for field in fields(Plan)}

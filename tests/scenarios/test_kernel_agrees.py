@@ -18,6 +18,7 @@ from epaird.kernel.convergence import Target, converge
 from epaird.kernel.difference import missing
 from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.state import present
+from tests.kernel.named import at
 from tests.scenarios.lab import Lab
 
 pytestmark = pytest.mark.real
@@ -98,11 +99,11 @@ def test_the_kernel_accepts_what_check_accepts(
         for tap in taps:
             stack.callback(tap.close)
         for number in order:
-            link.configure(taps[number].index, before[number], netns=netns)
+            at(netns, link.configure, taps[number].index, before[number])
         for tap, old, new in zip(taps, before, after, strict=True):
-            link.set_mtu(tap.index, new.mtu, netns=netns)
+            at(netns, link.set_mtu, tap.index, new.mtu)
             if old.up != new.up:
-                link.set_up(tap.index, new.up, netns=netns)
+                at(netns, link.set_up, tap.index, new.up)
         stack.enter_context(lab["red"].inside())
         route = stack.enter_context(contextlib.closing(RouteSocket()))
         targets = [

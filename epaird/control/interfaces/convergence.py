@@ -32,15 +32,14 @@ from epaird.kernel.difference import missing
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import Address, LinkSettings
 from epaird.kernel.state import DeviceState
-from epaird.kernel.tun import Tap
 from epaird.plan.steps import Restore
 
 log = logging.getLogger(__name__)
 
 IPV6_MIN_MTU: Final = 1280
 """The kernel takes IPv6 away from a device with a smaller MTU (IPV6_MIN_MTU of linux/ipv6.h)."""
-_GONE: Final = frozenset((errno.ENODEV, errno.ENOENT, errno.ENXIO, errno.EBADFD))
-"""Errors of a device or a namespace that no longer exists, which is reported elsewhere."""
+_GONE: Final = frozenset((errno.ENODEV, errno.ENOENT, errno.ENXIO, errno.EBADFD, errno.ESTALE))
+"""Errors of a device or a namespace that no longer exists or was moved, which is reported elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +153,12 @@ class Convergence:
         ours = [
             each
             for each in ifnets
-            if not each.destroying
-            and _reachable(each)
-            and not is_away(each.place, configured.get(each.device, each.settings))
+            if not each.destroying and not is_away(each.place, configured.get(each.device, each.settings))
         ]
-        found = await self._host.present(dict.fromkeys(each.place.netns for each in ours))
+        found = await self._host.present({each.tap: each.place for each in ours})
         lacking = []
         for each in ours:
-            state = found.get(each.place.netns, {}).get(each.place.index)
+            state = found.get(each.tap)
             if state is not None and not (restore := _restore(each, state)).empty:
                 lacking.append(restore)
         return tuple(lacking)
@@ -179,11 +176,8 @@ class Convergence:
             self._repairing = None
 
     async def _converge(self, targets: Sequence[tuple[Ifnet, Target]]) -> list[KernelError | None]:
-        carried_out: list[tuple[Tap, Place, Target]] = [
-            (ifnet.tap, ifnet.place, target) for ifnet, target in targets if _reachable(ifnet)
-        ]
-        found = iter(await self._host.converge(carried_out) if carried_out else ())
-        return [next(found) if _reachable(ifnet) else None for ifnet, _ in targets]
+        carried_out = [(ifnet.tap, ifnet.place, target) for ifnet, target in targets]
+        return await self._host.converge(carried_out) if carried_out else []
 
     def _report(self, ifnet: Ifnet, failure: KernelError | None) -> None:
         """Log the failure of a repair, once for each cause."""
@@ -245,8 +239,3 @@ def _target(
     ifnet: Ifnet, then: LinkSettings, released: LinkSettings | None = None, scope: Scope = Scope.ALL
 ) -> Target:
     return Target(ifnet.device, ifnet.place.index, then, released, scope)
-
-
-def _reachable(ifnet: Ifnet) -> bool:
-    """Return whether a device's namespace has a name; only others can enter one that has none."""
-    return ifnet.place.nsid is None or bool(ifnet.place.netns)

@@ -19,6 +19,7 @@ from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.flags import Flags
 from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin
 from epaird.control.interfaces.inplace import CloneChange
+from epaird.control.interfaces.strays import Strays
 from epaird.control.interfaces.tracking import Tracker
 from epaird.control.interfaces.unregister import Unregistering
 from epaird.control.machine.host import Host
@@ -47,6 +48,8 @@ class Environment:
     """Gives devices their addresses, routes and rules."""
     tracker: Tracker
     """Reports changes of devices."""
+    strays: Strays
+    """Reports names that lead elsewhere."""
     unregistering: Unregistering
     """Removes interfaces."""
     balancing: Balancing
@@ -59,7 +62,10 @@ class Environment:
         unregistering = Unregistering(host, table, slots, bus)
         convergence = Convergence(host)
         tracker = Tracker(host, bus, convergence, Flags(host, table))
-        return cls(host, table, slots, workers, bus, convergence, tracker, unregistering, Balancing(host))
+        return cls(
+            host, table, slots, workers, bus, convergence, tracker, Strays(host, bus), unregistering,
+            Balancing(host),
+        )  # fmt: skip
 
 
 NO_KEYS: Final[Mapping[Ifnet, Collection[str]]] = MappingProxyType({})
@@ -116,6 +122,11 @@ class InterfaceKind(Protocol[C, I, S, V]):
         """Return the change of a clone to other settings in place, which :class:`InPlace` carries out.
 
         ``requested`` are keys of devices that are set even if they are as recorded."""
+
+    async def relocate(self, ifnet: I) -> None:
+        """Move an interface to where the name of its namespace leads now, and configure it there.
+
+        Raises KernelError before the device has moved, or when it could not be configured there."""
 
     async def rewire(self, clone: C) -> None:
         """Apply the present workers and settings to the cables. Raises WorkerLost or WorkerRefused."""

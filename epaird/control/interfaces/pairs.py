@@ -259,6 +259,7 @@ def _adopted_half(saved: SavedHalf, settings: PairSettings, tap: Tap) -> Half:
         mtu=device.mtu,
         up=device.up,
         carrier=device.carrier,
+        placed=device.placed_in(settings.half(saved.side).netns),
         # The predecessor may have been killed before these were written to the file.
         carrier_on=None,
         offload_on=None,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from epaird.config.settings import DeviceSettings, InterfaceSettings
 from epaird.control.interfaces.convergence import NO_SETTINGS, Goal
 from epaird.control.interfaces.events import EventBus
-from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin
+from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin, Stray
 from epaird.control.interfaces.inplace import InPlace
 from epaird.control.interfaces.kind import AnyKind, Environment
 from epaird.control.interfaces.loopbacks import Loopbacks
@@ -70,6 +70,8 @@ class Registry:
         self.allow_loopbacks(loopbacks)
         self._being_created: set[str] = set()
         self._changing = asyncio.Lock()
+        self._not_followed: dict[str, tuple[Stray | None, str]] = {}
+        """Strays that could not be moved, by device, and the reason that was logged."""
         self._in_place = InPlace(host, environment.convergence, environment.tracker)
 
     @property
@@ -181,6 +183,34 @@ class Registry:
         ``configured`` are the settings of devices in a configuration, if they may differ from the recorded
         ones; they tell in which namespace a device belongs."""
         return await self._environment.convergence.lacks(self.ifnets, configured)
+
+    def check_names(self) -> tuple[Ifnet, ...]:
+        """Look where the names of the interfaces' namespaces lead now, and report what has changed.
+
+        Return the strays that :meth:`relocate` can move."""
+        return self._environment.strays.check(self.ifnets)
+
+    async def relocate(self, ifnet: Ifnet) -> None:
+        """Move a stray to where the name of its namespace leads now, and configure it there.
+
+        Its pair is not created again: peer, hardware address and counters stay. Does nothing for an
+        interface that is no stray. Raises KernelError before the device has moved, or when it could not be
+        configured there."""
+        async with self._changing:
+            if ifnet.stray is not None and not ifnet.destroying:
+                await whole(self.kind_of(ifnet.clone).relocate(ifnet))
+
+    async def follow_names(self) -> None:
+        """Move every stray to where the name of its namespace leads now; a failure is logged once."""
+        logged, self._not_followed = self._not_followed, {}
+        for ifnet in self.check_names():
+            stray = ifnet.stray
+            try:
+                await self.relocate(ifnet)
+            except KernelError as error:
+                self._not_followed[ifnet.device] = failure = (stray, str(error))
+                if logged.get(ifnet.device) != failure:
+                    log.error("%s: it stays where it is", error)
 
     async def reassign(self, clone: Clone, workers: tuple[Worker, ...]) -> None:
         """Move the queues of an interface to other workers. Raises WorkerLost or WorkerRefused."""

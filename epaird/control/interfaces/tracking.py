@@ -80,12 +80,16 @@ class Tracker:
                 log.warning("the kernel has dropped link events: checking every interface")
                 self.check_all()
             case LinkEventKind.NAMESPACE_GONE:
+                # Some may be in another namespace, which has the id now, and had events of the old one.
+                self.examine([each for each in self._owners if each.place.nsid == event.nsid])
+            case LinkEventKind.NAME_GONE:
                 for ifnet in tuple(self._owners):
-                    if ifnet.place.nsid == event.nsid:
+                    if ifnet.place.identity == event.identity:
                         self._lose(ifnet)
             case _:
                 found = self._at.get((event.nsid, event.index))
-                if found is not None and self.check(found) and event.kind is LinkEventKind.NEW:
+                left = event.kind is LinkEventKind.DELETED
+                if found is not None and self.check(found, left=left) and not left:
                     self._compare(found, event.mtu, event.up, event.lower_up)
 
     def device_gone(self, device: str) -> None:
@@ -93,11 +97,13 @@ class Tracker:
         if device in self._by_device:
             self._lose(self._by_device[device])
 
-    def check(self, ifnet: Ifnet) -> bool:
-        """Look up where a device is and report changes; return False when it no longer exists."""
+    def check(self, ifnet: Ifnet, *, left: bool = False) -> bool:
+        """Look up where a device is and report changes; return False when it no longer exists.
+
+        ``left`` is True when it has left its place; it may have come back."""
         before = ifnet.place
         try:
-            place = self._host.find(ifnet.tap, before)
+            place = self._host.find(ifnet.tap, before, left=left)
         except KernelError as error:
             if error.errno == errno.EBADFD:
                 self._lose(ifnet)
@@ -163,7 +169,7 @@ class Tracker:
                 warned = True
                 for line in missing_optional():
                     log.warning("%s", line)
-            self._check_each(away)
+            self.examine(away)
             try:
                 await self._convergence.repair_unseen(each for each in away if each in self._owners)
             except KernelError as error:
@@ -171,12 +177,13 @@ class Tracker:
 
     def check_all(self) -> None:
         """Look up the state of every interface, where events may have been missed, and repair it."""
-        self._check_each(tuple(self._owners))
+        self.examine(tuple(self._owners))
         for ifnet in self._owners:
             if ifnet.up:
                 self._convergence.repair(ifnet)
 
-    def _check_each(self, ifnets: Sequence[Ifnet]) -> None:
+    def examine(self, ifnets: Sequence[Ifnet]) -> None:
+        """Look up the state of interfaces and report changes."""
         existing = [ifnet for ifnet in ifnets if self.check(ifnet)]
         try:
             found = measured(self._host, existing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
+from epaird.control.interfaces.measuring import measured
 from epaird.ipc import counters
 from epaird.kernel.watch import LinkEvent, LinkEventKind
 from tests.control.stage import IdleWorker, Stage, idle_stage
@@ -40,6 +41,25 @@ async def test_a_half_that_has_vanished_is_left_out_of_the_readings() -> None:
         await stage.make()
         stage.host.delete("epair0a")
         assert [reading.device for reading in stage.pairs.readings()] == ["epair0b"]
+
+
+@on_loop
+async def test_counters_of_a_namespace_that_has_the_id_now_are_another_ones() -> None:
+    """The kernel gives the id of a namespace that has ended to the next one, which has the same indices."""
+    async with idle_stage() as stage:
+        stage.host.add_namespace("red")
+        first = await stage.make("epair0", a={"netns": "red"})
+        second = await stage.make("epair1", a={"netns": "red"})
+        foreign = stage.host.links["epair1a"]
+        stage.host.end_namespace("red")
+        stage.host.add_namespace("red")
+        # Another device in another namespace, at the place that the first half had.
+        foreign.exists, old = True, stage.host.links["epair0a"].place
+        foreign.place = replace(old, identity=stage.host.namespaces["red"])
+        half = first.halves[0]
+        assert measured(stage.host, [half]) == {}
+        second.halves[0].place = foreign.place
+        assert measured(stage.host, [half, second.halves[0]]) == {second.halves[0]: foreign.measured()}
 
 
 @on_loop

@@ -6,7 +6,9 @@ from epaird.control.interfaces.saved import SavedLoopback, SavedPair, SavedPlace
 from tests.control.interfaces.scene import make_scene
 from tests.loop import on_loop
 
-DEVICE_KEYS = ["name", "slots", "tap_index", "offloads", "missing", "place", "mtu", "up", "carrier", "bases"]
+DEVICE_KEYS = [
+    "name", "slots", "tap_index", "offloads", "missing", "place", "mtu", "up", "carrier", "bases", "placed",
+]  # fmt: skip
 
 
 @on_loop

@@ -23,7 +23,7 @@ from epaird.kernel import namespace, tun
 from epaird.kernel.convergence import Target
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import Address, LinkSettings
-from epaird.kernel.namespace import Identity
+from epaird.kernel.namespace import Fingerprint
 from epaird.kernel.nscookie import cookie
 from tests.control.fake import FakeHost
 from tests.loop import descriptors, on_loop, turns
@@ -159,10 +159,11 @@ async def test_a_namespace_is_created_and_removed() -> None:
     host = Host()
     name = f"ept{os.getpid()}h"
     try:
-        known: list[Identity] = []
+        known: list[Fingerprint] = []
         await host.make_namespace(name, known.append)
-        assert [host.namespace_identity(name)] == known == [namespace.identity(name)]
-        await host.remove_namespace(name)
+        assert [host.namespace_fingerprint(name)] == known
+        assert host.namespace_identity(name) == namespace.identity(name) == known[0].identity
+        await host.remove_namespace(name, known[0])
         with pytest.raises(KernelError, match=f"namespace {name}: does not exist"):
             host.namespace_identity(name)
     finally:
@@ -179,7 +180,8 @@ async def test_a_device_has_the_number_of_the_namespace_in_which_it_was_created(
     try:
         numbers = []
         for _ in range(2):
-            await host.make_namespace(name, lambda _: None)
+            known: list[Fingerprint] = []
+            await host.make_namespace(name, known.append)
             in_place = await host.open_tap("epair0a", queues=1, offload=True, name="eth0", netns=name)
             at_home = await host.open_tap(name, queues=1, offload=True)
             numbers += [host.number_of(in_place), host.number_of(at_home)]
@@ -190,7 +192,7 @@ async def test_a_device_has_the_number_of_the_namespace_in_which_it_was_created(
             assert tun.hardware_address(in_place.fds[0]) in found
             assert tun.hardware_address(at_home.fds[0]) not in found
             await host.close_taps((in_place, at_home))
-            await host.remove_namespace(name)
+            await host.remove_namespace(name, known[0])
         assert len(set(numbers)) == 4
         assert len({number.namespace for number in numbers}) == 3
         assert numbers[1].namespace == numbers[3].namespace == cookie()
@@ -208,9 +210,10 @@ async def test_names_are_watched_while_the_daemon_owns_a_namespace() -> None:
     name = f"ept{os.getpid()}h"
     try:
         before = descriptors()
-        await host.make_namespace(name, lambda _: None)
+        known: list[Fingerprint] = []
+        await host.make_namespace(name, known.append)
         assert "anon_inode:inotify" in descriptors().values()
-        await host.remove_namespace(name)
+        await host.remove_namespace(name, known[0])
         assert descriptors() == before
     finally:
         with contextlib.suppress(KernelError):
@@ -223,7 +226,7 @@ async def test_names_are_watched_while_the_daemon_owns_a_namespace() -> None:
 async def test_a_cancellation_during_the_creation_of_a_namespace_takes_effect_after_it() -> None:
     host = Host()
     name = f"ept{os.getpid()}h"
-    made: list[Identity] = []
+    made: list[Fingerprint] = []
 
     async def make() -> None:
         await host.make_namespace(name, made.append)
@@ -235,7 +238,7 @@ async def test_a_cancellation_during_the_creation_of_a_namespace_takes_effect_af
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert made == [namespace.identity(name)], "created and unknown"
+        assert [each.identity for each in made] == [namespace.identity(name)], "created and unknown"
     finally:
         namespace.remove(name)
         host.close()
@@ -248,27 +251,28 @@ async def test_devices_of_several_namespaces_converge() -> None:
     host = Host()
     taps = [await host.open_tap(f"{name}{number}", queues=1, offload=True) for number in range(2)]
     try:
-        await host.make_namespace(name, lambda _: None)
+        made: list[Fingerprint] = []
+        await host.make_namespace(name, made.append)
         places = [
             await host.place(tap, tap.name, netns) for tap, netns in zip(taps, (name, None), strict=True)
         ]
-        gone = replace(places[0], netns="ept-no-such-namespace")
+        elsewhere = replace(places[0], identity=namespace.identity(None))
         targets = [
             (tap, place, Target(tap.name, place.index, settings))
-            for tap, place in ((taps[0], places[0]), (taps[0], gone), (taps[1], places[1]))
+            for tap, place in ((taps[0], places[0]), (taps[0], elsewhere), (taps[1], places[1]))
         ]
         first, second, third = await host.converge(targets)
         assert (first, third) == (None, None)
-        assert "does not exist" in str(second)
-        found = await host.present([name, "", gone.netns])
-        assert found.keys() == {name, ""}
-        for place in places:
-            state = found[place.netns][place.index]
+        assert "another program moved or replaced the device just now" in str(second)
+        assert await host.present({taps[0]: elsewhere}) == {}
+        found = await host.present(dict(zip(taps, places, strict=True)))
+        for tap, place in zip(taps, places, strict=True):
+            state = found[tap]
             assert (state.name, state.qdisc) == (place.name, "noqueue")
             assert [each.address for each in state.addresses] == [Address("192.0.2.1/24")]
     finally:
         await host.close_taps(taps)
-        await host.remove_namespace(name)
+        await host.remove_namespace(name, made[0])
         host.close()
 
 
