@@ -120,8 +120,8 @@ class Daemon:
         self._handover.write()
         self._workers.keep_spare()
         self._workers.watch(configuration.daemon.worker_timeout)
-        self._watch_file()
-        undo.callback(self._stop_watching_file)
+        await self._watch_file()
+        undo.push_async_callback(self._stop_watching_file)
         left_over = set(self._namespaces.owned) - set(configuration.namespaces.create)
         if takes_over or left_over or any(half.settings.peer is not None for half in configuration.halves):
             await self.reloads.catch_up(configured)
@@ -245,7 +245,7 @@ class Daemon:
         if now.worker_timeout != before.worker_timeout:
             self._workers.watch(now.worker_timeout)
         if now.watch != before.watch:
-            self._watch_file()
+            await self._watch_file()
         self._registry.allow_loopbacks(configuration.lo is not None)
         self._reserve_macs(configuration)
         await self._workers.tune(now, before)
@@ -259,19 +259,17 @@ class Daemon:
             if half.settings.mac not in (None, "stable"):
                 self._resources.macs.reserve(str(half.settings.mac))
 
-    def _watch_file(self) -> None:
+    async def _watch_file(self) -> None:
         """Reload when the file changes, if it is configured."""
-        self._stop_watching_file()
-        if self._in_force.daemon.watch and self._in_force.path is not None:
-            self._file_watch = FileWatch(self._in_force.path, self._reload_changed_file)
+        await self._stop_watching_file()
+        in_force = self._in_force
+        if in_force.daemon.watch and in_force.path is not None:
+            self._file_watch = FileWatch(in_force.path, lambda: in_force.digest, self.reloads.file_changed)
 
-    def _reload_changed_file(self) -> None:
-        spawn(self.reloads.file_changed(), "reloading")
-
-    def _stop_watching_file(self) -> None:
-        if self._file_watch is not None:
-            self._file_watch.close()
-            self._file_watch = None
+    async def _stop_watching_file(self) -> None:
+        watch, self._file_watch = self._file_watch, None
+        if watch is not None:
+            await watch.stop()
 
     def _listeners(self) -> list[tuple[str, int]]:
         """Return copies of the listening sockets by name: clients that connect now wait for the successor."""

@@ -20,11 +20,12 @@ from epaird.config import saving
 from epaird.config.reading import (
     ConfigurationFile,
     InvalidConfiguration,
+    content,
     decode,
     digest,
+    is_blank,
     parse,
     quoted_path,
-    read,
 )
 from epaird.config.settings import Configuration, InterfaceSettings, namespace_name
 from epaird.config.values import dotted
@@ -95,14 +96,9 @@ class Reloads:
             raise Refused(errno.ENOENT, "the configuration was read from no file")
         async with self._one_at_a_time:
             if dry_run:
-                file = await asyncio.to_thread(self._read, path)
+                file = await asyncio.to_thread(_read, path)
                 return actions(await self._plan(file.configuration))
-            self._begun()
-            try:
-                # A caller that is cancelled leaves no reload half done.
-                return await whole(self._reload(path))
-            finally:
-                self._ended()
+            return await self._begin(path)
 
     async def catch_up(self, configured: Mapping[str, InterfaceSettings]) -> None:
         """Apply the configuration in force to what a predecessor has left.
@@ -131,18 +127,20 @@ class Reloads:
         except Refused as refusal:
             log.debug("%s", refusal)
 
-    async def file_changed(self) -> None:
-        """Reload if the contents of the file have changed."""
+    async def file_changed(self, sha256: str) -> None:
+        """Reload if the file has the text of this digest and was not read since: the result is only logged.
+
+        Otherwise nothing happens: the text may have changed again, or a reload has found it before."""
         path = self._in_force.path
-        if path is not None:
-            try:
-                sha256 = digest(await asyncio.to_thread(path.read_bytes))
-            except OSError as error:  # it may be in the middle of being replaced
-                log.debug("%s: %s", path, error)
-                return
-            if sha256 != self._in_force.digest:
-                log.info("%s has changed", quoted_path(path))
-                await self.signalled()
+        if path is None:
+            return
+        async with self._one_at_a_time:
+            with contextlib.suppress(InvalidConfiguration):
+                text = await asyncio.to_thread(content, path)
+                if digest(text) == sha256 != self._in_force.digest:
+                    log.info("%s has changed", quoted_path(path))
+                    with contextlib.suppress(Refused):  # it is in the log
+                        await self._begin(path, text)
 
     async def plan(self, text: str, name: str) -> tuple[Action, ...]:
         """Return what a reload of a file with this text would do. Raises Refused with every problem."""
@@ -162,10 +160,23 @@ class Reloads:
             raise Refused(errno.EINVAL, "; ".join(problems), problems) from error
         return saving.text(found)
 
-    async def _reload(self, path: Path) -> tuple[Action, ...]:
+    async def _begin(self, path: Path, text: bytes | None = None) -> tuple[Action, ...]:
+        """Reload the file, or the ``text`` that it was found to have. Raises Refused."""
+        self._begun()
+        try:
+            # A caller that is cancelled leaves no reload half done.
+            return await whole(self._reload(path, text))
+        finally:
+            self._ended()
+
+    async def _reload(self, path: Path, text: bytes | None) -> tuple[Action, ...]:
         try:
             # In a thread: reading and comparing a thousand pairs takes some tenths of a second.
-            file = await asyncio.to_thread(self._read, path)
+            text = await asyncio.to_thread(_text, path) if text is None else text
+            self._in_force.digest = digest(text)
+            if is_blank(text):
+                log.warning("%s is empty: everything that it had is removed", quoted_path(path))
+            file = await asyncio.to_thread(_read, path, text)
             found = await self._plan(file.configuration)
             done = actions(found)
             _log(done)
@@ -182,12 +193,6 @@ class Reloads:
         self._in_force.reload_succeeded(file.sha256)
         log.info("reloaded %s: %s", quoted_path(path), summary(done))
         return done
-
-    def _read(self, path: Path) -> ConfigurationFile:
-        with contextlib.suppress(OSError):  # read() reports it
-            self._in_force.digest = digest(path.read_bytes())
-        with _refusing():
-            return read(path)
 
     async def _plan(self, configuration: Configuration, *, first: bool = False) -> Plan:
         """Return the plan from the running state to a configuration; ``first``: none was applied before.
@@ -269,6 +274,19 @@ class Reloads:
             code = error.errno if isinstance(error, KernelError | Refused) else errno.EIO
             raise Refused(code, f"{error}; everything is as it was before") from error
         self._in_force.applied(wanted)
+
+
+def _text(path: Path) -> bytes:
+    """Return the bytes of the file. Raises Refused."""
+    with _refusing():
+        return content(path)
+
+
+def _read(path: Path, text: bytes | None = None) -> ConfigurationFile:
+    """Return the configuration in the file, or in the ``text`` that it was found to have. Raises Refused."""
+    found = _text(path) if text is None else text
+    with _refusing():
+        return ConfigurationFile(decode(found, path), digest(found))
 
 
 def _log(done: tuple[Action, ...]) -> None:
