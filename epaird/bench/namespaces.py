@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from epaird.kernel import namespace
+from epaird.kernel.namespace import Namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,12 @@ class BenchNamespace:
 
     path: str
     """Its path, valid in every process while the bench holds the namespace."""
+    handle: Namespace
+    """Its handle, valid as long."""
 
     def inside(self) -> contextlib.AbstractContextManager[None]:
         """Enter the namespace for the block: processes and sockets created there stay. Raises KernelError."""
-        return namespace.inside(self.path)
+        return namespace.inside(self.handle)
 
 
 class BenchNamespaces:
@@ -53,7 +56,7 @@ def _new(held: contextlib.ExitStack) -> BenchNamespace:
     with contextlib.ExitStack() as named:
         namespace.create(name)
         named.callback(namespace.remove, name)
-        with namespace.opened(name) as fd:
-            kept = os.dup(fd)
+        with namespace.opened(name) as found:
+            kept = os.dup(found.fd)
     held.callback(os.close, kept)
-    return BenchNamespace(f"/proc/{os.getpid()}/fd/{kept}")
+    return BenchNamespace(f"/proc/{os.getpid()}/fd/{kept}", namespace.of_descriptor(kept))

@@ -53,10 +53,10 @@ def build(
 def _build_veth(namespaces: BenchNamespaces, pairs: int) -> None:
     for pair in range(pairs):
         name = f"veth{pair}"
-        indices = veth.create(name, namespaces.a.path, name, namespaces.b.path)
+        indices = veth.create(name, namespaces.a.handle, name, namespaces.b.handle)
         for half, namespace, index in zip("ab", (namespaces.a, namespaces.b), indices, strict=True):
             settings = link.LinkSettings(mtu=1500, txqueuelen=1000, addresses=(f"{address(pair, half)}/24",))
-            link.configure(index, settings, netns=namespace.path, device=name)
+            link.configure(index, settings, netns=namespace.handle, device=name)
 
 
 def _daemon(namespaces: BenchNamespaces, pairs: int, scratch: Path, interruption: Interruption) -> Child:

@@ -71,6 +71,7 @@ PORT_TP: Final = 0
 # linux/socket.h, and asm-generic/socket.h
 SOL_NETLINK: Final = 270
 SO_RCVBUFFORCE: Final = 33
+SO_NETNS_COOKIE: Final = 71
 MSG_WAITFORONE: Final = 0x10000
 
 # linux/udp.h
@@ -148,6 +149,9 @@ IFLA_INFO_KIND: Final = 1
 NETNSA_NSID: Final = 1
 NETNSA_FD: Final = 3
 NETNSA_NSID_NOT_ASSIGNED: Final = -1
+
+# linux/magic.h
+NSFS_MAGIC: Final = 0x6E736673
 
 # linux/nsfs.h
 NS_GET_NSTYPE: Final = 0xB703

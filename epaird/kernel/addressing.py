@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from epaird.kernel import abi
-from epaird.kernel.namespace import inside
+from epaird.kernel.namespace import Namespace, inside
 from epaird.kernel.netlink import ADDRESS, INT, ROUTE, RouteSocket, attributes
 
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
@@ -27,16 +27,13 @@ class DeviceAddressing:
     """Routes of the main table: the network, ``0.0.0.0/0`` for a default route, and the next hop."""
 
 
-def addressing(netns: str | None) -> dict[int, DeviceAddressing]:
+def addressing(netns: Namespace | None) -> dict[int, DeviceAddressing]:
     """Return the devices of a namespace that have addresses or routes, by interface index.
 
     None is the caller's own namespace. Raises KernelError.
     """
     found: dict[int, DeviceAddressing] = defaultdict(DeviceAddressing)
-    with contextlib.ExitStack() as stack:
-        if netns is not None:
-            stack.enter_context(inside(netns))
-        route = stack.enter_context(contextlib.closing(RouteSocket()))
+    with inside(netns), contextlib.closing(RouteSocket()) as route:
         for index, address in _addresses(route):
             found[index].addresses.add(address)
         for family in _FAMILIES:

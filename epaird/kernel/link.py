@@ -1,8 +1,9 @@
 """Operations on a device by netlink: place it in a namespace, configure it, delete it.
 
-Functions take the interface index in the namespace ``netns`` (None: the caller's own), and ``device``,
-the device's name in messages. They block. Each opens its socket inside the namespace and closes it
-again: an open socket would keep the namespace alive.
+Functions take the interface index in the open namespace ``netns`` (None: the calling thread's own), and
+``device``, the device's name in messages. They block. Each opens its socket inside the namespace and closes
+it again: an open socket would keep the namespace alive. The caller has verified that the index is that of the
+wanted device (:mod:`epaird.kernel.location`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from epaird.kernel import abi, requests
+from epaird.kernel import abi, location, requests
 from epaird.kernel.errors import KernelError
-from epaird.kernel.namespace import identity, inside, opened
+from epaird.kernel.location import Location
+from epaird.kernel.namespace import Namespace, inside
 from epaird.kernel.netlink import INT, RouteSocket, attribute, attributes
 from epaird.kernel.requests import NetlinkRequest, Route
 
@@ -54,30 +56,31 @@ class LinkChange:
     """The requests, in the order of their execution."""
 
 
-def place(index: int, name: str, netns: str | None, *, device: str | None = None) -> int:
-    """Move a device of this namespace to ``netns``, rename it to ``name``, and return its new index.
+def place(device: Location, name: str, target: Namespace | None) -> int:
+    """Move a device to the namespace ``target``, rename it to ``name``, and return its index there.
 
-    With None as namespace the device is only renamed. A device that moves arrives down and without
-    addresses. The move takes about 16 ms, during which the kernel changes no other device. Raises
-    KernelError, EEXIST when the name is taken in the target namespace; the device then has not moved.
+    With None, or the namespace where it is, the device is only renamed. A device that moves arrives down and
+    without addresses. The move takes about 16 ms, during which the kernel changes no other device. Raises
+    KernelError as :func:`epaird.kernel.location.at`, and EEXIST when the name is taken in the target
+    namespace; the device then has not moved.
     """
-    label = device or name
-    if netns is not None and identity(netns) == identity(None):
-        netns = None
-    if netns is None and _index_of(name, None) == index:
-        return index
-    where = "" if netns is None else f" in namespace {netns}"
-    subject = f"cannot be {name}{where}"
-    with contextlib.nullcontext() if netns is None else opened(netns) as fd:
-        # The kernel would move the device first and then fail to rename it.
-        if _index_of(name, netns) is not None:
+    with location.at(device) as route:
+        if target is not None and target.identity == device.namespace:
+            target = None
+        where = "" if target is None else f" in namespace {target.label}"
+        subject = f"cannot be {name}{where}"
+        if (taken := _index_of(name, target)) is not None:
+            if target is None and taken == device.index:
+                return taken
+            # The kernel would move the device first and then fail to rename it.
             cause = "a device of this name exists already"
-            raise KernelError(errno.EEXIST, f"{label}: {subject}: {cause}")
-        _execute(None, label, requests.name(index, name, fd, subject=subject))
-    new_index = _index_of(name, netns)
-    if new_index is None:
-        raise KernelError(errno.ENODEV, f"{label}: the device is gone")
-    return new_index
+            raise KernelError(errno.EEXIST, f"{device.device}: {subject}: {cause}")
+        fd = target.fd if target is not None else None
+        apply(route, device.device, requests.name(device.index, name, fd, subject=subject))
+    if target is None:
+        return device.index
+    with inside(target):
+        return location.index_here(device.fd, target.identity)
 
 
 def configuration_requests(index: int, settings: LinkSettings) -> tuple[NetlinkRequest, ...]:
@@ -97,24 +100,26 @@ def configuration_requests(index: int, settings: LinkSettings) -> tuple[NetlinkR
 
 
 def configure(
-    index: int, settings: LinkSettings, *, netns: str | None = None, device: str | None = None
+    index: int, settings: LinkSettings, *, netns: Namespace | None = None, device: str | None = None
 ) -> None:
     """Configure a new device. Raises KernelError for the first setting that the kernel refused."""
     _execute(netns, device or f"device {index}", *configuration_requests(index, settings))
 
 
-def change_all(changes: Sequence[LinkChange], netns: str | None) -> list[KernelError | None]:
+def change_all(changes: Sequence[LinkChange], netns: Namespace | None) -> list[KernelError | None]:
     """Change devices of one namespace and return, for each, its first refused request, or None.
 
     Requests that follow a refused one are executed nevertheless. Raises KernelError when the namespace
     cannot be entered or the socket fails.
     """
+    with inside(netns), contextlib.closing(RouteSocket()) as route:
+        return execute(route, changes)
+
+
+def execute(route: RouteSocket, changes: Sequence[LinkChange]) -> list[KernelError | None]:
+    """Change devices of the socket's namespace, as :func:`change_all`."""
     requested = [(change, request) for change in changes for request in change.requests]
-    with contextlib.ExitStack() as stack:
-        if netns is not None:
-            stack.enter_context(inside(netns))
-        route = stack.enter_context(contextlib.closing(RouteSocket()))
-        numbers = route.execute([(request.kind, request.flags, request.payload) for _, request in requested])
+    numbers = route.execute([(request.kind, request.flags, request.payload) for _, request in requested])
     refused: dict[int, KernelError] = {}
     for (change, request), number in zip(requested, numbers, strict=True):
         if number and not request.optional and id(change) not in refused:
@@ -122,62 +127,79 @@ def change_all(changes: Sequence[LinkChange], netns: str | None) -> list[KernelE
     return [refused.get(id(change)) for change in changes]
 
 
-def set_up(index: int, up: bool, *, netns: str | None = None, device: str | None = None) -> None:
+def apply(route: RouteSocket, device: str, *wanted: NetlinkRequest) -> None:
+    """Execute requests about one device of the socket's namespace. Raises KernelError for the first refusal.
+
+    Requests that follow a refused one are executed nevertheless."""
+    for refusal in execute(route, [LinkChange(device, wanted)]):
+        if refusal is not None:
+            raise refusal
+
+
+def set_up(index: int, up: bool, *, netns: Namespace | None = None, device: str | None = None) -> None:
     """Bring a device up or down. Raises KernelError."""
     _execute(netns, device or f"device {index}", requests.up(index, up))
 
 
-def set_mtu(index: int, mtu: int, *, netns: str | None = None, device: str | None = None) -> None:
+def set_mtu(index: int, mtu: int, *, netns: Namespace | None = None, device: str | None = None) -> None:
     """Set the MTU in bytes. Raises KernelError."""
     _execute(netns, device or f"device {index}", requests.mtu(index, mtu))
 
 
-def set_txqueuelen(index: int, frames: int, *, netns: str | None = None, device: str | None = None) -> None:
+def set_txqueuelen(
+    index: int, frames: int, *, netns: Namespace | None = None, device: str | None = None
+) -> None:
     """Set the ring's size; shrinking it drops the frames that no longer fit. Raises KernelError."""
     _execute(netns, device or f"device {index}", requests.txqueuelen(index, frames))
 
 
-def set_mac(index: int, mac: str, *, netns: str | None = None, device: str | None = None) -> None:
+def set_mac(index: int, mac: str, *, netns: Namespace | None = None, device: str | None = None) -> None:
     """Set the MAC address. Raises KernelError."""
     _execute(netns, device or f"device {index}", requests.mac(index, mac))
 
 
-def set_name(index: int, name: str, *, netns: str | None = None, device: str | None = None) -> None:
+def set_name(index: int, name: str, *, netns: Namespace | None = None, device: str | None = None) -> None:
     """Rename a device in its namespace. Raises KernelError, EEXIST when the name is taken."""
     _execute(netns, device or f"device {index}", requests.name(index, name))
 
 
-def set_group(index: int, group: int, *, netns: str | None = None, device: str | None = None) -> None:
+def set_group(index: int, group: int, *, netns: Namespace | None = None, device: str | None = None) -> None:
     """Put a device into a group of its namespace, for :func:`delete_group`. Raises KernelError."""
     _execute(netns, device or f"device {index}", requests.group(index, group))
 
 
-def add_address(index: int, address: str, *, netns: str | None = None, device: str | None = None) -> None:
+def add_address(
+    index: int, address: str, *, netns: Namespace | None = None, device: str | None = None
+) -> None:
     """Add an address, ``10.0.0.1/24``. Raises KernelError, EEXIST when the device has it already."""
     _execute(netns, device or f"device {index}", requests.add_address(index, address))
 
 
-def remove_address(index: int, address: str, *, netns: str | None = None, device: str | None = None) -> None:
+def remove_address(
+    index: int, address: str, *, netns: Namespace | None = None, device: str | None = None
+) -> None:
     """Remove an address. Raises KernelError, EADDRNOTAVAIL when the device does not have it."""
     _execute(netns, device or f"device {index}", requests.remove_address(index, address))
 
 
-def add_route(index: int, route: Route, *, netns: str | None = None, device: str | None = None) -> None:
+def add_route(index: int, route: Route, *, netns: Namespace | None = None, device: str | None = None) -> None:
     """Add a route through a device that is up. Raises KernelError, EEXIST when the route exists already."""
     _execute(netns, device or f"device {index}", requests.add_route(index, route))
 
 
-def remove_route(index: int, route: Route, *, netns: str | None = None, device: str | None = None) -> None:
+def remove_route(
+    index: int, route: Route, *, netns: Namespace | None = None, device: str | None = None
+) -> None:
     """Remove a route through a device. Raises KernelError, ESRCH when there is no such route."""
     _execute(netns, device or f"device {index}", requests.remove_route(index, route))
 
 
-def delete(index: int, *, netns: str | None = None, device: str | None = None) -> None:
+def delete(index: int, *, netns: Namespace | None = None, device: str | None = None) -> None:
     """Delete a device even if processes hold it open. Raises KernelError, ENODEV when it is gone."""
     _execute(netns, device or f"device {index}", requests.delete(index))
 
 
-def delete_group(group: int, *, netns: str | None = None) -> None:
+def delete_group(group: int, *, netns: Namespace | None = None) -> None:
     """Delete every device of a group in a namespace, by one request: 2000 in 0.3 s instead of 37 s.
 
     ``group`` must not be 0, the group of every device that was never put into another. Raises KernelError,
@@ -186,13 +208,13 @@ def delete_group(group: int, *, netns: str | None = None) -> None:
     _execute(netns, f"group {group}", requests.delete_group(group))
 
 
-def namespace_id(namespace: int) -> int:
+def namespace_id(namespace: Namespace) -> int:
     """Return the id of a namespace in the caller's namespace, after assigning one if there is none.
 
-    ``namespace`` is a file descriptor. Link events and statistics name the namespace by this id, which
+    Link events and statistics name the namespace by this id, which
     lasts as long as the namespace. Raises KernelError.
     """
-    target = _RTGENMSG + attribute(abi.NETNSA_FD, INT.pack(namespace))
+    target = _RTGENMSG + attribute(abi.NETNSA_FD, INT.pack(namespace.fd))
     any_id = attribute(abi.NETNSA_NSID, INT.pack(abi.NETNSA_NSID_NOT_ASSIGNED))
     with contextlib.closing(RouteSocket()) as route:
         try:
@@ -211,15 +233,15 @@ def namespace_id(namespace: int) -> int:
     return nsid
 
 
-def _execute(netns: str | None, device: str, *wanted: NetlinkRequest) -> None:
+def _execute(netns: Namespace | None, device: str, *wanted: NetlinkRequest) -> None:
     for refusal in change_all([LinkChange(device, wanted)], netns):
         if refusal is not None:
             raise refusal
 
 
-def _index_of(name: str, netns: str | None) -> int | None:
+def _index_of(name: str, netns: Namespace | None) -> int | None:
     """Return the interface index of a name in a namespace, or None when there is no such device."""
-    with contextlib.nullcontext() if netns is None else inside(netns):
+    with inside(netns):
         try:
             return socket.if_nametoindex(name)
         except OSError:

@@ -1,8 +1,11 @@
 """Network namespaces: create, remove, identify and enter them.
 
 A namespace is given as a name, which means /run/netns/NAME as with ``ip netns``, or as any path that
-leads to one, such as /proc/PID/ns/net. The kernel keeps the namespace per thread: the functions of this
-module affect only the calling thread and always return it to its own namespace.
+leads to one, such as /proc/PID/ns/net. A name can lead to another namespace at any time. So an operation
+resolves it once, by :func:`opened`, and uses the :class:`Namespace` that it got until it ends.
+
+The kernel keeps the namespace per thread: the functions of this module affect only the calling thread and
+always return it to its own namespace.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import fcntl
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -24,18 +29,53 @@ from epaird.kernel import abi
 from epaird.kernel.errors import KernelError
 
 RUN_DIRECTORY: Final = "/run/netns"
-_HOME: Final = "/proc/thread-self/ns/net"
+HOME: Final = "/proc/thread-self/ns/net"
+"""Path of the calling thread's own namespace."""
+_STATFS_BYTES: Final = 512
+"""More than struct statfs has on any machine; its first member, a long, is the type of the file system."""
 _IFREQ_FLAGS: Final = struct.Struct("16sH22x")
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class Identity(NamedTuple):
-    """The identity of a namespace, equal for every path that leads to it."""
+    """The identity of a namespace that exists, equal for every path that leads to it."""
 
     device: int
     """st_dev of its file."""
     inode: int
-    """st_ino of its file; the kernel may use it again once the namespace is gone."""
+    """st_ino of its file; the kernel soon gives it to another namespace once this one is gone."""
+
+
+class Fingerprint(NamedTuple):
+    """The identity of a namespace for all time, to recognise one that may have gone in the meantime."""
+
+    device: int
+    """st_dev of its file."""
+    inode: int
+    """st_ino of its file."""
+    cookie: int = 0
+    """Number that the kernel gives to no other namespace (Linux 5.14); 0 if it is unknown."""
+
+    @property
+    def identity(self) -> Identity:
+        """Its identity while it exists."""
+        return Identity(self.device, self.inode)
+
+    def matches(self, other: Fingerprint) -> bool:
+        """Return whether both are of one namespace, as far as both cookies are known."""
+        return self.identity == other.identity and (self.cookie == other.cookie or 0 in (self[2], other[2]))
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """An open namespace, which exists until the block that opened it ends, whatever its name leads to."""
+
+    fd: int
+    """File descriptor of the namespace."""
+    identity: Identity
+    """Its identity."""
+    label: str
+    """The name or path that it was opened by, for messages."""
 
 
 def path_of(name_or_path: str) -> str:
@@ -43,10 +83,10 @@ def path_of(name_or_path: str) -> str:
     return name_or_path if "/" in name_or_path else f"{RUN_DIRECTORY}/{name_or_path}"
 
 
-def create(name: str, before_naming: Callable[[Identity], None] = lambda _: None) -> None:
+def create(name: str, before_naming: Callable[[Fingerprint], None] = lambda _: None) -> None:
     """Create a namespace as ``ip netns add`` does, with ``lo`` up.
 
-    ``before_naming`` is called with the identity before the namespace gets its name: a process that dies
+    ``before_naming`` is called with the fingerprint before the namespace gets its name: a process that dies
     between the two leaves nothing behind. Its exceptions propagate, and then no namespace is created.
     Raises KernelError, EEXIST when a file of this name exists already.
     """
@@ -55,12 +95,12 @@ def create(name: str, before_naming: Callable[[Identity], None] = lambda _: None
     path = path_of(name)
     if os.path.lexists(path):
         raise KernelError(errno.EEXIST, f"namespace {name}: exists already")
-    with _opened(_HOME) as home:
+    with _opened(HOME) as home:
         try:
             _check(_LIBC.unshare(abi.CLONE_NEWNET))
             try:
                 _bring_up_loopback()
-                before_naming(identity(None))
+                before_naming(Fingerprint(*identity(None), _cookie()))
                 # With thread-self this binds the new namespace without starting a process.
                 pyroute2.netns.attach(path, "thread-self", libc=_LIBC)
             finally:
@@ -72,19 +112,32 @@ def create(name: str, before_naming: Callable[[Identity], None] = lambda _: None
             raise KernelError.about(f"namespace {name}", error.errno) from error
 
 
-def remove(name: str) -> None:
-    """Remove a namespace's name. The namespace ends once nothing else holds it. Raises KernelError."""
-    try:
-        pyroute2.netns.remove(path_of(name), libc=_LIBC)
-    except OSError as error:
-        raise _failed(name, error) from error
+def remove(name: str, expected: Fingerprint | None = None) -> None:
+    """Remove a namespace's name. The namespace ends once nothing else holds it.
+
+    Raises KernelError, ESTALE when the name does not lead to the ``expected`` namespace."""
+    with contextlib.nullcontext() if expected is None else opened(name) as found:
+        if found is not None and expected is not None and not fingerprint(found).matches(expected):
+            raise KernelError(errno.ESTALE, f"namespace {name}: was replaced by another one")
+        try:
+            pyroute2.netns.remove(path_of(name), libc=_LIBC)
+        except OSError as error:
+            raise _failed(name, error) from error
 
 
 def identity(name_or_path: str | None) -> Identity:
     """Return the identity of a namespace; None is the calling thread's own. Raises KernelError."""
-    with _opened(_HOME) if name_or_path is None else opened(name_or_path) as fd:
-        status = os.fstat(fd)
-        return Identity(status.st_dev, status.st_ino)
+    if name_or_path is None:
+        with _opened(HOME) as fd:
+            return _identity(fd)
+    with opened(name_or_path) as found:
+        return found.identity
+
+
+def fingerprint(namespace: Namespace) -> Fingerprint:
+    """Return the fingerprint of an open namespace. Raises KernelError when it cannot be entered."""
+    with inside(namespace):
+        return Fingerprint(*namespace.identity, _cookie())
 
 
 def name_of(identity: Identity) -> str:
@@ -95,39 +148,60 @@ def name_of(identity: Identity) -> str:
                 status = entry.stat()
                 if (status.st_dev, status.st_ino) == identity:
                     return entry.name
+    return nameless(identity)
+
+
+def nameless(identity: Identity) -> str:
+    """Return the label of a namespace that has no name, or whose name does not matter."""
     return f"net:[{identity.inode}]"
 
 
 @contextlib.contextmanager
-def opened(name_or_path: str) -> Iterator[int]:
-    """Open a namespace; its file descriptor keeps it alive until the block ends.
+def opened(name_or_path: str) -> Iterator[Namespace]:
+    """Open a namespace; its handle keeps it alive until the block ends.
 
-    Raises KernelError when the path does not lead to a network namespace.
+    Nothing but a namespace is opened: a FIFO would wait for its other end, a device could do anything. Raises
+    KernelError when the path does not lead to a network namespace.
     """
-    try:
-        fd = os.open(path_of(name_or_path), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise _failed(name_or_path, error) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            # O_PATH does nothing to the file, and starts no automount.
+            found = stack.enter_context(_opened(path_of(name_or_path), os.O_PATH))
+            if not _is_on_nsfs(found):
+                raise KernelError(errno.EINVAL, f"namespace {name_or_path}: is not a network namespace")
+            # setns() refuses a descriptor of O_PATH.
+            fd = stack.enter_context(_opened(f"/proc/self/fd/{found}"))
+        except OSError as error:
+            raise _failed(name_or_path, error) from error
         if not _is_network_namespace(fd):
             raise KernelError(errno.EINVAL, f"namespace {name_or_path}: is not a network namespace")
-        yield fd
-    finally:
-        os.close(fd)
+        yield Namespace(fd, _identity(fd), name_or_path)
+
+
+def of_descriptor(fd: int) -> Namespace:
+    """Return the handle of a namespace that is open already; the descriptor stays the caller's."""
+    identity = _identity(fd)
+    return Namespace(fd, identity, nameless(identity))
 
 
 @contextlib.contextmanager
-def inside(name_or_path: str) -> Iterator[None]:
-    """Enter a namespace, in the calling thread and for the block only.
+def inside(namespace: Namespace | None) -> Iterator[None]:
+    """Enter a namespace, in the calling thread and for the block only; None is the thread's own.
 
-    A socket created in the block belongs to the namespace and keeps it alive until closed. Raises
-    KernelError before the block when the namespace cannot be entered.
+    A socket created in the block belongs to the namespace and keeps it alive until closed. Entering the
+    thread's own needs no privilege. Raises KernelError before the block when the namespace cannot be entered.
     """
-    with _opened(_HOME) as home, opened(name_or_path) as fd:
+    if namespace is None:
+        yield
+        return
+    with _opened(HOME) as home:
+        if _identity(home) == namespace.identity:
+            yield
+            return
         try:
-            _enter(fd)
+            _enter(namespace.fd)
         except OSError as error:
-            raise _failed(name_or_path, error) from error
+            raise _failed(namespace.label, error) from error
         try:
             yield
         finally:
@@ -135,12 +209,34 @@ def inside(name_or_path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def _opened(path: str, flags: int = os.O_RDONLY) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_CLOEXEC)
     try:
         yield fd
     finally:
         os.close(fd)
+
+
+def _identity(fd: int) -> Identity:
+    status = os.fstat(fd)
+    return Identity(status.st_dev, status.st_ino)
+
+
+def _cookie() -> int:
+    """Return the cookie of the calling thread's namespace; 0 when the kernel has none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+        try:
+            octets = any_socket.getsockopt(socket.SOL_SOCKET, abi.SO_NETNS_COOKIE, 8)
+        except OSError:
+            return 0
+    return int.from_bytes(octets, sys.byteorder)
+
+
+def _is_on_nsfs(fd: int) -> bool:
+    """Return whether a file is a namespace of any kind, without using the file."""
+    status = ctypes.create_string_buffer(_STATFS_BYTES)
+    _check(_LIBC.fstatfs(fd, status))
+    return ctypes.c_long.from_buffer(status).value == abi.NSFS_MAGIC
 
 
 def _is_network_namespace(fd: int) -> bool:

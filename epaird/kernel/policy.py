@@ -24,7 +24,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from epaird.kernel.errors import KernelError
-from epaird.kernel.namespace import inside
+from epaird.kernel.namespace import Namespace, inside
 
 TABLES: Final = range(0x65706100, 0x65706100 + (1 << 16))
 """epaird's routing tables, one for each loopback: ``epa`` and 16 bits."""
@@ -40,7 +40,7 @@ _LOCAL_MOVED: Final = 100
 
 
 def install(
-    name: str, index: int, table: int, addresses: tuple[str, ...], *, netns: str | None = None
+    name: str, index: int, table: int, addresses: tuple[str, ...], *, netns: Namespace | None = None
 ) -> None:
     """Route packets to these addresses' networks, ``10.88.7.1/24``, through the loopback ``name``.
 
@@ -60,7 +60,7 @@ def install(
         raise
 
 
-def remove(table: int, *, netns: str | None = None) -> None:
+def remove(table: int, *, netns: Namespace | None = None) -> None:
     """Remove the rules and routes of a table, if it has any. Raises KernelError."""
     with _route(netns, "policy routing") as route:
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -140,12 +140,11 @@ def _attribute(rule: Any, name: str) -> Any:  # noqa: ANN401
 
 
 @contextlib.contextmanager
-def _route(netns: str | None, subject: str) -> Iterator[Any]:
-    with contextlib.ExitStack() as stack:
-        if netns is not None:
-            stack.enter_context(inside(netns))
+def _route(netns: Namespace | None, subject: str) -> Iterator[Any]:
+    with inside(netns):
         try:
-            yield stack.enter_context(IPRoute())
+            with IPRoute() as route:
+                yield route
         except NetlinkError as error:
             raise KernelError(error.code, f"{subject}: policy routing: {error.args[1]}") from error
         except OSError as error:

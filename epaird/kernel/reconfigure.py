@@ -10,12 +10,13 @@ from typing import TypeVar
 from epaird.kernel import link
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings
+from epaird.kernel.namespace import Namespace
 
 T = TypeVar("T")
 
 
 def reconfigure(
-    index: int, before: LinkSettings, after: LinkSettings, *, netns: str | None = None, device: str
+    index: int, before: LinkSettings, after: LinkSettings, *, netns: Namespace | None = None, device: str
 ) -> None:
     """Change a device that was configured with ``before`` to ``after``.
 

@@ -12,10 +12,10 @@ import secrets
 from collections.abc import Iterable
 from typing import Final
 
-from epaird.kernel import requests, tun
+from epaird.kernel import location, requests, tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkChange, change_all, delete_group
-from epaird.kernel.namespace import Identity, identity
+from epaird.kernel.namespace import Identity, Namespace, inside, of_descriptor
 from epaird.kernel.tun import Tap
 
 _GROUPS: Final = range(1 << 30, 1 << 31)
@@ -31,31 +31,34 @@ def remove(taps: Iterable[Tap]) -> None:
     with contextlib.ExitStack() as stack:
         for tap in taps:
             stack.callback(tap.close)  # removes the devices whose group could not be deleted
-        for netns, names in _by_namespace(stack, taps).items():
+        for namespace, there in _by_namespace(stack, taps):
             with contextlib.suppress(KernelError):
-                _remove_from(netns, names)
+                _remove_from(namespace, there)
 
 
-def _by_namespace(stack: contextlib.ExitStack, taps: Iterable[Tap]) -> dict[str | None, list[str]]:
-    """Return the devices' names by namespace path. ``stack`` keeps the namespaces open."""
-    home = identity(None)
-    paths: dict[Identity, str | None] = {home: None}
-    names: dict[str | None, list[str]] = {}
+def _by_namespace(stack: contextlib.ExitStack, taps: Iterable[Tap]) -> list[tuple[Namespace, list[Tap]]]:
+    """Return the devices by namespace. ``stack`` keeps the namespaces open."""
+    found: dict[Identity, tuple[Namespace, list[Tap]]] = {}
     for tap in taps:
         if tap.closed:
             continue
-        with contextlib.suppress(KernelError), tun.opened_namespace_of(tap.fds[0]) as fd:
-            status = os.fstat(fd)
-            where = Identity(status.st_dev, status.st_ino)
-            if where not in paths:
-                kept = os.dup(fd)
+        with contextlib.suppress(KernelError), tun.opened_namespace_of(tap.fds[0]) as namespace:
+            if namespace.identity not in found:
+                kept = os.dup(namespace.fd)
                 stack.callback(os.close, kept)
-                paths[where] = f"/proc/self/fd/{kept}"
-            names.setdefault(paths[where], []).append(tun.current_name(tap.fds[0]))
-    return names
+                found[namespace.identity] = (of_descriptor(kept), [])
+            found[namespace.identity][1].append(tap)
+    return list(found.values())
 
 
-def _remove_from(netns: str | None, names: Iterable[str]) -> None:
+def _remove_from(namespace: Namespace, taps: Iterable[Tap]) -> None:
+    """Remove devices that are in a namespace. Those that have left it in the meantime stay."""
     group = secrets.choice(_GROUPS)
-    change_all([LinkChange(name, (requests.group_of_name(name, group),)) for name in names], netns)
-    delete_group(group, netns=netns)
+    with inside(namespace):
+        changes = []
+        for tap in taps:
+            with contextlib.suppress(KernelError):
+                index = location.index_here(tap.fds[0], namespace.identity)
+                changes.append(LinkChange(tap.name, (requests.group(index, group),)))
+        change_all(changes, None)
+        delete_group(group)

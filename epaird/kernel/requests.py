@@ -106,11 +106,6 @@ def group(index: int, number: int) -> NetlinkRequest:
     return _set(f"group {number}", index, _group(number))
 
 
-def group_of_name(device: str, number: int) -> NetlinkRequest:
-    """Put a device that is given by its name into a group of its namespace."""
-    return _set(f"group {number}", 0, _name(device) + _group(number))
-
-
 def delete(index: int) -> NetlinkRequest:
     """Delete a device."""
     return NetlinkRequest("delete", abi.RTM_DELLINK, 0, LINK.pack(0, 0, index, 0, 0))

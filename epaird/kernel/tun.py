@@ -28,7 +28,7 @@ import pytun
 
 from epaird.kernel import abi
 from epaird.kernel.errors import KernelError, explain
-from epaird.kernel.namespace import Identity
+from epaird.kernel.namespace import Identity, Namespace, of_descriptor
 
 TUN_DEVICE: Final = "/dev/net/tun"
 
@@ -216,22 +216,23 @@ def current_name(fd: int) -> str:
 def namespace_of(fd: int) -> Identity:
     """Return the identity of the device's namespace. Raises KernelError, EBADFD when it is gone."""
     with opened_namespace_of(fd) as namespace:
-        status = os.fstat(namespace)
-        return Identity(status.st_dev, status.st_ino)
+        return namespace.identity
 
 
 @contextlib.contextmanager
-def opened_namespace_of(fd: int) -> Iterator[int]:
-    """Open the device's namespace; its file descriptor keeps it alive until the block ends.
+def opened_namespace_of(fd: int) -> Iterator[Namespace]:
+    """Open the device's namespace; its handle keeps it alive until the block ends.
 
-    Raises KernelError, EBADFD when the device is gone.
+    Raises KernelError, EBADFD when the device is gone or its namespace is ending.
     """
     try:
         namespace: int = fcntl.ioctl(fd, abi.TUNGETDEVNETNS, 0)
     except OSError as error:
+        if error.errno == errno.EINVAL:  # no reference can be taken to a namespace that is ending
+            raise KernelError(errno.EBADFD, "the device is gone") from error
         raise _failed(error) from error
     try:
-        yield namespace
+        yield of_descriptor(namespace)
     finally:
         os.close(namespace)
 

@@ -20,6 +20,7 @@ from typing import Final
 
 from epaird.kernel import abi
 from epaird.kernel.errors import KernelError
+from epaird.kernel.namespace import Identity
 from epaird.kernel.netlink import ATTRIBUTE, BUFFER_BYTES, INT, LINK, attributes, messages, set_receive_buffer
 
 RECEIVE_BYTES: Final = 1 << 24
@@ -38,7 +39,11 @@ class LinkEventKind(enum.Enum):
     DELETED = enum.auto()
     """The device was deleted or moved to another namespace."""
     NAMESPACE_GONE = enum.auto()
-    """The namespace ended or lost its id; its devices are gone. Only ``nsid`` is valid."""
+    """The namespace ended; its devices are gone. Only ``nsid`` is valid, and may be another namespace's
+    already."""
+    NAME_GONE = enum.auto()
+    """A namespace that the daemon created has lost its name, which the kernel does not report. Only
+    ``identity`` is valid."""
     OVERRUN = enum.auto()
     """The kernel dropped events. No other field is valid."""
 
@@ -68,6 +73,8 @@ class LinkEvent:
     no meaning here."""
     new_index: int | None = None
     """The interface index in the new namespace."""
+    identity: Identity | None = None
+    """NAME_GONE only: the namespace."""
 
 
 class LinkWatch:

@@ -11,11 +11,12 @@ from epaird.bench import children
 from epaird.bench.children import BenchError, Child, cpu_seconds, process_tree
 from epaird.bench.interruption import Interrupted, Interruption
 from epaird.bench.namespaces import BenchNamespace
+from epaird.kernel.namespace import Namespace, identity
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
-OWN_NAMESPACE = BenchNamespace("/proc/self/ns/net")
+OWN_NAMESPACE = BenchNamespace("/proc/self/ns/net", Namespace(-1, identity(None), ""))
 IGNORE_SIGTERM = """
 import os, signal, subprocess, sys
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -12,6 +12,7 @@ from epaird.bench.namespaces import BenchNamespace, BenchNamespaces
 from epaird.bench.plan import SUBJECTS
 from epaird.bench.subjects import address, build, configuration
 from epaird.config.reading import read
+from epaird.kernel.namespace import Identity, Namespace
 
 
 def crosses(pair: int, source: BenchNamespace, target: BenchNamespace, to: str) -> bool:
@@ -33,7 +34,9 @@ def test_addresses_are_unique() -> None:
 
 def test_the_configuration_is_valid(tmp_path: Path) -> None:
     namespaces = BenchNamespaces()
-    namespaces.a, namespaces.b = (BenchNamespace(f"/proc/7/fd/{fd}") for fd in (8, 9))
+    namespaces.a, namespaces.b = (
+        BenchNamespace(f"/proc/7/fd/{fd}", Namespace(fd, Identity(4, fd), "")) for fd in (8, 9)
+    )
     file = tmp_path / "epaird.toml"
     file.write_text(configuration(namespaces, 2, Path("/tmp/scratch")))  # noqa: S108 (only a name)
     found = read(file).configuration

@@ -1,8 +1,7 @@
 """A machine without a kernel, for tests of the control plane that need no root.
 
-A TAP is one end of a socketpair whose packets keep frames whole, and which returns EAGAIN when its reader
-does not read; real worker processes forward between them. The test chooses where a device is, its statistics
-and its link events. Every operation can be made to fail, and to wait.
+Real worker processes forward between its devices (:mod:`tests.control.fakeowner`). The test chooses where a
+device is, its statistics and its link events. Every operation can be made to fail, and to wait.
 """
 
 # It has the real one's methods, and ignores arguments that make no difference to it.
@@ -11,15 +10,10 @@ and its link events. Every operation can be made to fail, and to wait.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import socket
-import struct
-import termios
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -27,115 +21,13 @@ from epaird.control.machine.host import Host, Place
 from epaird.kernel.addressing import DeviceAddressing
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings, Route
-from epaird.kernel.namespace import Identity
+from epaird.kernel.namespace import Fingerprint, Identity
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind
+from tests.control.fakeowner import Owner
 
 HOME: Final = Identity(4, 4026531840)
-FRAME_BYTES: Final = 64
-"""Length of every frame that an owner sends, with its header: waiting bytes can be counted as frames."""
-
-
-def numbered(number: int) -> bytes:
-    """Return a frame that contains its number."""
-    header = bytes(10) + b"\x02\0\0\0\0\x0b" + b"\x02\0\0\0\0\x0a" + b"\x88\xb5"
-    return (header + number.to_bytes(4, "big")).ljust(FRAME_BYTES, b"\0")
-
-
-class Owner:
-    """One queue of a device with its owner, in place of a namespace's network stack."""
-
-    def __init__(self) -> None:
-        self.end, self._device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.end.setblocking(False)
-        self._device.setblocking(False)
-        self.sent = 0
-        self.received: list[bytes] = []
-
-    def fileno(self) -> int:
-        return self._device.fileno()
-
-    def close(self) -> None:
-        self._device.close()
-
-    def sends(self, count: int = 1) -> None:
-        """Send the next numbered frames; raises BlockingIOError when the ring is full."""
-        for _ in range(count):
-            self.end.send(numbered(self.sent))
-            self.sent += 1
-
-    def sends_all_it_can(self) -> None:
-        """Send until the ring is full."""
-        try:
-            while True:
-                self.sends()
-        except BlockingIOError:
-            return
-
-    def receives(self) -> list[bytes]:
-        """Receive what has been delivered; return everything that was delivered since the start."""
-        try:
-            while packet := self.end.recv(1 << 17):
-                self.received.append(packet)
-        except BlockingIOError:
-            pass
-        return self.received
-
-    def take(self) -> bytes:
-        """Read a frame from the device, as a worker does."""
-        return os.read(self.fileno(), 1 << 17)
-
-    def deliver(self, count: int = 1) -> None:
-        """Write frames to the device, as a worker does."""
-        for _ in range(count):
-            os.write(self.fileno(), numbered(0))
-
-    @property
-    def taken(self) -> int:
-        """Number of frames that were read from the device."""
-        return self.sent - _waiting(self._device)
-
-    @property
-    def delivered(self) -> int:
-        """Number of frames that were written to the device."""
-        return len(self.received) + (_waiting(self.end) if self.end.fileno() >= 0 else 0)
-
-    @contextmanager
-    def watched(self) -> Iterator[Watched]:
-        """Provide a view of whether a process has the device open, even after the control plane closed it."""
-        with socket.socket(fileno=os.dup(self.end.fileno())) as end:
-            yield Watched(end)
-
-    def vanish(self) -> None:
-        """Make every read of the device fail from now on, as for a device that was deleted."""
-        # Closed with something unread, the socketpair gives ECONNRESET to the other end.
-        self.receives()
-        os.write(self.fileno(), numbered(0))
-        self.end.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """A second descriptor of a device's other end."""
-
-    end: socket.socket
-
-    def closed_everywhere(self) -> bool:
-        """Return whether no process has the device open any more."""
-        try:
-            while self.end.recv(1 << 17):
-                pass
-        except BlockingIOError:
-            return False
-        return True
-
-
-def _waiting(end: socket.socket) -> int:
-    (octets,) = struct.unpack("i", fcntl.ioctl(end, termios.FIONREAD, bytes(4)))
-    frames, rest = divmod(octets, FRAME_BYTES)
-    assert not rest, "every frame has the same size"
-    return int(frames)
 
 
 @dataclass(slots=True, eq=False)
@@ -254,6 +146,12 @@ class FakeHost(Host):
         self._next_namespace += 1
         return Identity(HOME.device, HOME.inode + self._next_namespace)
 
+    def end_namespace(self, name: str) -> None:
+        """Let a namespace end, with its devices."""
+        identity = self.namespaces.pop(name)
+        for link in self.links.values():
+            link.exists = link.exists and link.place.identity != identity
+
     def delete(self, device: str) -> LinkEvent:
         """Delete a device, as ``ip link del`` would; return the link event."""
         event = self.event(device, LinkEventKind.DELETED)
@@ -273,28 +171,28 @@ class FakeHost(Host):
         self.closed = True
         self._thread.shutdown()
 
-    async def make_namespace(self, name: str, known: Callable[[Identity], None]) -> None:
+    async def make_namespace(self, name: str, known: Callable[[Fingerprint], None]) -> None:
         def make() -> None:
             self._step("make_namespace")
             if name in self.namespaces:
                 raise KernelError(errno.EEXIST, f"namespace {name}: exists already")
             identity = self._another_namespace()
-            known(identity)
+            known(Fingerprint(*identity))
             self.namespaces[name] = identity
 
         await self._run(make)
 
-    async def own_namespace(self, name: str) -> None:
+    async def own_namespace(self, name: str, expected: Fingerprint) -> None:
         def own() -> None:
             self._step("own_namespace")
-            self._identity(name)
+            assert self._identity(name) == expected.identity
 
         await self._run(own)
 
-    async def remove_namespace(self, name: str) -> None:
+    async def remove_namespace(self, name: str, expected: Fingerprint) -> None:
         def remove() -> None:
             self._step("remove_namespace")
-            self._identity(name)
+            assert self._identity(name) == expected.identity
             del self.namespaces[name]
 
         await self._run(remove)
@@ -302,6 +200,9 @@ class FakeHost(Host):
     def namespace_identity(self, name: str) -> Identity:
         self._step("namespace_identity")
         return self._identity(name)
+
+    def namespace_fingerprint(self, name: str) -> Fingerprint:
+        return Fingerprint(*self.namespace_identity(name))
 
     async def open_tap(
         self, device: str, *, queues: int, offload: bool, name: str | None = None, netns: str | None = None
@@ -350,23 +251,37 @@ class FakeHost(Host):
 
         return await self._run(move)
 
+    async def relocate(self, tap: Tap, place: Place, name: str, netns: str | None) -> Place:
+        def move() -> Place:
+            self._step("relocate")
+            link = self.links[tap.name]
+            assert place == link.place
+            if netns is None:
+                link.place = Place(name, self._new_index(), "", None, HOME)
+            else:
+                link.place = self._place_in(netns, name)
+            link.statistics = replace(link.statistics, up=False, lower_up=False)
+            return link.place
+
+        return await self._run(move)
+
     async def configure(self, tap: Tap, place: Place, settings: LinkSettings) -> None:
         await self._run(self._configure, "configure", tap, place, settings)
 
     async def reconfigure(self, tap: Tap, place: Place, before: LinkSettings, after: LinkSettings) -> None:
         await self._run(self._configure, "reconfigure", tap, place, after)
 
-    async def present(self, namespaces: Iterable[str]) -> dict[str, dict[int, DeviceAddressing]]:
-        def look() -> dict[str, dict[int, DeviceAddressing]]:
+    async def present(self, devices: Mapping[Tap, Place]) -> dict[Tap, DeviceAddressing]:
+        def look() -> dict[Tap, DeviceAddressing]:
             self._step("present")
-            found: dict[str, dict[int, DeviceAddressing]] = {netns: {} for netns in namespaces}
-            for link in self.links.values():
-                if link.place.netns in found and link.settings is not None:
+            found: dict[Tap, DeviceAddressing] = {}
+            for tap, place in devices.items():
+                link = self.links[tap.name]
+                if link.place == place and link.settings is not None:
                     routes = {(_spelled_out(route), str(route.via)) for route in link.settings.routes}
-                    here = DeviceAddressing(
+                    found[tap] = DeviceAddressing(
                         set(link.settings.addresses), routes if link.settings.up else set()
                     )
-                    found[link.place.netns][link.place.index] = here
             return found
 
         return await self._run(look)
@@ -378,7 +293,7 @@ class FakeHost(Host):
 
         await self._run(rename)
 
-    async def route_through(self, place: Place, table: int, addresses: tuple[str, ...]) -> None:
+    async def route_through(self, tap: Tap, place: Place, table: int, addresses: tuple[str, ...]) -> None:
         def change() -> None:
             self._step("route_through")
             (link,) = (each for each in self.links.values() if each.place == place)
@@ -386,7 +301,7 @@ class FakeHost(Host):
 
         await self._run(change)
 
-    async def route_past(self, place: Place, table: int) -> None:
+    async def route_past(self, tap: Tap, place: Place, table: int) -> None:
         def change() -> None:
             self._step("route_past")
             for each in self.links.values():
@@ -395,12 +310,16 @@ class FakeHost(Host):
 
         await self._run(change)
 
-    def find(self, tap: Tap, last: Place) -> Place:
+    def is_in(self, tap: Tap, place: Place) -> bool:
+        link = self.links[tap.name]
+        return link.exists and link.place.identity == place.identity
+
+    def find(self, tap: Tap, last: Place, *, left: bool = False) -> Place:
         self._step("find")
         link = self.links[tap.name]
         if not link.exists:
             raise KernelError.about("the device", errno.EBADFD)
-        if link.place.identity == last.identity:
+        if link.place.identity == last.identity and not left:
             return replace(last, name=link.place.name)
         return link.place
 

@@ -19,7 +19,8 @@ from epaird.ipc import counters, ledger
 from epaird.ipc.ledger import Slots, Table
 from epaird.names import mac
 from epaird.names.macpool import MacPool
-from tests.control.fake import FakeHost, Owner
+from tests.control.fake import FakeHost
+from tests.control.fakeowner import Owner
 
 W = TypeVar("W", bound=Worker)
 DeviceGone = Callable[[str, str], None]

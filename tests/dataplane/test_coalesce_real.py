@@ -20,6 +20,7 @@ from epaird.kernel import namespace, tun
 from tests.dataplane.bursts import bursts
 from tests.dataplane.datagrams import MAC_A, MAC_B, Datagram
 from tests.dataplane.test_coalesce import BURST, SLOT, series
+from tests.kernel.named import within
 from tests.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.real
@@ -86,7 +87,7 @@ def home(name: str, *devices: tuple[str, bool]) -> Iterator[list[int]]:
         namespace.create(name)
         stack.callback(namespace.remove, name)
         opened: list[int] = []
-        with namespace.inside(name):
+        with within(name):
             # No neighbour discovery among the frames that the tests write.
             for path in ("all", "default"):
                 Path(f"/proc/sys/net/ipv6/conf/{path}/disable_ipv6").write_text("1")
@@ -141,7 +142,7 @@ def test_a_socket_receives_every_datagram_in_order(version: int) -> None:
     frames = [bytes(Datagram(payload, version, number=i)) for i, payload in enumerate(payloads)]
     with (
         home(name, ("eptin", True)) as (into,),
-        namespace.inside(name),
+        within(name),
         socket.socket(family, socket.SOCK_DGRAM) as receiver,
     ):
         Path("/proc/sys/net/ipv6/conf/eptin/disable_ipv6").write_text("0")

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from epaird.kernel import namespace
+from tests.kernel.named import within
 from tests.waiting import DEADLINE_S, until
 
 _BOOT: Final = Path(__file__).with_name("boot")
@@ -35,7 +35,7 @@ class Namespace:
 
     def inside(self) -> contextlib.AbstractContextManager[None]:
         """Enter the network namespace, and nothing else of the machine, for the block."""
-        return namespace.inside(self._path)
+        return within(self._path)
 
 
 class Machine:

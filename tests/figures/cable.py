@@ -23,6 +23,7 @@ from epaird.dataplane.queue import Queue
 from epaird.ipc.counters import IPACKETS
 from epaird.ipc.ledger import Table
 from epaird.kernel import namespace, tun
+from tests.kernel.named import within
 from tests.sockets import force_receive_buffer
 
 RED: Final = "10.9.0.1"
@@ -72,7 +73,7 @@ class Cable:
 
     def endpoint(self, place: str, kind: int) -> socket.socket:
         """Return a socket in red or blue with a large receive buffer."""
-        with namespace.inside(self.places[place]):
+        with within(self.places[place]):
             made = self._stack.enter_context(socket.socket(socket.AF_INET, kind))
         force_receive_buffer(made, _ROOMY)
         return made
@@ -99,7 +100,7 @@ class Cable:
 def _device(stack: contextlib.ExitStack, place: str, address: str) -> tun.Tap:
     namespace.create(place)
     stack.callback(namespace.remove, place)
-    with namespace.inside(place):
+    with within(place):
         for which in ("all", "default"):
             with open(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6", "w") as file:  # noqa: PTH123
                 file.write("1")

@@ -20,6 +20,7 @@ HEADERS = (
     "linux/if_tun.h",
     "linux/capability.h",
     "linux/ethtool.h",
+    "linux/magic.h",
     "linux/net_namespace.h",
     "linux/netlink.h",
     "linux/nsfs.h",

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from epaird.kernel import namespace
 from epaird.kernel.addressing import addressing
 from epaird.kernel.errors import KernelError
+from tests.kernel.named import at, within
 
 pytestmark = pytest.mark.real
 
@@ -31,9 +31,9 @@ def test_addresses_and_routes_that_ip_added_are_found(new_namespace: Callable[[]
         "route add fd09::/48 via fd00::2",
     ):
         subprocess.run(["ip", "-n", netns, *command.split()], check=True)
-    with namespace.inside(netns):
+    with within(netns):
         index = socket.if_nametoindex("x0")
-    found = addressing(netns)[index]
+    found = at(netns, addressing)[index]
     linked = {address for address in found.addresses if address.startswith("fe80:")}
     assert found.addresses - linked == {"10.0.0.1/24", "10.0.0.9/32", "fd00::1/64"}
     assert found.routes == {
@@ -43,4 +43,4 @@ def test_addresses_and_routes_that_ip_added_are_found(new_namespace: Callable[[]
 
 def test_a_missing_namespace() -> None:
     with pytest.raises(KernelError, match="does not exist"):
-        addressing("ept-no-such-namespace")
+        at("ept-no-such-namespace", addressing)

@@ -17,6 +17,7 @@ from epaird.kernel.errors import KernelError
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from epaird.kernel.watch import LinkEventKind, LinkWatch
 from tests.kernel.conftest import MakeTap
+from tests.kernel.named import at, placed, within
 from tests.kernel.openfiles import open_files
 from tests.waiting import until
 
@@ -41,17 +42,17 @@ def refusal(function: Callable[..., object], *arguments: object, **keywords: obj
 
 def test_a_move_with_a_new_name(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     tap, netns = new_tap(), new_namespace()
-    index = link.place(tap.index, "eth0", netns)
-    with namespace.inside(netns):
+    index = placed(tap, "eth0", netns)
+    with within(netns):
         assert socket.if_nametoindex("eth0") == index
     assert tun.current_name(tap.fds[0]) == "eth0"
 
 
 def test_a_new_name_in_the_own_namespace(new_tap: MakeTap, new_name: Callable[[], str]) -> None:
     tap, name = new_tap(), new_name()
-    assert link.place(tap.index, tap.name, None) == tap.index
-    assert link.place(tap.index, name, None) == tap.index
-    assert link.place(tap.index, name, "/proc/self/ns/net") == tap.index
+    assert placed(tap, tap.name, None) == tap.index
+    assert placed(tap, name, None) == tap.index
+    assert placed(tap, name, "/proc/self/ns/net") == tap.index
     assert tun.current_name(tap.fds[0]) == name
 
 
@@ -61,20 +62,20 @@ def test_an_index_that_is_taken_there(new_tap: MakeTap, new_namespace: Callable[
     subprocess.run(
         ["ip", "-n", netns, "link", "add", "other", "index", str(tap.index), "type", "veth"], check=True
     )
-    index = link.place(tap.index, "eth0", netns)
+    index = placed(tap, "eth0", netns)
     assert index != tap.index
-    with namespace.inside(netns):
+    with within(netns):
         assert socket.if_nametoindex("eth0") == index
 
 
 def test_a_name_that_is_taken_there(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     tap, netns = new_tap(), new_namespace()
-    refused_with = refusal(link.place, tap.index, "lo", netns, device="epair0a")
+    refused_with = refusal(placed, tap, "lo", netns, device="epair0a")
     words = f"epair0a: cannot be lo in namespace {netns}: a device of this name exists already"
     assert refused_with == (errno.EEXIST, words)
     assert tun.namespace_of(tap.fds[0]) == namespace.identity(None)
     assert tun.current_name(tap.fds[0]) == tap.name
-    assert refusal(link.place, tap.index, "lo", None)[0] == errno.EEXIST
+    assert refusal(placed, tap, "lo", None)[0] == errno.EEXIST
 
 
 def test_placing_when_device_or_namespace_is_missing(
@@ -82,23 +83,23 @@ def test_placing_when_device_or_namespace_is_missing(
 ) -> None:
     netns = new_namespace()
     tap = new_tap()
-    tap.close()
-    assert refusal(link.place, tap.index, "eth0", netns)[0] == errno.ENODEV
-    assert refusal(link.place, new_tap().index, "eth0", "eptnone")[0] == errno.ENOENT
+    link.delete(tap.index)
+    assert refusal(placed, tap, "eth0", netns) == (errno.EBADFD, f"{tap.name}: the device is gone")
+    assert refusal(placed, new_tap(), "eth0", "eptnone")[0] == errno.ENOENT
 
 
 def test_a_namespace_may_be_given_as_a_path(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
-    with namespace.opened(netns) as fd:
-        path = f"/proc/self/fd/{fd}"
-        index = link.place(new_tap().index, "eth0", path)
-        link.set_up(index, True, netns=path)
+    with namespace.opened(netns) as found:
+        path = f"/proc/self/fd/{found.fd}"
+        index = placed(new_tap(), "eth0", path)
+        at(path, link.set_up, index, True)
     assert "UP" in ip(netns, "link", "show", "eth0")[0]["flags"]
 
 
 def test_everything_is_configured(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
-    index = link.place(new_tap().index, "eth0", netns)
+    index = placed(new_tap(), "eth0", netns)
     settings = link.LinkSettings(
         mtu=9000,
         txqueuelen=5000,
@@ -111,7 +112,7 @@ def test_everything_is_configured(new_tap: MakeTap, new_namespace: Callable[[], 
             link.Route("fd09::/64"),
         ),
     )
-    link.configure(index, settings, netns=netns, device="epair0a")
+    at(netns, link.configure, index, settings, device="epair0a")
     (shown,) = ip(netns, "addr", "show", "eth0")
     assert (shown["mtu"], shown["txqlen"], shown["address"]) == (9000, 5000, "02:5d:11:22:33:0a")
     assert {"UP", "LOWER_UP"} <= set(shown["flags"])
@@ -127,11 +128,11 @@ def test_everything_is_configured(new_tap: MakeTap, new_namespace: Callable[[], 
 
 def test_a_device_that_is_to_be_down(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
-    index = link.place(new_tap().index, "eth0", netns)
+    index = placed(new_tap(), "eth0", netns)
     settings = link.LinkSettings(
         1400, 10, up=False, addresses=("10.0.0.1/24",), routes=(link.Route("default", "10.0.0.2"),)
     )
-    link.configure(index, settings, netns=netns)
+    at(netns, link.configure, index, settings)
     (shown,) = ip(netns, "addr", "show", "eth0")
     assert "UP" not in shown["flags"]
     assert shown["addr_info"][0]["local"] == "10.0.0.1"
@@ -165,21 +166,21 @@ def test_the_refused_setting_is_named(
     new_tap: MakeTap, new_namespace: Callable[[], str], settings: link.LinkSettings, message: str
 ) -> None:
     netns = new_namespace()
-    index = link.place(new_tap().index, "eth0", netns)
-    refused_with = refusal(link.configure, index, settings, netns=netns, device="epair0a")
+    index = placed(new_tap(), "eth0", netns)
+    refused_with = refusal(at, netns, link.configure, index, settings, device="epair0a")
     assert refused_with[1] == f"epair0a: {message}"
 
 
 def test_many_devices_and_the_outcome_of_each(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
-    indices = [link.place(new_tap().index, f"eth{number}", netns) for number in range(3)]
+    indices = [placed(new_tap(), f"eth{number}", netns) for number in range(3)]
     good = link.LinkSettings(1400, 2000, addresses=("10.0.0.1/24",))
     bad = link.LinkSettings(70000, 2000, addresses=("10.0.0.1/24",) * 2)
     changes = [
         link.LinkChange(f"epair{number}a", link.configuration_requests(index, bad if number == 1 else good))
         for number, index in enumerate(indices)
     ]
-    first, second, third = link.change_all(changes, netns)
+    first, second, third = at(netns, link.change_all, changes)
     assert (first, third) == (None, None)
     assert str(second) == "epair1a: mtu 70000: outside of what the device allows"
     assert [shown["mtu"] for shown in ip(netns, "link")[1:]] == [1400, 1500, 1400]
@@ -190,58 +191,61 @@ def test_frames_are_queued_in_the_devices_ring_alone(
 ) -> None:
     netns = new_namespace()
     for number, queues in enumerate((1, 2)):
-        index = link.place(new_tap(queues=queues).index, f"eth{number}", netns)
-        link.configure(index, PLAIN, netns=netns)
+        index = placed(new_tap(queues=queues), f"eth{number}", netns)
+        at(netns, link.configure, index, PLAIN)
         (shown,) = ip(netns, "link", "show", f"eth{number}")
         assert (shown["qdisc"], shown["txqlen"]) == ("noqueue", 1000)
-        link.configure(index, PLAIN, netns=netns)
+        at(netns, link.configure, index, PLAIN)
 
 
 def test_changes_at_run_time(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
-    index = link.place(new_tap().index, "eth0", netns)
-    link.configure(index, PLAIN, netns=netns)
-    link.set_mtu(index, 1300, netns=netns)
-    link.set_txqueuelen(index, 77, netns=netns)
-    link.set_mac(index, "02:00:00:00:00:09", netns=netns)
-    link.add_address(index, "10.0.0.1/24", netns=netns)
-    link.add_route(index, link.Route("default", "10.0.0.2"), netns=netns)
+    index = placed(new_tap(), "eth0", netns)
+    at(netns, link.configure, index, PLAIN)
+    at(netns, link.set_mtu, index, 1300)
+    at(netns, link.set_txqueuelen, index, 77)
+    at(netns, link.set_mac, index, "02:00:00:00:00:09")
+    at(netns, link.add_address, index, "10.0.0.1/24")
+    at(netns, link.add_route, index, link.Route("default", "10.0.0.2"))
     (shown,) = ip(netns, "addr", "show", "eth0")
     assert (shown["mtu"], shown["txqlen"], shown["address"]) == (1300, 77, "02:00:00:00:00:09")
     assert [route["dst"] for route in ip(netns, "route")] == ["default", "10.0.0.0/24"]
-    link.remove_route(index, link.Route("default", "10.0.0.2"), netns=netns)
-    link.remove_address(index, "10.0.0.1/24", netns=netns)
+    at(netns, link.remove_route, index, link.Route("default", "10.0.0.2"))
+    at(netns, link.remove_address, index, "10.0.0.1/24")
     assert ip(netns, "route") == []
-    link.set_up(index, False, netns=netns)
-    link.set_name(index, "eth1", netns=netns)
+    at(netns, link.set_up, index, False)
+    at(netns, link.set_name, index, "eth1")
     (shown,) = ip(netns, "addr", "show", "eth1")
     assert "UP" not in shown["flags"]
 
 
 def test_removing_what_does_not_exist(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
-    index = link.place(new_tap().index, "eth0", netns)
-    link.configure(index, PLAIN, netns=netns)
-    here = {"netns": netns, "device": "epair0a"}
-    refused_with = refusal(link.remove_address, index, "10.0.0.1/24", **here)
+    index = placed(new_tap(), "eth0", netns)
+    at(netns, link.configure, index, PLAIN)
+    here = {"device": "epair0a"}
+    refused_with = refusal(at, netns, link.remove_address, index, "10.0.0.1/24", **here)
     assert refused_with == (errno.EADDRNOTAVAIL, "epair0a: address 10.0.0.1/24: does not exist")
-    refused_with = refusal(link.remove_route, index, link.Route("10.1.0.0/16"), **here)
+    refused_with = refusal(at, netns, link.remove_route, index, link.Route("10.1.0.0/16"), **here)
     assert refused_with == (errno.ESRCH, "epair0a: route 10.1.0.0/16: does not exist")
-    link.delete(index, **here)
-    assert refusal(link.delete, index, **here) == (errno.ENODEV, "epair0a: delete: the device is gone")
-    assert refusal(link.set_mtu, index, 1500, **here)[0] == errno.ENODEV
+    at(netns, link.delete, index, device="epair0a")
+    assert refusal(at, netns, link.delete, index, **here) == (
+        errno.ENODEV,
+        "epair0a: delete: the device is gone",
+    )
+    assert refusal(at, netns, link.set_mtu, index, 1500, **here)[0] == errno.ENODEV
 
 
 def test_a_group_is_deleted_at_once(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
     taps = [new_tap() for _ in range(5)]
     for number, tap in enumerate(taps):
-        index = link.place(tap.index, f"eth{number}", netns)
+        index = placed(tap, f"eth{number}", netns)
         if number:
-            link.set_group(index, 4711, netns=netns)
-    link.delete_group(4711, netns=netns)
+            at(netns, link.set_group, index, 4711)
+    at(netns, link.delete_group, 4711)
     assert {shown["ifname"] for shown in ip(netns, "link")} == {"lo", "eth0"}
-    assert refusal(link.delete_group, 4711, netns=netns) == (
+    assert refusal(at, netns, link.delete_group, 4711) == (
         errno.ENODEV,
         "group 4711: delete: has no devices",
     )
@@ -260,7 +264,7 @@ def test_the_id_of_a_namespace(
         nsid = link.namespace_id(first)
         assert link.namespace_id(first) == nsid >= 0
         assert link.namespace_id(second) != nsid
-    link.place(new_tap().index, "eth0", netns)
+    placed(new_tap(), "eth0", netns)
     assert [one.name for one in reader.read(nsid).values()] == ["eth0"]
 
 
@@ -272,9 +276,9 @@ def test_nothing_is_left_open(
     with namespace.opened(netns) as fd:
         nsid = link.namespace_id(fd)
     before = open_files()
-    index = link.place(tap.index, "eth0", netns)
-    link.configure(index, PLAIN, netns=netns)
-    refusal(link.set_mtu, index, 70000, netns=netns)
+    index = placed(tap, "eth0", netns)
+    at(netns, link.configure, index, PLAIN)
+    refusal(at, netns, link.set_mtu, index, 70000)
     assert {one.index for one in reader.read(nsid).values()} == {index}
     assert open_files() == before
     namespace.remove(netns)
@@ -293,8 +297,8 @@ def test_from_a_thread_besides_uvloop(
 
     def build() -> tuple[int, int]:
         netns = new_namespace()
-        index = link.place(tap.index, "eth0", netns)
-        link.configure(index, PLAIN, netns=netns)
+        index = placed(tap, "eth0", netns)
+        at(netns, link.configure, index, PLAIN)
         with namespace.opened(netns) as fd:
             return link.namespace_id(fd), index
 

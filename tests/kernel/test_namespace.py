@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -14,6 +15,7 @@ import pytest
 
 from epaird.kernel import namespace
 from epaird.kernel.errors import KernelError
+from tests.kernel.named import within
 from tests.kernel.openfiles import open_files
 
 pytestmark = pytest.mark.real
@@ -89,17 +91,18 @@ def test_a_failed_creation_leaves_nothing(
     assert namespace.identity(None) == home
 
 
-def test_the_identity_is_reported_before_the_name_exists(new_name: Callable[[], str]) -> None:
+def test_the_fingerprint_is_reported_before_the_name_exists(new_name: Callable[[], str]) -> None:
     name, home = new_name(), namespace.identity(None)
-    reported: list[namespace.Identity] = []
+    reported: list[namespace.Fingerprint] = []
 
-    def report(identity: namespace.Identity) -> None:
+    def report(fingerprint: namespace.Fingerprint) -> None:
         assert not Path(namespace.path_of(name)).exists()
-        reported.append(identity)
+        reported.append(fingerprint)
 
     namespace.create(name, report)
     try:
-        assert reported == [namespace.identity(name)] != [home]
+        (fingerprint,) = reported
+        assert fingerprint.identity == namespace.identity(name) != home
     finally:
         namespace.remove(name)
 
@@ -107,7 +110,7 @@ def test_the_identity_is_reported_before_the_name_exists(new_name: Callable[[], 
 def test_an_exception_of_the_callback_prevents_the_creation(new_name: Callable[[], str]) -> None:
     name, home = new_name(), namespace.identity(None)
 
-    def fail(_identity: namespace.Identity) -> None:
+    def fail(_: namespace.Fingerprint) -> None:
         raise KernelError(errno.ENOSPC, "no room")
 
     with pytest.raises(KernelError, match="no room"):
@@ -142,7 +145,7 @@ def test_the_name_of_a_namespace(new_namespace: Callable[[], str]) -> None:
 
 def test_entering_and_leaving(new_namespace: Callable[[], str]) -> None:
     name, home = new_namespace(), namespace.identity(None)
-    with namespace.inside(name):
+    with within(name):
         assert namespace.identity(None) == namespace.identity(name)
         assert [device for _, device in socket.if_nameindex()] == ["lo"]
     assert namespace.identity(None) == home
@@ -150,7 +153,7 @@ def test_entering_and_leaving(new_namespace: Callable[[], str]) -> None:
 
 def test_an_exception_leaves_the_namespace_too(new_namespace: Callable[[], str]) -> None:
     home = namespace.identity(None)
-    with pytest.raises(ZeroDivisionError), namespace.inside(new_namespace()):
+    with pytest.raises(ZeroDivisionError), within(new_namespace()):
         raise ZeroDivisionError
     assert namespace.identity(None) == home
 
@@ -160,7 +163,7 @@ def test_inside_is_for_one_thread_only(new_namespace: Callable[[], str]) -> None
     entered, looked = threading.Event(), threading.Event()
 
     def enter() -> None:
-        with namespace.inside(name):
+        with within(name):
             entered.set()
             assert looked.wait(10)
 
@@ -175,9 +178,9 @@ def test_inside_is_for_one_thread_only(new_namespace: Callable[[], str]) -> None
 def test_no_file_descriptor_is_left(new_namespace: Callable[[], str]) -> None:
     before = open_files()
     name = new_namespace()
-    with namespace.inside(name):
+    with within(name):
         pass
-    with pytest.raises(KernelError), namespace.inside("/etc/passwd"):
+    with pytest.raises(KernelError), within("/etc/passwd"):
         pass
     assert open_files() == before
 
@@ -192,7 +195,65 @@ def test_no_file_descriptor_is_left(new_namespace: Callable[[], str]) -> None:
     ],
 )
 def test_paths_that_cannot_be_entered(path: str, message: str) -> None:
-    for attempt in (namespace.identity, lambda path: namespace.inside(path).__enter__()):
+    for attempt in (namespace.identity, lambda path: within(path).__enter__()):
         with pytest.raises(KernelError) as refusal:
             attempt(path)
         assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "file", "directory", "socket"])
+def test_nothing_but_a_namespace_is_opened(tmp_path: Path, kind: str) -> None:
+    """A FIFO would wait for its other end, and a device could do anything."""
+    path = tmp_path / kind
+    with contextlib.ExitStack() as stack:
+        match kind:
+            case "fifo":
+                os.mkfifo(path)
+            case "device":
+                path = Path("/dev/ptmx")
+            case "file":
+                path.touch()
+            case "directory":
+                path.mkdir()
+            case "socket":
+                listening = stack.enter_context(socket.socket(socket.AF_UNIX))
+                listening.bind(str(path))
+        before = open_files()
+        terminals = set(Path("/dev/pts").iterdir())
+        with pytest.raises(KernelError, match=f"^namespace {path}: is not a network namespace$") as refused:
+            namespace.identity(str(path))
+        assert refused.value.errno == errno.EINVAL
+        assert (open_files(), set(Path("/dev/pts").iterdir())) == (before, terminals)
+
+
+def test_a_handle_leads_to_the_same_namespace_whatever_its_name_does(
+    new_namespace: Callable[[], str],
+) -> None:
+    name = new_namespace()
+    with namespace.opened(name) as found:
+        namespace.remove(name)
+        namespace.create(name)
+        with namespace.inside(found):
+            assert namespace.identity(None) == found.identity != namespace.identity(name)
+
+
+def test_a_fingerprint_is_never_another_ones(new_namespace: Callable[[], str]) -> None:
+    """The kernel soon gives the inode of a namespace that is gone to another one."""
+    name = new_namespace()
+    prints: list[namespace.Fingerprint] = []
+    for _ in range(20):
+        with namespace.opened(name) as found:
+            prints.append(namespace.fingerprint(found))
+            assert namespace.fingerprint(found).matches(prints[-1])
+        namespace.remove(name)
+        namespace.create(name)
+    assert all(each.cookie for each in prints)
+    assert not any(a.matches(b) for a in prints for b in prints if a is not b)
+
+
+def test_an_unknown_cookie_matches_any() -> None:
+    known, unknown = namespace.Fingerprint(4, 7, 1), namespace.Fingerprint(4, 7)
+    assert known.matches(unknown)
+    assert unknown.matches(known)
+    assert not known.matches(namespace.Fingerprint(4, 7, 2))
+    assert not unknown.matches(namespace.Fingerprint(4, 8, 1))

@@ -11,6 +11,7 @@ import pytest
 
 from epaird.kernel import link, policy, tun
 from epaird.kernel.errors import KernelError
+from tests.kernel.named import at, placed
 
 pytestmark = pytest.mark.real
 
@@ -33,10 +34,10 @@ class Place:
         return self.ip("rule", "show"), self.ip("-6", "rule", "show")
 
     def install(self, name: str, number: int, addresses: tuple[str, ...] = ADDRESSES) -> None:
-        policy.install(name, self.indexes[name], policy.TABLES[number], addresses, netns=self.netns)
+        at(self.netns, policy.install, name, self.indexes[name], policy.TABLES[number], addresses)
 
     def remove(self, number: int) -> None:
-        policy.remove(policy.TABLES[number], netns=self.netns)
+        at(self.netns, policy.remove, policy.TABLES[number])
 
 
 @pytest.fixture
@@ -47,10 +48,10 @@ def place(new_namespace: Callable[[], str], new_name: Callable[[], str]) -> Iter
         for name in ("lo1", "lo2"):
             device = tun.open_tun(new_name())
             stack.callback(device.close)
-            index = indexes[name] = link.place(device.index, name, netns)
-            link.set_up(index, True, netns=netns)
+            index = indexes[name] = placed(device, name, netns)
+            at(netns, link.set_up, index, True)
             for address in ADDRESSES if name == "lo1" else OTHERS:
-                link.add_address(index, address, netns=netns)
+                at(netns, link.add_address, index, address)
         yield Place(netns, indexes)
 
 
@@ -94,7 +95,7 @@ def test_removing_the_last_loopback_restores_the_local_rule(place: Place) -> Non
 
 def test_a_failed_installation_leaves_nothing(place: Place) -> None:
     before = place.rules()
-    link.set_up(place.indexes["lo1"], False, netns=place.netns)
+    at(place.netns, link.set_up, place.indexes["lo1"], False)
     with pytest.raises(KernelError, match="lo1: policy routing: "):
         place.install("lo1", 1)
     assert place.rules() == before
@@ -103,6 +104,6 @@ def test_a_failed_installation_leaves_nothing(place: Place) -> None:
 def test_removal_for_a_device_that_is_gone(place: Place) -> None:
     before = place.rules()
     place.install("lo1", 1)
-    link.delete(place.indexes["lo1"], netns=place.netns)
+    at(place.netns, link.delete, place.indexes["lo1"])
     place.remove(1)
     assert place.rules() == before

@@ -13,7 +13,9 @@ from epaird.kernel import link
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings, Route
 from epaird.kernel.reconfigure import reconfigure
+from epaird.kernel.tun import Tap
 from tests.kernel.conftest import MakeTap
+from tests.kernel.named import at, placed
 
 pytestmark = pytest.mark.real
 
@@ -29,15 +31,15 @@ BEFORE = LinkSettings(
 class Device:
     """A TAP in a namespace, configured with BEFORE."""
 
-    def __init__(self, tap_index: int, netns: str) -> None:
+    def __init__(self, tap: Tap, netns: str) -> None:
         self.netns = netns
         self.settings = BEFORE
-        self.index = link.place(tap_index, "eth0", netns)
-        link.configure(self.index, BEFORE, netns=netns)
+        self.index = placed(tap, "eth0", netns)
+        at(netns, link.configure, self.index, BEFORE)
 
     def change(self, **changes: object) -> None:
         after = replace(self.settings, **changes)  # type: ignore[arg-type]
-        reconfigure(self.index, self.settings, after, netns=self.netns, device="epair0a")
+        at(self.netns, reconfigure, self.index, self.settings, after, device="epair0a")
         self.settings = after
 
     def ip(self, *arguments: str) -> str:
@@ -55,7 +57,7 @@ class Device:
 
 @pytest.fixture
 def device(new_tap: MakeTap, new_namespace: Callable[[], str]) -> Device:
-    return Device(new_tap().index, new_namespace())
+    return Device(new_tap(), new_namespace())
 
 
 def test_properties(device: Device) -> None:

@@ -13,6 +13,7 @@ from epaird.kernel.statistics import LinkReader
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEventKind, LinkWatch
 from tests.kernel.conftest import MakeTap
+from tests.kernel.named import placed, within
 from tests.kernel.openfiles import open_files
 from tests.waiting import until
 
@@ -34,12 +35,12 @@ def test_devices_are_removed_in_every_namespace(
     """Also while another process, as a worker would, holds their descriptors open."""
     netns, other = new_namespace(), new_namespace()
     taps = [new_tap(queues=queues) for queues in (1, 1, 1, 2, 1)]
-    link.place(taps[1].index, "eth0", netns)
-    link.place(taps[2].index, "eth1", netns)
-    link.place(taps[3].index, "eth0", other)
+    placed(taps[1], "eth0", netns)
+    placed(taps[2], "eth1", netns)
+    placed(taps[3], "eth0", other)
     link.set_name(taps[0].index, f"{taps[0].name}x")
     bystander = new_tap()
-    link.place(bystander.index, "eth0", new_namespace())
+    placed(bystander, "eth0", new_namespace())
     held = [os.dup(tap.fds[0]) for tap in taps]
     try:
         removal.remove(taps[:4])
@@ -68,10 +69,10 @@ def test_devices_that_are_gone_or_closed_are_skipped(new_tap: MakeTap) -> None:
 def test_other_devices_of_the_namespace_stay(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
     tap = new_tap()
-    link.place(tap.index, "eth0", netns)
+    placed(tap, "eth0", netns)
     subprocess.run(["ip", "-n", netns, "link", "add", "other", "type", "veth"], check=True)
     removal.remove([tap])
-    with namespace.inside(netns):
+    with within(netns):
         names = {name for _, name in socket.if_nameindex()}
     assert {"lo", "other"} <= names
     assert "eth0" not in names
@@ -83,7 +84,7 @@ def test_nothing_is_left_open(new_tap: MakeTap, new_namespace: Callable[[], str]
         nsid = link.namespace_id(fd)
     tun.super_frame_offloads()
     before = open_files()
-    with namespace.inside(netns):
+    with within(netns):
         made = [tun.open_tap(f"eth{number}") for number in range(3)]
     removal.remove(made)
     assert open_files() == before

@@ -14,6 +14,7 @@ from epaird.kernel import abi, link, namespace, tun
 from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from tests.kernel.conftest import MakeTap
+from tests.kernel.named import at, placed, within
 from tests.kernel.openfiles import open_files
 from tests.waiting import until
 
@@ -27,7 +28,7 @@ OWN = 0x88B5
 def quiet(new_namespace: Callable[[], str]) -> str:
     """A namespace whose devices send nothing of their own accord."""
     name = new_namespace()
-    with namespace.inside(name):
+    with within(name):
         Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
     return name
 
@@ -39,7 +40,7 @@ def nsid_of(netns: str) -> int:
 
 @contextlib.contextmanager
 def sender(netns: str, device: str) -> Iterator[socket.socket]:
-    with namespace.inside(netns):
+    with within(netns):
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     with raw:
         raw.bind((device, OWN))
@@ -87,8 +88,8 @@ def test_only_tun_and_tap_devices_are_read(reader: LinkReader, new_tap: MakeTap)
 def test_frames_are_counted_in_another_namespace(reader: LinkReader, new_tap: MakeTap, quiet: str) -> None:
     tap, nsid = new_tap(), nsid_of(quiet)
     (fd,) = tap.fds
-    index = link.place(tap.index, "eth0", quiet)
-    link.configure(index, link.LinkSettings(1500, 10), netns=quiet)
+    index = placed(tap, "eth0", quiet)
+    at(quiet, link.configure, index, link.LinkSettings(1500, 10))
     with sender(quiet, "eth0") as raw:
         for _ in range(50):
             with contextlib.suppress(OSError):
@@ -100,7 +101,7 @@ def test_frames_are_counted_in_another_namespace(reader: LinkReader, new_tap: Ma
     assert (shown.name, shown.up, shown.lower_up) == ("eth0", True, True)
     assert (shown.tx_packets, shown.tx_bytes, shown.tx_dropped) == (10, 1140, 40)
     assert (shown.rx_packets, shown.rx_bytes) == (3, 642)
-    link.set_up(index, False, netns=quiet)
+    at(quiet, link.set_up, index, False)
     dropped = shown.rx_dropped
     with pytest.raises(OSError, match="Input/output error"):
         os.write(fd, bytes(abi.VIRTIO_NET_HDR_BYTES) + frame(200))
@@ -109,7 +110,7 @@ def test_frames_are_counted_in_another_namespace(reader: LinkReader, new_tap: Ma
 
 
 def test_more_than_one_datagram_of_devices(reader: LinkReader, new_tap: MakeTap, quiet: str) -> None:
-    indices = {link.place(new_tap().index, f"eth{number}", quiet) for number in range(60)}
+    indices = {placed(new_tap(), f"eth{number}", quiet) for number in range(60)}
     nsid = nsid_of(quiet)
     read = reader.read(nsid)
     assert set(read) == indices
@@ -119,16 +120,16 @@ def test_more_than_one_datagram_of_devices(reader: LinkReader, new_tap: MakeTap,
 def test_devices_of_all_kinds_side_by_side(reader: LinkReader, quiet: str) -> None:
     """Their messages differ in layout: by the length of the name, the qdisc, a TUN's address."""
     with contextlib.ExitStack() as stack:
-        with namespace.inside(quiet):
+        with within(quiet):
             taps = [tun.open_tap(f"t{'x' * length}") for length in range(9)]
             taps += [tun.open_tun(f"u{'x' * length}") for length in range(9)]
             taps += [tun.open_tap("several", queues=2)]
         for tap in taps:
             stack.callback(tap.close)
         for tap in taps[::2]:
-            link.configure(tap.index, link.LinkSettings(1400, 100), netns=quiet)
+            at(quiet, link.configure, tap.index, link.LinkSettings(1400, 100))
         for tap in taps[::3]:
-            link.set_up(tap.index, True, netns=quiet)
+            at(quiet, link.set_up, tap.index, True)
         command = ["ip", "-n", quiet, "-s", "-j", "link", "show", "type", "tun"]
         shown = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
         nsid = nsid_of(quiet)
@@ -152,7 +153,7 @@ def test_a_namespace_that_is_gone_is_empty(
     """Reading the namespace does not keep it alive."""
     tap, netns = new_tap(), new_namespace()
     nsid = nsid_of(netns)
-    index = link.place(tap.index, "eth0", netns)
+    index = placed(tap, "eth0", netns)
     assert set(reader.read(nsid)) == {index}
     namespace.remove(netns)
     until(lambda: reader.read(nsid) == {})

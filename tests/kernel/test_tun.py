@@ -17,6 +17,7 @@ from epaird.kernel import abi, link, namespace, tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.statistics import LinkReader
 from tests.kernel.conftest import MakeTap
+from tests.kernel.named import at, placed, within
 from tests.kernel.openfiles import open_files
 from tests.waiting import until
 
@@ -174,9 +175,9 @@ def test_super_frames_are_read_according_to_the_offloads(
     new_tap: MakeTap, new_namespace: Callable[[], str], offload: bool
 ) -> None:
     tap, netns = new_tap(offload=offload), new_namespace()
-    index = link.place(tap.index, "eth0", netns)
-    link.configure(index, link.LinkSettings(1500, 1000, addresses=("10.0.0.1/24",)), netns=netns)
-    with namespace.inside(netns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    index = placed(tap, "eth0", netns)
+    at(netns, link.configure, index, link.LinkSettings(1500, 1000, addresses=("10.0.0.1/24",)))
+    with within(netns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 100)
         sender.sendto(bytes(1000), ("10.0.0.255", 9))
@@ -196,7 +197,7 @@ def test_super_frames_are_read_according_to_the_offloads(
 
 def test_the_hardware_address(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     tap = new_tap()
-    link.place(tap.index, "eth0", new_namespace())
+    placed(tap, "eth0", new_namespace())
     tun.set_hardware_address(tap.fds[0], "02:5d:11:22:33:0a")
     assert tun.hardware_address(tap.fds[0]) == "02:5d:11:22:33:0a"
     with pytest.raises(KernelError, match="mac 03:00:00:00:00:01: not a unicast address"):
@@ -221,7 +222,7 @@ def test_the_current_namespace_and_name(new_tap: MakeTap, new_namespace: Callabl
     tap, netns = new_tap(), new_namespace()
     (fd,) = tap.fds
     assert tun.namespace_of(fd) == namespace.identity(None)
-    link.place(tap.index, "eth0", netns)
+    placed(tap, "eth0", netns)
     assert tun.namespace_of(fd) == namespace.identity(netns)
     assert tun.current_name(fd) == "eth0"
 
@@ -230,7 +231,7 @@ def test_a_lookup_does_not_keep_the_namespace_alive(
     new_tap: MakeTap, new_namespace: Callable[[], str]
 ) -> None:
     tap, netns = new_tap(), new_namespace()
-    link.place(tap.index, "eth0", netns)
+    placed(tap, "eth0", netns)
     tun.namespace_of(tap.fds[0])
     namespace.remove(netns)
     until(lambda: gone(tap.fds[0]))

@@ -11,6 +11,7 @@ from epaird.kernel import link, namespace, tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
 from tests.kernel.conftest import MakeTap
+from tests.kernel.named import at, placed
 from tests.kernel.test_privileges import in_a_child
 from tests.waiting import until
 
@@ -75,11 +76,11 @@ def test_a_move_from_the_own_namespace(
 ) -> None:
     tap, netns = new_tap(), new_namespace()
     nsid = nsid_of(netns)
-    index = link.place(tap.index, "eth0", netns)
+    index = placed(tap, "eth0", netns)
     left = record.until(lambda event: event.index == tap.index and event.kind is LinkEventKind.DELETED)
     assert (left.nsid, left.moved, left.new_nsid, left.new_index) == (None, True, nsid, index)
     record.until(lambda event: (event.nsid, event.index, event.name) == (nsid, index, "eth0"))
-    link.set_up(index, True, netns=netns)
+    at(netns, link.set_up, index, True)
     record.until(lambda event: (event.nsid, event.index, event.up) == (nsid, index, True))
 
 
@@ -88,13 +89,13 @@ def test_a_move_between_other_namespaces_and_a_rename(
 ) -> None:
     red, blue = new_namespace(), new_namespace()
     ids = nsid_of(red), nsid_of(blue)
-    index = link.place(new_tap().index, "eth0", red)
+    index = placed(new_tap(), "eth0", red)
     subprocess.run(["ip", "-n", red, "link", "set", "eth0", "netns", blue], check=True)
     left = record.until(lambda event: event.nsid == ids[0] and event.kind is LinkEventKind.DELETED)
     assert (left.moved, left.new_nsid) == (True, None)
     record.until(lambda event: (event.nsid, event.index) == (ids[1], left.new_index))
     assert left.new_index is not None
-    link.set_name(left.new_index, "eth7", netns=blue)
+    at(blue, link.set_name, left.new_index, "eth7")
     record.until(lambda event: (event.nsid, event.name) == (ids[1], "eth7"))
     assert left.index == index
 
@@ -102,8 +103,8 @@ def test_a_move_between_other_namespaces_and_a_rename(
 def test_deleted_in_a_namespace(record: Record, new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
     nsid = nsid_of(netns)
-    index = link.place(new_tap().index, "eth0", netns)
-    link.delete(index, netns=netns)
+    index = placed(new_tap(), "eth0", netns)
+    at(netns, link.delete, index)
     deleted = record.until(lambda event: event.nsid == nsid and event.kind is LinkEventKind.DELETED)
     assert (deleted.index, deleted.name, deleted.moved) == (index, "eth0", False)
 
@@ -113,7 +114,7 @@ def test_the_end_of_a_namespace(record: Record, new_tap: MakeTap, new_namespace:
     netns = new_namespace()
     nsid = nsid_of(netns)
     tap = new_tap()
-    link.place(tap.index, "eth0", netns)
+    placed(tap, "eth0", netns)
     namespace.remove(netns)
     record.until(lambda event: event == LinkEvent(LinkEventKind.NAMESPACE_GONE, nsid=nsid))
 
@@ -133,10 +134,10 @@ def test_a_port_that_leaves_a_bridge_is_not_deleted(
 ) -> None:
     netns = new_namespace()
     nsid = nsid_of(netns)
-    index = link.place(new_tap().index, "eth0", netns)
+    index = placed(new_tap(), "eth0", netns)
     for command in ("add br0 type bridge", "set eth0 master br0", "set eth0 nomaster"):
         subprocess.run(["ip", "-n", netns, "link", *command.split()], check=True)
-    link.set_mtu(index, 1234, netns=netns)
+    at(netns, link.set_mtu, index, 1234)
     record.until(lambda event: (event.nsid, event.kind, event.name) == (nsid, LinkEventKind.NEW, "br0"))
     events = [event for event in record.of(index) if event.nsid == nsid]
     assert LinkEventKind.DELETED not in {event.kind for event in events}

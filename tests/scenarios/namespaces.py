@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from epaird.kernel import namespace
+from tests.kernel.named import within
 from tests.waiting import DEADLINE_S, until
 
 
@@ -58,7 +59,7 @@ class Namespace:
 
     def inside(self) -> contextlib.AbstractContextManager[None]:
         """Enter the namespace for the block; what is started and opened there stays there."""
-        return namespace.inside(self.name)
+        return within(self.name)
 
     def run(self, *command: str) -> str:
         """Return the output of a command, which must succeed."""

@@ -194,7 +194,7 @@ class Loopbacks(Lifecycle[Loopback, Loopback, LoopbackSettings]):
         settings = loopback.settings
         if settings.policy_routing and settings.up:
             addresses = tuple(map(str, settings.addresses))
-            await self._host.route_through(loopback.place, _table(loopback), addresses)
+            await self._host.route_through(loopback.tap, loopback.place, _table(loopback), addresses)
 
     async def _install_routing_again(self, loopback: Loopback) -> None:
         try:
@@ -206,7 +206,7 @@ class Loopbacks(Lifecycle[Loopback, Loopback, LoopbackSettings]):
         """Remove from a namespace what ``_install_routing`` has installed there."""
         if loopback.settings.policy_routing:
             try:
-                await self._host.route_past(place, _table(loopback))
+                await self._host.route_past(loopback.tap, place, _table(loopback))
             except KernelError as error:
                 # A namespace that is gone has no rules any more.
                 log.debug("%s: %s", loopback.device, error)

@@ -10,6 +10,7 @@ from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.machine.host import Host
 from epaird.control.workers.worker import Worker
 from epaird.kernel.errors import KernelError
+from epaird.kernel.namespace import Identity
 from epaird.kernel.statistics import LinkStatistics
 
 log = logging.getLogger(__name__)
@@ -21,13 +22,17 @@ def measured(host: Host, ifnets: Iterable[I]) -> dict[I, LinkStatistics]:
     """Return the kernel's statistics of each interface that exists, with one request for each namespace.
 
     Raises KernelError."""
-    wanted = tuple(ifnets)
-    found = {nsid: host.statistics(nsid) for nsid in {ifnet.place.nsid for ifnet in wanted}}
-    return {
-        ifnet: found[ifnet.place.nsid][ifnet.place.index]
-        for ifnet in wanted
-        if ifnet.place.index in found[ifnet.place.nsid]
-    }
+    by_place: dict[tuple[int | None, Identity], list[I]] = {}
+    for ifnet in ifnets:
+        by_place.setdefault((ifnet.place.nsid, ifnet.place.identity), []).append(ifnet)
+    found: dict[I, LinkStatistics] = {}
+    for (nsid, _), there in by_place.items():
+        statistics = host.statistics(nsid)
+        # The kernel gives the id of a namespace that has ended to another one, which has the same indices.
+        if nsid is None or any(host.is_in(ifnet.tap, ifnet.place) for ifnet in there):
+            present = (ifnet for ifnet in there if ifnet.place.index in statistics)
+            found |= {ifnet: statistics[ifnet.place.index] for ifnet in present}
+    return found
 
 
 def settle(host: Host, worker: Worker, ifnets: Iterable[Ifnet]) -> None:

@@ -73,12 +73,16 @@ class Tracker:
                 log.warning("the kernel has dropped link events: checking every interface")
                 self.check_all()
             case LinkEventKind.NAMESPACE_GONE:
+                # Some may be in another namespace, which has the id now, and had events of the old one.
+                self._check_each([each for each in self._owners if each.place.nsid == event.nsid])
+            case LinkEventKind.NAME_GONE:
                 for ifnet in tuple(self._owners):
-                    if ifnet.place.nsid == event.nsid:
+                    if ifnet.place.identity == event.identity:
                         self._lose(ifnet)
             case _:
                 found = self._at.get((event.nsid, event.index))
-                if found is not None and self.check(found) and event.kind is LinkEventKind.NEW:
+                left = event.kind is LinkEventKind.DELETED
+                if found is not None and self.check(found, left=left) and not left:
                     self._compare(found, event.mtu, event.up, event.lower_up)
 
     def device_gone(self, device: str) -> None:
@@ -86,11 +90,13 @@ class Tracker:
         if device in self._by_device:
             self._lose(self._by_device[device])
 
-    def check(self, ifnet: Ifnet) -> bool:
-        """Look up where a device is and report changes; return False when it no longer exists."""
+    def check(self, ifnet: Ifnet, *, left: bool = False) -> bool:
+        """Look up where a device is and report changes; return False when it no longer exists.
+
+        ``left`` is True when it has left its place; it may have come back."""
         before = ifnet.place
         try:
-            place = self._host.find(ifnet.tap, before)
+            place = self._host.find(ifnet.tap, before, left=left)
         except KernelError as error:
             if error.errno == errno.EBADFD:
                 self._lose(ifnet)

@@ -7,10 +7,11 @@ import errno
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from epaird.kernel import namespace
+from epaird.kernel import location, namespace
 from epaird.kernel.errors import KernelError
-from epaird.kernel.link import LinkChange, change_all
-from epaird.kernel.namespace import Identity
+from epaird.kernel.link import LinkChange, execute
+from epaird.kernel.location import Location
+from epaird.kernel.namespace import Fingerprint
 from epaird.kernel.tun import Tap
 
 
@@ -20,8 +21,8 @@ class Home:
 
     netns: str
     """Name or path of the namespace."""
-    identity: Identity
-    """Expected identity of the namespace: another one may have been put in its place."""
+    fingerprint: Fingerprint
+    """Expected fingerprint of the namespace: another one may have been put in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ class Opening:
 class Configuring:
     """A request to configure a device."""
 
-    netns: str | None
-    """Namespace of the device; None for the daemon's own."""
+    location: Location
+    """The device and its place, which is verified before anything is changed."""
     change: LinkChange
     """Properties, addresses and routes to set."""
 
@@ -64,22 +65,30 @@ def open_all(openings: Sequence[Opening]) -> list[Tap | Exception]:
 def configure_all(requests: Sequence[Configuring]) -> list[Exception | None]:
     """Configure devices; return the outcome of each, in order."""
     outcomes: dict[int, Exception | None] = {}
-    for netns in dict.fromkeys(request.netns for request in requests):
-        numbers = [number for number, request in enumerate(requests) if request.netns == netns]
+    for identity in dict.fromkeys(request.location.namespace for request in requests):
+        numbers = [number for number, each in enumerate(requests) if each.location.namespace == identity]
         try:
-            refusals = change_all([requests[number].change for number in numbers], netns)
-            outcomes |= dict(zip(numbers, refusals, strict=True))
+            outcomes |= dict(zip(numbers, _configured([requests[number] for number in numbers]), strict=True))
         except KernelError as error:
             outcomes |= dict.fromkeys(numbers, error)
     return [outcomes[number] for number in range(len(requests))]
 
 
+def _configured(requests: Sequence[Configuring]) -> list[KernelError | None]:
+    """Configure devices of one namespace."""
+    with location.at_all([request.location for request in requests]) as (route, elsewhere):
+        here = [request.change for request, why in zip(requests, elsewhere, strict=True) if why is None]
+        refusals = iter(execute(route, here))
+        return [why or next(refusals) for why in elsewhere]
+
+
 @contextlib.contextmanager
 def _inside(home: Home) -> Iterator[None]:
-    with namespace.inside(home.netns):
-        if namespace.identity(None) != home.identity:
+    with namespace.opened(home.netns) as found:
+        if not namespace.fingerprint(found).matches(home.fingerprint):
             raise KernelError(errno.ENOENT, f"namespace {home.netns}: was replaced by another one")
-        yield
+        with namespace.inside(found):
+            yield
 
 
 def _opened(opening: Opening) -> Tap | Exception:

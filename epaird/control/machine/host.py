@@ -9,60 +9,44 @@ A device is created in the daemon's own namespace ("home") and moved to its own,
 Only in namespaces that the daemon created are devices created in place. Their descriptors then keep the
 namespace alive, so the daemon watches for the loss of the namespace's name and reports it as the loss of the
 namespace.
+
+A device is what its descriptor leads to. An operation on one enters the namespace in which the device is, and
+verifies that it is the one of the :class:`Place` that the caller has, under its index (:meth:`Host._at`). The
+name of a namespace is resolved only to place a device, once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import ParamSpec, TypeVar
+from dataclasses import replace
+from typing import Final, ParamSpec, TypeVar
 
 from epaird.control.machine.batches import Batches
 from epaird.control.machine.bulk import Configuring, Home, Opening, configure_all, open_all
+from epaird.control.machine.ownednamespaces import OwnedNamespaces, identified
+from epaird.control.machine.place import Place, is_in, location_of, move, namespace_of, present
 from epaird.control.tasks import whole
-from epaird.kernel import link, namespace, policy, removal, tun
-from epaird.kernel.addressing import DeviceAddressing, addressing
+from epaird.kernel import link, location, namespace, policy, removal, requests, tun
+from epaird.kernel.addressing import DeviceAddressing
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkChange, LinkSettings
-from epaird.kernel.namespace import Identity
-from epaird.kernel.netnswatch import NameWatch
+from epaird.kernel.namespace import Fingerprint, Identity
+from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.reconfigure import reconfigure
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
 
+__all__ = ["Host", "Place"]
+
+_ATTEMPTS: Final = 5
+"""Look-ups of a device that is renamed or moved during each of them."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The location of a device."""
-
-    name: str
-    """Name of the device in its namespace."""
-    index: int
-    """Interface index of the device in its namespace."""
-    netns: str
-    """Name or path of the namespace; empty for the daemon's own."""
-    nsid: int | None
-    """Id of the namespace in the daemon's own; None for the daemon's own."""
-    identity: Identity
-    """Device and inode of the namespace."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Owned:
-    """A namespace that the daemon created."""
-
-    nsid: int
-    """Id of the namespace in the daemon's own."""
-    identity: Identity
-    """Device and inode of the namespace."""
 
 
 class Host:
@@ -75,10 +59,7 @@ class Host:
         self._watch: LinkWatch | None = None
         self.watches_all_namespaces = True
         """True while :meth:`watch` also reports events of other namespaces."""
-        self._names: NameWatch | None = None
-        self._happened: Callable[[LinkEvent], None] | None = None
-        self._owned: dict[str, _Owned] = {}
-        """Namespaces that the daemon created, by path."""
+        self._owned = OwnedNamespaces()
         self._in_place: dict[Tap, Place] = {}
         """Devices that were created in place."""
         self._openings: Batches[Opening, Tap] = Batches(lambda batch: self._run(open_all, batch))
@@ -95,45 +76,51 @@ class Host:
     def close(self) -> None:
         """Stop watching, and end the thread."""
         self.stop_watching()
-        self._stop_watching_names()
+        self._owned.close()
         self._reader.close()
         self._thread.shutdown()
 
-    async def make_namespace(self, name: str, known: Callable[[Identity], None]) -> None:
+    async def make_namespace(self, name: str, known: Callable[[Fingerprint], None]) -> None:
         """Create a namespace whose lo is up.
 
-        ``known`` is called with its identity before it has its name, in a thread."""
+        ``known`` is called with its fingerprint before it has its name, in a thread."""
+        found: list[Fingerprint] = []
+
+        def both(fingerprint: Fingerprint) -> None:
+            found.append(fingerprint)
+            known(fingerprint)
 
         async def make() -> None:
-            await self._run(namespace.create, name, known)
+            await self._run(namespace.create, name, both)
             try:
-                await self.own_namespace(name)
+                await self.own_namespace(name, found[0])
             except KernelError:
-                await self._run(namespace.remove, name)
+                with contextlib.suppress(KernelError):
+                    await self._run(namespace.remove, name, found[0])
                 raise
 
         await whole(make())
 
-    async def own_namespace(self, name: str) -> None:
-        """Treat a namespace as one that the daemon created."""
+    async def own_namespace(self, name: str, expected: Fingerprint) -> None:
+        """Treat a namespace as one that the daemon created.
 
-        def identify() -> _Owned:
-            with namespace.opened(name) as fd:
-                return _Owned(link.namespace_id(fd), namespace.identity(name))
+        Raises KernelError, ESTALE when the name leads to another one than the ``expected``."""
 
-        self._owned[namespace.path_of(name)] = await self._run(identify)
-        if self._names is None:
-            self._names = NameWatch()
-            asyncio.get_running_loop().add_reader(self._names.fileno(), self._name_removed)
+        self._owned.add(name, await self._run(identified, name, expected))
 
-    async def remove_namespace(self, name: str) -> None:
-        """Remove the name of a namespace."""
-        self._disown(namespace.path_of(name))
-        await self._run(namespace.remove, name)
+    async def remove_namespace(self, name: str, expected: Fingerprint) -> None:
+        """Remove the name of a namespace. Raises KernelError, ESTALE when it leads to another one."""
+        self._owned.remove(name)
+        await self._run(namespace.remove, name, expected)
 
     def namespace_identity(self, name: str) -> Identity:
-        """Return the identity of the namespace of a name."""
+        """Return the identity of the namespace that a name or path leads to now."""
         return namespace.identity(name)
+
+    def namespace_fingerprint(self, name: str) -> Fingerprint:
+        """Return the fingerprint of the namespace that a name leads to now."""
+        with namespace.opened(name) as found:
+            return namespace.fingerprint(found)
 
     async def open_tap(
         self, device: str, *, queues: int, offload: bool, name: str | None = None, netns: str | None = None
@@ -146,12 +133,12 @@ class Host:
         def make(name: str) -> Tap:
             return tun.open_tap(name, queues=queues, offload=offload)
 
-        owned = self._owned.get(namespace.path_of(netns)) if netns is not None else None
+        owned = self._owned.get(netns)
         if netns is None or owned is None:
             return await self._openings.ask(Opening(device, device, None, make))
         name = name or device
-        tap = await self._openings.ask(Opening(device, name, Home(netns, owned.identity), make))
-        self._in_place[tap] = Place(name, tap.index, netns, owned.nsid, owned.identity)
+        tap = await self._openings.ask(Opening(device, name, Home(netns, owned.fingerprint), make))
+        self._in_place[tap] = Place(name, tap.index, netns, owned.nsid, owned.fingerprint.identity)
         return tap
 
     async def open_tun(self, name: str) -> Tap:
@@ -189,67 +176,83 @@ class Host:
         if netns is None and name == tap.name:
             return self.at_home(tap)
 
-        def move() -> Place:
-            index = link.place(tap.index, name, netns, device=tap.name)
-            if netns is None:
-                return Place(name, index, "", None, self._home)
-            with namespace.opened(netns) as fd:
-                identity = namespace.identity(netns)
-                nsid = None if identity == self._home else link.namespace_id(fd)
-                return Place(name, index, netns, nsid, identity)
+        return await self._run(move, tap, self.at_home(tap), name, netns, self._home)
 
-        return await self._run(move)
+    async def relocate(self, tap: Tap, place: Place, name: str, netns: str | None) -> Place:
+        """Move a device from its place to another namespace, where it is down and without addresses.
+
+        None is the daemon's own namespace. Returns the new place."""
+        return await self._run(move, tap, place, name, netns, self._home)
 
     async def configure(self, tap: Tap, place: Place, settings: LinkSettings) -> None:
         """Set the properties, addresses and routes of a device in its place."""
         change = LinkChange(tap.name, link.configuration_requests(place.index, settings))
-        await self._configurings.ask(Configuring(place.netns or None, change))
+        await self._configurings.ask(Configuring(location_of(tap, place), change))
 
     async def reconfigure(self, tap: Tap, place: Place, before: LinkSettings, after: LinkSettings) -> None:
         """Apply the difference between two settings to a device in its place."""
-        await self._run(reconfigure, place.index, before, after, netns=place.netns or None, device=tap.name)
+
+        def change() -> None:
+            with self._at(tap, place):
+                reconfigure(place.index, before, after, device=tap.name)
+
+        await self._run(change)
 
     async def rename(self, tap: Tap, place: Place, name: str) -> None:
         """Rename a device in its place."""
-        await self._run(link.set_name, place.index, name, netns=place.netns or None, device=tap.name)
 
-    async def present(self, namespaces: Iterable[str]) -> dict[str, dict[int, DeviceAddressing]]:
-        """Return the addresses and routes of the devices of these namespaces by index; ``""`` is home.
+        def change() -> None:
+            with self._at(tap, place) as route:
+                link.apply(route, tap.name, requests.name(place.index, name))
 
-        A namespace that is gone is left out."""
+        await self._run(change)
 
-        def collect() -> dict[str, dict[int, DeviceAddressing]]:
-            found = {}
-            for netns in namespaces:
-                with contextlib.suppress(KernelError):
-                    found[netns] = addressing(netns or None)
-            return found
+    async def present(self, devices: Mapping[Tap, Place]) -> dict[Tap, DeviceAddressing]:
+        """Return the addresses and routes of devices. One that is not in its place is left out."""
 
-        return await self._run(collect)
+        return await self._run(present, devices)
 
-    async def route_through(self, place: Place, table: int, addresses: tuple[str, ...]) -> None:
+    async def route_through(self, tap: Tap, place: Place, table: int, addresses: tuple[str, ...]) -> None:
         """Install policy rules that route packets to the networks of these addresses through a loopback."""
-        await self._run(policy.install, place.name, place.index, table, addresses, netns=place.netns or None)
 
-    async def route_past(self, place: Place, table: int) -> None:
-        """Remove the policy rules of :meth:`route_through`."""
-        await self._run(policy.remove, table, netns=place.netns or None)
+        def change() -> None:
+            with self._at(tap, place):
+                policy.install(tun.current_name(tap.fds[0]), place.index, table, addresses)
 
-    def find(self, tap: Tap, last: Place) -> Place:
+        await self._run(change)
+
+    async def route_past(self, tap: Tap, place: Place, table: int) -> None:
+        """Remove the policy rules of :meth:`route_through`, also where the loopback is no longer."""
+
+        def change() -> None:
+            with namespace_of(tap, place) as netns:
+                policy.remove(table, netns=netns)
+
+        await self._run(change)
+
+    def is_in(self, tap: Tap, place: Place) -> bool:
+        """Return whether a device is in the namespace of a place, whose nsid is then that of the place."""
+        return is_in(tap, place)
+
+    def find(self, tap: Tap, last: Place, *, left: bool = False) -> Place:
         """Return the current place of a device, which was last seen at ``last``.
 
-        Raises KernelError, EBADFD when the device is gone."""
+        ``left`` is True when it has left its index since, and may have come back under another one. Raises
+        KernelError, EBADFD when the device is gone."""
         fd = tap.fds[0]
-        name = tun.current_name(fd)
-        if tun.namespace_of(fd) == last.identity:
-            return replace(last, name=name)
-        with tun.opened_namespace_of(fd) as netns:
-            status = os.fstat(netns)
-            identity = Identity(status.st_dev, status.st_ino)
-            nsid = None if identity == self._home else link.namespace_id(netns)
-        index = next((each.index for each in self.statistics(nsid).values() if each.name == name), 0)
-        netns_name = "" if nsid is None else namespace.name_of(identity)
-        return Place(name, index, netns_name, nsid, identity)
+        for _ in range(_ATTEMPTS):
+            name = tun.current_name(fd)
+            with tun.opened_namespace_of(fd) as found:
+                identity = found.identity
+                if identity == last.identity and not left:
+                    return replace(last, name=name)
+                nsid = None if identity == self._home else link.namespace_id(found)
+            index = next((each.index for each in self.statistics(nsid).values() if each.name == name), 0)
+            # It may have been renamed or moved in between, and another device may have the name.
+            if tun.current_name(fd) == name and tun.namespace_of(fd) == identity:
+                break
+        netns = "" if nsid is None else namespace.name_of(identity)
+        return Place(name, index, netns, nsid, identity)
 
     def statistics(self, nsid: int | None) -> dict[int, LinkStatistics]:
         """Return the kernel's counters and flags of the devices of a namespace, by interface index."""
@@ -259,50 +262,32 @@ class Host:
         """Call ``happened`` for each event of a device in any namespace that has an id in this one."""
         watch = self._watch = LinkWatch()
         self.watches_all_namespaces = watch.everywhere
-        self._happened = happened
 
         def readable() -> None:
             for event in watch.read():
                 happened(event)
 
         asyncio.get_running_loop().add_reader(watch.fileno(), readable)
-        self._check_names()
+        self._owned.report(lambda identity: happened(LinkEvent(LinkEventKind.NAME_GONE, identity=identity)))
 
     def stop_watching(self) -> None:
         """Report no more events."""
-        self._happened = None
+        self._owned.report(None)
         if self._watch is not None:
             asyncio.get_running_loop().remove_reader(self._watch.fileno())
             self._watch.close()
             self._watch = None
 
-    def _name_removed(self) -> None:
-        if self._names is not None:
-            self._names.drain()
-        self._check_names()
-
-    def _check_names(self) -> None:
-        """Report each namespace that the daemon created and that has lost its name."""
-        for path, owned in tuple(self._owned.items()):
-            if self._happened is not None and not _leads_to(path, owned.identity):
-                self._disown(path)
-                self._happened(LinkEvent(LinkEventKind.NAMESPACE_GONE, nsid=owned.nsid))
-
-    def _disown(self, path: str) -> None:
-        """Forget a namespace that the daemon created; after the last one, stop watching names."""
-        self._owned.pop(path, None)
-        if not self._owned:
-            self._stop_watching_names()
-
-    def _stop_watching_names(self) -> None:
-        if self._names is not None:
-            asyncio.get_running_loop().remove_reader(self._names.fileno())
-            self._names.close()
-            self._names = None
-
     async def _remove(self, requests: Sequence[Iterable[Tap]]) -> list[Exception | None]:
         await self._run(removal.remove, [tap for taps in requests for tap in taps])
         return [None] * len(requests)
+
+    def _at(self, tap: Tap, place: Place) -> contextlib.AbstractContextManager[RouteSocket]:
+        """Enter the namespace of a device, in the thread that calls the kernel, and yield a socket there.
+
+        Everything in the block runs in that namespace, and requests by ``place.index`` concern this device.
+        Raises KernelError before the block, EBADFD when the device is gone, ESTALE when it is elsewhere."""
+        return location.at(location_of(tap, place))
 
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         # A cancellation takes effect before or after the call, never during it: the result would be
@@ -311,10 +296,3 @@ class Host:
         return await whole(
             asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
         )
-
-
-def _leads_to(path: str, identity: Identity) -> bool:
-    try:
-        return namespace.identity(path) == identity
-    except KernelError:
-        return False

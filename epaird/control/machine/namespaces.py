@@ -15,7 +15,7 @@ from pathlib import Path
 
 from epaird.control.machine.host import Host
 from epaird.kernel.errors import KernelError
-from epaird.kernel.namespace import Identity
+from epaird.kernel.namespace import Fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +27,19 @@ class Namespaces:
         """``directory`` is where the record is kept: the run directory whose lock the daemon holds."""
         self._host = host
         self._record = directory / "namespaces.json"
-        self._created: dict[str, Identity] = {}
+        self._created: dict[str, Fingerprint] = {}
 
     async def create(self, names: Iterable[str]) -> None:
         """Create namespaces. Raises KernelError, EEXIST when one exists that no epaird created.
 
         A predecessor's namespaces are taken over, whether they are among ``names`` or not."""
         self._created = {
-            name: identity for name, identity in self._read().items() if self._is(name, identity)
+            name: self._host.namespace_fingerprint(name)
+            for name, recorded in self._read().items()
+            if self._is(name, recorded)
         }
-        for name in self._created:
-            await self._host.own_namespace(name)
+        for name, created in tuple(self._created.items()):
+            await self._host.own_namespace(name, created)
         for name in names:
             await self._make(name)
 
@@ -49,9 +51,9 @@ class Namespaces:
 
     async def remove(self, name: str) -> None:
         """Remove a namespace unless it was replaced by another. Raises KernelError."""
-        identity = self._created.get(name)
-        if identity is not None and self._is(name, identity):
-            await self._host.remove_namespace(name)
+        created = self._created.get(name)
+        if created is not None and self._is(name, created):
+            await self._host.remove_namespace(name, created)
         self._created.pop(name, None)
         self._write()
 
@@ -59,14 +61,14 @@ class Namespaces:
     def owned(self) -> tuple[str, ...]:
         """Names of the namespaces that were created, a predecessor's included, and neither removed nor
         replaced since."""
-        return tuple(name for name, identity in self._created.items() if self._is(name, identity))
+        return tuple(name for name, created in self._created.items() if self._is(name, created))
 
     async def remove_all(self) -> None:
         """Remove all namespaces that were created, except those that were replaced by another."""
-        for name, identity in tuple(self._created.items()):
+        for name, created in tuple(self._created.items()):
             try:
-                if self._is(name, identity):
-                    await self._host.remove_namespace(name)
+                if self._is(name, created):
+                    await self._host.remove_namespace(name, created)
                 del self._created[name]
                 self._write()
             except KernelError as error:
@@ -75,9 +77,9 @@ class Namespaces:
     async def _make(self, name: str) -> None:
         before = self._created.get(name)
 
-        def created(identity: Identity) -> None:
+        def created(fingerprint: Fingerprint) -> None:
             # Recorded before it has its name, so that after a crash the next daemon recognises it.
-            self._created[name] = identity
+            self._created[name] = fingerprint
             self._write()
 
         try:
@@ -92,11 +94,11 @@ class Namespaces:
                     f"namespaces.create: {name} exists already and was not created by epaird: remove it "
                     f"from the list to use it as it is, or delete it with: ip netns del {name}",
                 ) from error
-            await self._host.own_namespace(name)
+            await self._host.own_namespace(name, before)
             log.info("namespace %s: taken over from a daemon that ended without removing it", name)
             self._write()
 
-    def _restore(self, name: str, before: Identity | None) -> None:
+    def _restore(self, name: str, before: Fingerprint | None) -> None:
         """Restore the record of a name for which no namespace was created."""
         if before is not None:
             self._created[name] = before
@@ -104,17 +106,17 @@ class Namespaces:
             with contextlib.suppress(KernelError):  # the old record names nothing that exists
                 self._write()
 
-    def _is(self, name: str, identity: Identity) -> bool:
-        """Return whether the namespace of a name still is the one with this identity."""
+    def _is(self, name: str, created: Fingerprint) -> bool:
+        """Return whether the namespace of a name still is the one that was created."""
         try:
-            return self._host.namespace_identity(name) == identity
+            return self._host.namespace_fingerprint(name).matches(created)
         except KernelError:
             return False
 
-    def _read(self) -> dict[str, Identity]:
+    def _read(self) -> dict[str, Fingerprint]:
         try:
             recorded = json.loads(self._record.read_text())
-            return {name: Identity(int(device), int(inode)) for name, (device, inode) in recorded.items()}
+            return {name: _fingerprint(*each) for name, each in recorded.items()}
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -132,3 +134,8 @@ class Namespaces:
                 self._record.unlink(missing_ok=True)
         except OSError as error:
             raise KernelError.about(str(self._record), error.errno) from error
+
+
+def _fingerprint(device: int, inode: int, cookie: int = 0) -> Fingerprint:
+    """Return a recorded fingerprint; epaird 0.2.0 recorded no cookies."""
+    return Fingerprint(int(device), int(inode), int(cookie))

@@ -10,6 +10,7 @@ from epaird.control.interfaces.ifnet import Clone, Ifnet
 from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.host import Host
 from epaird.kernel.addressing import DeviceAddressing
+from epaird.kernel.tun import Tap
 from epaird.plan.steps import Restore
 
 
@@ -100,21 +101,17 @@ async def missing(host: Host, registry: Registry) -> tuple[Restore, ...]:
     ifnets = [
         each
         for each in registry.ifnets
-        if not each.destroying
-        and (each.settings.addresses or each.settings.routes)
-        and (each.place.nsid is None or each.place.netns)
+        if not each.destroying and (each.settings.addresses or each.settings.routes)
     ]
-    found = await host.present(dict.fromkeys(each.place.netns for each in ifnets))
+    found = await host.present({each.tap: each.place for each in ifnets})
     return tuple(_missing(ifnets, found))
 
 
-def _missing(
-    ifnets: Iterable[Ifnet], found: Mapping[str, Mapping[int, DeviceAddressing]]
-) -> Iterator[Restore]:
+def _missing(ifnets: Iterable[Ifnet], found: Mapping[Tap, DeviceAddressing]) -> Iterator[Restore]:
     for each in ifnets:
-        if each.place.netns not in found:
+        here = found.get(each.tap)
+        if here is None:
             continue
-        here = found[each.place.netns].get(each.place.index, DeviceAddressing())
         addresses = tuple(str(a) for a in each.settings.addresses if str(a) not in here.addresses)
         # A device that is down has no routes.
         routes = tuple(

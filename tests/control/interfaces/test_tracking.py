@@ -123,9 +123,50 @@ async def test_a_namespace_that_ends_takes_its_pairs_with_it_and_no_other(
         await stage.make("epair2", a={"netns": "blue"})
         await stage.make("epair3")
         nsid = stage.host.links["epair0a"].place.nsid
+        stage.host.end_namespace("red")
         stage.host.report(LinkEvent(LinkEventKind.NAMESPACE_GONE, nsid))
         assert warnings() == [gone("epair0a"), gone("epair1a")]
         await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair2", "epair3"])
+
+
+@on_loop
+async def test_an_id_that_another_namespace_has_now_is_no_loss(warnings: Callable[[], list[str]]) -> None:
+    """The kernel gives the id of a namespace that ended to the next one, before its end is noticed."""
+    async with idle_stage() as stage:
+        stage.host.add_namespace("red")
+        await stage.make(a={"netns": "red"})
+        half = stage.pairs.half("epair0a")
+        assert half is not None
+        nsid = half.place.nsid
+        old = replace(stage.host.event("epair0a", mtu=9000), up=False)
+        stage.host.report(old, LinkEvent(LinkEventKind.NAMESPACE_GONE, nsid))
+        assert (half.mtu, half.up) == (1500, True), "the events of the old namespace are forgotten"
+        assert warnings() == []
+        assert len(stage.pairs) == 1
+
+
+@on_loop
+async def test_a_namespace_of_ours_that_lost_its_name_is_lost(warnings: Callable[[], list[str]]) -> None:
+    async with idle_stage() as stage:
+        identity = stage.host.add_namespace("red")
+        await stage.make("epair0", a={"netns": "red"})
+        await stage.make("epair1")
+        stage.host.report(LinkEvent(LinkEventKind.NAME_GONE, identity=identity))
+        assert warnings() == [gone("epair0a")]
+        await eventually(lambda: [pair.name for pair in stage.pairs] == ["epair1"])
+
+
+@on_loop
+async def test_a_device_that_came_back_has_the_index_that_it_has_now() -> None:
+    async with idle_stage() as stage:
+        await stage.make()
+        left = stage.host.event("epair0a", LinkEventKind.DELETED)
+        link = stage.host.links["epair0a"]
+        link.place = replace(link.place, index=link.place.index + 100)
+        stage.host.report(left)
+        half = stage.pairs.half("epair0a")
+        assert half is not None
+        assert half.place == link.place
 
 
 @on_loop

@@ -10,6 +10,8 @@ import pytest
 from epaird.control.machine.bulk import Configuring, Home, Opening, configure_all, open_all
 from epaird.kernel import link, namespace, removal, tun
 from epaird.kernel.errors import KernelError
+from epaird.kernel.location import Location
+from epaird.kernel.namespace import Fingerprint
 from epaird.kernel.tun import Tap
 from tests.kernel.conftest import new_name, new_namespace  # noqa: F401  fixtures
 
@@ -26,7 +28,8 @@ def opened(*openings: Opening) -> Iterator[list[Tap | Exception]]:
 
 
 def home(netns: str) -> Home:
-    return Home(netns, namespace.identity(netns))
+    with namespace.opened(netns) as found:
+        return Home(netns, namespace.fingerprint(found))
 
 
 def test_devices_are_created_in_place(new_namespace: Callable[[], str]) -> None:  # noqa: F811
@@ -43,10 +46,10 @@ def test_devices_are_created_in_place(new_namespace: Callable[[], str]) -> None:
         assert [tap.name for tap in taps] == ["epair0a", "epair0b", own, "lo1"]
         where = [(tun.current_name(tap.fds[0]), tun.namespace_of(tap.fds[0])) for tap in taps]
         assert where == [
-            ("eth0", red.identity),
-            ("eth0", blue.identity),
+            ("eth0", red.fingerprint.identity),
+            ("eth0", blue.fingerprint.identity),
             (own, namespace.identity(None)),
-            ("lo1", red.identity),
+            ("lo1", red.fingerprint.identity),
         ]
         refused = outcomes[4]
         assert isinstance(refused, KernelError)
@@ -58,14 +61,16 @@ def test_devices_are_created_in_place(new_namespace: Callable[[], str]) -> None:
 def test_a_failure_in_one_namespace_does_not_affect_others(new_namespace: Callable[[], str]) -> None:  # noqa: F811
     red = home(new_namespace())
     with opened(
-        Opening("epair0a", "eth0", replace(red, identity=namespace.identity(None)), tun.open_tap),
+        Opening(
+            "epair0a", "eth0", replace(red, fingerprint=Fingerprint(*namespace.identity(None))), tun.open_tap
+        ),
         Opening("epair0b", "eth0", replace(red, netns="eptnone"), tun.open_tap),
         Opening("epair1a", "eth0", red, tun.open_tap),
     ) as (other, none, made):
         assert str(other) == f"namespace {red.netns}: was replaced by another one"
         assert str(none).startswith("namespace eptnone: does not exist")
         assert isinstance(made, Tap)
-    assert namespace.identity(None) != red.identity
+    assert namespace.identity(None) != red.fingerprint.identity
 
 
 def test_devices_are_configured_in_place(new_namespace: Callable[[], str]) -> None:  # noqa: F811
@@ -74,14 +79,17 @@ def test_devices_are_configured_in_place(new_namespace: Callable[[], str]) -> No
         assert isinstance(tap, Tap)
         good = link.configuration_requests(tap.index, link.LinkSettings(1400, 100))
         bad = link.configuration_requests(tap.index, link.LinkSettings(70000, 100))
+        here = Location("epair0a", tap.fds[0], tap.index, red.fingerprint.identity)
+        elsewhere = replace(here, namespace=namespace.identity(None))
         done, refused, none = configure_all(
             [
-                Configuring(red.netns, link.LinkChange("epair0a", good)),
-                Configuring(red.netns, link.LinkChange("epair0a", bad)),
-                Configuring("eptnone", link.LinkChange("epair0a", good)),
+                Configuring(here, link.LinkChange("epair0a", good)),
+                Configuring(here, link.LinkChange("epair0a", bad)),
+                Configuring(elsewhere, link.LinkChange("epair0a", good)),
             ]
         )
         assert done is None
         assert str(refused) == "epair0a: mtu 70000: outside of what the device allows"
-        assert str(none).startswith("namespace eptnone: does not exist")
+        words = "another program moved or replaced the device just now, nothing is changed"
+        assert str(none) == f"epair0a: {words}"
         assert tun.is_up(tap.fds[0])

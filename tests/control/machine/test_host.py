@@ -20,7 +20,7 @@ from epaird.control.machine.batches import Batches
 from epaird.control.machine.host import Host
 from epaird.kernel import namespace
 from epaird.kernel.errors import KernelError
-from epaird.kernel.namespace import Identity
+from epaird.kernel.namespace import Fingerprint
 from tests.control.fake import FakeHost
 from tests.loop import descriptors, on_loop, turns
 from tests.waiting import eventually
@@ -155,10 +155,11 @@ async def test_a_namespace_is_created_and_removed() -> None:
     host = Host()
     name = f"ept{os.getpid()}h"
     try:
-        known: list[Identity] = []
+        known: list[Fingerprint] = []
         await host.make_namespace(name, known.append)
-        assert [host.namespace_identity(name)] == known == [namespace.identity(name)]
-        await host.remove_namespace(name)
+        assert [host.namespace_fingerprint(name)] == known
+        assert host.namespace_identity(name) == namespace.identity(name) == known[0].identity
+        await host.remove_namespace(name, known[0])
         with pytest.raises(KernelError, match=f"namespace {name}: does not exist"):
             host.namespace_identity(name)
     finally:
@@ -174,9 +175,10 @@ async def test_names_are_watched_while_the_daemon_owns_a_namespace() -> None:
     name = f"ept{os.getpid()}h"
     try:
         before = descriptors()
-        await host.make_namespace(name, lambda _: None)
+        known: list[Fingerprint] = []
+        await host.make_namespace(name, known.append)
         assert "anon_inode:inotify" in descriptors().values()
-        await host.remove_namespace(name)
+        await host.remove_namespace(name, known[0])
         assert descriptors() == before
     finally:
         with contextlib.suppress(KernelError):
@@ -189,7 +191,7 @@ async def test_names_are_watched_while_the_daemon_owns_a_namespace() -> None:
 async def test_a_cancellation_during_the_creation_of_a_namespace_takes_effect_after_it() -> None:
     host = Host()
     name = f"ept{os.getpid()}h"
-    made: list[Identity] = []
+    made: list[Fingerprint] = []
 
     async def make() -> None:
         await host.make_namespace(name, made.append)
@@ -201,7 +203,7 @@ async def test_a_cancellation_during_the_creation_of_a_namespace_takes_effect_af
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert made == [namespace.identity(name)], "created and unknown"
+        assert [each.identity for each in made] == [namespace.identity(name)], "created and unknown"
     finally:
         namespace.remove(name)
         host.close()

@@ -38,7 +38,7 @@ async def test_namespaces_are_created_recorded_and_removed(tmp_path: Path) -> No
     async with machine() as host:
         namespaces = Namespaces(host, tmp_path)
         await namespaces.create(["red", "blue"])
-        assert {name: tuple(identity) for name, identity in host.namespaces.items()} == {
+        assert {name: (*identity, 0) for name, identity in host.namespaces.items()} == {
             name: tuple(identity)  # type: ignore[arg-type]
             for name, identity in record(tmp_path).items()
         }
@@ -72,6 +72,18 @@ async def test_after_a_crash_they_are_taken_over(tmp_path: Path, caplog: pytest.
             for name in ("red", "blue")
         ]
         await second.remove_all()
+        assert not host.namespaces
+
+
+@on_loop
+async def test_the_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    async with machine() as host:
+        identity = host.add_namespace("red")
+        (tmp_path / "namespaces.json").write_text(json.dumps({"red": identity}))
+        namespaces = Namespaces(host, tmp_path)
+        await namespaces.create(["red"])
+        assert record(tmp_path) == {"red": [*identity, 0]}
+        await namespaces.remove_all()
         assert not host.namespaces
 
 
@@ -223,7 +235,17 @@ async def test_a_cancellation_leaves_none_behind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "broken",
-    ["", "{", "[]", "7", '{"red": 5}', '{"red": [1]}', '{"red": [1, 2, 3]}', '{"red": ["a", "b"]}', "\udcff"],
+    [
+        "",
+        "{",
+        "[]",
+        "7",
+        '{"red": 5}',
+        '{"red": [1]}',
+        '{"red": [1, 2, 3, 4]}',
+        '{"red": ["a", "b"]}',
+        "\udcff",
+    ],
 )
 def test_a_broken_record_is_logged_and_not_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, broken: str

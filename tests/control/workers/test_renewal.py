@@ -15,7 +15,7 @@ from epaird.control.workers.processes import Launched
 from epaird.control.workers.renewal import Renewal
 from epaird.control.workers.states import WorkerState
 from epaird.control.workers.worker import Worker, WorkerLost
-from tests.control.fake import numbered
+from tests.control.fakeowner import numbered
 from tests.control.stage import balance, real_stage
 from tests.control.workers.staged import crosses, drained, fill, full, pid, replaced
 from tests.loop import has_children, on_loop, turns

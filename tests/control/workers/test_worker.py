@@ -12,7 +12,7 @@ import pytest
 
 from epaird.control.workers.worker import WorkerRefused
 from epaird.ipc import counters
-from tests.control.fake import numbered
+from tests.control.fakeowner import numbered
 from tests.control.stage import balance, real_stage
 from tests.control.workers.staged import crosses, drained, fill, open_files, pid
 from tests.loop import has_children, on_loop

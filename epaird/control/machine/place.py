@@ -1,0 +1,89 @@
+"""The places of devices: where a device is, and how it comes to another place.
+
+These functions run in the thread that calls the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from epaird.kernel import link, location, namespace, tun
+from epaird.kernel.addressing import DeviceAddressing, addressing
+from epaird.kernel.errors import KernelError
+from epaird.kernel.location import Location
+from epaird.kernel.namespace import Identity, Namespace
+from epaird.kernel.tun import Tap
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The location of a device."""
+
+    name: str
+    """Name of the device in its namespace."""
+    index: int
+    """Interface index of the device in its namespace."""
+    netns: str
+    """Name or path that led to the namespace, for people; empty for the daemon's own."""
+    nsid: int | None
+    """Id of the namespace in the daemon's own; None for the daemon's own."""
+    identity: Identity
+    """Device and inode of the namespace."""
+
+
+def location_of(tap: Tap, place: Place) -> Location:
+    """Return a device and its place as the kernel's part of the program has them."""
+    return Location(tap.name, -1 if tap.closed else tap.fds[0], place.index, place.identity)
+
+
+def move(tap: Tap, place: Place, name: str, netns: str | None, home: Identity) -> Place:
+    """Move a device from its place to another namespace, under ``name``, and return its new place.
+
+    The name of the namespace, None for the daemon's own, is resolved once. ``home`` is the identity of the
+    daemon's own. Raises KernelError; then the device is where it was."""
+    with namespace.opened(netns or namespace.HOME) as target:
+        index = link.place(location_of(tap, place), name, target)
+        if netns is None:
+            return Place(name, index, "", None, home)
+        nsid = None if target.identity == home else link.namespace_id(target)
+        return Place(name, index, netns, nsid, target.identity)
+
+
+def present(devices: Mapping[Tap, Place]) -> dict[Tap, DeviceAddressing]:
+    """Return the addresses and routes of devices. One that is not in its place is left out."""
+    found: dict[Tap, DeviceAddressing] = {}
+    for identity in dict.fromkeys(place.identity for place in devices.values()):
+        taps = [tap for tap, place in devices.items() if place.identity == identity]
+        locations = [location_of(tap, devices[tap]) for tap in taps]
+        with contextlib.suppress(KernelError), location.at_all(locations) as (_, elsewhere):
+            by_index = addressing(None)
+            for tap, why in zip(taps, elsewhere, strict=True):
+                if why is None:
+                    found[tap] = by_index.get(devices[tap].index, DeviceAddressing())
+    return found
+
+
+@contextlib.contextmanager
+def namespace_of(tap: Tap, place: Place) -> Iterator[Namespace]:
+    """Open the namespace of a place: by the device if it still is there, otherwise by its name.
+
+    Raises KernelError, ESTALE when the name leads to another namespace now."""
+    with contextlib.ExitStack() as stack:
+        if is_in(tap, place):
+            found = stack.enter_context(tun.opened_namespace_of(tap.fds[0]))
+        else:
+            found = stack.enter_context(namespace.opened(place.netns or namespace.HOME))
+        if found.identity != place.identity:
+            raise KernelError(errno.ESTALE, f"namespace {place.netns}: was replaced by another one")
+        yield found
+
+
+def is_in(tap: Tap, place: Place) -> bool:
+    """Return whether a device exists and is in the namespace of a place."""
+    try:
+        return not tap.closed and tun.namespace_of(tap.fds[0]) == place.identity
+    except KernelError:
+        return False
