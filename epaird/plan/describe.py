@@ -17,6 +17,7 @@ from epaird.plan.steps import Change, Create, Destroy, Difference, Patch, Plan, 
 _ADOPTED: Final = "created at runtime, belongs to the configuration from now on"
 _RESET: Final = "changed at runtime, reset to the configuration"
 _LOST: Final = "no longer exists"
+_WAITS: Final = "it stays missing until it can be created: "
 _RESTORED: Final = "removed by others, put back"
 _NEEDS_RESTART: Final = "only a restart of the daemon applies it"
 _IMMUTABLE: Final = "cannot change in place: "
@@ -44,6 +45,8 @@ def _of_step(step: Step) -> Action:
     match step:
         case Create():
             note = _LOST if step.lost else ""
+            if step.waits:
+                note = f"{_LOST}; {_WAITS}{step.waits}"
             return Action("create", kind, step.name, tuple(_created_with(step.settings)), note)
         case Destroy():
             return Action("destroy", kind, step.name)

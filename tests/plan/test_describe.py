@@ -9,11 +9,11 @@ from hypothesis import given
 
 from epaird.config.immutable import IMMUTABLE
 from epaird.config.reading import parse
-from epaird.config.settings import Configuration
+from epaird.config.settings import Configuration, PairSettings
 from epaird.plan.actions import Action, Detail, lines
 from epaird.plan.describe import actions
 from epaird.plan.diff import plan
-from epaird.plan.steps import Patch, Plan, Restore
+from epaird.plan.steps import Create, Patch, Plan, Restore
 from tests.plan.configurations import configurations
 
 
@@ -87,6 +87,14 @@ def test_changes_at_runtime_are_reset_with_a_remark() -> None:
         "  ~ epair1a",
         "      peer: (none) -> epair1b  # changed at runtime, reset to the configuration",
     ]
+
+
+def test_what_waits_for_its_namespace_says_so() -> None:
+    step = Create("epair2", PairSettings(), True, "namespace red: does not exist")
+    (action,) = actions(Plan(steps=(step,)))
+    assert str(action) == (
+        "epair2  # no longer exists; it stays missing until it can be created: namespace red: does not exist"
+    )
 
 
 def test_a_patch_is_a_change_of_a_half() -> None:

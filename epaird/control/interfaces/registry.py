@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from epaird.config.settings import InterfaceSettings
@@ -66,7 +66,11 @@ class Registry:
         self._disabled: set[str] = set()
         self.allow_loopbacks(loopbacks)
         self._being_created: set[str] = set()
+        self.withdrawn: set[str] = set()
+        """Interfaces that a request has destroyed, and nothing has created again since."""
         self._changing = asyncio.Lock()
+        self.absent: Callable[[], Collection[str]] = tuple
+        """Returns the clones of the configuration that do not exist."""
 
     @property
     def bus(self) -> EventBus:
@@ -93,6 +97,11 @@ class Registry:
     def ifnets(self) -> tuple[Ifnet, ...]:
         """The interfaces of all kinds."""
         return tuple(ifnet for kind in self.kinds for ifnet in kind.ifnets)
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the clones that exist and are not being destroyed."""
+        return {clone.name for clone in self if not clone.destroying}
 
     def kind_of(self, clone: Clone) -> AnyKind:
         """Return the kind of a clone."""
@@ -133,6 +142,7 @@ class Registry:
         kind = self._by_kind[cloner_of(name, [each.cloner for each in self.kinds]).name]
         with self._claimed(name):
             await kind.create(name, settings, origin)
+        self.withdrawn.discard(name)
 
     async def destroy(self, clone: Clone) -> None:
         """Destroy an interface; return when it is gone."""

@@ -13,6 +13,7 @@ import errno
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -44,7 +45,7 @@ from epaird.plan.actions import Action, lines, summary
 from epaird.plan.describe import actions
 from epaird.plan.diff import plan
 from epaird.plan.merge import merged
-from epaird.plan.steps import Plan
+from epaird.plan.steps import Create, Plan, Step
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,15 @@ class Reloads:
         self._moving = moving
         self._begun = begun
         self._ended = ended
-        self._one_at_a_time = asyncio.Lock()
+        self.one_at_a_time = asyncio.Lock()
+        """Held while a configuration is compared with the running state, or applied."""
+        self._stopped = False
+
+    async def stop(self) -> None:
+        """Refuse every further reload; wait for one that is under way."""
+        self._stopped = True
+        async with self.one_at_a_time:
+            pass
 
     async def reload(self, *, dry_run: bool = False) -> tuple[Action, ...]:
         """Read the file again and apply it; return what was done, or would be done.
@@ -94,7 +103,7 @@ class Reloads:
         path = self._in_force.path
         if path is None:
             raise Refused(errno.ENOENT, "the configuration was read from no file")
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             if dry_run:
                 file = await asyncio.to_thread(_read, path)
                 return actions(await self._plan(file.configuration))
@@ -106,7 +115,7 @@ class Reloads:
         A setting that was changed at runtime stays, unless the file has another value for it now than the
         one that the predecessor applied. ``configured`` are these applied settings, by interface. An error
         is logged, and everything stays as it was."""
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             configuration = self._in_force.current
             state = self._running_state(configuration)
             wanted = merged(state.configuration, state.peers, configured, configuration)
@@ -134,7 +143,7 @@ class Reloads:
         path = self._in_force.path
         if path is None:
             return
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             with contextlib.suppress(InvalidConfiguration):
                 text = await asyncio.to_thread(content, path)
                 if digest(text) == sha256 != self._in_force.digest:
@@ -144,7 +153,7 @@ class Reloads:
 
     async def plan(self, text: str, name: str) -> tuple[Action, ...]:
         """Return what a reload of a file with this text would do. Raises Refused with every problem."""
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             with _refusing():
                 content = text.encode("utf-8", "surrogateescape")
                 configuration = await asyncio.to_thread(decode, content, name)
@@ -162,6 +171,8 @@ class Reloads:
 
     async def _begin(self, path: Path, text: bytes | None = None) -> tuple[Action, ...]:
         """Reload the file, or the ``text`` that it was found to have. Raises Refused."""
+        if self._stopped:
+            raise Refused(errno.ESHUTDOWN, "not reloaded: the daemon is ending")
         self._begun()
         try:
             # A caller that is cancelled leaves no reload half done.
@@ -191,7 +202,7 @@ class Reloads:
             self._in_force.reload_failed()
             raise
         self._in_force.reload_succeeded(file.sha256)
-        log.info("reloaded %s: %s", quoted_path(path), summary(done))
+        log.info("reloaded %s: %s", quoted_path(path), summary(actions(found.possible)))
         return done
 
     async def _plan(self, configuration: Configuration, *, first: bool = False) -> Plan:
@@ -213,6 +224,7 @@ class Reloads:
             adopted=state.runtime,
             applied=None if first else self._in_force.current,
         )
+        found = self._without_obstacle(found)
         problems = [*self._shortages(configuration), *self._namespace_problems(found, configuration)]
         if problems:
             raise Refused(errno.EINVAL, "; ".join(problems), problems)
@@ -230,6 +242,25 @@ class Reloads:
         ]
         return running_state(self._registry, current, namespaces, configuration)
 
+    def _without_obstacle(self, found: Plan) -> Plan:
+        """Return a plan in which an interface that was lost waits while its namespace does not exist.
+
+        Only one that the configuration in force has as well: otherwise the name may be a mistake."""
+        applied = self._in_force.current.settings_by_name()
+        made = {*found.namespaces_created, ""}
+
+        def checked(step: Step) -> Step:
+            if not isinstance(step, Create) or applied.get(step.name) != step.settings:
+                return step
+            for netns in {device.namespace for device in step.settings.devices(step.name)} - made:
+                try:
+                    self._host.namespace_identity(netns)
+                except KernelError as error:
+                    return replace(step, waits=str(error))
+            return step
+
+        return replace(found, steps=tuple(map(checked, found.steps)))
+
     def _at_runtime(self, configuration: Configuration) -> Iterator[tuple[str, str]]:
         """Yield the namespace and the name of each device that was created at runtime and stays so."""
         wanted = configuration.settings_by_name()
@@ -240,7 +271,7 @@ class Reloads:
 
     def _namespace_problems(self, found: Plan, wanted: Configuration) -> Iterator[str]:
         """Yield a message for each namespace that does not exist or cannot be removed."""
-        stepped = {step.name for step in found.steps}
+        stepped = {step.name for step in found.steps if not (isinstance(step, Create) and step.waits)}
         for each in wanted.interfaces:
             name = str(each.location[1])
             if name in stepped and each.namespace and each.namespace not in found.namespaces_created:
@@ -256,7 +287,7 @@ class Reloads:
 
     async def _apply(self, found: Plan, wanted: Configuration) -> None:
         applying = Applying(
-            found,
+            found.possible,
             wanted,
             host=self._host,
             registry=self._registry,
