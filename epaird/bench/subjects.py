@@ -55,7 +55,8 @@ def _build_veth(namespaces: BenchNamespaces, pairs: int) -> None:
         name = f"veth{pair}"
         indices = veth.create(name, namespaces.a.handle, name, namespaces.b.handle)
         for half, namespace, index in zip("ab", (namespaces.a, namespaces.b), indices, strict=True):
-            settings = link.LinkSettings(mtu=1500, txqueuelen=1000, addresses=(f"{address(pair, half)}/24",))
+            addresses = (link.Address(f"{address(pair, half)}/24"),)
+            settings = link.LinkSettings(mtu=1500, txqueuelen=1000, addresses=addresses)
             link.configure(index, settings, netns=namespace.handle, device=name)
 
 

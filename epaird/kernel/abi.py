@@ -104,6 +104,9 @@ RTM_GETADDR: Final = 22
 RTM_NEWROUTE: Final = 24
 RTM_DELROUTE: Final = 25
 RTM_GETROUTE: Final = 26
+RTM_NEWRULE: Final = 32
+RTM_DELRULE: Final = 33
+RTM_GETRULE: Final = 34
 RTM_NEWQDISC: Final = 36
 RTM_NEWNSID: Final = 88
 RTM_DELNSID: Final = 89
@@ -114,13 +117,25 @@ RTEXT_FILTER_SKIP_STATS: Final = 8
 RTA_DST: Final = 1
 RTA_OIF: Final = 4
 RTA_GATEWAY: Final = 5
+RTA_PRIORITY: Final = 6
+RTA_PREFSRC: Final = 7
+RTA_MULTIPATH: Final = 9
+RTA_CACHEINFO: Final = 12
+RTA_TABLE: Final = 15
+RTA_NH_ID: Final = 30
+RTM_F_CLONED: Final = 0x200
+RTNH_F_ONLINK: Final = 4
 RTN_UNICAST: Final = 1
 RTPROT_UNSPEC: Final = 0
+RTPROT_REDIRECT: Final = 1
+RTPROT_KERNEL: Final = 2
+RTPROT_RA: Final = 9
 RTPROT_STATIC: Final = 4
 RT_SCOPE_UNIVERSE: Final = 0
 RT_SCOPE_LINK: Final = 253
 RT_SCOPE_NOWHERE: Final = 255
 RT_TABLE_MAIN: Final = 254
+RT_TABLE_LOCAL: Final = 255
 TCA_KIND: Final = 1
 
 # linux/pkt_sched.h
@@ -129,11 +144,33 @@ TC_H_ROOT: Final = 0xFFFFFFFF
 # linux/if_addr.h
 IFA_ADDRESS: Final = 1
 IFA_LOCAL: Final = 2
+IFA_FLAGS: Final = 8
+IFA_F_SECONDARY: Final = 0x01
+IFA_F_NODAD: Final = 0x02
+
+# linux/fib_rules.h
+FRA_DST: Final = 1
+FRA_SRC: Final = 2
+FRA_IIFNAME: Final = 3
+FRA_PRIORITY: Final = 6
+FRA_FWMARK: Final = 10
+FRA_TUN_ID: Final = 12
+FRA_TABLE: Final = 15
+FRA_OIFNAME: Final = 17
+FRA_L3MDEV: Final = 19
+FRA_UID_RANGE: Final = 20
+FRA_IP_PROTO: Final = 22
+FRA_SPORT_RANGE: Final = 23
+FRA_DPORT_RANGE: Final = 24
+FR_ACT_TO_TBL: Final = 1
+FIB_RULE_IIF_DETACHED: Final = 0x08
+FIB_RULE_OIF_DETACHED: Final = 0x10
 
 # linux/if_link.h
 IFLA_ADDRESS: Final = 1
 IFLA_IFNAME: Final = 3
 IFLA_MTU: Final = 4
+IFLA_QDISC: Final = 6
 IFLA_TXQLEN: Final = 13
 IFLA_LINKINFO: Final = 18
 IFLA_STATS64: Final = 23

@@ -20,9 +20,9 @@ from epaird.kernel.errors import KernelError
 from epaird.kernel.location import Location
 from epaird.kernel.namespace import Namespace, inside
 from epaird.kernel.netlink import INT, RouteSocket, attribute, attributes
-from epaird.kernel.requests import NetlinkRequest, Route
+from epaird.kernel.requests import Address, NetlinkRequest, Route
 
-__all__ = ["LinkChange", "LinkSettings", "Route"]
+__all__ = ["Address", "LinkChange", "LinkSettings", "Route"]
 
 _RTGENMSG: Final = bytes(4)
 """struct rtgenmsg: the family, none, aligned to four bytes."""
@@ -40,10 +40,13 @@ class LinkSettings:
     """MAC address, ``02:5d:11:22:33:0a``; None keeps the present one."""
     up: bool = True
     """IFF_UP."""
-    addresses: tuple[str, ...] = ()
-    """Addresses with their prefix length, ``10.0.0.1/24``."""
+    addresses: tuple[Address, ...] = ()
+    """Addresses, in the order in which they are added."""
     routes: tuple[Route, ...] = ()
     """Routes through the device, which the kernel keeps only while the device is up."""
+    policy_table: int | None = None
+    """The routing table, one of :data:`epaird.kernel.policy.TABLES`, of a loopback that local traffic for
+    its own addresses passes; None: the device has no policy routing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,14 +172,14 @@ def set_group(index: int, group: int, *, netns: Namespace | None = None, device:
 
 
 def add_address(
-    index: int, address: str, *, netns: Namespace | None = None, device: str | None = None
+    index: int, address: Address, *, netns: Namespace | None = None, device: str | None = None
 ) -> None:
-    """Add an address, ``10.0.0.1/24``. Raises KernelError, EEXIST when the device has it already."""
+    """Add an address. Raises KernelError, EEXIST when the device has it already."""
     _execute(netns, device or f"device {index}", requests.add_address(index, address))
 
 
 def remove_address(
-    index: int, address: str, *, netns: Namespace | None = None, device: str | None = None
+    index: int, address: Address, *, netns: Namespace | None = None, device: str | None = None
 ) -> None:
     """Remove an address. Raises KernelError, EADDRNOTAVAIL when the device does not have it."""
     _execute(netns, device or f"device {index}", requests.remove_address(index, address))

@@ -6,8 +6,8 @@ Theory of operation:
    each be given to another device or namespace while the descriptor stays the same.
 2. rtnetlink takes an index in the namespace of the socket. So the namespace is opened by the descriptor
    (TUNGETDEVNETNS), never by a name, and entered; then the index is looked up there by the name that the
-   descriptor gives (TUNGETIFF), and both are read again: a device that was renamed or moved in between has
-   another name or namespace now.
+   descriptor gives (TUNGETIFF), and all is read again: a device that was renamed or moved in between has
+   another name, index or namespace now.
 3. While the namespace is open it exists, and the kernel gives the index of a device to no other one there.
    So a request by index changes this device, or none when the device has left.
 4. The handle is closed at once after the change: it keeps the namespace alive.
@@ -27,7 +27,7 @@ from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import Identity, inside
 from epaird.kernel.netlink import RouteSocket
 
-_ATTEMPTS: Final = 5
+_ATTEMPTS: Final = 8
 """Look-ups of a device that is renamed during each of them."""
 
 
@@ -94,17 +94,25 @@ def index_here(fd: int, here: Identity) -> int:
     """Return the interface index of a device in the calling thread's namespace, whose identity is ``here``.
 
     Raises KernelError, EBADFD when the device is gone, ESTALE when it is in another namespace."""
+    before: tuple[str, int] | None = None
     for _ in range(_ATTEMPTS):
-        name = tun.current_name(fd)
-        try:
-            index = socket.if_nametoindex(name)
-        except OSError:
-            index = 0
-        if tun.namespace_of(fd) != here:
-            raise KernelError(errno.ESTALE, "the device is in another namespace")
-        if index and tun.current_name(fd) == name:
-            return index
+        found = _name_and_index(fd, here)
+        if found is not None and found == before:
+            return found[1]
+        before = found
     raise KernelError(errno.ESTALE, "the device is renamed again and again")
+
+
+def _name_and_index(fd: int, here: Identity) -> tuple[str, int] | None:
+    """Look a device up once; None when it was renamed meanwhile."""
+    name = tun.current_name(fd)
+    try:
+        index = socket.if_nametoindex(name)
+    except OSError:
+        index = 0
+    if tun.namespace_of(fd) != here:
+        raise KernelError(errno.ESTALE, "the device is in another namespace")
+    return (name, index) if index and tun.current_name(fd) == name else None
 
 
 @contextlib.contextmanager

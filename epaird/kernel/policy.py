@@ -1,155 +1,128 @@
-"""Policy routing that sends packets to an extra loopback's own addresses through that loopback.
+"""Policy routing: local traffic for a loopback's own addresses passes that loopback.
 
 Linux delivers a packet to one of its own addresses by its own ``lo``: the table ``local`` precedes all
-others and names net->loopback_dev. An extra loopback sees such packets under three conditions:
+others and names net->loopback_dev. An extra loopback sees such packets under two conditions:
 
-- the rule ``lookup local`` moves from preference 0 to 100, after the rules of the loopbacks;
-- those rules send packets for the loopback's networks to the loopback, by a table of its own;
-- packets that come in from the loopback are looked up in ``local`` first, or they would loop for ever.
+- the rule ``lookup local`` has the preference 100 instead of 0;
+- rules before it, one for each address of the loopback, look up packets to that address in a table of the
+  loopback, whose routes lead to it.
 
-The loopbacks of a namespace share the moved rule; removing the last loopback moves it back. All state is in
-the kernel, so that the rules of a killed daemon are found and removed as well.
+These rules apply to packets that the namespace itself sends (``iif lo``). Packets that arrive from any device
+are looked up in ``local`` as before: those of neighbours reach the address directly and without costing a
+hop, and those that come back from the loopback are delivered instead of passing it again.
+
+The rules name no device but ``lo``, so that they hold when the loopback goes down or is renamed. While it is
+down its table is empty, and traffic for its addresses is delivered by ``lo``.
+
+The loopbacks of a namespace share the moved rule. All state is in the kernel, so that the rules of a killed
+daemon are found too, and those of earlier versions, which also matched packets from neighbours.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import ipaddress
 import socket
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Final
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
-from epaird.kernel.errors import KernelError
-from epaird.kernel.namespace import Namespace, inside
+from epaird.kernel import abi
+from epaird.kernel.requests import Address, Route, Rule
 
 TABLES: Final = range(0x65706100, 0x65706100 + (1 << 16))
 """epaird's routing tables, one for each loopback: ``epa`` and 16 bits."""
-_LOCAL: Final = 255
-"""RT_TABLE_LOCAL of linux/rtnetlink.h."""
+
+_LOCAL: Final = abi.RT_TABLE_LOCAL
 
 # Preferences of the rules.
 _LOCAL_DEFAULT: Final = 0
 _INPUT: Final = 10
+"""Earlier versions: packets from the loopback."""
 _OUTPUT: Final = 20
+"""Earlier versions: senders that are bound to the loopback."""
 _DESTINATION: Final = 30
 _LOCAL_MOVED: Final = 100
 
 
-def install(
-    name: str, index: int, table: int, addresses: tuple[str, ...], *, netns: Namespace | None = None
-) -> None:
-    """Route packets to these addresses' networks, ``10.88.7.1/24``, through the loopback ``name``.
+@dataclass(frozen=True, slots=True)
+class RuleChanges:
+    """Changes of a namespace's policy rules."""
 
-    The loopback must be up; ``table`` is one of TABLES. Raises KernelError after removing what it
-    installed.
+    remove: tuple[Rule, ...] = ()
+    """Rules to remove first."""
+    add: tuple[Rule, ...] = ()
+    """Rules to add then, in order."""
+
+
+def policy_rules(addresses: Iterable[Address], table: int | None) -> tuple[Rule, ...]:
+    """Return the rules that lead packets to a loopback's addresses to its table; none without a table."""
+    if table is None:
+        return ()
+    hosts = dict.fromkeys(_host(address) for address in addresses)
+    return tuple(Rule(_family(host), _DESTINATION, table, to=host, iif="lo") for host in hosts)
+
+
+def policy_routes(addresses: Iterable[Address], table: int | None) -> tuple[Route, ...]:
+    """Return the routes of a loopback's table; none without a table."""
+    if table is None:
+        return ()
+    return tuple(Route(host) for host in dict.fromkeys(_host(address) for address in addresses))
+
+
+def missing_rules(present: Collection[Rule], wanted: Iterable[Rule]) -> tuple[Rule, ...]:
+    """Return the rules that are not present, or are preceded by the rule ``lookup local``."""
+    wanted = tuple(wanted)
+    found = [rule for rule in wanted if rule not in present]
+    for family in dict.fromkeys(rule.family for rule in wanted):
+        default, moved = Rule(family, _LOCAL_DEFAULT, _LOCAL), Rule(family, _LOCAL_MOVED, _LOCAL)
+        if default in present or moved not in present:
+            found.append(moved)
+    return tuple(found)
+
+
+def rule_changes(present: Collection[Rule], tables: Collection[int], wanted: Iterable[Rule]) -> RuleChanges:
+    """Return the next changes towards a state in which the rules of these tables are the wanted ones.
+
+    They are complete when there are none for the rules as they are then: a rule ``lookup local`` is removed
+    only while the other one is present, and before the last rule of a loopback. A daemon that is killed
+    between two changes therefore leaves rules that show what it had moved.
     """
-    remove(table, netns=netns)
-    try:
-        with _route(netns, name) as route:
-            for version in (4, 6):
-                interfaces = map(ipaddress.ip_interface, addresses)
-                selected = [interface for interface in interfaces if interface.version == version]
-                if selected:
-                    _install(route, _family(version), name, index, table, selected)
-    except KernelError:
-        remove(table, netns=netns)
-        raise
+    wanted = tuple(wanted)
+    own = own_rules(present, tables)
+    remove: list[Rule] = []
+    add: list[Rule] = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        surplus = [rule for rule in own if rule.family == family and rule not in wanted]
+        absent = [rule for rule in wanted if rule.family == family and rule not in present]
+        others = [rule for rule in present if rule.family == family and rule.table in TABLES]
+        default, moved = Rule(family, _LOCAL_DEFAULT, _LOCAL), Rule(family, _LOCAL_MOVED, _LOCAL)
+        if absent or any(rule not in surplus for rule in others):
+            if tables:
+                add += absent if moved in present else [*absent, moved]
+                remove += [*surplus, default] if default in present and moved in present else surplus
+        elif surplus and default not in present:
+            add.append(default)
+        elif surplus:
+            remove += [moved, *surplus] if moved in present else surplus
+    return RuleChanges(tuple(remove), tuple(add))
 
 
-def remove(table: int, *, netns: Namespace | None = None) -> None:
-    """Remove the rules and routes of a table, if it has any. Raises KernelError."""
-    with _route(netns, "policy routing") as route:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            rules = list(route.get_rules(family=family))
-            names = {_attribute(rule, "FRA_OIFNAME") for rule in rules if _table(rule) == table}
-            own = [rule for rule in rules if _table(rule) == table or _is_input_rule(rule, names)]
-            others = [rule for rule in rules if _table(rule) in TABLES and _table(rule) != table]
-            if own and not others:
-                _add_rule(route, family, _LOCAL_DEFAULT, table=_LOCAL)
-                _delete_rule(route, family, _LOCAL_MOVED, table=_LOCAL)
-            for rule in own:
-                _delete(route, family, rule)
-            with contextlib.suppress(NetlinkError):
-                route.flush_routes(family=family, table=table)
+def own_rules(present: Collection[Rule], tables: Collection[int]) -> tuple[Rule, ...]:
+    """Return the rules that epaird, in this or an earlier version, has installed for these tables."""
+    own = [rule for rule in present if rule.table in tables and rule.priority in (_OUTPUT, _DESTINATION)]
+    names = {(rule.family, rule.oif) for rule in own if rule.oif is not None}
+    own += [
+        rule
+        for rule in present
+        if rule.priority == _INPUT and rule.table == _LOCAL and (rule.family, rule.iif) in names
+    ]
+    return tuple(own)
 
 
-def _install(
-    route: Any,  # noqa: ANN401
-    family: socket.AddressFamily,
-    name: str,
-    index: int,
-    table: int,
-    addresses: list[ipaddress.IPv4Interface | ipaddress.IPv6Interface],
-) -> None:
-    for address in addresses:
-        to = str(address.network)
-        source = {"prefsrc": str(address.ip)}
-        route.route("replace", family=family, dst=to, oif=index, table=table, **source)
-    _add_rule(route, family, _INPUT, iifname=name, table=_LOCAL)
-    _add_rule(route, family, _OUTPUT, oifname=name, table=table)
-    for address in addresses:
-        network = address.network
-        destination = {"dst": str(network.network_address), "dst_len": network.prefixlen}
-        _add_rule(route, family, _DESTINATION, **destination, table=table)
-    _add_rule(route, family, _LOCAL_MOVED, table=_LOCAL)
-    _delete_rule(route, family, _LOCAL_DEFAULT, table=_LOCAL)
+def _host(address: Address) -> str:
+    """Return an address as the network of this one address."""
+    return str(ipaddress.ip_network(ipaddress.ip_interface(address.address).ip))
 
 
-def _add_rule(route: Any, family: int, priority: int, **rule: object) -> None:  # noqa: ANN401
-    try:
-        route.rule("add", family=family, priority=priority, **rule)
-    except NetlinkError as error:
-        if error.code != errno.EEXIST:
-            raise
-
-
-def _delete_rule(route: Any, family: int, priority: int, **rule: object) -> None:  # noqa: ANN401
-    try:
-        route.rule("del", family=family, priority=priority, **rule)
-    except NetlinkError as error:
-        if error.code != errno.ENOENT:
-            raise
-
-
-def _delete(route: Any, family: int, rule: Any) -> None:  # noqa: ANN401
-    """Delete a rule that the kernel listed."""
-    keys = {"iifname": "FRA_IIFNAME", "oifname": "FRA_OIFNAME", "dst": "FRA_DST"}
-    selector = {key: value for key, name in keys.items() if (value := _attribute(rule, name)) is not None}
-    if "dst" in selector:
-        selector["dst_len"] = rule["dst_len"]
-    _delete_rule(route, family, _attribute(rule, "FRA_PRIORITY") or 0, table=_table(rule), **selector)
-
-
-def _is_input_rule(rule: Any, names: set[object]) -> bool:  # noqa: ANN401
-    """Return True for the rule for packets that come in from one of these loopbacks."""
-    name = _attribute(rule, "FRA_IIFNAME")
-    return name is not None and name in names and _attribute(rule, "FRA_PRIORITY") == _INPUT
-
-
-def _table(rule: Any) -> int:  # noqa: ANN401
-    table = _attribute(rule, "FRA_TABLE")
-    return int(rule["table"] if table is None else table)
-
-
-def _attribute(rule: Any, name: str) -> Any:  # noqa: ANN401
-    return rule.get_attr(name)
-
-
-@contextlib.contextmanager
-def _route(netns: Namespace | None, subject: str) -> Iterator[Any]:
-    with inside(netns):
-        try:
-            with IPRoute() as route:
-                yield route
-        except NetlinkError as error:
-            raise KernelError(error.code, f"{subject}: policy routing: {error.args[1]}") from error
-        except OSError as error:
-            raise KernelError.about(f"{subject}: policy routing", error.errno) from error
-
-
-def _family(version: int) -> socket.AddressFamily:
-    return socket.AF_INET6 if version == 6 else socket.AF_INET
+def _family(host: str) -> int:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

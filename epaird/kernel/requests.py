@@ -22,6 +22,7 @@ from epaird.kernel.netlink import ADDRESS, INT, LINK, ROUTE, attribute
 
 _TCMSG: Final = struct.Struct("=BxxxiIII")
 """struct tcmsg: family, index, handle, parent, info."""
+_UNSIGNED: Final = struct.Struct("=I")
 _CREATE: Final = abi.NLM_F_CREATE | abi.NLM_F_EXCL
 
 # Meanings of an errno for one subject that do not hold for others.
@@ -59,6 +60,27 @@ class NetlinkRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """An address of a device."""
+
+    address: str
+    """The device's own address with a prefix length, ``10.0.0.1/24``."""
+    peer: str | None = None
+    """The address of the other end of a point-to-point link, ``10.0.0.2``; the prefix length is then the
+    peer's. None: the address has no peer."""
+    nodad: bool = False
+    """True when the kernel uses an IPv6 address without duplicate address detection. Without meaning for
+    IPv4."""
+
+    def __str__(self) -> str:
+        text = self.address
+        if self.peer is not None:
+            own, _, length = self.address.partition("/")
+            text = f"{own} peer {self.peer}/{length}"
+        return f"{text} nodad" if self.nodad else text
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A route through the device."""
 
@@ -66,9 +88,39 @@ class Route:
     """The destination: a network, ``10.1.0.0/16``, or ``default``."""
     via: str | None = None
     """The next hop's address, which also determines the family of ``default``; None: directly reachable."""
+    metric: int | None = None
+    """The route's metric; None and 0 are the kernel's default, 0 for IPv4 and 1024 for IPv6."""
 
     def __str__(self) -> str:
-        return f"{self.to} via {self.via}" if self.via else self.to
+        text = f"{self.to} via {self.via}" if self.via else self.to
+        return f"{text} metric {self.metric}" if self.metric else text
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A policy rule that looks up packets in a table."""
+
+    family: int
+    """AF_INET or AF_INET6."""
+    priority: int
+    """Preference; rules with lower ones come first."""
+    table: int
+    """Routing table."""
+    to: str | None = None
+    """Destination of the packets, ``10.88.7.1/32``; None: any."""
+    iif: str | None = None
+    """Interface from which the packets come, ``lo`` for those that the namespace sends; None: any."""
+    oif: str | None = None
+    """Interface to which the sender is bound; None: any."""
+    other: bool = False
+    """True for a rule with further conditions or another action."""
+
+    def __str__(self) -> str:
+        table = "local" if self.table == abi.RT_TABLE_LOCAL else str(self.table)
+        words = [f"{self.priority}: from all"]
+        for word, value in (("to", self.to), ("iif", self.iif), ("oif", self.oif)):
+            words += [] if value is None else [word, value]
+        return " ".join([*words, "lookup", table])
 
 
 def up(index: int, wanted: bool) -> NetlinkRequest:
@@ -130,13 +182,13 @@ def no_qdisc(index: int) -> NetlinkRequest:
     return NetlinkRequest("qdisc noqueue", abi.RTM_NEWQDISC, _CREATE, message, optional=True)
 
 
-def add_address(index: int, address: str) -> NetlinkRequest:
-    """Add an address, ``10.0.0.1/24``."""
+def add_address(index: int, address: Address) -> NetlinkRequest:
+    """Add an address."""
     return _address(index, address, abi.RTM_NEWADDR, _CREATE)
 
 
-def remove_address(index: int, address: str) -> NetlinkRequest:
-    """Remove an address, ``10.0.0.1/24``."""
+def remove_address(index: int, address: Address) -> NetlinkRequest:
+    """Remove an address."""
     return _address(index, address, abi.RTM_DELADDR, 0)
 
 
@@ -149,6 +201,38 @@ def add_route(index: int, route: Route) -> NetlinkRequest:
 def remove_route(index: int, route: Route) -> NetlinkRequest:
     """Remove a route from the main table, whichever program added it."""
     return _route(index, route, abi.RTM_DELROUTE, 0, (abi.RTPROT_UNSPEC, abi.RT_SCOPE_NOWHERE, 0))
+
+
+def add_policy_route(index: int, route: Route, table: int) -> NetlinkRequest:
+    """Add the route of a policy table that leads packets for one of a device's own addresses to the device.
+
+    The address is also the source of IPv4 packets, which would otherwise be the device's first one. An IPv6
+    packet has it in any case, and the kernel refuses one that is still tentative.
+    """
+    family = _family(route)
+    payload = _route_payload(index, route, (abi.RTPROT_STATIC, abi.RT_SCOPE_UNIVERSE, abi.RTN_UNICAST))
+    if family == socket.AF_INET:
+        host = ipaddress.ip_network(route.to).network_address
+        payload += attribute(abi.RTA_PREFSRC, host.packed)
+    payload += attribute(abi.RTA_TABLE, _UNSIGNED.pack(table))
+    subject = f"route {route} table {table}"
+    return NetlinkRequest(subject, abi.RTM_NEWROUTE, _CREATE, payload, _ROUTE)
+
+
+def add_rule(rule: Rule) -> NetlinkRequest:
+    """Add a policy rule."""
+    return _rule(rule, abi.RTM_NEWRULE, _CREATE)
+
+
+def remove_rule(rule: Rule) -> NetlinkRequest:
+    """Remove a policy rule."""
+    return _rule(rule, abi.RTM_DELRULE, 0)
+
+
+def as_described(subject: str, kind: int, message: bytes) -> NetlinkRequest:
+    """Add or remove an object by the message in which the kernel described it; ``kind`` is RTM_*."""
+    flags = _CREATE if kind in (abi.RTM_NEWADDR, abi.RTM_NEWROUTE) else 0
+    return NetlinkRequest(subject, kind, flags, message)
 
 
 def _set(
@@ -166,13 +250,16 @@ def _group(number: int) -> bytes:
     return attribute(abi.IFLA_GROUP, INT.pack(number))
 
 
-def _address(index: int, address: str, kind: int, flags: int) -> NetlinkRequest:
-    interface = ipaddress.ip_interface(address)
+def _address(index: int, address: Address, kind: int, flags: int) -> NetlinkRequest:
+    interface = ipaddress.ip_interface(address.address)
     family = socket.AF_INET if interface.version == 4 else socket.AF_INET6
     length = interface.network.prefixlen
-    message = ADDRESS.pack(family, length, 0, abi.RT_SCOPE_UNIVERSE, index)
-    for attribute_kind in (abi.IFA_LOCAL, abi.IFA_ADDRESS):
-        message += attribute(attribute_kind, interface.ip.packed)
+    own = peer = interface.ip.packed
+    if address.peer is not None:
+        peer = ipaddress.ip_address(address.peer).packed
+    flag = abi.IFA_F_NODAD if address.nodad and interface.version == 6 else 0
+    message = ADDRESS.pack(family, length, flag, abi.RT_SCOPE_UNIVERSE, index)
+    message += attribute(abi.IFA_LOCAL, own) + attribute(abi.IFA_ADDRESS, peer)
     return NetlinkRequest(f"address {address}", kind, flags, message, _ADDRESS)
 
 
@@ -184,6 +271,10 @@ def _family(route: Route) -> socket.AddressFamily:
 
 def _route(index: int, route: Route, kind: int, flags: int, header: tuple[int, int, int]) -> NetlinkRequest:
     """``header``: the protocol, scope and type of struct rtmsg."""
+    return NetlinkRequest(f"route {route}", kind, flags, _route_payload(index, route, header), _ROUTE)
+
+
+def _route_payload(index: int, route: Route, header: tuple[int, int, int]) -> bytes:
     family = _family(route)
     length, destination = 0, b""
     if route.to != "default":
@@ -194,4 +285,21 @@ def _route(index: int, route: Route, kind: int, flags: int, header: tuple[int, i
     message += attribute(abi.RTA_OIF, INT.pack(index))
     if route.via is not None:
         message += attribute(abi.RTA_GATEWAY, ipaddress.ip_address(route.via).packed)
-    return NetlinkRequest(f"route {route}", kind, flags, message, _ROUTE)
+    if route.metric:
+        message += attribute(abi.RTA_PRIORITY, _UNSIGNED.pack(route.metric))
+    return message
+
+
+def _rule(rule: Rule, kind: int, flags: int) -> NetlinkRequest:
+    length, attributes = 0, b""
+    if rule.to is not None:
+        network = ipaddress.ip_network(rule.to)
+        length = network.prefixlen
+        attributes += attribute(abi.FRA_DST, network.network_address.packed)
+    for key, name in ((abi.FRA_IIFNAME, rule.iif), (abi.FRA_OIFNAME, rule.oif)):
+        if name is not None:
+            attributes += attribute(key, os.fsencode(name) + b"\0")
+    attributes += attribute(abi.FRA_PRIORITY, _UNSIGNED.pack(rule.priority))
+    attributes += attribute(abi.FRA_TABLE, _UNSIGNED.pack(rule.table))
+    header = ROUTE.pack(rule.family, length, 0, 0, 0, 0, 0, abi.FR_ACT_TO_TBL, 0)
+    return NetlinkRequest(f"rule {rule}", kind, flags, header + attributes)

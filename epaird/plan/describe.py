@@ -19,6 +19,7 @@ _RESET: Final = "changed at runtime, reset to the configuration"
 _LOST: Final = "no longer exists"
 _WAITS: Final = "it stays missing until it can be created: "
 _RESTORED: Final = "removed by others, put back"
+_ORDERED: Final = "in another order, put in the order of the file"
 _NEEDS_RESTART: Final = "only a restart of the daemon applies it"
 _IMMUTABLE: Final = "cannot change in place: "
 
@@ -82,9 +83,13 @@ def _of_patch(patch: Patch) -> Action:
 
 
 def _of_restore(restore: Restore) -> Action:
-    addresses = [Detail("addresses", "", address, _RESTORED) for address in restore.addresses]
-    routes = [Detail("routes", "", f"{to} via {via}", _RESTORED) for to, via in restore.routes]
-    return Action("restore", _kind(restore.device), restore.device, (*addresses, *routes))
+    details = (
+        *(Detail("addresses", "", address, _RESTORED) for address in restore.addresses),
+        *(Detail("addresses", f"{each}, misplaced", each, _ORDERED) for each in restore.misplaced),
+        *(Detail("routes", "", route, _RESTORED) for route in restore.routes),
+        *(Detail("rules", "", rule, _RESTORED) for rule in restore.rules),
+    )
+    return Action("restore", _kind(restore.device), restore.device, details)
 
 
 def _of_daemon(differences: Iterable[Difference]) -> Iterator[Action]:

@@ -15,7 +15,13 @@ from dataclasses import replace
 from pydantic import BaseModel
 
 from epaird.config import wiring
-from epaird.config.settings import Claim, Configuration, InterfaceSettings, namespace_name
+from epaird.config.settings import (
+    Claim,
+    Configuration,
+    InterfaceSettings,
+    LoopbackSettings,
+    namespace_name,
+)
 from epaird.config.wiring import Peers
 from epaird.names.cloners import EPAIR
 from epaird.plan.steps import Change, Create, Destroy, Difference, Patch, Plan, Recreate, Restore
@@ -36,6 +42,7 @@ def plan(
     ``peers`` are the present peers of the halves, if they differ from those in ``now``; ``missing`` is what
     interfaces of ``now`` lack, ``lost`` are those that do not exist, ``adopted`` those that were created at
     runtime; ``applied`` is the configuration that was applied last, if ``now`` may differ from it."""
+    missing = tuple(missing)
     old, new = now.settings_by_name(), then.settings_by_name()
     old = {name: settings for name, settings in old.items() if name not in lost}
     destroys = tuple(Destroy(name) for name in old if name not in new)
@@ -51,7 +58,13 @@ def plan(
         and old[name] != new[name]
         and (found := tuple(_differences(old[name], new[name], before.get(name))))
     )
-    recreated = tuple(step for step in changes if isinstance(step, Recreate))
+    in_place = tuple(step for step in changes if isinstance(step, Change))
+    taken = {claim for step in in_place for claim in _claims(step.name, step.settings)}
+    recreated = tuple(
+        replace(step, first=bool(taken.intersection(_claims(step.name, old[step.name]))))
+        for step in changes
+        if isinstance(step, Recreate)
+    )
     created = tuple(Create(name, new[name], name in before) for name in new if name not in old)
     given: tuple[Change | Recreate | Create, ...] = (*changes, *created)
     needed = {claim for step in given for claim in _claims(step.name, step.settings)}
@@ -59,12 +72,12 @@ def plan(
     fresh = {step.name for step in given if not isinstance(step, Change)}
     return Plan(
         namespaces_created=tuple(n for n in then.namespaces.create if n not in now.namespaces.create),
-        steps=(*early, *(step for step in changes if isinstance(step, Change)), *recreated, *created),
+        steps=(*early, *in_place, *recreated, *created),
         patches=tuple(
             replace(patch, reset=peers_before.get(patch.half, "") == patch.new)
             for patch in _patches(wiring.peers(now) if peers is None else peers, then, fresh, destroys, early)
         ),
-        restored=tuple(_restored(missing, then, fresh)),
+        restored=tuple(_restored(missing, now, then, fresh)),
         destroyed_last=tuple(step for step in destroys if step not in early),
         namespaces_removed=tuple(n for n in now.namespaces.create if n not in then.namespaces.create),
         daemon=tuple(
@@ -73,6 +86,7 @@ def plan(
             for each in _differences(getattr(now, table), getattr(then, table))
         ),
         adopted=tuple(name for name in new if name in adopted),
+        missing=tuple(missing),
     )
 
 
@@ -94,6 +108,8 @@ def flattened(settings: BaseModel, prefix: str = "") -> dict[str, object]:
 def _claims(name: str, settings: InterfaceSettings) -> Iterator[Claim]:
     for device in settings.devices(name):
         yield from device.claims()
+        for route in device.settings.routes:
+            yield "route", device.namespace, str(route.destination)
 
 
 def _changed(
@@ -150,21 +166,24 @@ def _leave(peers: dict[str, str | None], half: str) -> None:
         peers[half] = peers[peer] = None
 
 
-def _restored(missing: Iterable[Restore], then: Configuration, fresh: Collection[str]) -> Iterator[Restore]:
-    """Yield what is missing, is wanted, and is not created by another step."""
-    devices = {each.device: each.settings for each in then.interfaces if each.interface not in fresh}
+def _restored(
+    missing: Iterable[Restore], now: Configuration, then: Configuration, fresh: Collection[str]
+) -> Iterator[Restore]:
+    """Yield what is missing, except what another step creates or changes."""
+    before = {each.device: each.settings for each in now.interfaces}
+    after = {each.device: each.settings for each in then.interfaces if each.interface not in fresh}
     for each in missing:
-        settings = devices.get(each.device)
-        if settings is not None:
-            addresses = {str(address) for address in settings.addresses}
-            routes = {(str(route.to), str(route.via)) for route in settings.routes}
-            wanted = Restore(
-                each.device,
-                tuple(address for address in each.addresses if address in addresses),
-                tuple(route for route in each.routes if route in routes and settings.up),
-            )
-            if wanted.addresses or wanted.routes:
-                yield wanted
+        old, new = before.get(each.device), after.get(each.device)
+        if old is None or new is None:
+            continue
+        if old.addresses != new.addresses:
+            each = replace(each, addresses=(), misplaced=(), rules=())
+        if old.routes != new.routes or not new.up:
+            each = replace(each, routes=())
+        if isinstance(new, LoopbackSettings) and not new.policy_routing:
+            each = replace(each, rules=())
+        if not each.empty:
+            yield each
 
 
 def _differences(old: BaseModel, new: BaseModel, applied: BaseModel | None = None) -> Iterator[Difference]:

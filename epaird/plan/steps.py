@@ -80,6 +80,8 @@ class Recreate:
     """All keys that change, among them those that cannot change in place."""
     waits: str = ""
     """The interface that has the name or the hardware address that this one is to have."""
+    first: bool = False
+    """True if it is destroyed before others change, which are to have an address or a route that it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +100,28 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Addresses and routes of a device that were removed by others and are put back."""
+    """Addresses, routes and rules of a device that were removed by others and are put back."""
 
     device: str
     """The device's own name."""
     addresses: tuple[str, ...] = ()
-    """Addresses with prefix lengths, ``10.0.0.1/24``."""
-    routes: tuple[tuple[str, str], ...] = ()
-    """Networks, or ``default``, and next hops."""
+    """Absent addresses with prefix lengths, ``10.0.0.1/24``."""
+    routes: tuple[str, ...] = ()
+    """Absent routes, ``10.1.0.0/16 via 10.0.0.2``."""
+    misplaced: tuple[str, ...] = ()
+    """Addresses that are present, but not in the order of the configuration."""
+    rules: tuple[str, ...] = ()
+    """Absent policy rules, ``10: from all iif lo1 lookup local``."""
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Everything that is put back."""
+        return (*self.addresses, *self.misplaced, *self.routes, *self.rules)
+
+    @property
+    def empty(self) -> bool:
+        """True if there is nothing to put back."""
+        return not self.all
 
 
 Step = Create | Destroy | Change | Recreate
@@ -131,6 +147,8 @@ class Plan:
     """Keys of [daemon] and [metrics] that change."""
     adopted: tuple[str, ...] = ()
     """Interfaces that were created at runtime and are in the file; they are not changed."""
+    missing: tuple[Restore, ...] = ()
+    """Everything that devices lacked before the reload, whether it is put back or not."""
 
     @property
     def possible(self) -> Plan:

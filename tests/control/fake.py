@@ -12,16 +12,18 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from epaird.control.machine.host import Host, Place
-from epaird.kernel.addressing import DeviceAddressing
+from epaird.kernel.convergence import Scope, Target
 from epaird.kernel.errors import KernelError
-from epaird.kernel.link import LinkSettings, Route
+from epaird.kernel.link import LinkSettings
 from epaird.kernel.namespace import Fingerprint, Identity
+from epaird.kernel.policy import missing_rules, policy_routes, policy_rules
+from epaird.kernel.state import DeviceState, PresentAddress, PresentRoute
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind
@@ -45,8 +47,6 @@ class Link:
     sndbuf: int | None = None
     carrier: bool = True
     """The carrier that it was given; the test chooses the link events."""
-    routed: tuple[str, ...] = ()
-    """Addresses to whose networks policy routing leads through it."""
     exists: bool = True
     """False once it was deleted; the test may change it."""
 
@@ -55,6 +55,53 @@ class Link:
         """The owner of a device with one queue."""
         (owner,) = self.owners
         return owner
+
+    @property
+    def table(self) -> int | None:
+        """The table of its policy routing; None without."""
+        return self.settings.policy_table if self.settings is not None else None
+
+    def flap(self, up: bool) -> None:
+        """Set it up or down, with what the kernel does then: IPv6 addresses and all routes go."""
+        assert self.settings is not None
+        self.settings = replace(self.settings, up=up)
+        self.statistics = replace(self.statistics, up=up, lower_up=up)
+        if not up:
+            ipv4 = tuple(each for each in self.settings.addresses if ":" not in each.address)
+            self.settings = replace(self.settings, addresses=ipv4, routes=())
+
+    def converge(self, target: Target) -> None:
+        """Give it what it is to have, and remove what was released."""
+        assert self.settings is not None
+        wanted, released = target.wanted, target.released
+        gone = released.addresses if released is not None else ()
+        addresses = [*wanted.addresses]
+        if target.scope is Scope.TAKEN_ALONG:
+            present = self.settings.addresses
+            addresses = [each for each in addresses if ":" in each.address or each in present]
+        addresses += [each for each in self.settings.addresses if each not in (*addresses, *gone)]
+        old_routes = released.routes if released is not None else ()
+        routes = [*wanted.routes] if self.settings.up else []
+        routes += [each for each in self.settings.routes if each not in (*routes, *old_routes)]
+        self.settings = replace(
+            self.settings, addresses=tuple(addresses), routes=tuple(routes), policy_table=wanted.policy_table
+        )
+
+    def state(self) -> DeviceState:
+        """Return its state as the kernel would."""
+        assert self.settings is not None
+        addresses = self.settings.addresses
+        return DeviceState(
+            self.place.name,
+            self.settings.up,
+            "noqueue",
+            tuple(PresentAddress(each) for each in addresses),
+            (
+                *(PresentRoute(each) for each in self.settings.routes),
+                *(PresentRoute(each, table=self.table or 0) for each in policy_routes(addresses, self.table)),
+            ),
+            missing_rules((), policy_rules(addresses, self.table)),
+        )
 
     def measured(self) -> LinkStatistics:
         """Return the kernel's statistics of it."""
@@ -268,47 +315,46 @@ class FakeHost(Host):
     async def configure(self, tap: Tap, place: Place, settings: LinkSettings) -> None:
         await self._run(self._configure, "configure", tap, place, settings)
 
-    async def reconfigure(self, tap: Tap, place: Place, before: LinkSettings, after: LinkSettings) -> None:
-        await self._run(self._configure, "reconfigure", tap, place, after)
+    async def set_property(self, tap: Tap, place: Place, key: str, value: Any) -> None:  # noqa: ANN401
+        def change() -> None:
+            self._step(f"set_{key}")
+            link = self.links[tap.name]
+            if key == "name":
+                link.place = replace(link.place, name=value)
+            elif link.settings is not None:
+                link.settings = replace(link.settings, **{key: value})
+                if key == "up":
+                    link.flap(value)
+            if key in ("mtu", "mac", "up"):
+                link.statistics = replace(link.statistics, **{key: value})
 
-    async def present(self, devices: Mapping[Tap, Place]) -> dict[Tap, DeviceAddressing]:
-        def look() -> dict[Tap, DeviceAddressing]:
+        await self._run(change)
+
+    async def present(self, devices: Mapping[Tap, Place]) -> dict[Tap, DeviceState]:
+        def look() -> dict[Tap, DeviceState]:
             self._step("present")
-            found: dict[Tap, DeviceAddressing] = {}
+            found: dict[Tap, DeviceState] = {}
             for tap, place in devices.items():
                 link = self.links[tap.name]
-                if link.place == place and link.settings is not None:
-                    routes = {(_spelled_out(route), str(route.via)) for route in link.settings.routes}
-                    found[tap] = DeviceAddressing(
-                        set(link.settings.addresses), routes if link.settings.up else set()
-                    )
+                if link.place.identity == place.identity and link.settings is not None:
+                    found[tap] = link.state()
             return found
 
         return await self._run(look)
 
-    async def rename(self, tap: Tap, place: Place, name: str) -> None:
-        def rename() -> None:
-            self._step("rename")
-            self.links[tap.name].place = replace(place, name=name)
+    async def converge(self, targets: Sequence[tuple[Tap, Place, Target]]) -> list[KernelError | None]:
+        def change() -> list[KernelError | None]:
+            try:
+                self._step("converge")
+            except KernelError as error:
+                return [error for _ in targets]
+            for tap, _, target in targets:
+                link = self.links[tap.name]
+                if link.settings is not None:
+                    link.converge(target)
+            return [None for _ in targets]
 
-        await self._run(rename)
-
-    async def route_through(self, tap: Tap, place: Place, table: int, addresses: tuple[str, ...]) -> None:
-        def change() -> None:
-            self._step("route_through")
-            (link,) = (each for each in self.links.values() if each.place == place)
-            link.routed = addresses
-
-        await self._run(change)
-
-    async def route_past(self, tap: Tap, place: Place, table: int) -> None:
-        def change() -> None:
-            self._step("route_past")
-            for each in self.links.values():
-                if each.place == place:
-                    each.routed = ()
-
-        await self._run(change)
+        return await self._run(change)
 
     def is_in(self, tap: Tap, place: Place) -> bool:
         link = self.links[tap.name]
@@ -393,11 +439,6 @@ class FakeHost(Host):
         identity = self._identity(netns)
         nsid = self.nsids.setdefault(identity, len(self.nsids))
         return Place(name, self._new_index(), netns, nsid, identity)
-
-
-def _spelled_out(route: Route) -> str:
-    default = "::/0" if ":" in str(route.via) else "0.0.0.0/0"
-    return default if route.to == "default" else route.to
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from epaird.config.settings import PairSettings
 from epaird.control.interfaces.ifnet import Pair
+from epaird.control.interfaces.inplace import InPlace
 from epaird.control.interfaces.kind import Environment
 from epaird.control.interfaces.pairs import Pairs
 from epaird.control.readings import InterfaceReading
@@ -109,6 +110,7 @@ class Stage(Generic[W]):
         ]
         environment = Environment.of(self.host, self.table, self.slots, self.workers)
         self.tracker = environment.tracker
+        self.in_place = InPlace(self.host, environment.convergence, environment.tracker)
         self.pairs = Pairs(environment, MacPool(mac.host_id()))
         self.host.watch(self.tracker.link_event)
         self.host.steps.clear()

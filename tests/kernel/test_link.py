@@ -104,7 +104,7 @@ def test_everything_is_configured(new_tap: MakeTap, new_namespace: Callable[[], 
         mtu=9000,
         txqueuelen=5000,
         mac="02:5d:11:22:33:0a",
-        addresses=("10.0.0.1/24", "fd00::1/64"),
+        addresses=(link.Address("10.0.0.1/24"), link.Address("fd00::1/64")),
         routes=(
             link.Route("default", "10.0.0.2"),
             link.Route("default", "fd00::2"),
@@ -130,7 +130,11 @@ def test_a_device_that_is_to_be_down(new_tap: MakeTap, new_namespace: Callable[[
     netns = new_namespace()
     index = placed(new_tap(), "eth0", netns)
     settings = link.LinkSettings(
-        1400, 10, up=False, addresses=("10.0.0.1/24",), routes=(link.Route("default", "10.0.0.2"),)
+        1400,
+        10,
+        up=False,
+        addresses=(link.Address("10.0.0.1/24"),),
+        routes=(link.Route("default", "10.0.0.2"),),
     )
     at(netns, link.configure, index, settings)
     (shown,) = ip(netns, "addr", "show", "eth0")
@@ -148,10 +152,13 @@ def test_a_device_that_is_to_be_down(new_tap: MakeTap, new_namespace: Callable[[
             "mac 03:00:00:00:00:01: not a unicast address",
         ),
         (
-            link.LinkSettings(1500, 1000, addresses=("10.0.0.1/24",) * 2),
+            link.LinkSettings(1500, 1000, addresses=(link.Address("10.0.0.1/24"),) * 2),
             "address 10.0.0.1/24: exists already",
         ),
-        (link.LinkSettings(1500, 1000, addresses=("fd00::1/64",) * 2), "address fd00::1/64: exists already"),
+        (
+            link.LinkSettings(1500, 1000, addresses=(link.Address("fd00::1/64"),) * 2),
+            "address fd00::1/64: exists already",
+        ),
         (
             link.LinkSettings(1500, 1000, routes=(link.Route("default", "10.0.0.9"),)),
             "route default via 10.0.0.9: Network is unreachable",
@@ -174,8 +181,8 @@ def test_the_refused_setting_is_named(
 def test_many_devices_and_the_outcome_of_each(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
     netns = new_namespace()
     indices = [placed(new_tap(), f"eth{number}", netns) for number in range(3)]
-    good = link.LinkSettings(1400, 2000, addresses=("10.0.0.1/24",))
-    bad = link.LinkSettings(70000, 2000, addresses=("10.0.0.1/24",) * 2)
+    good = link.LinkSettings(1400, 2000, addresses=(link.Address("10.0.0.1/24"),))
+    bad = link.LinkSettings(70000, 2000, addresses=(link.Address("10.0.0.1/24"),) * 2)
     changes = [
         link.LinkChange(f"epair{number}a", link.configuration_requests(index, bad if number == 1 else good))
         for number, index in enumerate(indices)
@@ -205,13 +212,13 @@ def test_changes_at_run_time(new_tap: MakeTap, new_namespace: Callable[[], str])
     at(netns, link.set_mtu, index, 1300)
     at(netns, link.set_txqueuelen, index, 77)
     at(netns, link.set_mac, index, "02:00:00:00:00:09")
-    at(netns, link.add_address, index, "10.0.0.1/24")
+    at(netns, link.add_address, index, link.Address("10.0.0.1/24"))
     at(netns, link.add_route, index, link.Route("default", "10.0.0.2"))
     (shown,) = ip(netns, "addr", "show", "eth0")
     assert (shown["mtu"], shown["txqlen"], shown["address"]) == (1300, 77, "02:00:00:00:00:09")
     assert [route["dst"] for route in ip(netns, "route")] == ["default", "10.0.0.0/24"]
     at(netns, link.remove_route, index, link.Route("default", "10.0.0.2"))
-    at(netns, link.remove_address, index, "10.0.0.1/24")
+    at(netns, link.remove_address, index, link.Address("10.0.0.1/24"))
     assert ip(netns, "route") == []
     at(netns, link.set_up, index, False)
     at(netns, link.set_name, index, "eth1")
@@ -224,7 +231,7 @@ def test_removing_what_does_not_exist(new_tap: MakeTap, new_namespace: Callable[
     index = placed(new_tap(), "eth0", netns)
     at(netns, link.configure, index, PLAIN)
     here = {"device": "epair0a"}
-    refused_with = refusal(at, netns, link.remove_address, index, "10.0.0.1/24", **here)
+    refused_with = refusal(at, netns, link.remove_address, index, link.Address("10.0.0.1/24"), **here)
     assert refused_with == (errno.EADDRNOTAVAIL, "epair0a: address 10.0.0.1/24: does not exist")
     refused_with = refusal(at, netns, link.remove_route, index, link.Route("10.1.0.0/16"), **here)
     assert refused_with == (errno.ESRCH, "epair0a: route 10.1.0.0/16: does not exist")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import socket
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
-from epaird.kernel import link, location, namespace, requests
+from epaird.kernel import link, location, namespace, requests, tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.location import Location
 from epaird.kernel.tun import Tap
@@ -21,6 +22,7 @@ from tests.kernel.openfiles import open_files
 
 pytestmark = pytest.mark.real
 
+HERE = namespace.Identity(4, 4026532001)
 ELSEWHERE = "epair0a: another program moved or replaced the device just now, nothing is changed"
 
 
@@ -111,30 +113,36 @@ def test_several_devices_and_the_reason_of_each(new_tap: MakeTap, new_namespace:
         pytest.fail("entered")
 
 
-def test_names_that_are_exchanged_all_the_time(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
-    """Whenever it is looked up, a device has its own index, or none."""
-    ours, foreign, netns = new_tap(), new_tap(), new_namespace()
-    index, other = placed(ours, "eth0", netns), placed(foreign, "eth1", netns)
-    device = expected(ours, index, netns)
-    ended = threading.Event()
+@pytest.mark.parametrize("exchanges", list(itertools.combinations(range(12), 2)))
+def test_names_that_are_exchanged_during_the_look_up(
+    monkeypatch: pytest.MonkeyPatch, exchanges: tuple[int, int]
+) -> None:
+    """Whenever two devices exchange their names, once or there and back, each keeps its own index."""
+    names = ["eth0", "eth1"]
+    steps = itertools.count()
 
-    def exchange() -> None:
-        with within(netns):
-            while not ended.is_set():
-                for renamed, name in ((index, "t"), (other, "eth0"), (index, "eth1"), (other, "t")):
-                    link.set_name(renamed, name)
-                link.set_name(index, "eth0")
-                link.set_name(other, "eth1")
+    def step() -> None:
+        if next(steps) in exchanges:
+            names.reverse()
 
-    renaming = threading.Thread(target=exchange)
-    renaming.start()
-    found: set[int] = set()
-    try:
-        with within(netns):
-            for _ in range(500):
-                with contextlib.suppress(KernelError):
-                    found.add(location.index_here(device.fd, device.namespace))
-    finally:
-        ended.set()
-        renaming.join()
-    assert found <= {index}
+    def current_name(_fd: int) -> str:
+        step()
+        return names[0]
+
+    def index_of(name: str) -> int:
+        step()
+        return 7 + names.index(name)
+
+    monkeypatch.setattr(tun, "current_name", current_name)
+    monkeypatch.setattr(tun, "namespace_of", lambda _fd: HERE)
+    monkeypatch.setattr(socket, "if_nametoindex", index_of)
+    assert location.index_here(3, HERE) == 7
+
+
+def test_a_device_that_is_renamed_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = (f"eth{number}" for number in itertools.count())
+    monkeypatch.setattr(tun, "current_name", lambda _fd: next(names))
+    monkeypatch.setattr(tun, "namespace_of", lambda _fd: HERE)
+    monkeypatch.setattr(socket, "if_nametoindex", lambda _name: 7)
+    with pytest.raises(KernelError, match="renamed again and again"):
+        location.index_here(3, HERE)

@@ -1,109 +1,134 @@
-"""Rules and routes that lead to a loopback, in a namespace created for the test."""
+"""Policy rules of loopbacks: each sequence of changes, applied to a list."""
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+import socket
+from collections.abc import Sequence
 
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from epaird.kernel import link, policy, tun
-from epaird.kernel.errors import KernelError
-from tests.kernel.named import at, placed
+from epaird.kernel import policy
+from epaird.kernel.policy import TABLES, missing_rules, policy_routes, policy_rules, rule_changes
+from epaird.kernel.requests import Address, Route, Rule
 
-pytestmark = pytest.mark.real
-
-ADDRESSES = ("10.88.7.1/24", "fd88:7::1/64")
-OTHERS = ("10.88.8.1/24",)
+FOUR, SIX = socket.AF_INET, socket.AF_INET6
+ADDRESSES = ("10.88.7.1/24", "10.88.7.2/24", "10.99.0.1/32", "fd88:7::1/64", "fd88:8::1/128")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A namespace with TUN devices."""
-
-    netns: str
-    indexes: dict[str, int]
-
-    def ip(self, *arguments: str) -> str:
-        command = ["ip", "-n", self.netns, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    def rules(self) -> tuple[str, str]:
-        return self.ip("rule", "show"), self.ip("-6", "rule", "show")
-
-    def install(self, name: str, number: int, addresses: tuple[str, ...] = ADDRESSES) -> None:
-        at(self.netns, policy.install, name, self.indexes[name], policy.TABLES[number], addresses)
-
-    def remove(self, number: int) -> None:
-        at(self.netns, policy.remove, policy.TABLES[number])
+def local(family: int, priority: int) -> Rule:
+    return Rule(family, priority, 255)
 
 
-@pytest.fixture
-def place(new_namespace: Callable[[], str], new_name: Callable[[], str]) -> Iterator[Place]:
-    netns = new_namespace()
-    with ExitStack() as stack:
-        indexes = {}
-        for name in ("lo1", "lo2"):
-            device = tun.open_tun(new_name())
-            stack.callback(device.close)
-            index = indexes[name] = placed(device, name, netns)
-            at(netns, link.set_up, index, True)
-            for address in ADDRESSES if name == "lo1" else OTHERS:
-                at(netns, link.add_address, index, address)
-        yield Place(netns, indexes)
+def untouched(family: int) -> tuple[Rule, ...]:
+    """Return the rules that a new namespace has."""
+    return local(family, 0), Rule(family, 32766, 254)
 
 
-def test_rules_are_ordered_and_removed_without_a_trace(place: Place) -> None:
-    before = place.rules()
-    place.install("lo1", 1)
-    table = policy.TABLES[1]
-    assert place.rules()[0].split("\n")[:5] == [
-        "10:\tfrom all iif lo1 lookup local",
-        f"20:\tfrom all oif lo1 lookup {table}",
-        f"30:\tfrom all to 10.88.7.0/24 lookup {table}",
-        "100:\tfrom all lookup local",
-        "32766:\tfrom all lookup main",
+def of_earlier_versions(family: int, table: int, name: str) -> tuple[Rule, ...]:
+    """Return the rules that versions 0.1.0 and 0.2.0 installed for a loopback."""
+    network = "10.88.7.0/24" if family == FOUR else "fd88:7::/64"
+    return (
+        Rule(family, 10, 255, iif=name),
+        Rule(family, 20, table, oif=name),
+        Rule(family, 30, table, to=network),
+    )
+
+
+def settle(present: Sequence[Rule], tables: Sequence[int], wanted: Sequence[Rule]) -> list[Rule]:
+    """Apply changes until there are none; local traffic is delivered at every moment."""
+    rules = list(present)
+    for _ in range(5):
+        changes = rule_changes(rules, tables, wanted)
+        if not changes.remove and not changes.add:
+            return rules
+        for rule in changes.remove:
+            rules.remove(rule)
+            assert delivering(rules)
+        for rule in changes.add:
+            assert rule not in rules, "the kernel refuses a second one"
+            rules.append(rule)
+            assert delivering(rules)
+    raise AssertionError("the changes have no end")
+
+
+def delivering(rules: Sequence[Rule]) -> bool:
+    return all(any(local(family, at) in rules for at in (0, 100)) for family in (FOUR, SIX))
+
+
+FRESH = (*untouched(FOUR), *untouched(SIX))
+FOREIGN = (Rule(FOUR, 30, 77, to="10.5.0.0/16"), Rule(SIX, 10, 255, iif="eth0"), Rule(FOUR, 20, 255, oif="x"))
+
+addresses = st.lists(st.sampled_from(ADDRESSES), unique=True).map(lambda found: tuple(map(Address, found)))
+loopbacks = st.dictionaries(st.sampled_from(TABLES[:3]), addresses, max_size=3)
+
+
+def rules_of(wanted: dict[int, tuple[Address, ...]]) -> list[Rule]:
+    return [rule for table, each in wanted.items() for rule in policy_rules(each, table)]
+
+
+@given(st.lists(loopbacks, min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_any_sequence_ends_with_the_wanted_rules(
+    sequence: list[dict[int, tuple[Address, ...]]], upgraded: bool, foreign: bool
+) -> None:
+    rules = list(FRESH)
+    if upgraded:
+        rules = [rule for rule in rules if rule.priority]
+        for family in (FOUR, SIX):
+            rules += [local(family, 100), *of_earlier_versions(family, TABLES[1], "lo1")]
+    others = FOREIGN if foreign else ()
+    rules += others
+    for wanted in sequence:
+        rules = settle(rules, TABLES[:3], rules_of(wanted))
+        moved = {rule.family for rule in rules_of(wanted)}
+        expected = [*others, *rules_of(wanted)]
+        for family in (FOUR, SIX):
+            expected += [local(family, 100 if family in moved else 0), untouched(family)[1]]
+        assert sorted(map(repr, rules)) == sorted(map(repr, expected))
+        assert missing_rules(rules, rules_of(wanted)) == ()
+    assert sorted(map(repr, settle(rules, TABLES[:3], ()))) == sorted(map(repr, (*FRESH, *others)))
+
+
+@given(loopbacks, st.integers(0, 20))
+def test_a_daemon_that_is_killed_leaves_what_another_one_completes(
+    wanted: dict[int, tuple[Address, ...]], at: int
+) -> None:
+    for before, goal in ((FRESH, rules_of(wanted)), (settle(FRESH, TABLES[:3], rules_of(wanted)), [])):
+        rules = list(before)
+        left = at
+        for _ in range(3):
+            changes = rule_changes(rules, TABLES[:3], goal)
+            for change, rule in [(rules.remove, rule) for rule in changes.remove] + [
+                (rules.append, rule) for rule in changes.add
+            ]:
+                if left:
+                    left -= 1
+                    change(rule)
+        assert sorted(map(repr, settle(rules, TABLES[:3], ()))) == sorted(map(repr, FRESH))
+
+
+def test_rules_of_other_tables_are_left_alone() -> None:
+    rules = settle(FRESH, TABLES[:1], policy_rules([Address("10.88.7.1/24")], TABLES[0]))
+    rules = settle(rules, TABLES[1:2], policy_rules([Address("10.88.8.1/24")], TABLES[1]))
+    rules = settle(rules, TABLES[1:2], ())
+    assert local(FOUR, 100) in rules
+    assert settle(rules, (), ()) == rules
+
+
+def test_what_is_missing() -> None:
+    wanted = policy_rules([Address("10.88.7.1/24")], TABLES[7])
+    assert [str(rule) for rule in missing_rules(FRESH, wanted)] == [
+        f"30: from all to 10.88.7.1/32 iif lo lookup {TABLES[7]}",
+        "100: from all lookup local",
     ]
-    assert f"10.88.7.0/24 dev lo1 table {table}" in place.ip("route", "show", "table", "all")
-    assert f"fd88:7::/64 dev lo1 table {table}" in place.ip("-6", "route", "show", "table", "all")
-    place.remove(1)
-    assert place.rules() == before
-    assert str(table) not in place.ip("route", "show", "table", "all")
+    assert policy_rules([Address("10.88.7.1/24")], None) == ()
+    assert policy_routes([Address("10.88.7.1/24"), Address("fd88::1/64")], TABLES[7]) == (
+        Route("10.88.7.1/32"),
+        Route("fd88::1/128"),
+    )
+    assert policy_routes([Address("10.88.7.1/24")], None) == ()
 
 
-def test_installing_again_changes_nothing(place: Place) -> None:
-    place.install("lo1", 1)
-    rules = place.rules()
-    place.install("lo1", 1)
-    assert place.rules() == rules
-
-
-def test_removing_the_last_loopback_restores_the_local_rule(place: Place) -> None:
-    before = place.rules()
-    place.install("lo1", 1)
-    place.install("lo2", 2, OTHERS)
-    place.remove(1)
-    assert place.rules()[0].startswith("10:\tfrom all iif lo2")
-    assert place.rules()[1] == before[1]
-    place.remove(2)
-    assert place.rules() == before
-    place.remove(2)
-    assert place.rules() == before
-
-
-def test_a_failed_installation_leaves_nothing(place: Place) -> None:
-    before = place.rules()
-    at(place.netns, link.set_up, place.indexes["lo1"], False)
-    with pytest.raises(KernelError, match="lo1: policy routing: "):
-        place.install("lo1", 1)
-    assert place.rules() == before
-
-
-def test_removal_for_a_device_that_is_gone(place: Place) -> None:
-    before = place.rules()
-    place.install("lo1", 1)
-    at(place.netns, link.delete, place.indexes["lo1"])
-    place.remove(1)
-    assert place.rules() == before
+def test_a_rule_is_replaced_when_its_selector_is_wide() -> None:
+    wide = of_earlier_versions(FOUR, TABLES[1], "lo1")
+    assert policy.own_rules((*FRESH, *wide), TABLES[1:2]) == (wide[1], wide[2], wide[0])

@@ -17,7 +17,7 @@ from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from epaird.kernel import abi, requests
 from epaird.kernel.netlink import HEADER
-from epaird.kernel.requests import NetlinkRequest, Route
+from epaird.kernel.requests import Address, NetlinkRequest, Route
 
 
 def _text(address: IPv4Address | IPv6Address) -> str:
@@ -68,8 +68,8 @@ def test_no_queueing_discipline() -> None:
 @given(st.integers(1, 2**31 - 1), st.ip_addresses(), st.integers(0, 32))
 def test_an_address(index: int, address: IPv4Address | IPv6Address, length: int) -> None:
     for request in (
-        requests.add_address(index, f"{address}/{length}"),
-        requests.remove_address(index, f"{address}/{length}"),
+        requests.add_address(index, Address(f"{address}/{length}")),
+        requests.remove_address(index, Address(f"{address}/{length}")),
     ):
         message = read(ifaddrmsg, request)
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6

@@ -176,7 +176,7 @@ def test_super_frames_are_read_according_to_the_offloads(
 ) -> None:
     tap, netns = new_tap(offload=offload), new_namespace()
     index = placed(tap, "eth0", netns)
-    at(netns, link.configure, index, link.LinkSettings(1500, 1000, addresses=("10.0.0.1/24",)))
+    at(netns, link.configure, index, link.LinkSettings(1500, 1000, addresses=(link.Address("10.0.0.1/24"),)))
     with within(netns), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 100)

@@ -16,6 +16,8 @@ from epaird.plan.diff import plan
 from epaird.plan.steps import Create, Patch, Plan, Restore
 from tests.plan.configurations import configurations
 
+ROUTED = {"addresses": ["10.3.0.1/24"], "routes": [{"to": "default", "via": "10.3.0.2"}]}
+
 
 def described(now: dict[str, Any], then: dict[str, Any], **more: Any) -> list[str]:  # noqa: ANN401
     return [text for _, text in lines(actions(plan(parse(now), parse(then), **more)))]
@@ -23,7 +25,7 @@ def described(now: dict[str, Any], then: dict[str, Any], **more: Any) -> list[st
 
 def test_a_plan_reads_as_one_of_terraform() -> None:
     now = {
-        "epair": {"epair0": {"a": {"netns": "red"}}, "epair1": {}, "epair4": {}},
+        "epair": {"epair0": {"a": {"netns": "red"}}, "epair1": {"a": ROUTED}, "epair4": {}},
         "namespaces": {"create": ["x"]},
     }
     then = {
@@ -35,11 +37,13 @@ def test_a_plan_reads_as_one_of_terraform() -> None:
             "epair2": {"a": {"addresses": ["10.0.0.1/24"]}},
         },
     }
-    restore = Restore("epair1a", ("10.3.0.1/24",), (("default", "10.3.0.2"),))
+    restore = Restore("epair1a", ("10.3.0.1/24",), ("default via 10.3.0.2",))
     assert described(now, then, missing=[restore], adopted=["epair1"]) == [
         "    epair1  # created at runtime, belongs to the configuration from now on",
         "  - epair4",
         "  ~ epair1",
+        "      a.addresses: [10.3.0.1/24] -> []",
+        "      a.routes: [{to = default, via = 10.3.0.2}] -> []",
         "      b.up: true -> false",
         "-/+ epair0",
         "      a.netns: red -> blue  # cannot change in place: a device is created in its namespace",

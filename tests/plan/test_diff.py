@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -120,11 +120,44 @@ def plan_between(now: dict[str, InterfaceSettings], then: dict[str, InterfaceSet
     return plan(*found, peers={}).steps
 
 
-def test_only_wanted_addresses_are_put_back() -> None:
-    now = parse({"epair": {"epair0": {"a": {"addresses": ["10.0.0.1/24", "10.1.0.1/24"]}}, "epair1": {}}})
-    then = parse({"epair": {"epair0": {"a": {"addresses": ["10.0.0.1/24"]}}}})
-    missing = [Restore("epair0a", ("10.0.0.1/24", "10.1.0.1/24")), Restore("epair1a", ("10.2.0.1/24",))]
-    assert plan(now, then, missing=missing).restored == (Restore("epair0a", ("10.0.0.1/24",)),)
+def test_what_another_step_changes_is_not_put_back() -> None:
+    def of(*, routing: bool = True, **a: object) -> Configuration:
+        half = {"addresses": ["10.0.0.1/24"], "routes": [{"to": "default", "via": "10.0.0.2"}], **a}
+        lo1 = {"mode": "verbatim", "policy_routing": routing}
+        return parse({"epair": {"epair0": {"a": half}}, "lo": {"lo1": lo1}})
+
+    half = Restore("epair0a", ("10.0.0.1/24",), ("default via 10.0.0.2",), ("10.0.0.3/24",))
+    loopback = Restore("lo1", rules=("10: from all iif lo1 lookup local",))
+    missing = [half, loopback, Restore("epair7a", ("10.2.0.1/24",))]
+
+    def restored(**a: Any) -> tuple[Restore, ...]:  # noqa: ANN401
+        return plan(of(), of(**a), missing=missing).restored
+
+    assert restored() == restored(mtu=1400) == (half, loopback)
+    assert restored(addresses=["10.0.0.7/24"]) == (Restore("epair0a", (), half.routes), loopback)
+    assert restored(routes=[]) == restored(up=False) == (replace(half, routes=()), loopback)
+    assert restored(routing=False) == (half,)
+
+
+def test_an_interface_with_a_route_that_another_needs_is_destroyed_first() -> None:
+    def of(routed: str, **of_second: object) -> Configuration:
+        tables: dict[str, Any] = {}
+        for number, name in enumerate(("epair0", "epair1")):
+            route = {"to": "default", "via": f"10.0.{number}.2"}
+            tables[name] = {"a": {"netns": "red", "addresses": [f"10.0.{number}.1/24"]}}
+            tables[name]["a"]["routes"] = [route] if name == routed else []
+        tables["epair1"] |= of_second
+        return parse({"epair": tables})
+
+    change, recreate = plan(of("epair1"), of("epair0", queues=2)).steps
+    assert isinstance(change, Change)
+    assert isinstance(recreate, Recreate)
+    assert recreate.first
+    (recreate,) = plan(of("epair1"), of("epair1", queues=2)).steps
+    assert isinstance(recreate, Recreate)
+    assert not recreate.first
+    without = parse({"epair": {"epair0": of("epair0").epair["epair0"].model_dump()}})
+    assert [type(step) for step in plan(of("epair1"), without).steps] == [Destroy, Change]
 
 
 def test_interfaces_are_destroyed_last_unless_a_name_is_needed_again() -> None:

@@ -21,7 +21,7 @@ def test_a_plan_is_empty_unless_something_is_done() -> None:
         "namespaces_removed": "red",
         "daemon": Difference("daemon.workers", 1, 2),
     }
-    assert examples.keys() | {"adopted"} == {field.name for field in fields(Plan)}
+    assert examples.keys() | {"adopted", "missing"} == {field.name for field in fields(Plan)}
     for name, example in examples.items():
         assert not Plan(**{name: (example,)}).empty  # type: ignore[arg-type]
 

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from epaird.config.reading import InvalidConfiguration, parse
 from epaird.control.interfaces.events import EventReader
 from epaird.control.interfaces.ifnet import Half
-from epaird.control.interfaces.registry import Found, Registry, busy
+from epaird.control.interfaces.inplace import busy, with_notes
+from epaird.control.interfaces.registry import Found, Registry
 from epaird.control.operations import Refused
 from epaird.control.readings import InterfaceReading, Reading
 from epaird.control.tasks import whole
@@ -173,6 +174,6 @@ def _refusing() -> Iterator[None]:
     except InvalidConfiguration as error:
         raise Refused(errno.EINVAL, "; ".join(error.problems), error.problems) from error
     except KernelError as error:
-        raise Refused(error.errno, str(error)) from error
+        raise Refused(error.errno, with_notes(error)) from error
     except (WorkerLost, WorkerRefused) as error:
-        raise Refused(errno.EIO, str(error)) from error
+        raise Refused(errno.EIO, with_notes(error)) from error

@@ -12,14 +12,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
-from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
+from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings, namespace_name
 from epaird.control.interfaces.cables import Cable
 from epaird.control.machine.host import Place
 from epaird.control.readings import InterfaceReading
 from epaird.control.workers.worker import Worker
 from epaird.ipc import counters
 from epaird.ipc.ledger import Table
-from epaird.kernel.link import LinkSettings, Route
+from epaird.kernel.link import Address, LinkSettings, Route
+from epaird.kernel.policy import TABLES
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.names import cloners as names
@@ -105,9 +106,22 @@ class Ifnet(ABC):
         return None
 
     @property
+    def away(self) -> bool:
+        """True in a namespace that others moved it to: addresses and routes are for the owner to set."""
+        return is_away(self.place, self.settings)
+
+    @property
+    def table(self) -> int | None:
+        """The routing table that is reserved for it; None for a kind without policy routing."""
+        return None
+
+    @property
     def bounded(self) -> bool:
         """True where the bytes that are delivered and not consumed are limited (``sndbuf``)."""
         return False
+
+    def record_lladdr(self, address: str) -> None:  # noqa: B027  most kinds have none
+        """Record the hardware address that the device was given."""
 
     def refs(self, table: Table) -> int:
         """Return 1 for the interface + 1 for each frame in flight to its owner + 1 for each drain list."""
@@ -147,6 +161,10 @@ class Half(Ifnet):
     def lladdr(self) -> str:
         """The hardware address that it is given."""
         return self.mac
+
+    def record_lladdr(self, address: str) -> None:
+        """Record the hardware address that the device was given."""
+        self.mac = address
 
     @property
     def bounded(self) -> bool:
@@ -208,6 +226,11 @@ class Loopback(Ifnet):
         return self.device
 
     @property
+    def table(self) -> int:
+        """The routing table that is reserved for it."""
+        return TABLES[(names.LO.unit(self.device) or 0) % len(TABLES)]
+
+    @property
     def clone(self) -> Loopback:
         """The loopback itself."""
         return self
@@ -226,6 +249,12 @@ class Loopback(Ifnet):
         self.settings = settings
 
 
+def is_away(place: Place, settings: HalfSettings | LoopbackSettings) -> bool:
+    """Return whether a place is in another namespace than that of the settings."""
+    unnamed = place.nsid is not None and not place.netns
+    return unnamed or namespace_name(place.netns) != namespace_name(settings.netns)
+
+
 def link_settings(settings: HalfSettings | LoopbackSettings, mac: str | None = None) -> LinkSettings:
     """Return the properties that the device is given; ``mac`` is a half's hardware address."""
     return LinkSettings(
@@ -233,7 +262,7 @@ def link_settings(settings: HalfSettings | LoopbackSettings, mac: str | None = N
         txqueuelen=settings.txqueuelen,
         mac=mac,
         up=settings.up,
-        addresses=tuple(str(address) for address in settings.addresses),
+        addresses=tuple(Address(str(address)) for address in settings.addresses),
         routes=tuple(Route(str(route.to), str(route.via)) for route in settings.routes),
     )
 

@@ -6,14 +6,17 @@ A further kind is one more class that implements :class:`InterfaceKind`, with a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Protocol, TypeVar
 
 from epaird.config.settings import Configuration
 from epaird.control.interfaces.cables import Cable
+from epaird.control.interfaces.convergence import Convergence
 from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin
+from epaird.control.interfaces.inplace import CloneChange
 from epaird.control.interfaces.tracking import Tracker
 from epaird.control.interfaces.unregister import Unregistering
 from epaird.control.machine.host import Host
@@ -38,6 +41,8 @@ class Environment:
     """The workers, by number; their number can change."""
     bus: EventBus
     """Publishes events."""
+    convergence: Convergence
+    """Gives devices their addresses, routes and rules."""
     tracker: Tracker
     """Reports changes of devices."""
     unregistering: Unregistering
@@ -45,11 +50,16 @@ class Environment:
 
     @classmethod
     def of(cls, host: Host, table: Table, slots: Slots, workers: Sequence[Worker]) -> Environment:
-        """Return an environment with a bus, a tracker and an unregistering of its own."""
+        """Return an environment with new objects besides these."""
         bus = EventBus()
         unregistering = Unregistering(host, table, slots, bus)
-        return cls(host, table, slots, workers, bus, Tracker(host, bus), unregistering)
+        convergence = Convergence(host)
+        tracker = Tracker(host, bus, convergence)
+        return cls(host, table, slots, workers, bus, convergence, tracker, unregistering)
 
+
+NO_KEYS: Final[Mapping[Ifnet, Collection[str]]] = MappingProxyType({})
+"""No keys of any device."""
 
 C = TypeVar("C", bound=Clone)
 I = TypeVar("I", bound=Ifnet)  # noqa: E741
@@ -96,11 +106,12 @@ class InterfaceKind(Protocol[C, I, S, V]):
     async def destroy_all(self) -> None:
         """Destroy every clone."""
 
-    async def change(self, clone: C, after: S) -> None:
-        """Apply other settings in place.
+    def changing(
+        self, clone: C, after: S, requested: Mapping[Ifnet, Collection[str]] = NO_KEYS
+    ) -> CloneChange:
+        """Return the change of a clone to other settings in place, which :class:`InPlace` carries out.
 
-        Raises Refused, KernelError, WorkerLost or WorkerRefused; then the old ones are applied again as far
-        as possible."""
+        ``requested`` are keys of devices that are set even if they are as recorded."""
 
     async def rewire(self, clone: C) -> None:
         """Apply the present workers and settings to the cables. Raises WorkerLost or WorkerRefused."""
@@ -141,6 +152,11 @@ class InterfaceKind(Protocol[C, I, S, V]):
 
         The keys are those of the table of ``ifnet``, if it is given, or of the clone. Raises Refused or
         InvalidConfiguration."""
+
+    def requested(
+        self, clone: C, ifnet: I | None, request: Mapping[str, object]
+    ) -> Mapping[Ifnet, Collection[str]]:
+        """Return the keys of each device that a request names, as in :meth:`merged`."""
 
     def table_of(self, configuration: Configuration) -> Mapping[str, S]:
         """Return the tables of this kind in a configuration, by name."""

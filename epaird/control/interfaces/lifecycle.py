@@ -28,6 +28,7 @@ class Lifecycle(ABC, Generic[C, I, S]):
         self._host = environment.host
         self._table = environment.table
         self._bus = environment.bus
+        self._convergence = environment.convergence
         self._clones: dict[str, C] = {}
 
     def __iter__(self) -> Iterator[C]:

@@ -6,14 +6,15 @@ A loopback is a TUN device whose packets its worker delivers to it again.
 from __future__ import annotations
 
 import contextlib
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from epaird.config.reading import parse
 from epaird.config.settings import Configuration, LoopbackSettings
 from epaird.control.interfaces.cables import Cable
-from epaird.control.interfaces.ifnet import Loopback, Origin, link_settings
-from epaird.control.interfaces.inplace import change_device, refuse_fixed
+from epaird.control.interfaces.convergence import Goal, wanted
+from epaird.control.interfaces.ifnet import Ifnet, Loopback, Origin, link_settings
+from epaird.control.interfaces.inplace import DeviceChange, refuse_fixed
+from epaird.control.interfaces.kind import NO_KEYS
 from epaird.control.interfaces.lifecycle import Lifecycle
 from epaird.control.interfaces.observed import matching_settings, observed_settings
 from epaird.control.interfaces.saved import SavedDevice, SavedLoopback
@@ -21,12 +22,8 @@ from epaird.control.interfaces.tracking import describe
 from epaird.control.machine.host import Place
 from epaird.control.tasks import spawn
 from epaird.ipc.messages import CableKind
-from epaird.kernel.errors import KernelError
-from epaird.kernel.policy import TABLES
 from epaird.kernel.tun import Tap
 from epaird.names.cloners import LO
-
-log = logging.getLogger(__name__)
 
 
 class Loopbacks(Lifecycle[Loopback, Loopback, LoopbackSettings]):
@@ -35,15 +32,23 @@ class Loopbacks(Lifecycle[Loopback, Loopback, LoopbackSettings]):
     cloner = LO
     noun = Loopback.noun
 
-    async def change(self, clone: Loopback, after: LoopbackSettings) -> None:
-        """Apply other settings in place."""
-        before = clone.settings
-        refuse_fixed(clone.device, before.model_dump(), after.model_dump())
-        try:
-            await self._apply(clone, after)
-        except KernelError:
-            await self._apply(clone, before)
-            raise
+    def changing(
+        self,
+        clone: Loopback,
+        after: LoopbackSettings,
+        requested: Mapping[Ifnet, Collection[str]] = NO_KEYS,
+    ) -> LoopbackChange:
+        """Return the change of a loopback to other settings."""
+        return LoopbackChange(clone, after, requested.get(clone, ()), self.rewire)
+
+    def requested(
+        self,
+        clone: Loopback,
+        ifnet: Loopback | None,  # noqa: ARG002  it is the clone
+        request: Mapping[str, object],
+    ) -> Mapping[Ifnet, Collection[str]]:
+        """Return the keys that a request names."""
+        return {clone: request.keys()}
 
     async def rewire(self, clone: Loopback) -> None:
         """Apply the loopback's present worker and mode. Raises WorkerLost or WorkerRefused."""
@@ -62,13 +67,12 @@ class Loopbacks(Lifecycle[Loopback, Loopback, LoopbackSettings]):
         return Cable(self._table, ifnet.device, kind, (ifnet,), ifnet.workers)
 
     def up_changed(self, ifnet: Loopback) -> None:
-        """Install the routes again: the kernel keeps the rules of a device that is down, not its routes."""
-        if ifnet.up and not ifnet.destroying:
-            spawn(self._install_routing_again(ifnet), f"routes of {ifnet.device}")
+        """Do nothing: no other device depends on a loopback."""
 
     def moved(self, ifnet: Loopback, before: Place) -> None:
         """Remove the rules from the namespace that a loopback has left."""
-        spawn(self._remove_routing(ifnet, before), f"rules of {ifnet.device} in {describe(before)}")
+        leaving = self._convergence.leave(ifnet, before)
+        spawn(leaving, f"removing rules of {ifnet.device} in {describe(before)}")
 
     # Handover.
 
@@ -166,52 +170,48 @@ class Loopbacks(Lifecycle[Loopback, Loopback, LoopbackSettings]):
         loopback.place = await self._host.place(tap, settings.name or name, settings.netns)
         await self._host.configure(tap, loopback.place, link_settings(settings))
         loopback.up = loopback.carrier = settings.up
-        undo.push_async_callback(self._remove_routing, loopback, loopback.place)
-        await self._install_routing(loopback)
+        undo.push_async_callback(self._convergence.leave, loopback, loopback.place)
+        if settings.policy_routing:
+            async with self._convergence.lock:
+                for failure in await self._convergence.converge([Goal(loopback, wanted(loopback))]):
+                    raise failure
         return loopback
 
     async def _move_references(self, clone: Loopback) -> None:
-        await self._remove_routing(clone, clone.place)
-
-    async def _apply(self, loopback: Loopback, after: LoopbackSettings) -> None:
-        before = loopback.settings
-        if before == after:
-            return
-        if before.policy_routing:
-            await self._remove_routing(loopback, loopback.place)
-        try:
-            await change_device(self._host, loopback, before, after)
-        except KernelError:
-            await self._install_routing_again(loopback)
-            raise
-        loopback.settings = after
-        await self._install_routing(loopback)
-        if before.mode != after.mode:
-            await self.rewire(loopback)
-
-    async def _install_routing(self, loopback: Loopback) -> None:
-        """Have packets to its own addresses pass a loopback with ``policy_routing``. Raises KernelError."""
-        settings = loopback.settings
-        if settings.policy_routing and settings.up:
-            addresses = tuple(map(str, settings.addresses))
-            await self._host.route_through(loopback.tap, loopback.place, _table(loopback), addresses)
-
-    async def _install_routing_again(self, loopback: Loopback) -> None:
-        try:
-            await self._install_routing(loopback)
-        except KernelError as error:
-            log.warning("%s: %s", loopback.device, error)
-
-    async def _remove_routing(self, loopback: Loopback, place: Place) -> None:
-        """Remove from a namespace what ``_install_routing`` has installed there."""
-        if loopback.settings.policy_routing:
-            try:
-                await self._host.route_past(loopback.tap, place, _table(loopback))
-            except KernelError as error:
-                # A namespace that is gone has no rules any more.
-                log.debug("%s: %s", loopback.device, error)
+        await self._convergence.leave(clone, clone.place)
 
 
-def _table(loopback: Loopback) -> int:
-    """Return the routing table that is reserved for a loopback."""
-    return TABLES[(LO.unit(loopback.device) or 0) % len(TABLES)]
+class LoopbackChange:
+    """The change of a loopback to other settings."""
+
+    def __init__(
+        self,
+        loopback: Loopback,
+        after: LoopbackSettings,
+        requested: Collection[str],
+        rewire: Callable[[Loopback], Awaitable[None]],
+    ) -> None:
+        """``requested`` are keys that are set even if they are as recorded."""
+        self.clone = loopback
+        self.devices: list[DeviceChange] = []
+        self._before, self._after = loopback.settings, after
+        self._requested = requested
+        self._rewire = rewire
+
+    def prepare(self) -> None:
+        """Check the settings. Raises Refused."""
+        refuse_fixed(self.clone.device, self._before.model_dump(), self._after.model_dump())
+        self.devices.append(DeviceChange(self.clone, self._after, requested=self._requested))
+
+    async def finish(self) -> None:
+        """Record the settings and apply the mode."""
+        await self._record(self._after)
+
+    async def revert(self) -> None:
+        """Record the settings of before and apply their mode."""
+        await self._record(self._before)
+
+    async def _record(self, settings: LoopbackSettings) -> None:
+        self.clone.record(settings)
+        if self._before.mode != self._after.mode:
+            await self._rewire(self.clone)

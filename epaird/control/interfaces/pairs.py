@@ -6,16 +6,16 @@ A pair is two TAP devices, its halves, which are patched to each other when they
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from epaird.config.settings import Configuration, PairSettings
 from epaird.control.interfaces import pairsettings
 from epaird.control.interfaces.cables import Cable
-from epaird.control.interfaces.ifnet import Half, Origin, Pair, link_settings
-from epaird.control.interfaces.kind import Environment
+from epaird.control.interfaces.ifnet import Half, Ifnet, Origin, Pair, link_settings
+from epaird.control.interfaces.kind import NO_KEYS, Environment
 from epaird.control.interfaces.lifecycle import Lifecycle
 from epaird.control.interfaces.pairaddresses import PairAddresses
-from epaird.control.interfaces.pairchanges import PairChanges
+from epaird.control.interfaces.pairchanges import PairChange
 from epaird.control.interfaces.patching import Patching
 from epaird.control.interfaces.saved import SavedDevice, SavedHalf, SavedPair
 from epaird.control.machine.host import Place
@@ -36,16 +36,26 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         super().__init__(environment)
         self.patching = Patching(environment.host, environment.table)
         self._addresses = PairAddresses(macs)
-        self._changes = PairChanges(environment.host, self.patching, self._addresses)
 
     def half(self, device: str) -> Half | None:
         """Return the half of this name."""
         pair = self._clones.get(device[:-1])
         return next((half for half in pair.halves if half.device == device), None) if pair else None
 
-    async def change(self, clone: Pair, after: PairSettings) -> None:
-        """Apply other settings in place."""
-        await self._changes.apply(clone, after)
+    def changing(
+        self, clone: Pair, after: PairSettings, requested: Mapping[Ifnet, Collection[str]] = NO_KEYS
+    ) -> PairChange:
+        """Return the change of a pair to other settings."""
+        return PairChange(
+            clone, after, requested,
+            host=self._host, patching=self.patching, addresses=self._addresses,
+        )  # fmt: skip
+
+    def requested(
+        self, clone: Pair, ifnet: Half | None, request: Mapping[str, object]
+    ) -> Mapping[Ifnet, Collection[str]]:
+        """Return the keys of each half that a request names."""
+        return pairsettings.requested_keys(clone, ifnet, request)
 
     async def rewire(self, clone: Pair) -> None:
         """Apply the pair's present workers and settings to its cables."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from epaird.config.reading import parse
 from epaird.config.settings import HalfSettings, PairSettings
-from epaird.control.interfaces.ifnet import Half, Pair
+from epaird.control.interfaces.ifnet import Half, Ifnet, Pair
 from epaird.control.interfaces.observed import matching_settings, observed_settings
 from epaird.control.operations import Refused
 from epaird.names.cloners import SIDES
@@ -41,6 +41,19 @@ def merged_settings(pair: Pair, half: Half | None, request: Mapping[str, object]
     found = parse({"epair": {pair.name: wanted}}).epair[pair.name]
     # Left out before: the peer is not in this configuration, which would be inconsistent.
     return _with_halves(found, {side: found.half(side).model_copy(update=peers[side]) for side in SIDES})
+
+
+def requested_keys(
+    pair: Pair, half: Half | None, request: Mapping[str, object]
+) -> dict[Ifnet, frozenset[str]]:
+    """Return the keys of each half that a request names, as in :func:`merged_settings`."""
+    request = {half.side: request} if half is not None else request
+    of_both = {key for key in request if key in HalfSettings.model_fields and key not in _PAIR_KEYS}
+    found: dict[Ifnet, frozenset[str]] = {}
+    for each in pair.halves:
+        table = request.get(each.side)
+        found[each] = frozenset(of_both | (table.keys() if isinstance(table, Mapping) else set()))
+    return found
 
 
 def matched_settings(pair: Pair, wanted: PairSettings | None) -> PairSettings:

@@ -6,18 +6,22 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
-from epaird.config.settings import InterfaceSettings
+from epaird.config.settings import DeviceSettings, InterfaceSettings
+from epaird.control.interfaces.convergence import Goal
 from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin
+from epaird.control.interfaces.inplace import InPlace
 from epaird.control.interfaces.kind import AnyKind, Environment
 from epaird.control.interfaces.loopbacks import Loopbacks
 from epaird.control.interfaces.pairs import Pairs
 from epaird.control.machine.host import Host
 from epaird.control.readings import InterfaceReading, Reading
-from epaird.control.tasks import together
+from epaird.control.tasks import together, whole
 from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Slots, Table
 from epaird.ipc.messages import Overflow, UnknownFamily
@@ -25,8 +29,12 @@ from epaird.kernel.errors import KernelError
 from epaird.kernel.watch import LinkEvent
 from epaird.names.cloners import Cloner, cloner_of
 from epaird.names.macpool import MacPool
+from epaird.plan.steps import Restore
 
 log = logging.getLogger(__name__)
+
+NO_SETTINGS: Final[Mapping[str, DeviceSettings]] = MappingProxyType({})
+"""Settings of no device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,7 @@ class Registry:
         self._changing = asyncio.Lock()
         self.absent: Callable[[], Collection[str]] = tuple
         """Returns the clones of the configuration that do not exist."""
+        self._in_place = InPlace(host, environment.convergence, environment.tracker)
 
     @property
     def bus(self) -> EventBus:
@@ -152,21 +161,34 @@ class Registry:
         """Destroy every interface."""
         await together(*(kind.destroy_all() for kind in self.kinds))
 
-    async def change(self, clone: Clone, settings: InterfaceSettings) -> None:
-        """Apply other settings of its kind in place.
+    async def change(self, changes: Sequence[tuple[Clone, InterfaceSettings]]) -> None:
+        """Apply other settings to interfaces in place, all or none.
 
-        Raises Refused, KernelError, WorkerLost or WorkerRefused; then everything is as before, as far as
-        possible."""
-        if clone.destroying:
-            raise busy(clone.name)
+        Raises Refused, KernelError, WorkerLost or WorkerRefused; the error has a note for each thing that is
+        not as before."""
         async with self._changing:
-            await self.kind_of(clone).change(clone, settings)
+            await whole(
+                self._in_place.apply([self.kind_of(clone).changing(clone, then) for clone, then in changes])
+            )
 
     async def change_keys(self, found: Found, request: Mapping[str, object]) -> None:
         """Change the keys of a request in place. Raises InvalidConfiguration or as :meth:`change`."""
         kind = self.kind_of(found.clone)
         async with self._changing:
-            await kind.change(found.clone, kind.merged(found.clone, found.ifnet, request))
+            then = kind.merged(found.clone, found.ifnet, request)
+            keys = kind.requested(found.clone, found.ifnet, request)
+            await whole(self._in_place.apply([kind.changing(found.clone, then, keys)]))
+
+    async def restore(self, goals: Iterable[Goal]) -> None:
+        """Give devices what they are to have. Raises KernelError."""
+        await whole(self._in_place.restore(goals))
+
+    async def lacks(self, configured: Mapping[str, DeviceSettings] = NO_SETTINGS) -> tuple[Restore, ...]:
+        """Return what devices lack of their settings, for each that lacks anything. Raises KernelError.
+
+        ``configured`` are the settings of devices in a configuration, if they may differ from the recorded
+        ones; they tell in which namespace a device belongs."""
+        return await self._environment.convergence.lacks(self.ifnets, configured)
 
     async def reassign(self, clone: Clone, workers: tuple[Worker, ...]) -> None:
         """Move the queues of an interface to other workers. Raises WorkerLost or WorkerRefused."""
@@ -244,8 +266,3 @@ class Registry:
             yield
         finally:
             self._being_created.discard(name)
-
-
-def busy(name: str) -> KernelError:
-    """Return the error of a change to an interface that is being destroyed."""
-    return KernelError(errno.EBUSY, f"{name} is being destroyed")

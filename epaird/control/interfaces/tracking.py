@@ -1,6 +1,7 @@
 """Tracking of the place and state of every device, by the kernel's link events.
 
-A change is reported once: as an event, in the log, and to the interface's owner.
+A change is reported once: as an event, in the log, and to the interface's owner. What the kernel took along
+with a change, addresses, routes or rules, is restored.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeVar
 
+from epaird.control.interfaces.convergence import IPV6_MIN_MTU, Convergence
 from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.interfaces.measuring import measured
@@ -46,9 +48,10 @@ class IfnetOwner(Protocol[I_contra]):
 class Tracker:
     """All interfaces that are tracked."""
 
-    def __init__(self, host: Host, bus: EventBus) -> None:
+    def __init__(self, host: Host, bus: EventBus, convergence: Convergence) -> None:
         self._host = host
         self._bus = bus
+        self._convergence = convergence
         self._owners: dict[Ifnet, IfnetOwner[Any]] = {}
         self._at: dict[tuple[int | None, int], Ifnet] = {}
         self._by_device: dict[str, Ifnet] = {}
@@ -65,6 +68,7 @@ class Tracker:
         if self._owners.pop(ifnet, None) is not None:
             del self._by_device[ifnet.device]
             self._forget_place(ifnet)
+            self._convergence.forget(ifnet)
 
     def link_event(self, event: LinkEvent) -> None:
         """Handle a link event of any device."""
@@ -117,6 +121,8 @@ class Tracker:
             self._bus.publish("moved", ifnet.device, f"{describe(before)} -> {describe(place)}")
             self._owners[ifnet].moved(ifnet, before)
             self._set_up(ifnet, self._host.is_up(ifnet.tap))
+            if ifnet.up:
+                self._convergence.repair(ifnet)
         else:
             log.warning("%s: renamed from %s to %s", ifnet.device, before.name, place.name)
         if place.name != before.name:
@@ -126,12 +132,18 @@ class Tracker:
     def _compare(self, ifnet: Ifnet, mtu: int, up: bool, lower_up: bool) -> None:
         """Compare the reported state of an interface with its recorded state."""
         if mtu and mtu != ifnet.mtu:
+            regains_ipv6 = ifnet.mtu < IPV6_MIN_MTU <= mtu
             ifnet.mtu = mtu
             log.info("%s: mtu is %d now", ifnet.device, mtu)
             self._owners[ifnet].mtu_changed(ifnet)
+            if regains_ipv6:
+                self._convergence.repair(ifnet)
         if up != ifnet.up:
             # The report may be outdated. is_up() may be wrong for a device whose sndbuf is full.
             self._set_up(ifnet, up if ifnet.bounded else self._host.is_up(ifnet.tap))
+            if ifnet.up:
+                # It has come up, or it was down for a moment.
+                self._convergence.repair(ifnet)
         if lower_up != ifnet.carrier:
             ifnet.carrier = lower_up
             if lower_up or ifnet.up:
@@ -156,8 +168,11 @@ class Tracker:
             self._check_each(away)
 
     def check_all(self) -> None:
-        """Look up the state of every interface, where events may have been missed."""
+        """Look up the state of every interface, where events may have been missed, and repair it."""
         self._check_each(tuple(self._owners))
+        for ifnet in self._owners:
+            if ifnet.up:
+                self._convergence.repair(ifnet)
 
     def _check_each(self, ifnets: Sequence[Ifnet]) -> None:
         existing = [ifnet for ifnet in ifnets if self.check(ifnet)]

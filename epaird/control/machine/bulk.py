@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from epaird.control.machine.place import Place, is_in, left_namespace, location_of
 from epaird.kernel import location, namespace
+from epaird.kernel.convergence import Target, converge, default_qdiscs
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkChange, execute
 from epaird.kernel.location import Location
@@ -80,6 +82,60 @@ def _configured(requests: Sequence[Configuring]) -> list[KernelError | None]:
         here = [request.change for request, why in zip(requests, elsewhere, strict=True) if why is None]
         refusals = iter(execute(route, here))
         return [why or next(refusals) for why in elsewhere]
+
+
+def converge_all(targets: Sequence[tuple[Tap, Place, Target]]) -> list[KernelError | None]:
+    """Give devices what they are to have; return the first refusal of each that remained, in order."""
+    qdiscs = default_qdiscs()
+    outcomes: dict[int, KernelError | None] = {}
+    left = [n for n, (tap, place, target) in enumerate(targets) if _left_behind(tap, place, target)]
+    for number in left:
+        outcomes[number] = _cleaned_up(targets[number])
+    for identity in dict.fromkeys(place.identity for _, place, _ in targets):
+        numbers = [
+            number
+            for number, (_, place, _) in enumerate(targets)
+            if place.identity == identity and number not in outcomes
+        ]
+        try:
+            refusals = _converged([targets[number] for number in numbers], qdiscs) if numbers else []
+            outcomes |= dict(zip(numbers, refusals, strict=True))
+        except KernelError as error:
+            outcomes |= dict.fromkeys(numbers, error)
+    return [outcomes[number] for number in range(len(targets))]
+
+
+def _left_behind(tap: Tap, place: Place, target: Target) -> bool:
+    """Return whether only rules that a device left in a namespace are to be removed."""
+    wanted = target.wanted
+    nothing = not wanted.addresses and not wanted.routes and wanted.policy_table is None
+    return nothing and not is_in(tap, place)
+
+
+def _converged(
+    targets: Sequence[tuple[Tap, Place, Target]], qdiscs: Collection[str]
+) -> list[KernelError | None]:
+    """Let devices of one namespace converge."""
+    locations = [location_of(tap, place) for tap, place, _ in targets]
+    with location.at_all(locations) as (route, elsewhere):
+        here = [
+            replace(target, index=place.index)
+            for (_, place, target), why in zip(targets, elsewhere, strict=True)
+            if why is None
+        ]
+        refusals = iter(converge(route, here, qdiscs))
+        return [why or next(refusals) for why in elsewhere]
+
+
+def _cleaned_up(left: tuple[Tap, Place, Target]) -> KernelError | None:
+    """Remove the rules that a device left behind; return why it failed."""
+    _, place, target = left
+    try:
+        with left_namespace(place) as route:
+            (refusal,) = converge(route, [replace(target, index=0)])
+            return refusal
+    except KernelError as error:
+        return error
 
 
 @contextlib.contextmanager

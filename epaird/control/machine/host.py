@@ -22,20 +22,27 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from epaird.control.machine.batches import Batches
-from epaird.control.machine.bulk import Configuring, Home, Opening, configure_all, open_all
+from epaird.control.machine.bulk import (
+    Configuring,
+    Home,
+    Opening,
+    configure_all,
+    converge_all,
+    open_all,
+)
 from epaird.control.machine.ownednamespaces import OwnedNamespaces, identified
-from epaird.control.machine.place import Place, is_in, location_of, move, namespace_of, present
+from epaird.control.machine.place import Place, is_in, location_of, move, present
 from epaird.control.tasks import whole
-from epaird.kernel import link, location, namespace, policy, removal, requests, tun
-from epaird.kernel.addressing import DeviceAddressing
+from epaird.kernel import link, location, namespace, removal, tun
+from epaird.kernel.convergence import Target
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkChange, LinkSettings
 from epaird.kernel.namespace import Fingerprint, Identity
 from epaird.kernel.netlink import RouteSocket
-from epaird.kernel.reconfigure import reconfigure
+from epaird.kernel.state import DeviceState
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
@@ -47,6 +54,15 @@ _ATTEMPTS: Final = 5
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_SETTERS: Final[Mapping[str, Callable[..., None]]] = {
+    "mac": link.set_mac,
+    "mtu": link.set_mtu,
+    "txqueuelen": link.set_txqueuelen,
+    "name": link.set_name,
+    "up": link.set_up,
+}
+"""Functions that set a property of a device."""
 
 
 class Host:
@@ -189,46 +205,27 @@ class Host:
         change = LinkChange(tap.name, link.configuration_requests(place.index, settings))
         await self._configurings.ask(Configuring(location_of(tap, place), change))
 
-    async def reconfigure(self, tap: Tap, place: Place, before: LinkSettings, after: LinkSettings) -> None:
-        """Apply the difference between two settings to a device in its place."""
+    async def set_property(self, tap: Tap, place: Place, key: str, value: Any) -> None:  # noqa: ANN401
+        """Set ``mac``, ``mtu``, ``txqueuelen``, ``name`` or ``up`` of a device in its place."""
 
         def change() -> None:
             with self._at(tap, place):
-                reconfigure(place.index, before, after, device=tap.name)
+                _SETTERS[key](place.index, value, device=tap.name)
 
         await self._run(change)
 
-    async def rename(self, tap: Tap, place: Place, name: str) -> None:
-        """Rename a device in its place."""
-
-        def change() -> None:
-            with self._at(tap, place) as route:
-                link.apply(route, tap.name, requests.name(place.index, name))
-
-        await self._run(change)
-
-    async def present(self, devices: Mapping[Tap, Place]) -> dict[Tap, DeviceAddressing]:
-        """Return the addresses and routes of devices. One that is not in its place is left out."""
+    async def present(self, devices: Mapping[Tap, Place]) -> dict[Tap, DeviceState]:
+        """Return the state of devices. One that is not in its place is left out."""
 
         return await self._run(present, devices)
 
-    async def route_through(self, tap: Tap, place: Place, table: int, addresses: tuple[str, ...]) -> None:
-        """Install policy rules that route packets to the networks of these addresses through a loopback."""
+        return await self._run(present, devices)
 
-        def change() -> None:
-            with self._at(tap, place):
-                policy.install(tun.current_name(tap.fds[0]), place.index, table, addresses)
+    async def converge(self, targets: Sequence[tuple[Tap, Place, Target]]) -> list[KernelError | None]:
+        """Give devices what they are to have, those of a namespace together.
 
-        await self._run(change)
-
-    async def route_past(self, tap: Tap, place: Place, table: int) -> None:
-        """Remove the policy rules of :meth:`route_through`, also where the loopback is no longer."""
-
-        def change() -> None:
-            with namespace_of(tap, place) as netns:
-                policy.remove(table, netns=netns)
-
-        await self._run(change)
+        Returns, for each target in order, the first refusal that remained, or None."""
+        return await self._run(converge_all, targets)
 
     def is_in(self, tap: Tap, place: Place) -> bool:
         """Return whether a device is in the namespace of a place, whose nsid is then that of the place."""

@@ -10,11 +10,12 @@ import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from epaird.kernel import link, location, namespace, tun
-from epaird.kernel.addressing import DeviceAddressing, addressing
+from epaird.kernel import link, location, namespace, state, tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.location import Location
-from epaird.kernel.namespace import Identity, Namespace
+from epaird.kernel.namespace import Identity
+from epaird.kernel.netlink import RouteSocket
+from epaird.kernel.state import DeviceState
 from epaird.kernel.tun import Tap
 
 
@@ -52,33 +53,30 @@ def move(tap: Tap, place: Place, name: str, netns: str | None, home: Identity) -
         return Place(name, index, netns, nsid, target.identity)
 
 
-def present(devices: Mapping[Tap, Place]) -> dict[Tap, DeviceAddressing]:
-    """Return the addresses and routes of devices. One that is not in its place is left out."""
-    found: dict[Tap, DeviceAddressing] = {}
+def present(devices: Mapping[Tap, Place]) -> dict[Tap, DeviceState]:
+    """Return the state of devices. One that is not in its place is left out."""
+    found: dict[Tap, DeviceState] = {}
     for identity in dict.fromkeys(place.identity for place in devices.values()):
         taps = [tap for tap, place in devices.items() if place.identity == identity]
         locations = [location_of(tap, devices[tap]) for tap in taps]
-        with contextlib.suppress(KernelError), location.at_all(locations) as (_, elsewhere):
-            by_index = addressing(None)
+        with contextlib.suppress(KernelError), location.at_all(locations) as (route, elsewhere):
+            by_index = state.present(route, frozenset(devices[tap].index for tap in taps))
             for tap, why in zip(taps, elsewhere, strict=True):
-                if why is None:
-                    found[tap] = by_index.get(devices[tap].index, DeviceAddressing())
+                if why is None and devices[tap].index in by_index:
+                    found[tap] = by_index[devices[tap].index]
     return found
 
 
 @contextlib.contextmanager
-def namespace_of(tap: Tap, place: Place) -> Iterator[Namespace]:
-    """Open the namespace of a place: by the device if it still is there, otherwise by its name.
+def left_namespace(place: Place) -> Iterator[RouteSocket]:
+    """Enter the namespace of a place that its device has left, by its name, and yield a socket there.
 
     Raises KernelError, ESTALE when the name leads to another namespace now."""
-    with contextlib.ExitStack() as stack:
-        if is_in(tap, place):
-            found = stack.enter_context(tun.opened_namespace_of(tap.fds[0]))
-        else:
-            found = stack.enter_context(namespace.opened(place.netns or namespace.HOME))
+    with namespace.opened(place.netns or namespace.HOME) as found:
         if found.identity != place.identity:
             raise KernelError(errno.ESTALE, f"namespace {place.netns}: was replaced by another one")
-        yield found
+        with namespace.inside(found), contextlib.closing(RouteSocket()) as route:
+            yield route
 
 
 def is_in(tap: Tap, place: Place) -> bool:

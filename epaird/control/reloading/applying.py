@@ -7,17 +7,19 @@ that they do not replace, so that a reload which fails has, as a rule, destroyed
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from epaird.config.settings import Configuration, InterfaceSettings
-from epaird.control.interfaces.ifnet import Clone, Half, Ifnet, Origin, link_settings
+from epaird.control.interfaces.convergence import Goal, wanted
+from epaird.control.interfaces.ifnet import Clone, Half, Ifnet, Origin
 from epaird.control.interfaces.registry import Registry
-from epaird.control.machine.host import Host
 from epaird.control.machine.namespaces import Namespaces
 from epaird.control.reloading.current import peers, record_matching
 from epaird.control.tasks import together
+from epaird.kernel.errors import KernelError
+from epaird.kernel.link import LinkSettings
 from epaird.plan.steps import Change, Create, Destroy, Patch, Plan, Recreate, Restore
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,6 @@ class Applying:
         plan: Plan,
         configuration: Configuration,
         *,
-        host: Host,
         registry: Registry,
         namespaces: Namespaces,
         reconfigure: Callable[[Configuration], Awaitable[None]],
@@ -46,18 +47,20 @@ class Applying:
         self._plan = plan
         self._wanted = configuration
         self._current = current
-        self._host = host
         self._registry = registry
         self._namespaces = namespaces
         self._reconfigure = reconfigure
         self._shrink = shrink
         self._undo: list[_Undo] = []
+        self.left: list[str] = []
+        """What a plan that failed has changed and what could not be undone, in words."""
 
     async def apply(self) -> None:
         """Apply the plan. Raises what a step raises, after everything was undone."""
         try:
             await self._carry_out()
-        except Exception:
+        except Exception as error:
+            self.left += getattr(error, "__notes__", ())
             await self._roll_back()
             raise
         wanted = self._wanted.settings_by_name()
@@ -77,7 +80,7 @@ class Applying:
         await self._steps()
         for patch in plan.patches:
             await self._patch(patch)
-        await together(*map(self._restore, plan.restored))
+        await self._restore(plan.restored)
         await together(*(self._destroy(each.name) for each in plan.destroyed_last))
         for name in plan.namespaces_removed:
             self._undo.append(partial(self._namespaces.add, name))
@@ -86,11 +89,13 @@ class Applying:
 
     async def _steps(self) -> None:
         steps = self._plan.steps
-        await together(*(self._destroy(each.name) for each in steps if isinstance(each, Destroy)))
-        await together(*(self._change(each) for each in steps if isinstance(each, Change)))
         recreated = [each for each in steps if isinstance(each, Recreate)]
         origins = {each.name: found.origin for each in recreated if (found := self._find(each.name))}
-        await together(*(self._destroy(each.name) for each in recreated))
+        early = [each.name for each in steps if isinstance(each, Destroy)]
+        early += [each.name for each in recreated if each.first]
+        await together(*map(self._destroy, early))
+        await self._change([each for each in steps if isinstance(each, Change)])
+        await together(*(self._destroy(each.name) for each in recreated if not each.first))
         await together(
             *(
                 self._create(each.name, each.settings, origins.get(each.name, "configuration"))
@@ -125,22 +130,29 @@ class Applying:
         if created is not None:
             created.record(destroyed.settings)
 
-    async def _change(self, step: Change) -> None:
-        found = self._find(step.name)
-        if found is None:  # its device was deleted after the plan was computed
-            await self._create(step.name, step.settings, "configuration")
-            return
-        record_matching(self._registry, found, step.settings)
-        exact = self._registry.kind_of(found).exact(found)
-        self._undo.append(partial(self._change_back, found, found.settings, exact))
-        await self._registry.change(found, step.settings)
+    async def _change(self, steps: Iterable[Change]) -> None:
+        """Change interfaces in place, all together: an address or a route may move from one to another."""
+        changes: list[tuple[Clone, InterfaceSettings]] = []
+        back: list[tuple[Clone, InterfaceSettings, InterfaceSettings]] = []
+        for step in steps:
+            found = self._find(step.name)
+            if found is None:  # its device was deleted after the plan was computed
+                await self._create(step.name, step.settings, "configuration")
+                continue
+            record_matching(self._registry, found, step.settings)
+            back.append((found, found.settings, self._registry.kind_of(found).exact(found)))
+            changes.append((found, step.settings))
+        await self._registry.change(changes)
+        self._undo.append(partial(self._change_back, back))
 
     async def _change_back(
-        self, changed: Clone, settings: InterfaceSettings, exact: InterfaceSettings
+        self, changed: Iterable[tuple[Clone, InterfaceSettings, InterfaceSettings]]
     ) -> None:
-        """Apply settings again, with the hardware addresses that ``exact`` has."""
-        await self._registry.change(changed, exact)
-        changed.record(settings)
+        """Apply settings again, with the hardware addresses that the exact ones have."""
+        found = [(clone, settings, exact) for clone, settings, exact in changed if not clone.destroying]
+        await self._registry.change([(clone, exact) for clone, _, exact in found])
+        for clone, settings, _ in found:
+            clone.record(settings)
 
     async def _patch(self, step: Patch) -> None:
         half = self._half(step.half)
@@ -158,32 +170,35 @@ class Applying:
             if half is not None and (half.peer.device if half.peer else None) != peer:
                 await self._patch(Patch(name, None, peer))
 
-    async def _restore(self, lost: Restore) -> None:
-        """Add lost addresses and routes again."""
-        ifnet = self._ifnet(lost.device)
-        if ifnet is None:
+    async def _restore(self, lacking: Iterable[Restore]) -> None:
+        """Give devices what they lack."""
+        found = [(ifnet, each) for each in lacking if (ifnet := self._ifnet(each.device)) is not None]
+        if not found:
             return
-        settings = ifnet.settings.model_copy(update={"up": ifnet.up})
-        present: dict[str, Any] = {
-            "addresses": tuple(a for a in settings.addresses if str(a) not in lost.addresses)
-        }
-        if settings.routes:
-            present["routes"] = tuple(
-                route for route in settings.routes if (str(route.to), str(route.via)) not in lost.routes
-            )
-        now = link_settings(settings.model_copy(update=present), ifnet.lladdr)
-        then = link_settings(settings, ifnet.lladdr)
-        self._undo.append(partial(self._host.reconfigure, ifnet.tap, ifnet.place, then, now))
-        await self._host.reconfigure(ifnet.tap, ifnet.place, now, then)
+        then = [Goal(ifnet, wanted(ifnet)) for ifnet, _ in found]
+        before = [
+            Goal(goal.ifnet, _without(goal.wanted, lacked), goal.wanted)
+            for goal, (_, lacked) in zip(then, found, strict=True)
+        ]
+        self._undo.append(partial(self._registry.restore, before))
+        await self._registry.restore(then)
 
     async def _roll_back(self) -> None:
-        """Undo what was done, the last step first. A step that cannot be undone is logged."""
+        """Undo what was done, the last step first, and compare what devices lack with what they lacked."""
         while self._undo:
             undo = self._undo.pop()
             try:
                 await undo()
             except Exception as error:
                 log.exception("rolling a reload back: %s", error)
+                self.left += [str(error), *getattr(error, "__notes__", ())]
+        before = set(self._plan.missing)
+        try:
+            lost = [each for each in await self._registry.lacks() if each not in before]
+        except KernelError as error:
+            self.left.append(str(error))
+        else:
+            self.left += [f"{each.device} lacks {', '.join(each.all)}" for each in lost]
 
     def _find(self, name: str) -> Clone | None:
         """Return the clone of a name, unless it is being destroyed."""
@@ -197,3 +212,12 @@ class Applying:
     def _ifnet(self, device: str) -> Ifnet | None:
         ifnets = self._registry.ifnets
         return next((ifnet for ifnet in ifnets if ifnet.device == device and not ifnet.destroying), None)
+
+
+def _without(settings: LinkSettings, lacked: Restore) -> LinkSettings:
+    """Return what a device had while it lacked something."""
+    return replace(
+        settings,
+        addresses=tuple(each for each in settings.addresses if str(each) not in lacked.addresses),
+        routes=tuple(each for each in settings.routes if str(each) not in lacked.routes),
+    )

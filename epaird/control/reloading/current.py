@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from epaird.config.settings import Configuration, InterfaceSettings, NamespacesSettings
-from epaird.control.interfaces.ifnet import Clone, Ifnet
+from epaird.control.interfaces.ifnet import Clone
 from epaird.control.interfaces.registry import Registry
-from epaird.control.machine.host import Host
-from epaird.kernel.addressing import DeviceAddressing
-from epaird.kernel.tun import Tap
-from epaird.plan.steps import Restore
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,30 +90,3 @@ def _configuration(
             "lo": lo if lo or current.lo is not None else None,
         }
     )
-
-
-async def missing(host: Host, registry: Registry) -> tuple[Restore, ...]:
-    """Return the addresses and routes that interfaces have lost. Raises KernelError."""
-    ifnets = [
-        each
-        for each in registry.ifnets
-        if not each.destroying and (each.settings.addresses or each.settings.routes)
-    ]
-    found = await host.present({each.tap: each.place for each in ifnets})
-    return tuple(_missing(ifnets, found))
-
-
-def _missing(ifnets: Iterable[Ifnet], found: Mapping[Tap, DeviceAddressing]) -> Iterator[Restore]:
-    for each in ifnets:
-        here = found.get(each.tap)
-        if here is None:
-            continue
-        addresses = tuple(str(a) for a in each.settings.addresses if str(a) not in here.addresses)
-        # A device that is down has no routes.
-        routes = tuple(
-            (str(route.to), str(route.via))
-            for route in (each.settings.routes if each.up else ())
-            if (str(route.destination), str(route.via)) not in here.routes
-        )
-        if addresses or routes:
-            yield Restore(each.device, addresses, routes)

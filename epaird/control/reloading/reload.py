@@ -36,7 +36,7 @@ from epaird.control.machine.host import Host
 from epaird.control.machine.namespaces import Namespaces
 from epaird.control.operations import Refused
 from epaird.control.reloading.applying import Applying
-from epaird.control.reloading.current import RunningState, missing, running_configuration, running_state
+from epaird.control.reloading.current import RunningState, running_configuration, running_state
 from epaird.control.reloading.inforce import ConfigurationInForce
 from epaird.control.tasks import whole
 from epaird.control.workers.worker import WorkerLost, WorkerRefused
@@ -211,7 +211,8 @@ class Reloads:
         Raises Refused when it cannot be applied."""
         state = self._running_state(configuration)
         try:
-            lost = await missing(self._host, self._registry)
+            settings = {each.device: each.settings for each in state.configuration.interfaces}
+            lacking = await self._registry.lacks(settings)
         except KernelError as error:
             raise Refused(error.errno, str(error)) from error
         found = await asyncio.to_thread(
@@ -219,7 +220,7 @@ class Reloads:
             state.configuration,
             configuration,
             peers=state.peers,
-            missing=lost,
+            missing=lacking,
             lost=state.lost,
             adopted=state.runtime,
             applied=None if first else self._in_force.current,
@@ -289,7 +290,6 @@ class Reloads:
         applying = Applying(
             found.possible,
             wanted,
-            host=self._host,
             registry=self._registry,
             namespaces=self._namespaces,
             reconfigure=self._reconfigure,
@@ -303,7 +303,8 @@ class Reloads:
             raise Refused(errno.EADDRNOTAVAIL, str(error)) from error
         except FAILURES as error:
             code = error.errno if isinstance(error, KernelError | Refused) else errno.EIO
-            raise Refused(code, f"{error}; everything is as it was before") from error
+            exceptions = f" except: {'; '.join(applying.left)}" if applying.left else ""
+            raise Refused(code, f"{error}; everything is as it was before{exceptions}") from error
         self._in_force.applied(wanted)
 
 

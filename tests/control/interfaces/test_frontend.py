@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from dataclasses import replace
 
 import pytest
 
@@ -34,7 +35,7 @@ async def test_an_error_of_the_kernel_is_the_error_of_the_refusal() -> None:
             assert await refused(scene.interfaces.create("epair", {})) == code
             assert scene.devices() == before
         await scene.interfaces.create("epair0", {})
-        scene.host.fail("reconfigure", errno.EINVAL)
+        scene.host.fail("set_mtu", errno.EINVAL)
         assert await refused(scene.interfaces.change("epair0a", {"mtu": 9000})) == "EINVAL"
         assert scene.one("epair0a").mtu == 1500
 
@@ -44,8 +45,8 @@ async def test_permanent_names_are_found_before_names_of_devices() -> None:
     async with make_scene() as scene:
         for name in ("epair0", "epair1"):
             await scene.interfaces.create(name, {})
-        place = scene.host.links["epair0a"].place
-        await scene.host.rename(scene.host.links["epair0a"].tap, place, "epair1a")
+        link = scene.host.links["epair0a"]
+        link.place = replace(link.place, name="epair1a")
         scene.host.report(scene.host.event("epair0a"))
         assert [each.device for each in scene.interfaces.interface("epair1a")] == ["epair1a"]
         assert scene.one("epair0a").name == "epair1a"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from epaird.config.settings import HalfSettings, LoopbackSettings
 from epaird.control.interfaces.ifnet import link_settings
 from epaird.ipc import counters
-from epaird.kernel.link import Route
+from epaird.kernel.link import Address, Route
 from tests.control.interfaces.scene import make_scene
 from tests.control.stage import idle_stage
 from tests.loop import on_loop
@@ -51,5 +51,5 @@ def test_the_properties_of_a_device() -> None:
     )
     found = link_settings(half, "02:00:00:00:00:01")
     assert (found.mtu, found.mac, found.up, found.txqueuelen) == (1400, "02:00:00:00:00:01", True, 10_000)
-    assert (found.addresses, found.routes) == (("10.0.0.1/24",), (Route("default", "10.0.0.2"),))
+    assert (found.addresses, found.routes) == ((Address("10.0.0.1/24"),), (Route("default", "10.0.0.2"),))
     assert link_settings(LoopbackSettings()).mac is None

@@ -85,14 +85,14 @@ def test_a_change_that_fails_leaves_the_settings(name: str) -> None:
         async with one(name) as (scene, kind, clone):
             before = clone.settings
             after = kind.merged(clone, None, {"mtu": 1400})
-            scene.host.fail("reconfigure", errno.EPERM)
+            scene.host.fail("set_mtu", errno.EPERM)
             with pytest.raises(KernelError):
-                await scene.registry.change(clone, after)
+                await scene.registry.change([(clone, after)])
             assert clone.settings == before
-            await scene.registry.change(clone, after)
+            await scene.registry.change([(clone, after)])
             assert {ifnet.mtu for ifnet in clone.ifnets} == {1400}
             with pytest.raises(Refused, match="netns cannot be changed in place"):
-                await scene.registry.change(clone, kind.merged(clone, None, {"netns": "red"}))
+                await scene.registry.change([(clone, kind.merged(clone, None, {"netns": "red"}))])
 
     on_loop(change)()
 

@@ -18,7 +18,8 @@ MAC = "02:00:00:00:00:07"
 
 async def change(stage: Stage[IdleWorker], pair: Pair, **request: object) -> None:
     """Change keys of a pair or of both halves."""
-    await stage.pairs.change(pair, merged_settings(pair, None, request))
+    keys = stage.pairs.requested(pair, None, request)
+    await stage.in_place.apply([stage.pairs.changing(pair, merged_settings(pair, None, request), keys)])
 
 
 @on_loop
@@ -43,7 +44,7 @@ async def test_a_failure_of_the_second_half_restores_the_first() -> None:
         pair = await stage.make()
         a, b = pair.halves
         settings, macs = pair.settings, (a.mac, b.mac)
-        stage.host.fail("rename", errno.EEXIST)
+        stage.host.fail("set_name", errno.EEXIST)
         with pytest.raises(KernelError):
             await change(stage, pair, a={"mtu": 1400, "mac": MAC}, b={"mtu": 1400, "name": "eth7"})
         assert (pair.settings, (a.mac, b.mac)) == (settings, macs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from epaird.kernel.link import Route
+from epaird.kernel.link import Address, Route
 from tests.control.stage import idle_stage
 from tests.loop import on_loop
 
@@ -29,7 +29,7 @@ async def test_a_pair_is_created_forwarded_moved_and_configured() -> None:
         assert a.settings is not None
         assert b.settings is not None
         assert (a.settings.mtu, a.settings.txqueuelen, a.settings.up) == (9000, 50, True)
-        assert a.settings.addresses == ("10.0.0.1/24", "fd00::1/64")
+        assert a.settings.addresses == (Address("10.0.0.1/24"), Address("fd00::1/64"))
         assert a.settings.routes == (Route("default", "10.0.0.2"),)
         assert (b.settings.mac, b.settings.up) == ("02:00:00:00:00:01", False)
         assert (a.sndbuf, b.sndbuf) == (None, 70000)

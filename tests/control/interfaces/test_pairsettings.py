@@ -26,7 +26,8 @@ async def test_a_key_of_a_half_is_changed_for_one_or_for_both() -> None:
 async def test_the_carrier_is_switched_on_with_the_rule_it_had() -> None:
     async with idle_stage() as stage:
         pair = await stage.make(carrier="always")
-        await stage.pairs.change(pair, merged_settings(pair, None, {"carrier": "off"}))
+        off = merged_settings(pair, None, {"carrier": "off"})
+        await stage.in_place.apply([stage.pairs.changing(pair, off)])
         assert not stage.host.links["epair0a"].carrier
         assert merged_settings(pair, None, {"carrier": "on"}).carrier == "always"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from epaird.control.machine.place import Place, is_in, location_of, move, namespace_of, present
+from epaird.control.machine.place import Place, is_in, left_namespace, location_of, move, present
 from epaird.kernel import link, location, namespace, tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.tun import Tap
@@ -69,7 +69,7 @@ def test_a_path_that_leads_elsewhere_all_the_time(
             place = move(tap, home(tap), name, str(tmp_path / "current"), HOME)
             assert tun.namespace_of(tap.fds[0]) == place.identity
             with location.at(location_of(tap, place)) as route:
-                settings = link.LinkSettings(1500, 100, addresses=(f"10.1.{number}.1/24",))
+                settings = link.LinkSettings(1500, 100, addresses=(link.Address(f"10.1.{number}.1/24"),))
                 link.apply(route, tap.name, *link.configuration_requests(place.index, settings))
             there, other = (red, blue) if place.identity == namespace.identity(red) else (blue, red)
             assert f"10.1.{number}.1/24" in addresses(there)
@@ -109,13 +109,13 @@ def test_the_namespace_of_a_place_that_was_left(
 ) -> None:
     tap, red, blue = new_tap(), new_namespace(), new_namespace()
     place = move(tap, home(tap), "eth0", red, HOME)
-    with namespace.opened(red) as kept:
+    move(tap, place, "eth0", blue, HOME)
+    with left_namespace(place):
+        assert namespace.identity(None) == namespace.identity(red)
+    with namespace.opened(red):
         namespace.remove(red)
         namespace.create(red)
-        with namespace_of(tap, place) as found:
-            assert found.identity == kept.identity
-        move(tap, place, "eth0", blue, HOME)
-        with pytest.raises(KernelError, match="was replaced by another one"), namespace_of(tap, place):
+        with pytest.raises(KernelError, match="was replaced by another one"), left_namespace(place):
             pytest.fail("opened")
 
 
@@ -133,4 +133,6 @@ def test_addresses_of_the_devices_alone(new_tap: MakeTap, new_namespace: Callabl
         subprocess.run(["ip", "-n", red, "addr", "add", "10.0.0.7/24", "dev", "eth0"], check=True)
         found = present(places)
         assert kept.identity == places[ours].identity
-    assert {tap: state.addresses for tap, state in found.items()} == {ours: {"10.0.0.1/24"}}
+    assert {tap: [str(each.address) for each in state.addresses] for tap, state in found.items()} == {
+        ours: ["10.0.0.1/24"]
+    }

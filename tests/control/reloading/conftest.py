@@ -13,24 +13,28 @@ import pytest
 from epaird.config.reading import read
 from epaird.control import daemon, logs, resources
 from epaird.control.machine.host import Place
+from epaird.control.reloading import remaking
 from epaird.control.reloading.inforce import Source
+from epaird.kernel.netnswatch import NameWatch
 from epaird.kernel.tun import Tap
 from tests.control.fake import FakeHost
 from tests.control.reloading.running import Running, log_formats
 from tests.loop import has_children
+from tests.waiting import eventually
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     host = FakeHost()
-    rename = host.rename
+    set_property = host.set_property
 
-    async def renamed(tap: Tap, place: Place, name: str) -> None:
-        await rename(tap, place, name)
-        host.report(host.event(tap.name))
-        host.report(host.event(tap.name))  # a second one, in case the first look-up was made to fail
+    async def reported(tap: Tap, place: Place, key: str, value: object) -> None:
+        await set_property(tap, place, key, value)
+        if key == "name":
+            host.report(host.event(tap.name))
+            host.report(host.event(tap.name))  # a second one, in case the first look-up was made to fail
 
-    monkeypatch.setattr(host, "rename", renamed)
+    monkeypatch.setattr(host, "set_property", reported)
     monkeypatch.setattr(resources, "Host", lambda: host)
 
     def set_up(level: str, form: str) -> None:
@@ -39,6 +43,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 
     log_formats.clear()
     monkeypatch.setattr(logs, "set_up", set_up)
+    # Looks for what is missing are steps too: none at intervals, or when others create namespaces.
+    monkeypatch.setattr(remaking, "LOOK_S", 3600.0)
+    monkeypatch.setattr(remaking, "NameWatch", lambda: NameWatch(str(tmp_path / "netns")))
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     return host
 
@@ -57,6 +64,8 @@ def started(tmp_path: Path, host: FakeHost) -> Callable[..., contextlib.Abstract
         logging.getLogger().setLevel(file.configuration.daemon.log_level.upper())
         async with daemon.Daemon(file.configuration, None, Source(running.path, file.sha256)) as begun:
             await begun.start()
+            # What happened before link events were watched is repaired.
+            await eventually(lambda: "converge" in host.steps)
             running.daemon = begun
             host.steps.clear()
             yield running

@@ -32,7 +32,6 @@ class Steps:
         applying = Applying(
             plan,
             self.after,
-            host=self.scene.host,
             registry=self.scene.registry,
             namespaces=Namespaces(self.scene.host, Path("/nonexistent")),
             reconfigure=lambda wanted: self._called("reconfigure", wanted),
@@ -74,7 +73,7 @@ async def test_a_step_that_fails_undoes_the_others_in_reverse() -> None:
             patches=(Patch("epair0a", "epair0b", "epair1b"),),
             restored=(Restore("lo0", ("10.0.0.1/24",)),),
         )
-        scene.host.fail("reconfigure", errno.EPERM)
+        scene.host.fail("converge", errno.EPERM)
         with pytest.raises(KernelError):
             await steps.apply(plan)
         assert {half.device: half.mac for half in scene.registry.pairs.ifnets} == macs
@@ -115,8 +114,8 @@ async def test_only_what_was_lost_is_restored() -> None:
         assert link.settings is not None
         before = link.settings
         link.settings = replace(before, routes=())
-        await Steps(scene).apply(Plan(restored=(Restore("epair0b", (), (("default", "10.0.0.1"),)),)))
+        await Steps(scene).apply(Plan(restored=(Restore("epair0b", (), ("default via 10.0.0.1",)),)))
         assert link.settings == before
-        steps = len(scene.host.steps)
+        scene.host.steps.clear()
         await Steps(scene).apply(Plan(restored=(Restore("epair7b", ("10.0.0.9/24",)),)))
-        assert len(scene.host.steps) == steps
+        assert scene.host.steps == []

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from epaird.config.reading import parse
-from epaird.control.reloading.current import missing, peers, running_configuration, running_state
-from epaird.plan.steps import Restore
+from epaird.control.reloading.current import peers, running_configuration, running_state
 from tests.control.interfaces.scene import make_scene
 from tests.loop import on_loop
 
@@ -55,18 +52,3 @@ async def test_the_running_configuration_has_everything_as_it_is() -> None:
         assert peers(scene.registry) == {
             "epair0a": "epair1b", "epair0b": None, "epair1a": None, "epair1b": "epair0a",
         }  # fmt: skip
-
-
-@on_loop
-async def test_lost_addresses_and_routes_are_found() -> None:
-    async with make_scene() as scene:
-        b = {"addresses": ["10.0.0.2/24"], "routes": [{"to": "default", "via": "10.0.0.1"}]}
-        await scene.interfaces.create("epair0", {"a": {"addresses": ["10.0.0.1/24"]}, "b": b})
-        assert await missing(scene.host, scene.registry) == ()
-        for link in scene.host.links.values():
-            if link.settings is not None:
-                link.settings = replace(link.settings, addresses=(), routes=())
-        assert await missing(scene.host, scene.registry) == (
-            Restore("epair0a", ("10.0.0.1/24",)),
-            Restore("epair0b", ("10.0.0.2/24",), (("default", "10.0.0.1"),)),
-        )

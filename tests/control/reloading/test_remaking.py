@@ -11,6 +11,7 @@ import pytest
 
 from epaird.control.reloading import attempts, remaking
 from epaird.kernel.watch import LinkEventKind
+from tests.control.fake import FakeHost
 from tests.control.reloading.running import BLUE, RED, Begin, Running, pair
 from tests.loop import on_loop
 from tests.waiting import eventually
@@ -19,7 +20,7 @@ ELSEWHERE: dict[str, Any] = {"a": {"netns": "green"}, "b": {"netns": "grey"}}
 
 
 @pytest.fixture(autouse=True)
-def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+def fast(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remaking, "LOOK_S", 0.02)
     monkeypatch.setattr(attempts._Attempt, "__init__", lambda self: _initialise(self))
 
