@@ -14,7 +14,8 @@ class Event(Model):
     time: float
     """Seconds since the epoch."""
     what: str
-    """`created`, `up`, `down`, `carrier`, `nocarrier`, `renamed`, `moved`, `unregistering`, `destroyed`,
+    """`created`, `up`, `down`, `carrier`, `nocarrier`, `renamed`, `moved`, `strayed` (the name of its
+    namespace leads elsewhere now), `returned` (it leads to it again), `unregistering`, `destroyed`,
     `overflow`, `drained`, or `lost`: events were dropped because this reader was too slow."""
     interface: str
     """Name of the interface: `epair0a`; empty for a worker's queue and for `lost`."""

@@ -6,7 +6,7 @@ Statistics, events and plans have modules of their own, which few commands of ``
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from epaird.client.base import Model
@@ -32,7 +32,8 @@ class Interface(Model):
     name: str
     """Present name of its device: `eth0`."""
     netns: str
-    """Namespace of its device: `red`; empty for the daemon's own."""
+    """Namespace of its device: `red`, `net:[4026532001]` when no name leads to it; empty for the daemon's
+    own."""
     mac: str
     """Hardware address: `02:5d:11:22:33:0a`; empty for a loopback."""
     worker: str
@@ -49,13 +50,17 @@ class Interface(Model):
     """Memory of the frames that wait to be delivered to it, in bytes."""
     oactive: bool
     """True while its output is blocked (IFF_OACTIVE)."""
+    strayed: str = ""
+    """Configured namespace, when its name leads elsewhere now, or nowhere: `red`; otherwise empty."""
+    leads_to: str = ""
+    """Namespace that `strayed` leads to now: `net:[4026532002]`; empty when it leads to none."""
 
 
 @dataclass(frozen=True)
 class InterfaceDetails(Interface):
     """An interface and its counters."""
 
-    stats: InterfaceCounters
+    stats: InterfaceCounters = field(default_factory=InterfaceCounters)
     """Counters of the interface."""
 
     @classmethod

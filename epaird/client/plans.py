@@ -31,7 +31,7 @@ class PlannedAction(Model):
     verb: Verb
     """`recreate` destroys and creates; `restore` puts back what others removed; `adopt` makes what was
     created at runtime part of the configuration, and changes nothing; `restart` needs a restart of the
-    daemon."""
+    daemon; `note` is a remark, and changes nothing."""
     kind: str
     """`epair`, `lo`, `namespace` or `daemon`."""
     name: str

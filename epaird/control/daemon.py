@@ -302,6 +302,7 @@ class Daemon:
 
     async def _namespaces_changed(self) -> None:
         """Bring interfaces to where the names of their namespaces lead now."""
+        await self._registry.follow_names()
 
     def _listeners(self) -> list[tuple[str, int]]:
         """Return copies of the listening sockets by name: clients that connect now wait for the successor."""

@@ -34,7 +34,8 @@ class InterfaceReading:
     name: str
     """Present name of its device: ``eth0``."""
     netns: str
-    """Namespace of its device, by name or path; empty for the daemon's own."""
+    """Namespace of its device, by name or path, ``net:[4026532001]`` when no name leads to it; empty for the
+    daemon's own."""
     mac: str
     """Hardware address now, ``02:5d:11:22:33:0a``."""
     worker: str
@@ -47,6 +48,10 @@ class InterfaceReading:
     """MTU in bytes."""
     words: Sequence[int]
     """READING_WORDS numbers, in the places that the catalogue gives to an interface's counters."""
+    strayed: str = ""
+    """Name or path of its namespace when that leads elsewhere now, or nowhere; otherwise empty."""
+    leads_to: str = ""
+    """Namespace that ``strayed`` leads to now, ``net:[4026532001]``; empty for none."""
 
     @property
     def refs(self) -> int:

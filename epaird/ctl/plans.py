@@ -10,7 +10,7 @@ from epaird.plan.actions import Verb, lines
 
 _COLOURS: Final[dict[Verb | None, str]] = {
     "create": "green", "destroy": "red", "change": "yellow", "recreate": "magenta", "restore": "cyan",
-    "adopt": "dim", "restart": "red", None: "bold",
+    "adopt": "dim", "restart": "red", "note": "dim", None: "bold",
 }  # fmt: skip
 
 

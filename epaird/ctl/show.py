@@ -47,6 +47,7 @@ _STATES: Final = {"up": "green", "no-carrier": "yellow", "down": "red"}
 _WHAT: Final = {
     "created": "green", "up": "green", "carrier": "green", "drained": "green",
     "down": "yellow", "nocarrier": "yellow", "renamed": "cyan", "moved": "cyan",
+    "strayed": "yellow", "returned": "green",
     "unregistering": "red", "destroyed": "red", "overflow": "red", "lost": "bold red",
 }  # fmt: skip
 _HEADINGS: Final = ("NAME", "STATE", "PEER", "MTU", "MAC", "DEVICE", "NETNS", "WORKER")

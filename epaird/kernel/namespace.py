@@ -15,6 +15,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import socket
 import struct
 import sys
@@ -31,6 +32,7 @@ from epaird.kernel.errors import KernelError
 RUN_DIRECTORY: Final = "/run/netns"
 HOME: Final = "/proc/thread-self/ns/net"
 """Path of the calling thread's own namespace."""
+_OF_PROCESS: Final = re.compile(r"/proc/+[0-9]+/")
 _STATFS_BYTES: Final = 512
 """More than struct statfs has on any machine; its first member, a long, is the type of the file system."""
 _IFREQ_FLAGS: Final = struct.Struct("16sH22x")
@@ -81,6 +83,11 @@ class Namespace:
 def path_of(name_or_path: str) -> str:
     """Return the path of a namespace given by name or path. It need not exist."""
     return name_or_path if "/" in name_or_path else f"{RUN_DIRECTORY}/{name_or_path}"
+
+
+def is_of_process(name_or_path: str) -> bool:
+    """Return whether it leads to the namespace of a process by its number, which another may have later."""
+    return _OF_PROCESS.match(name_or_path) is not None
 
 
 def create(name: str, before_naming: Callable[[Fingerprint], None] = lambda _: None) -> None:

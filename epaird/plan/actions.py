@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Verb = Literal["create", "destroy", "change", "recreate", "restore", "adopt", "restart"]
+Verb = Literal["create", "destroy", "change", "recreate", "restore", "adopt", "restart", "note"]
 
 MARKS: Final[dict[Verb, str]] = {
     "create": "  +", "destroy": "  -", "change": "  ~", "recreate": "-/+", "restore": "  ~", "adopt": "   ",
-    "restart": "  !",
+    "restart": "  !", "note": "   ",
 }  # fmt: skip
 """Marks at the start of a line, those of ``terraform plan``."""
+CHANGE_NOTHING: Final[frozenset[Verb]] = frozenset(("adopt", "note"))
+"""Verbs of actions that change nothing."""
 NOTHING: Final = "Nothing to do: everything is as the configuration says."
 
 
@@ -43,7 +45,7 @@ class Action:
     verb: Verb
     """``recreate`` destroys and creates, ``restore`` puts back what others removed, ``adopt`` makes what was
     created at runtime part of the configuration and changes nothing, ``restart`` needs a restart of the
-    daemon."""
+    daemon, ``note`` is a remark and changes nothing."""
     kind: str
     """``epair``, ``lo``, ``namespace`` or ``daemon``."""
     name: str
@@ -61,7 +63,7 @@ class Action:
 def lines(actions: Iterable[Action]) -> Iterator[tuple[Verb | None, str]]:
     """Yield the lines of a plan for people, each with the verb of its action, or None for no action."""
     actions = tuple(actions)
-    if all(action.verb == "adopt" for action in actions):
+    if all(action.verb in CHANGE_NOTHING for action in actions):
         for action in actions:
             yield action.verb, f"{MARKS[action.verb]} {action}"
         yield None, NOTHING

@@ -12,7 +12,18 @@ from epaird.config.settings import InterfaceSettings
 from epaird.names.cloners import EPAIR, cloner_of
 from epaird.plan.actions import Action, Detail, Verb
 from epaird.plan.diff import flattened
-from epaird.plan.steps import Change, Create, Destroy, Difference, Patch, Plan, Recreate, Restore, Step
+from epaird.plan.steps import (
+    Change,
+    Create,
+    Destroy,
+    Difference,
+    Patch,
+    Plan,
+    Recreate,
+    Relocate,
+    Restore,
+    Step,
+)
 
 _ADOPTED: Final = "created at runtime, belongs to the configuration from now on"
 _RESET: Final = "changed at runtime, reset to the configuration"
@@ -20,6 +31,7 @@ _LOST: Final = "no longer exists"
 _WAITS: Final = "it stays missing until it can be created: "
 _RESTORED: Final = "removed by others, put back"
 _ORDERED: Final = "in another order, put in the order of the file"
+_RELOCATED: Final = "the name leads to another namespace now; moved there, addresses and routes are set again"
 _NEEDS_RESTART: Final = "only a restart of the daemon applies it"
 _IMMUTABLE: Final = "cannot change in place: "
 
@@ -32,6 +44,7 @@ def actions(plan: Plan) -> tuple[Action, ...]:
         *(_of_step(step) for step in (*plan.destroyed_last, *plan.steps)),
         *(_of_patch(patch) for patch in plan.patches),
         *(_of_restore(restore) for restore in plan.restored),
+        *(_of_relocation(each) for each in plan.relocated),
         *(Action("destroy", "namespace", name) for name in plan.namespaces_removed),
         *_of_daemon(plan.daemon),
     )
@@ -90,6 +103,15 @@ def _of_restore(restore: Restore) -> Action:
         *(Detail("rules", "", rule, _RESTORED) for rule in restore.rules),
     )
     return Action("restore", _kind(restore.device), restore.device, details)
+
+
+def _of_relocation(each: Relocate) -> Action:
+    if not each.leads_to:
+        note = f"namespace {each.netns} does not exist any more, stays in {each.here}"
+        return Action("note", _kind(each.device), each.device, (), note)
+    return Action(
+        "change", _kind(each.device), each.device, (Detail("netns", each.here, each.netns, _RELOCATED),)
+    )
 
 
 def _of_daemon(differences: Iterable[Difference]) -> Iterator[Action]:

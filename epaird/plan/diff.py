@@ -24,7 +24,7 @@ from epaird.config.settings import (
 )
 from epaird.config.wiring import Peers
 from epaird.names.cloners import EPAIR
-from epaird.plan.steps import Change, Create, Destroy, Difference, Patch, Plan, Recreate, Restore
+from epaird.plan.steps import Change, Create, Destroy, Difference, Patch, Plan, Recreate, Relocate, Restore
 
 
 def plan(
@@ -33,6 +33,7 @@ def plan(
     *,
     peers: Peers | None = None,
     missing: Iterable[Restore] = (),
+    strays: Iterable[Relocate] = (),
     lost: Collection[str] = (),
     adopted: Collection[str] = (),
     applied: Configuration | None = None,
@@ -40,8 +41,9 @@ def plan(
     """Return the plan that leads from ``now`` to ``then``.
 
     ``peers`` are the present peers of the halves, if they differ from those in ``now``; ``missing`` is what
-    interfaces of ``now`` lack, ``lost`` are those that do not exist, ``adopted`` those that were created at
-    runtime; ``applied`` is the configuration that was applied last, if ``now`` may differ from it."""
+    interfaces of ``now`` lack, ``strays`` are devices whose namespace's name leads elsewhere, ``lost`` are
+    interfaces that do not exist, ``adopted`` those that were created at runtime; ``applied`` is the
+    configuration that was applied last, if ``now`` may differ from it."""
     missing = tuple(missing)
     old, new = now.settings_by_name(), then.settings_by_name()
     old = {name: settings for name, settings in old.items() if name not in lost}
@@ -86,6 +88,7 @@ def plan(
             for each in _differences(getattr(now, table), getattr(then, table))
         ),
         adopted=tuple(name for name in new if name in adopted),
+        relocated=tuple(_relocated(strays, then, fresh)),
         missing=tuple(missing),
     )
 
@@ -183,6 +186,14 @@ def _restored(
         if isinstance(new, LoopbackSettings) and not new.policy_routing:
             each = replace(each, rules=())
         if not each.empty:
+            yield each
+
+
+def _relocated(strays: Iterable[Relocate], then: Configuration, fresh: Collection[str]) -> Iterator[Relocate]:
+    """Yield the strays that are to be in the namespace of this name, and are not created by another step."""
+    namespaces = {each.device: each.namespace for each in then.interfaces if each.interface not in fresh}
+    for each in strays:
+        if namespaces.get(each.device) == namespace_name(each.netns):
             yield each
 
 

@@ -124,6 +124,20 @@ class Restore:
         return not self.all
 
 
+@dataclass(frozen=True, slots=True)
+class Relocate:
+    """A device in a namespace to which the configured name no longer leads."""
+
+    device: str
+    """The device's own name."""
+    netns: str
+    """The configured name or path of the namespace."""
+    here: str
+    """The namespace that it is in: ``net:[4026532001]``."""
+    leads_to: str
+    """The namespace that it is moved to; empty when the name leads to none, and the device stays."""
+
+
 Step = Create | Destroy | Change | Recreate
 
 
@@ -147,6 +161,8 @@ class Plan:
     """Keys of [daemon] and [metrics] that change."""
     adopted: tuple[str, ...] = ()
     """Interfaces that were created at runtime and are in the file; they are not changed."""
+    relocated: tuple[Relocate, ...] = ()
+    """Devices that move to where the name of their namespace leads now, or stay if it leads nowhere."""
     missing: tuple[Restore, ...] = ()
     """Everything that devices lacked before the reload, whether it is put back or not."""
 
@@ -166,5 +182,5 @@ class Plan:
         """True if there is nothing to do."""
         return not (
             self.namespaces_created or self.steps or self.patches or self.restored or self.destroyed_last
-            or self.namespaces_removed or self.daemon
+            or self.namespaces_removed or self.daemon or any(each.leads_to for each in self.relocated)
         )  # fmt: skip

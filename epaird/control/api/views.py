@@ -10,7 +10,7 @@ from epaird.client.models import Interface, InterfaceDetails
 from epaird.client.plans import PlannedAction, PlannedDetail, PlanReport
 from epaird.client.statistics import InterfaceStatistics, Statistics, WorkerStatus
 from epaird.control.readings import InterfaceReading, Reading, WorkerReading
-from epaird.plan.actions import Action
+from epaird.plan.actions import CHANGE_NOTHING, Action
 
 _INTERFACE: Final = tuple(field.name for field in fields(Interface))
 _WORKER: Final = tuple(field.name for field in fields(WorkerStatus))
@@ -42,7 +42,8 @@ def plan(actions: Iterable[Action]) -> PlanReport:
     """Return a plan."""
     actions = tuple(actions)
     return PlanReport(
-        changes=any(each.verb != "adopt" for each in actions), actions=[_planned(each) for each in actions]
+        changes=any(each.verb not in CHANGE_NOTHING for each in actions),
+        actions=[_planned(each) for each in actions],
     )
 
 

@@ -103,12 +103,15 @@ class FrontEnd:
 
     def reading(self) -> Reading:
         """Return the present state of all interfaces and workers. Raises KernelError."""
+        self._registry.check_names()
         return self._registry.reading()
 
     def interface(self, name: str) -> tuple[InterfaceReading, ...]:
         """Return one interface, or both halves of a pair. Raises Refused, ENXIO when none has this name."""
         with _refusing():
-            return self._registry.readings(self._find(name))
+            found = self._find(name)
+            self._registry.check_names()
+            return self._registry.readings(found)
 
     def events(self) -> EventReader:
         """Return a reader of the events from now on."""

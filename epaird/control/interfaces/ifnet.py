@@ -20,6 +20,7 @@ from epaird.control.workers.worker import Worker
 from epaird.ipc import counters
 from epaird.ipc.ledger import Table
 from epaird.kernel.link import Address, LinkSettings, Route
+from epaird.kernel.namespace import Identity
 from epaird.kernel.policy import TABLES
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
@@ -67,6 +68,18 @@ class Clone(Protocol):
         """Set the recorded settings, also those of its devices, without changing a device."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """An interface in a namespace to which the configured name no longer leads."""
+
+    netns: str
+    """The configured name or path."""
+    here: str
+    """The namespace that the device is in: ``net:[4026532001]``."""
+    leads_to: str
+    """The namespace that the name leads to now; empty for none."""
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Ifnet(ABC):
     """One device: a half or a loopback; BSD's struct ifnet."""
@@ -87,6 +100,10 @@ class Ifnet(ABC):
     """IFF_LOWER_UP, as last seen."""
     cable: Cable[Any] | None = None
     """The cable that it is an end of; None while no worker forwards it."""
+    placed: Identity | None = None
+    """The namespace of the configured name when the device was last seen there; None if it never was."""
+    stray: Stray | None = None
+    """Where the name leads when it leads elsewhere, as last seen."""
     destroying: bool = False
     """True once its destruction has begun."""
 
@@ -280,13 +297,15 @@ def reading(ifnet: Ifnet, statistics: LinkStatistics, table: Table) -> Interface
         peer=half.peer.device if half is not None and half.peer is not None else "",
         origin=ifnet.clone.origin,
         name=statistics.name,
-        netns=ifnet.place.netns,
+        netns=ifnet.stray.here if ifnet.stray is not None else ifnet.place.netns,
         mac=statistics.mac,
         worker=ifnet.cable.numbers if ifnet.cable is not None else "",
         up=statistics.up,
         carrier=statistics.lower_up,
         mtu=statistics.mtu,
         words=words,
+        strayed=ifnet.stray.netns if ifnet.stray is not None else "",
+        leads_to=ifnet.stray.leads_to if ifnet.stray is not None else "",
     )
 
 

@@ -17,6 +17,7 @@ from epaird.control.interfaces.convergence import Convergence
 from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin
 from epaird.control.interfaces.inplace import CloneChange
+from epaird.control.interfaces.strays import Strays
 from epaird.control.interfaces.tracking import Tracker
 from epaird.control.interfaces.unregister import Unregistering
 from epaird.control.machine.host import Host
@@ -45,6 +46,8 @@ class Environment:
     """Gives devices their addresses, routes and rules."""
     tracker: Tracker
     """Reports changes of devices."""
+    strays: Strays
+    """Reports names that lead elsewhere."""
     unregistering: Unregistering
     """Removes interfaces."""
 
@@ -54,8 +57,8 @@ class Environment:
         bus = EventBus()
         unregistering = Unregistering(host, table, slots, bus)
         convergence = Convergence(host)
-        tracker = Tracker(host, bus, convergence)
-        return cls(host, table, slots, workers, bus, convergence, tracker, unregistering)
+        tracker, strays = Tracker(host, bus, convergence), Strays(host, bus)
+        return cls(host, table, slots, workers, bus, convergence, tracker, strays, unregistering)
 
 
 NO_KEYS: Final[Mapping[Ifnet, Collection[str]]] = MappingProxyType({})
@@ -112,6 +115,11 @@ class InterfaceKind(Protocol[C, I, S, V]):
         """Return the change of a clone to other settings in place, which :class:`InPlace` carries out.
 
         ``requested`` are keys of devices that are set even if they are as recorded."""
+
+    async def relocate(self, ifnet: I) -> None:
+        """Move an interface to where the name of its namespace leads now, and configure it there.
+
+        Raises KernelError before the device has moved, or when it could not be configured there."""
 
     async def rewire(self, clone: C) -> None:
         """Apply the present workers and settings to the cables. Raises WorkerLost or WorkerRefused."""

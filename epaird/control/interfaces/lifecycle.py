@@ -8,9 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Generic
 
-from epaird.control.interfaces.ifnet import Origin, reading
+from epaird.control.interfaces.convergence import Goal, wanted
+from epaird.control.interfaces.ifnet import Origin, link_settings, reading
 from epaird.control.interfaces.kind import C, Environment, I, S
 from epaird.control.interfaces.measuring import measured, settle
+from epaird.control.interfaces.tracking import describe
 from epaird.control.machine.host import Place
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import spawn, together
@@ -53,6 +55,8 @@ class Lifecycle(ABC, Generic[C, I, S]):
             undo.pop_all()
         self._clones[name] = clone
         ifnets = self._ifnets_of(clone)
+        for ifnet in ifnets:
+            ifnet.placed = ifnet.place.identity
         cable = ifnets[0].cable
         log.debug("%s: created, forwarded by worker %s", name, cable.numbers if cable is not None else "none")
         for ifnet in ifnets:
@@ -81,6 +85,41 @@ class Lifecycle(ABC, Generic[C, I, S]):
     async def destroy_all(self) -> None:
         """Destroy every clone."""
         await together(*(self.destroy(clone) for clone in tuple(self)))
+
+    async def relocate(self, ifnet: I) -> None:
+        """Move an interface to where the name of its namespace leads now, and configure it there.
+
+        Its descriptors, counters and peer stay. Raises KernelError before the device has moved, or when it
+        could not be configured there."""
+        tracker = self._environment.tracker
+        await self._convergence.leave(ifnet, ifnet.place)
+        async with self._convergence.lock:
+            # Its own events would be taken for a move by others.
+            tracker.untrack(ifnet)
+            try:
+                await self._place_again(ifnet)
+            finally:
+                if not ifnet.destroying:
+                    tracker.track(ifnet, self)
+                    tracker.examine([ifnet])
+                    self._convergence.repair(ifnet)
+
+    async def _place_again(self, ifnet: I) -> None:
+        settings, before = ifnet.settings, ifnet.place
+        ifnet.place = await self._host.relocate(
+            ifnet.tap, before, settings.name or ifnet.device, settings.netns
+        )
+        ifnet.placed, ifnet.up, ifnet.mtu = ifnet.place.identity, False, settings.mtu
+        self.up_changed(ifnet)
+        self.mtu_changed(ifnet)
+        self._bus.publish("moved", ifnet.device, f"{describe(before)} -> {describe(ifnet.place)}")
+        self._environment.strays.record(ifnet, None)
+        await self._host.configure(ifnet.tap, ifnet.place, link_settings(settings, ifnet.lladdr))
+        ifnet.up = settings.up
+        self.up_changed(ifnet)
+        self._created(ifnet)
+        for failure in await self._convergence.converge([Goal(ifnet, wanted(ifnet))]):
+            raise failure
 
     def refresh(self) -> None:
         """Do nothing: only a carrier that follows a rule has to be updated."""

@@ -98,6 +98,7 @@ class Loopbacks(Lifecycle[Loopback, Loopback, LoopbackSettings]):
             mtu=device.mtu,
             up=device.up,
             carrier=device.carrier,
+            placed=device.placed_in(saved.settings.netns),
             settings=saved.settings,
             workers=(workers[saved.worker % len(workers)],),
             origin=saved.origin,

@@ -254,5 +254,6 @@ def _adopted_half(saved: SavedHalf, settings: PairSettings, tap: Tap) -> Half:
         mtu=device.mtu,
         up=device.up,
         carrier=device.carrier,
+        placed=device.placed_in(settings.half(saved.side).netns),
         carrier_on=None,  # the predecessor may have been killed before it was written to the file
     )

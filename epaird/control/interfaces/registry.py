@@ -14,7 +14,7 @@ from typing import Final
 from epaird.config.settings import DeviceSettings, InterfaceSettings
 from epaird.control.interfaces.convergence import Goal
 from epaird.control.interfaces.events import EventBus
-from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin
+from epaird.control.interfaces.ifnet import Clone, Ifnet, Origin, Stray
 from epaird.control.interfaces.inplace import InPlace
 from epaird.control.interfaces.kind import AnyKind, Environment
 from epaird.control.interfaces.loopbacks import Loopbacks
@@ -26,6 +26,7 @@ from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Slots, Table
 from epaird.ipc.messages import Overflow, UnknownFamily
 from epaird.kernel.errors import KernelError
+from epaird.kernel.namespace import is_of_process
 from epaird.kernel.watch import LinkEvent
 from epaird.names.cloners import Cloner, cloner_of
 from epaird.names.macpool import MacPool
@@ -79,6 +80,8 @@ class Registry:
         self._changing = asyncio.Lock()
         self.absent: Callable[[], Collection[str]] = tuple
         """Returns the clones of the configuration that do not exist."""
+        self._not_followed: dict[Ifnet, tuple[Stray | None, str]] = {}
+        """Strays that could not be moved, and the reason that was logged."""
         self._in_place = InPlace(host, environment.convergence, environment.tracker)
 
     @property
@@ -189,6 +192,39 @@ class Registry:
         ``configured`` are the settings of devices in a configuration, if they may differ from the recorded
         ones; they tell in which namespace a device belongs."""
         return await self._environment.convergence.lacks(self.ifnets, configured)
+
+    def check_names(self) -> tuple[Ifnet, ...]:
+        """Look where the names of the interfaces' namespaces lead now, and report what has changed.
+
+        Return the strays that :meth:`relocate` can move."""
+        return self._environment.strays.check(self.ifnets)
+
+    async def relocate(self, ifnet: Ifnet) -> None:
+        """Move a stray to where the name of its namespace leads now, and configure it there.
+
+        Its pair is not created again: peer, hardware address and counters stay. Does nothing for an
+        interface that is no stray. Raises KernelError before the device has moved, or when it could not be
+        configured there."""
+        async with self._changing:
+            if ifnet.stray is not None and not ifnet.destroying:
+                await whole(self.kind_of(ifnet.clone).relocate(ifnet))
+
+    async def follow_names(self) -> None:
+        """Move every stray to where the name of its namespace leads now; a failure is logged once.
+
+        The number of a process in a path may be another one's by now: only a reload follows that."""
+        failed: dict[Ifnet, tuple[Stray | None, str]] = {}
+        for ifnet in self.check_names():
+            stray = ifnet.stray
+            if is_of_process(ifnet.settings.netns or ""):
+                continue
+            try:
+                await self.relocate(ifnet)
+            except KernelError as error:
+                failed[ifnet] = (stray, str(error))
+                if self._not_followed.get(ifnet) != failed[ifnet]:
+                    log.error("%s: it stays where it is", error)
+        self._not_followed = failed
 
     async def reassign(self, clone: Clone, workers: tuple[Worker, ...]) -> None:
         """Move the queues of an interface to other workers. Raises WorkerLost or WorkerRefused."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from epaird.config.settings import LoopbackSettings, PairSettings
+from epaird.config.settings import LoopbackSettings, PairSettings, namespace_name
 from epaird.control.interfaces.ifnet import CarrierRule, Ifnet, Origin
 from epaird.control.machine.host import Place
 from epaird.kernel.namespace import Identity
@@ -55,6 +55,8 @@ class SavedDevice(BaseModel):
     carrier: bool
     bases: tuple[int, ...]
     """Bases of its cable, one for each queue; empty while it has no cable."""
+    placed: tuple[int, int] | None = None
+    """Device and inode of the namespace to which its configured name led when it was last seen there."""
 
     @classmethod
     def of(cls, ifnet: Ifnet) -> SavedDevice:
@@ -70,7 +72,17 @@ class SavedDevice(BaseModel):
             up=ifnet.up,
             carrier=ifnet.carrier,
             bases=ifnet.cable.bases(ifnet) if ifnet.cable is not None else (),
+            placed=ifnet.placed,
         )
+
+    def placed_in(self, netns: str | None) -> Identity | None:
+        """Return ``placed`` of a device whose configured namespace is ``netns``.
+
+        epaird 0.2.0 did not record it; the device then was placed where it is, unless others moved it."""
+        if self.placed is not None:
+            return Identity(*self.placed)
+        unmoved = namespace_name(netns) == namespace_name(self.place.netns)
+        return Identity(*self.place.identity) if unmoved else None
 
 
 class SavedHalf(BaseModel):

@@ -78,7 +78,7 @@ class Tracker:
                 self.check_all()
             case LinkEventKind.NAMESPACE_GONE:
                 # Some may be in another namespace, which has the id now, and had events of the old one.
-                self._check_each([each for each in self._owners if each.place.nsid == event.nsid])
+                self.examine([each for each in self._owners if each.place.nsid == event.nsid])
             case LinkEventKind.NAME_GONE:
                 for ifnet in tuple(self._owners):
                     if ifnet.place.identity == event.identity:
@@ -165,16 +165,17 @@ class Tracker:
                 warned = True
                 for line in missing_optional():
                     log.warning("%s", line)
-            self._check_each(away)
+            self.examine(away)
 
     def check_all(self) -> None:
         """Look up the state of every interface, where events may have been missed, and repair it."""
-        self._check_each(tuple(self._owners))
+        self.examine(tuple(self._owners))
         for ifnet in self._owners:
             if ifnet.up:
                 self._convergence.repair(ifnet)
 
-    def _check_each(self, ifnets: Sequence[Ifnet]) -> None:
+    def examine(self, ifnets: Sequence[Ifnet]) -> None:
+        """Look up the state of interfaces and report changes."""
         existing = [ifnet for ifnet in ifnets if self.check(ifnet)]
         try:
             found = measured(self._host, existing)

@@ -20,7 +20,7 @@ from epaird.control.reloading.current import peers, record_matching
 from epaird.control.tasks import together
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings
-from epaird.plan.steps import Change, Create, Destroy, Patch, Plan, Recreate, Restore
+from epaird.plan.steps import Change, Create, Destroy, Patch, Plan, Recreate, Relocate, Restore
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ class Applying:
         self._reconfigure = reconfigure
         self._shrink = shrink
         self._undo: list[_Undo] = []
+        self._moved: list[str] = []
+        """Strays that were moved to their namespaces, in words; they stay there."""
         self.left: list[str] = []
         """What a plan that failed has changed and what could not be undone, in words."""
 
@@ -60,7 +62,7 @@ class Applying:
         try:
             await self._carry_out()
         except Exception as error:
-            self.left += getattr(error, "__notes__", ())
+            self.left += [*self._moved, *getattr(error, "__notes__", ())]
             await self._roll_back()
             raise
         wanted = self._wanted.settings_by_name()
@@ -85,6 +87,7 @@ class Applying:
         for name in plan.namespaces_removed:
             self._undo.append(partial(self._namespaces.add, name))
             await self._namespaces.remove(name)
+        await self._relocate(plan.relocated)
         await self._shrink(self._wanted)
 
     async def _steps(self) -> None:
@@ -182,6 +185,14 @@ class Applying:
         ]
         self._undo.append(partial(self._registry.restore, before))
         await self._registry.restore(then)
+
+    async def _relocate(self, strays: Iterable[Relocate]) -> None:
+        """Move strays to where the names of their namespaces lead now, after everything that is undone."""
+        for each in strays:
+            ifnet = next((ifnet for ifnet in self._registry.ifnets if ifnet.device == each.device), None)
+            if ifnet is not None and each.leads_to:
+                await self._registry.relocate(ifnet)
+                self._moved.append(f"{each.device} is in namespace {each.netns} now")
 
     async def _roll_back(self) -> None:
         """Undo what was done, the last step first, and compare what devices lack with what they lacked."""

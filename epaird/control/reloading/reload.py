@@ -45,7 +45,7 @@ from epaird.plan.actions import Action, lines, summary
 from epaird.plan.describe import actions
 from epaird.plan.diff import plan
 from epaird.plan.merge import merged
-from epaird.plan.steps import Create, Plan, Step
+from epaird.plan.steps import Change, Create, Plan, Relocate, Step
 
 log = logging.getLogger(__name__)
 
@@ -221,6 +221,7 @@ class Reloads:
             configuration,
             peers=state.peers,
             missing=lacking,
+            strays=self._strays(),
             lost=state.lost,
             adopted=state.runtime,
             applied=None if first else self._in_force.current,
@@ -230,6 +231,14 @@ class Reloads:
         if problems:
             raise Refused(errno.EINVAL, "; ".join(problems), problems)
         return found
+
+    def _strays(self) -> tuple[Relocate, ...]:
+        self._registry.check_names()
+        return tuple(
+            Relocate(each.device, each.stray.netns, each.stray.here, each.stray.leads_to)
+            for each in self._registry.ifnets
+            if each.stray is not None and not each.destroying
+        )
 
     def _running_state(self, configuration: Configuration) -> RunningState:
         # A namespace that a predecessor has left is removed unless an interface that stays is in it;
@@ -272,7 +281,8 @@ class Reloads:
 
     def _namespace_problems(self, found: Plan, wanted: Configuration) -> Iterator[str]:
         """Yield a message for each namespace that does not exist or cannot be removed."""
-        stepped = {step.name for step in found.steps if not (isinstance(step, Create) and step.waits)}
+        # A change in place does not need the name: the device is in its namespace already.
+        stepped = {step.name for step in found.possible.steps if not isinstance(step, Change)}
         for each in wanted.interfaces:
             name = str(each.location[1])
             if name in stepped and each.namespace and each.namespace not in found.namespaces_created:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
@@ -30,6 +29,7 @@ from epaird.control.reloading.inforce import ConfigurationInForce
 from epaird.control.tasks import spawn
 from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
+from epaird.kernel.namespace import is_of_process
 from epaird.kernel.netnswatch import NameWatch
 from epaird.names.cloners import half_of
 from epaird.plan.diff import plan
@@ -46,7 +46,6 @@ _AFTER_NAMES_S: Final = (0.0, 0.02, 0.08, 0.3)
 without an event."""
 _NAMESPACE: Final = "namespace "
 """Prefix of a namespace among the names of interfaces."""
-_PROCESS: Final = re.compile(r"/proc/[0-9]+/")
 _FAILURES: Final = (KernelError, WorkerLost, WorkerRefused, Refused)
 
 
@@ -158,7 +157,7 @@ class Remaking:
         """Return why a device cannot be created in a namespace; empty if no reason is known."""
         if not netns:
             return ""
-        if _PROCESS.match(netns):
+        if is_of_process(netns):
             return f"{netns} may belong to another process by now, so that only a reload uses it again"
         try:
             self._host.namespace_identity(netns)
