@@ -1,4 +1,6 @@
-"""Values at the edges of what the configuration permits, to compare it with the kernel."""
+"""Values at the edges of what the configuration permits, to compare it with the kernel.
+
+Routes and the length of the ring have tests of their own."""
 
 from __future__ import annotations
 
@@ -8,39 +10,19 @@ from typing import Any
 Document = dict[str, Any]
 
 NAMES = (
-    "tür", "e€", "a" * 15, "ü" * 7, "☃", "-x", "lo0", "eth0@x", "a'b", 'a"b', "\\", "a.b", "a=b", "#", "1", "0x1",
-    "...", "a,b", "epair", "\ufffd", "a\u0301",
+    "tür", "e€", "a" * 15, "ü" * 7, "☃", "-x", "lo0", "eth0@x", "a'b", 'a"b', "\\", "a.b", "a=b", "#", "1",
+    "0x1", "...", "a,b", "epair", "\ufffd", "a\u0301",
 )  # fmt: skip
 ADDRESSES = (
-    "0.0.0.1/8", "0.1.2.3/32", "240.0.0.1/24", "255.255.255.254/31", "10.0.0.1/0", "10.0.0.1/1", "10.0.0.0/31",
-    "10.0.0.1/32", "169.254.0.1/16", "100.64.0.1/10", "192.0.2.254/24", "1.0.0.1/8", "255.0.0.1/8", "128.0.0.1/1",
+    "0.0.0.1/8", "0.1.2.3/32", "240.0.0.1/24", "255.255.255.254/31", "10.0.0.1/0", "10.0.0.1/1",
+    "10.0.0.0/31", "10.0.0.1/32", "169.254.0.1/16", "100.64.0.1/10", "192.0.2.254/24", "1.0.0.1/8",
+    "255.0.0.1/8", "128.0.0.1/1",
     "223.255.255.255/32", "0.0.0.1/0", "126.255.255.254/8", "128.0.0.1/2", "::ffff:10.0.0.1/96",
     "::ffff:10.0.0.1/128", "::10.0.0.1/96", "::2/128", "2002::1/16", "2001:db8::1/0", "fe80::1/64",
     "fe80::1/128", "fec0::1/64", "fe80::1/10", "fd00::/127", "fd00::/128", "fd00::1/127", "64:ff9b::1/96",
     "100::1/64", "fd00::1/1", "::1:1/112", "fd00::ffff:ffff:ffff:ffff/64", "2001:10::1/28", "::ffff:0:1/96",
 )  # fmt: skip
 MACS = ("00:00:00:00:00:01", "02:00:00:00:00:00", "fe:ff:ff:ff:ff:ff", "stable")
-ROUTES = (
-    # destination, next hop, address of the half
-    ("0.0.0.0/0", "10.5.0.2", "10.5.0.1/24"), ("10.5.0.0/24", "10.5.0.2", "10.5.0.1/24"),
-    ("10.5.0.2", "10.5.0.2", "10.5.0.1/24"), ("10.5.0.1", "10.5.0.2", "10.5.0.1/24"),
-    ("10.6.0.0/16", "10.5.0.255", "10.5.0.1/24"), ("10.6.0.0/16", "10.5.0.0", "10.5.0.1/24"),
-    ("224.0.0.0/4", "10.5.0.2", "10.5.0.1/24"), ("127.0.0.0/8", "10.5.0.2", "10.5.0.1/24"),
-    ("255.255.255.255", "10.5.0.2", "10.5.0.1/24"), ("0.0.0.0/8", "10.5.0.2", "10.5.0.1/24"),
-    ("0.0.0.0", "10.5.0.2", "10.5.0.1/24"), ("240.0.0.0/4", "10.5.0.2", "10.5.0.1/24"),
-    ("10.6.0.0/16", "10.5.0.0", "10.5.0.1/31"), ("10.6.0.0/16", "0.0.0.2", "0.0.0.1/8"),
-    ("10.6.0.0/16", "240.0.0.2", "240.0.0.1/24"), ("10.6.0.0/16", "11.0.0.1", "10.5.0.1/0"),
-    ("10.6.0.0/16", "255.255.255.254", "10.5.0.1/0"), ("10.6.0.0/16", "0.0.0.1", "10.5.0.1/0"),
-    ("::/0", "fd05::2", "fd05::1/64"), ("fd05::/64", "fd05::2", "fd05::1/64"),
-    ("fd06::/16", "fe80::2", "fd05::1/64"), ("ff00::/8", "fd05::2", "fd05::1/64"),
-    ("fe80::/10", "fd05::2", "fd05::1/64"), ("::1", "fd05::2", "fd05::1/64"), ("::", "fd05::2", "fd05::1/64"),
-    ("fd05::1", "fd05::2", "fd05::1/64"), ("fd06::/64", "fd05::", "fd05::1/64"),
-    ("::ffff:0:0/96", "fd05::2", "fd05::1/64"), ("fd06::/64", "::ffff:10.0.0.2", "::ffff:10.0.0.1/96"),
-    ("fd06::/64", "fe80::9", "fe80::1/64"), ("fd06::/64", "fd05::", "fd05::1/127"),
-    ("fd06::/64", "fec0::2", "fec0::1/64"), ("fd06::/64", "2002::2", "2002::1/16"),
-    ("fd06::/64", "::3", "::2/96"), ("fd06::/64", "2001:db8::2", "fd05::1/0"), ("fd06::/64", "fe80::2", ""),
-    ("10.6.0.0/16", "10.5.0.1", "10.5.0.2/32"),
-)  # fmt: skip
 
 
 def half(**keys: object) -> Document:
@@ -72,21 +54,13 @@ def documents() -> Iterator[Document]:
             yield make(mtu=mtu)
             yield make(mtu=mtu, addresses=["10.9.0.1/24"])
             yield make(mtu=mtu, addresses=["fd09::1/64"])
-    for frames in (0, 1, 2, 524_288, 524_289, 1_000_000):
-        yield half(txqueuelen=frames)
-        yield loopback(txqueuelen=frames)
     yield from ({"epair": {"epair9": {"queues": queues}}} for queues in (1, 2, 255, 256, 257))
-    yield {"epair": {"epair9": {"queues": 256, "a": {"txqueuelen": 524_288}}}}
     yield from (half(sndbuf=octets) for octets in (4095, 4096, 2**31 - 1, 2**31))
     yield from ({"epair": {f"epair{unit}": {}}} for unit in (32767, 32768, 2**31, 2**32, 999_999_999))
     for unit in (32767, 65535, 65536, 2**31, 2**32, 9_999_999_999_999):
         yield {
             "lo": {f"lo{unit}": {"mode": "verbatim", "policy_routing": True, "addresses": ["10.9.0.1/24"]}}
         }
-    for to, via, address in ROUTES:
-        addresses = [address] if address else []
-        yield half(addresses=addresses, routes=[{"to": to, "via": via}])
-        yield half(addresses=addresses, routes=[{"to": to, "via": via}], mtu=1200)
     yield from _several()
 
 
@@ -97,26 +71,8 @@ def _several() -> Iterator[Document]:
     yield half(addresses=["fd00::1/64", "fd00::1/65"])
     yield half(addresses=["fd00::1/64", "fd00:0::0001/64"])
     yield half(addresses=[f"10.{number}.0.1/24" for number in range(256)])
-    yield half(addresses=["10.0.0.1/24"], routes=[
-        {"to": "default", "via": "10.0.0.2"}, {"to": "0.0.0.0/0", "via": "10.0.0.3"},
-    ])  # fmt: skip
     for make in (halves, lambda first, second: {"epair": {"epair9": {"a": first, "b": second}}}):
         yield make({"addresses": ["fe80::1/64"]}, {"addresses": ["fe80::1/64"]})
         yield make({"addresses": ["169.254.1.1/16"]}, {"addresses": ["169.254.1.1/16"]})
         yield make({"mac": "stable"}, {"mac": "stable"})
         yield make({"mac": "02:00:00:00:00:01"}, {"mac": "02:00:00:00:00:01"})
-        for near, far in (("10.5.0.{}", "10.6.0.{}"), ("fd05::{}", "fd06::{}")):
-            prefix = 24 if "." in near else 64
-            yield make(*(
-                {"addresses": [f"{net.format(1)}/{prefix}"], "routes": [{"to": "default", "via": net.format(2)}]}
-                for net in (near, far)
-            ))  # fmt: skip
-            yield make(
-                {"addresses": [f"{near.format(1)}/{prefix}"]},
-                {
-                    "addresses": [f"{far.format(1)}/{prefix}"],
-                    "routes": [
-                        {"to": f"{near.format(0).replace('::0', '::')}/{prefix}", "via": far.format(2)}
-                    ],
-                },
-            )

@@ -35,6 +35,6 @@ async def refusal(plane: ControlPlane, document: Document) -> str:
 
 @on_loop_in_lab
 async def test_the_kernel_accepts_what_the_check_passes(lab: Lab) -> None:
-    async with control_plane(lab) as plane:
+    async with control_plane(lab, loopbacks=False) as plane:
         refused = [found for each in documents() if (found := await refusal(plane, each))]
     assert not refused, "\n".join(refused)
