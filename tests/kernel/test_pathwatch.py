@@ -91,7 +91,7 @@ def watched(path: Path) -> Iterator[PathWatch]:
     with contextlib.closing(PathWatch(path)) as watch:
         assert watch.problem is None
         yield watch
-    assert open_files() == before
+    assert open_files() <= before, "others may close some of theirs"
 
 
 @given(st.lists(st.sampled_from(sorted(CHANGES)), min_size=1, max_size=8))
