@@ -149,6 +149,8 @@ def _host(host: str, text: str) -> str:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         sound, expected = _is_address(host, IPv6Address), "an IPv6 address"
+        if sound:
+            _refuse_unbindable(IPv6Address(host), text)
     elif _LOOKS_NUMERIC.fullmatch(host):
         sound, expected = _is_address(host, IPv4Address), "an IPv4 address"
     else:
@@ -200,3 +202,11 @@ def _refuse_unusable(address: IPv4Address | IPv6Address, text: str) -> None:
     ):
         if applies:
             raise ValueError(f"{quoted(text)} is {meaning}")
+
+
+def _refuse_unbindable(address: IPv6Address, text: str) -> None:
+    """Refuse an address on which no socket can listen."""
+    if address.is_link_local:
+        raise ValueError(f"{quoted(text)} is a link-local address, on which the daemon cannot listen")
+    if address.ipv4_mapped is not None:
+        raise ValueError(f"{quoted(text)} is an IPv4 address, write {quoted(str(address.ipv4_mapped))}")

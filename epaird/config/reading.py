@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -19,6 +20,11 @@ from epaird.config.settings import Configuration
 from epaird.config.syntax import lowered, syntax_problem
 from epaird.config.values import Location, dotted
 from epaird.names.grammar import quoted
+
+MAX_BYTES: Final = 1 << 24
+"""Largest size of a file in bytes: some 60,000 pairs."""
+_BLANK: Final = b" \t\r\n\f\v"
+_BOM: Final = b"\xef\xbb\xbf"
 
 
 class InvalidConfiguration(Exception):
@@ -47,12 +53,49 @@ def load(path: str | os.PathLike[str]) -> Configuration:
 
 def read(path: str | os.PathLike[str]) -> ConfigurationFile:
     """Read a TOML file; raises InvalidConfiguration."""
+    found = content(path)
+    return ConfigurationFile(decode(found, path), digest(found))
+
+
+def content(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a file.
+
+    It opens nothing but a regular file: a FIFO would wait for a writer, and opening a device may have an
+    effect. Raises InvalidConfiguration."""
+    name = quoted_path(path)
     try:
-        content = Path(path).read_bytes()
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            return _content(place, name)
+        finally:
+            os.close(place)
     except OSError as error:
-        problem = f"{quoted_path(path)}: {lowered(error.strerror or str(error))}"
-        raise InvalidConfiguration([problem]) from None
-    return ConfigurationFile(decode(content, path), digest(content))
+        raise InvalidConfiguration([f"{name}: {lowered(error.strerror or str(error))}"]) from None
+    except ValueError:  # Python refuses a NUL in a path
+        raise InvalidConfiguration([f"{name}: is not a path"]) from None
+
+
+def _content(place: int, name: str) -> bytes:
+    """Return the bytes of the file that an O_PATH descriptor refers to. Raises OSError."""
+    mode = os.fstat(place).st_mode
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise InvalidConfiguration([f"{name}: is not a regular file"])
+    # Opened through the descriptor, so that it is the file that was examined.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(f"/proc/self/fd/{place}", flags), "rb") as file:
+        found = file.read(MAX_BYTES + 1)
+    if len(found) > MAX_BYTES:
+        raise InvalidConfiguration(
+            [f"{name}: is larger than {MAX_BYTES >> 20} MiB, the largest file allowed"]
+        )
+    return found
+
+
+def is_blank(text: bytes) -> bool:
+    """Return whether a file with these bytes has nothing in it, not even a comment."""
+    return not text.removeprefix(_BOM).strip(_BLANK)
 
 
 def digest(content: bytes) -> str:

@@ -7,6 +7,7 @@ ValueError with one line that repeats the value and gives the allowed values. Re
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ SUN_PATH_MAX: Final = 107
 """Bytes of a UNIX socket's path (linux/un.h, without the NUL)."""
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
+_RUN_FILES: Final = re.compile(r"lock|(state|namespaces)\.(json|new)|worker-.*\.sock")
+"""Names in the directory of the control socket that the daemon uses."""
 _SHOWN_DIGITS: Final = 40
 _QUOTES: Final = "{} is text, leave the quotes out"
 
@@ -177,7 +180,12 @@ def socket_path(value: object) -> Path:
     """Read an absolute path that a UNIX socket can have."""
     text = str(value) if isinstance(value, Path) else value
     path = _absolute_path(text_of(text, 'a path, as in "/run/epaird/control.sock"'))
-    length = len(path.encode())
+    name = path.rpartition("/")[2]
+    if name in ("", ".", ".."):
+        raise ValueError(f"{quoted(path)} is a directory, the path of the socket itself is needed")
+    if _RUN_FILES.fullmatch(name):
+        raise ValueError(f"{quoted(path)} is the name of another file of the daemon, in the same directory")
+    length = len(os.fsencode(path))
     if length > SUN_PATH_MAX:
         raise ValueError(f"{quoted(path)} has {length} bytes, a socket's path has at most {SUN_PATH_MAX}")
     return Path(path)

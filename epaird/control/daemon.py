@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from epaird import __version__
-from epaird.config.settings import Configuration
+from epaird.config.settings import Configuration, InterfaceSettings
 from epaird.control import logs
 from epaird.control.api.server import ControlServer
 from epaird.control.greeting import greeting, summary
@@ -31,11 +31,13 @@ from epaird.control.readings import Reading
 from epaird.control.reloading.filewatch import FileWatch
 from epaird.control.reloading.inforce import ConfigurationInForce, Source
 from epaird.control.reloading.reload import Reloads
+from epaird.control.reloading.remaking import Remaking
 from epaird.control.resources import CONTROL, OWN_CONTROL, PAGE, Resources
 from epaird.control.tasks import all_or_none, spawn
 from epaird.control.workers.pool import WorkerPool
 from epaird.control.workers.processes import Spares
 from epaird.control.workers.worker import Worker
+from epaird.kernel.errors import KernelError
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,11 @@ class Daemon:
         self._page = MetricsPage(self.reading)
         self._file_watch: FileWatch | None = None
         self.reloads = self._make_reloads()
+        self._remaking = Remaking(
+            self._in_force, registry=self._registry, host=held.host, namespaces=self._namespaces,
+            lock=self.reloads.one_at_a_time, namespaces_changed=self._namespaces_changed,
+        )  # fmt: skip
+        self._registry.absent = self._absent
 
     async def __aenter__(self) -> Daemon:
         return self
@@ -107,7 +114,7 @@ class Daemon:
         await Takeover(left, held.host, held.table, held.slots, self._workers, self._registry).take_over()
         await self._workers.tune(configuration.daemon)
         await self._workers.start()
-        await self._create(configuration)
+        await self._create(configuration, left.known if takes_over else set())
         if takes_over and workers_before != len(self._workers):
             await self._workers.share()
         if not held.host.watches_all_namespaces:
@@ -120,8 +127,9 @@ class Daemon:
         self._handover.write()
         self._workers.keep_spare()
         self._workers.watch(configuration.daemon.worker_timeout)
-        self._watch_file()
-        undo.callback(self._stop_watching_file)
+        await self._watch_file()
+        self._remaking.start()
+        undo.push_async_callback(self._stop_changes)
         left_over = set(self._namespaces.owned) - set(configuration.namespaces.create)
         if takes_over or left_over or any(half.settings.peer is not None for half in configuration.halves):
             await self.reloads.catch_up(configured)
@@ -140,6 +148,8 @@ class Daemon:
         """Prepare the end, before the context is left: decide what is taken down then.
 
         Return the descriptors, by name, that this process keeps when it is ``upgrading``."""
+        # Whatever is created later would not be known to the successor.
+        await self._stop_changes()
         fds = [*self._listeners(), *self._handover.descriptors()] if upgrading else []
         if upgrading or self.keeps_devices:
             self._leaving = True
@@ -159,6 +169,8 @@ class Daemon:
         problems = [f"worker {number} is not alive" for number in dead]
         if not self._in_force.reading().successful:
             problems.append("the last reload failed")
+        if missing := len(self._absent()):
+            problems.append(f"{missing} of the configuration {'is' if missing == 1 else 'are'} missing")
         return Health(not dead, ", ".join([status, *problems]))
 
     def reading(self) -> Reading:
@@ -166,6 +178,7 @@ class Daemon:
         return replace(
             self._registry.reading(),
             configuration=self._in_force.reading(),
+            missing=self._absent(),
             tasks=len(asyncio.all_tasks()),
             log_lines_lost=logs.lost(),
         )
@@ -214,28 +227,34 @@ class Daemon:
         self._undo.push_async_callback(control.stop)
         return control
 
-    async def _create(self, configuration: Configuration) -> None:
-        """Create namespaces and interfaces, except those that were taken over, and watch them."""
+    async def _create(self, configuration: Configuration, known: set[str]) -> None:
+        """Create namespaces and interfaces, except those that were taken over, and watch them.
+
+        ``known`` are the interfaces of a predecessor: one of them that cannot be created is left missing."""
         undo, host = self._undo, self._resources.host
         undo.push_async_callback(self._unless_leaving, self._namespaces.remove_all)
         await self._namespaces.create(configuration.namespaces.create)
         undo.push_async_callback(self._unless_leaving, self._registry.destroy_all)
         undo.callback(lambda: self._registry.set_drain_timeout(self._in_force.daemon.drain_timeout))
         undo.callback(host.stop_watching)
-        await self._create_interfaces(configuration)
+        await self._create_interfaces(configuration, known)
         # Not before: a thousand pairs that are created, or destroyed, cause 16,000 events.
         host.watch(self._registry.link_event)
         await self._registry.check_all()
 
-    async def _create_interfaces(self, configuration: Configuration) -> None:
+    async def _create_interfaces(self, configuration: Configuration, known: set[str]) -> None:
         self._reserve_macs(configuration)
-        await all_or_none(
-            *(
-                self._registry.create(name, settings)
-                for name, settings in configuration.settings_by_name().items()
-                if self._registry.get(name) is None
-            )
-        )
+
+        async def create(name: str, settings: InterfaceSettings) -> None:
+            try:
+                await self._registry.create(name, settings)
+            except KernelError as error:
+                if name not in known:
+                    raise
+                log.warning("%s: missing, and created again when it can be: %s", name, error)
+
+        wanted = configuration.settings_by_name().items()
+        await all_or_none(*(create(name, each) for name, each in wanted if self._registry.get(name) is None))
 
     async def _apply(self, configuration: Configuration) -> None:
         """Apply the settings of a configuration that concern the daemon itself; grow the worker pool."""
@@ -246,7 +265,7 @@ class Daemon:
         if now.worker_timeout != before.worker_timeout:
             self._workers.watch(now.worker_timeout)
         if now.watch != before.watch:
-            self._watch_file()
+            await self._watch_file()
         self._registry.allow_loopbacks(configuration.lo is not None)
         self._reserve_macs(configuration)
         await self._workers.tune(now, before)
@@ -260,19 +279,31 @@ class Daemon:
             if half.settings.mac not in (None, "stable"):
                 self._resources.macs.reserve(str(half.settings.mac))
 
-    def _watch_file(self) -> None:
+    async def _watch_file(self) -> None:
         """Reload when the file changes, if it is configured."""
-        self._stop_watching_file()
-        if self._in_force.daemon.watch and self._in_force.path is not None:
-            self._file_watch = FileWatch(self._in_force.path, self._reload_changed_file)
+        await self._stop_watching_file()
+        in_force = self._in_force
+        if in_force.daemon.watch and in_force.path is not None:
+            self._file_watch = FileWatch(in_force.path, lambda: in_force.digest, self.reloads.file_changed)
 
-    def _reload_changed_file(self) -> None:
-        spawn(self.reloads.file_changed(), "reloading")
+    async def _stop_watching_file(self) -> None:
+        watch, self._file_watch = self._file_watch, None
+        if watch is not None:
+            await watch.stop()
 
-    def _stop_watching_file(self) -> None:
-        if self._file_watch is not None:
-            self._file_watch.close()
-            self._file_watch = None
+    async def _stop_changes(self) -> None:
+        """End everything that changes interfaces without a request; wait for what is under way."""
+        await self._stop_watching_file()
+        await self._remaking.stop()
+        await self.reloads.stop()
+
+    def _absent(self) -> tuple[str, ...]:
+        """Return the pairs and loopbacks of the configuration that do not exist."""
+        return self._in_force.absent(self._registry.names)
+
+    async def _namespaces_changed(self) -> None:
+        """Bring interfaces to where the names of their namespaces lead now."""
+        await self._registry.follow_names()
 
     def _listeners(self) -> list[tuple[str, int]]:
         """Return copies of the listening sockets by name: clients that connect now wait for the successor."""

@@ -126,6 +126,8 @@ class Reading:
     """Every worker."""
     configuration: ConfigurationReading = ConfigurationReading()
     """The configuration in force."""
+    missing: tuple[str, ...] = ()
+    """Pairs and loopbacks of the configuration that do not exist."""
     tasks: int = 0
     """asyncio tasks of the control plane."""
     log_lines_lost: int = 0

@@ -15,6 +15,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from epaird.kernel.nscookie import known_cookie
 RUN_DIRECTORY: Final = "/run/netns"
 HOME: Final = "/proc/thread-self/ns/net"
 """Path of the calling thread's own namespace."""
+_OF_PROCESS: Final = re.compile(r"/proc/+[0-9]+/")
 _STATFS_BYTES: Final = 512
 """More than struct statfs has on any machine; its first member, a long, is the type of the file system."""
 _IFREQ_FLAGS: Final = struct.Struct("16sH22x")
@@ -83,6 +85,11 @@ def path_of(name_or_path: str) -> str:
     return name_or_path if "/" in name_or_path else f"{RUN_DIRECTORY}/{name_or_path}"
 
 
+def is_of_process(name_or_path: str) -> bool:
+    """Return whether it leads to the namespace of a process by its number, which another may have later."""
+    return _OF_PROCESS.match(name_or_path) is not None
+
+
 def create(name: str, before_naming: Callable[[Fingerprint], None] = lambda _: None) -> None:
     """Create a namespace as ``ip netns add`` does, with ``lo`` up.
 
@@ -90,8 +97,8 @@ def create(name: str, before_naming: Callable[[Fingerprint], None] = lambda _: N
     between the two leaves nothing behind. Its exceptions propagate, and then no namespace is created.
     Raises KernelError, EEXIST when a file of this name exists already.
     """
-    if not name.isascii() or "/" in name or name in ("", ".", ".."):
-        raise KernelError(errno.EINVAL, f"namespace {name!r}: not a name: ASCII without '/' is allowed")
+    if "/" in name or "\0" in name or name in ("", ".", ".."):
+        raise KernelError(errno.EINVAL, f"namespace {name!r}: not a name: no '/' and no NUL is allowed")
     path = path_of(name)
     if os.path.lexists(path):
         raise KernelError(errno.EEXIST, f"namespace {name}: exists already")
@@ -102,14 +109,19 @@ def create(name: str, before_naming: Callable[[Fingerprint], None] = lambda _: N
                 _bring_up_loopback()
                 before_naming(Fingerprint(*identity(None), known_cookie()))
                 # With thread-self this binds the new namespace without starting a process.
-                pyroute2.netns.attach(path, "thread-self", libc=_LIBC)
+                pyroute2.netns.attach(_bytes(path), "thread-self", libc=_LIBC)
             finally:
                 _enter(home)
         except OSError as error:
             if error.errno != errno.EEXIST:
                 with contextlib.suppress(OSError):
-                    pyroute2.netns.remove(path, libc=_LIBC)
+                    pyroute2.netns.remove(_bytes(path), libc=_LIBC)
             raise KernelError.about(f"namespace {name}", error.errno) from error
+
+
+def _bytes(path: str) -> bytes:
+    """Return a path for pyroute2, which refuses a text that is not ASCII."""
+    return os.fsencode(path)
 
 
 def remove(name: str, expected: Fingerprint | None = None) -> None:
@@ -120,7 +132,7 @@ def remove(name: str, expected: Fingerprint | None = None) -> None:
         if found is not None and expected is not None and not fingerprint(found).matches(expected):
             raise KernelError(errno.ESTALE, f"namespace {name}: was replaced by another one")
         try:
-            pyroute2.netns.remove(path_of(name), libc=_LIBC)
+            pyroute2.netns.remove(_bytes(path_of(name)), libc=_LIBC)
         except OSError as error:
             raise _failed(name, error) from error
 

@@ -28,6 +28,7 @@ from epaird.plan.steps import (
 _ADOPTED: Final = "created at runtime, belongs to the configuration from now on"
 _RESET: Final = "changed at runtime, reset to the configuration"
 _LOST: Final = "no longer exists"
+_WAITS: Final = "it stays missing until it can be created: "
 _RESTORED: Final = "removed by others, put back"
 _ORDERED: Final = "in another order, put in the order of the file"
 _RELOCATED: Final = "the name leads to another namespace now; moved there, addresses and routes are set again"
@@ -58,6 +59,8 @@ def _of_step(step: Step) -> Action:
     match step:
         case Create():
             note = _LOST if step.lost else ""
+            if step.waits:
+                note = f"{_LOST}; {_WAITS}{step.waits}"
             return Action("create", kind, step.name, tuple(_created_with(step.settings)), note)
         case Destroy():
             return Action("destroy", kind, step.name)

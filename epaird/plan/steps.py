@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from epaird.config.immutable import IMMUTABLE
 from epaird.config.settings import InterfaceSettings
+from epaird.names.cloners import EPAIR
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Create:
     """Its settings."""
     lost: bool = False
     """True if it existed before: it was destroyed, or its device was lost."""
+    waits: str = ""
+    """Reason why it cannot be created yet; it is created when that has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,17 @@ class Plan:
     """Devices that move to where the name of their namespace leads now, or stay if it leads nowhere."""
     missing: tuple[Restore, ...] = ()
     """Everything that devices lacked before the reload, whether it is put back or not."""
+
+    @property
+    def possible(self) -> Plan:
+        """The plan without what waits."""
+        waiting = {step.name for step in self.steps if isinstance(step, Create) and step.waits}
+        halves = {half for name in waiting for half in EPAIR.devices_of(name)}
+        return replace(
+            self,
+            steps=tuple(step for step in self.steps if step.name not in waiting),
+            patches=tuple(each for each in self.patches if halves.isdisjoint((each.half, each.new))),
+        )
 
     @property
     def empty(self) -> bool:

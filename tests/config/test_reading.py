@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -11,7 +12,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from epaird.config.addressing import RouteSettings
-from epaird.config.reading import InvalidConfiguration, decode, load, parse, remarks
+from epaird.config.reading import (
+    MAX_BYTES,
+    InvalidConfiguration,
+    content,
+    decode,
+    is_blank,
+    load,
+    parse,
+    remarks,
+)
 from epaird.config.saving import text as saved
 from epaird.config.settings import (
     Configuration,
@@ -188,3 +198,30 @@ def test_any_file_is_accepted_or_refused(
     except InvalidConfiguration as error:
         reported = error.problems
     assert all(problem.isprintable() for problem in reported)
+
+
+def test_only_a_regular_file_of_bounded_size_is_read(tmp_path: Path, file: Path) -> None:
+    file.write_bytes(bytes(MAX_BYTES))
+    assert len(content(file)) == MAX_BYTES
+    file.write_bytes(bytes(MAX_BYTES + 1))
+    os.mkfifo(tmp_path / "fifo")  # nothing has its other end open
+    (tmp_path / "link").symlink_to("fifo")
+    for path, problem in (
+        (file, "is larger than 16 MiB, the largest file allowed"),
+        (tmp_path / "fifo", "is not a regular file"),
+        (tmp_path / "link", "is not a regular file"),
+        (Path("/dev/zero"), "is not a regular file"),
+        (tmp_path, "is a directory"),
+        (tmp_path / "none", "no such file or directory"),
+    ):
+        with pytest.raises(InvalidConfiguration) as refused:
+            content(path)
+        assert refused.value.problems == (f"{path}: {problem}",)
+    with pytest.raises(InvalidConfiguration, match="is not a path"):
+        content("\0")
+
+
+@pytest.mark.parametrize("text", [b"", b" \n", b"\r\n\t\f\v", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])
+def test_a_file_without_a_character_that_prints_is_blank(text: bytes) -> None:
+    assert is_blank(text)
+    assert not is_blank(text + b"#")

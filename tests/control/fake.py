@@ -373,6 +373,9 @@ class FakeHost(Host):
         self._step("watch")
         self._happened = happened
 
+    def check_names(self) -> None:
+        """Do nothing: the test reports events."""
+
     def stop_watching(self) -> None:
         self._step("stop_watching")
         self._happened = None

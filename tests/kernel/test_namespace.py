@@ -69,10 +69,20 @@ def test_a_name_that_is_taken_is_refused_and_left_alone(new_namespace: Callable[
     assert namespace.identity(name) == before
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "röd"])
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b"])
 def test_invalid_names(name: str) -> None:
     with pytest.raises(KernelError, match="not a name"):
         namespace.create(name)
+
+
+def test_a_name_may_have_any_characters_as_with_ip_netns(new_name: Callable[[], str]) -> None:
+    name = f"{new_name()}-tür☃"
+    namespace.create(name)
+    try:
+        assert namespace.name_of(namespace.identity(name)) == name
+    finally:
+        namespace.remove(name)
+    assert not Path("/run/netns", name).exists()
 
 
 def test_a_failed_creation_leaves_nothing(

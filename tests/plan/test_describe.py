@@ -9,11 +9,11 @@ from hypothesis import given
 
 from epaird.config.immutable import IMMUTABLE
 from epaird.config.reading import parse
-from epaird.config.settings import Configuration
+from epaird.config.settings import Configuration, PairSettings
 from epaird.plan.actions import Action, Detail, lines
 from epaird.plan.describe import actions
 from epaird.plan.diff import plan
-from epaird.plan.steps import Patch, Plan, Relocate, Restore
+from epaird.plan.steps import Create, Patch, Plan, Relocate, Restore
 from tests.plan.configurations import configurations
 
 ROUTED = {"addresses": ["10.3.0.1/24"], "routes": [{"to": "default", "via": "10.3.0.2"}]}
@@ -104,6 +104,14 @@ def test_addresses_and_routes_are_written_as_in_the_file() -> None:
         "      a.addresses: [10.0.0.1/24] -> [10.0.0.1/24, {address = 10.0.0.1/32, peer = 10.9.0.2}]",
         "      a.routes: [{to = default, via = 10.0.0.2}] -> [{to = default, metric = 7}]",
     ]
+
+
+def test_what_waits_for_its_namespace_says_so() -> None:
+    step = Create("epair2", PairSettings(), True, "namespace red: does not exist")
+    (action,) = actions(Plan(steps=(step,)))
+    assert str(action) == (
+        "epair2  # no longer exists; it stays missing until it can be created: namespace red: does not exist"
+    )
 
 
 def test_a_patch_is_a_change_of_a_half() -> None:

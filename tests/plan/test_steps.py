@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 
 from epaird.config.immutable import IMMUTABLE
-from epaird.plan.steps import Destroy, Difference, Patch, Plan, Relocate, Restore
+from epaird.config.settings import PairSettings
+from epaird.plan.steps import Create, Destroy, Difference, Patch, Plan, Relocate, Restore
 
 
 def test_a_plan_is_empty_unless_something_is_done() -> None:
@@ -25,6 +26,25 @@ def test_a_plan_is_empty_unless_something_is_done() -> None:
     assert examples.keys() | {"adopted", "missing"} == {field.name for field in fields(Plan)}
     for name, example in examples.items():
         assert not Plan(**{name: (example,)}).empty  # type: ignore[arg-type]
+
+
+def test_what_waits_is_left_out_of_what_is_possible() -> None:
+    settings = PairSettings()
+    waits = Create("epair0", settings, True, "namespace red: does not exist")
+    created = Create("epair1", settings)
+    plan = Plan(
+        steps=(waits, created),
+        patches=(
+            Patch("epair0a", None, "epair1a"),
+            Patch("epair1a", None, "epair0a"),
+            Patch("epair1b", None, None),
+        ),
+        namespaces_created=("blue",),
+    )
+    assert plan.possible == Plan(
+        steps=(created,), patches=(Patch("epair1b", None, None),), namespaces_created=("blue",)
+    )
+    assert Plan(steps=(created,)).possible == Plan(steps=(created,))
 
 
 def test_a_key_is_immutable_in_every_table() -> None:

@@ -16,7 +16,7 @@ from epaird.control.readings import InterfaceReading, Reading
 from epaird.control.tasks import whole
 from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
-from epaird.names.cloners import Cloner, cloner_of
+from epaird.names.cloners import Cloner, cloner_of, interface_of
 from epaird.names.grammar import InvalidName, quoted
 
 
@@ -52,6 +52,7 @@ class FrontEnd:
                 raise Refused(errno.EPERM, f"{clone.name} is the default and cannot be destroyed")
             if clone.destroying:
                 raise busy(name)
+            self._registry.withdrawn.add(clone.name)
             await whole(self._registry.destroy(clone))
 
     async def change(self, name: str, settings: Mapping[str, object]) -> None:
@@ -158,6 +159,12 @@ class FrontEnd:
     def _find(self, name: str) -> Found:
         found = self._registry.find(name)
         if found is None:
+            of = interface_of(name)
+            if of is not None and of[1] in self._registry.absent():
+                raise Refused(
+                    errno.ENXIO,
+                    f"{of[1]} is in the configuration and missing: epairctl reload --dry-run shows why",
+                )
             raise Refused(errno.ENXIO, f"there is no interface {quoted(name)}")
         return found
 

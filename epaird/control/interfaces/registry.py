@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from epaird.config.settings import DeviceSettings, InterfaceSettings
@@ -24,6 +24,7 @@ from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Slots, Table
 from epaird.ipc.messages import Overflow, UnknownFamily
 from epaird.kernel.errors import KernelError
+from epaird.kernel.namespace import is_of_process
 from epaird.kernel.watch import LinkEvent
 from epaird.names.cloners import Cloner, cloner_of, interface_of
 from epaird.names.macpool import MacPool
@@ -69,7 +70,11 @@ class Registry:
         self._disabled: set[str] = set()
         self.allow_loopbacks(loopbacks)
         self._being_created: set[str] = set()
+        self.withdrawn: set[str] = set()
+        """Interfaces that a request has destroyed, and nothing has created again since."""
         self._changing = asyncio.Lock()
+        self.absent: Callable[[], Collection[str]] = tuple
+        """Returns the clones of the configuration that do not exist."""
         self._not_followed: dict[str, tuple[Stray | None, str]] = {}
         """Strays that could not be moved, by device, and the reason that was logged."""
         self._in_place = InPlace(host, environment.convergence, environment.tracker)
@@ -99,6 +104,11 @@ class Registry:
     def ifnets(self) -> tuple[Ifnet, ...]:
         """The interfaces of all kinds."""
         return tuple(ifnet for kind in self.kinds for ifnet in kind.ifnets)
+
+    @property
+    def names(self) -> set[str]:
+        """The names of the clones that exist and are not being destroyed."""
+        return {clone.name for clone in self if not clone.destroying}
 
     def kind_of(self, clone: Clone) -> AnyKind:
         """Return the kind of a clone."""
@@ -146,6 +156,7 @@ class Registry:
         kind = self._by_kind[cloner_of(name, [each.cloner for each in self.kinds]).name]
         with self._claimed(name):
             await kind.create(name, settings, origin)
+        self.withdrawn.discard(name)
 
     async def destroy(self, clone: Clone) -> None:
         """Destroy an interface; return when it is gone."""
@@ -201,10 +212,14 @@ class Registry:
                 await whole(self.kind_of(ifnet.clone).relocate(ifnet))
 
     async def follow_names(self) -> None:
-        """Move every stray to where the name of its namespace leads now; a failure is logged once."""
+        """Move every stray to where the name of its namespace leads now; a failure is logged once.
+
+        The number of a process in a path may be another one's by now: only a reload follows that."""
         logged, self._not_followed = self._not_followed, {}
         for ifnet in self.check_names():
             stray = ifnet.stray
+            if is_of_process(ifnet.settings.netns or ""):
+                continue
             try:
                 await self.relocate(ifnet)
             except KernelError as error:

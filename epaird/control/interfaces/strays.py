@@ -61,7 +61,7 @@ class Strays:
             self._bus.publish("returned", ifnet.device, ifnet.settings.netns or "")
             return
         where = f"leads to {stray.leads_to} now" if stray.leads_to else "does not exist any more"
-        what = "a reload moves it there" if stray.leads_to else "it is configured there as before"
+        what = "until it is moved there" if stray.leads_to else "it is configured there as before"
         log.warning(
             "%s: namespace %s %s; the device stays in %s, %s",
             ifnet.device, stray.netns, where, stray.here, what,

@@ -302,6 +302,12 @@ class Host:
         asyncio.get_running_loop().add_reader(watch.fileno(), readable)
         self._owned.report(lambda identity: happened(LinkEvent(LinkEventKind.NAME_GONE, identity=identity)))
 
+    def check_names(self) -> None:
+        """Report the loss of each namespace that the daemon created and whose name is gone.
+
+        Events of names report it too, unless the kernel refuses to watch them."""
+        self._owned.check()
+
     def stop_watching(self) -> None:
         """Report no more events."""
         self._owned.report(None)

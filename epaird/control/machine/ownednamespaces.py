@@ -55,7 +55,8 @@ class OwnedNamespaces:
         self._by_path[namespace.path_of(name)] = owned
         if self._names is None:
             self._names = NameWatch()
-            asyncio.get_running_loop().add_reader(self._names.fileno(), self._name_removed)
+            if self._names.fileno() >= 0:  # otherwise only check() notices
+                asyncio.get_running_loop().add_reader(self._names.fileno(), self._name_removed)
 
     def remove(self, name: str) -> None:
         """Forget a namespace; after the last one, stop watching names."""
@@ -66,21 +67,23 @@ class OwnedNamespaces:
     def close(self) -> None:
         """Stop watching names."""
         if self._names is not None:
-            asyncio.get_running_loop().remove_reader(self._names.fileno())
+            if self._names.fileno() >= 0:
+                asyncio.get_running_loop().remove_reader(self._names.fileno())
             self._names.close()
             self._names = None
 
     def report(self, lost: Callable[[Identity], None] | None) -> None:
         """Call ``lost`` with each namespace that has lost its name, or loses it; None ends that."""
         self._lost = lost
-        self._check()
+        self.check()
 
     def _name_removed(self) -> None:
         if self._names is not None:
             self._names.drain()
-        self._check()
+        self.check()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Report each namespace that has lost its name."""
         for path, owned in tuple(self._by_path.items()):
             if self._lost is not None and not _leads_to(path, owned.fingerprint):
                 self.remove(path)

@@ -79,6 +79,12 @@ def _families(reading: Reading) -> Iterator[Metric]:
     yield _info("epaird_build", "Version of epaird that runs", Labels(("version",), [(__version__,)]))
     yield from _configuration_families(reading.configuration)
     yield from _interface_families(reading.interfaces)
+    yield _gauge(
+        "epaird_interfaces_missing",
+        "Pairs and loopbacks of the configuration that do not exist",
+        Labels((), [()]),
+        [len(reading.missing)],
+    )
     yield from _worker_families(reading.workers)
     yield _gauge(
         "epaird_control_tasks",

@@ -74,7 +74,8 @@ def _exposition(registry: CollectorRegistry, accept: str) -> Response:
 def _health(reading: Reading) -> Response:
     dead = [worker.worker for worker in reading.workers if not worker.alive]
     if not dead:
-        return PlainTextResponse("ok\n")
+        # A missing interface is no reason to restart the daemon.
+        return PlainTextResponse("ok\n" + "".join(f"{name} is missing\n" for name in reading.missing))
     return PlainTextResponse("".join(f"worker {worker} is not alive\n" for worker in dead), status_code=503)
 
 

@@ -1,65 +1,139 @@
-"""A file that is watched with inotify on its directory: editors and deployments replace files."""
+"""The watch on the configuration file: it notices each other text at the path once.
+
+The text decides, whatever replaced, linked, mounted or wrote it. inotify reports when to look
+(:mod:`epaird.kernel.pathwatch`); because it does not report everything, the file is also read at intervals.
+
+A program may empty a file before it writes it, remove it before it puts another in its place, or write it in
+several steps. So the file is read once nothing has happened for a moment, and what it has must be the same
+twice. A file that is empty or cannot be read changes nothing: it is logged once, and the watch goes on.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from epaird.kernel import abi
-from epaird.kernel.directorywatch import DirectoryWatch
-from epaird.kernel.errors import KernelError
+from epaird.config.reading import InvalidConfiguration, content, digest, is_blank, quoted_path
+from epaird.control.tasks import spawn, whole
+from epaird.kernel.pathwatch import PathWatch, Seen
 
 log = logging.getLogger(__name__)
 
 QUIET_S: Final = 0.1
-"""Time without an event before the file is read: some programs write in several steps."""
+"""Time without an event before the file is read, and between the two times that it is read."""
+WRITING_S: Final = 0.5
+"""The same where a program has written to the file and not closed it."""
+CHECK_S: Final = 0.7
+"""Interval at which the file is read without an event. It is below a second with QUIET_S added twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the path leads to at one moment."""
+
+    sha256: str = ""
+    """Digest of the text; empty if there is no text that can be applied."""
+    problem: str = ""
+    """Reason why it cannot, a line that begins with the path."""
 
 
 class FileWatch:
-    """Watches one file."""
+    """Watches one file, on the event loop."""
 
-    def __init__(self, path: Path, changed: Callable[[], None]) -> None:
-        """``changed`` is called after any event in the file's directory.
-
-        The target of a symbolic link is watched as well. Raises KernelError."""
+    def __init__(
+        self, path: Path, known: Callable[[], str], changed: Callable[[str], Awaitable[None]]
+    ) -> None:
+        """``known`` returns the digest of the text that was read last. ``changed`` is awaited with the digest
+        of each other one."""
         self._path = path
+        self._known = known
         self._changed = changed
-        self._due: asyncio.TimerHandle | None = None
-        self._begin()
+        self._event = asyncio.Event()
+        self._quiet_at = 0.0
+        self._noted = ""
+        self._task = spawn(self._run(), f"watching {path}")
 
-    def close(self) -> None:
-        """Stop watching."""
-        if self._due is not None:
-            self._due.cancel()
-        asyncio.get_running_loop().remove_reader(self._watch.fileno())
-        self._watch.close()
+    async def stop(self) -> None:
+        """Stop watching. A reload that is under way continues."""
+        self._task.cancel()
+        await asyncio.wait((self._task,))
 
-    def _begin(self) -> None:
-        self._directories = _directories(self._path)
-        events = abi.IN_CLOSE_WRITE | abi.IN_MOVED_TO
-        self._watch = DirectoryWatch(*self._directories, events=events, label=str(self._path))
-        asyncio.get_running_loop().add_reader(self._watch.fileno(), self._readable)
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        # In threads: a file system may be slow.
+        watch = await whole(asyncio.to_thread(PathWatch, self._path))
+        try:
+            if watch.fileno() >= 0:
+                loop.add_reader(watch.fileno(), self._readable, watch)
+            warned = False
+            while True:
+                if watch.problem is not None and not warned:
+                    warned = True
+                    log.warning(
+                        "%s: %s: the file is only read every %g s", quoted_path(self._path), watch.problem,
+                        CHECK_S,
+                    )  # fmt: skip
+                await self._quiet()
+                # A task of its own: a reload may end this watch, and must not be cancelled by that.
+                await asyncio.wait((spawn(self._look(), "looking at the configuration file"),))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CHECK_S):
+                        await self._event.wait()
+                await whole(asyncio.to_thread(watch.renew))
+        finally:
+            if watch.fileno() >= 0:
+                loop.remove_reader(watch.fileno())
+            watch.close()
 
-    def _readable(self) -> None:
-        self._watch.drain()
-        if self._due is not None:
-            self._due.cancel()
-        self._due = asyncio.get_running_loop().call_later(QUIET_S, self._quiet)
+    async def _quiet(self) -> None:
+        """Wait until there was no event for a moment."""
+        now = asyncio.get_running_loop().time
+        while (pause := self._quiet_at - now()) > 0:
+            self._event.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._event.wait()
+        self._event.clear()
 
-    def _quiet(self) -> None:
-        self._due = None
-        if _directories(self._path) != self._directories:
-            self.close()
-            try:
-                self._begin()
-            except KernelError as error:
-                log.warning("%s: %s", self._path, error)
-        self._changed()
+    def _readable(self, watch: PathWatch) -> None:
+        seen = watch.read()
+        if seen is not Seen.NOTHING:
+            pause = WRITING_S if seen is Seen.WRITING else QUIET_S
+            self._quiet_at = asyncio.get_running_loop().time() + pause
+            self._event.set()
+
+    async def _look(self) -> None:
+        found = await asyncio.to_thread(look, self._path)
+        if found.problem:
+            if found.problem == self._noted:
+                return
+        elif found.sha256 == self._known():
+            if self._noted:
+                log.info("%s: has the same text as before again", quoted_path(self._path))
+                self._noted = ""
+            return
+        await asyncio.sleep(QUIET_S)
+        if await asyncio.to_thread(look, self._path) != found or self._event.is_set():
+            self._event.set()  # look again: it is being changed
+            return
+        self._noted = found.problem
+        if found.problem:
+            log.warning("%s: the configuration in force stays, the watch goes on", found.problem)
+        else:
+            await self._changed(found.sha256)
 
 
-def _directories(path: Path) -> tuple[str, ...]:
-    """Return the directories of the file and of its target."""
-    return tuple(dict.fromkeys((str(path.parent), str(path.resolve().parent))))
+def look(path: Path) -> Look:
+    """Read a file; return what it has."""
+    try:
+        text = content(path)
+    except InvalidConfiguration as error:
+        return Look(problem="; ".join(error.problems))
+    if is_blank(text):
+        return Look(problem=f"{quoted_path(path)}: is empty")
+    return Look(sha256=digest(text))

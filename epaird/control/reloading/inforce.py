@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,6 +37,10 @@ class ConfigurationInForce:
         self.digest = source.sha256 if source is not None else ""
         """Digest of the file as it was last read, whether it was applied or not."""
         self._reading = ConfigurationReading(success_time=time.time(), sha256=self.digest)
+
+    def absent(self, present: Container[str]) -> tuple[str, ...]:
+        """Return the pairs and loopbacks of the configuration that are not among those ``present``."""
+        return tuple(name for name in self.current.settings_by_name() if name not in present)
 
     def applied(self, configuration: Configuration) -> None:
         """Record a configuration that was applied.

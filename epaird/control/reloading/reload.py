@@ -13,6 +13,7 @@ import errno
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,11 +21,12 @@ from epaird.config import saving
 from epaird.config.reading import (
     ConfigurationFile,
     InvalidConfiguration,
+    content,
     decode,
     digest,
+    is_blank,
     parse,
     quoted_path,
-    read,
 )
 from epaird.config.settings import Configuration, InterfaceSettings, namespace_name
 from epaird.config.values import dotted
@@ -43,7 +45,7 @@ from epaird.plan.actions import Action, lines, summary
 from epaird.plan.describe import actions
 from epaird.plan.diff import plan
 from epaird.plan.merge import merged
-from epaird.plan.steps import Change, Plan, Relocate
+from epaird.plan.steps import Change, Create, Plan, Relocate, Step
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +86,15 @@ class Reloads:
         self._moving = moving
         self._begun = begun
         self._ended = ended
-        self._one_at_a_time = asyncio.Lock()
+        self.one_at_a_time = asyncio.Lock()
+        """Held while a configuration is compared with the running state, or applied."""
+        self._stopped = False
+
+    async def stop(self) -> None:
+        """Refuse every further reload; wait for one that is under way."""
+        self._stopped = True
+        async with self.one_at_a_time:
+            pass
 
     async def reload(self, *, dry_run: bool = False) -> tuple[Action, ...]:
         """Read the file again and apply it; return what was done, or would be done.
@@ -93,16 +103,11 @@ class Reloads:
         path = self._in_force.path
         if path is None:
             raise Refused(errno.ENOENT, "the configuration was read from no file")
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             if dry_run:
-                file = await asyncio.to_thread(self._read, path)
+                file = await asyncio.to_thread(_read, path)
                 return actions(await self._plan(file.configuration))
-            self._begun()
-            try:
-                # A caller that is cancelled leaves no reload half done.
-                return await whole(self._reload(path))
-            finally:
-                self._ended()
+            return await self._begin(path)
 
     async def catch_up(self, configured: Mapping[str, InterfaceSettings]) -> None:
         """Apply the configuration in force to what a predecessor has left.
@@ -110,7 +115,7 @@ class Reloads:
         A setting that was changed at runtime stays, unless the file has another value for it now than the
         one that the predecessor applied. ``configured`` are these applied settings, by interface. An error
         is logged, and everything stays as it was."""
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             configuration = self._in_force.current
             state = self._running_state(configuration)
             wanted = merged(state.configuration, state.peers, configured, configuration)
@@ -131,22 +136,24 @@ class Reloads:
         except Refused as refusal:
             log.debug("%s", refusal)
 
-    async def file_changed(self) -> None:
-        """Reload if the contents of the file have changed."""
+    async def file_changed(self, sha256: str) -> None:
+        """Reload if the file has the text of this digest and was not read since: the result is only logged.
+
+        Otherwise nothing happens: the text may have changed again, or a reload has found it before."""
         path = self._in_force.path
-        if path is not None:
-            try:
-                sha256 = digest(await asyncio.to_thread(path.read_bytes))
-            except OSError as error:  # it may be in the middle of being replaced
-                log.debug("%s: %s", path, error)
-                return
-            if sha256 != self._in_force.digest:
-                log.info("%s has changed", quoted_path(path))
-                await self.signalled()
+        if path is None:
+            return
+        async with self.one_at_a_time:
+            with contextlib.suppress(InvalidConfiguration):
+                text = await asyncio.to_thread(content, path)
+                if digest(text) == sha256 != self._in_force.digest:
+                    log.info("%s has changed", quoted_path(path))
+                    with contextlib.suppress(Refused):  # it is in the log
+                        await self._begin(path, text)
 
     async def plan(self, text: str, name: str) -> tuple[Action, ...]:
         """Return what a reload of a file with this text would do. Raises Refused with every problem."""
-        async with self._one_at_a_time:
+        async with self.one_at_a_time:
             with _refusing():
                 content = text.encode("utf-8", "surrogateescape")
                 configuration = await asyncio.to_thread(decode, content, name)
@@ -162,10 +169,25 @@ class Reloads:
             raise Refused(errno.EINVAL, "; ".join(problems), problems) from error
         return saving.text(found)
 
-    async def _reload(self, path: Path) -> tuple[Action, ...]:
+    async def _begin(self, path: Path, text: bytes | None = None) -> tuple[Action, ...]:
+        """Reload the file, or the ``text`` that it was found to have. Raises Refused."""
+        if self._stopped:
+            raise Refused(errno.ESHUTDOWN, "not reloaded: the daemon is ending")
+        self._begun()
+        try:
+            # A caller that is cancelled leaves no reload half done.
+            return await whole(self._reload(path, text))
+        finally:
+            self._ended()
+
+    async def _reload(self, path: Path, text: bytes | None) -> tuple[Action, ...]:
         try:
             # In a thread: reading and comparing a thousand pairs takes some tenths of a second.
-            file = await asyncio.to_thread(self._read, path)
+            text = await asyncio.to_thread(_text, path) if text is None else text
+            self._in_force.digest = digest(text)
+            if is_blank(text):
+                log.warning("%s is empty: everything that it had is removed", quoted_path(path))
+            file = await asyncio.to_thread(_read, path, text)
             found = await self._plan(file.configuration)
             done = actions(found)
             _log(done)
@@ -180,14 +202,8 @@ class Reloads:
             self._in_force.reload_failed()
             raise
         self._in_force.reload_succeeded(file.sha256)
-        log.info("reloaded %s: %s", quoted_path(path), summary(done))
+        log.info("reloaded %s: %s", quoted_path(path), summary(actions(found.possible)))
         return done
-
-    def _read(self, path: Path) -> ConfigurationFile:
-        with contextlib.suppress(OSError):  # read() reports it
-            self._in_force.digest = digest(path.read_bytes())
-        with _refusing():
-            return read(path)
 
     async def _plan(self, configuration: Configuration, *, first: bool = False) -> Plan:
         """Return the plan from the running state to a configuration; ``first``: none was applied before.
@@ -210,6 +226,7 @@ class Reloads:
             adopted=state.runtime,
             applied=None if first else self._in_force.current,
         )
+        found = self._without_obstacle(found)
         problems = [*self._shortages(configuration), *self._namespace_problems(found, configuration)]
         if problems:
             raise Refused(errno.EINVAL, "; ".join(problems), problems)
@@ -235,6 +252,25 @@ class Reloads:
         ]
         return running_state(self._registry, current, namespaces, configuration)
 
+    def _without_obstacle(self, found: Plan) -> Plan:
+        """Return a plan in which an interface that was lost waits while its namespace does not exist.
+
+        Only one that the configuration in force has as well: otherwise the name may be a mistake."""
+        applied = self._in_force.current.settings_by_name()
+        made = {*found.namespaces_created, ""}
+
+        def checked(step: Step) -> Step:
+            if not isinstance(step, Create) or applied.get(step.name) != step.settings:
+                return step
+            for netns in {device.namespace for device in step.settings.devices(step.name)} - made:
+                try:
+                    self._host.namespace_identity(netns)
+                except KernelError as error:
+                    return replace(step, waits=str(error))
+            return step
+
+        return replace(found, steps=tuple(map(checked, found.steps)))
+
     def _at_runtime(self, configuration: Configuration) -> Iterator[tuple[str, str]]:
         """Yield the namespace and the name of each device that was created at runtime and stays so."""
         wanted = configuration.settings_by_name()
@@ -246,7 +282,7 @@ class Reloads:
     def _namespace_problems(self, found: Plan, wanted: Configuration) -> Iterator[str]:
         """Yield a message for each namespace that does not exist or cannot be removed."""
         # A change in place does not need the name: the device is in its namespace already.
-        stepped = {step.name for step in found.steps if not isinstance(step, Change)}
+        stepped = {step.name for step in found.possible.steps if not isinstance(step, Change)}
         for each in wanted.interfaces:
             name = str(each.location[1])
             if name in stepped and each.namespace and each.namespace not in found.namespaces_created:
@@ -262,7 +298,7 @@ class Reloads:
 
     async def _apply(self, found: Plan, wanted: Configuration) -> None:
         applying = Applying(
-            found,
+            found.possible,
             wanted,
             registry=self._registry,
             namespaces=self._namespaces,
@@ -280,6 +316,19 @@ class Reloads:
             exceptions = f" except: {'; '.join(applying.left)}" if applying.left else ""
             raise Refused(code, f"{error}; everything is as it was before{exceptions}") from error
         self._in_force.applied(wanted)
+
+
+def _text(path: Path) -> bytes:
+    """Return the bytes of the file. Raises Refused."""
+    with _refusing():
+        return content(path)
+
+
+def _read(path: Path, text: bytes | None = None) -> ConfigurationFile:
+    """Return the configuration in the file, or in the ``text`` that it was found to have. Raises Refused."""
+    found = _text(path) if text is None else text
+    with _refusing():
+        return ConfigurationFile(decode(found, path), digest(found))
 
 
 def _log(done: tuple[Action, ...]) -> None:

@@ -53,6 +53,9 @@ async def test_permanent_names_are_found_before_names_of_devices() -> None:
         assert scene.one("epair0a").name == "epair1a"
         with pytest.raises(Refused, match="there is no interface"):
             scene.interfaces.interface("epair7")
+        scene.interfaces._registry.absent = lambda: ("epair7",)
+        with pytest.raises(Refused, match=r"^epair7 is in the configuration and missing"):
+            scene.interfaces.interface("epair7a")
 
 
 @on_loop

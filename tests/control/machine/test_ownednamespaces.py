@@ -11,6 +11,7 @@ import pytest
 from epaird.control.machine.ownednamespaces import OwnedNamespaces, identified
 from epaird.kernel import namespace
 from epaird.kernel.errors import KernelError
+from epaird.kernel.inotify import Inotify
 from epaird.kernel.namespace import Fingerprint, Identity
 from tests.kernel.conftest import new_name  # noqa: F401  fixture
 from tests.loop import on_loop
@@ -80,6 +81,28 @@ def test_a_loss_before_anybody_listens_is_kept(created: tuple[str, Fingerprint])
         namespace.remove(name)
         owned._name_removed()
         owned.report(lost.append)
+        owned.close()
+
+    on_loop(lose)()
+    assert lost == [fingerprint.identity]
+
+
+def test_without_inotify_a_check_notices_the_loss(
+    created: tuple[str, Fingerprint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, fingerprint = created
+    lost: list[Identity] = []
+
+    def refuse(_: Inotify) -> None:
+        raise KernelError(errno.EMFILE, "too many inotify instances")
+
+    async def lose() -> None:
+        monkeypatch.setattr(Inotify, "__init__", refuse)
+        owned = OwnedNamespaces()
+        owned.add(name, identified(name, fingerprint))
+        owned.report(lost.append)
+        namespace.remove(name)
+        owned.check()
         owned.close()
 
     on_loop(lose)()

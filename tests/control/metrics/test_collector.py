@@ -20,6 +20,7 @@ CONTRACT = {
     "epaird_config_last_reload_success_timestamp_seconds": ("gauge", ()),
     "epaird_config_reloads_total": ("counter", ("result",)),
     "epaird_config_sha256_info": ("gauge", ("sha256",)),
+    "epaird_interfaces_missing": ("gauge", ()),
     "epaird_interface_opackets_total": ("counter", DEVICE),
     "epaird_interface_obytes_total": ("counter", DEVICE),
     "epaird_interface_omcasts_total": ("counter", DEVICE),
@@ -78,6 +79,11 @@ def test_every_counter_comes_from_its_own_field() -> None:
     for place, name in enumerate(names):
         assert value(reading, f"epaird_interface_{name}_total", device="epair0a") == 1000 + place
         assert value(reading, f"epaird_interface_{name}_total", device="epair0b") == 0
+
+
+def test_what_is_missing_is_counted() -> None:
+    assert value(Reading((), ()), "epaird_interfaces_missing") == 0
+    assert value(Reading((), (), missing=("epair0", "lo0")), "epaird_interfaces_missing") == 2
 
 
 def test_errors_have_every_reason_from_the_start() -> None:

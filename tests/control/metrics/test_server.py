@@ -87,6 +87,12 @@ def test_healthy_while_every_worker_is_alive(page: Serving) -> None:
     assert (response.status, body) == (HTTPStatus.OK, b"ok\n")
 
 
+def test_what_is_missing_is_named_and_is_no_reason_for_a_restart() -> None:
+    with serving(lambda: Reading((), (worker(0),), missing=("epair0", "lo1"))) as running:
+        response, body = running.get("/healthz")
+    assert (response.status, body) == (HTTPStatus.OK, b"ok\nepair0 is missing\nlo1 is missing\n")
+
+
 def test_unhealthy_names_the_workers_that_are_not() -> None:
     reading = Reading((), (worker(0), worker(1, alive=False), worker(2, alive=False)))
     with serving(lambda: reading) as running:

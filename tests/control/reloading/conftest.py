@@ -13,7 +13,9 @@ import pytest
 from epaird.config.reading import read
 from epaird.control import daemon, logs, resources
 from epaird.control.machine.host import Place
+from epaird.control.reloading import remaking
 from epaird.control.reloading.inforce import Source
+from epaird.kernel.netnswatch import NameWatch
 from epaird.kernel.tun import Tap
 from tests.control.fake import FakeHost
 from tests.control.reloading.running import Running, log_formats
@@ -21,7 +23,7 @@ from tests.loop import has_children
 
 
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     host = FakeHost()
     set_property = host.set_property
 
@@ -40,6 +42,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 
     log_formats.clear()
     monkeypatch.setattr(logs, "set_up", set_up)
+    # Looks for what is missing are steps too: none at intervals, or when others create namespaces.
+    monkeypatch.setattr(remaking, "LOOK_S", 3600.0)
+    monkeypatch.setattr(remaking, "NameWatch", lambda: NameWatch(str(tmp_path / "netns")))
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     return host
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from epaird.config.reading import read
+from epaird.config.reading import digest, read
 from epaird.control import running as program
 from epaird.control.operations import Refused
 from epaird.control.reloading.inforce import Source
@@ -320,7 +320,7 @@ async def test_a_watched_file_is_read_again_when_it_is_written_or_replaced(start
         steps = len(running.host.steps)
         running.write()
         await asyncio.sleep(0.3)
-        assert len(running.host.steps) == steps
+        assert running.host.steps[steps:] == []
 
 
 @on_loop
@@ -336,3 +336,47 @@ async def test_a_caller_that_is_cancelled_stops_no_reload(started: Begin) -> Non
             await asking
         assert "epair1b" in running.host.links
         assert running.daemon._in_force.reading().successes == 1
+
+
+@on_loop
+async def test_an_empty_file_is_obeyed_when_a_reload_of_it_is_requested(
+    started: Begin, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with started() as running:
+        running.path.write_text("\n")
+        # Another program may have the usual port of the page.
+        monkeypatch.setattr(running.daemon.reloads, "_moving", lambda _: contextlib.nullcontext())
+        done = await running.daemon.reloads.reload(dry_run=True)
+        assert "is empty" not in caplog.text
+        assert [action.verb for action in done if action.name == "epair0"] == ["destroy"]
+        await running.daemon.reloads.reload()
+        assert f"{running.path} is empty: everything that it had is removed" in caplog.messages
+        assert not running.host.links
+
+
+@on_loop
+async def test_a_changed_file_is_applied_once_and_only_with_the_text_that_was_noticed(started: Begin) -> None:
+    async with started() as running:
+        reloads, in_force = running.daemon.reloads, running.daemon._in_force
+
+        def done() -> int:
+            return in_force.reading().successes
+
+        await reloads.file_changed(in_force.digest)
+        assert done() == 0
+        running.write(daemon={"queue_limit": 99})
+        noticed = digest(running.path.read_bytes())
+        await reloads.reload(dry_run=True)
+        await asyncio.gather(reloads.file_changed(noticed), reloads.file_changed(noticed))
+        assert (done(), in_force.daemon.queue_limit) == (1, 99)
+        running.write(daemon={"queue_limit": 98})
+        noticed = digest(running.path.read_bytes())
+        running.path.write_text("")
+        await reloads.file_changed(noticed)
+        running.path.unlink()
+        await reloads.file_changed(noticed)
+        assert (done(), in_force.daemon.queue_limit) == (1, 99)
+        running.path.write_text("[epair")
+        await reloads.file_changed(digest(b"[epair"))
+        await reloads.file_changed(digest(b"[epair"))
+        assert (done(), in_force.reading().failures) == (1, 1)
