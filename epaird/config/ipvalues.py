@@ -206,7 +206,7 @@ def _refuse_unusable(address: IPv4Address | IPv6Address, text: str) -> None:
 
 def _refuse_unbindable(address: IPv6Address, text: str) -> None:
     """Refuse an address on which no socket can listen."""
-    if address.is_link_local:
-        raise ValueError(f"{quoted(text)} is a link-local address, on which the daemon cannot listen")
+    if address.is_link_local and address.scope_id is None:
+        raise ValueError(f"{quoted(text)} is a link-local address, which needs its interface: fe80::1%eth0")
     if address.ipv4_mapped is not None:
         raise ValueError(f"{quoted(text)} is an IPv4 address, write {quoted(str(address.ipv4_mapped))}")

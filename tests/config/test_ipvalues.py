@@ -55,7 +55,7 @@ def test_addresses_to_listen_on(text: str, host: str, port: int) -> None:
         (":9862", '":9862" has no address, "0.0.0.0:9862" and "[::]:9862" mean every one'),
         ("::1:9862", '"::1:9862": an IPv6 address needs brackets, "[::1]:9862"'),
         ("[10.0.0.1]:80", '"[10.0.0.1]:80": "10.0.0.1" is not an IPv6 address'),
-        ("[fe80::1]:80", '"[fe80::1]:80" is a link-local address, on which the daemon cannot listen'),
+        ("[fe80::1]:80", '"[fe80::1]:80" is a link-local address, which needs its interface: fe80::1%eth0'),
         (
             "[::ffff:10.0.0.1]:80",
             '"[::ffff:10.0.0.1]:80" is an IPv4 address, write "10.0.0.1"',

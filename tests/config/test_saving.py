@@ -30,14 +30,9 @@ def test_a_plain_address_is_a_text_and_others_are_inline_tables() -> None:
     routes = [{"to": "10.1.0.0/16", "metric": 7}]
     written = text(parse({"epair": {"epair0": {"a": {"addresses": addresses, "routes": routes}}}}))
     assert (
-        """[epair.epair0.a]
-addresses = [
-    "10.0.0.1/24",
-    { address = "10.0.0.1/32", peer = "10.9.0.2", nodad = true },
-]
-routes = [
-    { to = "10.1.0.0/16", metric = 7 },
-]
+        """
+epair0.a.addresses = ["10.0.0.1/24", { address = "10.0.0.1/32", peer = "10.9.0.2", nodad = true }]
+epair0.a.routes = [{ to = "10.1.0.0/16", metric = 7 }]
 """
         in written
     )

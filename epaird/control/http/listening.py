@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import Final
+from typing import Any, Final
 
 BACKLOG: Final = 1024
 """Connections that the kernel queues. A client beyond it would wait a second before it tries again."""
@@ -15,6 +15,10 @@ _BIND_FAULTS: Final = {
     errno.EADDRNOTAVAIL: " is no address of this machine",
     errno.EACCES: " needs root, or a port of 1024 or above",
 }
+
+
+Address = tuple[Any, ...]
+"""An address of a socket: host and port and, with IPv6, flow information and zone."""
 
 
 class ListenError(Exception):
@@ -27,8 +31,7 @@ def listen(key: str, host: str, port: int, current: socket.socket | None = None)
     A new socket may share its port with ``current``. Raises ListenError, whose message begins with ``key``,
     the configuration's key of the address. May block to resolve a host name."""
     try:
-        family, _, _, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        address = (str(found[0]), port)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         if current is not None and current.family == family and _is_at(current, address):
             return current
         try:
@@ -50,12 +53,12 @@ def host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _is_at(listener: socket.socket, address: tuple[str, int]) -> bool:
-    host, port = listener.getsockname()[:2]
-    return bool(host == address[0] and address[1] in (0, port))
+def _is_at(listener: socket.socket, address: Address) -> bool:
+    host, port, *more = listener.getsockname()
+    return (host, *more) == (address[0], *address[2:]) and address[1] in (0, port)
 
 
-def _listen_beside(current: socket.socket, family: int, address: tuple[str, int]) -> socket.socket:
+def _listen_beside(current: socket.socket, family: int, address: Address) -> socket.socket:
     """Return a socket for an address that includes ``current``'s or is included: 0.0.0.0 beside 127.0.0.1.
 
     The kernel lets two sockets have one port if both have SO_REUSEPORT while the second is bound."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import subprocess
 
 import pytest
 
 from epaird.control.http.listening import ListenError, host_port, listen
 from epaird.control.metrics.server import KEY
+from epaird.kernel import namespace
+from tests.kernel.named import within
 
 
 def test_a_port_in_use_is_one_clear_line() -> None:
@@ -47,6 +50,23 @@ def test_a_socket_that_listens_there_already_is_kept() -> None:
         port = current.getsockname()[1]
         assert listen(KEY, "127.0.0.1", port, current) is current
         assert listen(KEY, "127.0.0.1", 0, current) is current
+
+
+@pytest.mark.real
+def test_a_link_local_address_of_an_interface() -> None:
+    name = f"ept{os.getpid()}listen"
+    namespace.create(name)
+    try:
+        for command in ("link add v0 type veth peer name v1", "link set v1 up", "link set v0 up"):
+            subprocess.run(["ip", "-n", name, *command.split()], check=True)
+        subprocess.run(["ip", "-n", name, "address", "add", "fe80::5/64", "dev", "v0", "nodad"], check=True)
+        with within(name), listen("metrics.listen", "fe80::5%v0", 0) as first:
+            port = first.getsockname()[1]
+            assert listen("metrics.listen", "fe80::5%v0", port, first) is first
+            with socket.create_connection(("fe80::5%v0", port)):
+                pass
+    finally:
+        namespace.remove(name)
 
 
 def test_an_address_that_includes_the_current_one_has_its_port_too() -> None:
