@@ -175,7 +175,7 @@ def small_disk(directory: Path, octets: int) -> Iterator[Path]:
     """Mount a file system with this capacity on a new directory."""
     directory.mkdir()
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={octets}", "epaird-test", str(directory)], check=True
+        ["mount", "-t", "tmpfs", "-o", f"size={octets},mode=0755", "epaird-test", str(directory)], check=True
     )
     try:
         yield directory
