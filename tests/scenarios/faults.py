@@ -76,6 +76,8 @@ class Cable:
         """``start`` replaces the laboratory's way of starting the daemon."""
         self.lab = lab
         start = start or lab.launch
+        # Frames of a half that is patched into another pair are in the books of both.
+        lab.home.disable_ipv6()
         self.red, self.blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
         self.daemon: Daemon = start(pair(ipv6=False) + extra, **{"workers": 1, **settings}).wait_ready()
         add_neighbour(self.red, self.blue, BLUE)
