@@ -76,6 +76,8 @@ class Cable:
         """``start`` replaces the laboratory's way of starting the daemon."""
         self.lab = lab
         start = start or lab.launch
+        # Frames of a half that is patched into another pair are in the books of both.
+        lab.home.disable_ipv6()
         self.red, self.blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
         self.daemon: Daemon = start(pair(ipv6=False) + extra, **{"workers": 1, **settings}).wait_ready()
         add_neighbour(self.red, self.blue, BLUE)
@@ -175,7 +177,7 @@ def small_disk(directory: Path, octets: int) -> Iterator[Path]:
     """Mount a file system with this capacity on a new directory."""
     directory.mkdir()
     subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={octets}", "epaird-test", str(directory)], check=True
+        ["mount", "-t", "tmpfs", "-o", f"size={octets},mode=0755", "epaird-test", str(directory)], check=True
     )
     try:
         yield directory

@@ -277,10 +277,7 @@ class Lab:
         """Create the namespace that configurations call ``$name``; without IPv6 the kernel sends nothing of
         its own."""
         made = self[name].create()
-        if not ipv6:
-            for which in ("all", "default"):
-                made.write(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6", "1")
-        return made
+        return made if ipv6 else made.disable_ipv6()
 
     def configuration(self, text: str, *, listen: str = LISTEN, **daemon: object) -> Path:
         """Write a configuration file; ``daemon`` holds the settings of its [daemon] table."""

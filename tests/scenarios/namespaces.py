@@ -74,6 +74,12 @@ class Namespace:
         with self.inside():
             Path(file).write_text(text)
 
+    def disable_ipv6(self) -> Self:
+        """Have the kernel send no frames of its own on any interface of the namespace."""
+        for which in ("all", "default"):
+            self.write(f"/proc/sys/net/ipv6/conf/{which}/disable_ipv6", "1")
+        return self
+
     def ip(self, arguments: str) -> str:
         """Run ``ip`` with these arguments."""
         return self.run("ip", *arguments.split())

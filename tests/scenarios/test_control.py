@@ -38,7 +38,7 @@ def settings(half: str, netns: str, address: str) -> list[str]:
 def test_a_pair_created_at_run_time_forwards_and_is_destroyed(lab: Lab) -> None:
     daemon = lab.daemon(NAMESPACES)
     words = [*settings("a", "$red", RED), *settings("b", "$blue", BLUE)]
-    assert epairctl(lab, "create", "epair", *words) == "epair0\n"
+    assert epairctl(lab, "create", "epair", *words) == "epair0a\n"
     ping(lab["red"], BLUE)
     assert refused(lab, "create", "epair0").endswith("(EEXIST)")
     assert epairctl(lab, "set", "epair0a", "mtu=9000") == ""
@@ -56,7 +56,8 @@ def test_a_pair_created_at_run_time_forwards_and_is_destroyed(lab: Lab) -> None:
 
 def test_curl_creates_a_pair(lab: Lab) -> None:
     lab.daemon(CABLE)
-    assert json.loads(curl(lab, "/v1/interfaces", "-d", '{"name": "epair"}')) == {"name": "epair1"}
+    created = json.loads(curl(lab, "/v1/interfaces", "-d", '{"name": "epair"}'))
+    assert created == {"name": "epair1", "devices": ["epair1a", "epair1b"]}
     found = json.loads(curl(lab, "/v1/interfaces"))
     assert [each["origin"] for each in found] == ["configuration"] * 2 + ["runtime"] * 2
     assert curl(lab, "/v1/interfaces/epair1", "-X", "DELETE", "-w", "%{http_code}") == "204"
@@ -160,7 +161,7 @@ def test_bad_clients_do_not_disturb_forwarding(lab: Lab) -> None:
         datagrams(lab["red"], lab["blue"], BLUE, 10_000)
         crossings += 1
     bad_clients.join()
-    assert answers == ["epair0a epair0b", "EMSGSIZE"] * 10 + ["epair1"]
+    assert answers == ["epair0a epair0b", "EMSGSIZE"] * 10 + ["epair1a"]
     daemon.at_rest()
     daemon.assert_sleeps()
     daemon.stop()

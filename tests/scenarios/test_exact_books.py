@@ -17,7 +17,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
-KILLS = 30
+KILLS = 12
 RATE = 2_500
 FLOWS = 2
 

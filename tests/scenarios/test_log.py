@@ -8,7 +8,8 @@ import signal
 
 import pytest
 
-from tests.scenarios.ctl import epairctl, run_epairctl
+from epaird.client.client import Client
+from tests.scenarios.ctl import control_socket, run_epairctl
 from tests.scenarios.lab import CABLE, Lab
 from tests.scenarios.transfers import BLUE, ping
 from tests.waiting import until
@@ -26,9 +27,10 @@ def test_a_pipe_that_nothing_reads_stops_neither_control_nor_replacement_nor_the
     try:
         daemon = lab.launch(CABLE, wrapper=(*INTO_FIFO, str(fifo)), workers=1, log_level="debug")
         until(lambda: run_epairctl(lab, "list").returncode == 0, daemon.__repr__)
+        client = Client(str(control_socket(lab)))
         for _ in range(60):
-            epairctl(lab, "set", "epair0a", "mtu=1400")
-            epairctl(lab, "set", "epair0a", "mtu=1500")
+            client.change("epair0a", {"mtu": 1400})
+            client.change("epair0a", {"mtu": 1500})
         assert len(os.read(reader, 4096)) > 2000
         before = daemon.worker()
         os.kill(before, signal.SIGKILL)
