@@ -76,8 +76,9 @@ class Report:
             soft_wrap=True,
         )
         self._console.print(
-            f"{len(soak.done)} operations; {soak.empty_plans} plans with nothing to do; {soak.scrapes} scrapes of the metrics page; {soak.sent} datagrams "
-            f"over pairs that no operation touched, {lost} of them lost with workers that died, all counted",
+            f"{len(soak.done)} operations; {soak.empty_plans} plans with nothing to do; "
+            f"{soak.scrapes} scrapes of the metrics page; {soak.sent} datagrams over pairs that no operation "
+            f"touched, {lost} of them lost with workers that died, all counted",
             highlight=False,
             soft_wrap=True,
         )
