@@ -114,7 +114,7 @@ class Daemon:
         await Takeover(left, held.host, held.table, held.slots, self._workers, self._registry).take_over()
         await self._workers.tune(configuration.daemon)
         await self._workers.start()
-        await self._create(configuration, left.known if takes_over else set())
+        await self._create(configuration, takes_over=takes_over)
         if takes_over and workers_before != len(self._workers):
             await self._workers.share()
         if not held.host.watches_all_namespaces:
@@ -227,29 +227,29 @@ class Daemon:
         self._undo.push_async_callback(control.stop)
         return control
 
-    async def _create(self, configuration: Configuration, known: set[str]) -> None:
-        """Create namespaces and interfaces, except those that were taken over, and watch them.
-
-        ``known`` are the interfaces of a predecessor: one of them that cannot be created is left missing."""
+    async def _create(self, configuration: Configuration, *, takes_over: bool) -> None:
+        """Create namespaces and interfaces, except those that were taken over, and watch them."""
         undo, host = self._undo, self._resources.host
         undo.push_async_callback(self._unless_leaving, self._namespaces.remove_all)
         await self._namespaces.create(configuration.namespaces.create)
         undo.push_async_callback(self._unless_leaving, self._registry.destroy_all)
         undo.callback(lambda: self._registry.set_drain_timeout(self._in_force.daemon.drain_timeout))
         undo.callback(host.stop_watching)
-        await self._create_interfaces(configuration, known)
+        await self._create_interfaces(configuration, takes_over=takes_over)
         # Not before: a thousand pairs that are created, or destroyed, cause 16,000 events.
         host.watch(self._registry.link_event)
         await self._registry.check_all()
 
-    async def _create_interfaces(self, configuration: Configuration, known: set[str]) -> None:
+    async def _create_interfaces(self, configuration: Configuration, *, takes_over: bool) -> None:
+        """Create what was not taken over. Then what cannot be created is left missing: the end of this
+        process would end the forwarding of everything else as well."""
         self._reserve_macs(configuration)
 
         async def create(name: str, settings: InterfaceSettings) -> None:
             try:
                 await self._registry.create(name, settings)
             except KernelError as error:
-                if name not in known:
+                if not takes_over:
                     raise
                 log.warning("%s: missing, and created again when it can be: %s", name, error)
 

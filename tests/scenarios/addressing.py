@@ -10,12 +10,13 @@ from tests.scenarios.namespaces import Namespace
 
 
 def addresses(place: Namespace, device: str) -> list[str]:
-    """Return the addresses that are not link-local: IPv4's in the kernel's order, then IPv6's, sorted."""
+    """Return the addresses that are not link-local, ``10.0.0.1/32 peer 10.0.0.2``: IPv4's in the kernel's
+    order, then IPv6's, sorted."""
     found = json.loads(place.ip(f"-j address show dev {device}"))
     of_device = [each for device in found if device for each in device["addr_info"]]
     by_family = {
         family: [
-            f"{each['local']}/{each['prefixlen']}"
+            f"{each['local']}/{each['prefixlen']}" + (f" peer {each['address']}" if "address" in each else "")
             for each in of_device
             if each["family"] == family and each["scope"] != "link"
         ]
@@ -25,11 +26,14 @@ def addresses(place: Namespace, device: str) -> list[str]:
 
 
 def routes(place: Namespace, device: str) -> list[str]:
-    """Return the routes of the main table that the kernel has not made itself, sorted."""
+    """Return the routes of the main table that the kernel has not made itself, sorted, each with its metric
+    unless it is the default."""
     found = []
-    for family in ("-4", "-6"):
+    for family, default in (("-4", 0), ("-6", 1024)):
         found += [
-            each["dst"] + (f" via {each['gateway']}" if "gateway" in each else "")
+            each["dst"]
+            + (f" via {each['gateway']}" if "gateway" in each else "")
+            + (f" metric {each['metric']}" if each.get("metric", default) != default else "")
             for each in json.loads(place.ip(f"{family} -j route show dev {device}") or "[]")
             if each.get("protocol") not in ("kernel", "ra")
         ]

@@ -199,6 +199,23 @@ def test_a_successor_starts_although_something_is_missing(
     ping(green, BLUE)
 
 
+@pytest.mark.parametrize("go_on", [crash, upgrade])
+def test_a_successor_starts_although_something_new_in_the_file_cannot_be_created(
+    lab: Lab, go_on: Callable[[Daemon], Daemon]
+) -> None:
+    daemon = lab.daemon(CABLE)
+    lab.home.ip("link add epair5b type veth peer name other")
+    with daemon.file.open("a") as file:
+        file.write("[epair.epair5]\n[epair.epair6]\n")
+    daemon = go_on(daemon)
+    ping(lab["red"], BLUE)
+    assert missing(daemon) == 1
+    assert "epair6a" in lab.home.links()
+    assert daemon.log_lines_with("epair5: missing, and created again when it can be: ")
+    lab.home.ip("link del other")
+    until(lambda: "epair5b" in lab.home.links("tun") and missing(daemon) == 0, daemon.__repr__)
+
+
 def test_a_missing_namespace_refuses_a_start_without_a_predecessor(lab: Lab) -> None:
     daemon = lab.launch(GREEN_AND_GREY)
     assert daemon.wait_exit() == 1

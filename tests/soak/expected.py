@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -26,11 +27,14 @@ class Half:
     name: str = ""
     """The device's name; empty for the default."""
     addresses: tuple[str, ...] = ()
+    """Addresses, ``10.3.0.1/32 peer 10.3.0.2``."""
     routes: tuple[str, ...] = ()
-    """Routes, ``10.2.0.0/24 via 10.1.0.2``."""
+    """Routes, ``10.4.0.0/24 via 10.3.0.2 metric 70``."""
     mtu: int = 1500
     up: bool = True
     txqueuelen: int = 10_000
+    sndbuf: int = 0
+    """Bound on frames that wait in the receiving namespace; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,7 @@ class Pair:
     queues: int = 1
     offload: bool = True
     coalesce: bool = True
+    pmtu: bool = True
     carrier: str = "peer"
 
 
@@ -60,27 +65,55 @@ class Loopback:
 Interface = Pair | Loopback
 
 
-def pair(unit: int, a: str, b: str, **settings: Any) -> Pair:  # noqa: ANN401
-    """Return a pair in these namespaces with addresses for the background traffic, and a route."""
-    addresses = (
-        (f"{address(unit, 1)}/24", f"{address(unit, 11)}/24"),
-        (f"{address(unit, 2)}/24",) if a != b else (),
-    )
-    routes = (f"10.2.{unit}.0/24 via {address(unit, 2)}",)
-    half_a = Half(a, addresses=addresses[0], routes=routes)
-    return Pair(half_a, Half(b, addresses=addresses[1]), **settings)
+def pair(unit: int, a: str, b: str, *, rich: bool = False, **settings: Any) -> Pair:  # noqa: ANN401
+    """Return a pair in these namespaces with addresses for the background traffic, and a route.
+
+    ``rich``: it has IPv6, an address with a peer, a route with a metric and one without a next hop too.
+    """
+    of_a: tuple[str, ...] = (f"{address(unit, 1)}/24", f"{address(unit, 11)}/24")
+    of_b: tuple[str, ...] = (f"{address(unit, 2)}/24",)
+    routes: tuple[str, ...] = (f"10.2.{unit}.0/24 via {address(unit, 2)}",)
+    if rich:
+        v6, own, other = f"fd01:0:0:{unit:x}::", f"10.3.{unit}.1", f"10.3.{unit}.2"
+        of_a = (*of_a, f"{own}/32 peer {other}", f"{v6}1/64", f"{v6}11/64")
+        of_b = (*of_b, f"{other}/32 peer {own}", f"{v6}2/64")
+        routes = (
+            *routes,
+            f"10.4.{unit}.0/24 via {other} metric 70",
+            f"10.5.{unit}.0/24 metric 5",
+            f"fd02:0:0:{unit:x}::/64 via {v6}2",
+        )
+    return Pair(Half(a, addresses=of_a, routes=routes), Half(b, addresses=of_b if a != b else ()), **settings)
+
+
+def is_ipv6(text: str) -> bool:
+    """Return whether an address or a route is one of IPv6."""
+    return ":" in text
 
 
 def words(found: Interface) -> list[str]:
     """Return an interface's settings that are not defaults, as for a command line or a file."""
-    return [f"{key}={_written(key, value)}" for key, value in _non_defaults(found, type(found)())]
+    return [f"{key}={written(key, value)}" for key, value in _non_defaults(found, type(found)())]
 
 
-def _written(key: str, value: Any) -> str:  # noqa: ANN401
-    if key.rpartition(".")[2] != "routes":
-        return json.dumps(value)
-    routes = (route.split(" via ") for route in value)
-    return "[" + ", ".join(f'{{ to = "{to}", via = "{via}" }}' for to, via in routes) + "]"
+def written(key: str, value: Any) -> str:  # noqa: ANN401
+    """Return a value as it is written for a key on a command line or in a file."""
+    match key.rpartition(".")[2]:
+        case "addresses":
+            return f"[{', '.join(_table('address', each) for each in value)}]"
+        case "routes":
+            return f"[{', '.join(_table('to', each) for each in value)}]"
+    return json.dumps(value)
+
+
+def _table(first: str, text: str) -> str:
+    """Return an address or a route as an inline table; an address that has nothing else as a text."""
+    head, *others = text.split(" ")
+    if first == "address" and not others:
+        return json.dumps(head)
+    found = {first: head, **dict(zip(others[::2], others[1::2], strict=True))}
+    cells = (f"{key} = {value if key == 'metric' else json.dumps(value)}" for key, value in found.items())
+    return "{ " + ", ".join(cells) + " }"
 
 
 def _non_defaults(found: object, defaults: object, prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -134,6 +167,8 @@ class Expected:
     """Devices created since the last check, whose counters began at zero."""
     repatched: set[str] = field(default_factory=set)
     """Halves patched or unpatched since the last check."""
+    deletions: Counter[str] = field(default_factory=Counter)
+    """How often others have deleted each interface of the file."""
 
     def __post_init__(self) -> None:
         self.apply_file()
@@ -168,6 +203,11 @@ class Expected:
     def lowest(self, kind: str) -> str:
         """Return the name of the next interface created by its kind alone."""
         return next(name for unit in itertools.count() if (name := f"{kind}{unit}") not in self.interfaces)
+
+    @property
+    def missing(self) -> list[str]:
+        """The interfaces of the file that do not exist."""
+        return [name for name in self.file if name not in self.interfaces]
 
     @property
     def changed(self) -> bool:
@@ -210,6 +250,14 @@ class Expected:
             self._unpatch(device)
             self.peers.pop(device, None)
         self.runtime.discard(name)
+
+    def delete(self, name: str) -> None:
+        """Remove an interface that others have deleted; one of the file returns as the file has it."""
+        configured = name not in self.runtime
+        self.destroy(name)
+        if configured:
+            self.deletions[name] += 1
+            self.create(name, self.file[name], runtime=False)
 
     def change(self, name: str, found: Interface) -> None:
         """Replace an interface's settings."""
@@ -275,6 +323,12 @@ def _fixed(found: Interface) -> tuple[object, ...]:
 def _namespaces(file: Mapping[str, Interface]) -> Iterator[str]:
     for found in file.values():
         yield from (found.netns,) if isinstance(found, Loopback) else (found.a.netns, found.b.netns)
+
+
+def toggled(found: Pair, key: str) -> Pair:
+    """Return a pair with the opposite of a setting."""
+    opposite: dict[str, Any] = {key: not getattr(found, key)}
+    return replace(found, **opposite)
 
 
 def with_half(found: Pair, side: str, **changes: Any) -> Pair:  # noqa: ANN401

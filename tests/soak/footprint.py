@@ -24,6 +24,7 @@ _KINDS: Final = {
     "anon_inode:[pidfd]": "pidfd",
     "anon_inode:inotify": "inotify",
     "/memfd:epaird-ledger (deleted)": "ledger",
+    "net": "namespace",
 }
 TOLERANCES: Final = {
     CONTROL_MEMORY: 3 << 10,

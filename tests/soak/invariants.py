@@ -8,7 +8,8 @@ from typing import Any
 from epaird.ipc.counters import STATISTICS
 from tests.scenarios.addressing import addresses, routes
 from tests.scenarios.namespaces import Link
-from tests.soak.expected import Loopback, Pair
+from tests.soak.addressed import led_by_rules, ordered
+from tests.soak.expected import Loopback, Pair, is_ipv6
 from tests.soak.footprint import descriptors
 from tests.soak.observers import Observers
 from tests.soak.site import Site
@@ -27,6 +28,8 @@ class Invariants:
     def __init__(self, site: Site, traffic: Traffic, observers: Observers) -> None:
         self._site = site
         self._traffic = traffic
+        self.empty_plans = 0
+        """How often the plan of the file had nothing to do."""
         self._observers = observers
         self._counters: Counters = {}
         """The counters of each device at the previous check."""
@@ -47,8 +50,11 @@ class Invariants:
         """
         traffic = self._traffic
         traffic.pause()
-        for rule in (self._devices, self._addressing, self._plan, self._workers, self._files):
+        for rule in (
+            self._devices, self._addressing, self._plan, self._missing, self._workers, self._files,
+        ):  # fmt: skip
             _wait_until_kept(rule)
+        self.empty_plans += not self._site.expected.changed
         traffic.wait_for_bytes()
         until(
             lambda: self._look() and not self._ledger(may_lose_frames=may_lose_frames),
@@ -118,20 +124,39 @@ class Invariants:
         return wrong
 
     def _addressing(self) -> list[str]:
-        """Every device has its addresses in order and its routes, as far as its state allows."""
+        """Every device has its addresses in order, its routes and rules, as far as its state allows."""
         site = self._site
         wrong = []
         for device, (_, settings) in site.expected.devices.items():
             place = site.lab.namespace_of(site.expand(settings.netns))
             name = getattr(settings, "name", "") or device
             found = [each for each in addresses(place, name) if each in settings.addresses]
-            if found != [*settings.addresses]:
-                wrong.append(f"{device}: the addresses are {found}, not {settings.addresses}")
+            wanted = ordered(settings.addresses)
+            if not settings.up:  # the kernel removes IPv6's with a device that is set down
+                found, wanted = ([each for each in many if not is_ipv6(each)] for many in (found, wanted))
+            if found != wanted:
+                wrong.append(f"{device}: the addresses are {found}, not {wanted}")
             there = routes(place, name)
             wanted = sorted(getattr(settings, "routes", ())) if settings.up else []
             if there != wanted:
                 wrong.append(f"{device}: the routes are {there}, not {wanted}")
-        return wrong
+        return [*wrong, *self._rules()]
+
+    def _rules(self) -> Iterator[str]:
+        """The rules of each namespace lead the addresses of its loopbacks to them."""
+        for netns in self._site.namespaces():
+            found, wanted = led_by_rules(self._site.lab.by_name(netns)), self._wanted_rules(netns)
+            if found != wanted:
+                yield f"{netns}: rules lead {found} to loopbacks, not {wanted}"
+
+    def _wanted_rules(self, netns: str) -> list[str]:
+        """Return the addresses that rules of a namespace are to lead to loopbacks."""
+        loopbacks = [
+            each for each in self._site.expected.interfaces.values()
+            if isinstance(each, Loopback) and each.policy_routing
+            and self._site.lab.namespace_of(self._site.expand(each.netns)).name == netns
+        ]  # fmt: skip
+        return sorted(address.partition("/")[0] for each in loopbacks for address in each.addresses)
 
     def _plan(self) -> list[str]:
         """The plan of the daemon's file has nothing to do, unless a request changed something."""
@@ -139,6 +164,12 @@ class Invariants:
         lines = [f"the plan would {each.verb} {each.name}: {each.details}" for each in report.actions]
         restored = [line for line in lines if " restore " in line]
         return restored if self._site.expected.changed else lines
+
+    def _missing(self) -> list[str]:
+        """What the file has and does not exist is counted as missing."""
+        found = self._site.daemon.metrics().value("epaird_interfaces_missing")
+        missing = self._site.expected.missing
+        return [f"{found:.0f} interfaces are counted as missing, not {missing}"] * (found != len(missing))
 
     def _workers(self) -> list[str]:
         """The workers are as many as expected, there is a spare, and every queue belongs to one worker."""

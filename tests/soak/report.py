@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -68,9 +69,16 @@ class Report:
             table.add_row(row.what, *(_formatted(value, kb) for value in values), _verdict(row))
         self._console.print(table)
         lost = sum(each.lost for each in soak.done)
+        counts = Counter(kind for each in soak.done for kind in each.kinds)
         self._console.print(
-            f"{len(soak.done)} operations; {soak.scrapes} scrapes of the metrics page; {soak.sent} datagrams "
-            f"over pairs that no operation touched, {lost} of them lost with workers that died, all counted",
+            ", ".join(f"{count} {kind}" for kind, count in counts.most_common()),
+            highlight=False,
+            soft_wrap=True,
+        )
+        self._console.print(
+            f"{len(soak.done)} operations; {soak.empty_plans} plans with nothing to do; "
+            f"{soak.scrapes} scrapes of the metrics page; {soak.sent} datagrams over pairs that no operation "
+            f"touched, {lost} of them lost with workers that died, all counted",
             highlight=False,
             soft_wrap=True,
         )

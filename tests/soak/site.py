@@ -18,6 +18,9 @@ from tests.soak.expected import MADE, Expected, Interface, text
 from tests.waiting import until
 
 NAMESPACES: Final = ("red", "blue", "green", "white")
+CHANGING: Final = ("green", "white")
+"""Namespaces of the pairs that operations touch; only these have IPv6, where the kernel sends frames of its
+own."""
 _OURS: Final = ("internal error", "Traceback", "is not forwarded any more", "rolling a reload back")
 """Texts that no line of the log may contain."""
 
@@ -29,7 +32,9 @@ class Site:
         self.lab = lab
         self.expected = Expected()
         for name in NAMESPACES:
-            lab.namespace(name, ipv6=False)
+            lab.namespace(name, ipv6=name in CHANGING)
+        for netns in (lab.home, *(lab[name] for name in CHANGING)):
+            netns.write("/proc/sys/net/ipv6/conf/default/router_solicitations", "0")
         self.daemon: Daemon = lab.launch(text(self.expected.file), **self._settings()).wait_ready()
         self._read = 0
         self._complaints: list[str] = []
@@ -64,6 +69,22 @@ class Site:
             raise AssertionError(str(failed)) from failed
         known = {each["device"]: each["stats"] for each in counters}
         return [each | {"stats": known[device]} for device, each in found.items() if device in known]
+
+    def interface(self, device: str) -> dict[str, Any]:
+        """Return an interface with its counters, from the API."""
+        found = [each for each in self.interfaces() if each["device"] == device]
+        if not found:
+            raise AssertionError(f"there is no {device}")
+        return found[0]
+
+    def has(self, name: str) -> bool:
+        """Return whether a pair exists."""
+        return any(each["pair"] == name for each in self.interfaces())
+
+    def wait_until_saved(self, name: str) -> None:
+        """Wait until the state file has a pair, so that another control plane takes it over."""
+        file = control_socket(self.lab).parent / "state.json"
+        until(lambda: f'"{name}"' in file.read_text(), self.recent)
 
     def planned(self) -> PlanReport:
         """Return the plan of the daemon's own file."""

@@ -44,6 +44,8 @@ class Step:
     """Duration of the operation and of the check after it."""
     lost: int
     """Frames of the steady traffic that were lost, all of which are counted."""
+    kinds: tuple[str, ...]
+    """What the report counts the operation as."""
     footprint: dict[str, int]
     life: int
     """The number of the control plane that ran at the end."""
@@ -62,14 +64,18 @@ class Soak:
     """Datagrams of the steady traffic."""
     scrapes: int = 0
     """Scrapes of the metrics page."""
+    empty_plans: int = 0
+    """How often the plan of the file had nothing to do."""
 
     def run(self, goes_on: Callable[[int], bool]) -> None:
         """Do operations while ``goes_on``, called with the number done, is true. Raises SoakFailed."""
         with Lab() as lab, Site(lab) as site:
             try:
                 with Traffic(site) as traffic, Observers(site) as observers:
-                    self._soak(site, Invariants(site, traffic, observers), observers, goes_on)
+                    invariants = Invariants(site, traffic, observers)
+                    self._soak(site, invariants, observers, goes_on)
                     self.sent, self.scrapes = traffic.sent(), observers.scrapes
+                    self.empty_plans = invariants.empty_plans
                 lab.finish()
             except FAILURES as error:
                 raise SoakFailed(f"at the end:\n{error}\nend of the log:\n{site.recent()}") from error
@@ -121,7 +127,8 @@ class Soak:
                 raise SoakFailed(f"{at}:\n{error}\nend of the log:\n{site.recent()}") from error
             life = (self.done[-1].life if self.done else 0) + operation.new_control_plane
             seconds = time.monotonic() - began
-            self.done.append(Step(len(self.done) + 1, str(operation), seconds, lost, footprint(site), life))
+            number, found = len(self.done) + 1, footprint(site)
+            self.done.append(Step(number, str(operation), seconds, lost, operation.kinds, found, life))
             self.on_step(self.done[-1])
 
     def _final_footprint(self, site: Site, observers: Observers) -> dict[str, int]:

@@ -33,7 +33,22 @@ def measured(host: Host, ifnets: Iterable[I]) -> dict[I, LinkStatistics]:
         if nsid is None or any(host.is_in(ifnet.tap, ifnet.place) for ifnet in there):
             present = (ifnet for ifnet in there if ifnet.place.index in statistics)
             found |= {ifnet: statistics[ifnet.place.index] for ifnet in present}
+        for ifnet in there:
+            if ifnet not in found and (elsewhere := _elsewhere(host, ifnet)) is not None:
+                found[ifnet] = elsewhere
     return found
+
+
+def _elsewhere(host: Host, ifnet: Ifnet) -> LinkStatistics | None:
+    """Return the statistics of an interface that has left its place, as one that is being moved has; None if
+    it is gone."""
+    if ifnet.tap.closed:
+        return None
+    try:
+        place = host.find(ifnet.tap, ifnet.place, left=True)
+    except KernelError:
+        return None
+    return host.statistics(place.nsid).get(place.index)
 
 
 def settle_detached(host: Host, cables: Iterable[Cable[Any]]) -> None:

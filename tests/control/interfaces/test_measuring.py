@@ -44,6 +44,20 @@ async def test_a_half_that_has_vanished_is_left_out_of_the_readings() -> None:
 
 
 @on_loop
+async def test_a_half_that_is_being_moved_is_read_where_it_is_now() -> None:
+    async with idle_stage() as stage:
+        stage.host.add_namespace("red")
+        await stage.make(a={"name": "eth0"})
+        link = stage.host.links["epair0a"]
+        link.statistics = replace(link.statistics, tx_packets=77)
+        stage.host.move("epair0a", "red")  # no event of it was handled yet
+        half = stage.pairs.half("epair0a")
+        assert half is not None
+        assert half.place != link.place
+        assert measured(stage.host, [half])[half].tx_packets == 77
+
+
+@on_loop
 async def test_counters_of_a_namespace_that_has_the_id_now_are_another_ones() -> None:
     """The kernel gives the id of a namespace that has ended to the next one, which has the same indices."""
     async with idle_stage() as stage:

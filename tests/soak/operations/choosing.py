@@ -7,15 +7,29 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
-from tests.soak.expected import MADE, STEADY, Expected, Interface, Loopback, Pair, names, pair, with_half
+from tests.soak.expected import (
+    MADE,
+    STEADY,
+    Expected,
+    Half,
+    Interface,
+    Loopback,
+    Pair,
+    names,
+    pair,
+    toggled,
+    with_half,
+    written,
+)
+from tests.soak.operations import stalls
 from tests.soak.operations.external import (
+    IPV6_LEAST,
     AddressRemoved,
+    ConfiguredDeviceDeleted,
     DeviceDeleted,
     DeviceFlapped,
     DeviceRenamed,
-    MadeNamespaceDeleted,
-    NamespaceDeleted,
-    NamespaceMadeAgain,
+    DeviceResized,
 )
 from tests.soak.operations.failures import (
     Concurrent,
@@ -28,6 +42,13 @@ from tests.soak.operations.failures import (
     WorkersDie,
 )
 from tests.soak.operations.files import FailingReload, Invalid, Plan, Reload, Save
+from tests.soak.operations.namespaces import (
+    MadeNamespaceDeleted,
+    NamespaceDeleted,
+    NamespaceMadeAgain,
+    NamespaceReplaced,
+    NamespaceReturns,
+)
 from tests.soak.operations.operation import Operation
 from tests.soak.operations.requests import Create, Destroy, Monitors, Patch, Refused, Set, Unpatch
 
@@ -36,7 +57,12 @@ AT_RUNTIME: Final = range(20, 40)
 IN_THE_FILE: Final = range(10, 16)
 RUNTIME_MAX: Final = 8
 """Limit of interfaces created at run time."""
+TOGGLED: Final = ("offload", "coalesce", "pmtu")
+"""Settings of a pair that change in place."""
 MTUS: Final = (1280, 1400, 1500, 4000, 9000)
+
+_BETWEEN: Final = (WorkersDie(), Upgrade(), ControlDies())
+"""Operations between the steps of another one."""
 
 Draw = Callable[[Random, Expected], Operation | None]
 """Draws an operation of one kind; None if there is nothing to apply it to."""
@@ -51,6 +77,8 @@ def random_pair(choose: Random, unit: int) -> Pair:
         queues=choose.choice((1, 1, 1, 2)),
         offload=choose.choice((True, True, True, False)),
         coalesce=choose.choice((True, True, False)),
+        pmtu=choose.choice((True, True, False)),
+        rich=choose.random() < 0.5,
         carrier=choose.choice(("peer", "peer", "always")),
     )
 
@@ -99,20 +127,50 @@ def set_(choose: Random, expected: Expected) -> Operation | None:
     mtu = choose.choice(MTUS)
     if isinstance(found, Loopback):
         return Set(name, name, f"mtu={mtu}", replace(found, mtu=mtu))
-    match choose.choice(("half", "half", "both", "pair")):
+    match choose.choice(("half", "half", "half", "both", "pair", "pair")):
         case "half":
             side = choose.choice("ab")
-            key, value = choose.choice((("mtu", mtu), ("up", choose.random() < 0.7), ("txqueuelen", mtu)))
-            text = str(value).lower()
+            key, value, text = _half_setting(choose, name + side, getattr(found, side))
             return Set(name, name + side, f"{key}={text}", with_half(found, side, **{key: value}))
         case "both":
             both = with_half(with_half(found, "a", mtu=mtu), "b", mtu=mtu)
             return Set(name, name, f"mtu={mtu}", both)
-    if choose.random() < 0.5:
+    if choose.random() < 0.3:
         carrier = choose.choice(("peer", "always", "off"))
         return Set(name, name, f"carrier={carrier}", replace(found, carrier=carrier))
-    coalesce = not found.coalesce
-    return Set(name, name, f"coalesce={str(coalesce).lower()}", replace(found, coalesce=coalesce))
+    key = choose.choice(TOGGLED)
+    changed = toggled(found, key)
+    return Set(name, name, f"{key}={str(getattr(changed, key)).lower()}", changed)
+
+
+def _half_setting(choose: Random, device: str, half: Half) -> tuple[str, object, str]:
+    """Return a key of a half, another value, and the value as it is written."""
+    match choose.choice(("mtu", "up", "up", "txqueuelen", "sndbuf", "addresses", "name")):
+        case "up":
+            up = choose.random() < 0.7
+            return "up", up, str(up).lower()
+        case "txqueuelen":
+            length = choose.choice(MTUS)
+            return "txqueuelen", length, str(length)
+        case "sndbuf":
+            size = choose.choice((8192, 1 << 20))
+            return "sndbuf", size, str(size)
+        case "addresses" if half.addresses:
+            shuffled = _other_order(choose, half.addresses)
+            return "addresses", shuffled, written("addresses", shuffled)
+        case "name":
+            name = choose.choice(("", f"w{device}"))
+            return "name", name, name or device
+    mtu = choose.choice(MTUS)
+    return "mtu", mtu, str(mtu)
+
+
+def _other_order(choose: Random, addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Return addresses in another order, sometimes without the address that no route needs."""
+    shuffled = choose.sample(addresses, len(addresses))
+    if choose.random() < 0.3:
+        shuffled = [each for each in shuffled if not each.endswith((".11/24", "::11/64"))]
+    return tuple(shuffled)
 
 
 def _halves(expected: Expected) -> list[tuple[str, Pair]]:
@@ -181,8 +239,12 @@ def _edit(choose: Random, file: dict[str, Interface]) -> str:
         case "half" if isinstance(found := file.get(name), Pair):
             side = choose.choice("ab")
             mtu, up = choose.choice(MTUS), choose.random() < 0.8
-            file[name] = with_half(found, side, mtu=mtu, up=up)
-            return f"~ {name}{side}"
+            changed = with_half(found, side, mtu=mtu, up=up)
+            if (addresses := getattr(found, side).addresses) and choose.random() < 0.5:
+                changed = with_half(changed, side, addresses=_other_order(choose, addresses))
+            key = choose.choice(TOGGLED)
+            file[name] = toggled(changed, key)
+            return f"~ {name}{side}, {key}"
     return _toggled(file, name, random_pair(choose, int(name.removeprefix("epair"))))
 
 
@@ -237,32 +299,71 @@ def replace_control_plane(choose: Random, _expected: Expected) -> Operation:
 
 
 def change_externally(choose: Random, expected: Expected) -> Operation | None:
-    """Change a device or a namespace without the daemon."""
-    what = choose.choice(
-        ("device", "device", "flapped", "flapped", "renamed", "address", "namespace", "again", "made")
-    )
-    made = [
-        name
-        for name, each in expected.mutable.items()
-        if isinstance(each, Pair) and MADE in (each.a.netns, each.b.netns)
-    ]
-    if what in ("namespace", "again"):
-        return NamespaceDeleted() if what == "namespace" else NamespaceMadeAgain()
-    if what == "made":
-        return MadeNamespaceDeleted(tuple(made)) if expected.namespace_made else None
+    """Change a device without the daemon."""
     if not expected.mutable:
         return None
     name, found = choose.choice(list(expected.mutable.items()))
     device = choose.choice(names(name, found))
     _, settings = expected.devices[device]
-    match what:
-        case "device":
-            return DeviceDeleted(name, device, settings.netns)
+    kernel_name = getattr(settings, "name", "") or device
+    configured = name not in expected.runtime
+    where = device, kernel_name, settings.netns
+    removable = (*settings.addresses, *(each for each in getattr(settings, "routes", ()) if " via " in each))
+    match choose.choice(("deleted", "flapped", "flapped", "renamed", "resized", "address", "address")):
+        case "deleted" if configured:
+            return _configured_deleted(choose, expected, name, *where)
+        case "deleted":
+            return DeviceDeleted(name, *where)
         case "renamed":
-            return DeviceRenamed(device, settings.netns)
-        case "address" if name not in expected.runtime and name in expected.file and settings.addresses:
-            return AddressRemoved(device, settings.netns, choose.choice(settings.addresses))
-    return DeviceFlapped(device, settings.netns, settings.mtu, settings.up)
+            return DeviceRenamed(*where)
+        case "resized":
+            return DeviceResized(*where, settings.mtu)
+        case "address" if configured and settings.up and removable:
+            return AddressRemoved(*where, choose.choice(removable))
+    lowest = choose.choice((2000, IPV6_LEAST - 1))
+    return DeviceFlapped(*where, settings.mtu, settings.up, lowest)
+
+
+def _configured_deleted(
+    choose: Random, expected: Expected, name: str, device: str, kernel_name: str, netns: str
+) -> Operation:
+    """Delete a device of the file; the pauses grow, so that a reload follows if it was deleted before."""
+    by_reload = choose.random() < 0.3 or expected.deletions[name] > 1
+    return ConfiguredDeviceDeleted(name, device, kernel_name, netns, by_reload)
+
+
+def delete_lo0(choose: Random, expected: Expected) -> Operation:
+    """Delete the loopback that is always there."""
+    return _configured_deleted(choose, expected, "lo0", "lo0", "lo0", "")
+
+
+def remove_namespace(choose: Random, expected: Expected) -> Operation:
+    """Remove a namespace, which may come back."""
+    made = tuple(
+        name
+        for name, each in expected.mutable.items()
+        if isinstance(each, Pair) and MADE in (each.a.netns, each.b.netns)
+    )
+    between = choose.choice((None, None, *_BETWEEN))
+    match choose.choice(("deleted", "again", "made", "returns", "replaced", "replaced")):
+        case "deleted":
+            return NamespaceDeleted()
+        case "made" if expected.namespace_made:
+            by_reload = choose.random() < 0.5 or any(expected.deletions[name] > 1 for name in made)
+            return MadeNamespaceDeleted(made, by_reload)
+        case "returns":
+            return NamespaceReturns(between)
+        case "replaced":
+            return NamespaceReplaced(between, choose.random() < 0.5, choose.random() < 0.5)
+    return NamespaceMadeAgain()
+
+
+def receiver_stuck(choose: Random, expected: Expected) -> Operation | None:
+    """Have a receiver take nothing for a while."""
+    if stalls.NAME in expected.interfaces:
+        return Destroy(stalls.NAME, stalls.NAME)
+    between = choose.choice((None, None, None, *_BETWEEN))
+    return stalls.ReceiverStuck(between, choose.choice(stalls.WHILE_WAITING))
 
 
 def while_a_worker_dies(choose: Random, expected: Expected) -> Operation | None:
@@ -327,7 +428,10 @@ KINDS: Final[dict[Draw, int]] = {
     invalid: 3,
     failing_reload: 2,
     compare_or_save: 4,
-    change_externally: 10,
+    change_externally: 12,
+    delete_lo0: 1,
+    remove_namespace: 5,
+    receiver_stuck: 5,
     worker_dies: 8,
     other_processes: 4,
     replace_control_plane: 4,

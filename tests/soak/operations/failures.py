@@ -168,6 +168,10 @@ class Concurrent(Operation):
     """Milliseconds before the second operation begins."""
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        return ("two at once", *self.first.kinds, *self.second.kinds)
+
+    @property
     def may_lose_frames(self) -> bool:  # type: ignore[override]
         return self.first.may_lose_frames or self.second.may_lose_frames
 

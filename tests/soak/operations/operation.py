@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.soak.expected import Expected
 from tests.soak.site import Site
 
@@ -15,6 +17,11 @@ class Operation:
     """True if it may have killed a worker that was about to end anyway."""
     new_control_plane = False
     """True if another control plane takes over and applies the file."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What the report counts it as: its class in words."""
+        return (re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(self).__name__).lower(),)
 
     def act(self, site: Site) -> None:
         """Do it and wait until it is done. Raises AssertionError on failure."""
