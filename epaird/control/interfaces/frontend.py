@@ -124,10 +124,12 @@ class FrontEnd:
         return self._registry.bus.read()
 
     async def _create_lowest(self, cloner: Cloner, settings: Mapping[str, object]) -> str:
-        """Create with the lowest unit that is free, in the daemon and outside of it."""
+        """Create with the lowest unit that is free, in the daemon and outside of it.
+
+        That of an interface which is missing and created again when it can be is not free."""
         foreign: set[int] = set()
         while True:
-            unit = cloner.lowest(self._registry.units(cloner) | foreign)
+            unit = cloner.lowest(self._registry.units(cloner) | self._registry.awaited(cloner) | foreign)
             name = f"{cloner.name}{unit}"
             try:
                 await self._create(cloner, name, settings)

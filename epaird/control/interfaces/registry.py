@@ -147,6 +147,11 @@ class Registry:
         names += [name for name in self._being_created if name.startswith(cloner.name)]
         return {cloner.unit_of(name) for name in names}
 
+    def awaited(self, cloner: Cloner) -> set[int]:
+        """Return the units of a kind that are missing and created again when that is possible."""
+        names = (name for name in self.absent() if name not in self.withdrawn)
+        return {cloner.unit_of(name) for name in names if cloner_of(name) is cloner}
+
     # Changes.
 
     async def create(self, name: str, settings: InterfaceSettings, origin: Origin = "configuration") -> None:
