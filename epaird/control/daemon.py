@@ -86,7 +86,7 @@ class Daemon:
             self._in_force, registry=self._registry, host=held.host, namespaces=self._namespaces,
             lock=self.reloads.one_at_a_time, namespaces_changed=self._namespaces_changed,
         )  # fmt: skip
-        self._registry.absent = self._absent
+        self._registry.missing = self._remaking.missing
 
     async def __aenter__(self) -> Daemon:
         return self

@@ -68,9 +68,11 @@ def test_a_pair_returns_with_its_namespace_and_everything_else_goes_on(lab: Lab)
         f"epair0: missing, and created again when it can be: namespace {green}: does not exist"
     )
     assert refused(lab, "show", "epair0a") == (
-        "epair0 is in the configuration and missing: epairctl reload --dry-run shows why (ENXIO)"
+        f"epair0 is in the configuration and missing: namespace {green}: does not exist: create it, "
+        "or list it under namespaces.create (ENXIO)"
     )
     shown = run_epairctl(lab, "reload", "--dry-run")
+    assert "epair0a  missing" in epairctl(lab, "list")
     assert (shown.returncode, "+ epair0  # no longer exists; it stays missing until" in shown.stdout) == (
         2,
         True,
