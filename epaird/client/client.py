@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import h11
 
 from epaird.client.base import Model
-from epaird.client.models import CreatedInterface, Interface, InterfaceDetails
+from epaird.client.models import CreatedInterface, Interface, InterfaceDetails, MissingInterface
 
 if TYPE_CHECKING:
     from epaird.client.events import Event
@@ -75,6 +75,11 @@ class Client:
     def interface(self, name: str) -> list[InterfaceDetails]:
         """Return an interface with its counters, or both halves of a pair."""
         return [_model(InterfaceDetails, each) for each in self.ask("GET", "interfaces", name)]
+
+    def missing(self, kind: str | None = None, *, netns: str | None = None) -> list[MissingInterface]:
+        """Return the interfaces of the configuration that do not exist."""
+        query = selecting(kind, netns)
+        return [_model(MissingInterface, each) for each in self.ask("GET", "missing", query=query)]
 
     def statistics(self, *, netns: str | None = None, drops: bool = False) -> Statistics:
         """Return the counters of the interfaces that :func:`selecting` selects, at one moment."""

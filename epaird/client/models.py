@@ -69,6 +69,24 @@ class InterfaceDetails(Interface):
 
 
 @dataclass(frozen=True)
+class MissingInterface(Model):
+    """An interface that is in the configuration and does not exist."""
+
+    device: str
+    """Name of the interface, which it keeps for life: `epair0a`."""
+    kind: str
+    """Cloner that creates it: `epair` or `lo`."""
+    pair: str
+    """Pair that it is a half of: `epair0`; empty for a loopback."""
+    name: str
+    """Configured name of its device: `eth0`."""
+    netns: str
+    """Configured namespace of its device, by name or path; empty for the daemon's own."""
+    reason: str
+    """Reason why it is missing; empty while it is about to be created again."""
+
+
+@dataclass(frozen=True)
 class CreatedInterface(Model):
     """An interface that was created."""
 

@@ -86,7 +86,7 @@ class Daemon:
             self._in_force, registry=self._registry, host=held.host, namespaces=self._namespaces,
             lock=self.reloads.one_at_a_time, namespaces_changed=self._namespaces_changed,
         )  # fmt: skip
-        self._registry.absent = self._absent
+        self._registry.missing = self._remaking.missing
 
     async def __aenter__(self) -> Daemon:
         return self
@@ -114,6 +114,8 @@ class Daemon:
         await Takeover(left, held.host, held.table, held.slots, self._workers, self._registry).take_over()
         await self._workers.tune(configuration.daemon)
         await self._workers.start()
+        if takes_over:
+            self._registry.withdrawn |= left.withdrawn_from(configuration)
         await self._create(configuration, takes_over=takes_over)
         if takes_over and workers_before != len(self._workers):
             await self._workers.share()
@@ -253,8 +255,9 @@ class Daemon:
                     raise
                 log.warning("%s: missing, and created again when it can be: %s", name, error)
 
+        present = self._registry.names | self._registry.withdrawn
         wanted = configuration.settings_by_name().items()
-        await all_or_none(*(create(name, each) for name, each in wanted if self._registry.get(name) is None))
+        await all_or_none(*(create(name, each) for name, each in wanted if name not in present))
 
     async def _apply(self, configuration: Configuration) -> None:
         """Apply the settings of a configuration that concern the daemon itself; grow the worker pool."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from epaird.client.events import Event
-from epaird.control.readings import InterfaceReading, Reading
+from epaird.control.readings import InterfaceReading, MissingReading, Reading
 from epaird.plan.actions import Action
 
 
@@ -38,7 +38,9 @@ class Events(Protocol):
 
 
 class Operations(Protocol):
-    """Operations for a front end. All but cloners(), reading() and events() raise :class:`Refused`."""
+    """Operations for a front end.
+
+    All but cloners(), reading(), missing() and events() raise :class:`Refused`."""
 
     async def create(self, name: str, settings: Mapping[str, object]) -> str:
         """Create ``epair``, ``epair7``, ``lo`` or ``lo1``; return the name, ``epair7``.
@@ -67,6 +69,9 @@ class Operations(Protocol):
 
     def reading(self) -> Reading:
         """Return the present state of everything."""
+
+    def missing(self) -> tuple[MissingReading, ...]:
+        """Return the interfaces of the configuration that do not exist."""
 
     def interface(self, name: str) -> tuple[InterfaceReading, ...]:
         """Return one interface, or both halves of a pair; raises Refused, ENXIO, when none has this name."""

@@ -79,6 +79,29 @@ class InterfaceReading:
 
 
 @dataclass(frozen=True, slots=True)
+class MissingReading:
+    """An interface that the configuration has and that does not exist."""
+
+    device: str
+    """Name of the interface, which it keeps for life: ``epair0a``."""
+    kind: str
+    """Cloner that creates it: ``epair`` or ``lo``."""
+    pair: str
+    """Pair that it is a half of: ``epair0``; empty for a loopback."""
+    name: str
+    """Configured name of its device: ``eth0``."""
+    netns: str
+    """Configured namespace of its device, by name or path; empty for the daemon's own."""
+    reason: str
+    """Reason why it is missing; empty while it is about to be created again."""
+
+    @property
+    def interface(self) -> str:
+        """Name that it is created by: ``epair0``, ``lo1``."""
+        return self.pair or self.device
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerReading:
     """One worker at one moment."""
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import click
 
-from epaird.client.client import DaemonError, selecting
-from epaird.client.models import Interface
+from epaird.client.client import Client, DaemonError, selecting
+from epaird.client.models import Interface, MissingInterface
 from epaird.ctl import completion, show
 from epaird.ctl.context import JSON, LINES, REFUSED, Context, complain, form_options
 from epaird.ctl.selecting import ListOptions, selection_options
@@ -59,13 +59,18 @@ def destroy(context: Context, names: tuple[str, ...]) -> int:
 @click.command("list")
 @click.argument("kind", required=False, shell_complete=completion.kinds)
 @selection_options("Seconds between the two samples of --sort rate.")
+@click.option("--missing", is_flag=True, help="Only what is in the configuration and does not exist.")
 @form_options(*JSON, *LINES)
 @click.pass_obj
-def list_(context: Context, kind: str | None, chosen: ListOptions) -> None:
+def list_(context: Context, kind: str | None, chosen: ListOptions, missing: bool) -> None:
     """List all interfaces, or those of a kind.
 
-    They are in the order of their kinds and numbers."""
+    They are in the order of their kinds and numbers. Those that are in the configuration and do not exist
+    have the state missing; show has the reason. With -j they are listed by --missing only."""
     daemon = context.daemon
+    if missing:
+        _list_missing(context, kind, chosen)
+        return
     rank = chosen.rank(daemon)
     if context.form.json:
         query = selecting(kind, chosen.netns, drops=chosen.drops)
@@ -73,7 +78,31 @@ def list_(context: Context, kind: str | None, chosen: ListOptions) -> None:
         context.write_json(sorted(found, key=lambda each: rank(each["device"])))
     else:
         listed = daemon.interfaces(kind, netns=chosen.netns, drops=chosen.drops)
-        _list(sorted(listed, key=lambda each: rank(each.device)), context.form)
+        everything = listed if chosen.drops else _with_missing(listed, daemon, kind, chosen.netns)
+        _list(sorted(everything, key=lambda each: rank(each.device)), context.form)
+
+
+def _list_missing(context: Context, kind: str | None, chosen: ListOptions) -> None:
+    if context.form.json:
+        query = selecting(kind, chosen.netns)
+        context.write_json(context.daemon.ask("GET", "missing", query=query))
+    else:
+        _list(context.daemon.missing(kind, netns=chosen.netns), context.form)
+
+
+def _with_missing(
+    listed: Sequence[Interface], daemon: Client, kind: str | None, netns: str | None
+) -> Sequence[Interface | MissingInterface]:
+    """Return interfaces and those that are missing, in the order of kinds and numbers."""
+    try:
+        missing = daemon.missing(kind, netns=netns)
+    except DaemonError:  # a daemon of version 0.2.0 does not list them
+        return listed
+    if not missing:
+        return listed
+    from epaird.names.cloners import order
+
+    return sorted([*listed, *missing], key=lambda each: order(each.device))
 
 
 @click.command("show")
@@ -150,7 +179,7 @@ def _settings(words: Sequence[str]) -> dict[str, Any]:
         raise click.UsageError(str(error)) from None
 
 
-def _list(interfaces: Sequence[Interface], form: Form) -> None:
+def _list(interfaces: Sequence[Interface | MissingInterface], form: Form) -> None:
     if form.brief:
         text = show.brief(interfaces)
     elif form.oneline:

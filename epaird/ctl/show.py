@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from epaird.client.counters import InterfaceCounters
-from epaird.client.models import Interface, InterfaceDetails
+from epaird.client.models import Interface, InterfaceDetails, MissingInterface
 from epaird.ctl.rates import totals
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ RATE_COLUMNS: Final = (
 )
 """Columns of rates: the counter, the heading, and the units shown for each one counted."""
 
-_STATES: Final = {"up": "green", "no-carrier": "yellow", "down": "red"}
+_STATES: Final = {"up": "green", "no-carrier": "yellow", "down": "red", "missing": "bold red"}
 _WHAT: Final = {
     "created": "green", "up": "green", "carrier": "green", "drained": "green",
     "down": "yellow", "nocarrier": "yellow", "renamed": "cyan", "moved": "cyan",
@@ -97,18 +97,19 @@ def state(interface: Interface) -> str:
     return "up" if interface.carrier else "no-carrier"
 
 
-def brief(interfaces: Iterable[Interface]) -> str:
+def brief(interfaces: Iterable[Interface | MissingInterface]) -> str:
     """Return one line for each interface: its name, state, address and place."""
-    rows = [(each.device, state(each).upper(), each.mac or "-", _place(each)) for each in interfaces]
-    return columns(rows)
+    return columns([(row[0], row[1].upper(), row[4], _place(row)) for row in map(_row, interfaces)])
 
 
-def listing(interfaces: Sequence[Interface]) -> str:
+def listing(interfaces: Sequence[Interface | MissingInterface]) -> str:
     """Return a table of interfaces, for a script."""
     return columns([_HEADINGS, *map(_row, interfaces)])
 
 
-def _row(interface: Interface) -> Row:
+def _row(interface: Interface | MissingInterface) -> Row:
+    if isinstance(interface, MissingInterface):
+        return _missing_row(interface)
     return (
         interface.device,
         state(interface),
@@ -119,6 +120,10 @@ def _row(interface: Interface) -> Row:
         interface.netns or "-",
         interface.worker,
     )
+
+
+def _missing_row(interface: MissingInterface) -> Row:
+    return (interface.device, "missing", "-", "-", "-", interface.name, interface.netns or "-", "-")
 
 
 def columns(rows: Sequence[Row], numbers_from: int = 100) -> str:
@@ -135,7 +140,7 @@ def columns(rows: Sequence[Row], numbers_from: int = 100) -> str:
     )
 
 
-def listing_table(interfaces: Sequence[Interface]) -> Table:
+def listing_table(interfaces: Sequence[Interface | MissingInterface]) -> Table:
     """Return a table of interfaces, for a terminal."""
     from rich.text import Text
 
@@ -146,8 +151,14 @@ def listing_table(interfaces: Sequence[Interface]) -> Table:
     return table
 
 
-def details(interface: Interface, form: Form) -> str:
+def details(interface: Interface | MissingInterface, form: Form) -> str:
     """Return everything about one interface in a few lines, or in one as ``ip -o`` does."""
+    if isinstance(interface, MissingInterface):
+        wanted = {"device": interface.name, "netns": interface.netns, "reason": interface.reason}
+        words = " ".join(f"{key} {value}" for key, value in wanted.items() if value)
+        return ("\\" if form.oneline else "\n").join(
+            (f"{interface.device}: <> state missing", "    " + words)
+        )
     flags = ",".join(word for key, word in _FLAGS if getattr(interface, key))
     lines = [
         f"{interface.device}: <{flags}> mtu {interface.mtu} state {state(interface)}",
@@ -244,8 +255,9 @@ def console() -> Any:  # noqa: ANN401 - rich is not imported yet
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def _place(interface: Interface) -> str:
-    return f"{interface.name}@{interface.netns}" if interface.netns else interface.name
+def _place(row: Row) -> str:
+    name, netns = row[5:7]
+    return f"{name}@{netns}" if netns != "-" else name
 
 
 def _table(headings: Row, numbers_from: int = 100) -> Table:

@@ -7,7 +7,7 @@ it is the same in ``before`` and ``then``; otherwise the value of ``then`` holds
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -41,6 +41,22 @@ def merged(
             plugged = pairs[name].half(side).model_copy(update={"peer": peer or ""})
             pairs[name] = pairs[name].model_copy(update={side: plugged})
     return then.model_copy(update=tables)
+
+
+def without(configuration: Configuration, names: Collection[str]) -> Configuration:
+    """Return a configuration without the interfaces of these names; halves plugged into them have no peer."""
+    tables: dict[str, Any] = {}
+    for kind in (cloner.name for cloner in CLONERS):
+        table = getattr(configuration, kind)
+        if table is not None:
+            tables[kind] = {name: each for name, each in table.items() if name not in names}
+    pairs = tables[EPAIR.name]
+    for half in configuration.halves:
+        peer = half.settings.peer
+        if half.pair in pairs and peer and half_of(peer)[0] in names:
+            unplugged = half.settings.model_copy(update={"peer": ""})
+            pairs[half.pair] = pairs[half.pair].model_copy(update={half.side: unplugged})
+    return configuration.model_copy(update=tables)
 
 
 def _merged(now: M | None, before: object, then: M) -> M:

@@ -16,7 +16,7 @@ from epaird.config.table import Settings
 from epaird.config.values import dotted
 from epaird.control.interfaces.events import EventBus, EventReader
 from epaird.control.operations import Events, Refused
-from epaird.control.readings import InterfaceReading, Reading
+from epaird.control.readings import InterfaceReading, MissingReading, Reading
 from epaird.names.grammar import quoted
 from epaird.plan.actions import Action
 from tests.control.samples import interface, worker
@@ -28,6 +28,8 @@ class FakeOperations:
     """Pairs and loopbacks that are only readings, and the changes that were requested."""
 
     def __init__(self) -> None:
+        self.absent: tuple[MissingReading, ...] = ()
+        """Interfaces of the configuration that do not exist."""
         self.interfaces: dict[str, tuple[InterfaceReading, ...]] = {}
         """Interfaces by the name of the pair or loopback."""
         self.requested: list[tuple[object, ...]] = []
@@ -108,6 +110,9 @@ class FakeOperations:
     def reading(self) -> Reading:
         found = tuple(each for interfaces in self.interfaces.values() for each in interfaces)
         return Reading(found, (worker(),))
+
+    def missing(self) -> tuple[MissingReading, ...]:
+        return self.absent
 
     def interface(self, name: str) -> tuple[InterfaceReading, ...]:
         owner = self._owner(name)

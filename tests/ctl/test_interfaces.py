@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from epaird.control.readings import MissingReading
 from tests.ctl.epairctl import Cli
 
 
@@ -73,3 +74,46 @@ def test_patch_and_unpatch(pair: Cli) -> None:
     assert pair.operations.requested[-2:] == [("patch", "epair0a", "epair0b", True), ("unpatch", "epair0a")]
     assert pair.fails("patch", "lo1", "epair0a") == "lo1: a loopback has no peer (ENODEV)"
     assert pair.fails("patch", "epair0a", "epair0a") == "epair0a: cannot be its own peer (EINVAL)"
+
+
+WAITS = "namespace red: does not exist"
+
+
+def lose_a_pair(cli: Cli) -> None:
+    """Let a pair and a loopback be missing, besides what exists."""
+    cli.operations.absent = (
+        MissingReading("lo0", "lo", "", "lo0", "", ""),
+        MissingReading("epair10a", "epair", "epair10", "eth0", "red", WAITS),
+        MissingReading("epair2b", "epair", "epair2", "eth1", "", WAITS),
+    )
+
+
+def test_list_has_what_is_missing_in_its_place(pair: Cli) -> None:
+    lose_a_pair(pair)
+    lines = pair.output("list").splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [
+        ["epair0a", "up"], ["epair0b", "up"], ["epair2b", "missing"], ["epair10a", "missing"],
+        ["lo0", "missing"], ["lo1", "up"],
+    ]  # fmt: skip
+    assert lines[4].split() == ["epair10a", "missing", "-", "-", "-", "eth0", "red", "-"]
+    assert pair.output("list", "-br", "-n", "red").split() == ["epair10a", "MISSING", "-", "eth0@red"]
+    assert f"epair10a: <> state missing\\    device eth0 netns red reason {WAITS}" in pair.output(
+        "list", "-o"
+    )
+    assert [line.split()[0] for line in pair.output("list", "lo").splitlines()[1:]] == ["lo0", "lo1"]
+    assert "missing" not in pair.output("list", "--drops")
+
+
+def test_list_with_json_has_what_is_missing_on_request(pair: Cli) -> None:
+    lose_a_pair(pair)
+    assert [each["device"] for each in json.loads(pair.output("list", "-j"))] == ["epair0a", "epair0b", "lo1"]
+    found = json.loads(pair.output("list", "-j", "--missing", "epair"))
+    assert [each["device"] for each in found] == ["epair2b", "epair10a"]
+    assert found[1] == {
+        "device": "epair10a", "kind": "epair", "pair": "epair10", "name": "eth0", "netns": "red",
+        "reason": WAITS,
+    }  # fmt: skip
+    assert [line.split()[0] for line in pair.output("list", "--missing").splitlines()[1:]] == [
+        "epair2b", "epair10a", "lo0",
+    ]  # fmt: skip
+    assert pair.fails("list", "--missing", "foo") == "kind: foo is none of epair, lo (EINVAL)"

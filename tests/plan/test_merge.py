@@ -7,7 +7,7 @@ from typing import Any
 from epaird.config.reading import parse
 from epaird.config.settings import Configuration
 from epaird.config.wiring import peers
-from epaird.plan.merge import merged
+from epaird.plan.merge import merged, without
 
 
 def configured(**pairs: dict[str, Any]) -> Configuration:
@@ -79,3 +79,16 @@ def test_halves_get_the_peers_of_a_changed_configuration() -> None:
     plugs: dict[str, str | None] = {"epair1a": None, "epair1b": None}
     wanted = {"epair0a": "epair1b", "epair1b": "epair0a", "epair0b": None, "epair1a": None}
     assert peers(found(BEFORE, BEFORE, then, plugs)) == wanted
+
+
+def test_what_a_request_has_destroyed_is_left_out_and_nothing_is_plugged_into_it() -> None:
+    configuration = parse(
+        {
+            "epair": {"epair0": {}, "epair1": {"a": {"peer": "epair0b"}, "b": {"mtu": 1400}}},
+            "lo": {"lo1": {}, "lo2": {}},
+        }
+    )
+    found = without(configuration, {"epair0", "lo2", "epair9"})
+    assert list(found.settings_by_name()) == ["lo0", "lo1", "epair1"]
+    assert (found.epair["epair1"].a.peer, found.epair["epair1"].b.mtu) == ("", 1400)
+    assert without(configuration, ()) == configuration

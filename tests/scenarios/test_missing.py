@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scenarios.ctl import EPAIRCTL, control_socket, epairctl, refused, reload, run_epairctl
+from tests.scenarios.ctl import EPAIRCTL, control_socket, epairctl, refused, reload, rewrite, run_epairctl
 from tests.scenarios.lab import CABLE, NAMESPACES, Daemon, Lab, pair
 from tests.scenarios.transfers import BLUE, ping
 from tests.waiting import until
@@ -67,9 +68,11 @@ def test_a_pair_returns_with_its_namespace_and_everything_else_goes_on(lab: Lab)
         f"epair0: missing, and created again when it can be: namespace {green}: does not exist"
     )
     assert refused(lab, "show", "epair0a") == (
-        "epair0 is in the configuration and missing: epairctl reload --dry-run shows why (ENXIO)"
+        f"epair0 is in the configuration and missing: namespace {green}: does not exist: create it, "
+        "or list it under namespaces.create (ENXIO)"
     )
     shown = run_epairctl(lab, "reload", "--dry-run")
+    assert "epair0a  missing" in epairctl(lab, "list")
     assert (shown.returncode, "+ epair0  # no longer exists; it stays missing until" in shown.stdout) == (
         2,
         True,
@@ -214,6 +217,39 @@ def test_a_successor_starts_although_something_new_in_the_file_cannot_be_created
     assert daemon.log_lines_with("epair5: missing, and created again when it can be: ")
     lab.home.ip("link del other")
     until(lambda: "epair5b" in lab.home.links("tun") and missing(daemon) == 0, daemon.__repr__)
+
+
+@pytest.mark.parametrize("go_on", [crash, upgrade])
+def test_what_a_request_destroyed_stays_away_after_a_takeover(
+    lab: Lab, go_on: Callable[[Daemon], Daemon]
+) -> None:
+    text = CABLE + '[epair.epair5]\n[epair.epair6]\n[epair.epair7]\na.peer = "epair5b"\n[lo.lo3]\n'
+    daemon = lab.daemon(text)
+    for name in ("epair5", "epair6", "lo3"):
+        epairctl(lab, "destroy", name)
+    state = control_socket(lab).with_name("state.json")
+    until(lambda: len(json.loads(state.read_text())["withdrawn"]) == 3, daemon.__repr__)
+    rewrite(daemon, text.replace("epair6]", "epair6.a]\nmtu = 1400"))
+    daemon = go_on(daemon)
+    assert lab.home.links()["epair6a"].mtu == 1400  # the file has other settings for it now
+    assert missing(daemon) == 2
+    assert not {"epair5a", "lo3"} & lab.home.links().keys()
+    epairctl(lab, "reload")
+    assert missing(daemon) == 0
+    assert "peer epair5b" in epairctl(lab, "show", "epair7a")
+
+
+def test_the_number_of_what_is_missing_is_not_free(lab: Lab) -> None:
+    green, _ = lab.namespace("green"), lab.namespace("grey")
+    daemon = lab.daemon(GREEN_AND_GREY + "[epair.epair1]\n")
+    green.remove()
+    wait_for_missing(daemon, 1)
+    assert epairctl(lab, "create", "epair") == "epair2a\n"
+    green.create()
+    until(lambda: missing(daemon) == 0, daemon.__repr__)
+    ping(green, BLUE)
+    epairctl(lab, "destroy", "epair1")
+    assert epairctl(lab, "create", "epair") == "epair1a\n"
 
 
 def test_a_missing_namespace_refuses_a_start_without_a_predecessor(lab: Lab) -> None:

@@ -11,7 +11,7 @@ from fastapi import Body, FastAPI, Path, Query, Request
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
-from epaird.client.models import CreatedInterface, Interface, InterfaceDetails
+from epaird.client.models import CreatedInterface, Interface, InterfaceDetails, MissingInterface
 from epaird.control.api import problems, views
 from epaird.control.api.bodies import CreateRequest, InterfaceSettings, PatchRequest
 from epaird.control.api.changes import Changes, logged, one_word
@@ -27,7 +27,11 @@ Name = Annotated[
 
 _CREATED: Final = TypeAdapter(CreatedInterface)
 _INTERFACES: Final = TypeAdapter(list[Interface])
+_MISSING: Final = TypeAdapter(list[MissingInterface])
 _DETAILS: Final = TypeAdapter(list[InterfaceDetails])
+
+
+KindQuery = Annotated[str | None, Query(description="Only interfaces of this kind: epair, lo.")]
 
 
 def add_routes(app: FastAPI, operations: Operations, changes: Changes) -> None:
@@ -44,7 +48,7 @@ def _add_collection(app: FastAPI, operations: Operations, changes: Changes) -> N
         responses=refusals(HTTPStatus.UNPROCESSABLE_ENTITY),
     )
     async def list_interfaces(
-        kind: Annotated[str | None, Query(description="Only interfaces of this kind: epair, lo.")] = None,
+        kind: KindQuery = None,
         netns: NetnsQuery = None,
         drops: DropsQuery = False,
     ) -> Response:
@@ -53,6 +57,18 @@ def _add_collection(app: FastAPI, operations: Operations, changes: Changes) -> N
             _check_kind(kind, operations.cloners())
         found = Selection(kind, netns, drops).of(operations.reading().interfaces)
         return json_response(_INTERFACES, [views.interface(each) for each in found])
+
+    @app.get(
+        "/v1/missing",
+        response_model=list[MissingInterface],
+        responses=refusals(HTTPStatus.UNPROCESSABLE_ENTITY),
+    )
+    async def list_missing(kind: KindQuery = None, netns: NetnsQuery = None) -> Response:
+        """List the interfaces that are in the configuration and do not exist, in the same order."""
+        if kind is not None:
+            _check_kind(kind, operations.cloners())
+        found = Selection(kind, netns).missing(operations.missing())
+        return json_response(_MISSING, [views.missing(each) for each in found])
 
     @app.post(
         "/v1/interfaces",

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import Query
 
-from epaird.control.readings import InterfaceReading
+from epaird.control.readings import InterfaceReading, MissingReading
 from epaird.kernel.namespace import path_of
 from epaird.names.cloners import order
 
@@ -29,6 +29,16 @@ class Selection:
     """The namespace of its device, empty for the daemon's own; None for any."""
     drops: bool = False
     """True for interfaces that have lost frames, whatever the reason."""
+
+    def missing(self, readings: Iterable[MissingReading]) -> list[MissingReading]:
+        """Return the missing interfaces of the kind and the namespace, in the same order."""
+        found = (
+            each
+            for each in readings
+            if self.kind in (None, each.kind)
+            and (self.netns is None or _same_namespace(self.netns, each.netns))
+        )
+        return sorted(found, key=lambda each: order(each.device))
 
     def of(self, readings: Iterable[InterfaceReading]) -> list[InterfaceReading]:
         """Return the interfaces that fulfil every condition, ``epair2a`` before ``epair10a``."""

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, Final
 
-from epaird.client.models import Interface, InterfaceDetails
+from epaird.client.models import Interface, InterfaceDetails, MissingInterface
 from epaird.client.plans import PlannedAction, PlannedDetail, PlanReport
 from epaird.client.statistics import InterfaceStatistics, Statistics, WorkerStatus
-from epaird.control.readings import InterfaceReading, Reading, WorkerReading
+from epaird.control.readings import InterfaceReading, MissingReading, Reading, WorkerReading
 from epaird.plan.actions import CHANGE_NOTHING, Action
 
 _INTERFACE: Final = tuple(field.name for field in fields(Interface))
+_MISSING: Final = tuple(field.name for field in fields(MissingInterface))
 _WORKER: Final = tuple(field.name for field in fields(WorkerStatus))
 
 
@@ -24,6 +25,11 @@ def interface(reading: InterfaceReading) -> Interface:
 def details(reading: InterfaceReading) -> InterfaceDetails:
     """Return an interface with its counters."""
     return InterfaceDetails(**_properties(reading), stats=reading.stats)
+
+
+def missing(reading: MissingReading) -> MissingInterface:
+    """Return an interface that is missing."""
+    return MissingInterface(**{name: getattr(reading, name) for name in _MISSING})
 
 
 def statistics(reading: Reading, time: float) -> Statistics:

@@ -86,6 +86,7 @@ class Handover:
             workers=tuple(map(saved_worker, self._workers)),
             clones=saved,
             missing=self._in_force.absent(self._registry.names),
+            withdrawn=self._in_force.withdrawn(self._registry.withdrawn),
         )
 
     def _saved(self, kind: AnyKind) -> tuple[SavedClone, ...]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from epaird.config.settings import InterfaceSettings
+from epaird.config.settings import Configuration, InterfaceSettings
 from epaird.control.handover import state
 from epaird.control.handover.notify import Inherited
 from epaird.control.handover.state import State
@@ -95,6 +95,14 @@ class Leftovers:
         if self.state is None:
             return set()
         return {clone.name for clone in self.state.clones} | set(self.state.missing)
+
+    def withdrawn_from(self, configuration: Configuration) -> set[str]:
+        """Return the interfaces that a request had destroyed, and that have the same settings in a
+        configuration as then."""
+        if self.state is None:
+            return set()
+        wanted = configuration.settings_by_name()
+        return {name for name, each in self.state.withdrawn.items() if wanted.get(name) == each}
 
     def worker_slot(self, number: int) -> int | None:
         """Return the slot of the worker with this number; None when there was no such worker."""

@@ -14,10 +14,12 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from epaird.config.settings import InterfaceSettings
 from epaird.control.interfaces.saved import SavedClone, SavedDevice, SavedLoopback, SavedPair
 from epaird.control.machine.privatefiles import read_file, remove_file, replace_file
 from epaird.control.workers.worker import Worker
@@ -60,6 +62,8 @@ class State(BaseModel):
     loopbacks: tuple[SavedLoopback, ...]
     missing: tuple[str, ...] = ()
     """Pairs and loopbacks of the configuration that did not exist."""
+    withdrawn: dict[str, InterfaceSettings] = {}
+    """Those of them that a request had destroyed, and their settings in the configuration."""
 
     @classmethod
     def of(
@@ -70,10 +74,18 @@ class State(BaseModel):
         workers: tuple[SavedWorker, ...],
         clones: Mapping[str, tuple[SavedClone, ...]],
         missing: tuple[str, ...] = (),
+        withdrawn: Mapping[str, InterfaceSettings] = MappingProxyType({}),
     ) -> State:
         """Return a state with the ``clones`` of each kind, by the name of the kind's cloner."""
         by_key: dict[str, Any] = {_KEYS[kind]: found for kind, found in clones.items()}
-        return cls(home=home, macs_made=macs_made, workers=workers, missing=missing, **by_key)
+        return cls(
+            home=home,
+            macs_made=macs_made,
+            workers=workers,
+            missing=missing,
+            withdrawn=dict(withdrawn),
+            **by_key,
+        )
 
     def of_kind(self, kind: str) -> tuple[SavedClone, ...]:
         """Return the clones of a kind."""

@@ -12,11 +12,11 @@ from epaird.control.interfaces.ifnet import Half
 from epaird.control.interfaces.inplace import busy, with_notes
 from epaird.control.interfaces.registry import Found, Registry
 from epaird.control.operations import Refused
-from epaird.control.readings import InterfaceReading, Reading
+from epaird.control.readings import InterfaceReading, MissingReading, Reading
 from epaird.control.tasks import whole
 from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
-from epaird.names.cloners import Cloner, cloner_of, interface_of
+from epaird.names.cloners import Cloner, cloner_of
 from epaird.names.grammar import InvalidName, quoted
 
 
@@ -112,6 +112,10 @@ class FrontEnd:
         self._registry.check_names()
         return self._registry.reading()
 
+    def missing(self) -> tuple[MissingReading, ...]:
+        """Return the interfaces of the configuration that do not exist."""
+        return self._registry.missing()
+
     def interface(self, name: str) -> tuple[InterfaceReading, ...]:
         """Return one interface, or both halves of a pair. Raises Refused, ENXIO when none has this name."""
         with _refusing():
@@ -124,10 +128,12 @@ class FrontEnd:
         return self._registry.bus.read()
 
     async def _create_lowest(self, cloner: Cloner, settings: Mapping[str, object]) -> str:
-        """Create with the lowest unit that is free, in the daemon and outside of it."""
+        """Create with the lowest unit that is free, in the daemon and outside of it.
+
+        That of an interface which is missing and created again when it can be is not free."""
         foreign: set[int] = set()
         while True:
-            unit = cloner.lowest(self._registry.units(cloner) | foreign)
+            unit = cloner.lowest(self._registry.units(cloner) | self._registry.awaited(cloner) | foreign)
             name = f"{cloner.name}{unit}"
             try:
                 await self._create(cloner, name, settings)
@@ -159,12 +165,12 @@ class FrontEnd:
     def _find(self, name: str) -> Found:
         found = self._registry.find(name)
         if found is None:
-            of = interface_of(name)
-            if of is not None and of[1] in self._registry.absent():
-                raise Refused(
-                    errno.ENXIO,
-                    f"{of[1]} is in the configuration and missing: epairctl reload --dry-run shows why",
-                )
+            for each in self._registry.missing():
+                if name in (each.device, each.interface):
+                    reason = each.reason or "it is about to be created again"
+                    raise Refused(
+                        errno.ENXIO, f"{each.interface} is in the configuration and missing: {reason}"
+                    )
             raise Refused(errno.ENXIO, f"there is no interface {quoted(name)}")
         return found
 

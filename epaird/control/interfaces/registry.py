@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from epaird.config.settings import DeviceSettings, InterfaceSettings
@@ -18,7 +18,7 @@ from epaird.control.interfaces.kind import AnyKind, Environment
 from epaird.control.interfaces.loopbacks import Loopbacks
 from epaird.control.interfaces.pairs import Pairs
 from epaird.control.machine.host import Host
-from epaird.control.readings import InterfaceReading, Reading
+from epaird.control.readings import InterfaceReading, MissingReading, Reading
 from epaird.control.tasks import together, whole
 from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Slots, Table
@@ -73,8 +73,8 @@ class Registry:
         self.withdrawn: set[str] = set()
         """Interfaces that a request has destroyed, and nothing has created again since."""
         self._changing = asyncio.Lock()
-        self.absent: Callable[[], Collection[str]] = tuple
-        """Returns the clones of the configuration that do not exist."""
+        self.missing: Callable[[], tuple[MissingReading, ...]] = tuple
+        """Returns the interfaces of the configuration that do not exist."""
         self._not_followed: dict[str, tuple[Stray | None, str]] = {}
         """Strays that could not be moved, by device, and the reason that was logged."""
         self._in_place = InPlace(host, environment.convergence, environment.tracker)
@@ -146,6 +146,11 @@ class Registry:
         names = [clone.name for clone in self._by_kind[cloner.name]]
         names += [name for name in self._being_created if name.startswith(cloner.name)]
         return {cloner.unit_of(name) for name in names}
+
+    def awaited(self, cloner: Cloner) -> set[int]:
+        """Return the units of a kind that are missing and created again when that is possible."""
+        names = {each.interface for each in self.missing() if each.kind == cloner.name}
+        return {cloner.unit_of(name) for name in names - self.withdrawn}
 
     # Changes.
 

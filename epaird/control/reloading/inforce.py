@@ -7,7 +7,7 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from epaird.config.settings import Configuration, DaemonSettings
+from epaird.config.settings import Configuration, DaemonSettings, InterfaceSettings
 from epaird.control.readings import ConfigurationReading
 
 
@@ -41,6 +41,10 @@ class ConfigurationInForce:
     def absent(self, present: Container[str]) -> tuple[str, ...]:
         """Return the pairs and loopbacks of the configuration that are not among those ``present``."""
         return tuple(name for name in self.current.settings_by_name() if name not in present)
+
+    def withdrawn(self, names: Container[str]) -> dict[str, InterfaceSettings]:
+        """Return the settings of the pairs and loopbacks of the configuration that are among ``names``."""
+        return {name: each for name, each in self.current.settings_by_name().items() if name in names}
 
     def applied(self, configuration: Configuration) -> None:
         """Record a configuration that was applied.

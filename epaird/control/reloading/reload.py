@@ -44,7 +44,7 @@ from epaird.kernel.errors import KernelError
 from epaird.plan.actions import Action, lines, summary
 from epaird.plan.describe import actions
 from epaird.plan.diff import plan
-from epaird.plan.merge import merged
+from epaird.plan.merge import merged, without
 from epaird.plan.steps import Change, Create, Plan, Relocate, Step
 
 log = logging.getLogger(__name__)
@@ -113,12 +113,13 @@ class Reloads:
         """Apply the configuration in force to what a predecessor has left.
 
         A setting that was changed at runtime stays, unless the file has another value for it now than the
-        one that the predecessor applied. ``configured`` are these applied settings, by interface. An error
-        is logged, and everything stays as it was."""
+        one that the predecessor applied, and what a request has destroyed is not created. ``configured`` are
+        these applied settings, by interface. An error is logged, and everything stays as it was."""
         async with self.one_at_a_time:
             configuration = self._in_force.current
             state = self._running_state(configuration)
             wanted = merged(state.configuration, state.peers, configured, configuration)
+            wanted = without(wanted, self._registry.withdrawn)
             try:
                 found = await self._plan(wanted, first=True)
                 if not found.empty:

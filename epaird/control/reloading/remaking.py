@@ -23,6 +23,7 @@ from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.host import Host
 from epaird.control.machine.namespaces import Namespaces
 from epaird.control.operations import Refused
+from epaird.control.readings import MissingReading
 from epaird.control.reloading.attempts import Attempts
 from epaird.control.reloading.current import running_state
 from epaird.control.reloading.inforce import ConfigurationInForce
@@ -46,6 +47,7 @@ _AFTER_NAMES_S: Final = (0.0, 0.02, 0.08, 0.3)
 without an event."""
 _NAMESPACE: Final = "namespace "
 """Prefix of a namespace among the names of interfaces."""
+_DESTROYED: Final = "destroyed on request: epairctl reload creates it again"
 _FAILURES: Final = (KernelError, WorkerLost, WorkerRefused, Refused)
 
 
@@ -88,6 +90,23 @@ class Remaking:
         if task is not None:
             task.cancel()
             await asyncio.wait((task,) if self._looking is None else (task, self._looking))
+
+    def missing(self) -> tuple[MissingReading, ...]:
+        """Return the interfaces of the configuration that do not exist, and the reasons as far as known."""
+        present, withdrawn = self._registry.names, self._registry.withdrawn
+        return tuple(
+            MissingReading(
+                device=each.device,
+                kind=str(each.location[0]),
+                pair=name if name != each.device else "",
+                name=each.name,
+                netns=each.namespace,
+                reason=_DESTROYED if name in withdrawn else self._reasons.get(name, ""),
+            )
+            for name, settings in self._in_force.current.settings_by_name().items()
+            if name not in present
+            for each in settings.devices(name)
+        )
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -162,6 +181,8 @@ class Remaking:
         try:
             self._host.namespace_identity(netns)
         except KernelError as error:
+            if netns in self._in_force.current.namespaces.create:
+                return f"namespace {netns}: others have removed it, it is created again first"
             return str(error)
         return ""
 

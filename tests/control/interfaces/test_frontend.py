@@ -10,6 +10,7 @@ import pytest
 
 from epaird.config.settings import PairSettings
 from epaird.control.operations import Refused
+from epaird.control.readings import MissingReading
 from tests.control.interfaces.scene import make_scene, refused
 from tests.loop import on_loop
 from tests.waiting import eventually
@@ -53,9 +54,12 @@ async def test_permanent_names_are_found_before_names_of_devices() -> None:
         assert scene.one("epair0a").name == "epair1a"
         with pytest.raises(Refused, match="there is no interface"):
             scene.interfaces.interface("epair7")
-        scene.interfaces._registry.absent = lambda: ("epair7",)
-        with pytest.raises(Refused, match=r"^epair7 is in the configuration and missing"):
-            scene.interfaces.interface("epair7a")
+        missing = MissingReading("epair7a", "epair", "epair7", "eth0", "red", "it is busy")
+        scene.interfaces._registry.missing = lambda: (missing,)
+        for name in ("epair7", "epair7a"):
+            with pytest.raises(Refused, match=r"^epair7 is in the configuration and missing: it is busy$"):
+                scene.interfaces.interface(name)
+        assert scene.interfaces.missing() == (missing,)
 
 
 @on_loop

@@ -115,6 +115,10 @@ async def test_it_waits_for_a_namespace_and_for_a_reload(
         await eventually(lambda: "epair1: missing, and created again when it can be" in caplog.text)
         assert caplog.text.count("epair1: missing") == 1
         assert running.daemon.health().status.endswith("1 of the configuration is missing")
+        one, other = running.daemon._front_end.missing()
+        assert (one.device, one.kind, one.pair, one.netns) == ("epair1a", "epair", "epair1", "green")
+        assert one.reason == other.reason
+        assert one.reason.startswith("namespace green: does not exist")
         async with running.daemon.reloads.one_at_a_time:
             await make(running, "green")
             await asyncio.sleep(5 * remaking.LOOK_S)
@@ -168,6 +172,8 @@ async def test_what_was_destroyed_on_request_stays_so_until_a_reload(started: Be
         await lose(running, "epair0a")
         await eventually(lambda: missing(running) == ("epair1",))
         assert "epair2a" not in running.host.links
+        reasons = {each.reason for each in running.daemon._front_end.missing()}
+        assert reasons == {"destroyed on request: epairctl reload creates it again"}
         await running.reload()
         assert missing(running) == ()
         await lose(running, "epair1a")
