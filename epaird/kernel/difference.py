@@ -3,8 +3,8 @@
 The order of addresses is part of it, since it determines the source address of a connection.
 
 - IPv4: the first address of a subnet is its primary, the others are secondaries. The kernel lists all
-  primaries before all secondaries, and appends a new address to its part of the list. A primary takes its
-  secondaries along, unless ``promote_secondaries`` is set; then the first one becomes the primary.
+  primaries before all secondaries, and appends a new address to its part of the list. Secondaries are removed
+  with their primary, unless ``promote_secondaries`` is set; then the first one becomes the primary.
 - IPv6: the kernel keeps one list for each scope.
 
 A new address therefore always becomes the last one of a list. So for each list the longest beginning that is
@@ -51,7 +51,7 @@ class AddressChanges:
     """Changes of a device's addresses."""
 
     remove: tuple[PresentAddress, ...] = ()
-    """Addresses to remove, in an order in which none takes another one along."""
+    """Addresses to remove, in an order in which the kernel removes no other one with them."""
     add: tuple[Address, ...] = ()
     """Addresses to add, in order."""
 
@@ -69,7 +69,7 @@ class RouteChanges:
 
 
 class AddressKey(NamedTuple):
-    """An address of a device, equal for all spellings."""
+    """An address of a device in canonical form."""
 
     version: int
     """4 or 6."""
@@ -101,7 +101,7 @@ class AddressKey(NamedTuple):
 
 
 class RouteKey(NamedTuple):
-    """A route of a device in one table, equal for all spellings."""
+    """A route of a device in one table, in canonical form."""
 
     version: int
     """4 or 6."""
@@ -117,7 +117,7 @@ class RouteKey(NamedTuple):
 
 @lru_cache(maxsize=16384)
 def address_key(address: Address) -> AddressKey:
-    """Return an address in its one spelling."""
+    """Return the canonical form of an address."""
     interface = ipaddress.ip_interface(address.address)
     own = int(interface.ip)
     peer = own if address.peer is None else int(ipaddress.ip_address(address.peer))
@@ -127,7 +127,7 @@ def address_key(address: Address) -> AddressKey:
 
 @lru_cache(maxsize=16384)
 def route_key(route: Route) -> RouteKey:
-    """Return a route in its one spelling."""
+    """Return the canonical form of a route."""
     via = None if route.via is None else ipaddress.ip_address(route.via)
     if route.to == "default":
         version, to, length = 4 if via is None else via.version, 0, 0

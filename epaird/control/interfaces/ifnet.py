@@ -130,7 +130,7 @@ class Ifnet(ABC):
 
     @property
     def pmtu(self) -> bool:
-        """True where its owner is told which packets are too long for the peer."""
+        """True where its owner gets ICMP messages about packets that are too long for the peer."""
         return True
 
     @property

@@ -49,7 +49,7 @@ def warn_of_missing(device: str, tap: Tap) -> None:
 
 
 def with_notes(error: Exception) -> str:
-    """Return the message of a change's error, with what is not as before."""
+    """Return the message of a change's error, with a list of everything that is not as before."""
     left = [line for note in getattr(error, "__notes__", ()) for line in note.splitlines()]
     return "; ".join([str(error), *(f"not as before: {line}" for line in dict.fromkeys(left))])
 

@@ -1,7 +1,7 @@
 """Tracking of the place and state of every device, by the kernel's link events.
 
-A change is reported once: as an event, in the log, and to the interface's owner. What the kernel took along
-with a change, addresses, routes or rules, is restored.
+A change is reported once: as an event, in the log, and to the interface's owner. Addresses, routes and rules
+that the kernel removed with a change are restored.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Tracker:
     def check(self, ifnet: Ifnet, *, left: bool = False) -> bool:
         """Look up where a device is and report changes; return False when it no longer exists.
 
-        ``left`` is True when it has left its place; it may have come back."""
+        ``left`` is True when it has left its place; it may be there again."""
         before = ifnet.place
         try:
             place = self._host.find(ifnet.tap, before, left=left)
