@@ -18,16 +18,13 @@ import ipaddress
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from epaird.kernel import abi
 from epaird.kernel.link import LinkSettings
 from epaird.kernel.policy import missing_rules, policy_routes, policy_rules
 from epaird.kernel.requests import Address, Route, Rule
 from epaird.kernel.state import DeviceState, PresentAddress, PresentRoute
-
-_IPV6_METRIC: Final = 1024
-"""IP6_RT_PRIO_USER of the kernel: the metric of an IPv6 route that is added without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +131,7 @@ def route_key(route: Route) -> RouteKey:
     else:
         network = ipaddress.ip_network(route.to)
         version, to, length = network.version, int(network.network_address), network.prefixlen
-    metric = route.metric or (0 if version == 4 else _IPV6_METRIC)
+    metric = route.metric or (0 if version == 4 else abi.IP6_RT_PRIO_USER)
     return RouteKey(version, to, length, None if via is None else str(via), metric)
 
 

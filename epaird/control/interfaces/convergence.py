@@ -27,6 +27,7 @@ from epaird.config.settings import DeviceSettings, LoopbackSettings
 from epaird.control.interfaces.ifnet import Ifnet, is_away, link_settings
 from epaird.control.machine.host import Host, Place
 from epaird.control.tasks import spawn
+from epaird.kernel.abi import IPV6_MIN_MTU
 from epaird.kernel.convergence import Scope, Target
 from epaird.kernel.difference import missing
 from epaird.kernel.errors import KernelError
@@ -36,8 +37,6 @@ from epaird.plan.steps import Restore
 
 log = logging.getLogger(__name__)
 
-IPV6_MIN_MTU: Final = 1280
-"""The kernel takes IPv6 away from a device with a smaller MTU (IPV6_MIN_MTU of linux/ipv6.h)."""
 _GONE: Final = frozenset((errno.ENODEV, errno.ENOENT, errno.ENXIO, errno.EBADFD, errno.ESTALE))
 """Errors of a device or a namespace that no longer exists or was moved, which is reported elsewhere."""
 

@@ -12,11 +12,12 @@ from typing import Any, Final, Protocol
 
 from epaird.config.immutable import IMMUTABLE
 from epaird.config.settings import DeviceSettings
-from epaird.control.interfaces.convergence import IPV6_MIN_MTU, NOTHING, Convergence, Goal, wanted
+from epaird.control.interfaces.convergence import NOTHING, Convergence, Goal, wanted
 from epaird.control.interfaces.ifnet import Clone, Ifnet
 from epaird.control.interfaces.tracking import Tracker
 from epaird.control.machine.host import Host
 from epaird.control.operations import Refused
+from epaird.kernel.abi import IPV6_MIN_MTU
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings
 from epaird.kernel.tun import Tap

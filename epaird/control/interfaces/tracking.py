@@ -12,12 +12,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from epaird.control.interfaces.convergence import IPV6_MIN_MTU, Convergence
+from epaird.control.interfaces.convergence import Convergence
 from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.flags import Flags
 from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.interfaces.measuring import measured
 from epaird.control.machine.host import Host, Place
+from epaird.kernel.abi import IPV6_MIN_MTU
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import missing_optional
 from epaird.kernel.watch import LinkEvent, LinkEventKind
