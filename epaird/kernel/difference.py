@@ -29,7 +29,7 @@ from epaird.kernel.state import DeviceState, PresentAddress, PresentRoute
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What a device lacks. False when it lacks nothing."""
+    """The settings that a device lacks. False when it lacks nothing."""
 
     addresses: tuple[Address, ...] = ()
     """Addresses that are absent, or precede one that they ought to follow."""

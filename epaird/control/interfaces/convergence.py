@@ -43,14 +43,14 @@ _GONE: Final = frozenset((errno.ENODEV, errno.ENOENT, errno.ENXIO, errno.EBADFD,
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A device and what it is to have."""
+    """A device and its wanted state."""
 
     ifnet: Ifnet
     """The device."""
     wanted: LinkSettings
-    """What it is to have."""
+    """Its wanted addresses, routes and rules."""
     released: LinkSettings | None = None
-    """What it was to have before; None: nothing is removed."""
+    """Those that were wanted before; None: nothing is removed."""
     needed: bool = True
     """False if the operation changes nothing of the device. Others may have replaced something then, which is
     no reason to fail."""

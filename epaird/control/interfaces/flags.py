@@ -1,4 +1,4 @@
-"""What a worker has to know of a device that is down.
+"""The record, for its workers, that a device is down.
 
 A half that is set down loses what waits in its ring: BSD's if_qflush(). Only its worker can read the ring,
 and only the control plane learns that the half is down. It records that in the ledger, where the present

@@ -113,12 +113,12 @@ class DeviceChange:
 
     @property
     def goal(self) -> Goal:
-        """What the device is to have, after :meth:`begin`."""
+        """The wanted state of the device, after :meth:`begin`."""
         return Goal(self.ifnet, self._wanted(self.after), self._released, self._takes)
 
     @property
     def former_goal(self) -> Goal:
-        """What the device is to have again, after :meth:`undo`."""
+        """The former state of the device, wanted again after :meth:`undo`."""
         return Goal(self.ifnet, self._wanted(self.before), self._wanted(self.after), self._takes)
 
     def _wanted(self, settings: DeviceSettings) -> LinkSettings:

@@ -35,7 +35,7 @@ CHECK_S: Final = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the path leads to at one moment."""
+    """The file that the path leads to, at one moment."""
 
     sha256: str = ""
     """Digest of the text; empty if there is no text that can be applied."""
