@@ -237,7 +237,7 @@ class _Exchange:
 def selecting(kind: str | None = None, netns: str | None = None, *, drops: bool = False) -> str:
     """Return the query for the interfaces of a kind, in a namespace, or that have lost frames.
 
-    None means any; an empty ``netns`` the daemon's own namespace."""
+    None selects any. An empty ``netns`` is the daemon's own namespace."""
     wanted = {"kind": kind, "netns": netns, "drops": "true" if drops else None}
     return "&".join(f"{name}={_quoted(value)}" for name, value in wanted.items() if value is not None)
 

@@ -38,13 +38,12 @@ from pydantic_core import CoreSchema
 from epaird.config import ipvalues, values
 from epaird.config.table import Settings
 from epaird.config.values import WholeNumber
+from epaird.kernel.abi import IP6_RT_PRIO_USER
 
 METRIC: Final = WholeNumber(0, 2**32 - 1)
 """RTA_PRIORITY of linux/rtnetlink.h, 32 bits."""
 IPV4_DEFAULT: Final = IPv4Network("0.0.0.0/0")
 IPV6_DEFAULT: Final = IPv6Network("::/0")
-IPV6_ROUTE_METRIC: Final = 1024
-"""Metric of an IPv6 route for which none, or 0, is requested: IP6_RT_PRIO_USER of linux/ipv6_route.h."""
 
 
 class AddressSettings(Settings):
@@ -150,7 +149,7 @@ class RouteSettings(Settings):
     @property
     def effective_metric(self) -> int:
         """The metric that the route has in the kernel."""
-        return self.metric or (IPV6_ROUTE_METRIC if self.destination.version == 6 else 0)
+        return self.metric or (IP6_RT_PRIO_USER if self.destination.version == 6 else 0)
 
     def __str__(self) -> str:
         via = f" via {self.via}" if self.via is not None else ""

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
 
 from epaird.config.addressing import AddressSettings
 from epaird.config.conflict import HOME, Conflict, in_words
 from epaird.config.routing import repeated_routes, unreachable_hops
 from epaird.config.settings import Configuration, ConfiguredHalf, ConfiguredInterface, ConfiguredLoopback
 from epaird.config.values import Location, dotted
+from epaird.kernel.abi import IPV6_MIN_MTU
 from epaird.names.cloners import half_of
 from epaird.names.grammar import quoted
-
-IPV6_MIN_MTU: Final = 1280
-"""Bytes (linux/ipv6.h); below it the kernel removes IPv6 from a device."""
 
 
 def conflicts(configuration: Configuration) -> Iterator[Conflict]:

@@ -16,10 +16,8 @@ from epaird.config.addressing import AddressSettings, RouteSettings
 from epaird.config.conflict import Conflict
 from epaird.config.settings import Configuration, ConfiguredHalf, ConfiguredInterface
 from epaird.config.values import Location, dotted
+from epaird.kernel.abi import IP6_RT_PRIO_ADDRCONF
 from epaird.names.grammar import quoted
-
-_IPV6_CONNECTED_METRIC: Final = 256
-"""Metric of the route to an IPv6 address's network: IP6_RT_PRIO_ADDRCONF of linux/ipv6_route.h."""
 
 _LINK_LOCAL: Final = IPv6Network("fe80::/64")
 """Network of the addresses that every device with IPv6 has."""
@@ -135,11 +133,11 @@ def _kernel_routes(
     interface: ConfiguredInterface,
 ) -> Iterator[tuple[IPv4Network | IPv6Network, int, AddressSettings | None]]:
     """Yield the routes that the kernel adds for the addresses of a device: network, metric and address."""
-    yield _LINK_LOCAL, _IPV6_CONNECTED_METRIC, None
+    yield _LINK_LOCAL, IP6_RT_PRIO_ADDRCONF, None
     for address in interface.settings.addresses:
         for network in address.networks:
             if network.version == 6:
-                yield network, _IPV6_CONNECTED_METRIC, address
+                yield network, IP6_RT_PRIO_ADDRCONF, address
             elif network.prefixlen < network.max_prefixlen or address.peer is not None:
                 yield network, 0, address
 

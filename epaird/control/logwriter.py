@@ -1,8 +1,8 @@
 """Writes lines to a descriptor in a thread of its own.
 
-A pipe that is not read, a stopped terminal or a full journal blocks a write() for as long as it stays so. The
-thread that blocks is this one alone. Lines that arrive meanwhile wait, up to a limit; further lines are lost,
-counted, and reported where they are missing.
+A pipe that is not read, a stopped terminal or a full journal blocks write(). Only this thread is then
+blocked. Lines that arrive meanwhile wait, up to a limit; further lines are lost, counted, and reported where
+they are missing.
 """
 
 from __future__ import annotations

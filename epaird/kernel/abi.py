@@ -54,12 +54,10 @@ IFF_UP: Final = 1 << 0
 IFF_LOWER_UP: Final = 1 << 16
 
 # linux/if_arp.h
-ARPHRD_ETHER: Final = 1
 
 # linux/sockios.h
 SIOCETHTOOL: Final = 0x8946
 SIOCSIFFLAGS: Final = 0x8914
-SIOCSIFHWADDR: Final = 0x8924
 SIOCGIFHWADDR: Final = 0x8927
 
 # linux/ethtool.h
@@ -146,7 +144,6 @@ TC_H_ROOT: Final = 0xFFFFFFFF
 IFA_ADDRESS: Final = 1
 IFA_LOCAL: Final = 2
 IFA_FLAGS: Final = 8
-IFA_F_SECONDARY: Final = 0x01
 IFA_F_NODAD: Final = 0x02
 
 # linux/fib_rules.h
@@ -188,6 +185,13 @@ IFLA_INET_CONF: Final = 1
 # linux/ip.h
 IPV4_DEVCONF_ACCEPT_LOCAL: Final = 23
 
+# linux/ipv6.h
+IPV6_MIN_MTU: Final = 1280
+
+# linux/ipv6_route.h
+IP6_RT_PRIO_ADDRCONF: Final = 256
+IP6_RT_PRIO_USER: Final = 1024
+
 # linux/net_namespace.h
 NETNSA_NSID: Final = 1
 NETNSA_FD: Final = 3
@@ -209,7 +213,6 @@ IN_CREATE: Final = 0x100
 IN_DELETE: Final = 0x200
 IN_DELETE_SELF: Final = 0x400
 IN_MOVE_SELF: Final = 0x800
-IN_Q_OVERFLOW: Final = 0x4000
 IN_IGNORED: Final = 0x8000
 IN_ONLYDIR: Final = 0x0100_0000
 IN_DONT_FOLLOW: Final = 0x0200_0000

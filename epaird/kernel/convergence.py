@@ -1,14 +1,14 @@
 """Convergence: give devices the addresses, routes and rules that they are to have.
 
 1. What the devices have is read from the kernel; nothing is concluded from earlier settings, because the
-   kernel takes more along than it is asked to: addresses and routes with a device that goes down, secondary
+   kernel removes more than it is asked to: addresses and routes of a device that goes down, secondary
    addresses with their primary, routes with the last address of a device.
 2. The difference is computed, for all devices together: a default route may move from one to another.
 3. Removals precede additions, on all devices.
 4. This repeats until nothing differs, or until the kernel has refused the same requests twice.
 
-Only what was set for a device is removed. What others added stays; if the kernel takes it along with
-something that must be removed, it is added again.
+Only addresses, routes and rules that were set for a device are removed. If the kernel removes something that
+others added together with them, it is added again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Scope(enum.Enum):
     ALL = enum.auto()
     """Everything."""
     TAKEN_ALONG = enum.auto()
-    """Only what the kernel takes along when a device goes down, moves or is renamed: IPv6 addresses, routes,
+    """Only what the kernel removes when a device goes down, moves or is renamed: IPv6 addresses, routes,
     rules, the queueing discipline. An absent IPv4 address was removed by somebody, and routes whose next hop
     is in its subnet are left out."""
 
@@ -292,7 +292,7 @@ def _rule_steps(state: NamespaceState, targets: Sequence[Target]) -> tuple[list[
 def _lost_addresses(
     state: NamespaceState, before: NamespaceState, targets: Sequence[Target]
 ) -> Iterator[PresentAddress]:
-    """Yield the addresses of others that the kernel took along."""
+    """Yield the addresses of others that the kernel removed, too."""
     for index, own in _own_addresses(targets).items():
         if index in state.devices and index in before.devices:
             here = {address_key(each.address).identity for each in state.devices[index].addresses}
@@ -314,7 +314,7 @@ def _own_addresses(targets: Sequence[Target]) -> dict[int, set[tuple[int, ...]]]
 def _lost_routes(
     state: NamespaceState, before: NamespaceState, targets: Sequence[Target]
 ) -> list[PresentRoute]:
-    """Return the routes of others that the kernel took along, those without a next hop first."""
+    """Return the routes of others that the kernel removed, too, those without a next hop first."""
     if state is before:
         return []
     here = {each.message for each in state.routes}
@@ -355,7 +355,7 @@ def _addition(each: PresentAddress | PresentRoute) -> NetlinkRequest:
 
 
 def _described(each: PresentRoute) -> str:
-    """Return a sentence's rest about the route that is in the way."""
+    """Return the end of a message about the route that is in the way."""
     hop = "" if each.route.via is None else f" via {each.route.via}"
     try:
         return f"{socket.if_indextoname(each.index)} has it{hop}"

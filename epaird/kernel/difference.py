@@ -3,8 +3,8 @@
 The order of addresses is part of it, since it determines the source address of a connection.
 
 - IPv4: the first address of a subnet is its primary, the others are secondaries. The kernel lists all
-  primaries before all secondaries, and appends a new address to its part of the list. A primary takes its
-  secondaries along, unless ``promote_secondaries`` is set; then the first one becomes the primary.
+  primaries before all secondaries, and appends a new address to its part of the list. Secondaries are removed
+  with their primary, unless ``promote_secondaries`` is set; then the first one becomes the primary.
 - IPv6: the kernel keeps one list for each scope.
 
 A new address therefore always becomes the last one of a list. So for each list the longest beginning that is
@@ -18,7 +18,7 @@ import ipaddress
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from epaird.kernel import abi
 from epaird.kernel.link import LinkSettings
@@ -26,13 +26,10 @@ from epaird.kernel.policy import missing_rules, policy_routes, policy_rules
 from epaird.kernel.requests import Address, Route, Rule
 from epaird.kernel.state import DeviceState, PresentAddress, PresentRoute
 
-_IPV6_METRIC: Final = 1024
-"""IP6_RT_PRIO_USER of the kernel: the metric of an IPv6 route that is added without one."""
-
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """What a device lacks. False when it lacks nothing."""
+    """The settings that a device lacks. False when it lacks nothing."""
 
     addresses: tuple[Address, ...] = ()
     """Addresses that are absent, or precede one that they ought to follow."""
@@ -51,7 +48,7 @@ class AddressChanges:
     """Changes of a device's addresses."""
 
     remove: tuple[PresentAddress, ...] = ()
-    """Addresses to remove, in an order in which none takes another one along."""
+    """Addresses to remove, in an order in which the kernel removes no other one with them."""
     add: tuple[Address, ...] = ()
     """Addresses to add, in order."""
 
@@ -69,7 +66,7 @@ class RouteChanges:
 
 
 class AddressKey(NamedTuple):
-    """An address of a device, equal for all spellings."""
+    """An address of a device in canonical form."""
 
     version: int
     """4 or 6."""
@@ -101,7 +98,7 @@ class AddressKey(NamedTuple):
 
 
 class RouteKey(NamedTuple):
-    """A route of a device in one table, equal for all spellings."""
+    """A route of a device in one table, in canonical form."""
 
     version: int
     """4 or 6."""
@@ -117,7 +114,7 @@ class RouteKey(NamedTuple):
 
 @lru_cache(maxsize=16384)
 def address_key(address: Address) -> AddressKey:
-    """Return an address in its one spelling."""
+    """Return the canonical form of an address."""
     interface = ipaddress.ip_interface(address.address)
     own = int(interface.ip)
     peer = own if address.peer is None else int(ipaddress.ip_address(address.peer))
@@ -127,14 +124,14 @@ def address_key(address: Address) -> AddressKey:
 
 @lru_cache(maxsize=16384)
 def route_key(route: Route) -> RouteKey:
-    """Return a route in its one spelling."""
+    """Return the canonical form of a route."""
     via = None if route.via is None else ipaddress.ip_address(route.via)
     if route.to == "default":
         version, to, length = 4 if via is None else via.version, 0, 0
     else:
         network = ipaddress.ip_network(route.to)
         version, to, length = network.version, int(network.network_address), network.prefixlen
-    metric = route.metric or (0 if version == 4 else _IPV6_METRIC)
+    metric = route.metric or (0 if version == 4 else abi.IP6_RT_PRIO_USER)
     return RouteKey(version, to, length, None if via is None else str(via), metric)
 
 

@@ -14,7 +14,7 @@ from epaird.kernel.netlink import ATTRIBUTE, INT, LINK, RouteSocket, attribute
 
 _ETHERNET_BYTES: Final = 6
 # To find this header is five times as fast as to walk the attributes of a message. Bytes elsewhere that look
-# like it yield one address too many, which is as good as an address that is in use.
+# like it yield one address too many, which does no harm: it is only not given.
 _ADDRESS: Final = re.compile(
     re.escape(ATTRIBUTE.pack(ATTRIBUTE.size + _ETHERNET_BYTES, abi.IFLA_ADDRESS))
     + b"(?=(.{%d}))" % _ETHERNET_BYTES,

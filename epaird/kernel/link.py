@@ -166,11 +166,6 @@ def set_name(index: int, name: str, *, netns: Namespace | None = None, device: s
     _execute(netns, device or f"device {index}", requests.name(index, name))
 
 
-def set_group(index: int, group: int, *, netns: Namespace | None = None, device: str | None = None) -> None:
-    """Put a device into a group of its namespace, for :func:`delete_group`. Raises KernelError."""
-    _execute(netns, device or f"device {index}", requests.group(index, group))
-
-
 def add_address(
     index: int, address: Address, *, netns: Namespace | None = None, device: str | None = None
 ) -> None:

@@ -172,8 +172,8 @@ def nameless(identity: Identity) -> str:
 def opened(name_or_path: str) -> Iterator[Namespace]:
     """Open a namespace; its handle keeps it alive until the block ends.
 
-    Nothing but a namespace is opened: a FIFO would wait for its other end, a device could do anything. Raises
-    KernelError when the path does not lead to a network namespace.
+    Nothing but a namespace is opened: a FIFO would wait for its other end, and opening a device may have an
+    effect. Raises KernelError when the path does not lead to a network namespace.
     """
     with contextlib.ExitStack() as stack:
         try:

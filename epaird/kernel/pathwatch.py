@@ -36,7 +36,7 @@ _LIMITS: Final = (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Seen(enum.Enum):
-    """What the events since the last time mean."""
+    """The meaning of the events since the last time."""
 
     NOTHING = enum.auto()
     """No event concerns the path."""

@@ -32,7 +32,7 @@ _ADDRESS: Final = MappingProxyType(
     {errno.EADDRNOTAVAIL: "does not exist", errno.EACCES: "IPv6 is disabled on this device"}
 )
 _ADDRESS_IPV6: Final = MappingProxyType(
-    {**_ADDRESS, errno.EINVAL: "IPv6 needs an MTU of at least 1280 bytes"}
+    {**_ADDRESS, errno.EINVAL: f"IPv6 needs an MTU of at least {abi.IPV6_MIN_MTU} bytes"}
 )
 _GROUP: Final = MappingProxyType({errno.ENODEV: "has no devices"})
 _ROUTE: Final = MappingProxyType({errno.ESRCH: "does not exist"})

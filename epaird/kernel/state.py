@@ -1,4 +1,4 @@
-"""What the devices of a namespace have: addresses, routes, policy rules and queueing disciplines."""
+"""The state of a namespace's devices: addresses, routes, policy rules and queueing disciplines."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class PresentRoute:
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
-    """What one device has."""
+    """The state of one device."""
 
     name: str = ""
     """Name of the device in its namespace."""
@@ -94,7 +94,7 @@ class DeviceState:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceState:
-    """What the devices of one namespace have."""
+    """The state of the devices of one namespace."""
 
     devices: dict[int, DeviceState]
     """Devices by interface index."""

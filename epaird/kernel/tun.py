@@ -33,7 +33,7 @@ from epaird.kernel.namespace import Identity, Namespace, of_descriptor
 TUN_DEVICE: Final = "/dev/net/tun"
 
 _IFREQ_FLAGS: Final = struct.Struct("16sH22x")
-_IFREQ_HARDWARE: Final = struct.Struct("16sH6s16x")
+_IFREQ_HARDWARE: Final = struct.Struct("18x6s16x")
 _IFREQ_POINTER: Final = struct.Struct("16sP16x")
 _ETHTOOL_CMD: Final = struct.Struct("=I8xHBB28x")
 """struct ethtool_cmd: command, speed, duplex, port."""
@@ -288,19 +288,8 @@ def set_ten_gigabit(name: str) -> None:
 def hardware_address(fd: int) -> str:
     """Return the device's MAC address, ``02:5d:11:22:33:0a``."""
     request = _ioctl(fd, abi.SIOCGIFHWADDR, bytes(_IFREQ_HARDWARE.size))
-    address: bytes = _IFREQ_HARDWARE.unpack(request)[2]
+    address: bytes = _IFREQ_HARDWARE.unpack(request)[0]
     return address.hex(":")
-
-
-def set_hardware_address(fd: int, mac: str) -> None:
-    """Set the device's MAC address, ``02:5d:11:22:33:0a``. Works while it is up."""
-    address = bytes.fromhex(mac.replace(":", ""))
-    try:
-        _ioctl(fd, abi.SIOCSIFHWADDR, _IFREQ_HARDWARE.pack(b"", abi.ARPHRD_ETHER, address))
-    except KernelError as error:
-        if error.errno != errno.EADDRNOTAVAIL:
-            raise
-        raise KernelError(error.errno, f"the device: mac {mac}: not a unicast address") from error
 
 
 def _ioctl(fd: int, request: int, argument: bytes) -> bytes:

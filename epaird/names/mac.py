@@ -78,7 +78,8 @@ def mixed(host_id: int, number: int) -> int:
     the machine.
 
     A namespace's cookie is unique only until the machine is started again, and machines that were copied
-    from one image may have the same machine id. The boot id, which the kernel draws, separates these."""
+    from one image may have the same machine id. The boot id, a random number of the kernel, separates
+    these."""
     words = struct.pack("<QQ", host_id & _DOUBLE_WORD, number & _DOUBLE_WORD)
     return int.from_bytes(hashlib.blake2b(words + _boot_id(), digest_size=8).digest(), "little")
 

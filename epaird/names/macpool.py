@@ -4,8 +4,8 @@ FreeBSD derives a pair's address from the host's id and a number: the interface'
 number where that index was used before, because its kernel uses indices again. Linux does not use one again
 within a namespace. So the number here is the index of the pair's first half, and the namespace in which the
 half was created is mixed into the host's id: two daemons, or one daemon before and after a restart, never
-start from the same two. The hash has 32 bits, so an address can still be taken. Then the next number of this
-process is used, with an id of its own.
+derive an address from the same two numbers. The hash has 32 bits, so an address can still be taken. Then the
+next number of this process is used, with an id of its own.
 """
 
 from __future__ import annotations

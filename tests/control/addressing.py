@@ -1,4 +1,4 @@
-"""What a kernel does to the addresses, routes and rules of a device, on a machine without one."""
+"""The effects of a kernel on the addresses, routes and rules of a device, without a kernel."""
 
 from __future__ import annotations
 

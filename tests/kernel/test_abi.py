@@ -20,6 +20,8 @@ HEADERS = (
     "linux/fib_rules.h",
     "linux/if_tun.h",
     "linux/ip.h",
+    "linux/ipv6.h",
+    "linux/ipv6_route.h",
     "linux/capability.h",
     "linux/ethtool.h",
     "linux/magic.h",

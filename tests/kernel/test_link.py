@@ -247,9 +247,9 @@ def test_a_group_is_deleted_at_once(new_tap: MakeTap, new_namespace: Callable[[]
     netns = new_namespace()
     taps = [new_tap() for _ in range(5)]
     for number, tap in enumerate(taps):
-        index = placed(tap, f"eth{number}", netns)
+        placed(tap, f"eth{number}", netns)
         if number:
-            at(netns, link.set_group, index, 4711)
+            ip(netns, "link", "set", f"eth{number}", "group", "4711")
     at(netns, link.delete_group, 4711)
     assert {shown["ifname"] for shown in ip(netns, "link")} == {"lo", "eth0"}
     assert refusal(at, netns, link.delete_group, 4711) == (

@@ -152,7 +152,7 @@ def test_no_event_of_a_burst_is_lost(watch: LinkWatch, new_tap: MakeTap) -> None
     while watch.read():
         pass
     for number in range(3000):
-        tun.set_hardware_address(tap.fds[0], f"02:00:00:00:{number >> 8:02x}:{number & 0xFF:02x}")
+        link.set_mac(tap.index, f"02:00:00:00:{number >> 8:02x}:{number & 0xFF:02x}")
     events: list[LinkEvent] = []
     while some := watch.read():
         events += some
@@ -164,7 +164,7 @@ def test_an_overrun_is_reported(new_tap: MakeTap) -> None:
     tap = new_tap()
     with contextlib.closing(LinkWatch(receive_bytes=4096)) as small:
         for number in range(200):
-            tun.set_hardware_address(tap.fds[0], f"02:00:00:00:00:{number:02x}")
+            link.set_mac(tap.index, f"02:00:00:00:00:{number:02x}")
         assert LinkEvent(LinkEventKind.OVERRUN) in small.read()
         link.set_mtu(tap.index, 1400)
         assert any(event.mtu == 1400 for event in small.read())

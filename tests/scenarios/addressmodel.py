@@ -23,7 +23,7 @@ class HalfModel:
     """Routes of the file, ``default via 10.0.0.2``."""
     file_up: bool = True
     recorded_up: bool = True
-    """What the file or a request gave it last."""
+    """The settings that the file or a request gave it last."""
     up: bool = True
     recorded_name: str = ""
     name: str = ""

@@ -1,4 +1,4 @@
-"""What the configuration permits the kernel accepts."""
+"""The kernel accepts every value that the configuration permits."""
 
 from __future__ import annotations
 

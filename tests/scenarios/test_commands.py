@@ -1,4 +1,4 @@
-"""What people type: names after create, errors, lists and saved files, on real devices."""
+"""Commands as people type them: names after create, errors, lists and saved files, on real devices."""
 
 from __future__ import annotations
 

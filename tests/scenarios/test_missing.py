@@ -1,4 +1,4 @@
-"""What the configuration has and others delete is created again when it can be."""
+"""Interfaces of the configuration that others delete are created again when they can be."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ def test_a_sender_that_goes_down_without_a_control_plane_is_flushed_by_the_next(
 @pytest.mark.parametrize("killed", [False, True], ids=["continued", "killed"])
 @pytest.mark.parametrize("again", [False, True], ids=["down", "up again"])
 def test_a_half_that_goes_down_while_its_worker_does_nothing(lab: Lab, killed: bool, again: bool) -> None:
-    """What waits in its ring is dropped as long as it is down, and never what was sent after that."""
+    """Frames in its ring are dropped as long as it is down; frames that were sent after that never are."""
     red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
     daemon = lab.daemon(pair(ipv6=False), workers=1, worker_timeout=0)
     sender, receiver = RawSocket(red, "eth0"), RawSocket(blue, "eth0")

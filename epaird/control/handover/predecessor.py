@@ -89,13 +89,6 @@ class Leftovers:
         clones = (each for each in self.state.clones if each.origin == "configuration")
         return {each.name: each.said or each.settings for each in clones}
 
-    @property
-    def known(self) -> set[str]:
-        """Names of its interfaces, and of those of its configuration that did not exist."""
-        if self.state is None:
-            return set()
-        return {clone.name for clone in self.state.clones} | set(self.state.missing)
-
     def withdrawn_from(self, configuration: Configuration) -> set[str]:
         """Return the interfaces that a request had destroyed, and that have the same settings in a
         configuration as then."""

@@ -1,8 +1,8 @@
 """Content negotiation: the representations that a request accepts, preferred first (RFC 9110, 12.4 and 12.5).
 
 Accept and Accept-Encoding are lists of ranges, each with a weight ``q`` from 0, not wanted, to 1. The most
-specific range that includes a representation determines its weight. A range whose weight is malformed says
-nothing and is ignored.
+specific range that includes a representation determines its weight. A range whose weight is malformed is
+ignored.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def media_types(accept: str, offers: Sequence[str]) -> tuple[str, ...]:
     """Return the ``offers`` that an Accept header accepts, preferred first; empty if it excludes all of them.
 
     Offers are media types with their parameters, the default first. A header that mentions none of them is
-    disregarded, as exporters and clients of Prometheus do: then all are returned that it does not exclude. A
-    parameter that an offer does not have makes no difference."""
+    ignored, as by Prometheus' own exporters: all offers that it does not exclude are returned. A parameter
+    that an offer does not have is ignored."""
     ranges = _parsed(accept)
     found = {offer: _media_preference(ranges, offer) for offer in offers}
     wanted = _ordered({offer: each for offer, each in found.items() if each is not None})
@@ -63,8 +63,9 @@ def media_types(accept: str, offers: Sequence[str]) -> tuple[str, ...]:
 def codings(accept_encoding: str | None) -> tuple[Coding, ...]:
     """Return the content codings that an Accept-Encoding header accepts, preferred first.
 
-    None, no such header, accepts ``identity`` only, since a client that can decode says so. Without
-    ``identity`` in the result an answer has to be encoded; an empty one excludes every coding."""
+    None means that there is no such header, and accepts ``identity`` only: a client that can decode sends
+    one. When ``identity`` is not in the result an answer has to be encoded. An empty result excludes every
+    coding."""
     if accept_encoding is None:
         return ("identity",)
     ranges = _parsed(accept_encoding)

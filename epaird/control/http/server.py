@@ -100,7 +100,7 @@ class Connection(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer bytes that are not HTTP in the application's form, and close."""
         if (cycle := self.cycle) is not None and not cycle.response_complete:
-            # The application may be waiting for the rest of this request: it is to answer nothing.
+            # The application may be waiting for the rest of this request, and must not answer it.
             cycle.disconnected = True
             cycle.message_event.set()
         headers, body = self.malformed(msg)

@@ -2,14 +2,14 @@
 
 The kernel's counters are those of all queues, so they can be compared only while no queue is read or written.
 
-1. The dead process is replaced at once, and its queue forwarded again. What it had in hand is missing in the
-   counters. How much is missing no longer changes, so there is time.
+1. The dead process is replaced at once, and its queue is forwarded again. The frames that it had in hand are
+   missing in the counters. Their number no longer changes, so there is no hurry.
 2. All queues are paused. A worker that has paused answers; it continues by itself after PAUSE_S, whatever
    happens to the control plane.
 3. When all have answered, the kernel's counters are compared with those of all queues. The comparison counts
    if each worker confirms that its pause lasted until after that.
-4. One of the workers, which alone may write to its slots, adds what is missing. If it dies before it has,
-   the next comparison finds the rest.
+4. One of the workers adds the missing frames, because no other process may write to its slots. If it dies
+   before that is done, the next comparison finds the rest.
 
 When a queue does not answer in time, the attempt is repeated, until its worker answers or its replacement
 does. The frames of all processes that died by then are found together. The same holds when a worker dies
@@ -58,7 +58,7 @@ class Balancing:
                 await self._attempt(cable)
 
     async def _attempt(self, cable: Cable[Any]) -> None:
-        """Try once to find what is missing, and have it counted."""
+        """Try once to find the missing frames, and have them counted."""
         deaths = cable.deaths
         try:
             links = await self._paused(cable)
@@ -67,7 +67,7 @@ class Balancing:
                 # Each fails where the pause has ended before.
                 await _each(links, lambda link, name: link.end_pause(name))
                 if any(corrections):
-                    # Where this is answered too late, it is before the next request to pause is.
+                    # If the answer is late, it still precedes that to the next request to pause.
                     (name, _), *_ = cable.queues
                     await links[name].amend(name, corrections)
         except (KernelError, KeyError, TimeoutError, WorkerLost, WorkerRefused):

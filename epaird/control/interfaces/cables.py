@@ -43,7 +43,7 @@ class CableEnd(Protocol):
 
     @property
     def pmtu(self) -> bool:
-        """True where its owner is told which packets are too long for the peer."""
+        """True where its owner gets ICMP messages about packets that are too long for the peer."""
 
 
 E = TypeVar("E", bound=CableEnd)
@@ -181,9 +181,9 @@ class Cable(Generic[E]):
             )
 
     def corrections(self, measured: Mapping[E, LinkStatistics]) -> tuple[Correction, ...]:
-        """Return what is missing in the counters of all queues together, for each end as the sender.
+        """Return the frames that the counters of all queues together lack, for each end as the sender.
 
-        To be called while no queue is read or written."""
+        No queue may be read or written meanwhile."""
         if self._kind == CableKind.UNPLUGGED:
             (end,) = self.ends
             return (settlement.correction_unplugged(self._read(end), read=measured[end].tx_packets),)
@@ -200,7 +200,7 @@ class Cable(Generic[E]):
         )
 
     def amend(self, corrections: Sequence[Correction]) -> None:
-        """Add what is missing to the counters of the first queue, which no process may have."""
+        """Add missing frames to the counters of the first queue, which no process may have."""
         for (sender, receiver), missing in zip(
             self._directions or (self.ends * 2,), corrections, strict=True
         ):

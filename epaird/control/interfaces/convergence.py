@@ -1,15 +1,15 @@
 """Convergence: devices get the addresses, routes and policy rules that their settings give them.
 
-The kernel takes more along than it was asked to change: a device that is set down loses its IPv6 addresses
-and all routes, a primary address that is removed takes its secondaries along, and the last IPv4 address all
-IPv4 routes. So no change is computed from two settings.
+The kernel removes more than it is asked to: a device that is set down loses its IPv6 addresses and all
+routes, secondary addresses are removed with their primary, and all IPv4 routes with the last IPv4 address. So
+no change is computed from two settings.
 
 1. The wanted state of a device follows from its settings and its present flags (:func:`wanted`).
 2. A change sets the simple properties of all devices that it touches first. Then the host converges all of
    them together, so that an address or a route can move from one of them to another.
-3. When a device of ours comes up, or has an MTU again that IPv6 works with, what the kernel took is restored.
-   What others removed stays removed until a reload.
-4. All of this holds one lock: a repair during a change would put back what the change is about to remove.
+3. When a device of ours comes up, or again has an MTU that IPv6 works with, everything that the kernel
+   removed is restored. Addresses, routes and rules that others removed are restored by a reload only.
+4. All of this holds one lock: a repair during a change would restore what the change is about to remove.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from epaird.config.settings import DeviceSettings, LoopbackSettings
 from epaird.control.interfaces.ifnet import Ifnet, is_away, link_settings
 from epaird.control.machine.host import Host, Place
 from epaird.control.tasks import spawn
+from epaird.kernel.abi import IPV6_MIN_MTU
 from epaird.kernel.convergence import Scope, Target
 from epaird.kernel.difference import missing
 from epaird.kernel.errors import KernelError
@@ -36,25 +37,23 @@ from epaird.plan.steps import Restore
 
 log = logging.getLogger(__name__)
 
-IPV6_MIN_MTU: Final = 1280
-"""The kernel takes IPv6 away from a device with a smaller MTU (IPV6_MIN_MTU of linux/ipv6.h)."""
 _GONE: Final = frozenset((errno.ENODEV, errno.ENOENT, errno.ENXIO, errno.EBADFD, errno.ESTALE))
 """Errors of a device or a namespace that no longer exists or was moved, which is reported elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A device and what it is to have."""
+    """A device and its wanted state."""
 
     ifnet: Ifnet
     """The device."""
     wanted: LinkSettings
-    """What it is to have."""
+    """Its wanted addresses, routes and rules."""
     released: LinkSettings | None = None
-    """What it was to have before; None: nothing is removed."""
+    """Those that were wanted before; None: nothing is removed."""
     needed: bool = True
-    """False if the operation takes nothing from the device and gives it nothing: others may have removed
-    something and put their own in its place, which is no reason to fail."""
+    """False if the operation changes nothing of the device. Others may have replaced something then, which is
+    no reason to fail."""
 
 
 NO_SETTINGS: Final[Mapping[str, DeviceSettings]] = MappingProxyType({})
@@ -89,9 +88,10 @@ class Convergence:
         """The last failure of each device's repair, which was logged."""
 
     async def converge(self, goals: Iterable[Goal]) -> list[KernelError]:
-        """Give devices what they are to have; return what could not be done, at most one error a device.
+        """Give devices what they are to have; return the failures, at most one for each device.
 
-        What could not be put back where nothing changes is logged. The caller holds the lock."""
+        The failure to restore a device that the operation does not change is only logged. The caller holds
+        the lock."""
         goals = tuple(goals)
         found = await self._converge(
             [(each.ifnet, _target(each.ifnet, each.wanted, each.released)) for each in goals]
@@ -102,9 +102,9 @@ class Convergence:
         return [each for goal, each in zip(goals, found, strict=True) if each is not None and goal.needed]
 
     def repair(self, ifnet: Ifnet) -> None:
-        """Restore what the kernel took from a device that was down for a while; return at once.
+        """Restore what the kernel removed from a device that was down for a while; return at once.
 
-        Requests for a device that waits already are the same request."""
+        A request for a device that already waits is part of the earlier request."""
         if ifnet.destroying:
             return
         self._damaged[ifnet] = None
@@ -112,7 +112,7 @@ class Convergence:
             self._repairing = spawn(self._repair(), "restoring addresses and routes")
 
     async def repair_unseen(self, ifnets: Iterable[Ifnet]) -> None:
-        """Repair the devices that lack everything that a flap takes: the kernel has reported none.
+        """Repair the devices that lack everything that a flap removes: the kernel has reported none.
 
         Raises KernelError."""
         by_device = {each.device: each for each in ifnets if each.up and _losable(wanted(each))}
@@ -128,7 +128,7 @@ class Convergence:
             await asyncio.wait((self._repairing,))
 
     def forget(self, ifnet: Ifnet) -> None:
-        """Do not repair a device any more, which is being destroyed."""
+        """Cancel the repair of a device that is being destroyed."""
         self._damaged.pop(ifnet, None)
         self._reported.pop(ifnet, None)
 

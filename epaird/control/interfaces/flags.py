@@ -1,4 +1,4 @@
-"""What a worker has to know of a device that is down.
+"""The record, for its workers, that a device is down.
 
 A half that is set down loses what waits in its ring: BSD's if_qflush(). Only its worker can read the ring,
 and only the control plane learns that the half is down. It records that in the ledger, where the present
@@ -8,7 +8,7 @@ The record may be late: frames may have been sent since the device came up again
 device recorded as down reads frames first, and drops them only if poll() reports the device as down after
 that: then all of them were sent before. poll() cannot distinguish a device that is down from one whose
 ``sndbuf`` is full, nor can write(). So a device that is down has no bound: nothing can be delivered to it,
-and what waits for it fails at once instead of waiting for its consumer.
+and frames that wait for it fail at once instead of waiting for its consumer.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Flags:
     def record(self, ifnet: Ifnet) -> None:
         """Record whether an interface is down as it was last seen, unless that is recorded already.
 
-        A device that is recorded as down has no bound: the bound goes before the record is made, and returns
-        after it is removed."""
+        A device that is recorded as down has no bound: the bound is removed before the record is made, and
+        set again after the record is removed."""
         words = [self._table.slot(slot) for slot in ifnet.slots]
         if all(each[DOWN] == (not ifnet.up) for each in words):
             return

@@ -104,7 +104,7 @@ class Ifnet(ABC):
     placed: Identity | None = None
     """The namespace of the configured name when the device was last seen there; None if it never was."""
     stray: Stray | None = None
-    """Where the name leads when it leads elsewhere, as last seen."""
+    """The namespace that the name leads to when it leads elsewhere, as last seen."""
     destroying: bool = False
     """True once its destruction has begun."""
 
@@ -130,7 +130,7 @@ class Ifnet(ABC):
 
     @property
     def pmtu(self) -> bool:
-        """True where its owner is told which packets are too long for the peer."""
+        """True where its owner gets ICMP messages about packets that are too long for the peer."""
         return True
 
     @property

@@ -12,11 +12,12 @@ from typing import Any, Final, Protocol
 
 from epaird.config.immutable import IMMUTABLE
 from epaird.config.settings import DeviceSettings
-from epaird.control.interfaces.convergence import IPV6_MIN_MTU, NOTHING, Convergence, Goal, wanted
+from epaird.control.interfaces.convergence import NOTHING, Convergence, Goal, wanted
 from epaird.control.interfaces.ifnet import Clone, Ifnet
 from epaird.control.interfaces.tracking import Tracker
 from epaird.control.machine.host import Host
 from epaird.control.operations import Refused
+from epaird.kernel.abi import IPV6_MIN_MTU
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings
 from epaird.kernel.tun import Tap
@@ -49,7 +50,7 @@ def warn_of_missing(device: str, tap: Tap) -> None:
 
 
 def with_notes(error: Exception) -> str:
-    """Return the message of a change's error, with what is not as before."""
+    """Return the message of a change's error, with a list of everything that is not as before."""
     left = [line for note in getattr(error, "__notes__", ()) for line in note.splitlines()]
     return "; ".join([str(error), *(f"not as before: {line}" for line in dict.fromkeys(left))])
 
@@ -112,12 +113,12 @@ class DeviceChange:
 
     @property
     def goal(self) -> Goal:
-        """What the device is to have, after :meth:`begin`."""
+        """The wanted state of the device, after :meth:`begin`."""
         return Goal(self.ifnet, self._wanted(self.after), self._released, self._takes)
 
     @property
     def former_goal(self) -> Goal:
-        """What the device is to have again, after :meth:`undo`."""
+        """The former state of the device, wanted again after :meth:`undo`."""
         return Goal(self.ifnet, self._wanted(self.before), self._wanted(self.after), self._takes)
 
     def _wanted(self, settings: DeviceSettings) -> LinkSettings:

@@ -197,11 +197,11 @@ class Registry:
         """Return what devices lack of their settings, for each that lacks anything. Raises KernelError.
 
         ``configured`` are the settings of devices in a configuration, if they may differ from the recorded
-        ones; they tell in which namespace a device belongs."""
+        ones; they determine in which namespace a device belongs."""
         return await self._environment.convergence.lacks(self.ifnets, configured)
 
     def check_names(self) -> tuple[Ifnet, ...]:
-        """Look where the names of the interfaces' namespaces lead now, and report what has changed.
+        """Resolve the names of the interfaces' namespaces, and report changes.
 
         Return the strays that :meth:`relocate` can move."""
         return self._environment.strays.check(self.ifnets)

@@ -1,11 +1,12 @@
 """Strays: interfaces in a namespace to which the configured name no longer leads.
 
-A name is given to another namespace when a container restarts: its namespace is deleted and made again, while
-a process keeps the old one, and the interface in it. The interface stays where it is, and is changed there,
-until a reload or the watch on names moves it to where the name leads now.
+A name is given to another namespace when a container restarts: its namespace is deleted and created again,
+while a process keeps the old one, and the interface in it. The interface stays where it is, and is changed
+there, until the watch on names or a reload moves it to where the name leads now.
 
-An interface that its owner has moved away on purpose is none, whatever the name does. So each interface has
-the namespace to which the name led when it was last seen there (``placed``): it strays only while in it.
+An interface that its owner has moved away on purpose is no stray, wherever the name leads. So each interface
+has the namespace to which the name led when it was last seen there (``placed``): it is a stray only while it
+is in that one.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Strays:
         self._bus = bus
 
     def check(self, ifnets: Iterable[Ifnet]) -> tuple[Ifnet, ...]:
-        """Look where the names of the interfaces' namespaces lead; return those that can be moved there."""
+        """Resolve the names of the interfaces' namespaces; return the strays that can be moved there."""
         leads_to = cache(self._leads_to)
         movable = []
         for ifnet in ifnets:

@@ -1,7 +1,7 @@
 """Tracking of the place and state of every device, by the kernel's link events.
 
-A change is reported once: as an event, in the log, and to the interface's owner. What the kernel took along
-with a change, addresses, routes or rules, is restored.
+A change is reported once: as an event, in the log, and to the interface's owner. Addresses, routes and rules
+that the kernel removed with a change are restored.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from epaird.control.interfaces.convergence import IPV6_MIN_MTU, Convergence
+from epaird.control.interfaces.convergence import Convergence
 from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.flags import Flags
 from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.interfaces.measuring import measured
 from epaird.control.machine.host import Host, Place
+from epaird.kernel.abi import IPV6_MIN_MTU
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import missing_optional
 from epaird.kernel.watch import LinkEvent, LinkEventKind
@@ -100,7 +101,7 @@ class Tracker:
     def check(self, ifnet: Ifnet, *, left: bool = False) -> bool:
         """Look up where a device is and report changes; return False when it no longer exists.
 
-        ``left`` is True when it has left its place; it may have come back."""
+        ``left`` is True when it has left its place; it may be there again."""
         before = ifnet.place
         try:
             place = self._host.find(ifnet.tap, before, left=left)

@@ -10,7 +10,7 @@ Only in namespaces that the daemon created are devices created in place. Their d
 namespace alive, so the daemon watches for the loss of the namespace's name and reports it as the loss of the
 namespace.
 
-A device is what its descriptor leads to. An operation on one enters the namespace in which the device is, and
+A device is identified by its descriptor. An operation on one enters the namespace in which the device is, and
 verifies that it is the one of the :class:`Place` that the caller has, under its index (:meth:`Host._at`). The
 name of a namespace is resolved only to place a device, once.
 """
@@ -269,7 +269,7 @@ class Host:
     def find(self, tap: Tap, last: Place, *, left: bool = False) -> Place:
         """Return the current place of a device, which was last seen at ``last``.
 
-        ``left`` is True when it has left its index since, and may have come back under another one. Raises
+        ``left`` is True when it has left its index since; it may be there again under another one. Raises
         KernelError, EBADFD when the device is gone."""
         fd = tap.fds[0]
         for _ in range(_ATTEMPTS):

@@ -55,7 +55,7 @@ class Applying:
         self._moved: list[str] = []
         """Strays that were moved to their namespaces, in words; they stay there."""
         self.left: list[str] = []
-        """What a plan that failed has changed and what could not be undone, in words."""
+        """The effects of a failed plan that remain, in words."""
 
     async def apply(self) -> None:
         """Apply the plan. Raises what a step raises, after everything was undone."""

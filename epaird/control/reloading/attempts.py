@@ -1,8 +1,8 @@
 """When to try again to create what is missing, so that two programs do not fight at full speed.
 
-What can be created for the first time is created FIRST_S after it was found to be missing, or at once when
-what it waited for has returned. Each further attempt within LONGEST_S of the last one comes after twice the
-pause, up to LONGEST_S.
+The first attempt is made FIRST_S after something was found to be missing, or at once when it could not be
+created until now. Each further attempt within LONGEST_S of the last one is made after twice the pause, up to
+LONGEST_S.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 FIRST_S: Final = 1.0
 """Pause in seconds before the first attempt."""
 LONGEST_S: Final = 60.0
-"""Longest pause in seconds; what existed for so long starts with the first one again."""
+"""Longest pause in seconds; the pauses of something that has existed for so long start with FIRST_S again."""
 
 
 @dataclass(slots=True)

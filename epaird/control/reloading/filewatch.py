@@ -1,11 +1,12 @@
-"""The watch on the configuration file: it notices each other text at the path once.
+"""The watch on the configuration file: it notices each change of the text at the path, once.
 
-The text decides, whatever replaced, linked, mounted or wrote it. inotify reports when to look
-(:mod:`epaird.kernel.pathwatch`); because it does not report everything, the file is also read at intervals.
+Only the text is compared, because a file can be replaced, linked, mounted or written. inotify reports when to
+read it (:mod:`epaird.kernel.pathwatch`); because it does not report everything, the file is also read at
+intervals.
 
 A program may empty a file before it writes it, remove it before it puts another in its place, or write it in
-several steps. So the file is read once nothing has happened for a moment, and what it has must be the same
-twice. A file that is empty or cannot be read changes nothing: it is logged once, and the watch goes on.
+several steps. So the file is read when there was no event for a moment, and its text must be the same twice.
+A file that is empty or cannot be read changes nothing: it is logged once, and the watch goes on.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ CHECK_S: Final = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the path leads to at one moment."""
+    """The file that the path leads to, at one moment."""
 
     sha256: str = ""
     """Digest of the text; empty if there is no text that can be applied."""

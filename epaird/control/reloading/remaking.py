@@ -1,12 +1,12 @@
 """Interfaces and namespaces of the configuration that others have deleted are created again.
 
 1. The configuration in force is compared with what exists, at intervals and when a name of a namespace
-   appears. What a request has destroyed is left alone, and so is everything that was created at runtime.
+   appears. Interfaces that a request has destroyed or created at runtime are left alone.
 2. An interface whose namespaces exist is due: at once when they have just returned, otherwise after a pause
    that grows with each attempt (:mod:`epaird.control.reloading.attempts`). A namespace that the daemon
    creates is due likewise; interfaces in it follow.
-3. What is due is created by the steps that a reload would take, while no reload runs. A failure leaves it
-   missing, and it is tried again.
+3. Everything that is due is created by the steps that a reload would take, while no reload runs. After a
+   failure it is still missing, and is tried again.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Remaking:
         self._task = spawn(self._run(), "watching for what is missing")
 
     async def stop(self) -> None:
-        """Create nothing any more; what is being created is completed. A second call does nothing."""
+        """Stop creating; complete what is being created. A second call does nothing."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()

@@ -84,7 +84,7 @@ def test_an_invalid_chunk_is_answered_once_and_nothing_is_carried_out(
 
 
 def test_a_client_that_disconnects_in_the_middle_of_a_body_has_requested_nothing(control: Control) -> None:
-    """What it has sent is a valid request, but not the whole one."""
+    """The part that it has sent is a valid request, but not the whole one."""
     with control.connect(CHUNKED + b'10\r\n{"name":"epair"}\r\n'):
         pass
     assert control.curl("/v1/cloners").status == 200

@@ -1,4 +1,4 @@
-"""What the workers are told of devices that are down, and the bound of those that are up."""
+"""The record of devices that are down for their workers, and the bound of those that are up."""
 
 from __future__ import annotations
 

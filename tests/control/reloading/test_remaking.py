@@ -1,4 +1,4 @@
-"""What is missing, on a machine without a kernel: reasons, failures, and what is left alone."""
+"""Missing interfaces, without a kernel: reasons, failures, and interfaces that are left alone."""
 
 from __future__ import annotations
 
