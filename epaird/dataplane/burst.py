@@ -12,7 +12,7 @@ from epaird.dataplane.frames import FRAME_MAX, HEADER, SHORTEST, objection
 BURST_FRAMES: Final = 64
 """Most frames in a burst."""
 BURST_BYTES: Final = 256 * 1024
-"""A burst ends with the frame that reaches this: four super-frames fit a core's own cache."""
+"""A burst ends when the long frames in it exceed this: four super-frames fit a core's own cache."""
 
 Objection = Callable[[memoryview, int, int], int | None]
 """Returns why a frame of an unusual length is refused: :func:`epaird.dataplane.frames.objection`."""
@@ -60,11 +60,13 @@ class Burst:
         limit: int,
         most: int,
         examine: Objection = objection,
+        octets: int = BURST_BYTES,
     ) -> None:
         """Read up to ``most`` frames; ``examine`` decides about those above ``limit`` bytes, and about runts.
 
-        ``read`` fills a slot and returns how many bytes, or None when there is no frame: FileIO.readinto(),
-        which costs 80 ns less than os.readv(), and 400 ns less where that would raise an exception.
+        The burst ends when these exceed ``octets`` bytes together. ``read`` fills a slot and returns how many
+        bytes, or None when there is no frame: FileIO.readinto(), which costs 80 ns less than os.readv(), and
+        400 ns less where that would raise an exception.
         Raises OSError when the device is gone; frames read before that stay in the burst."""
         self.exhausted = False
         if self.verdicts:
@@ -72,7 +74,7 @@ class Burst:
         lengths: list[int] = []
         self.lengths = lengths
         add = lengths.append
-        room = BURST_BYTES
+        room = octets
         for slot in self._slots if most >= BURST_FRAMES else self._slots[:most]:
             length = read(slot)
             if length is None:

@@ -16,7 +16,7 @@ from epaird.dataplane.coalesce import Delivery
 from epaird.dataplane.frames import HEADER
 from epaird.dataplane.links import ETHERNET_LINK
 from epaird.dataplane.pipeline import Pipeline
-from epaird.dataplane.port import DOWN, Port, reason
+from epaird.dataplane.port import DOWN_ERRORS, Port, reason
 from epaird.dataplane.segmenting import NotSegmentable, segment
 from epaird.ipc.counters import PEER_DOWN, WRITE_ERROR
 
@@ -103,7 +103,7 @@ class CrossConnect:
                 sent += frames[position:]
                 self._pipeline.wait(target, frames[position:])
                 break
-            elif error.errno in DOWN:
+            elif error.errno in DOWN_ERRORS:
                 burst.verdicts[slots[position]] = PEER_DOWN
                 source.account.undeliverable(PEER_DOWN, 1)
             else:
@@ -116,8 +116,8 @@ class CrossConnect:
     def _deliver_segments(self, source: Port, target: Port, burst: Burst) -> None:
         """Deliver a burst as frames on a wire: the receiver takes no super-frames or unfinished checksums.
 
-        A super-frame is read as one frame, so that its segments may exceed the room for frames that wait, by
-        those of one burst at most."""
+        All that the burst becomes is delivered or kept, also beyond the receiver's quota
+        (:mod:`epaird.dataplane.queue`)."""
         for slot in burst.accepted():
             (frame,) = burst.frames((slot,))
             try:
@@ -142,7 +142,7 @@ class CrossConnect:
         for position, each in enumerate(segments):
             error = BlockingIOError() if target.backlog else target.write(each)
             if not position:
-                if error is not None and error.errno in DOWN:
+                if error is not None and error.errno in DOWN_ERRORS:
                     account.in_flight(len(target.backlog))
                     return False
                 account.segmented(len(segments) - 1)

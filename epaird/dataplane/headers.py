@@ -19,6 +19,9 @@ ICMP: Final = 1
 """Protocol number of ICMP."""
 ICMPV6: Final = 58
 """Protocol number of ICMPv6."""
+ICMP_ERRORS: Final = frozenset((3, 4, 5, 11, 12))
+"""Types of ICMP messages that are errors and quote a packet: unreachable, source quench, redirect, time
+exceeded, parameter problem (icmp_is_err)."""
 FRAGMENT_OFFSET: Final = 0x1FFF
 """The bits of an IPv4 header's flags and fragment offset that are the offset."""
 

@@ -83,14 +83,14 @@ class Pipeline:
         True when there was no more to read."""
         burst = self.burst
         try:
-            burst.read(source.read, source.limit, room, source.examine)
+            burst.read(source.read, source.limit, room, source.examine, source.burst_bytes)
         except OSError:
             self.poller.gone(source)
             burst.exhausted = True
         if burst.verdicts:
             self._refuse(source)
         if burst.lengths:
-            if source.account.words[DOWN] and source.down:
+            if source.account.words[DOWN] and source.down:  # the word first: usually no call is needed
                 slots = burst.accepted()
                 burst.verdicts.update(dict.fromkeys(slots, FLUSHED))
                 source.account.undeliverable(FLUSHED, len(slots))
@@ -143,9 +143,9 @@ class Pipeline:
     def flush(self, receiver: Port) -> None:
         """Drop what waits in the rings of listed ports that are down, and take these off the drain list.
 
-        A port that comes up meanwhile adds a burst to its receiver's quota at most."""
+        The frames of a port that comes up meanwhile are kept."""
         for source in self.queue.listed(receiver):
-            while source.account.words[DOWN] and source.down and self.queue.within_quota(receiver):
+            while source.down and self.queue.may_flush(receiver):
                 if self._forward(source, source.at_once):
                     self.queue.unlist(source)
                     self.poller.start_reading(source)

@@ -11,15 +11,14 @@ from collections.abc import Callable
 from typing import Final
 
 from epaird.dataplane.account import Account
-from epaird.dataplane.burst import Objection
+from epaird.dataplane.burst import BURST_BYTES, Objection
 from epaird.dataplane.forwarding import Forwarding
 from epaird.dataplane.frames import objection
 from epaird.dataplane.stages import Stage
-from epaird.ipc.counters import DOWN as RECORDED_AS_DOWN
-from epaird.ipc.counters import PEER_DOWN, WRITE_ERROR
+from epaird.ipc.counters import DOWN, PEER_DOWN, WRITE_ERROR
 from epaird.ipc.ledger import Words
 
-DOWN: Final = (errno.EIO, errno.EBADFD, errno.EBADF)
+DOWN_ERRORS: Final = (errno.EIO, errno.EBADFD, errno.EBADF)
 """Errors of write() when the device is down or gone."""
 
 
@@ -35,6 +34,7 @@ class Port:
         "at_once",
         "attached",
         "backlog",
+        "burst_bytes",
         "coalesce",
         "examine",
         "fd",
@@ -68,6 +68,8 @@ class Port:
         """Decides about longer frames, and about runts; set by the forwarding itself."""
         self.at_once = 1
         """Frames of that length that make a burst."""
+        self.burst_bytes = BURST_BYTES
+        """A burst ends when its longer frames exceed this: 0 when each of them is to be segmented."""
         self.coalesce = False
         """True when datagrams read here may be joined."""
         self.offload = True
@@ -109,12 +111,15 @@ class Port:
     def down(self) -> bool:
         """True when the device is recorded as down and still is: frames read before were sent before that.
 
-        The record is read last: while it is there, poll() reports IFF_UP and nothing else
+        The record is read again at the end: while it is there, poll() reports IFF_UP and nothing else
         (:mod:`epaird.control.interfaces.flags`)."""
+        words = self.account.words
+        if not words[DOWN]:
+            return False
         poll = select.poll()
         poll.register(self.fd, select.POLLOUT)
         writable = any(events & select.POLLOUT for _, events in poll.poll(0))
-        return not writable and bool(self.account.words[RECORDED_AS_DOWN])
+        return not writable and bool(words[DOWN])
 
     def write(self, frame: bytes | memoryview) -> OSError | None:
         """Deliver one frame; return the error of the kernel, or None."""
@@ -127,4 +132,4 @@ class Port:
 
 def reason(error: OSError) -> int:
     """Return the reason to count for a frame that a device refused: PEER_DOWN or WRITE_ERROR."""
-    return PEER_DOWN if error.errno in DOWN else WRITE_ERROR
+    return PEER_DOWN if error.errno in DOWN_ERRORS else WRITE_ERROR

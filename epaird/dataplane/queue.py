@@ -22,6 +22,16 @@ because most receivers take what they are given and need no room. So receivers t
 many, never block a receiver that does. The frames in the queue are therefore at most its limit and one burst
 for each receiver that takes nothing, which is a bound as well.
 
+Frames are counted before they are read, and whatever has been read is kept. So more than a quota waits in
+two cases:
+
+- A super-frame is one frame when it is read, and many when it is segmented for a receiver without offloads.
+  Such a receiver exceeds its quota by the segments that its last burst has added. They are few, because that
+  burst ends with the first frame that is longer than an MTU (``Port.burst_bytes``).
+- Ports that are down are flushed although their receiver has no room. What turns out to be sent after a port
+  came up again is kept. Senders are flushed only while at most two quotas wait for their receiver, so one
+  burst more than that is the bound.
+
 What must never happen: a port that is marked OACTIVE and is not on a list, or on the list of a receiver that
 has drained without a restart being due. The original set the flag on overflow without listing the interface,
 and a sender that then paused was never restarted. Its queue was one for all interfaces of a processor, which
@@ -93,9 +103,9 @@ class Queue:
         waiting = len(receiver.backlog)
         return min(self.quota - waiting, self._limit - self.length) if waiting else self.quota
 
-    def within_quota(self, receiver: Port) -> bool:
-        """Return whether no more frames wait for a receiver than its quota."""
-        return len(receiver.backlog) <= self.quota
+    def may_flush(self, receiver: Port) -> bool:
+        """Return whether senders that are down may be read for a receiver: no more than two quotas wait."""
+        return len(receiver.backlog) <= 2 * self.quota
 
     def listed(self, receiver: Port) -> tuple[Port, ...]:
         """Return the drain list of a receiver, in order."""

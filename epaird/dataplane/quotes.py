@@ -20,12 +20,9 @@ import struct
 from typing import Final
 
 from epaird.dataplane.frames import HEADER
-from epaird.dataplane.headers import FRAGMENT_OFFSET, IPV4_HEADER, IPV6_HEADER
+from epaird.dataplane.headers import FRAGMENT_OFFSET, ICMP_ERRORS, IPV4_HEADER, IPV6_HEADER
 from epaird.kernel.abi import VIRTIO_NET_HDR_F_NEEDS_CSUM
 
-_ERRORS: Final = (3, 4, 5, 11, 12)
-"""ICMP messages that quote a packet: unreachable, source quench, redirect, time exceeded, parameter
-problem."""
 _ERRORS6: Final = (1, 2, 3, 4)
 """ICMPv6 messages that quote a packet: unreachable, too big, time exceeded, parameter problem."""
 _ICMP_HEADER: Final = 8
@@ -46,7 +43,7 @@ def reflect_quote4(packet: memoryview) -> None:
     error, or not one about a reflected packet."""
     icmp = HEADER + (packet[HEADER] & 0xF) * 4
     quote = icmp + _ICMP_HEADER
-    if len(packet) < quote + IPV4_HEADER or packet[icmp] not in _ERRORS or packet[quote] >> 4 != 4:
+    if len(packet) < quote + IPV4_HEADER or packet[icmp] not in ICMP_ERRORS or packet[quote] >> 4 != 4:
         return
     (fragment,) = struct.unpack_from("!H", packet, _FRAGMENT4)
     sender, receiver = bytes(packet[quote + 12 : quote + 16]), bytes(packet[quote + 16 : quote + 20])

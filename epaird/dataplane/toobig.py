@@ -21,6 +21,7 @@ from epaird.dataplane.frames import ETHERNET, HEADER, VLAN_TAG
 from epaird.dataplane.headers import (
     FRAGMENT_OFFSET,
     ICMP,
+    ICMP_ERRORS,
     ICMPV6,
     IPV4,
     IPV4_HEADER,
@@ -37,8 +38,6 @@ _MTU_MIN: Final = 68
 _MTU6_MIN: Final = 1280
 """The smallest MTU of IPv6 in bytes (RFC 8200)."""
 _DONT_FRAGMENT: Final = 0x4000
-_ERRORS: Final = frozenset((3, 4, 5, 11, 12))
-"""Types of ICMP messages that are errors; an error is never answered with another (icmp_is_err)."""
 _ERRORS6: Final = frozenset((*range(128), 137))
 """Types of ICMPv6 messages that are not answered: errors, and a redirect (RFC 4443, 2.4)."""
 _QUOTED: Final = 548
@@ -80,8 +79,8 @@ def _answer4(packet: memoryview, mtu: int) -> bytes | None:
         return None
     if not (_is_host(packet[12:16]) and _is_host(packet[16:20])):
         return None
-    if packet[9] == ICMP and packet[header_length] in _ERRORS:
-        return None
+    if packet[9] == ICMP and packet[header_length] in ICMP_ERRORS:
+        return None  # an error is never answered with another
     message = struct.pack("!BBHHH", 3, 4, 0, 0, mtu) + bytes(packet[: min(total, _QUOTED)])
     message = message[:2] + _checksum(message) + message[4:]
     header = struct.pack("!BBHHHBBH", 0x45, 0xC0, IPV4_HEADER + len(message), 0, 0, 64, ICMP, 0)

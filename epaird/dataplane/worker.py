@@ -15,7 +15,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from epaird.dataplane.burst import frames_at_once
+from epaird.dataplane.burst import BURST_BYTES, frames_at_once
 from epaird.dataplane.crossconnect import CrossConnect
 from epaird.dataplane.forwarding import Forwarding
 from epaird.dataplane.pipeline import Pipeline
@@ -281,6 +281,8 @@ class WorkerLoop:
             port.coalesce = spec.coalesce
             port.offload, port.pmtu = options.offload, options.pmtu
             self._cable_of[port] = spec.name
+        for port in ports:
+            port.burst_bytes = BURST_BYTES if port.receiver.offload else 0
             self.start_reading(port)
         return ""
 

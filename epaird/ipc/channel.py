@@ -16,7 +16,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from epaird.ipc.messages import Message, More, decode, encode
+from epaird.ipc.encoding import decode, encode
+from epaird.ipc.messages import Message, More
 
 MESSAGE_MAX: Final = 65536
 """Bytes of the largest packet."""
@@ -42,7 +43,7 @@ class Assembler:
     def add(self, packet: bytes, fds: list[int]) -> tuple[Message, list[int]] | None:
         """Return the message that a packet completes and its descriptors, or None while more will follow.
 
-        The caller has to close the descriptors. Raises ValueError as :func:`epaird.ipc.messages.decode`; then
+        The caller has to close the descriptors. Raises ValueError as :func:`epaird.ipc.encoding.decode`; then
         all descriptors received so far are closed."""
         self._fds += fds
         try:

@@ -96,6 +96,19 @@ class Polls:
         self.unknown.append((port, version))
 
 
+class CheckedPipeline(Pipeline):
+    """Checks after each burst that no more frames wait for its receiver than the quota, the frames that a
+    flush had to keep, and the segments that the burst has added."""
+
+    def transmit(self, source: Port) -> bool:
+        receiver = source.receiver
+        before, added = len(receiver.backlog), receiver.account.words[ADDED_SEGMENTS]
+        exhausted = super().transmit(source)
+        added = receiver.account.words[ADDED_SEGMENTS] - added
+        assert len(receiver.backlog) <= max(before, self.queue.quota + added)
+        return exhausted
+
+
 class Bench:
     """The data plane of a worker with its cables, driven by hand."""
 
@@ -105,7 +118,7 @@ class Bench:
         self.polls = Polls()
         self.queue = Queue(limit, self.words)
         self.now_ns = 0
-        self.pipeline = Pipeline(self.queue, self.polls, lambda: self.now_ns)
+        self.pipeline = CheckedPipeline(self.queue, self.polls, lambda: self.now_ns)
         self.owners: list[Owner] = []
         self.ports: list[Port] = []
         self.crossconnects: dict[Port, CrossConnect] = {}
@@ -152,14 +165,14 @@ class Bench:
 
     def check_ledger(self) -> None:
         """Check that what each port transmitted was delivered to its peer, waits for it, or is an error."""
+        waiting = 0
         for port in self.ports:
             sent, peer = port.account.words, self.peer(port).account.words
             errors = sum(peer[IERRORS + reason] for reason in range(len(REASONS)))
             assert sent[OPACKETS] + peer[ADDED_SEGMENTS] == peer[IPACKETS] + peer[IN_FLIGHT] + errors
             assert port.refs == 1 + len(port.backlog) + port.listed
-        waiting = [len(port.backlog) for port in self.ports]
-        assert self.queue.length == sum(waiting)
-        assert max(waiting) <= self.queue.quota
+            waiting += len(port.backlog)
+        assert self.queue.length == waiting
 
     def oerrors(self, port: Port) -> dict[str, int]:
         return {name: port.account.words[OERRORS + n] for n, name in enumerate(REASONS)}

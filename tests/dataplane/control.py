@@ -41,7 +41,13 @@ class Control:
         self._requests = 0
         self._slots = 0
 
-    def attach(self, cable: str = "epair0", mtus: tuple[int, int] = MTUS) -> int:
+    def attach(
+        self,
+        cable: str = "epair0",
+        mtus: tuple[int, int] = MTUS,
+        *,
+        offloads: tuple[bool, bool] = (True, True),
+    ) -> int:
         """Attach a new cable; return the id of the request."""
         names = (f"{cable}a", f"{cable}b")
         for name in names:
@@ -50,7 +56,7 @@ class Control:
         fds = [os.dup(self.owners[name].device.fileno()) for name in names]
         slots = (self._slots + 1, self._slots + 2)
         self._slots += 2
-        ports = tuple(PortSpec(*port) for port in zip(names, slots, mtus, strict=True))
+        ports = tuple(PortSpec(*port) for port in zip(names, slots, mtus, offloads, strict=True))
         request = Attach(self._next(), CableSpec(cable, ports))
         self.worker.handle(request, fds)
         return request.id

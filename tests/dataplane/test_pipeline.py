@@ -13,6 +13,7 @@ from scapy.packet import Raw
 from epaird.dataplane.frames import HEADER
 from epaird.ipc.counters import DOWN, OPACKETS, TOO_BIG
 from tests.dataplane.conftest import Bench, frame, numbered
+from tests.dataplane.superframes import Offloaded
 
 
 def test_a_receiver_that_takes_nothing_fills_the_queue_and_blocks_its_sender(make_bench: type[Bench]) -> None:
@@ -157,6 +158,22 @@ def test_a_blocked_port_that_goes_down_is_flushed_and_leaves_the_list(make_bench
     assert bench.oerrors(a)["flushed"] >= 9
     assert len(b.backlog) == 5
     bench.check_ledger()
+
+
+def test_senders_to_a_receiver_above_its_quota_are_flushed(make_bench: type[Bench]) -> None:
+    """Segments that are kept above the quota do not keep the ring of a port that is down."""
+    bench = make_bench()
+    a, b = bench.ports
+    b.offload, a.burst_bytes = False, 0
+    superframe = bytes(Offloaded(bytes(60_000), gso_size=1400))
+    while not a.listed:
+        bench.owners[0].sends(superframe)
+        bench.loop()
+    assert len(b.backlog) > bench.queue.quota
+    set_down(bench, 0)
+    bench.pipeline.flush(b)
+    assert not a.listed
+    assert bench.oerrors(a)["flushed"] == 1
 
 
 def test_a_port_that_comes_up_while_it_is_flushed_loses_nothing_more(make_bench: type[Bench]) -> None:

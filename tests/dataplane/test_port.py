@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from epaird.dataplane.port import DOWN, Port, reason
+from epaird.dataplane.port import DOWN_ERRORS, Port, reason
 from epaird.ipc.counters import LISTED, OACTIVE, PEER_DOWN, WRITE_ERROR
 from epaird.ipc.ledger import SLOT_BYTES
 from tests.dataplane.conftest import Owner, frame
@@ -51,7 +51,7 @@ def test_a_refused_frame_gives_the_reason(port: Port, owner: Owner) -> None:
         error = port.write(frame())
     assert error is not None
     assert (error.errno, reason(error)) == (errno.EIO, PEER_DOWN)
-    assert errno.EIO in DOWN
+    assert errno.EIO in DOWN_ERRORS
 
 
 def test_the_drain_list_holds_one_reference(port: Port) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from epaird.dataplane.process import FAILED, SPARE
 from epaird.ipc.counters import IN_FLIGHT, OPACKETS
+from epaird.ipc.encoding import decode, encode
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import (
     PROTOCOL,
@@ -31,8 +32,6 @@ from epaird.ipc.messages import (
     PortSpec,
     Ready,
     Start,
-    decode,
-    encode,
 )
 from tests.dataplane.conftest import Owner, frame
 

@@ -135,6 +135,8 @@ class Traffic(RuleBasedStateMachine):
 
     LIMIT = 5
     QUOTA = 3
+    ADDED = 2
+    """Most segments that a burst adds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,8 +151,10 @@ class Traffic(RuleBasedStateMachine):
     def listed(self) -> set[Port]:
         return {each for ports in self.lists.values() for each in ports}
 
-    def transmit(self, source: Port, ring: int) -> bool:
-        """Do what Pipeline.transmit() does to a receiver that takes nothing; True when the ring is empty."""
+    def transmit(self, source: Port, ring: int, added: int = 0) -> bool:
+        """Do what Pipeline.transmit() does to a receiver that takes nothing; True when the ring is empty.
+
+        The frames of the burst are ``added`` more once they are segmented."""
         room = self.queue.room(source.receiver)
         assert room > 0 or source.receiver.backlog, "a receiver that took everything is blocked"
         if room <= 0:
@@ -159,13 +163,13 @@ class Traffic(RuleBasedStateMachine):
                 self.lists[source.receiver].append(source)
             return False
         if ring:
-            self.queue.put(source.receiver, [b"frame"] * min(room, ring))
+            self.queue.put(source.receiver, [b"frame"] * (min(room, ring) + added))
         return ring <= room
 
-    @rule(number=st.integers(0, 6), burst=st.integers(1, 4))
-    def send(self, number: int, burst: int) -> None:
+    @rule(number=st.integers(0, 6), burst=st.integers(1, 4), added=st.integers(0, ADDED))
+    def send(self, number: int, burst: int, added: int) -> None:
         if not self.ports[number].listed:  # else it is not polled
-            self.transmit(self.ports[number], burst)
+            self.transmit(self.ports[number], burst, added)
 
     @rule(number=st.integers(0, 6), frames=st.integers(1, 3))
     def deliver(self, number: int, frames: int) -> None:
@@ -198,8 +202,8 @@ class Traffic(RuleBasedStateMachine):
     def no_more_frames_wait_than_may(self) -> None:
         waiting = [len(each.backlog) for each in self.ports]
         assert self.queue.length == sum(waiting) == self.words[QUEUE_FRAMES]
-        assert max(waiting) <= self.QUOTA
-        assert self.queue.length <= 8 + self.QUOTA * len(self.ports)
+        assert max(waiting) <= self.QUOTA + self.ADDED
+        assert self.queue.length <= 8 + (self.QUOTA + self.ADDED) * len(self.ports)
 
     @invariant()
     def who_is_blocked_is_listed_once_and_restarted(self) -> None:

@@ -12,11 +12,22 @@ import pytest
 from scapy.layers.inet import IP
 
 from epaird.dataplane import worker as worker_module
+from epaird.dataplane.burst import BURST_FRAMES
 from epaird.dataplane.reflector import Reflector
+from epaird.dataplane.segmenting import segment
 from epaird.dataplane.sink import Sink
 from epaird.dataplane.worker import WorkerLoop
 from epaird.ipc import counters
-from epaird.ipc.counters import IERRORS, IN_FLIGHT, IPACKETS, LISTED, OPACKETS, WRITE_ERROR
+from epaird.ipc.counters import (
+    ADDED_SEGMENTS,
+    IERRORS,
+    IN_FLIGHT,
+    IPACKETS,
+    LISTED,
+    OACTIVE,
+    OPACKETS,
+    WRITE_ERROR,
+)
 from epaird.ipc.messages import (
     Attach,
     CableKind,
@@ -34,6 +45,7 @@ from epaird.ipc.messages import (
 )
 from tests.dataplane.conftest import Owner, frame
 from tests.dataplane.control import MTUS, receives, worker
+from tests.dataplane.superframes import Offloaded
 from tests.loop import on_loop, turns
 from tests.waiting import eventually
 
@@ -72,6 +84,34 @@ async def test_frames_cross_while_the_loop_spins_and_then_it_sleeps(monkeypatch:
         before = len(polls)
         await turns(20)
         assert len(polls) == before
+
+
+@on_loop
+async def test_a_burst_for_an_owner_without_offloads_ends_with_a_super_frame() -> None:
+    """So its quota is exceeded by the segments of one, however many were sent."""
+    superframe = bytes(Offloaded(bytes(60_000), gso_size=1400))
+    segments = len(segment(superframe))
+    async with worker(queue_limit=BURST_FRAMES) as control:
+        control.attach(offloads=(True, False))
+        a, b = control.owners["epair0a"], control.owners["epair0b"]
+        await control.fill()
+        sent = 0
+        while not control.words(1)[OACTIVE]:
+            with suppress(BlockingIOError):
+                while True:
+                    a.sends(superframe)
+                    sent += 1
+            await turns()
+        assert BURST_FRAMES <= control.words(2)[IN_FLIGHT] < BURST_FRAMES + segments
+        received: list[bytes] = []
+
+        def complete() -> bool:
+            received.extend(each for each in b.receives() if len(each) > len(frame()))
+            return len(received) >= sent * segments
+
+        await eventually(complete)
+        assert received == segment(superframe) * sent
+        assert control.words(2)[ADDED_SEGMENTS] == sent * (segments - 1)
 
 
 @on_loop

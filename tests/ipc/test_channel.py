@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from epaird.ipc.channel import FDS_MAX, Assembler, Channel
-from epaird.ipc.messages import Done, Gone, Message, More, encode
+from epaird.ipc.encoding import encode
+from epaird.ipc.messages import Done, Gone, Message, More
 from tests.loop import descriptors, on_loop, turns
 from tests.waiting import eventually
 

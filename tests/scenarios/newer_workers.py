@@ -12,13 +12,15 @@ from typing import Final
 
 from epaird.control.workers import processes
 from epaird.ipc import channel
-from epaird.ipc.messages import Attach, Message, encode
+from epaird.ipc.encoding import encode
+from epaird.ipc.messages import Attach, Message
 
 NEWER: Final = """
 import json
 from epaird.dataplane.__main__ import main
 from epaird.ipc import channel
-from epaird.ipc.messages import Ready, encode
+from epaird.ipc.encoding import encode
+from epaird.ipc.messages import Ready
 
 def newer(message):
     return json.dumps({**json.loads(encode(message)), "later": {"speed": [1, 2]}}).encode()

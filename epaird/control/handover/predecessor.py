@@ -25,7 +25,8 @@ from epaird.control.handover.notify import Inherited
 from epaird.control.handover.state import State
 from epaird.control.workers.link import by_directory, socket_name
 from epaird.ipc.channel import Assembler, receive
-from epaird.ipc.messages import PROTOCOL, Adopt, Adopted, Attached, CableSpec, Done, Message, encode
+from epaird.ipc.encoding import encode
+from epaird.ipc.messages import PROTOCOL, Adopt, Adopted, Attached, CableSpec, Done, Message
 from epaird.kernel.namespace import Identity
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from pathlib import Path
 from epaird.control.workers.link import socket_name
 from epaird.control.workers.worker import Worker
 from epaird.ipc.channel import receive
+from epaird.ipc.encoding import decode, encode
 from epaird.ipc.messages import (
     PROTOCOL,
     Adopt,
@@ -22,8 +23,6 @@ from epaird.ipc.messages import (
     Done,
     End,
     Message,
-    decode,
-    encode,
 )
 from tests.control.interfaces.scene import Scene
 from tests.control.stage import IdleWorker

@@ -19,8 +19,9 @@ from epaird.control.handover.predecessor import LEDGER, find_leftovers
 from epaird.control.handover.state import State
 from epaird.ipc import counters
 from epaird.ipc.counters import CPU_NS, REASONS
+from epaird.ipc.encoding import decode
 from epaird.ipc.ledger import LAYOUT_1, Table
-from epaird.ipc.messages import Adopted, Attached, CableKind, CableSpec, Done, PortSpec, decode
+from epaird.ipc.messages import Adopted, Attached, CableKind, CableSpec, Done, PortSpec
 from epaird.kernel.namespace import Identity
 from tests.loop import descriptors
 

@@ -16,6 +16,7 @@ import pytest
 from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused, socket_name
 from epaird.control.workers.processes import Launched
 from epaird.ipc.channel import receive
+from epaird.ipc.encoding import decode, encode
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import (
     CableSpec,
@@ -31,8 +32,6 @@ from epaird.ipc.messages import (
     Resize,
     Start,
     Tune,
-    decode,
-    encode,
 )
 from tests.loop import on_loop, turns
 from tests.waiting import eventually
