@@ -191,7 +191,7 @@ def steps_towards(
 ) -> list[Step]:
     """Return the next requests towards the targets, the removals of all devices first. No I/O.
 
-    ``before`` is the state before the first request: what others had then and have no more is added again.
+    ``before`` is the state before the first request: settings of others that are gone since are added again.
     """
     remove: list[Step] = []
     addresses: list[Step] = []

@@ -206,7 +206,7 @@ def _ipv4(addresses: Iterable[Address]) -> tuple[Address, ...]:
 
 
 def _kept(ifnet: Ifnet) -> LinkSettings:
-    """Return what others must not have removed from a device in its present state.
+    """Return the settings that a device must have in its present state.
 
     When a device that is down has no IPv6 addresses, it was the kernel that removed them."""
     found = wanted(ifnet)

@@ -1,8 +1,8 @@
 """Files of a directory that no other user may write to.
 
-What a daemon reads there decides what it adopts and kills, and what it writes there may follow a link. So the
-directory has to belong to the daemon's user or to root, and every file is opened relative to the directory's
-descriptor, without following links.
+The daemon adopts and kills processes by the files that it reads there, and a file that it writes could be a
+link to another one. So the directory has to belong to the daemon's user or to root, and every file is opened
+relative to the directory's descriptor, without following links.
 """
 
 from __future__ import annotations

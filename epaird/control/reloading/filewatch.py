@@ -130,7 +130,7 @@ class FileWatch:
 
 
 def look(path: Path) -> Look:
-    """Read a file; return what it has."""
+    """Read a file once."""
     try:
         text = content(path)
     except InvalidConfiguration as error:
