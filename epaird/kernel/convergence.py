@@ -25,7 +25,13 @@ from pathlib import Path
 from typing import Final
 
 from epaird.kernel import abi, requests
-from epaird.kernel.difference import address_changes, address_key, route_changes, route_key
+from epaird.kernel.difference import (
+    address_changes,
+    address_key,
+    network_route,
+    route_changes,
+    route_key,
+)
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings
 from epaird.kernel.netlink import RouteSocket
@@ -217,6 +223,10 @@ def steps_towards(
         addresses += [Step(requests.add_address(target.index, each), number, each) for each in changes.add]
         # Without one of the addresses a next hop may be out of reach.
         lenient = len(goal.addresses) < len(target.wanted.addresses)
+        routes += [
+            Step(requests.add_network_route(target.index, network_route(each), each), number)
+            for each in changed.add_networks
+        ]
         routes += [
             Step(requests.add_route(target.index, each), None if lenient else number, each)
             for each in changed.add

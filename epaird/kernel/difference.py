@@ -18,13 +18,16 @@ import ipaddress
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from epaird.kernel import abi
 from epaird.kernel.link import LinkSettings
 from epaird.kernel.policy import missing_rules, policy_routes, policy_rules
 from epaird.kernel.requests import Address, Route, Rule
 from epaird.kernel.state import DeviceState, PresentAddress, PresentRoute
+
+_NETWORK_METRICS: Final = {4: 0, 6: abi.IP6_RT_PRIO_ADDRCONF}
+"""The metric of the route that the kernel adds with an address, by IP version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class RouteChanges:
     """Routes of the main table to add, in an order in which next hops are reachable."""
     add_policy: tuple[Route, ...] = ()
     """Routes of the policy table to add."""
+    add_networks: tuple[Address, ...] = ()
+    """Addresses whose network has no route, which the kernel had added with the address."""
 
 
 class AddressKey(NamedTuple):
@@ -145,7 +150,7 @@ def missing(state: DeviceState, wanted: LinkSettings) -> Missing:
     rules = policy_rules(wanted.addresses, wanted.policy_table)
     return Missing(
         address_changes(state.addresses, wanted.addresses).add,
-        routes.add + routes.add_policy,
+        tuple(map(network_route, routes.add_networks)) + routes.add + routes.add_policy,
         missing_rules(state.rules, rules),
     )
 
@@ -206,7 +211,45 @@ def route_changes(state: DeviceState, wanted: LinkSettings, released: LinkSettin
         tuple(remove),
         tuple(sorted(add, key=lambda route: route.via is not None)),
         tuple(route for key, route in policy.items() if key not in leading),
+        _without_network(state.addresses, main, wanted.addresses),
     )
+
+
+def network_route(address: Address) -> Route:
+    """Return the route to the network of an address."""
+    interface = ipaddress.ip_interface(address.address)
+    network = interface.network
+    if address.peer is not None and interface.version == 4:
+        network = ipaddress.ip_interface(f"{address.peer}/{network.prefixlen}").network
+    return Route(str(network), metric=_NETWORK_METRICS[interface.version])
+
+
+def _without_network(
+    present: Sequence[PresentAddress], routes: Iterable[PresentRoute], wanted: Sequence[Address]
+) -> tuple[Address, ...]:
+    """Return the addresses that stay and whose network has no route through the device.
+
+    ``routes`` are those of the device in the main table. A route of another metric or program is one, too.
+    """
+    reached = {key[:3] for key in (route_key(each.route) for each in routes) if key.via is None}
+    found = [each for each in wanted if route_key(network_route(each))[:3] not in reached]
+    if not found:
+        return ()
+    leaving = address_changes(present, wanted).remove
+    keys = [address_key(each.address) for each in present if each not in leaving]
+    primaries = _first_of_each_subnet(key for key in keys if key.version == 4)
+    return tuple(
+        address
+        for address in found
+        if (key := address_key(address)) in keys
+        and (key.version == 6 or (primaries[key.subnet] == key and _has_network(key)))
+    )
+
+
+def _has_network(key: AddressKey) -> bool:
+    """Return whether the kernel adds a route with an IPv4 address that is a primary."""
+    # Nothing is in the network 0.0.0.0/8, and the network of a single address is the address.
+    return key.peer >> 24 != 0 and (key.length < 32 or key.peer != key.own)
 
 
 def _ipv6_changes(

@@ -35,10 +35,11 @@ def hardware_addresses_of(nsids: Sequence[int | None]) -> list[frozenset[str] | 
     return [found[nsid] for nsid in nsids]
 
 
-def hardware_addresses(nsid: int | None) -> frozenset[str]:
+def hardware_addresses(nsid: int | None, besides: int = 0) -> frozenset[str]:
     """Return the Ethernet addresses in a namespace, ``02:5d:11:22:33:0a``.
 
-    ``nsid`` is its id in the calling thread's namespace; None is that one itself. The result is empty for a
+    ``nsid`` is its id in the calling thread's namespace; None is that one itself. The device of index
+    ``besides`` is left out. The result is empty for a
     namespace that is gone. Raises KernelError."""
     target = b"" if nsid is None else attribute(abi.IFLA_TARGET_NETNSID, INT.pack(nsid))
     mask = attribute(abi.IFLA_EXT_MASK, INT.pack(abi.RTEXT_FILTER_SKIP_STATS))
@@ -47,7 +48,8 @@ def hardware_addresses(nsid: int | None) -> frozenset[str]:
     with contextlib.closing(RouteSocket()) as route:
         try:
             for _, _, start, end in route.request(abi.RTM_GETLINK, abi.NLM_F_DUMP, question):
-                found.update(_ADDRESS.findall(route.buffer, start, end))
+                if LINK.unpack_from(route.buffer, start)[2] != besides:
+                    found.update(_ADDRESS.findall(route.buffer, start, end))
         except KernelError as error:
             if nsid is None or error.errno != errno.EINVAL:
                 raise

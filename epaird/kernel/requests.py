@@ -201,6 +201,20 @@ def add_route(index: int, route: Route) -> NetlinkRequest:
     return _route(index, route, abi.RTM_NEWROUTE, _CREATE, (abi.RTPROT_STATIC, scope, abi.RTN_UNICAST))
 
 
+def add_network_route(index: int, route: Route, address: Address) -> NetlinkRequest:
+    """Add the ``route`` to the network of a device's address, as the kernel adds it with the address.
+
+    The kernel removes it with the address. Another device may have a route to the same network.
+    """
+    is_ipv4 = _family(route) == socket.AF_INET
+    scope = abi.RT_SCOPE_LINK if is_ipv4 else abi.RT_SCOPE_UNIVERSE
+    payload = _route_payload(index, route, (abi.RTPROT_KERNEL, scope, abi.RTN_UNICAST))
+    if is_ipv4:
+        payload += attribute(abi.RTA_PREFSRC, ipaddress.ip_interface(address.address).ip.packed)
+    flags = abi.NLM_F_CREATE | abi.NLM_F_APPEND
+    return NetlinkRequest(f"route {route}", abi.RTM_NEWROUTE, flags, payload, _ROUTE)
+
+
 def remove_route(index: int, route: Route) -> NetlinkRequest:
     """Remove a route from the main table, whichever program added it."""
     return _route(index, route, abi.RTM_DELROUTE, 0, (abi.RTPROT_UNSPEC, abi.RT_SCOPE_NOWHERE, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from epaird.kernel.convergence import Scope, Target
+from epaird.kernel.difference import network_route
 from epaird.kernel.link import LinkSettings
 from epaird.kernel.policy import missing_rules, policy_routes, policy_rules
 from epaird.kernel.state import DeviceState, PresentAddress, PresentRoute
@@ -42,6 +43,7 @@ def state(name: str, settings: LinkSettings) -> DeviceState:
         addresses=tuple(PresentAddress(each) for each in addresses),
         routes=(
             *(PresentRoute(each) for each in settings.routes),
+            *(PresentRoute(network_route(each), automatic=True) for each in addresses),
             *(PresentRoute(each, table=table or 0) for each in policy_routes(addresses, table)),
         ),
         rules=missing_rules((), policy_rules(addresses, table)),

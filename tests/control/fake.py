@@ -243,9 +243,13 @@ class FakeHost(Host):
     async def hardware_addresses(self, place: Place) -> frozenset[str]:
         return self.hardware_addresses_now(place)
 
-    def hardware_addresses_now(self, place: Place) -> frozenset[str]:
+    def hardware_addresses_now(self, place: Place, besides: int = 0) -> frozenset[str]:
         self._step("hardware_addresses")
-        here = (link.statistics.mac for link in self.links.values() if link.place.nsid == place.nsid)
+        here = (
+            link.statistics.mac
+            for link in self.links.values()
+            if link.place.nsid == place.nsid and link.place.index != besides
+        )
         return self.foreign_addresses.union(here)
 
     def set_sndbuf(self, tap: Tap, size: int) -> None:

@@ -101,6 +101,7 @@ ACTIONS = st.one_of(
     st.tuples(st.just("promote"), st.booleans()),
     st.tuples(st.just("add"), st.tuples(DEVICES, st.sampled_from(FOREIGN_ADDRESSES))),
     st.tuples(st.just("route"), st.tuples(DEVICES, st.sampled_from(FOREIGN_ROUTES))),
+    st.tuples(st.just("flush"), DEVICES),
     st.tuples(st.just("steal"), st.tuples(DEVICES, st.integers(0, 5))),
 )
 
@@ -174,6 +175,11 @@ class History:
             peer = ["peer", f"{each.peer}/32"] if each.peer else []
             own = each.address.partition("/")[0] if each.peer else each.address
             self.devices.ip("addr", "del", own, *peer, "dev", self.devices.names[device])
+
+    def flush(self, device: int) -> None:
+        """Others remove all routes of a device, those of its addresses' networks too."""
+        for family in ("-4", "-6"):
+            self.devices.ip(family, "route", "flush", "dev", self.devices.names[device])
 
     def restore(self) -> None:
         """epaird restores what the kernel took along."""
@@ -271,6 +277,31 @@ def test_a_default_route_moves_to_another_device_and_back(devices: TwoDevices) -
         for family in ("-4", "-6"):
             shown = devices.shown(family, "route", "show", "default")
             assert [each["dev"] for each in shown] == [devices.names[leader]]
+
+
+def test_routes_of_an_address_are_those_of_the_kernel(devices: TwoDevices) -> None:
+    peer = Address("10.3.0.1/32", peer="10.3.0.2")
+    goal = wanted("10.0.0.1/24", "10.0.0.2/24", "10.9.0.1/32", "fd00::1/64", "fd09::1/128", routes=DEFAULTS)
+    goal = replace(goal, addresses=(*goal.addresses, peer))
+
+    def networks() -> list[dict[str, object]]:
+        shown = [
+            *devices.shown("route", "show", "dev", "x0"),
+            *devices.shown("-6", "route", "show", "dev", "x0"),
+        ]
+        return [each for each in shown if each["protocol"] == "kernel" and each["dst"] != "fe80::/64"]
+
+    assert devices.want([goal, NOTHING]) == [None, None]
+    expected = networks()
+    assert [each["dst"] for each in expected] == ["10.0.0.0/24", "10.3.0.2", "fd00::/64", "fd09::1"]
+    for family in ("-4", "-6"):
+        assert devices.ip(family, "route", "flush", "dev", "x0")
+    lacking = {str(each) for each in missing(devices.states()[0], goal).routes}
+    assert {"10.0.0.0/24", "10.3.0.2/32", "fd00::/64 metric 256"} <= lacking
+    assert devices.want([goal, NOTHING]) == [None, None]
+    assert networks() == expected
+    assert devices.want([wanted("10.5.0.1/24"), NOTHING]) == [None, None]
+    assert [each["dst"] for each in networks()] == ["10.5.0.0/24"]
 
 
 def test_a_route_of_another_device_is_named(devices: TwoDevices) -> None:

@@ -16,6 +16,7 @@ from epaird.kernel.difference import (
     address_changes,
     address_key,
     missing,
+    network_route,
     route_changes,
     route_key,
 )
@@ -169,6 +170,31 @@ def test_routes_of_a_policy_table() -> None:
     assert changes.add_policy == (Route("fd88:7::1/128"),)
     gone = route_changes(DeviceState(up=True, routes=(good,)), settings(()), wanted)
     assert gone.remove == (good,)
+
+
+def test_routes_of_networks() -> None:
+    def without(present: Sequence[Address], wanted: Sequence[Address], *routes: Route) -> tuple[Address, ...]:
+        have = tuple(PresentRoute(each) for each in routes)
+        addresses = tuple(PresentAddress(each) for each in present)
+        return route_changes(
+            DeviceState(up=True, addresses=addresses, routes=have), settings(wanted), None
+        ).add_networks
+
+    one, two, host = Address("10.0.0.1/24"), Address("10.0.0.2/24"), Address("10.0.0.3/32")
+    peer, six = Address("10.7.0.1/32", peer="10.7.0.2"), Address("fd00::1/64")
+    every = (one, two, host, peer, six)
+    assert without(every, every) == (one, peer, six)
+    assert list(map(network_route, (one, peer, six))) == [
+        Route("10.0.0.0/24", metric=0),
+        Route("10.7.0.2/32", metric=0),
+        Route("fd00::/64", metric=256),
+    ]
+    assert without(every, every, Route("10.0.0.0/24", None, 7), Route("fd00::/64", None, 256)) == (peer,)
+    assert without((one,), (one,), Route("10.0.0.0/24", "10.0.0.9", 0)) == (one,)
+    assert without((), every) == (), "the kernel adds them with the addresses"
+    assert without((two, one), (one,)) == (), "the network is that of a foreign address"
+    assert without((two, one), (one, two)) == (), "the addresses are removed and added again"
+    assert without((Address("0.0.0.5/24"),), (Address("0.0.0.5/24"),)) == ()
 
 
 def test_what_is_missing() -> None:

@@ -114,6 +114,7 @@ class Lifecycle(ABC, Generic[C, I, S]):
         self.mtu_changed(ifnet)
         self._bus.publish("moved", ifnet.device, f"{describe(before)} -> {describe(ifnet.place)}")
         self._environment.strays.record(ifnet, None)
+        self._renew_address(ifnet)
         await self._host.configure(ifnet.tap, ifnet.place, link_settings(settings, ifnet.lladdr))
         ifnet.up = settings.up
         self.up_changed(ifnet)
@@ -170,6 +171,11 @@ class Lifecycle(ABC, Generic[C, I, S]):
         """Handle a device that was moved to another namespace."""
 
     # Differences between kinds.
+
+    def _renew_address(self, ifnet: I) -> None:
+        """Replace a derived hardware address that another device has where an interface was moved to.
+
+        Raises KernelError."""
 
     @abstractmethod
     def _ifnets_of(self, clone: C) -> tuple[I, ...]:

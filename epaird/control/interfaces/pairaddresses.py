@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 from collections.abc import Container, Iterable
 
 from epaird.config.settings import HalfSettings, PairSettings
@@ -12,6 +13,8 @@ from epaird.control.machine.host import Host
 from epaird.kernel.errors import KernelError
 from epaird.names import cloners as names
 from epaird.names.macpool import DeviceNumber, MacPool, NoAddress
+
+log = logging.getLogger(__name__)
 
 
 class PairAddresses:
@@ -89,6 +92,19 @@ class PairAddresses:
                 raise KernelError(errno.EEXIST, f"{half.device}: {error}") from error
         self._release_others(both, [both[half.side]])
         return both[half.side]
+
+    def renew(self, half: Half) -> None:
+        """Give another address to a half that was moved, if its own was derived and a device there has it.
+
+        Raises KernelError."""
+        present = self._host.hardware_addresses_now(half.place, besides=half.place.index)
+        if half.settings.mac is None and half.mac in present:
+            former, half.mac = half.mac, self.change(half, half.settings)
+            self._pool.release(former)
+            log.info(
+                "%s: another device in its new namespace has the hardware address %s: it gets %s",
+                half.device, former, half.mac,
+            )  # fmt: skip
 
     def release_unused(self, half: Half, address: str) -> None:
         """Return an address that a half does not have, or no longer has."""

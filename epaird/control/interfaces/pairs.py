@@ -141,6 +141,9 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
 
     # Steps of the lifecycle that only pairs have.
 
+    def _renew_address(self, ifnet: Half) -> None:
+        self._addresses.renew(ifnet)
+
     def _ifnets_of(self, clone: Pair) -> tuple[Half, ...]:
         return clone.halves
 

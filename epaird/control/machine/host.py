@@ -191,9 +191,9 @@ class Host:
         """Return the hardware addresses of all devices in the namespace of a place."""
         return await self._lookups.ask(place.nsid)
 
-    def hardware_addresses_now(self, place: Place) -> frozenset[str]:
-        """Return the same at once; it takes some milliseconds."""
-        return hardware_addresses(place.nsid)
+    def hardware_addresses_now(self, place: Place, besides: int = 0) -> frozenset[str]:
+        """Return the same at once, without the device of index ``besides``; it takes some milliseconds."""
+        return hardware_addresses(place.nsid, besides)
 
     def set_sndbuf(self, tap: Tap, size: int) -> None:
         """Limit the bytes delivered to a device and not yet consumed."""

@@ -70,6 +70,30 @@ async def test_a_stray_is_moved_and_configured_again() -> None:
 
 
 @on_loop
+async def test_a_stray_gets_another_address_where_a_device_has_its_own() -> None:
+    async with make_scene() as scene:
+        half = await placed(scene)
+        before = half.lladdr
+        assert before is not None
+        scene.host.add_namespace("red")
+        await scene.registry.follow_names()
+        assert half.lladdr == before
+        scene.host.foreign_addresses = frozenset({before})
+        scene.host.add_namespace("red")
+        await scene.registry.follow_names()
+        assert half.lladdr != before
+        settings = scene.host.links["epair0a"].settings
+        assert settings is not None
+        assert settings.mac == half.lladdr
+        chosen = "02:00:00:00:00:0a"
+        await scene.interfaces.change("epair0a", {"mac": chosen})
+        scene.host.foreign_addresses = frozenset({chosen})
+        scene.host.add_namespace("red")
+        await scene.registry.follow_names()
+        assert half.lladdr == chosen, "an address of the configuration stays"
+
+
+@on_loop
 async def test_a_move_that_fails_is_logged_once_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     async with make_scene() as scene:
         half = await placed(scene)
