@@ -84,7 +84,7 @@ class Daemon:
         self.reloads = self._make_reloads()
         self._remaking = Remaking(
             self._in_force, registry=self._registry, host=held.host, namespaces=self._namespaces,
-            lock=self.reloads.one_at_a_time, namespaces_changed=self._namespaces_changed,
+            lock=self.reloads.one_at_a_time,
         )  # fmt: skip
         self._registry.missing = self._remaking.missing
 
@@ -125,7 +125,7 @@ class Daemon:
         await control.start()
         self._leaving = False
         held.leftovers = Leftovers()
-        self._registry.bus.changed = self._handover.changed
+        self._registry.bus.on_change = self._handover.changed
         self._handover.write()
         self._workers.keep_spare()
         self._workers.watch(configuration.daemon.worker_timeout)
@@ -303,10 +303,6 @@ class Daemon:
     def _absent(self) -> tuple[str, ...]:
         """Return the pairs and loopbacks of the configuration that do not exist."""
         return self._in_force.absent(self._registry.names)
-
-    async def _namespaces_changed(self) -> None:
-        """Bring interfaces to where the names of their namespaces lead now."""
-        await self._registry.follow_names()
 
     def _listeners(self) -> list[tuple[str, int]]:
         """Return copies of the listening sockets by name: clients that connect now wait for the successor."""

@@ -9,10 +9,12 @@ event a caller looks several times.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
+from typing import Final
 
 from epaird.kernel.namespace import RUN_DIRECTORY
-from epaird.kernel.pathwatch import PathWatch, Seen
+from epaird.kernel.pathwatch import PathWatch
 
 
 class NameWatch(PathWatch):
@@ -21,10 +23,24 @@ class NameWatch(PathWatch):
     def __init__(self, directory: str = RUN_DIRECTORY) -> None:
         super().__init__(Path(directory))
 
-    def drain(self) -> bool:
-        """Discard all pending events, without waiting; return whether there was one of a name."""
-        found = False
-        while self.read() is not Seen.NOTHING:
-            found = True
-        self.renew()
-        return found
+    def drain(self) -> Container[str]:
+        """Discard all pending events, without waiting; return the names that they are of.
+
+        It has every name after events that are of the directory itself, or were dropped."""
+        found: set[str] = set()
+        every = False
+        while events := self.events():
+            every = every or not all(map(self.is_of_entry, events))
+            found.update(event.name for event in events)
+        if every:
+            self.renew()
+        return EVERY_NAME if every else found
+
+
+class _EveryName(Container[str]):
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+EVERY_NAME: Final = _EveryName()
+"""Has every name."""

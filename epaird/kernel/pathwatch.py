@@ -76,10 +76,18 @@ class PathWatch:
     def read(self) -> Seen:
         """Read pending events, without waiting; return what they mean."""
         found = Seen.NOTHING
-        for event in self._inotify.read() if self._inotify is not None else ():
-            if self._concerns(event):
-                found = Seen.WRITING if event.mask & abi.IN_MODIFY else Seen.CHANGED
+        for event in self.events():
+            found = Seen.WRITING if event.mask & abi.IN_MODIFY else Seen.CHANGED
         return found
+
+    def events(self) -> list[FileEvent]:
+        """Read pending events that concern the path, without waiting."""
+        pending = self._inotify.read() if self._inotify is not None else []
+        return [event for event in pending if self._concerns(event)]
+
+    def is_of_entry(self, event: FileEvent) -> bool:
+        """Return whether an event is of an entry in the directory that the path leads to."""
+        return bool(event.name) and self._watched.get(event.watch, set()) is None
 
     def renew(self) -> None:
         """Watch the files and directories that the path leads through now.

@@ -219,6 +219,9 @@ class FakeHost(Host):
         self._step("namespace_identity")
         return self._identity(name)
 
+    def leads_to(self, names: Iterable[str]) -> tuple[Identity | None, ...]:
+        return tuple(map(self.namespaces.get, names))
+
     def namespace_fingerprint(self, name: str) -> Fingerprint:
         return Fingerprint(*self.namespace_identity(name))
 

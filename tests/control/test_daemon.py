@@ -47,7 +47,7 @@ async def test_a_slot_is_not_reused_while_the_state_file_names_its_last_user(
         await running._front_end.create("epair5", {})
         running._handover.write()
         running._handover.changed = lambda: None  # type: ignore[method-assign]
-        running._registry.bus.changed = lambda: None
+        running._registry.bus.on_change = lambda: None
         await running._front_end.destroy("epair5")
         await running._front_end.create("epair6", {})
         written = state.read(tmp_path / "run")

@@ -70,8 +70,10 @@ class EventBus:
         self._capacity = capacity
         self._now = now
         self._readers: weakref.WeakSet[EventReader] = weakref.WeakSet()
-        self.changed: Callable[[], None] = _ignore
-        """Called after an event was published, and after a change that has no event."""
+        self.on_change: Callable[[], None] = _ignore
+        """Called after each change."""
+        self.changes = 0
+        """Number of changes so far."""
 
     def publish(self, what: str, interface: str = "", detail: str = "") -> None:
         """Deliver an event to every reader; :class:`Event` lists the values of ``what``."""
@@ -79,6 +81,11 @@ class EventBus:
         for reader in tuple(self._readers):
             reader.put(event)
         self.changed()
+
+    def changed(self) -> None:
+        """Count a change: an event that was published, or a change that has no event."""
+        self.changes += 1
+        self.on_change()
 
     def read(self) -> EventReader:
         """Return a new reader. It is removed when nothing refers to it any more."""

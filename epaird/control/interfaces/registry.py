@@ -216,9 +216,10 @@ class Registry:
             if ifnet.stray is not None and not ifnet.destroying:
                 await whole(self.kind_of(ifnet.clone).relocate(ifnet))
 
-    async def follow_names(self) -> None:
+    async def follow_names(self) -> bool:
         """Move every stray to where the name of its namespace leads now; a failure is logged once.
 
+        Return whether there was none, so that another attempt has nothing to do.
         The number of a process in a path may be another one's by now: only a reload follows that."""
         logged, self._not_followed = self._not_followed, {}
         for ifnet in self.check_names():
@@ -231,6 +232,7 @@ class Registry:
                 self._not_followed[ifnet.device] = failure = (stray, str(error))
                 if logged.get(ifnet.device) != failure:
                     log.error("%s: it stays where it is", error)
+        return not self._not_followed
 
     async def reassign(self, clone: Clone, workers: tuple[Worker, ...]) -> None:
         """Move the queues of an interface to other workers. Raises WorkerLost or WorkerRefused."""

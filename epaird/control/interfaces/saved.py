@@ -2,17 +2,49 @@
 
 The names of the fields are keys of the file, which programs of other versions read: they do not change, and
 a new one has a default.
+
+epaird 0.2.0 reads this file too, but refuses a key of an interface's settings that it does not know. A key
+that is newer is therefore written only with another value than its default, which must not change.
 """
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from collections.abc import Mapping
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, SerializerFunctionWrapHandler, WrapSerializer
 
 from epaird.config.settings import LoopbackSettings, PairSettings, namespace_name
 from epaird.control.interfaces.ifnet import CarrierRule, Ifnet, Origin
 from epaird.control.machine.host import Place
 from epaird.kernel.namespace import Identity
 from epaird.names.cloners import Side
+
+NEWER: Final[Mapping[str, object]] = {"pmtu": True, "metric": None}
+"""Keys of settings that epaird 0.2.0 does not know, with their defaults."""
+
+
+def _without_newer(written: Any) -> Any:  # noqa: ANN401
+    """Return settings as they are written, without newer keys that have their default."""
+    if isinstance(written, dict):
+        return {
+            key: _without_newer(value)
+            for key, value in written.items()
+            if key not in NEWER or value != NEWER[key]
+        }
+    if isinstance(written, (list, tuple)):
+        return [_without_newer(each) for each in written]
+    return written
+
+
+def _write(settings: Any, write: SerializerFunctionWrapHandler) -> Any:  # noqa: ANN401
+    return _without_newer(write(settings))
+
+
+SavedPairSettings = Annotated[PairSettings, WrapSerializer(_write)]
+"""Settings of a pair, which every version reads as far as it has what they say."""
+SavedLoopbackSettings = Annotated[LoopbackSettings, WrapSerializer(_write)]
+"""Settings of a loopback, likewise."""
 
 
 class SavedPlace(BaseModel):
@@ -99,12 +131,12 @@ class SavedPair(BaseModel):
     """A pair."""
 
     name: str
-    settings: PairSettings
+    settings: SavedPairSettings
     origin: Origin
     workers: tuple[int, ...]
     halves: tuple[SavedHalf, SavedHalf]
     plugged: CarrierRule = "peer"
-    said: PairSettings | None = None
+    said: SavedPairSettings | None = None
     """Its settings in the configuration, where the present ones differ."""
 
     @property
@@ -117,10 +149,10 @@ class SavedLoopback(BaseModel):
     """A loopback."""
 
     device: SavedDevice
-    settings: LoopbackSettings
+    settings: SavedLoopbackSettings
     origin: Origin
     worker: int
-    said: LoopbackSettings | None = None
+    said: SavedLoopbackSettings | None = None
     """Its settings in the configuration, where the present ones differ."""
 
     @property

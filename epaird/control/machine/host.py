@@ -141,6 +141,12 @@ class Host:
         """Return the identity of the namespace that a name or path leads to now."""
         return namespace.identity(name)
 
+    def leads_to(self, names: Iterable[str]) -> tuple[Identity | None, ...]:
+        """Return device and inode of the file that each name or path of a namespace leads to now.
+
+        It is the quickest look-up, and does not check whether the file is a namespace."""
+        return tuple(map(namespace.leads_to, names))
+
     def namespace_fingerprint(self, name: str) -> Fingerprint:
         """Return the fingerprint of the namespace that a name leads to now."""
         with namespace.opened(name) as found:
@@ -251,8 +257,6 @@ class Host:
 
     async def present(self, devices: Mapping[Tap, Place]) -> dict[Tap, DeviceState]:
         """Return the state of devices. One that is not in its place is left out."""
-
-        return await self._run(present, devices)
 
         return await self._run(present, devices)
 

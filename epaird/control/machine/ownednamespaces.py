@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from epaird.kernel import link, namespace
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import Fingerprint, Identity
-from epaird.kernel.netnswatch import NameWatch
+from epaird.kernel.netnswatch import EVERY_NAME, NameWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,13 @@ class OwnedNamespaces:
 
     def _name_removed(self) -> None:
         if self._names is not None:
-            self._names.drain()
-        self.check()
+            self.check(self._names.drain())
 
-    def check(self) -> None:
-        """Report each namespace that has lost its name."""
+    def check(self, names: Container[str] = EVERY_NAME) -> None:
+        """Report each namespace of these names that has lost its name."""
         for path, owned in tuple(self._by_path.items()):
+            if path.rpartition("/")[2] not in names:
+                continue
             if self._lost is not None and not _leads_to(path, owned.fingerprint):
                 self.remove(path)
                 self._lost(owned.fingerprint.identity)

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +41,8 @@ class Look:
     """Digest of the text; empty if there is no text that can be applied."""
     problem: str = ""
     """Reason why it cannot, a line that begins with the path."""
+    file: tuple[int, int] | None = field(default=None, compare=False)
+    """Device and inode of the file; None if there is none."""
 
 
 class FileWatch:
@@ -55,8 +57,12 @@ class FileWatch:
         self._known = known
         self._changed = changed
         self._event = asyncio.Event()
+        self._led_elsewhere = False
+        """True if the path may lead elsewhere since its directories were watched."""
         self._quiet_at = 0.0
         self._noted = ""
+        self._file: tuple[int, int] | None = None
+        """Device and inode of the file that was read last."""
         self._task = spawn(self._run(), f"watching {path}")
 
     async def stop(self) -> None:
@@ -80,12 +86,16 @@ class FileWatch:
                         CHECK_S,
                     )  # fmt: skip
                 await self._quiet()
+                before = self._file
                 # A task of its own: a reload may end this watch, and must not be cancelled by that.
                 await asyncio.wait((spawn(self._look(), "looking at the configuration file"),))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CHECK_S):
                         await self._event.wait()
-                await whole(asyncio.to_thread(watch.renew))
+                # Without an event the watches are still right, unless something was mounted on the path.
+                if self._led_elsewhere or self._file != before or watch.problem is not None:
+                    self._led_elsewhere = False
+                    await whole(asyncio.to_thread(watch.renew))
         finally:
             if watch.fileno() >= 0:
                 loop.remove_reader(watch.fileno())
@@ -106,10 +116,12 @@ class FileWatch:
         if seen is not Seen.NOTHING:
             pause = WRITING_S if seen is Seen.WRITING else QUIET_S
             self._quiet_at = asyncio.get_running_loop().time() + pause
+            self._led_elsewhere = True
             self._event.set()
 
     async def _look(self) -> None:
         found = await asyncio.to_thread(look, self._path)
+        self._file = found.file
         if found.problem:
             if found.problem == self._noted:
                 return
@@ -131,10 +143,19 @@ class FileWatch:
 
 def look(path: Path) -> Look:
     """Read a file once."""
+    file = _identity(path)
     try:
         text = content(path)
     except InvalidConfiguration as error:
-        return Look(problem="; ".join(error.problems))
+        return Look(problem="; ".join(error.problems), file=file)
     if is_blank(text):
-        return Look(problem=f"{quoted_path(path)}: is empty")
-    return Look(sha256=digest(text))
+        return Look(problem=f"{quoted_path(path)}: is empty", file=file)
+    return Look(digest(text), file=file)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

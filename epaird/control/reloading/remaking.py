@@ -1,7 +1,8 @@
 """Interfaces and namespaces of the configuration that others have deleted are created again.
 
-1. The configuration in force is compared with what exists, at intervals and when a name of a namespace
-   appears. Interfaces that a request has destroyed or created at runtime are left alone.
+1. The configuration in force is compared with what exists when a name of a namespace appears, and at
+   intervals if anything has changed (:mod:`epaird.control.reloading.namecheck`). Interfaces that a request has
+   destroyed or created at runtime are left alone.
 2. An interface whose namespaces exist is due: at once when they have just returned, otherwise after a pause
    that grows with each attempt (:mod:`epaird.control.reloading.attempts`). A namespace that the daemon
    creates is due likewise; interfaces in it follow.
@@ -15,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Final
 
 from epaird.config.settings import Configuration, InterfaceSettings
@@ -27,6 +28,7 @@ from epaird.control.readings import MissingReading
 from epaird.control.reloading.attempts import Attempts
 from epaird.control.reloading.current import running_state
 from epaird.control.reloading.inforce import ConfigurationInForce
+from epaird.control.reloading.namecheck import NameCheck, View
 from epaird.control.tasks import spawn
 from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
@@ -62,16 +64,17 @@ class Remaking:
         host: Host,
         namespaces: Namespaces,
         lock: asyncio.Lock,
-        namespaces_changed: Callable[[], Awaitable[None]],
     ) -> None:
-        """``lock`` is held while a configuration is applied. ``namespaces_changed`` is awaited before each
-        comparison: a name may lead to another namespace now."""
+        """``lock`` is held while a configuration is applied."""
         self._in_force = in_force
         self._registry = registry
         self._host = host
         self._namespaces = namespaces
         self._lock = lock
-        self._namespaces_changed = namespaces_changed
+        self._names = NameCheck(in_force, registry, host)
+        self._settled: View | None = None
+        """The view in which nothing was left to do; None if there is none, or if that is uncertain."""
+        self._watch: NameWatch | None = None
         self._attempts = Attempts()
         self._reasons: dict[str, str] = {}
         """The reason that was logged last for each name that is missing."""
@@ -110,7 +113,7 @@ class Remaking:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        watch = NameWatch()
+        watch = self._watch = NameWatch()
         try:
             if watch.problem is not None:
                 log.warning("%s: names of namespaces are only checked every %g s", watch.problem, LOOK_S)
@@ -128,7 +131,8 @@ class Remaking:
             watch.close()
 
     def _named(self, watch: NameWatch) -> None:
-        if watch.drain():
+        if self._names.concerned(watch.drain()):
+            self._settled = None
             self._soon = deque(_AFTER_NAMES_S)
             self._wake.set()
 
@@ -142,9 +146,17 @@ class Remaking:
 
     async def _look(self, now: float) -> None:
         async with self._lock:
+            view = self._names.view()
+            if self._is_settled(view):
+                self._attempts.due(now, {})
+                return
+            self._settled = view  # unless an event, or what follows, resets it
             self._host.check_names()
-            await self._namespaces_changed()
+            if not await self._registry.follow_names():
+                self._settled = None
             missing = self._missing()
+            if missing or self._watch is None or self._watch.problem is not None:
+                self._settled = None
             for name in self._reasons.keys() - missing.keys():
                 del self._reasons[name]
             due = self._attempts.due(now, {name: not reason for name, reason in missing.items()})
@@ -154,6 +166,11 @@ class Remaking:
                     self._reasons[name] = reason
             if due:
                 await self._make(due)
+
+    def _is_settled(self, view: View) -> bool:
+        """Return whether nothing has changed since nothing was left to do."""
+        absent = self._in_force.absent(self._registry.names)
+        return view == self._settled and self._registry.withdrawn.issuperset(absent)
 
     def _missing(self) -> dict[str, str]:
         """Return what is missing, and why it cannot be created now, if a reason is known."""

@@ -57,7 +57,7 @@ async def test_the_state_has_every_interface_and_its_configured_settings(tmp_pat
         assert pair.said is None
         assert lo.said is not None
         assert (lo.said.model_dump()["mtu"], lo.settings.model_dump()["mtu"]) == (1400, 33624)
-        scene.registry.bus.changed = handover.changed
+        scene.registry.bus.on_change = handover.changed
         await scene.interfaces.create("epair1", {})
         await eventually(lambda: (again := read(tmp_path)) is not None and len(again.pairs) == 2)
         handover.end(keep=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from epaird.control.interfaces.saved import SavedLoopback, SavedPair, SavedPlace
 from tests.control.interfaces.scene import make_scene
 from tests.loop import on_loop
@@ -9,6 +11,8 @@ from tests.loop import on_loop
 DEVICE_KEYS = [
     "name", "slots", "tap_index", "offloads", "missing", "place", "mtu", "up", "carrier", "bases", "placed",
 ]  # fmt: skip
+KEYS_OF_0_2_0 = {"queues", "offload", "coalesce", "carrier", "a", "b"}
+"""Keys of a pair that epaird 0.2.0 knows. It refuses any other."""
 
 
 @on_loop
@@ -21,6 +25,27 @@ async def test_the_keys_are_those_of_every_version() -> None:
         assert list(lo) == ["device", "settings", "origin", "worker", "said"]
         assert list(lo["device"]) == list(pair["halves"][0]["device"]) == DEVICE_KEYS
         assert list(lo["device"]["place"]) == ["name", "index", "netns", "nsid", "identity"]
+
+
+@on_loop
+async def test_settings_have_no_newer_key_that_is_at_its_default() -> None:
+    async with make_scene() as scene:
+        route = {"to": "10.9.0.0/16", "via": "10.0.0.2"}
+        half = {"addresses": ["10.0.0.1/24"], "routes": [route]}
+        await scene.interfaces.create("epair0", {"a": half})
+        await scene.interfaces.create(
+            "epair1", {"pmtu": False, "a": {**half, "routes": [{**route, "metric": 7}]}}
+        )
+        kind = scene.registry.pairs
+        old, new = (kind.save(pair, None).model_copy(update={"said": pair.settings}) for pair in kind)
+        for written in (json.loads(old.model_dump_json())[key] for key in ("settings", "said")):
+            assert set(written) == KEYS_OF_0_2_0
+            assert written["a"]["routes"] == [route]
+        for written in (json.loads(new.model_dump_json())[key] for key in ("settings", "said")):
+            assert set(written) == KEYS_OF_0_2_0 | {"pmtu"}
+            assert written["a"]["routes"] == [{**route, "metric": 7}]
+        for saved in (old, new):
+            assert SavedPair.model_validate_json(saved.model_dump_json()) == saved
 
 
 @on_loop
