@@ -174,7 +174,7 @@ async def test_what_was_destroyed_on_request_stays_so_until_a_reload(started: Be
         await eventually(lambda: missing(running) == ("epair1",))
         assert "epair2a" not in running.host.links
         assert running.daemon._front_end.missing() == ()
-        with pytest.raises(Refused, match="destroyed on request: epairctl reload creates it again$"):
+        with pytest.raises(Refused, match=r"destroyed on request: epairctl reload creates it again$"):
             running.daemon._front_end.interface("epair1b")
         await running.reload()
         assert missing(running) == ()
