@@ -78,8 +78,8 @@ class Client:
 
     def missing(self, kind: str | None = None, *, netns: str | None = None) -> list[MissingInterface]:
         """Return the interfaces of the configuration that do not exist."""
-        query = selecting(kind, netns)
-        return [_model(MissingInterface, each) for each in self.ask("GET", "missing", query=query)]
+        query = selecting(kind, netns, missing=True)
+        return [_model(MissingInterface, each) for each in self.ask("GET", "interfaces", query=query)]
 
     def statistics(self, *, netns: str | None = None, drops: bool = False) -> Statistics:
         """Return the counters of the interfaces that :func:`selecting` selects, at one moment."""
@@ -234,11 +234,14 @@ class _Exchange:
                 raise DaemonError("the daemon has ended without an answer") from None
 
 
-def selecting(kind: str | None = None, netns: str | None = None, *, drops: bool = False) -> str:
-    """Return the query for the interfaces of a kind, in a namespace, or that have lost frames.
+def selecting(
+    kind: str | None = None, netns: str | None = None, *, drops: bool = False, missing: bool = False
+) -> str:
+    """Return the query for the interfaces of a kind, in a namespace, that have lost frames, or are missing.
 
     None selects any. An empty ``netns`` is the daemon's own namespace."""
     wanted = {"kind": kind, "netns": netns, "drops": "true" if drops else None}
+    wanted["missing"] = "true" if missing else None
     return "&".join(f"{name}={_quoted(value)}" for name, value in wanted.items() if value is not None)
 
 

@@ -71,7 +71,7 @@ class Operations(Protocol):
         """Return the present state of everything."""
 
     def missing(self) -> tuple[MissingReading, ...]:
-        """Return the interfaces of the configuration that do not exist."""
+        """Return the interfaces of the configuration that do not exist; without those that were destroyed."""
 
     def interface(self, name: str) -> tuple[InterfaceReading, ...]:
         """Return one interface, or both halves of a pair; raises Refused, ENXIO, when none has this name."""

@@ -84,8 +84,8 @@ def list_(context: Context, kind: str | None, chosen: ListOptions, missing: bool
 
 def _list_missing(context: Context, kind: str | None, chosen: ListOptions) -> None:
     if context.form.json:
-        query = selecting(kind, chosen.netns)
-        context.write_json(context.daemon.ask("GET", "missing", query=query))
+        query = selecting(kind, chosen.netns, missing=True)
+        context.write_json(context.daemon.ask("GET", "interfaces", query=query))
     else:
         _list(context.daemon.missing(kind, netns=chosen.netns), context.form)
 

@@ -33,6 +33,10 @@ _DETAILS: Final = TypeAdapter(list[InterfaceDetails])
 
 KindQuery = Annotated[str | None, Query(description="Only interfaces of this kind: epair, lo.")]
 
+MissingQuery = Annotated[
+    bool, Query(description="Only what is in the configuration and does not exist, with the reason.")
+]
+
 
 def add_routes(app: FastAPI, operations: Operations, changes: Changes) -> None:
     """Add the routes of interfaces."""
@@ -44,31 +48,25 @@ def add_routes(app: FastAPI, operations: Operations, changes: Changes) -> None:
 def _add_collection(app: FastAPI, operations: Operations, changes: Changes) -> None:
     @app.get(
         "/v1/interfaces",
-        response_model=list[Interface],
+        response_model=list[Interface] | list[MissingInterface],
         responses=refusals(HTTPStatus.UNPROCESSABLE_ENTITY),
     )
     async def list_interfaces(
         kind: KindQuery = None,
         netns: NetnsQuery = None,
         drops: DropsQuery = False,
+        missing: MissingQuery = False,
     ) -> Response:
-        """List interfaces, in the order of their kinds and numbers."""
+        """List interfaces, in the order of their kinds and numbers.
+
+        With `missing`: those that are in the configuration and do not exist, whatever `drops` is."""
         if kind is not None:
             _check_kind(kind, operations.cloners())
+        if missing:
+            lost = Selection(kind, netns).missing(operations.missing())
+            return json_response(_MISSING, [views.missing(each) for each in lost])
         found = Selection(kind, netns, drops).of(operations.reading().interfaces)
         return json_response(_INTERFACES, [views.interface(each) for each in found])
-
-    @app.get(
-        "/v1/missing",
-        response_model=list[MissingInterface],
-        responses=refusals(HTTPStatus.UNPROCESSABLE_ENTITY),
-    )
-    async def list_missing(kind: KindQuery = None, netns: NetnsQuery = None) -> Response:
-        """List the interfaces that are in the configuration and do not exist, in the same order."""
-        if kind is not None:
-            _check_kind(kind, operations.cloners())
-        found = Selection(kind, netns).missing(operations.missing())
-        return json_response(_MISSING, [views.missing(each) for each in found])
 
     @app.post(
         "/v1/interfaces",

@@ -113,8 +113,9 @@ class FrontEnd:
         return self._registry.reading()
 
     def missing(self) -> tuple[MissingReading, ...]:
-        """Return the interfaces of the configuration that do not exist."""
-        return self._registry.missing()
+        """Return the interfaces of the configuration that others have deleted."""
+        withdrawn = self._registry.withdrawn
+        return tuple(each for each in self._registry.missing() if each.interface not in withdrawn)
 
     def interface(self, name: str) -> tuple[InterfaceReading, ...]:
         """Return one interface, or both halves of a pair. Raises Refused, ENXIO when none has this name."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from epaird.control.operations import Refused
 from epaird.control.reloading import attempts, remaking
 from epaird.kernel.watch import LinkEventKind
 from tests.control.fake import FakeHost
@@ -172,8 +173,9 @@ async def test_what_was_destroyed_on_request_stays_so_until_a_reload(started: Be
         await lose(running, "epair0a")
         await eventually(lambda: missing(running) == ("epair1",))
         assert "epair2a" not in running.host.links
-        reasons = {each.reason for each in running.daemon._front_end.missing()}
-        assert reasons == {"destroyed on request: epairctl reload creates it again"}
+        assert running.daemon._front_end.missing() == ()
+        with pytest.raises(Refused, match=r"destroyed on request: epairctl reload creates it again$"):
+            running.daemon._front_end.interface("epair1b")
         await running.reload()
         assert missing(running) == ()
         await lose(running, "epair1a")
