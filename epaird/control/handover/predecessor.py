@@ -89,13 +89,6 @@ class Leftovers:
         clones = (each for each in self.state.clones if each.origin == "configuration")
         return {each.name: each.said or each.settings for each in clones}
 
-    @property
-    def known(self) -> set[str]:
-        """Names of its interfaces, and of those of its configuration that did not exist."""
-        if self.state is None:
-            return set()
-        return {clone.name for clone in self.state.clones} | set(self.state.missing)
-
     def worker_slot(self, number: int) -> int | None:
         """Return the slot of the worker with this number; None when there was no such worker."""
         found = [each.about.slot for each in self.orphans if each.about.worker == number]

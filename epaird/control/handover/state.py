@@ -58,8 +58,6 @@ class State(BaseModel):
     workers: tuple[SavedWorker, ...]
     pairs: tuple[SavedPair, ...]
     loopbacks: tuple[SavedLoopback, ...]
-    missing: tuple[str, ...] = ()
-    """Pairs and loopbacks of the configuration that did not exist."""
 
     @classmethod
     def of(
@@ -69,11 +67,10 @@ class State(BaseModel):
         macs_made: int,
         workers: tuple[SavedWorker, ...],
         clones: Mapping[str, tuple[SavedClone, ...]],
-        missing: tuple[str, ...] = (),
     ) -> State:
         """Return a state with the ``clones`` of each kind, by the name of the kind's cloner."""
         by_key: dict[str, Any] = {_KEYS[kind]: found for kind, found in clones.items()}
-        return cls(home=home, macs_made=macs_made, workers=workers, missing=missing, **by_key)
+        return cls(home=home, macs_made=macs_made, workers=workers, **by_key)
 
     def of_kind(self, kind: str) -> tuple[SavedClone, ...]:
         """Return the clones of a kind."""

@@ -128,8 +128,3 @@ def test_the_configured_settings_of_what_the_configuration_created() -> None:
     assert Leftovers(state()).configured == {"lo1": LO}
     assert Leftovers(state(configured=configured)).configured == {"lo1": configured}
     assert Leftovers(state("runtime", configured)).configured == {}
-
-
-def test_what_a_predecessor_knew_is_what_it_had_and_what_it_missed() -> None:
-    assert Leftovers().known == set()
-    assert Leftovers(state().model_copy(update={"missing": ("epair7",)})).known == {"lo1", "epair7"}
