@@ -85,7 +85,6 @@ class Handover:
             macs_made=self._macs.used,
             workers=tuple(map(saved_worker, self._workers)),
             clones=saved,
-            missing=self._in_force.absent(self._registry.names),
             withdrawn=self._in_force.withdrawn(self._registry.withdrawn),
         )
 

@@ -60,10 +60,8 @@ class State(BaseModel):
     workers: tuple[SavedWorker, ...]
     pairs: tuple[SavedPair, ...]
     loopbacks: tuple[SavedLoopback, ...]
-    missing: tuple[str, ...] = ()
-    """Pairs and loopbacks of the configuration that did not exist."""
     withdrawn: dict[str, InterfaceSettings] = {}
-    """Those of them that a request had destroyed, and their settings in the configuration."""
+    """Pairs and loopbacks of the configuration that a request had destroyed, and their settings there."""
 
     @classmethod
     def of(
@@ -73,19 +71,11 @@ class State(BaseModel):
         macs_made: int,
         workers: tuple[SavedWorker, ...],
         clones: Mapping[str, tuple[SavedClone, ...]],
-        missing: tuple[str, ...] = (),
         withdrawn: Mapping[str, InterfaceSettings] = MappingProxyType({}),
     ) -> State:
         """Return a state with the ``clones`` of each kind, by the name of the kind's cloner."""
         by_key: dict[str, Any] = {_KEYS[kind]: found for kind, found in clones.items()}
-        return cls(
-            home=home,
-            macs_made=macs_made,
-            workers=workers,
-            missing=missing,
-            withdrawn=dict(withdrawn),
-            **by_key,
-        )
+        return cls(home=home, macs_made=macs_made, workers=workers, withdrawn=dict(withdrawn), **by_key)
 
     def of_kind(self, kind: str) -> tuple[SavedClone, ...]:
         """Return the clones of a kind."""

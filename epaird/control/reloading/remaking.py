@@ -1,8 +1,8 @@
 """Interfaces and namespaces of the configuration that others have deleted are created again.
 
 1. The configuration in force is compared with what exists when a name of a namespace appears, and at
-   intervals if anything has changed (:mod:`epaird.control.reloading.namecheck`). Interfaces that a request has
-   destroyed or created at runtime are left alone.
+   intervals if anything has changed (:mod:`epaird.control.reloading.namecheck`). Interfaces that a request
+   has destroyed or created at runtime are left alone.
 2. An interface whose namespaces exist is due: at once when they have just returned, otherwise after a pause
    that grows with each attempt (:mod:`epaird.control.reloading.attempts`). A namespace that the daemon
    creates is due likewise; interfaces in it follow.

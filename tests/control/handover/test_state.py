@@ -37,13 +37,6 @@ def test_a_state_of_another_version_is_read_as_far_as_it_is_known(tmp_path: Path
     assert read(tmp_path) == some().model_copy(update={"version": 99})
 
 
-def test_a_state_of_a_version_that_did_not_record_what_is_missing(tmp_path: Path) -> None:
-    document = some().model_dump(mode="json")
-    del document["missing"]
-    (tmp_path / "state.json").write_text(json.dumps(document))
-    assert read(tmp_path) == some().model_copy(update={"missing": ()})
-
-
 @on_loop
 async def test_pairs_are_read_as_they_were_written(tmp_path: Path) -> None:
     async with idle_stage(2) as stage:
