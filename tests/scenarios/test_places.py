@@ -104,6 +104,13 @@ def make_way(blue: Namespace) -> None:
     blue.ip("link set eth0 name foreign")
 
 
+def await_return(scene: Kept, daemon: Daemon) -> None:
+    """Wait until the half is configured where the name leads, and its peer has carrier again."""
+    daemon.wait_for_log(f"epair0b: in namespace {scene.blue} again")
+    until(lambda: "state UP" in scene.red.ip("link show eth0"))
+    assert "eth0" in scene.blue.links("tun")
+
+
 def test_a_half_in_a_namespace_that_was_made_again_is_changed_where_it_is(lab: Lab) -> None:
     with kept(lab) as scene:
         ping(scene.red, BLUE)
@@ -136,7 +143,7 @@ def test_a_half_is_brought_to_where_the_name_leads(lab: Lab, how: str) -> None:
         make_way(scene.blue)
         if how == "by a reload":
             epairctl(lab, "reload")
-        until(lambda: "eth0" in scene.blue.links("tun"), scene.daemon.__repr__)
+        await_return(scene, scene.daemon)
         ping(scene.red, BLUE)
         half = scene.half()
         assert (half["netns"], half["strayed"], half["mac"]) == (scene.blue.name, "", before.mac)
@@ -204,7 +211,7 @@ def test_a_stray_is_recognised_by_the_next_control_plane(lab: Lab, how: str) -> 
             daemon.crash()
             make_way(scene.blue)
             daemon = lab.restart(daemon).wait_ready()
-        until(lambda: "eth0" in scene.blue.links("tun"), daemon.__repr__)
+        await_return(scene, daemon)
         ping(scene.red, BLUE)
         assert scene.half()["strayed"] == ""
         assert not scene.old.links("tun")

@@ -113,8 +113,15 @@ class Lifecycle(ABC, Generic[C, I, S]):
         self.up_changed(ifnet)
         self.mtu_changed(ifnet)
         self._bus.publish("moved", ifnet.device, f"{describe(before)} -> {describe(ifnet.place)}")
-        self._environment.strays.record(ifnet, None)
+        try:
+            await self._configure(ifnet)
+        finally:
+            self._environment.strays.record(ifnet, None)
+
+    async def _configure(self, ifnet: I) -> None:
+        """Configure an interface that is down and without addresses."""
         self._renew_address(ifnet)
+        settings = ifnet.settings
         await self._host.configure(ifnet.tap, ifnet.place, link_settings(settings, ifnet.lladdr))
         ifnet.up = settings.up
         self.up_changed(ifnet)

@@ -6,6 +6,7 @@ import errno
 
 import pytest
 
+from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.ifnet import Ifnet, Stray
 from epaird.control.interfaces.saved import SavedDevice
 from epaird.kernel.errors import KernelError
@@ -55,7 +56,10 @@ async def test_a_stray_is_moved_and_configured_again() -> None:
         half = await placed(scene)
         before = half.place
         identity = scene.host.add_namespace("red")
+        reader = scene.interfaces.events()
         await scene.registry.follow_names()
+        events = [(await anext(reader)).what for _ in range(3)]
+        assert events == ["strayed", "moved", "returned"]
         link = scene.host.links["epair0a"]
         assert link.place == half.place != before
         assert (half.place.identity, half.placed, half.stray) == (identity, identity, None)
@@ -91,6 +95,25 @@ async def test_a_stray_gets_another_address_where_a_device_has_its_own() -> None
         scene.host.add_namespace("red")
         await scene.registry.follow_names()
         assert half.lladdr == chosen, "an address of the configuration stays"
+
+
+@on_loop
+async def test_the_return_is_reported_when_the_interface_is_configured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with make_scene() as scene:
+        half = await placed(scene)
+        scene.host.add_namespace("red")
+        configured: list[object] = []
+
+        def publish(_: EventBus, what: str, device: str = "", detail: str = "") -> None:
+            if what == "returned":
+                configured.append((scene.host.links["epair0a"].settings, half.up, half.carrier))
+
+        before = scene.host.links["epair0a"].settings, True, True
+        monkeypatch.setattr(EventBus, "publish", publish)
+        await scene.registry.follow_names()
+        assert configured == [before]
 
 
 @on_loop
