@@ -14,12 +14,12 @@ from epaird.control.handover.reexec import UPGRADED
 from epaird.control.workers import processes
 
 OLDER: Final = """
-import epaird.ipc.messages
+import epaird.ipc.encoding
 import epaird.dataplane.process
 from epaird.dataplane.__main__ import main
 
 for order in ("Keep", "Ping", "Resize", "Tune"):
-    del epaird.ipc.messages._TYPES[order]
+    del epaird.ipc.encoding._TYPES[order]
 epaird.dataplane.process.PROTOCOL = 0
 main()
 """

@@ -25,9 +25,9 @@ from tests.waiting import eventually
 
 OLDER = """
 from epaird.dataplane.__main__ import main
-from epaird.ipc import messages
+from epaird.ipc import encoding
 for each in ("Pause", "Continue", "Amend"):
-    del messages._TYPES[each]
+    del encoding._TYPES[each]
 main()
 """
 ERRORS = range(len(counters.REASONS))
