@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal, Protocol
 
@@ -198,6 +199,7 @@ class NamespacesSettings(Settings):
     ] = ()
 
 
+@lru_cache(maxsize=1 << 12)
 def namespace_name(netns: str | None) -> str:
     """Return a namespace in its canonical spelling: a name rather than a path, empty for the daemon's own."""
     path = PurePosixPath(netns or "")

@@ -111,6 +111,14 @@ class Convergence:
         if self._repairing is None:
             self._repairing = spawn(self._repair(), "restoring addresses and routes")
 
+    def repair_all(self, ifnets: Iterable[Ifnet]) -> None:
+        """Repair the devices that are up and of which the kernel may have taken something; return at once.
+
+        Events may have been missed. The state of a device without IPv6 addresses and routes is not read."""
+        for ifnet in ifnets:
+            if ifnet.up and (_losable(found := wanted(ifnet)) or found.policy_table is not None):
+                self.repair(ifnet)
+
     async def repair_unseen(self, ifnets: Iterable[Ifnet]) -> None:
         """Repair the devices that lack everything that a flap removes: the kernel has reported none.
 
@@ -153,7 +161,9 @@ class Convergence:
         ours = [
             each
             for each in ifnets
-            if not each.destroying and not is_away(each.place, configured.get(each.device, each.settings))
+            if not each.destroying
+            and not _is_nothing(_kept(each))
+            and not is_away(each.place, configured.get(each.device, each.settings))
         ]
         found = await self._host.present({each.tap: each.place for each in ours})
         lacking = []
@@ -203,6 +213,11 @@ def _losable(settings: LinkSettings) -> frozenset[str]:
 
 def _ipv4(addresses: Iterable[Address]) -> tuple[Address, ...]:
     return tuple(each for each in addresses if ip_interface(each.address).version == 4)
+
+
+def _is_nothing(settings: LinkSettings) -> bool:
+    """Return whether settings have no addresses, routes and rules, so that a device can lack none."""
+    return not settings.addresses and not settings.routes and settings.policy_table is None
 
 
 def _kept(ifnet: Ifnet) -> LinkSettings:

@@ -62,8 +62,8 @@ class PairAddresses:
         if not wanted:
             return
         present: set[str] = set()
-        for half in wanted:
-            present |= await self._host.hardware_addresses(half.place)
+        for place in {half.place.identity: half.place for half in wanted}.values():
+            present |= await self._host.hardware_addresses(place)
         both = self._derived(wanted[0], device, present)
         for half in wanted:
             half.mac = both[half.side]

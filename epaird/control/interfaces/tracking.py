@@ -179,9 +179,7 @@ class Tracker:
     def check_all(self) -> None:
         """Look up the state of every interface, where events may have been missed, and repair it."""
         self.examine(tuple(self._owners))
-        for ifnet in self._owners:
-            if ifnet.up:
-                self._convergence.repair(ifnet)
+        self._convergence.repair_all(self._owners)
 
     def examine(self, ifnets: Sequence[Ifnet]) -> None:
         """Look up the state of interfaces and report changes."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
 
 from epaird.control.interfaces import tracking
 from epaird.control.interfaces.convergence import wanted
+from epaird.control.machine.host import Place
 from epaird.kernel.link import Address, LinkSettings
+from epaird.kernel.state import DeviceState
+from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind
 from epaird.plan.steps import Restore
 from tests.control.fake import Link
@@ -163,6 +166,31 @@ async def test_a_device_that_is_destroyed_meanwhile_is_no_error(warnings: Callab
         await scene.interfaces.destroy("epair0")
         await turns()
         assert warnings() == []
+
+
+@on_loop
+async def test_the_state_of_a_device_that_can_have_lost_nothing_is_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with make_scene() as scene:
+        read: list[str] = []
+        present = scene.host.present
+
+        async def recorded(devices: Mapping[Tap, Place]) -> dict[Tap, DeviceState]:
+            read.extend(tap.name for tap in devices)
+            return await present(devices)
+
+        monkeypatch.setattr(scene.host, "present", recorded)
+        await scene.interfaces.create("epair1", {"b": {"addresses": ["10.0.1.2/24"]}})
+        scene.host.steps.clear()
+        await scene.registry.check_all()
+        assert "converge" not in scene.host.steps, "none has anything that a flap takes"
+        await scene.registry.lacks()
+        assert read == ["epair1b"]
+        await routed(scene)
+        scene.host.steps.clear()
+        await scene.registry.check_all()
+        assert scene.host.steps.count("converge") == 1
 
 
 @on_loop

@@ -10,6 +10,7 @@ import pytest
 from epaird.config.settings import HalfSettings, PairSettings
 from epaird.control.interfaces.pairaddresses import PairAddresses
 from epaird.kernel.errors import KernelError
+from epaird.kernel.namespace import Identity
 from epaird.names import mac
 from epaird.names.cloners import SIDES
 from epaird.names.macpool import DeviceNumber, MacPool, NoAddress
@@ -66,6 +67,21 @@ async def test_an_address_that_another_device_has_is_not_given() -> None:
         macs = [half.mac for half in (await stage.make()).halves]
         assert set(macs).isdisjoint(usual.values())
         assert macs[0][:-2] == macs[1][:-2]
+
+
+@on_loop
+async def test_each_namespace_is_looked_up_once() -> None:
+    async with idle_stage() as stage:
+        stage.host.namespaces["red"] = Identity(4, 1)
+        for name, halves, times in (
+            ("epair0", {}, 1),
+            ("epair1", {"a": {"netns": "red"}, "b": {"netns": "red"}}, 1),
+            ("epair2", {"a": {"netns": "red"}}, 2),
+            ("epair3", {"a": {"mac": OWN}, "b": {"mac": "stable"}}, 0),
+        ):
+            stage.host.steps.clear()
+            await stage.make(name, **halves)
+            assert stage.host.steps.count("hardware_addresses") == times, name
 
 
 @on_loop
