@@ -238,12 +238,13 @@ def _without_network(
     leaving = address_changes(present, wanted).remove
     keys = [address_key(each.address) for each in present if each not in leaving]
     primaries = _first_of_each_subnet(key for key in keys if key.version == 4)
-    return tuple(
-        address
-        for address in found
-        if (key := address_key(address)) in keys
-        and (key.version == 6 or (primaries[key.subnet] == key and _has_network(key)))
-    )
+    needed: dict[RouteKey, Address] = {}
+    for address in found:
+        key = address_key(address)
+        if key in keys and (key.version == 6 or (primaries[key.subnet] == key and _has_network(key))):
+            # Several IPv6 addresses share one route.
+            needed.setdefault(route_key(network_route(address)), address)
+    return tuple(needed.values())
 
 
 def _has_network(key: AddressKey) -> bool:

@@ -191,6 +191,8 @@ def test_routes_of_networks() -> None:
     ]
     assert without(every, every, Route("10.0.0.0/24", None, 7), Route("fd00::/64", None, 256)) == (peer,)
     assert without((one,), (one,), Route("10.0.0.0/24", "10.0.0.9", 0)) == (one,)
+    sixes = tuple(Address(f"fd00::{number}/64") for number in range(1, 4))
+    assert without(sixes, sixes) == sixes[:1], "they share one route"
     assert without((), every) == (), "the kernel adds them with the addresses"
     assert without((two, one), (one,)) == (), "the network is that of a foreign address"
     assert without((two, one), (one, two)) == (), "the addresses are removed and added again"
