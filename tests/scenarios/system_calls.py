@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
@@ -101,16 +102,19 @@ class Core:
             os.sched_setaffinity(self._worker, self._affinity)
 
     def run_before_worker(self, do: Callable[[], object]) -> None:
-        """Call a function during which the worker does not run.
+        """Call a function during which the worker does not run."""
+        failures: list[BaseException] = []
 
-        Called in a thread, it would wait for the interpreter's lock, which the starting thread needs once
-        more, and the worker would run meanwhile.
-        """
-        affinity = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, self._core)
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-        try:
-            do()
-        finally:
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-            os.sched_setaffinity(0, affinity)
+        def run() -> None:
+            try:
+                os.sched_setaffinity(0, self._core)
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+                do()
+            except BaseException as failure:  # noqa: BLE001 (raised again in the waiting thread)
+                failures.append(failure)
+
+        thread = threading.Thread(target=run, name="sender")
+        thread.start()
+        thread.join()
+        if failures:
+            raise failures[0]

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -22,7 +22,12 @@ USUAL = {"read", "write", "writev", NOTHING_TO_READ, WAIT, CLOCK}
 """The calls that a worker without polling makes."""
 BURSTS = 5
 COALESCED = ("datagrams", "superframes")
+SIZE = 64
+"""Bytes of a datagram."""
 _NUMBER = struct.Struct("!Q")
+_IPV4 = struct.Struct("!4xH4xH")
+"""The identification and checksum of an IPv4 header."""
+_ETH_P_ALL = 0x0003
 
 
 def cable(lab: Lab, *, poll_spin_us: int = 0, **settings: Any) -> Daemon:  # noqa: ANN401
@@ -38,28 +43,53 @@ def cable(lab: Lab, *, poll_spin_us: int = 0, **settings: Any) -> Daemon:  # noq
     return daemon
 
 
+Flow = tuple[socket.socket, Sink]
+"""A connected socket in red and its receiver in blue."""
+
+
+@contextlib.contextmanager
+def connected(lab: Lab, count: int = 1) -> Iterator[list[Flow]]:
+    """Provide flows in which no datagram of this test ends a run.
+
+    Each connect() gives a flow a random identification. A run ends where the identification or the checksum
+    of the IPv4 header wraps, so both are to have room for the test's datagrams.
+    """
+    with contextlib.ExitStack() as stack:
+        flows = []
+        with lab["red"].socket(socket.AF_PACKET, socket.SOCK_DGRAM) as copies:
+            copies.bind(("eth0", _ETH_P_ALL))
+            for _ in range(count):
+                sink = stack.enter_context(Sink(lab["blue"], BLUE))
+                sender = stack.enter_context(lab["red"].socket(socket.AF_INET, socket.SOCK_DGRAM))
+                room = 0
+                while room <= BURSTS * BURST_FRAMES:
+                    sender.connect((BLUE, sink.port))
+                    sender.send(bytes(SIZE))
+                    sink.expect(0, SIZE)
+                    identification, checksum = _IPV4.unpack_from(copies.recv(65536))
+                    room = min(0xFFFF - identification, checksum)
+                flows.append((sender, sink))
+        yield flows
+
+
 def burst(
-    lab: Lab, core: Core, *, flows: int = 1, size: Callable[[int], int] = lambda _: 64
+    core: Core, flows: Sequence[Flow], *, size: Callable[[int], int] = lambda _: SIZE
 ) -> list[list[int]]:
-    """Send BURST_FRAMES datagrams, spread over ``flows`` in turn, before the worker can read one.
+    """Send BURST_FRAMES datagrams, spread over the flows in turn, before the worker can read one.
 
     Returns the numbers that arrived, by flow.
     """
-    red, blue = lab["red"], lab["blue"]
-    with contextlib.ExitStack() as stack:
-        sinks = [stack.enter_context(Sink(blue, BLUE)) for _ in range(flows)]
-        senders = [stack.enter_context(red.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in sinks]
-        for sender, sink in zip(senders, sinks, strict=True):
-            sender.connect((BLUE, sink.port))
+    before = [len(sink.arrived()) for _, sink in flows]
 
-        def send() -> None:
-            for number in range(BURST_FRAMES):
-                senders[number % flows].send(_NUMBER.pack(number) + bytes(size(number) - _NUMBER.size))
+    def send() -> None:
+        for number in range(BURST_FRAMES):
+            sender, _ = flows[number % len(flows)]
+            sender.send(_NUMBER.pack(number) + bytes(size(number) - _NUMBER.size))
 
-        core.run_before_worker(send)
-        for sink in sinks:
-            sink.await_arrivals(BURST_FRAMES // flows)
-        return [sink.arrived() for sink in sinks]
+    core.run_before_worker(send)
+    for earlier, (_, sink) in zip(before, flows, strict=True):
+        sink.await_arrivals(earlier + BURST_FRAMES // len(flows))
+    return [sink.arrived()[earlier:] for earlier, (_, sink) in zip(before, flows, strict=True)]
 
 
 def in_order(flows: int) -> list[list[int]]:
@@ -80,9 +110,9 @@ def check_turns(calls: Counter[str]) -> None:
 
 def test_a_burst_of_one_flow_costs_a_read_for_each_and_one_write(lab: Lab) -> None:
     daemon = cable(lab)
-    with Core(daemon.worker()) as core, Trace(lab, daemon.worker()) as trace:
+    with connected(lab) as flows, Core(daemon.worker()) as core, Trace(lab, daemon.worker()) as trace:
         for _ in range(BURSTS):
-            assert burst(lab, core) == in_order(1)
+            assert burst(core, flows) == in_order(1)
         calls = trace.calls()
     assert calls["read"] == BURSTS * BURST_FRAMES
     assert (calls["writev"], calls["write"]) == (BURSTS, 0)
@@ -100,9 +130,9 @@ def test_datagrams_that_are_not_coalesced_cost_a_read_and_a_write_each(
     lab: Lab, size: Callable[[int], int], settings: dict[str, Any]
 ) -> None:
     daemon = cable(lab, **settings)
-    with Core(daemon.worker()) as core, Trace(lab, daemon.worker()) as trace:
+    with connected(lab) as flows, Core(daemon.worker()) as core, Trace(lab, daemon.worker()) as trace:
         for _ in range(BURSTS):
-            assert burst(lab, core, size=size) == in_order(1)
+            assert burst(core, flows, size=size) == in_order(1)
         calls = trace.calls()
     assert calls["read"] == BURSTS * BURST_FRAMES
     assert (calls["writev"], calls["write"]) == (0, BURSTS * BURST_FRAMES)
@@ -116,10 +146,10 @@ def test_interleaved_flows_are_coalesced_where_worthwhile_and_keep_their_order(
     lab: Lab, flows: int, writes: Sequence[int]
 ) -> None:
     daemon = cable(lab)
-    arrived = lab["blue"].links()["eth0"].rx_packets
-    with Core(daemon.worker()) as core, Trace(lab, daemon.worker()) as trace:
+    with connected(lab, flows) as used, Core(daemon.worker()) as core, Trace(lab, daemon.worker()) as trace:
+        arrived = lab["blue"].links()["eth0"].rx_packets
         for _ in range(BURSTS):
-            assert burst(lab, core, flows=flows) == in_order(flows)
+            assert burst(core, used) == in_order(flows)
         calls = trace.calls()
     assert calls["read"] == BURSTS * BURST_FRAMES
     assert (calls["writev"], calls["write"]) == tuple(BURSTS * each for each in writes)
