@@ -43,7 +43,8 @@ def test_it_imports_what_forwarding_needs_and_nothing_else() -> None:
     own = {name for name in found if name.startswith("epaird.") and not name.startswith("epaird.dataplane")}
     kernel = {f"epaird.kernel{each}" for each in ("", ".abi", ".errors", ".privileges", ".scheduling")}
     ipc = {
-        f"epaird.ipc{each}" for each in ("", ".channel", ".counters", ".ledger", ".messages", ".settlement")
+        f"epaird.ipc{each}"
+        for each in ("", ".channel", ".counters", ".encoding", ".ledger", ".messages", ".settlement")
     }
     assert own <= ipc | kernel
 

@@ -70,15 +70,16 @@ class FailingReload(Operation):
         return "reload that fails half-way"
 
     def act(self, site: Site) -> None:
-        site.lab.home.ip("link add epair61b type veth peer name other61")
+        site.lab.home.ip("link add epair91b type veth peer name other91")  # no pair of the soak has this name
         try:
-            site.write("[epair.epair62]\n[epair.epair61]\n")
+            site.write("[epair.epair92]\n[epair.epair91]\n")
             error = site.refused("reload")
-            assert "epair61b" in error, error
+            assert "epair91b" in error, error
             assert "everything is as it was before" in error, error
+            assert "except" not in error, error
         finally:
             site.write()
-            site.lab.home.ip("link del epair61b")
+            site.lab.home.ip("link del epair91b")
 
 
 @dataclass(frozen=True, slots=True)

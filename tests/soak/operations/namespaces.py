@@ -140,7 +140,9 @@ class NamespaceReturns(WithSomethingBetween):
             self.do_between(site)
             _wait_for_missing(site, {missing + 1, 1})
             brief.create()
-            until(lambda: f"{NAME}b" in brief.links("tun"), site.recent)
+            # Its device is in the namespace before both halves are configured.
+            _wait_for_missing(site, {missing, 0})
+            assert f"{NAME}b" in brief.links("tun"), site.recent()
             ping(site.lab["green"], _ADDRESS)
         brief.remove()
 
