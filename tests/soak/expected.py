@@ -291,11 +291,8 @@ class Expected:
         self._apply_settings()
 
     def take_over(self) -> None:
-        """Apply a takeover: the new control plane keeps everything and creates the interfaces of the
-        file that it lacks."""
-        for name, wanted in self.file.items():
-            if name not in self.interfaces:
-                self.create(name, wanted, runtime=False)
+        """Apply a takeover: the new control plane keeps everything, and creates nothing that a request has
+        destroyed since the file was applied."""
         self._apply_settings()
 
     def _apply_settings(self) -> None:

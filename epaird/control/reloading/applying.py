@@ -73,6 +73,7 @@ class Applying:
 
     async def _carry_out(self) -> None:
         plan = self._plan
+        self._undo.append(partial(self._restore_withdrawn, frozenset(self._registry.withdrawn)))
         self._undo.append(partial(self._restore_peers, peers(self._registry)))
         self._undo += [partial(self._shrink, self._current), partial(self._reconfigure, self._current)]
         await self._reconfigure(self._wanted)
@@ -170,6 +171,10 @@ class Applying:
             await patching.patch(half, other)
         elif half is not None:
             await patching.unpatch(half)
+
+    async def _restore_withdrawn(self, before: frozenset[str]) -> None:
+        """Record again what requests had destroyed before, unless it exists."""
+        self._registry.withdrawn |= before - self._registry.names
 
     async def _restore_peers(self, before: dict[str, str | None]) -> None:
         """Patch everything as it was."""

@@ -110,6 +110,19 @@ async def test_a_change_is_undone_with_the_hardware_addresses_of_before() -> Non
 
 
 @on_loop
+async def test_what_a_request_destroyed_is_not_created_again_after_a_reload_that_fails() -> None:
+    async with make_scene() as scene:
+        await scene.interfaces.create("lo1", {})
+        await scene.interfaces.destroy("lo1")
+        plan = Plan(steps=(Create("lo1", LoopbackSettings()),), restored=(Restore("lo0", ("10.0.0.1/24",)),))
+        scene.host.fail("converge", errno.EPERM)
+        with pytest.raises(KernelError):
+            await Steps(scene).apply(plan)
+        assert scene.registry.get("lo1") is None
+        assert scene.registry.withdrawn == {"lo1"}
+
+
+@on_loop
 async def test_what_cannot_be_undone_is_known() -> None:
     async with make_scene() as scene:
         b = {"addresses": ["10.0.0.2/24"], "routes": [{"to": "default", "via": "10.0.0.1"}]}
