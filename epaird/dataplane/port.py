@@ -76,7 +76,7 @@ class Port:
         """True when its owner takes super-frames and unfinished checksums. False: frames are delivered as on
         a wire."""
         self.pmtu = True
-        """True when its owner is told which packets are too long for the peer."""
+        """True when its owner gets ICMP messages about packets that are too long for the peer."""
         self.stages: tuple[Stage, ...] = ()
         """Steps for frames read here, before they are delivered."""
         self.backlog: deque[bytes] = deque()

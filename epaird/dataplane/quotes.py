@@ -9,8 +9,8 @@ The error goes to the host that the quoted packet was from before it was reflect
 host that reported it. It is another one where the reflected packet was forwarded and a router on its way
 reported the error.
 
-Checksums stay right. Swapped addresses leave every sum as it is: they are at even offsets, and the quoted
-packet's own checksums include both. Where the error goes to another host, the sums that include its
+All checksums stay valid. Swapping two addresses changes no sum, because both are at even offsets and the sums
+of the quoted packet include both. If the error is redirected to another host, the sums that include its
 destination are updated (RFC 1624).
 """
 

@@ -56,7 +56,7 @@ class PortSpec:
     offload: bool = True
     """True when its owner takes super-frames and unfinished checksums."""
     pmtu: bool = True
-    """True when its owner is told which packets are too long for the peer."""
+    """True when its owner gets ICMP messages about packets that are too long for the peer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ _REFUSALS: Final = 2
 """Refusals after which a request is not made again."""
 _DEFAULT_QDISC: Final = Path("/proc/sys/net/core/default_qdisc")
 _DEFAULT_QDISCS: Final = frozenset(("noop", "pfifo_fast", "mq"))
-"""Queueing disciplines that nobody chose: before the device was up, and the kernel's own."""
+"""Default queueing disciplines: of a device that was never up, and of the kernel."""
 
 
 class Scope(enum.Enum):
@@ -55,8 +55,8 @@ class Scope(enum.Enum):
     """Everything."""
     TAKEN_ALONG = enum.auto()
     """Only what the kernel removes when a device goes down, moves or is renamed: IPv6 addresses, routes,
-    rules, the queueing discipline. An absent IPv4 address was removed by somebody, and routes whose next hop
-    is in its subnet are left out."""
+    rules, the queueing discipline. An absent IPv4 address was removed by another program, and routes whose
+    next hop is in its subnet are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Step:
 
 
 def default_qdiscs() -> frozenset[str]:
-    """Return the queueing disciplines that a device has when nobody chose one.
+    """Return the queueing disciplines that a device has by default.
 
     The administrator's default can be read in the machine's first namespace only.
     """

@@ -169,7 +169,7 @@ class History:
         self.devices.ip("route", "add", *text.format(device, names[device], names[1 - device]).split())
 
     def steal(self, argument: tuple[int, int]) -> None:
-        """Others remove an address of ours."""
+        """Others remove an address that epaird has set."""
         device, number = argument
         for each in self.devices.wanted[device].addresses[number : number + 1]:
             peer = ["peer", f"{each.peer}/32"] if each.peer else []
@@ -182,7 +182,7 @@ class History:
             self.devices.ip(family, "route", "flush", "dev", self.devices.names[device])
 
     def restore(self) -> None:
-        """epaird restores what the kernel took along."""
+        """epaird restores what the kernel removed."""
         with self.foreign_things_stay(self.devices.wanted):
             outcomes, _ = self.devices.converge(*self.devices.targets(scope=Scope.TAKEN_ALONG))
         assert outcomes == [None, None]
@@ -209,7 +209,7 @@ class History:
         assert (outcomes, requests) == ([None, None], 0)
 
     def end(self) -> None:
-        """Remove everything of ours."""
+        """Remove everything that epaird has set."""
         for device in range(2):
             self.devices.link(device, "up")
         self.want((NOTHING, NOTHING))

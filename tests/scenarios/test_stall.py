@@ -168,7 +168,7 @@ def test_a_receiver_deleted_in_a_stall_is_forgotten(lab: Lab) -> None:
 
 
 def test_a_receiver_that_goes_down_in_a_stall_loses_what_waited_for_it(lab: Lab) -> None:
-    """At once, not when its consumer lets go of what it has."""
+    """The frames are dropped at once, before the consumer frees its own."""
     cable = slowed(lab)
     cable.fill(100)
     cable.blue.ip("link set eth0 down")

@@ -45,7 +45,7 @@ class Step:
     lost: int
     """Frames of the steady traffic that were lost, all of which are counted."""
     kinds: tuple[str, ...]
-    """What the report counts the operation as."""
+    """Name of the operation in the counts of the report."""
     footprint: dict[str, int]
     life: int
     """The number of the control plane that ran at the end."""

@@ -1,4 +1,4 @@
-"""When to try again to create what is missing, so that two programs do not fight at full speed.
+"""Times of the next attempts to create missing interfaces; the pauses keep two programs from a busy fight.
 
 The first attempt is made FIRST_S after something was found to be missing, or at once when it could not be
 created until now. Each further attempt within LONGEST_S of the last one is made after twice the pause, up to

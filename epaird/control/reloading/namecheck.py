@@ -19,7 +19,7 @@ from epaird.kernel.namespace import Identity, path_of
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a comparison depends on, apart from the interfaces that are absent."""
+    """The values that a comparison depends on, besides the absent interfaces."""
 
     changes: int
     """Number of changes that the daemon has made or noticed so far."""

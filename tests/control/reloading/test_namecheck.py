@@ -1,4 +1,4 @@
-"""What a comparison depends on, and when it needs not be made."""
+"""The values that a comparison depends on, and the cases in which it is left out."""
 
 from __future__ import annotations
 

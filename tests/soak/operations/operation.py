@@ -20,7 +20,7 @@ class Operation:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What the report counts it as: its class in words."""
+        """Return its name in the counts of the report: its class in words."""
         return (re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(self).__name__).lower(),)
 
     def act(self, site: Site) -> None:
