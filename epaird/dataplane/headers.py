@@ -1,4 +1,4 @@
-"""The headers of a frame: its VLAN tags, and the IP header behind them."""
+"""The headers of a frame: its VLAN tags, the IP header behind them, and checksums (RFC 1071)."""
 
 from __future__ import annotations
 
@@ -85,3 +85,13 @@ def upper(packet: Sequence[int]) -> Upper:
             length = (length + 1) * 8
         protocol, start = following, start + length
     return Upper(protocol, start, fragment)
+
+
+def ones_sum(data: bytes | bytearray | memoryview) -> int:
+    """Return a number with the ones' complement sum of 16-bit words of data."""
+    return int.from_bytes(data) << (len(data) % 2 * 8)
+
+
+def complement(total: int) -> int:
+    """Return the checksum of data with this sum, which is not all zeros: 0 to 0xfffe."""
+    return 0xFFFF - (total % 0xFFFF or 0xFFFF)

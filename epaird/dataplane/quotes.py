@@ -20,7 +20,7 @@ import struct
 from typing import Final
 
 from epaird.dataplane.frames import HEADER
-from epaird.dataplane.headers import FRAGMENT_OFFSET, ICMP_ERRORS, IPV4_HEADER, IPV6_HEADER
+from epaird.dataplane.headers import FRAGMENT_OFFSET, ICMP_ERRORS, IPV4_HEADER, IPV6_HEADER, complement
 from epaird.kernel.abi import VIRTIO_NET_HDR_F_NEEDS_CSUM
 
 _ERRORS6: Final = (1, 2, 3, 4)
@@ -79,4 +79,4 @@ def _update(packet: memoryview, at: int, before: bytes, after: bytes) -> None:
     """Update a checksum where ``before`` is replaced by ``after``."""
     (checksum,) = struct.unpack_from("!H", packet, at)
     total = (checksum ^ 0xFFFF) - int.from_bytes(before) + int.from_bytes(after)
-    struct.pack_into("!H", packet, at, 0xFFFF - (total % 0xFFFF or 0xFFFF))
+    struct.pack_into("!H", packet, at, complement(total))

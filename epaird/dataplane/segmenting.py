@@ -21,7 +21,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from epaird.dataplane.frames import HEADER
-from epaird.dataplane.headers import IPV4, IPV4_HEADER, IPV6, IPV6_HEADER, network, upper
+from epaird.dataplane.headers import (
+    IPV4,
+    IPV4_HEADER,
+    IPV6,
+    IPV6_HEADER,
+    complement,
+    network,
+    ones_sum,
+    upper,
+)
 from epaird.kernel.abi import (
     VIRTIO_NET_HDR,
     VIRTIO_NET_HDR_F_NEEDS_CSUM,
@@ -78,7 +87,7 @@ def _completed(frame: bytes | memoryview, start: int, offset: int) -> bytes:
     field = start + offset
     if field + 2 > len(frame):
         raise NotSegmentable(f"its checksum is at {field} of {len(frame)} bytes")
-    checksum = _complement(_sum(frame[start:])) or 0xFFFF
+    checksum = complement(ones_sum(frame[start:])) or 0xFFFF
     return b"".join((_CLEAN, frame[HEADER:field], checksum.to_bytes(2), frame[field + 2 :]))
 
 
@@ -118,7 +127,7 @@ class _Headers:
                 head[transport + _TCP_FLAGS] &= ~_CWR & 0xFF
         else:
             struct.pack_into("!H", head, transport + 4, length)
-        checksum = _complement(self.pseudo + length + _sum(head[transport:]) + _sum(payload))
+        checksum = complement(self.pseudo + length + ones_sum(head[transport:]) + ones_sum(payload))
         field = transport + (_TCP_CHECKSUM if self.tcp else _UDP_CHECKSUM)
         # A UDP checksum of 0 means none; the kernel changes 0 here for UDP only.
         struct.pack_into("!H", head, field, checksum if self.tcp else checksum or 0xFFFF)
@@ -156,7 +165,7 @@ def _headers(frame: memoryview, ethertype: bytes | None, protocol: int, transpor
     pseudo = int.from_bytes(head[field : field + 2]) - (len(frame) - transport)
     head[field : field + 2] = bytes(2)
     if complete:
-        pseudo = _sum(addresses) + protocol
+        pseudo = ones_sum(addresses) + protocol
     return _Headers(bytes(head), start, transport, ip_length, tcp, pseudo)
 
 
@@ -166,7 +175,7 @@ def _ipv4_length(head: bytearray, at: int, length: int, number: int) -> None:
     (identification,) = struct.unpack_from("!H", head, at + 4)
     struct.pack_into("!HH", head, at + 2, length, (identification + number) & 0xFFFF)
     struct.pack_into("!H", head, at + 10, 0)
-    struct.pack_into("!H", head, at + 10, _complement(_sum(head[at:end])))
+    struct.pack_into("!H", head, at + 10, complement(ones_sum(head[at:end])))
 
 
 def _ipv6_length(head: bytearray, at: int, length: int, _number: int) -> None:
@@ -182,13 +191,3 @@ _KINDS: Final = {
 """By gso_type, the EtherType (None for either version of IP) and the transport protocol."""
 _IP: Final = {IPV4: (IPV4_HEADER, _ipv4_length), IPV6: (IPV6_HEADER, _ipv6_length)}
 """By EtherType, the bytes of the shortest header, and the function that writes what is a segment's own."""
-
-
-def _sum(data: bytes | bytearray | memoryview) -> int:
-    """Return a number with the ones' complement sum of 16-bit words of data."""
-    return int.from_bytes(data) << (len(data) % 2 * 8)
-
-
-def _complement(total: int) -> int:
-    """Return the checksum of data with this sum, which is not all zeros: 0 to 0xfffe."""
-    return 0xFFFF - (total % 0xFFFF or 0xFFFF)

@@ -27,7 +27,9 @@ from epaird.dataplane.headers import (
     IPV4_HEADER,
     IPV6,
     IPV6_HEADER,
+    complement,
     network,
+    ones_sum,
     upper,
 )
 
@@ -117,9 +119,4 @@ def _is_host6(address: memoryview) -> bool:
 
 
 def _checksum(data: bytes) -> bytes:
-    if len(data) % 2:
-        data += b"\0"
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return struct.pack("!H", ~total & 0xFFFF)
+    return complement(ones_sum(data)).to_bytes(2)

@@ -16,7 +16,7 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet
 
 from epaird.dataplane.frames import HEADER
-from epaird.dataplane.headers import IPV6, network, tagged, upper
+from epaird.dataplane.headers import IPV6, complement, network, ones_sum, tagged, upper
 
 V6 = IPv6(src="fd00::1", dst="fd00::2")
 
@@ -63,3 +63,12 @@ def test_extension_headers_are_skipped(extensions: tuple[Packet, ...], length: i
 @given(st.binary(min_size=40, max_size=200))
 def test_any_bytes_can_be_walked(packet: bytes) -> None:
     assert upper(packet).start >= 40
+
+
+@given(st.binary(min_size=1, max_size=80).filter(any))
+def test_the_checksum_is_that_of_rfc_1071(data: bytes) -> None:
+    padded = data + bytes(len(data) % 2)
+    total = sum(int.from_bytes(padded[at : at + 2]) for at in range(0, len(padded), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    assert complement(ones_sum(data)) == ~total & 0xFFFF
