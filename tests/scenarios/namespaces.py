@@ -108,6 +108,13 @@ class Namespace:
         found = json.loads(self.run(*command) or "[]")
         return {each["ifname"]: _link(each) for each in found if each}
 
+    def wait_for_carrier(self, device: str) -> None:
+        """Wait until the kernel transmits on a device.
+
+        It drops what is sent before: the queue in front of the ring appears a moment after the carrier.
+        """
+        until(lambda: "state UP" in self.ip(f"link show {device}"), lambda: self.ip("link"))
+
     def wait_for_dad(self, device: str) -> None:
         """Wait until duplicate address detection has ended on a device, so that its IPv6 addresses can be
         used."""

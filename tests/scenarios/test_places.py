@@ -107,7 +107,7 @@ def make_way(blue: Namespace) -> None:
 def await_return(scene: Kept, daemon: Daemon) -> None:
     """Wait until the half is configured where the name leads, and its peer has carrier again."""
     daemon.wait_for_log(f"epair0b: in namespace {scene.blue} again")
-    until(lambda: "state UP" in scene.red.ip("link show eth0"))
+    scene.red.wait_for_carrier("eth0")
     assert "eth0" in scene.blue.links("tun")
 
 

@@ -51,6 +51,7 @@ def test_four_clients_racing_leave_nothing(lab: Lab) -> None:
     red = lab.namespace("red")
     daemon = lab.daemon("[lo]\n", workers=2)
     sock = lab.directory / "run" / "control.sock"
+    until(daemon.spares)  # its pipe is one of the daemon's descriptors
     descriptors = _descriptors(daemon)
     ending = time.monotonic() + RACING_S
 

@@ -53,6 +53,23 @@ class Slowed:
         """Send a frame that takes two minutes at the slow rate."""
         self.red.send(frame(0x88B5, 1000, to=NEIGHBOUR, number=number))
 
+    def wait_for_ports(self, forwarding: int) -> None:
+        """Wait until this many of the bridge's ports forward; the others drop what they receive."""
+        state = '"state":"forwarding"'
+        until(lambda: self.blue.ip("-d -j link show master bridge").count(state) == forwarding)
+
+    def take_sender_down(self) -> None:
+        """Set the sender down, and wait until the bridge has seen that half b has no carrier."""
+        self.sending.ip("link set eth0 down")
+        self.wait_for_ports(forwarding=1)
+
+    def bring_sender_up(self) -> Slowed:
+        """Set the sender up again, wait for the bridge, and return the path with a new socket."""
+        self.sending.ip("link set eth0 up")
+        self.wait_for_ports(forwarding=2)
+        self.sending.wait_for_carrier("eth0")
+        return replace(self, red=RawSocket(self.sending, "eth0"))  # the other one reports ENETDOWN
+
     def flushed(self) -> int:
         """Return how many frames of the sender were flushed."""
         return self.daemon.metrics().interface("epair0a").oerrors["flushed"]
@@ -89,9 +106,10 @@ def slowed(
     for port in ("eth0", "slow"):
         blue.ip(f"link set {port} master bridge up")
     blue.ip("link set bridge up")
-    until(lambda: blue.ip("-d -j link show master bridge").count('"state":"forwarding"') == 2)
-    blue.tc("qdisc add dev slow root tbf rate 64bit burst 1100 limit 1mb")
     cable = Slowed(started, lab["red"], blue, RawSocket(lab["red"], "eth0"), RawSocket(green, "fast"))
+    cable.wait_for_ports(forwarding=2)
+    cable.sending.wait_for_carrier("eth0")
+    blue.tc("qdisc add dev slow root tbf rate 64bit burst 1100 limit 1mb")
     cable.occupy_link()  # else the first frame of the test would pass at once
     return cable
 
@@ -186,20 +204,18 @@ def test_the_bound_is_in_force_again_when_the_receiver_is_up_again(lab: Lab) -> 
     cable.daemon.at_rest()
     cable.blue.ip("link set eth0 up")
     until(lambda: cable.daemon.metrics().interface("epair0a").carrier)
-    until(lambda: cable.blue.ip("-d -j link show master bridge").count('"state":"forwarding"') == 2)
+    cable.wait_for_ports(forwarding=2)
     assert cable.fill(100).worker().queue_frames == QUEUE_LIMIT
 
 
 def test_a_sender_that_goes_down_in_a_stall_loses_what_waits_in_its_ring(lab: Lab) -> None:
     cable = slowed(lab)
     page = cable.fill(100)
-    cable.sending.ip("link set eth0 down")
+    cable.take_sender_down()
     flushed = 100 - page.interface("epair0a").opackets
     until(lambda: cable.flushed() == flushed, lambda: f"{cable.flushed()} of {flushed}")
     assert not cable.daemon.metrics().blocked("epair0a")
-    cable.sending.ip("link set eth0 up")
-    until(lambda: cable.daemon.metrics().interface("epair0a").carrier)
-    cable = replace(cable, red=RawSocket(cable.sending, "eth0"))  # the other one reports ENETDOWN
+    cable = cable.bring_sender_up()
     for number in range(100, 130):
         cable.send(number)
     cable.speed_up()
@@ -215,6 +231,8 @@ def test_a_sender_that_goes_down_without_a_control_plane_is_flushed_by_the_next(
     cable.sending.ip("link set eth0 down")
     cable = replace(cable, daemon=lab.restart(cable.daemon).wait_ready())
     until(lambda: cable.flushed() == flushed, lambda: f"{cable.flushed()} of {flushed}")
+    cable.wait_for_ports(forwarding=1)
+    cable = cable.bring_sender_up()
     cable.speed_up()
     assert cable.receive(100 - flushed) == list(range(100 - flushed))
     cable.daemon.at_rest()
@@ -227,6 +245,7 @@ def test_a_half_that_goes_down_while_its_worker_does_nothing(lab: Lab, killed: b
     red, blue = lab.namespace("red", ipv6=False), lab.namespace("blue", ipv6=False)
     daemon = lab.daemon(pair(ipv6=False), workers=1, worker_timeout=0)
     sender, receiver = RawSocket(red, "eth0"), RawSocket(blue, "eth0")
+    red.wait_for_carrier("eth0")
     os.kill(daemon.worker(), signal.SIGSTOP)
     for number in range(50):
         sender.send(frame(0x88B5, 100, number=number))
@@ -234,7 +253,7 @@ def test_a_half_that_goes_down_while_its_worker_does_nothing(lab: Lab, killed: b
     until(lambda: not daemon.metrics().interface("epair0a").up)
     if again:
         red.ip("link set eth0 up")
-        until(lambda: daemon.metrics().interface("epair0b").carrier)
+        red.wait_for_carrier("eth0")
         sender = RawSocket(red, "eth0")  # the other one reports ENETDOWN
         for number in range(50, 60):
             sender.send(frame(0x88B5, 100, number=number))
