@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -51,6 +54,42 @@ def test_it_has_all_files_of_the_service(unpacked: Path) -> None:
         "etc/epaird/epaird.toml",
     ):
         assert (unpacked / file).is_file(), file
+
+
+def test_its_copyright_file_names_every_project_that_it_contains(unpacked: Path) -> None:
+    text = (unpacked / "usr/share/doc/epaird/copyright").read_text()
+    packages = next((unpacked / "usr/lib/epaird/lib").glob("python3*/site-packages"))
+    found = {each.name: each for each in distributions(path=[str(packages)])}
+    assert {"epaird", "pyroute2", "uvloop", "pydantic-core", "python-pytun"} <= {
+        name.lower().replace("_", "-") for name in found
+    }
+    paragraphs = text.split("\nFiles: ")[1:]
+    assert len(paragraphs) == len(found)
+    for name, each in found.items():
+        if name != "epaird":
+            (paragraph,) = (it for it in paragraphs if f"\nComment: {name} {each.version}" in it)
+            license_name, license_text = paragraph.split("\nLicense: ")[1].split("\n", 1)
+            assert license_name, name
+            assert len(license_text) > 500, name
+    assert "libuv (MIT)" in text
+    assert re.search(r"\bserde \d+\.\d+\.\d+ \(MIT OR Apache-2\.0\)", text)  # a part of pydantic-core
+    assert text.endswith("\n")
+    assert not re.search(r"^$\n^ ", text, re.MULTILINE)  # an empty line ends a paragraph
+
+
+def test_no_package_is_built_with_a_project_that_states_no_license(tmp_path: Path) -> None:
+    metadata = tmp_path / "odd-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
+    (metadata / "RECORD").write_text("odd.py,,\nodd-1.0.dist-info/METADATA,,\n")
+    command = [sys.executable, "deploy/debian/copyright.py", "LICENSE", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "odd 1.0: has no license text, so it cannot be part of the package\n"
+    (metadata / "LICENSE").write_text("As you like.\n")
+    (metadata / "RECORD").write_text("odd.py,,\nodd-1.0.dist-info/LICENSE,,\n")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == "odd 1.0: states no license, so it cannot be part of the package\n"
 
 
 def test_no_file_names_the_build_directory(unpacked: Path) -> None:

@@ -14,7 +14,7 @@ from epaird.config.table import Settings
 from epaird.ipc.counters import INTERFACE
 
 ROOT = Path(__file__).parent.parent.parent
-DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 README_BYTES = 9000
 
 CODE = re.compile(r"`([^`\n]+)`")
