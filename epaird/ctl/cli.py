@@ -6,6 +6,7 @@ starts quickly however many there are.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -85,6 +86,9 @@ class _Commands(MutableMapping[str, click.Command]):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; an error prints one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # the terminal's encoding may lack a character of a name
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = epairctl.main(
             arguments, prog_name="epairctl", complete_var=COMPLETE_VARIABLE, standalone_mode=False
