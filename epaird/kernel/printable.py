@@ -64,6 +64,13 @@ def one_line(text: str) -> str:
     return _escaped(text, keep=" ")
 
 
+def escape_unencodable(error: UnicodeError) -> tuple[str, int]:
+    """Return the printable form of characters that an encoding lacks: an error handler of codecs."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_in_bytes, error.object[error.start : error.end])), error.end
+
+
 def _escaped(text: str, keep: str) -> str:
     if text.isascii() and text.isprintable() and (keep or " " not in text):
         return text

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import json
 import tomllib
 import unicodedata
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from epaird.kernel.printable import canonical, one_line, printable, raw
+from epaird.kernel.printable import canonical, escape_unencodable, one_line, printable, raw
 
 NAMES = st.one_of(
     st.binary(max_size=20),
@@ -83,6 +84,13 @@ def test_an_argument_may_have_the_bytes_themselves() -> None:
     assert canonical(b"e\xff\x1b".decode("utf-8", "surrogateescape")) == "e\\xff\\x1b"
     with pytest.raises(UnicodeEncodeError):
         canonical("\ud800")
+
+
+def test_characters_that_an_encoding_lacks() -> None:
+    codecs.register_error("printable", escape_unencodable)
+    assert "büro €".encode("latin-1", "printable") == b"b\xfcro \\xe2\\x82\\xac"
+    with pytest.raises(UnicodeDecodeError):
+        b"\xff".decode("ascii", "printable")
 
 
 @given(st.text(st.characters()))
