@@ -113,7 +113,7 @@ class Client:
 
     def patch(self, name: str, peer: str, *, force: bool = False) -> None:
         """Patch a half to another one; with ``force`` also if that one is patched already."""
-        self.ask("PUT", "interfaces", name, "peer", body={"peer": peer, "force": force})
+        self.ask("PUT", "interfaces", name, "peer", body={"peer": _canonical(peer), "force": force})
 
     def unpatch(self, name: str) -> None:
         """Separate a half from its peer; neither has a carrier afterwards."""
@@ -253,6 +253,16 @@ def _target(place: tuple[str, ...], query: str) -> str:
     return f"/v1/{path}?{query}" if query else f"/v1/{path}"
 
 
+def _canonical(text: str) -> str:
+    """Return the printable form of a name; a text that is no name's stays as it is, without surrogates."""
+    from epaird.kernel.printable import canonical
+
+    try:
+        return canonical(text)
+    except UnicodeEncodeError:
+        return text.encode("ascii", "backslashreplace").decode()
+
+
 def _quoted(text: str) -> str:
     """Return a text as a part of a URL."""
     if not text or (
@@ -261,7 +271,7 @@ def _quoted(text: str) -> str:
         return text
     from urllib.parse import quote
 
-    return quote(text, safe="", errors="surrogateescape")
+    return quote(_canonical(text), safe="")
 
 
 def _model(model: type[M], document: Mapping[str, Any]) -> M:

@@ -7,7 +7,7 @@ are alike can be read as a table.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import tomli_w
@@ -21,8 +21,8 @@ COLUMNS: Final = 150
 """Length of a line, unless a single value is longer: enough for a half with its place and its addresses."""
 
 
-def text(configuration: Configuration) -> str:
-    """Return the configuration as TOML."""
+def text(configuration: Configuration, remarks: Iterable[str] = ()) -> str:
+    """Return the configuration as TOML, after a comment for each remark, a line that prints."""
     tables: dict[str, Mapping[str, Any]] = {}
     for table in ("daemon", "metrics", "namespaces"):
         if keys := _changed_keys(getattr(configuration, table)):
@@ -32,7 +32,10 @@ def text(configuration: Configuration) -> str:
         interfaces = getattr(configuration, kind)
         if interfaces != Configuration.model_fields[kind].default:
             tables[kind] = {name: _changed_keys(interfaces[name]) for name in sorted(interfaces, key=order)}
-    return HEADER + "".join(f"\n[{name}]\n" + "".join(_table(keys)) for name, keys in tables.items())
+    comments = "".join(f"# {remark}\n" for remark in remarks)
+    return (
+        HEADER + comments + "".join(f"\n[{name}]\n" + "".join(_table(keys)) for name, keys in tables.items())
+    )
 
 
 def _changed_keys(settings: Settings) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from datetime import date, time
 from pathlib import Path
 from typing import Final
 
+from epaird.kernel.printable import canonical
 from epaird.names import mac
 from epaird.names.cloners import half_of
 from epaird.names.grammar import check_device_name, check_namespace_name, quoted
@@ -167,13 +168,13 @@ def namespace_name(value: object) -> str:
 
 
 def namespace(value: object) -> str:
-    """Read a namespace's name, or the absolute path of its file."""
+    """Read a namespace's name, or the absolute path of its file; return it in the printable form."""
     text = text_of(value, 'a namespace\'s name, as in "red", or its path')
     if not text:
         raise ValueError('"" names no namespace, leave the key out for the daemon\'s own')
     if "/" not in text:
         return check_namespace_name(text)
-    return _absolute_path(text)
+    return canonical(_absolute_path(text))
 
 
 def socket_path(value: object) -> Path:

@@ -6,6 +6,9 @@ On a terminal a line is the message alone. Elsewhere the interface and the pair 
 
 A message concerns the interface or pair that it begins with, ``epair0a: renamed from eth0 to eth1``, unless
 its record names them (``extra={"device": ..., "pair": ...}``).
+
+No line holds a control character, whoever the text is from: a message is shown as
+:func:`epaird.kernel.printable.one_line` returns it. Only a traceback has several lines, on a terminal.
 """
 
 from __future__ import annotations
@@ -16,12 +19,15 @@ import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Final, Literal, TextIO
 
 from epaird.control.logwriter import LineHandler
+from epaird.kernel.printable import one_line
 from epaird.names.cloners import interface_of
 
 Format = Literal["text", "json"]
+_ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 FLUSH_S: Final = 1.0
 """Time that the last lines of a process may take to be written."""
 
@@ -88,9 +94,15 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         if self._fields:
-            text = "\\n".join(text.splitlines())  # a traceback, too, has to be one line of a journal
-            text += "".join(f" {name}={value}" for name, value in subject(record).items())
+            text = text.replace("\n", "\\n")  # a traceback, too, has to be one line of a journal
+            text += "".join(f" {name}={one_line(value)}" for name, value in subject(record).items())
         return priority(record) + text if self._prefixed else text
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802
+        return _lines(super().formatException(ei))
 
 
 class JsonLines(logging.Formatter):
@@ -105,13 +117,18 @@ class JsonLines(logging.Formatter):
         line: dict[str, str] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds"),
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            **subject(record),
+            "message": one_line(record.getMessage()),
+            **{name: one_line(value) for name, value in subject(record).items()},
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _lines(self.formatException(record.exc_info))
         text = json.dumps(line, ensure_ascii=False)
         return priority(record) + text if self._prefixed else text
+
+
+def _lines(text: str) -> str:
+    """Return a text whose lines are as :func:`epaird.kernel.printable.one_line` returns them."""
+    return "\n".join(map(one_line, text.split("\n")))
 
 
 def priority(record: logging.LogRecord) -> str:

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from epaird.kernel.printable import one_line
+
 LINES: Final = 1000
 """Most lines that wait to be written."""
 LINE_BYTES: Final = 1 << 14
@@ -101,7 +103,7 @@ class LineHandler(logging.Handler):
         try:
             line = self.format(record)
         except Exception:  # noqa: BLE001  a faulty message must not end what it is about
-            line = f"internal error: a log message cannot be formatted: {record.msg!r}"
+            line = one_line(f"internal error: a log message cannot be formatted: {record.msg!r}")
         self.writer.write(line)
 
     def _gap(self, lost: int) -> str:

@@ -6,6 +6,8 @@ starts quickly however many there are.
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 from collections.abc import Iterator, MutableMapping, Sequence
@@ -27,6 +29,7 @@ from epaird.ctl.context import (
     form_options,
 )
 from epaird.ctl.show import OutputClosed
+from epaird.kernel.printable import escape_unencodable
 
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C, as a shell reports SIGINT."""
@@ -85,6 +88,10 @@ class _Commands(MutableMapping[str, click.Command]):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status; an error prints one line on stderr."""
+    codecs.register_error("printable", escape_unencodable)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # the terminal's encoding may lack a character of a name
+            stream.reconfigure(errors="printable")
     try:
         status = epairctl.main(
             arguments, prog_name="epairctl", complete_var=COMPLETE_VARIABLE, standalone_mode=False

@@ -11,6 +11,7 @@ import click
 from epaird.client.client import Client
 from epaird.ctl import show
 from epaird.ctl.show import Form
+from epaird.kernel.printable import one_line
 
 DEFAULT_SOCKET: Final = "/run/epaird/control.sock"
 COMPLETE_VARIABLE: Final = "_EPAIRCTL_COMPLETE"
@@ -44,7 +45,7 @@ class Context:
 
 def complain(line: str) -> None:
     """Write an error message."""
-    click.echo(f"epairctl: {line}", err=True)
+    click.echo(f"epairctl: {one_line(line)}", err=True)
 
 
 def _waiting() -> None:

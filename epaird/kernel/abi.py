@@ -58,6 +58,7 @@ IFF_LOWER_UP: Final = 1 << 16
 # linux/sockios.h
 SIOCETHTOOL: Final = 0x8946
 SIOCSIFFLAGS: Final = 0x8914
+SIOCSIFNAME: Final = 0x8923
 SIOCGIFHWADDR: Final = 0x8927
 
 # linux/ethtool.h

@@ -17,6 +17,7 @@ import contextlib
 import enum
 import errno
 import ipaddress
+import os
 import socket
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -36,6 +37,7 @@ from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkSettings
 from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.policy import policy_rules, rule_changes
+from epaird.kernel.printable import printable
 from epaird.kernel.requests import Address, NetlinkRequest, Route, Rule
 from epaird.kernel.state import DeviceState, NamespaceState, PresentAddress, PresentRoute, read
 
@@ -368,6 +370,7 @@ def _described(each: PresentRoute) -> str:
     """Return the end of a message about the route that is in the way."""
     hop = "" if each.route.via is None else f" via {each.route.via}"
     try:
-        return f"{socket.if_indextoname(each.index)} has it{hop}"
+        name = printable(os.fsencode(socket.if_indextoname(each.index)))
+        return f"{name} has it{hop}"
     except OSError:
         return f"it leads through several devices{hop}"

@@ -31,7 +31,8 @@ class FileEvent:
     mask: int
     """IN_* values."""
     name: str
-    """Name of the entry in a watched directory; empty for the watched file or directory itself."""
+    """Name of the entry in a watched directory, as os.fsdecode() returns it; empty for the watched file or
+    directory itself."""
 
 
 class Inotify:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from epaird.kernel.errors import KernelError
 from epaird.kernel.location import Location
 from epaird.kernel.namespace import Namespace, inside
 from epaird.kernel.netlink import INT, RouteSocket, attribute, attributes
+from epaird.kernel.printable import raw
 from epaird.kernel.requests import Address, NetlinkRequest, Route
 
 __all__ = ["Address", "LinkChange", "LinkSettings", "Route"]
@@ -210,7 +212,7 @@ def exists(name: str) -> bool:
     """Return whether the caller's namespace has a device of this name."""
     try:
         return _index_of(name, None) is not None
-    except ValueError:  # a NUL, or what UTF-8 cannot encode
+    except ValueError:  # a NUL, or a surrogate that stands for no byte
         return False
 
 
@@ -249,6 +251,6 @@ def _index_of(name: str, netns: Namespace | None) -> int | None:
     """Return the interface index of a name in a namespace, or None when there is no such device."""
     with inside(netns):
         try:
-            return socket.if_nametoindex(name)
+            return socket.if_nametoindex(os.fsdecode(raw(name)))
         except OSError:
             return None

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from epaird.kernel import tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import Identity, inside
 from epaird.kernel.netlink import RouteSocket
+from epaird.kernel.printable import raw
 
 _ATTEMPTS: Final = 8
 """Look-ups of a device that is renamed during each of them."""
@@ -107,7 +109,7 @@ def _name_and_index(fd: int, here: Identity) -> tuple[str, int] | None:
     """Look a device up once; None when it was renamed meanwhile."""
     name = tun.current_name(fd)
     try:
-        index = socket.if_nametoindex(name)
+        index = socket.if_nametoindex(os.fsdecode(raw(name)))
     except OSError:
         index = 0
     if tun.namespace_of(fd) != here:

@@ -6,6 +6,8 @@ resolves it once, by :func:`opened`, and uses the :class:`Namespace` that it got
 
 The kernel keeps the namespace per thread: the functions of this module affect only the calling thread and
 always return it to its own namespace.
+
+Names and paths are in the printable form (:mod:`epaird.kernel.printable`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,6 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import pyroute2.netns
@@ -28,6 +29,7 @@ import pyroute2.netns
 from epaird.kernel import abi
 from epaird.kernel.errors import KernelError
 from epaird.kernel.nscookie import known_cookie
+from epaird.kernel.printable import canonical, printable, raw
 
 RUN_DIRECTORY: Final = "/run/netns"
 HOME: Final = "/proc/thread-self/ns/net"
@@ -81,7 +83,10 @@ class Namespace:
 
 
 def path_of(name_or_path: str) -> str:
-    """Return the path of a namespace given by name or path. It need not exist."""
+    """Return the path of a namespace given by name or path. It need not exist.
+
+    Paths that are equal in this form are the same bytes."""
+    name_or_path = canonical(name_or_path)
     return name_or_path if "/" in name_or_path else f"{RUN_DIRECTORY}/{name_or_path}"
 
 
@@ -99,7 +104,7 @@ def create(name: str, before_naming: Callable[[Fingerprint], None] = lambda _: N
     """
     if "/" in name or "\0" in name or name in ("", ".", ".."):
         raise KernelError(errno.EINVAL, f"namespace {name!r}: not a name: no '/' and no NUL is allowed")
-    path = path_of(name)
+    path = raw(path_of(name))
     if os.path.lexists(path):
         raise KernelError(errno.EEXIST, f"namespace {name}: exists already")
     with _opened(HOME) as home:
@@ -109,19 +114,14 @@ def create(name: str, before_naming: Callable[[Fingerprint], None] = lambda _: N
                 _bring_up_loopback()
                 before_naming(Fingerprint(*identity(None), known_cookie()))
                 # With thread-self this binds the new namespace without starting a process.
-                pyroute2.netns.attach(_bytes(path), "thread-self", libc=_LIBC)
+                pyroute2.netns.attach(path, "thread-self", libc=_LIBC)
             finally:
                 _enter(home)
         except OSError as error:
             if error.errno != errno.EEXIST:
                 with contextlib.suppress(OSError):
-                    pyroute2.netns.remove(_bytes(path), libc=_LIBC)
+                    pyroute2.netns.remove(path, libc=_LIBC)
             raise KernelError.about(f"namespace {name}", error.errno) from error
-
-
-def _bytes(path: str) -> bytes:
-    """Return a path for pyroute2, which refuses a text that is not ASCII."""
-    return os.fsencode(path)
 
 
 def remove(name: str, expected: Fingerprint | None = None) -> None:
@@ -132,7 +132,7 @@ def remove(name: str, expected: Fingerprint | None = None) -> None:
         if found is not None and expected is not None and not fingerprint(found).matches(expected):
             raise KernelError(errno.ESTALE, f"namespace {name}: was replaced by another one")
         try:
-            pyroute2.netns.remove(_bytes(path_of(name)), libc=_LIBC)
+            pyroute2.netns.remove(raw(path_of(name)), libc=_LIBC)
         except OSError as error:
             raise _failed(name, error) from error
 
@@ -142,7 +142,7 @@ def leads_to(name_or_path: str) -> Identity | None:
 
     It does not check whether the file is a namespace, and takes a microsecond."""
     try:
-        status = os.stat(path_of(name_or_path))  # noqa: PTH116  a Path takes as long again
+        status = os.stat(raw(path_of(name_or_path)))  # noqa: PTH116  a Path takes as long again
     except (OSError, ValueError):
         return None
     return Identity(status.st_dev, status.st_ino)
@@ -166,11 +166,12 @@ def fingerprint(namespace: Namespace) -> Fingerprint:
 def name_of(identity: Identity) -> str:
     """Return the name that ``ip netns`` has for a namespace; ``net:[4026532001]`` when it has none."""
     with contextlib.suppress(FileNotFoundError):
-        for entry in Path(RUN_DIRECTORY).iterdir():
+        directory = raw(RUN_DIRECTORY)
+        for name in os.listdir(directory):  # noqa: PTH208  a Path has no bytes
             with contextlib.suppress(OSError):
-                status = entry.stat()
+                status = os.stat(directory + b"/" + name)  # noqa: PTH116
                 if (status.st_dev, status.st_ino) == identity:
-                    return entry.name
+                    return printable(name)
     return nameless(identity)
 
 
@@ -189,13 +190,15 @@ def opened(name_or_path: str) -> Iterator[Namespace]:
     with contextlib.ExitStack() as stack:
         try:
             # O_PATH does nothing to the file, and starts no automount.
-            found = stack.enter_context(_opened(path_of(name_or_path), os.O_PATH))
+            found = stack.enter_context(_opened(raw(path_of(name_or_path)), os.O_PATH))
             if not _is_on_nsfs(found):
                 raise KernelError(errno.EINVAL, f"namespace {name_or_path}: is not a network namespace")
             # setns() refuses a descriptor of O_PATH.
             fd = stack.enter_context(_opened(f"/proc/self/fd/{found}"))
         except OSError as error:
             raise _failed(name_or_path, error) from error
+        except ValueError as error:  # a NUL, or a surrogate that stands for no byte
+            raise KernelError(errno.EINVAL, f"namespace {name_or_path}: is not a file's name") from error
         if not _is_network_namespace(fd):
             raise KernelError(errno.EINVAL, f"namespace {name_or_path}: is not a network namespace")
         yield Namespace(fd, _identity(fd), name_or_path)
@@ -232,7 +235,7 @@ def inside(namespace: Namespace | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(path: str, flags: int = os.O_RDONLY) -> Iterator[int]:
+def _opened(path: str | bytes, flags: int = os.O_RDONLY) -> Iterator[int]:
     fd = os.open(path, flags | os.O_CLOEXEC)
     try:
         yield fd

@@ -9,12 +9,14 @@ event a caller looks several times.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container
 from pathlib import Path
 from typing import Final
 
 from epaird.kernel.namespace import RUN_DIRECTORY
 from epaird.kernel.pathwatch import PathWatch
+from epaird.kernel.printable import printable
 
 
 class NameWatch(PathWatch):
@@ -24,14 +26,14 @@ class NameWatch(PathWatch):
         super().__init__(Path(directory))
 
     def drain(self) -> Container[str]:
-        """Discard all pending events, without waiting; return the names that they are of.
+        """Discard all pending events, without waiting; return the names that they are of, printable.
 
         It has every name after events that are of the directory itself, or were dropped."""
         found: set[str] = set()
         every = False
         while events := self.events():
             every = every or not all(map(self.is_of_entry, events))
-            found.update(event.name for event in events)
+            found.update(printable(os.fsencode(event.name)) for event in events)
         if every:
             self.renew()
         return EVERY_NAME if every else found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import ipaddress
-import os
 import socket
 import struct
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from typing import Final
 from epaird.kernel import abi
 from epaird.kernel.errors import KernelError
 from epaird.kernel.netlink import ADDRESS, INT, LINK, ROUTE, attribute
+from epaird.kernel.printable import raw
 
 _TCMSG: Final = struct.Struct("=BxxxiIII")
 """struct tcmsg: family, index, handle, parent, info."""
@@ -273,7 +273,7 @@ def _set(
 
 
 def _name(wanted: str) -> bytes:
-    return attribute(abi.IFLA_IFNAME, os.fsencode(wanted) + b"\0")
+    return attribute(abi.IFLA_IFNAME, raw(wanted) + b"\0")
 
 
 def _group(number: int) -> bytes:
@@ -329,7 +329,7 @@ def _rule(rule: Rule, kind: int, flags: int) -> NetlinkRequest:
         attributes += attribute(abi.FRA_DST, network.network_address.packed)
     for key, name in ((abi.FRA_IIFNAME, rule.iif), (abi.FRA_OIFNAME, rule.oif)):
         if name is not None:
-            attributes += attribute(key, os.fsencode(name) + b"\0")
+            attributes += attribute(key, raw(name) + b"\0")
     attributes += attribute(abi.FRA_PRIORITY, _UNSIGNED.pack(rule.priority))
     attributes += attribute(abi.FRA_TABLE, _UNSIGNED.pack(rule.table))
     header = ROUTE.pack(rule.family, length, 0, 0, 0, 0, 0, abi.FR_ACT_TO_TBL, 0)

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from epaird.kernel import abi
 from epaird.kernel.netlink import ADDRESS, INT, LINK, ROUTE, RouteSocket, attribute, attributes
+from epaird.kernel.printable import printable
 from epaird.kernel.requests import Address, Route, Rule
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class DeviceState:
     """The state of one device."""
 
     name: str = ""
-    """Name of the device in its namespace."""
+    """Name of the device in its namespace, in the printable form."""
     up: bool = False
     """IFF_UP."""
     qdisc: str = ""
@@ -289,4 +290,4 @@ def _ip(packed: bytes) -> str:
 
 
 def _text(value: bytes) -> str:
-    return value.rstrip(b"\0").decode("utf-8", "surrogateescape")
+    return printable(value.rstrip(b"\0"))

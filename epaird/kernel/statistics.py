@@ -26,6 +26,7 @@ from epaird.kernel.netlink import (
     attribute,
     attributes,
 )
+from epaird.kernel.printable import printable
 
 _DUMP_ATTEMPTS: Final = 4
 _DUMP_BYTES: Final = 1 << 13
@@ -49,7 +50,7 @@ class LinkStatistics:
     index: int
     """Interface index in the device's namespace."""
     name: str
-    """Name in that namespace."""
+    """Name in that namespace, in the printable form."""
     up: bool
     """IFF_UP."""
     lower_up: bool
@@ -170,7 +171,7 @@ class _Layout:
         ) = self._values(fields)  # fmt: skip
         return LinkStatistics(
             index=index,
-            name=name[:-1].decode("utf-8", "surrogateescape"),
+            name=printable(name[:-1]),
             up=bool(flags & abi.IFF_UP),
             lower_up=bool(flags & abi.IFF_LOWER_UP),
             mtu=mtu,

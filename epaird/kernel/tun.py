@@ -29,12 +29,14 @@ import pytun
 from epaird.kernel import abi
 from epaird.kernel.errors import KernelError, explain
 from epaird.kernel.namespace import Identity, Namespace, of_descriptor
+from epaird.kernel.printable import printable, raw
 
 TUN_DEVICE: Final = "/dev/net/tun"
 
 _IFREQ_FLAGS: Final = struct.Struct("16sH22x")
 _IFREQ_HARDWARE: Final = struct.Struct("18x6s16x")
 _IFREQ_POINTER: Final = struct.Struct("16sP16x")
+_IFREQ_NAMES: Final = struct.Struct("16s16s8x")
 _ETHTOOL_CMD: Final = struct.Struct("=I8xHBB28x")
 """struct ethtool_cmd: command, speed, duplex, port."""
 _INT: Final = struct.Struct("i")
@@ -148,7 +150,8 @@ def adopt(name: str, index: int, fds: tuple[int, ...], offloads: int, missing: t
 
 
 def _open_device(name: str, kind: int, queues: int, offload: bool) -> Tap:
-    if not 0 < len(os.fsencode(name)) < abi.IFNAMSIZ or "%" in name:
+    wanted = raw(name)
+    if not 0 < len(wanted) < abi.IFNAMSIZ or "%" in name:
         raise KernelError(
             errno.EINVAL,
             f"{name!r}: not a device name: 1 to {abi.IFNAMSIZ - 1} bytes, without '%', are allowed",
@@ -158,8 +161,11 @@ def _open_device(name: str, kind: int, queues: int, offload: bool) -> Tap:
         flags |= abi.IFF_MULTI_QUEUE
     devices: list[_Device] = []
     try:
-        devices.append(_open(name, flags | abi.IFF_TUN_EXCL))
-        devices.extend(_open(name, flags) for _ in range(queues - 1))  # attaches to the same device
+        devices.append(_open(_passable(wanted), flags | abi.IFF_TUN_EXCL))
+        first = devices[0].name
+        devices.extend(_open(first, flags) for _ in range(queues - 1))  # attaches to the same device
+        if first.encode() != wanted:
+            _rename(first.encode(), wanted)
         fds = tuple(device.fileno() for device in devices)
         for fd in fds:
             os.set_blocking(fd, False)
@@ -169,7 +175,7 @@ def _open_device(name: str, kind: int, queues: int, offload: bool) -> Tap:
         set_ten_gigabit(name)
         return Tap(
             name=name,
-            index=socket.if_nametoindex(name),
+            index=socket.if_nametoindex(os.fsdecode(wanted)),
             fds=fds,
             offloads=offloads,
             missing=missing,
@@ -206,10 +212,12 @@ def super_frame_offloads() -> int:
 
 
 def current_name(fd: int) -> str:
-    """Return the device's current name, in any namespace. Raises KernelError, EBADFD when it is gone."""
+    """Return the device's current name in the printable form, in any namespace.
+
+    Raises KernelError, EBADFD when it is gone."""
     request = _ioctl(fd, abi.TUNGETIFF, bytes(_IFREQ_FLAGS.size))
     name: bytes = _IFREQ_FLAGS.unpack(request)[0]
-    return os.fsdecode(name.rstrip(b"\0"))
+    return printable(name.rstrip(b"\0"))
 
 
 def namespace_of(fd: int) -> Identity:
@@ -276,7 +284,7 @@ def set_ten_gigabit(name: str) -> None:
     """
     settings = _ETHTOOL_CMD.pack(abi.ETHTOOL_SSET, abi.SPEED_10000, abi.DUPLEX_FULL, abi.PORT_TP)
     memory = ctypes.create_string_buffer(settings, len(settings))
-    request = _IFREQ_POINTER.pack(os.fsencode(name), ctypes.addressof(memory))
+    request = _IFREQ_POINTER.pack(raw(name), ctypes.addressof(memory))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
         try:
             fcntl.ioctl(any_socket, abi.SIOCETHTOOL, request)
@@ -323,15 +331,32 @@ def _set_offloads(fd: int, on: bool) -> tuple[int, tuple[str, ...]]:
     return offloads, tuple(words for bits, words in _OFFLOAD_NAMES if wanted & bits & ~offloads)
 
 
+def _passable(name: bytes) -> str:
+    """Return a name under which pytun can open a device that is to be called ``name``.
+
+    pytun accepts no name that is not UTF-8; the kernel numbers the device then."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return "epairnew%d"
+
+
+def _rename(old: bytes, new: bytes) -> None:
+    """Rename a device that is down, in the calling thread's namespace. Raises OSError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as any_socket:
+        fcntl.ioctl(any_socket, abi.SIOCSIFNAME, _IFREQ_NAMES.pack(old, new))
+
+
 def _open(name: str, flags: int) -> _Device:
     """Open a pytun device. Raises KernelError with a remedy."""
     open_device: Callable[..., Any] = pytun.TunTapDevice
     try:
         device: _Device = open_device(name=name, flags=flags, dev=TUN_DEVICE)
     except OSError as error:
+        shown = printable(name.encode())
         if error.errno in (errno.EEXIST, errno.EBUSY):
-            raise KernelError(errno.EEXIST, f"{name}: a device of this name exists already") from error
-        raise KernelError(error.errno or errno.EINVAL, f"{name}: {_open_failure(error)}") from error
+            raise KernelError(errno.EEXIST, f"{shown}: a device of this name exists already") from error
+        raise KernelError(error.errno or errno.EINVAL, f"{shown}: {_open_failure(error)}") from error
     return device
 
 

@@ -22,6 +22,7 @@ from epaird.kernel import abi
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import Identity
 from epaird.kernel.netlink import ATTRIBUTE, BUFFER_BYTES, INT, LINK, attributes, messages, set_receive_buffer
+from epaird.kernel.printable import printable
 
 RECEIVE_BYTES: Final = 1 << 24
 """Receive buffer in bytes. The kernel doubles it and charges some 2 KB per event: about 16,000 events."""
@@ -59,7 +60,7 @@ class LinkEvent:
     index: int = 0
     """The device's interface index in that namespace."""
     name: str = ""
-    """The device's name in that namespace."""
+    """The device's name in that namespace, in the printable form."""
     up: bool = False
     """IFF_UP."""
     lower_up: bool = False
@@ -156,7 +157,7 @@ class LinkWatch:
             if length < ATTRIBUTE.size:
                 break
             if attribute == abi.IFLA_IFNAME:
-                name = buffer[start + 4 : start + length - 1].decode("utf-8", "surrogateescape")
+                name = printable(bytes(buffer[start + 4 : start + length - 1]))
             elif attribute in _NUMBERS:
                 numbers[attribute] = INT.unpack_from(buffer, start + 4)[0]
                 if attribute == abi.IFLA_MTU and kind == abi.RTM_NEWLINK:

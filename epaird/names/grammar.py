@@ -1,4 +1,7 @@
-"""Names of devices and namespaces that Linux accepts, and why a name is refused."""
+"""Names of devices and namespaces that Linux accepts, and why a name is refused.
+
+A name is given and returned in the printable form (:mod:`epaird.kernel.printable`).
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import errno
 from typing import Final
 
 from epaird.kernel.abi import IFNAMSIZ
+from epaird.kernel.printable import canonical, printable, raw
 
 NAME_MAX: Final = 255
 """Bytes of a file's name (linux/limits.h); a named namespace is a file in /run/netns."""
 
+_WHITE_SPACE: Final = frozenset(b" \t\n\v\f\r")
 _QUOTED_CHARACTERS: Final = 60
 """Characters of a foreign text that a message repeats."""
 
@@ -24,14 +29,16 @@ class InvalidName(ValueError):
 
 
 def quoted(text: str) -> str:
-    """Return a foreign text in quotes, safe in one line: shortened, unprintable characters escaped."""
+    """Return a foreign text in quotes, safe in one line: shortened, unprintable characters escaped.
+
+    The printable form of a name stays as it is, so that it can be copied."""
     kept = text if len(text) <= _QUOTED_CHARACTERS else text[: _QUOTED_CHARACTERS - 3] + "..."
-    escaped = kept.replace("\\", "\\\\").replace('"', '\\"')
+    escaped = kept.replace('"', '\\"')
     return '"' + "".join(c if c.isprintable() else _escape(c) for c in escaped) + '"'
 
 
 def check_device_name(name: str) -> str:
-    """Return the name if Linux accepts it for a device; raise InvalidName otherwise.
+    """Return the name in the printable form if Linux accepts it for a device; raise InvalidName otherwise.
 
     The kernel silently shortens a long name and silently numbers one with ``%d``, so both are refused here.
     """
@@ -50,15 +57,19 @@ def check_device_name(name: str) -> str:
     _refuse_blanks(name)
     if b"\xa0" in encoded:
         # The kernel's isspace() looks at bytes, in Latin-1, where this is the no-break space.
-        culprit = next(c for c in name if b"\xa0" in c.encode())
+        culprit = next((c for c in name if b"\xa0" in c.encode()), printable(b"\xa0"))
         raise InvalidName(
             f"{quoted(name)} has {quoted(culprit)} in it, which the kernel takes for white space"
         )
-    return name
+    if not set(encoded).isdisjoint(_WHITE_SPACE):
+        raise InvalidName(f"{quoted(name)} has white space in it")
+    return canonical(name)
 
 
 def check_namespace_name(name: str) -> str:
-    """Return the name if ``ip netns`` accepts it and it has no blanks; raise InvalidName otherwise."""
+    """Return the name, in the printable form, if ``ip netns`` accepts it; raise InvalidName otherwise.
+
+    White space has to be escaped."""
     encoded = _encoded(name)
     if len(encoded) > NAME_MAX:
         raise InvalidName(
@@ -70,7 +81,7 @@ def check_namespace_name(name: str) -> str:
     if name.startswith("-"):
         raise InvalidName(f"{quoted(name)} starts with -, ip netns would take it for an option")
     _refuse_blanks(name)
-    return name
+    return canonical(name)
 
 
 def _escape(character: str) -> str:
@@ -78,10 +89,15 @@ def _escape(character: str) -> str:
 
 
 def _encoded(name: str) -> bytes:
+    """Return the bytes of a name; raise InvalidName for a text that UTF-8 cannot encode, and for a NUL."""
     try:
-        return name.encode()
+        name.encode()
     except UnicodeEncodeError:
         raise InvalidName(f"{quoted(name)} is not valid UTF-8") from None
+    encoded = raw(name)
+    if 0 in encoded:
+        raise InvalidName(f"{quoted(name)} has a NUL in it, no name may")
+    return encoded
 
 
 def _refuse_path_names(name: str, bearer: str) -> None:

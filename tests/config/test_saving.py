@@ -38,6 +38,13 @@ epair0.a.routes = [{ to = "10.1.0.0/16", metric = 7 }]
     )
 
 
+def test_a_remark_is_a_comment() -> None:
+    configuration = parse({"epair": {"epair0": {}}})
+    written = text(configuration, ["epair0a: one", "epair0b: another"])
+    assert "\n# epair0a: one\n# epair0b: another\n" in written
+    assert decode(written.encode(), "saved.toml") == configuration
+
+
 def test_defaults_are_left_out() -> None:
     routes = [{"to": "default", "via": "10.0.0.2"}, {"to": "10.1.0.0/16", "via": "10.0.0.3"}]
     document = {

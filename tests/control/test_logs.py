@@ -107,6 +107,26 @@ def test_a_person_at_a_terminal_sees_lines_as_they_are() -> None:
     assert "device=" not in text
 
 
+@pytest.mark.parametrize("fields", [False, True])
+def test_no_line_holds_a_control_character(fields: bool) -> None:
+    evil = "\x1b[31m\x85\u2028\u202e\x7f\udcff\ud800\r\n"
+    shown = "\\x1b[31m\\xc2\\x85\\xe2\\x80\\xa8\\xe2\\x80\\xae\\x7f\\xff\\xed\\xa0\\x80\\x0d\\x0a"
+    lines = TextLines(prefixed=True, fields=fields)
+    assert lines.format(record(f"{evil}: gone")) == f"<6>{shown}: gone"
+    documents = JsonLines(prefixed=False)
+    assert json.loads(documents.format(record(f"{evil}: gone")))["message"] == f"{shown}: gone"
+    try:
+        raise ValueError(evil)
+    except ValueError:
+        failed = logging.LogRecord("x", logging.ERROR, "x.py", 1, evil, None, sys.exc_info())
+    text = lines.format(failed)
+    assert text.replace("\n", "").isprintable()
+    assert "\x1b" not in documents.format(failed)
+    assert documents.format(failed).isprintable()
+    one = lines.format(record("gone", device=evil, pair="a\nb"))
+    assert one == ("<6>gone" + (f" device={shown} pair=a\\x0ab" if fields else ""))
+
+
 def test_json_lines() -> None:
     line = json.loads(JsonLines(prefixed=False).format(record("epair0a: gone", logging.WARNING)))
     assert datetime.fromisoformat(line.pop("time")).utcoffset() is not None

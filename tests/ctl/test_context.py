@@ -30,3 +30,5 @@ def test_form_options_set_the_form_before_the_command_and_after_it() -> None:
 def test_an_error_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     complain("no such thing")
     assert capsys.readouterr() == ("", "epairctl: no such thing\n")
+    complain("no \x1b[31m\nthing")
+    assert capsys.readouterr() == ("", "epairctl: no \\x1b[31m\\x0athing\n")

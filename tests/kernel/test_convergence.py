@@ -315,6 +315,24 @@ def test_a_route_of_another_device_is_named(devices: TwoDevices) -> None:
     assert [each["dev"] for each in devices.shown("route", "show", "default")] == ["x1"]
 
 
+def test_a_device_that_is_in_the_way_may_have_any_name(devices: TwoDevices) -> None:
+    at(devices.netns, link.set_name, devices.indexes[1], "x\\xff\\x1b")
+    devices.names[1] = os.fsdecode(b"x\xff\x1b")
+    assert devices.ip("addr", "add", "10.1.0.1/24", "dev", devices.names[1])
+    assert devices.ip("route", "add", "default", "via", "10.1.0.70")
+    error, _ = devices.want([wanted("10.0.0.1/24", routes=DEFAULTS[:1]), NOTHING])
+    assert str(error).endswith("exists already: x\\xff\\x1b has it via 10.1.0.70")
+
+
+def test_rules_of_an_earlier_version_for_a_device_of_any_name(devices: TwoDevices) -> None:
+    name = os.fsdecode(b"l\xff\x1b")
+    for rule in (f"pref 10 iif {name} lookup local", f"pref 20 oif {name} lookup {TABLES[1]}"):
+        assert devices.ip("rule", "add", *rule.split())
+    assert "l\\xff\\x1b" in {rule.oif for rule in devices.states()[0].rules}
+    assert devices.want([wanted("10.88.7.1/24", table=TABLES[1]), NOTHING]) == [None, None]
+    assert not {10, 20} & {each["priority"] for each in devices.shown("rule", "show")}
+
+
 def test_a_refused_address_does_not_keep_others_from_their_places(devices: TwoDevices) -> None:
     devices.sysctl("ipv6/conf/x0/disable_ipv6", "1")
     goal = wanted("10.0.0.1/24", "fd00::1/64", "10.0.0.2/24", routes=DEFAULTS)

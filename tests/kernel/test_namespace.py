@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -15,6 +16,7 @@ import pytest
 
 from epaird.kernel import namespace
 from epaird.kernel.errors import KernelError
+from epaird.kernel.printable import printable
 from tests.kernel.named import within
 from tests.kernel.openfiles import open_files
 
@@ -151,6 +153,30 @@ def test_the_name_of_a_namespace(new_namespace: Callable[[], str]) -> None:
     assert namespace.name_of(identity) == name
     namespace.remove(name)
     assert namespace.name_of(identity) == f"net:[{identity.inode}]"
+
+
+def test_a_name_of_any_bytes(new_name: Callable[[], str]) -> None:
+    raw = os.fsencode(new_name()) + b"\xff\x1b \\x1b"
+    name = printable(raw)
+    namespace.create(name)
+    try:
+        assert raw in os.listdir(b"/run/netns")  # noqa: PTH208
+        assert namespace.name_of(namespace.identity(name)) == name
+        assert namespace.leads_to(f"/run/netns/{name}") == namespace.identity(name)
+        assert namespace.path_of(name) == f"/run/netns/{name}"
+        assert namespace.path_of("a\udcff") == "/run/netns/a\\xff"
+        with pytest.raises(KernelError, match=f"^namespace {re.escape(name)}: exists already$"):
+            namespace.create(name)
+    finally:
+        namespace.remove(name)
+    assert raw not in os.listdir(b"/run/netns")  # noqa: PTH208
+
+
+@pytest.mark.parametrize("name", ["a\0b", "/a\\x00b", "\ud800"])
+def test_a_text_that_no_file_is_called_by(name: str) -> None:
+    assert namespace.leads_to(name) is None
+    with pytest.raises(KernelError, match="is not a file's name"), namespace.opened(name):
+        pass
 
 
 def test_entering_and_leaving(new_namespace: Callable[[], str]) -> None:

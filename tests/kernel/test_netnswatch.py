@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def test_names_that_appear_and_disappear_are_reported(tmp_path: Path) -> None:
         assert watch.drain() == {"red"}
         (tmp_path / "netns" / "red").rename(tmp_path / "netns" / "blue")
         assert watch.drain() == {"red", "blue"}
+        (tmp_path / "netns" / os.fsdecode(b"x\xff\x1b y")).touch()
+        assert watch.drain() == {"x\\xff\\x1b\\x20y"}
         (tmp_path / "netns" / "blue").rename(tmp_path / "blue")
         assert watch.drain() == {"blue"}
         (tmp_path / "other").touch()

@@ -186,9 +186,11 @@ def test_an_interrupted_dump_is_repeated(
 
 def test_a_name_may_have_any_bytes(reader: LinkReader, new_tap: MakeTap) -> None:
     tap = new_tap()
-    link.set_name(tap.index, "eptö")
     try:
-        assert reader.read()[tap.index].name == tun.current_name(tap.fds[0]) == "eptö"
+        for name in ("eptö", "e\\xff\\x1b", "e\\x5cxff"):
+            link.set_name(tap.index, name)
+            assert reader.read()[tap.index].name == tun.current_name(tap.fds[0]) == name
+            assert link.exists(name)
     finally:
         link.set_name(tap.index, tap.name)
 

@@ -15,6 +15,7 @@ import pytest
 
 from epaird.kernel import abi, link, namespace, tun
 from epaird.kernel.errors import KernelError
+from epaird.kernel.printable import printable
 from epaird.kernel.statistics import LinkReader
 from tests.kernel.conftest import MakeTap
 from tests.kernel.named import at, placed, within
@@ -253,6 +254,22 @@ def test_the_current_namespace_and_name(new_tap: MakeTap, new_namespace: Callabl
     placed(tap, "eth0", netns)
     assert tun.namespace_of(fd) == namespace.identity(netns)
     assert tun.current_name(fd) == "eth0"
+
+
+@pytest.mark.parametrize("raw", [b"e\xff\x1b", b"e\\xff", b"\\", b"e\xc3\xbc", b"\x7f'\""])
+@pytest.mark.parametrize("queues", [1, 2])
+def test_a_name_of_any_bytes(new_namespace: Callable[[], str], raw: bytes, queues: int) -> None:
+    with within(new_namespace()):
+        tap = tun.open_tap(printable(raw), queues=queues)
+        with contextlib.closing(tap):
+            assert tap.name == printable(raw)
+            assert [tun.current_name(fd) for fd in tap.fds] == [printable(raw)] * queues
+            assert (tap.index, os.fsdecode(raw)) in socket.if_nameindex()
+            with pytest.raises(KernelError) as refusal:
+                tun.open_tap(printable(raw))
+            assert refusal.value.errno == errno.EEXIST
+            assert str(refusal.value).startswith(f"{printable(raw)}: ")
+            assert [name for _, name in socket.if_nameindex()] == ["lo", os.fsdecode(raw)]
 
 
 def test_a_lookup_does_not_keep_the_namespace_alive(

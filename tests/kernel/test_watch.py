@@ -84,6 +84,10 @@ def test_a_move_from_the_own_namespace(
     record.until(lambda event: (event.nsid, event.index, event.up) == (nsid, index, True))
 
 
+def _named(nsid: int, name: str) -> Callable[[LinkEvent], bool]:
+    return lambda event: (event.nsid, event.name) == (nsid, name)
+
+
 def test_a_move_between_other_namespaces_and_a_rename(
     record: Record, new_tap: MakeTap, new_namespace: Callable[[], str]
 ) -> None:
@@ -95,8 +99,9 @@ def test_a_move_between_other_namespaces_and_a_rename(
     assert (left.moved, left.new_nsid) == (True, None)
     record.until(lambda event: (event.nsid, event.index) == (ids[1], left.new_index))
     assert left.new_index is not None
-    at(blue, link.set_name, left.new_index, "eth7")
-    record.until(lambda event: (event.nsid, event.name) == (ids[1], "eth7"))
+    for name in ("eth7", "e\\xff\\x1b"):
+        at(blue, link.set_name, left.new_index, name)
+        record.until(_named(ids[1], name))
     assert left.index == index
 
 

@@ -26,7 +26,12 @@ def test_names_that_linux_accepts(name: str) -> None:
         ("epair%d", '"epair%d" has a % in it, no device\'s name may'),
         ("a b", '"a b" has white space in it'),
         ("a\n", '"a\\n" has white space in it'),
-        ("a\0", '"a\\x00" has a character in it that does not print'),
+        ("a\0", '"a\\x00" has a NUL in it, no name may'),
+        ("a\\x00", '"a\\x00" has a NUL in it, no name may'),
+        ("a\x1b", '"a\\x1b" has a character in it that does not print'),
+        ("a\\x20b", '"a\\x20b" has white space in it'),
+        ("a\\xa0", '"a\\xa0" has "\\xa0" in it, which the kernel takes for white space'),
+        ("\\xff" * 16, '"' + "\\xff" * 14 + "\\...\" has 16 bytes, a device's name has at most 15"),
         ("a" * 16, '"aaaaaaaaaaaaaaaa" has 16 bytes, a device\'s name has at most 15'),
         ("é" * 8, '"éééééééé" has 16 bytes, a device\'s name has at most 15'),
         ("voilà", '"voilà" has "à" in it, which the kernel takes for white space'),
@@ -68,7 +73,9 @@ def test_names_that_ip_netns_accepts(name: str) -> None:
         ("a/b", "has a / in it"),
         ("-all", "starts with -"),
         ("red ", "has white space in it"),
-        ("a\0", "does not print"),
+        ("a\0", "has a NUL in it"),
+        ("a\\x00", "has a NUL in it"),
+        ("a\x1b", "does not print"),
         ("a" * 256, "has 256 bytes, a namespace's name has at most 255"),
     ],
 )
@@ -86,5 +93,5 @@ def test_a_quoted_text_is_short_and_stays_on_its_line(text: str) -> None:
 
 
 def test_a_quoted_text_can_be_read_back() -> None:
-    assert quoted('a"b\\c\x1b') == '"a\\"b\\\\c\\x1b"'
+    assert quoted('a"b\\c\x1b') == '"a\\"b\\c\\x1b"'
     assert quoted("x" * 100) == '"' + "x" * 57 + '..."'

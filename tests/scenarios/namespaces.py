@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from epaird.kernel import namespace
+from epaird.kernel import abi, namespace
+from epaird.kernel.netlink import LINK, RouteSocket, attribute
+from epaird.kernel.printable import printable
 from tests.kernel.named import within
 from tests.waiting import DEADLINE_S, until
 
@@ -24,6 +26,7 @@ class Link:
 
     index: int
     name: str
+    """Its name in the printable form."""
     mtu: int
     mac: str
     up: bool
@@ -64,7 +67,14 @@ class Namespace:
     def run(self, *command: str) -> str:
         """Return the output of a command, which must succeed."""
         with self.inside():
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                encoding="utf-8",
+                errors="surrogateescape",
+                timeout=60,
+                check=False,
+            )
         if done.returncode != 0:
             raise AssertionError(f"{self} {' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout
@@ -105,8 +115,17 @@ class Namespace:
     def links(self, kind: str | None = None) -> dict[str, Link]:
         """Return the namespace's devices by name, all or those of one kind (``tun``)."""
         command = ["ip", "-s", "-j", "link", "show", *(("type", kind) if kind else ())]
-        found = json.loads(self.run(*command) or "[]")
-        return {each["ifname"]: _link(each) for each in found if each}
+        # ip writes control characters of a name as they are.
+        found = json.loads(self.run(*command) or "[]", strict=False)
+        return {link.name: link for link in map(_link, filter(None, found))}
+
+    def rename(self, index: int, name: bytes) -> None:
+        """Rename a device, as the owner of the namespace does."""
+        renamed = LINK.pack(0, 0, index, 0, 0) + attribute(abi.IFLA_IFNAME, name + b"\0")
+        with self.inside(), contextlib.closing(RouteSocket()) as route:
+            (number,) = route.execute([(abi.RTM_SETLINK, 0, renamed)])
+        if number:
+            raise AssertionError(f"{self}: device {index} is not renamed to {name!r}: {os.strerror(number)}")
 
     def wait_for_carrier(self, device: str) -> None:
         """Wait until the kernel transmits on a device.
@@ -197,7 +216,7 @@ def _link(found: dict[str, Any]) -> Link:
     received, sent = found["stats64"]["rx"], found["stats64"]["tx"]
     return Link(
         index=found["ifindex"],
-        name=found["ifname"],
+        name=printable(os.fsencode(found["ifname"])),
         mtu=found["mtu"],
         mac=found.get("address", ""),
         up="UP" in found["flags"],

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from epaird.config.settings import HalfSettings, LoopbackSettings, namespace_name
+from epaird.config.values import device_name
 from epaird.control.interfaces.ifnet import Ifnet
 
 _CHOSEN: Final = ("name", "mac", "mtu", "up")
@@ -17,16 +18,35 @@ _CHOSEN: Final = ("name", "mac", "mtu", "up")
 
 
 def observed_settings(ifnet: Ifnet) -> dict[str, Any]:
-    """Return the keys that the owner may have changed, with their present values."""
+    """Return the keys that the owner may have changed, with their present values.
+
+    A name that no configuration can give is left out: the key has the recorded value then."""
     place, settings = ifnet.place, ifnet.settings
     nameable = place.nsid is None or place.netns
     moved = nameable and namespace_name(settings.netns) != namespace_name(place.netns)
     return {
         "mtu": ifnet.mtu,
         "up": ifnet.up,
-        "name": place.name if place.name != ifnet.device else None,
+        "name": settings.name if unsaid_name(ifnet) else _given_name(ifnet),
         "netns": (place.netns or None) if moved else settings.netns,
     }
+
+
+def unsaid_name(ifnet: Ifnet) -> str:
+    """Return why a configuration cannot give a device its present name; empty when it can."""
+    name = _given_name(ifnet)
+    if name in (None, ifnet.settings.name):
+        return ""
+    try:
+        device_name(name)
+    except ValueError as refused:
+        return str(refused)
+    return ""
+
+
+def _given_name(ifnet: Ifnet) -> str | None:
+    """Return ``name`` of a device as it is now: None for its own name."""
+    return ifnet.place.name if ifnet.place.name != ifnet.device else None
 
 
 def chosen_settings(ifnet: Ifnet) -> dict[str, Any]:

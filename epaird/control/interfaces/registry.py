@@ -25,6 +25,7 @@ from epaird.ipc.ledger import Slots, Table
 from epaird.ipc.messages import Overflow, UnknownFamily
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import is_of_process
+from epaird.kernel.printable import canonical
 from epaird.kernel.watch import LinkEvent
 from epaird.names.cloners import Cloner, cloner_of, interface_of
 from epaird.names.macpool import MacPool
@@ -122,8 +123,10 @@ class Registry:
         """Return the interface or pair that a name refers to.
 
         It is the name of an interface or a pair, which never changes, or else that of a device in the
-        daemon's own namespace."""
+        daemon's own namespace, in the printable form."""
         ifnets = self.ifnets
+        with contextlib.suppress(ValueError):  # a surrogate that stands for no byte: no name has it
+            name = canonical(name)
         for ifnet in ifnets:
             if ifnet.device == name:
                 return Found(ifnet.clone, ifnet)

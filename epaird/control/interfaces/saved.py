@@ -18,6 +18,7 @@ from epaird.config.settings import LoopbackSettings, PairSettings, namespace_nam
 from epaird.control.interfaces.ifnet import CarrierRule, Ifnet, Origin
 from epaird.control.machine.host import Place
 from epaird.kernel.namespace import Identity
+from epaird.kernel.printable import canonical
 from epaird.names.cloners import Side
 
 NEWER: Final[Mapping[str, object]] = {"pmtu": True, "metric": None}
@@ -68,8 +69,10 @@ class SavedPlace(BaseModel):
         )
 
     def place(self) -> Place:
-        """Return the place."""
-        return Place(self.name, self.index, self.netns, self.nsid, Identity(*self.identity))
+        """Return the place. epaird 0.3.0 wrote names as the kernel has them."""
+        return Place(
+            canonical(self.name), self.index, canonical(self.netns), self.nsid, Identity(*self.identity)
+        )
 
 
 class SavedDevice(BaseModel):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from epaird.config.settings import Configuration, InterfaceSettings, NamespacesSettings
 from epaird.control.interfaces.ifnet import Clone
+from epaird.control.interfaces.observed import unsaid_name
 from epaird.control.interfaces.registry import Registry
 
 
@@ -55,6 +56,12 @@ def running_configuration(
         clone.name: registry.kind_of(clone).observed(clone) for clone in registry if not clone.destroying
     }
     return _configuration(registry, current, namespaces, observed)
+
+
+def left_out(registry: Registry) -> tuple[str, ...]:
+    """Return one line for each thing that :func:`running_configuration` leaves out."""
+    reasons = ((ifnet.device, unsaid_name(ifnet)) for ifnet in registry.ifnets)
+    return tuple(f"{device}: its present name is left out: {reason}" for device, reason in reasons if reason)
 
 
 def peers(registry: Registry) -> dict[str, str | None]:

@@ -36,7 +36,12 @@ from epaird.control.machine.host import Host
 from epaird.control.machine.namespaces import Namespaces
 from epaird.control.operations import Refused
 from epaird.control.reloading.applying import Applying
-from epaird.control.reloading.current import RunningState, running_configuration, running_state
+from epaird.control.reloading.current import (
+    RunningState,
+    left_out,
+    running_configuration,
+    running_state,
+)
 from epaird.control.reloading.inforce import ConfigurationInForce
 from epaird.control.tasks import whole
 from epaird.control.workers.worker import WorkerLost, WorkerRefused
@@ -168,7 +173,7 @@ class Reloads:
         except InvalidConfiguration as error:
             problems = error.problems
             raise Refused(errno.EINVAL, "; ".join(problems), problems) from error
-        return saving.text(found)
+        return saving.text(found, left_out(self._registry))
 
     async def _begin(self, path: Path, text: bytes | None = None) -> tuple[Action, ...]:
         """Reload the file, or the ``text`` that it was found to have. Raises Refused."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from epaird.config.settings import HalfSettings
-from epaird.control.interfaces.observed import matching_settings, observed_settings
+from epaird.control.interfaces.observed import matching_settings, observed_settings, unsaid_name
 from tests.control.stage import idle_stage
 from tests.loop import on_loop
 
@@ -19,6 +19,21 @@ async def test_an_owners_changes_are_observed() -> None:
         stage.host.report(stage.host.move("epair0a", "red", "eth0"))
         a.mtu, a.up = 9000, False
         assert observed_settings(a) == {"mtu": 9000, "up": False, "name": "eth0", "netns": "red"}
+
+
+@on_loop
+async def test_a_name_that_no_configuration_can_give_is_left_out() -> None:
+    async with idle_stage() as stage:
+        stage.host.add_namespace("red")
+        a, b = (await stage.make(a={"netns": "red", "name": "eth0"}, b={"netns": "red"})).halves
+        for half, name, configured in ((a, "lo", "eth0"), (b, "lo", None)):
+            half.place = replace(half.place, name=name)
+            assert observed_settings(half)["name"] == configured
+            assert unsaid_name(half) == '"lo" is taken: every namespace has a lo of its own'
+        for half, name in ((a, "e\\xff\\x1b"), (b, "epair0b")):
+            half.place = replace(half.place, name=name)
+            assert observed_settings(half)["name"] == (name if half is a else None)
+            assert unsaid_name(half) == ""
 
 
 @on_loop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from epaird.ipc.messages import UnknownFamily
 from tests.control.interfaces.scene import make_scene, refused
@@ -48,6 +49,13 @@ async def test_a_name_refers_to_an_interface_or_to_a_whole_pair() -> None:
         assert [ifnet.device for ifnet in pair.ifnets] == ["epair0a", "epair0b"]
         assert [ifnet.device for ifnet in half.ifnets] == ["epair0b"]
         assert registry.find("epair0c") is None
+        assert registry.find("\ud800") is None
+        assert half.ifnet is not None
+        half.ifnet.place = replace(half.ifnet.place, name="e\\xff")
+        for name in ("e\\xff", "e\udcff"):
+            assert (found := registry.find(name)) is not None
+            assert found.ifnet is half.ifnet
+        assert registry.find("e\\x5cxff") is None
         assert [clone.name for clone in registry] == ["epair0", "lo0"]
         assert [ifnet.device for ifnet in registry.ifnets] == ["epair0a", "epair0b", "lo0"]
 

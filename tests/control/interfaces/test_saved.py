@@ -27,6 +27,13 @@ async def test_the_keys_are_those_of_every_version() -> None:
         assert list(lo["device"]["place"]) == ["name", "index", "netns", "nsid", "identity"]
 
 
+def test_a_place_of_an_older_version_has_names_as_the_kernel_has_them() -> None:
+    saved = SavedPlace(name="e\x1b", index=3, netns="r\u05d0d", nsid=1, identity=(4, 5))
+    assert saved.place().name == "e\\x1b"
+    assert saved.place().netns == "r\\xd7\\x90d"
+    assert SavedPlace.of(saved.place()).place() == saved.place()
+
+
 @on_loop
 async def test_settings_have_no_newer_key_that_is_at_its_default() -> None:
     async with make_scene() as scene:
