@@ -75,7 +75,7 @@ def outcomes(module: Path) -> Iterator[Outcome]:
     tree = ast.parse(module.read_text())
     begin = time.monotonic()
     imported = _imported_by(tests)
-    limit_s = 5 + 4 * (time.monotonic() - begin)
+    limit_s = 2 + 4 * (time.monotonic() - begin)
     with _missing(name):
         for each in imported:
             _import(each)
