@@ -187,7 +187,7 @@ def _described(path: Path, place: Place, replacement: ast.AST) -> str:
 
 
 def _can_be_shown(node: object) -> bool:
-    return isinstance(node, ast.stmt | ast.expr | ast.comprehension)
+    return isinstance(node, ast.stmt | ast.expr | ast.comprehension | ast.keyword)
 
 
 def _text(node: ast.AST) -> str:
