@@ -59,7 +59,7 @@ class Outcome:
     """True when a test failed, or the tests did not end."""
 
 
-def tests_of(module: Path) -> list[str]:
+def own_tests(module: Path) -> list[str]:
     """Return the files of the tests of ``epaird/x/y.py``: ``tests/x/test_y.py`` and ``test_y_*.py``, except
     those of another module by that name."""
     place = Path("tests", *module.parts[1:-1])
@@ -71,7 +71,7 @@ def tests_of(module: Path) -> list[str]:
 def outcomes(module: Path) -> Iterator[Outcome]:
     """Yield what a module's tests make of each of its mutations. Raises TestsFail."""
     name = ".".join(module.with_suffix("").parts)
-    tests = tests_of(module)
+    tests = own_tests(module)
     tree = ast.parse(module.read_text())
     begin = time.monotonic()
     imported = _imported_by(tests)
