@@ -171,7 +171,7 @@ def test_packets_that_are_not_answered(packet: Packet) -> None:
 
 HOSTS = ("1.0.0.1", "126.9.9.9", "128.0.0.1", "223.255.255.254", "240.0.0.1", "255.255.255.254", "10.0.0.255")
 OTHERS = ("0.0.0.1", "0.9.9.9", "127.9.9.9", "224.0.0.1", "225.0.0.1", "239.255.255.255", "255.255.255.255")
-HOSTS6 = ("::2", "0:0:0:1::1", "1::1", "fe80::1", "feff::1", "2001:db8::")
+HOSTS6 = ("::2", "fd00::1:0:0:1", "1::1", "fe80::1", "feff::1", "2001:db8::")
 OTHERS6 = ("::", "::1", "ff00::", "ff02::1")
 
 
@@ -217,6 +217,17 @@ def test_only_a_packet_above_the_mtu_is_answered(headers: Packet, smallest: int)
         assert found is not None
         reported = found[ICMP].nexthopmtu if ICMP in found else found[ICMPv6PacketTooBig].mtu
         assert reported == mtu
+
+
+def test_the_label_of_a_flow_does_not_matter() -> None:
+    assert answer(ETHER / IPv6(src="fd00::1", dst="fd00::2", tc=0xFF, fl=0xFFFFF) / UDP() / LOAD) is not None
+
+
+@pytest.mark.parametrize(("more", "answered"), [(0, False), (1, True)])
+def test_a_packet_of_extension_headers_alone_is_not_answered(more: int, answered: bool) -> None:
+    extension = bytes((17, 255)) + bytes(256 * 8 - 2)
+    sent = IPv6(src="fd00::1", dst="fd00::2", nh=60) / Raw(extension + bytes(more))
+    assert (answer(ETHER / sent / Padding(bytes(100))) is not None) == answered
 
 
 def test_a_short_packet_is_quoted_whole_and_without_padding() -> None:
