@@ -175,6 +175,14 @@ def test_consistent_configurations(document: dict[str, Any]) -> None:
             "epair.epair0.a.addresses[2]: 10.0.0.1 is listed twice",
         ),
         (
+            pair({"addresses": ["fd00::1/64", {"address": "fd00::1/128", "peer": "fd00::2"}]}),
+            "epair.epair0.a.addresses[1]: fd00::1 is listed twice",
+        ),
+        (
+            pair({"mtu": 1000, "addresses": ["fd00::1/64", "fd00::2/64"], "routes": [{"to": "fd01::/64"}]}),
+            "epair.epair0.a.mtu: 1000 is less than the 1280 that IPv6 needs, for fd00::1/64 in addresses",
+        ),
+        (
             {"lo": {"lo1": {"policy_routing": True}}},
             'lo.lo1.policy_routing: true needs mode = "verbatim": '
             "a reflected packet passes the loopback without any rules",
@@ -250,6 +258,7 @@ def test_a_conflict_names_the_values_that_may_have_caused_it(
     "settings",
     [
         {"up": False, "addresses": ["10.0.0.1/24"]},
+        {"up": False},
         {"addresses": ["10.0.0.1/24"], "routes": [{"to": "default", "via": "10.0.0.2"}]},
         {"addresses": [{"address": "fd00::1/64", "nodad": True}, "10.0.0.1/24"]},
     ],
