@@ -16,6 +16,7 @@ BENCH_ARGS ?=
 MINUTES ?= 10
 SEED ?=
 OPERATIONS ?=
+MODULE ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -86,6 +87,10 @@ bench: root $(STAMP) ## as root: measure a pair beside the kernel's veth; BENCH_
 soak: root programs $(STAMP)-test ## as root: random accidents under traffic for MINUTES=10; SEED=4711 OPERATIONS=57 repeats a run
 	@exec $(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
 	    $(if $(OPERATIONS),--operations $(OPERATIONS))
+
+.PHONY: mutate
+mutate: programs $(STAMP)-test ## change MODULE (or each module in turn) a little, and list changes that its tests miss
+	@exec $(BIN)/python -m tests.mutation $(MODULE)
 
 .PHONY: lint
 lint: $(STAMP)-lint ## ruff, mypy, and whether generated files are up to date

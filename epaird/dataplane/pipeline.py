@@ -105,7 +105,7 @@ class Pipeline:
         backlog, account, multicasts = target.backlog, target.account, target.forwarding.link.multicasts
         while backlog:
             frames = (backlog[0],)
-            error = target.write(frames[0])
+            error = target.write(backlog[0])
             if error is None:
                 account.received(frames, multicasts(frames))
             elif isinstance(error, BlockingIOError):

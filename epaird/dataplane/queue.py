@@ -59,7 +59,7 @@ class Queue:
 
     def __init__(self, limit: int, words: Words) -> None:
         """``limit`` is in frames, at least 1; ``words`` is the worker's slot of the ledger."""
-        self.quota = 0
+        self.quota: int
         """Most frames that wait for one receiver."""
         self.length = 0
         """Frames in the queue."""

@@ -75,7 +75,7 @@ def _answer4(packet: memoryview, mtu: int) -> bytes | None:
         return None
     header_length = (packet[0] & 0xF) * 4
     total, _, fragment = struct.unpack_from("!HHH", packet, 2)
-    if not mtu < total <= len(packet) or not IPV4_HEADER <= header_length < total:
+    if not mtu < total <= len(packet) or header_length < IPV4_HEADER:
         return None
     if not fragment & _DONT_FRAGMENT or fragment & FRAGMENT_OFFSET:
         return None

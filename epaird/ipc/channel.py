@@ -97,7 +97,7 @@ class Channel:
         self._received = received
         self._ended = ended
         self._assembler = Assembler()
-        # The kernel takes ten packets at a time (net.unix.max_dgram_qlen); the others wait here.
+        # The kernel takes as many packets as fit the socket's buffer, some hundred; the others wait here.
         self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._loop.add_reader(connection.fileno(), self._readable)
 

@@ -90,9 +90,6 @@ class MacPool:
             yield self._used, self._own_id
 
     def _first_free(self, numbers: Iterator[tuple[int, int]], present: Container[str]) -> dict[Side, str]:
-        def taken(address: str) -> bool:
-            return address in self._taken or address in self._reserved or address in present
-
         for index, host_id in islice(numbers, _ATTEMPTS):
             addresses = {side: mac.derive(index, host_id, side) for side in SIDES}
             free = self._taken.isdisjoint(addresses.values()) and self._reserved.isdisjoint(

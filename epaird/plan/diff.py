@@ -149,7 +149,6 @@ def _patches(
     for name in (*fresh, *(step.name for step in early)):
         for half in EPAIR.devices_of(name):
             _leave(found, half)
-            found.pop(half, None)
     for name in fresh:
         if name in then.epair:
             found |= wiring.initial_peers(name, then.epair[name])

@@ -44,6 +44,13 @@ def pairs(*settings: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
             ({"addresses": [{"address": "10.0.0.1/32", "peer": "10.9.0.3"}]}, {}),
         ),
         pair({"addresses": [{"address": "10.0.0.1/32", "peer": f"10.0.0.{end}"} for end in (2, 3)]}),
+        pair({"mac": "stable"}, {"mac": "stable"}),
+        pair({"mac": "02:00:00:00:00:0a"}, {"mac": "02:00:00:00:00:0b"}),
+        {"lo": {"lo1": {"mode": "verbatim", "policy_routing": True}, "lo2": {}}},
+        pair({"peer": "epair0b"}, {"peer": "epair0a"}),
+        pair({"peer": ""}),
+        pairs(({"peer": "epair1b"}, {}), ({}, {"peer": "epair0a"})),
+        pairs(({"peer": "epair1b"}, {"peer": ""}), ({"peer": ""}, {})),
     ],
 )
 def test_consistent_configurations(document: dict[str, Any]) -> None:
@@ -155,10 +162,109 @@ def test_consistent_configurations(document: dict[str, Any]) -> None:
             pair({"mtu": 1000, "routes": [{"to": "fd01::/64"}]}),
             "epair.epair0.a.mtu: 1000 is less than the 1280 that IPv6 needs, for fd01::/64 in routes",
         ),
+        (
+            pair(
+                {
+                    "addresses": [
+                        "10.0.0.1/24",
+                        {"address": "10.0.0.1/32", "peer": "10.0.9.1"},
+                        "10.0.0.1/16",
+                    ]
+                }
+            ),
+            "epair.epair0.a.addresses[2]: 10.0.0.1 is listed twice",
+        ),
+        (
+            pair({"addresses": ["fd00::1/64", {"address": "fd00::1/128", "peer": "fd00::2"}]}),
+            "epair.epair0.a.addresses[1]: fd00::1 is listed twice",
+        ),
+        (
+            pair({"mtu": 1000, "addresses": ["fd00::1/64", "fd00::2/64"], "routes": [{"to": "fd01::/64"}]}),
+            "epair.epair0.a.mtu: 1000 is less than the 1280 that IPv6 needs, for fd00::1/64 in addresses",
+        ),
+        (
+            {"lo": {"lo1": {"policy_routing": True}}},
+            'lo.lo1.policy_routing: true needs mode = "verbatim": '
+            "a reflected packet passes the loopback without any rules",
+        ),
+        (pair({"peer": "epair0a"}), "epair.epair0.a.peer: epair0a is this half itself"),
+        (pair({"peer": "epair7b"}), 'epair.epair0.a.peer: there is no half "epair7b"'),
+        (
+            pairs(({"peer": "epair1a"}, {"peer": "epair1a"}), ({"peer": "epair0a"}, {})),
+            "epair.epair0.b.peer: epair1a is already plugged into epair0a",
+        ),
+        (
+            pairs(({"peer": "epair1a"}, {}), ({"peer": ""}, {})),
+            'epair.epair0.a.peer: epair1a has another peer, "", in epair.epair1.a.peer',
+        ),
+        (
+            pairs(({"peer": "epair1a"}, {}), ({"peer": "epair2a"}, {}), ({}, {})),
+            'epair.epair0.a.peer: epair1a has another peer, "epair2a", in epair.epair1.a.peer',
+        ),
+        (
+            {
+                "epair": {
+                    "epair0": {"queues": 2, "a": {"peer": "epair1a"}},
+                    "epair1": {"queues": 4},
+                }
+            },
+            "epair.epair0.a.peer: epair1a has 4 queues and epair0a has 2: both need the same number",
+        ),
     ],
 )
 def test_conflicts_are_reported(document: dict[str, Any], conflict: str) -> None:
     assert found(document) == [conflict]
+
+
+@pytest.mark.parametrize(
+    ("document", "causes"),
+    [
+        (
+            pair({"netns": "red", "name": "eth0"}, {"netns": "red", "name": "eth0"}),
+            ["epair.epair0.b.netns", "epair.epair0.b.name", "epair.epair0.a.netns", "epair.epair0.a.name"],
+        ),
+        (
+            pairs(({"addresses": ["10.0.0.1/24"]}, {}), ({"addresses": ["10.0.0.1/24"]}, {})),
+            ["epair.epair1.a.netns", "epair.epair0.a.netns"],
+        ),
+        (pair({"mtu": 1000, "addresses": ["fd00::1/64"]}), ["epair.epair0.a.mtu"]),
+        ({"lo": {"lo1": {"policy_routing": True}}}, ["lo.lo1.mode"]),
+        (pair({"peer": "epair7b"}), ["epair.epair7"]),
+        (
+            pairs(({"peer": "epair1a"}, {"peer": "epair1a"}), ({"peer": "epair0a"}, {})),
+            ["epair.epair0.a.peer", "epair.epair0.b.peer"],
+        ),
+        (pairs(({"peer": "epair1a"}, {}), ({"peer": ""}, {})), ["epair.epair1.a.peer"]),
+        (
+            {
+                "epair": {
+                    "epair0": {"queues": 2, "a": {"peer": "epair1a"}},
+                    "epair1": {"queues": 4},
+                }
+            },
+            ["epair.epair0.queues", "epair.epair1.queues"],
+        ),
+    ],
+)
+def test_a_conflict_names_the_values_that_may_have_caused_it(
+    document: dict[str, Any], causes: list[str]
+) -> None:
+    """It is not reported when one of these was refused itself."""
+    (conflict,) = conflicts(Configuration.model_validate(document))
+    assert [dotted(each) for each in conflict.rests_on] == causes
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"up": False, "addresses": ["10.0.0.1/24"]},
+        {"up": False},
+        {"addresses": ["10.0.0.1/24"], "routes": [{"to": "default", "via": "10.0.0.2"}]},
+        {"addresses": [{"address": "fd00::1/64", "nodad": True}, "10.0.0.1/24"]},
+    ],
+)
+def test_usual_values_are_not_remarked(settings: dict[str, Any]) -> None:
+    assert list(remarks(Configuration.model_validate(pair(settings)))) == []
 
 
 def test_routes_of_a_half_that_is_down_are_remarked() -> None:

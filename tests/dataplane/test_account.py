@@ -3,11 +3,14 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import pytest
+
 import epaird.dataplane
 from epaird.dataplane.account import Account, crossed
 from epaird.dataplane.frames import HEADER
 from epaird.ipc import counters
 from epaird.ipc.counters import (
+    ADDED_SEGMENTS,
     COALESCED_DATAGRAMS,
     COALESCED_SUPERFRAMES,
     HELD_BYTES,
@@ -25,6 +28,7 @@ from epaird.ipc.counters import (
     OPACKETS,
     OVERSIZE,
     PEER_DOWN,
+    REASONS,
     RUNT,
     SLOT_WORDS,
     TOO_BIG,
@@ -78,7 +82,9 @@ def test_no_other_module_knows_the_words_of_an_interface() -> None:
 def test_a_new_writer_clears_what_is_held_and_keeps_what_was_counted() -> None:
     words = memoryview(bytearray(b"\1" * 8 * SLOT_WORDS)).cast("Q")
     before = words[OPACKETS]
-    Account(words)
+    Account(words).answered()
+    assert words[TOO_BIG] == before + 1
+    words[TOO_BIG] = before
     assert [words[each] for each in (IN_FLIGHT, LISTED, OACTIVE, HELD_BYTES)] == [0] * 4
     assert {words[each] for each in (OPACKETS, IPACKETS, OERRORS, IERRORS, TOO_BIG)} == {before}
 
@@ -91,6 +97,17 @@ def test_frames_are_counted_without_their_virtio_net_hdr() -> None:
     counted.transmitted([], 0)
     assert [counted.words[each] for each in (OPACKETS, OBYTES, OMCASTS)] == [2, 160, 1]
     assert [counted.words[each] for each in (IPACKETS, IBYTES, IMCASTS)] == [2, 160, 2]
+
+
+@pytest.mark.parametrize("reason", range(len(REASONS)))
+def test_an_error_is_counted_in_the_word_of_its_reason(reason: int) -> None:
+    words = memoryview(bytearray(8 * SLOT_WORDS)).cast("Q")
+    counted = Account(words)
+    counted.undeliverable(reason, 5)
+    counted.refused([reason])
+    counted.lost(reason, 2)
+    found = {word: count for word, count in enumerate(words) if count}
+    assert found == {OERRORS + reason: 6, IERRORS + reason: 2}
 
 
 def test_errors_are_counted_by_reason_and_direction() -> None:
@@ -110,6 +127,9 @@ def test_state_is_recorded() -> None:
     counted.held(500, 3)
     counted.held(-100, 2)
     counted.answered()
+    counted.segmented(44)
+    counted.segmented(3)
+    assert counted.words[ADDED_SEGMENTS] == 47
     state = (LISTED, OACTIVE, HELD_BYTES, IN_FLIGHT, TOO_BIG)
     assert [counted.words[each] for each in state] == [1, 1, 400, 2, 1]
     counted.mark_listed(False)
@@ -130,6 +150,7 @@ def test_a_burst_that_crossed_is_counted_in_the_order_that_settling_relies_on() 
     ]
     assert [sender.words[each] for each in (OPACKETS, OBYTES, OMCASTS)] == [64, 9000, 2]
     assert [receiver.words[each] for each in (IPACKETS, IBYTES, IMCASTS)] == [64, 9000, 2]
+    assert receiver.words[IN_FLIGHT] == 0
     del stores[:]
     crossed(sender, receiver, 1, 60, 0)
     assert OMCASTS not in stores

@@ -52,6 +52,10 @@ def test_a_slot_is_larger_than_any_frame_and_spreads_over_the_cache() -> None:
     assert SLOT % 4096 != 0
 
 
+def test_a_new_burst_has_no_frames(burst: Burst) -> None:
+    assert (burst.lengths, burst.verdicts, burst.exhausted) == ([], {}, False)
+
+
 def test_frames_are_read_until_there_are_none(burst: Burst) -> None:
     sent = numbered(5)
     assert read(burst, *sent) == sent
@@ -65,6 +69,10 @@ def test_a_burst_has_a_most_of_frames(burst: Burst) -> None:
     assert read(burst, *sent, most=3) == sent[:3]
     assert not burst.exhausted
     assert read(burst, *sent) == sent[:BURST_FRAMES]
+    assert not burst.exhausted
+    read(burst, frame())
+    assert burst.exhausted
+    read(burst, *sent)
     assert not burst.exhausted
 
 
@@ -85,6 +93,45 @@ def test_a_burst_ends_with_the_frame_that_makes_it_too_large(burst: Burst) -> No
     superframe = header + (34).to_bytes(2, "little") + bytes(2) + bytes(size - HEADER)
     assert len(read(burst, *[superframe] * 10)) == BURST_BYTES // size + 1
     assert not burst.exhausted
+
+
+@pytest.mark.parametrize("octets", [0, 1, 2999, 3000, 5999, 6000, 6001])
+def test_a_burst_ends_once_its_long_frames_exceed_its_bytes(burst: Burst, octets: int) -> None:
+    long = bytes(3000)
+    burst.read(Device(*[long, frame()] * 10).read, LIMIT, BURST_FRAMES, lambda *_: None, octets)
+    assert burst.lengths[-1] == len(long)
+    together = sum(length for length in burst.lengths if length > LIMIT)
+    assert together - len(long) <= octets < together
+
+
+def test_only_frames_of_an_unusual_length_are_examined(burst: Burst) -> None:
+    lengths = (SHORTEST - 1, SHORTEST, SHORTEST + 1, LIMIT - 1, LIMIT, LIMIT + 1)
+    examined = []
+
+    def examine(slot: memoryview, length: int, limit: int) -> None:
+        assert (len(slot), limit) == (SLOT, LIMIT)
+        examined.append(length)
+
+    burst.read(Device(*map(bytes, lengths)).read, LIMIT, BURST_FRAMES, examine)
+    assert examined == [SHORTEST - 1, LIMIT + 1]
+    assert burst.lengths == list(lengths)
+
+
+@pytest.mark.parametrize("place", [0, 1, 62, 63])
+@pytest.mark.parametrize(
+    ("flags", "gso_type", "unfinished"),
+    [(1, 0, True), (0, 1, True), (3, 5, True), (0, 4, True), (2, 0, False), (0, 0, False)],
+)
+def test_a_burst_is_offloaded_if_one_frame_is(
+    burst: Burst, place: int, flags: int, gso_type: int, unfinished: bool
+) -> None:
+    """An unfinished checksum is the flag of value 1; 2 is a note about a checksum that is whole."""
+    frames = numbered(64)
+    frames[place] = bytes((flags, gso_type)) + frames[place][2:]
+    read(burst, *frames)
+    assert burst.offloaded() is unfinished
+    read(burst, *numbered(max(place, 1))[:place])
+    assert burst.offloaded() is False, "frames of an earlier burst do not count"
 
 
 def test_frames_read_before_a_device_has_gone_stay(burst: Burst) -> None:

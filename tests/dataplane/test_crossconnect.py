@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from epaird.ipc.counters import (
     ADDED_SEGMENTS,
     IBYTES,
     IMCASTS,
+    IN_FLIGHT,
     IPACKETS,
     OBYTES,
     OMCASTS,
@@ -90,6 +92,137 @@ def test_a_peer_that_is_listed_or_missing_is_not_read_for_answers(make_bench: ty
     bench.owners[1].sends(frame())
     exchange(b)
     assert bench.oerrors(b)["peer_down"] == 1
+
+
+def reads_of(bench: Bench, source: Port, monkeypatch: pytest.MonkeyPatch) -> list[Port]:
+    """Return the ports that are read in the turn of one of them."""
+    transmit = bench.pipeline.transmit
+    reads: list[Port] = []
+
+    def recording(port: Port) -> bool:
+        reads.append(port)
+        return transmit(port)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.pipeline, "transmit", recording)
+        exchange(source)
+    return reads
+
+
+def test_a_turn_ends_with_the_first_burst_that_asks_for_no_answer(
+    make_bench: type[Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench()
+    a, b = bench.ports
+    assert reads_of(bench, a, monkeypatch) == [a], "there was nothing to answer"
+    bench.owners[0].sends(frame())
+    assert reads_of(bench, a, monkeypatch) == [a, b]
+    bench.owners[0].sends(*numbered(65))
+    assert reads_of(bench, a, monkeypatch) == [a], "its ring is not empty"
+    assert reads_of(bench, a, monkeypatch) == [a, b]
+    b.attached = False
+    bench.owners[0].sends(frame())
+    assert reads_of(bench, a, monkeypatch) == [a]
+    b.attached = True
+    bench.queue.overflow(b)
+    bench.owners[0].sends(frame())
+    assert reads_of(bench, a, monkeypatch) == [a]
+
+
+def test_a_tagged_frame_may_be_longer_by_its_tag(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    head = frame()[:-2]
+    fits, too_long = (head + b"\x81\0\0\7\x88\xb5" + bytes(1504 + more) for more in (0, 1))
+    for number in (0, 1):
+        bench.owners[number].sends(fits, too_long)
+        bench.loop()
+        assert bench.owners[1 - number].receives() == [fits]
+        assert bench.oerrors(bench.ports[number])["oversize"] == 1
+
+
+def test_frames_do_not_overtake_those_that_wait(
+    make_bench: type[Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device that had no room has some a moment later, while the next burst is delivered."""
+    bench = make_bench()
+    a, b = bench.ports
+    first, *others = numbered(6)
+    bench.queue.put(b, [first])
+    with monkeypatch.context() as patched:
+        patched.setattr(Port, "write", lambda *_: BlockingIOError())
+        bench.owners[0].sends(*others[:2])
+        bench.pipeline.transmit(a)
+    assert list(b.backlog) == [first, *others[:2]]
+    assert b in bench.polls.awaiting_room
+    assert a.account.words[OPACKETS] == 2
+    bench.owners[0].sends(*others[2:])
+    bench.pipeline.transmit(a)
+    assert bench.owners[1].receives() == [first, *others]
+    assert not b.backlog, "what waited is delivered before the next burst"
+
+
+def test_accepted_frames_among_refused_ones_each_arrive(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    good = numbered(5)
+    bench.owners[0].sends(good[0], frame(bytes(2000)), *good[1:4], frame()[:-1], good[4])
+    bench.pipeline.transmit(bench.ports[0])
+    assert bench.owners[1].receives() == good
+    bench.check_ledger()
+
+
+@pytest.mark.parametrize("arrived", [0, 1, 3])
+def test_what_a_full_device_does_not_take_waits_as_transmitted(
+    make_bench: type[Bench], monkeypatch: pytest.MonkeyPatch, arrived: int
+) -> None:
+    bench = make_bench()
+    a, b = bench.ports
+    sent = numbered(5)
+    refuse_after(monkeypatch, b, arrived)
+    bench.owners[0].sends(*sent)
+    bench.pipeline.transmit(a)
+    monkeypatch.undo()
+    assert bench.owners[1].receives() == sent[:arrived]
+    assert list(b.backlog) == sent[arrived:]
+    assert b in bench.polls.awaiting_room
+    assert (a.account.words[OPACKETS], b.account.words[IPACKETS]) == (5, arrived)
+    bench.check_ledger()
+
+
+def refuse_after(monkeypatch: pytest.MonkeyPatch, port: Port, frames: int) -> None:
+    """Have a device take so many frames and then none."""
+    write, taken = os.write, 0
+
+    def filling(fd: int, data: bytes) -> int:
+        nonlocal taken
+        if fd == port.fd:
+            if taken == frames:
+                raise BlockingIOError
+            taken += 1
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", filling)
+
+
+@pytest.mark.parametrize("offload", [True, False])
+def test_frames_are_in_flight_before_the_first_is_written(
+    make_bench: type[Bench], monkeypatch: pytest.MonkeyPatch, offload: bool
+) -> None:
+    """Settlement relies on it when the worker is killed in between."""
+    bench = make_bench()
+    a, b = wired(bench)
+    b.offload = offload
+    write, in_flight = os.write, []
+
+    def recording(fd: int, data: bytes) -> int:
+        in_flight.append(b.account.words[IN_FLIGHT])
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", recording)
+    bench.owners[0].sends(SUPER)
+    bench.pipeline.transmit(a)
+    pieces = 1 if offload else len(segment(SUPER))
+    assert in_flight == [pieces] * pieces
+    assert b.account.words[IN_FLIGHT] == 0
 
 
 def test_frames_are_counted_on_both_sides(make_bench: type[Bench]) -> None:
@@ -222,7 +355,18 @@ def test_a_super_frame_for_a_peer_that_is_down_is_one_error_of_its_sender(make_b
         bench.pipeline.transmit(a)
         b.fd = up
     assert bench.oerrors(a)["peer_down"] == 1
+    assert bench.pipeline.burst.verdicts == {0: PEER_DOWN}
     assert b.account.words[ADDED_SEGMENTS] == a.account.words[OPACKETS] == 0
+    bench.check_ledger()
+
+
+def test_segments_that_the_receiver_refuses_are_its_errors(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    a, b = wired(bench)
+    bench.owners[1].end.close()  # ECONNREFUSED
+    bench.owners[0].sends(SUPER)
+    bench.pipeline.transmit(a)
+    assert bench.ierrors(b)["write_error"] == len(segment(SUPER))
     bench.check_ledger()
 
 

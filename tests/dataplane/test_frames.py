@@ -3,6 +3,7 @@ from __future__ import annotations
 import struct
 
 import pytest
+from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 
 from epaird.dataplane.frames import ETHERNET, FRAME_MAX, HEADER, VLAN_TAG, objection
 from epaird.ipc.counters import OVERSIZE, RUNT
@@ -17,6 +18,13 @@ def buffer(gso_type: int = 0, gso_size: int = 0, start: int = 0, data_offset: in
     struct.pack_into("<BBHHHH", frame, 0, 1, gso_type, 9999, gso_size, start, 16)
     frame[HEADER + start + 12] = data_offset << 4
     return memoryview(frame)
+
+
+def test_the_sizes_are_those_of_the_headers() -> None:
+    assert len(Ether()) == ETHERNET
+    assert len(Ether() / Dot1Q()) == ETHERNET + VLAN_TAG
+    assert struct.calcsize("=BBHHHH") == HEADER
+    assert HEADER + len(Ether() / Dot1AD() / Dot1Q() / Dot1Q()) + 65535 == FRAME_MAX
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from scapy.layers.inet import TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror
 from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
@@ -16,7 +17,20 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet
 
 from epaird.dataplane.frames import HEADER
-from epaird.dataplane.headers import IPV6, complement, network, ones_sum, tagged, upper
+from epaird.dataplane.headers import (
+    FRAGMENT_OFFSET,
+    ICMP_ERRORS,
+    ICMPV6,
+    IPV4_HEADER,
+    IPV6,
+    IPV6_HEADER,
+    complement,
+    network,
+    ones_sum,
+    tagged,
+    upper,
+)
+from epaird.dataplane.headers import ICMP as ICMP_NUMBER
 
 V6 = IPv6(src="fd00::1", dst="fd00::2")
 
@@ -65,7 +79,31 @@ def test_any_bytes_can_be_walked(packet: bytes) -> None:
     assert upper(packet).start >= 40
 
 
+def test_an_extension_header_that_ends_the_packet_is_skipped() -> None:
+    packet = bytes(V6 / IPv6ExtHdrDestOpt(nh=59))
+    assert len(packet) == IPV6_HEADER + 8
+    assert upper(packet) == (59, 48, 0)
+    assert upper(packet[:-1]) == (60, 40, 0)
+
+
+def test_numbers_and_sizes_are_those_of_the_protocols() -> None:
+    assert (len(IP()), len(IPv6())) == (IPV4_HEADER, IPV6_HEADER)
+    assert bytes(IP() / ICMP())[9] == ICMP_NUMBER
+    assert bytes(IPv6() / ICMPv6EchoRequest())[6] == ICMPV6
+    quoted = bytes(IP())
+    quoting = {kind for kind in range(256) if IPerror in ICMP(bytes((kind,)) + bytes(7) + quoted)}
+    assert quoting == ICMP_ERRORS
+
+
+@given(st.integers(0, 0x1FFF), st.integers(0, 7))
+def test_the_offset_of_a_fragment_is_told_from_its_flags(offset: int, flags: int) -> None:
+    field = int.from_bytes(bytes(IP(frag=offset, flags=flags))[6:8])
+    assert field & FRAGMENT_OFFSET == offset
+
+
 @given(st.binary(min_size=1, max_size=80).filter(any))
+@example(b"\xff\xff")
+@example(b"\xff\xfe\0\1")
 def test_the_checksum_is_that_of_rfc_1071(data: bytes) -> None:
     padded = data + bytes(len(data) % 2)
     total = sum(int.from_bytes(padded[at : at + 2]) for at in range(0, len(padded), 2))

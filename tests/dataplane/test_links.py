@@ -37,6 +37,12 @@ def test_an_address_is_no_tag() -> None:
 
 def test_the_limit_of_a_packet_is_the_mtu() -> None:
     assert IP_LINK.read_limit((1500,)) == HEADER + 1500
+    assert IP_LINK.read_limit((1500, 9000)) == HEADER + 1500
+
+
+def test_a_packet_of_no_version_of_ip_has_no_group() -> None:
+    packets = [bytes(HEADER) + bytes((version << 4,)) + b"\xff" * 60 for version in range(16)]
+    assert IP_LINK.multicasts([each for each in packets if each[HEADER] >> 4 not in (4, 6)]) == 0
 
 
 def test_ethernet_multicasts_have_the_group_bit() -> None:

@@ -10,9 +10,11 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
+from epaird.dataplane.burst import Burst
 from epaird.dataplane.frames import HEADER
-from epaird.ipc.counters import DOWN, OPACKETS, TOO_BIG
+from epaird.ipc.counters import DOWN, FLUSHED, OPACKETS, OVERSIZE, RUNT, TOO_BIG
 from tests.dataplane.conftest import Bench, frame, numbered
+from tests.dataplane.datagrams import Datagram
 from tests.dataplane.superframes import Offloaded
 
 
@@ -29,6 +31,16 @@ def test_a_receiver_that_takes_nothing_fills_the_queue_and_blocks_its_sender(mak
     assert a.oactive
     assert a not in bench.polls.reading
     bench.check_ledger()
+
+
+def test_a_turn_that_reads_nothing_is_not_the_last(make_bench: type[Bench]) -> None:
+    bench = make_bench(limit=1)
+    a, b = bench.ports
+    bench.queue.put(b, [frame()])
+    bench.owners[0].sends(frame())
+    assert not bench.pipeline.transmit(a)
+    assert a.account.words[OPACKETS] == 0
+    assert bench.queue.drain_list == (a,)
 
 
 def test_the_stall_of_the_original(make_bench: type[Bench]) -> None:
@@ -129,6 +141,82 @@ def test_a_port_that_is_down_loses_what_it_has_sent_before(make_bench: type[Benc
     assert (errors["flushed"], errors["runt"], errors["oversize"]) == (5, 1, 1)
     assert bench.owners[1].receives() == []
     assert bench.ports[0].account.words[OPACKETS] == 0
+    assert bench.pipeline.burst.lengths == [], "its ring was read to the end"
+
+
+def test_the_fate_of_flushed_frames_is_known_by_their_slots(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    bench.owners[0].sends(frame(), frame()[:-1], frame())
+    set_down(bench, 0)
+    assert bench.pipeline.transmit(bench.ports[0])
+    assert bench.pipeline.burst.verdicts == {0: FLUSHED, 1: RUNT, 2: FLUSHED}
+
+
+def test_a_ring_of_several_bursts_is_flushed_to_its_end(make_bench: type[Bench]) -> None:
+    bench = make_bench(limit=5)
+    a, b = bench.ports
+    while not a.listed:
+        bench.owners[0].sends(*numbered(3))
+        bench.loop()
+    a.at_once = 2
+    bench.owners[0].sends(*numbered(9))
+    set_down(bench, 0)
+    bench.pipeline.flush(b)
+    assert bench.oerrors(a)["flushed"] >= 9
+    assert not a.listed
+
+
+class Recording:
+    """A stage that records the bursts that it is given, and drops the frames in some slots."""
+
+    def __init__(self, *dropped: int) -> None:
+        self.dropped = dropped
+        self.bursts: list[tuple[list[int], int]] = []
+
+    def process(self, burst: Burst, now_ns: int) -> None:
+        self.bursts.append((list(burst.accepted()), now_ns))
+        burst.verdicts.update(dict.fromkeys(self.dropped, OVERSIZE))
+
+    def wake(self, now_ns: int) -> None:
+        """Hold nothing."""
+
+
+def test_stages_process_a_burst_in_order_before_it_is_delivered(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    first, second = Recording(1), Recording(3)
+    bench.ports[0].stages = (first, second)
+    bench.now_ns = 1_234
+    bench.owners[0].sends(*(sent := numbered(4)))
+    bench.pipeline.transmit(bench.ports[0])
+    assert first.bursts == [([0, 1, 2, 3], 1_234)]
+    assert second.bursts == [([0, 2, 3], 1_234)]
+    assert bench.owners[1].receives() == [sent[0], sent[2]]
+
+
+def test_datagrams_of_a_burst_are_joined(make_bench: type[Bench]) -> None:
+    bench = make_bench()
+    bench.ports[0].coalesce = True
+    bench.owners[0].sends(*(bytes(Datagram(number=number)) for number in range(20)))
+    bench.pipeline.transmit(bench.ports[0])
+    assert len(bench.owners[1].receives()) == 1
+
+
+def test_a_restart_that_leaves_frames_in_a_ring_is_followed_by_another(make_bench: type[Bench]) -> None:
+    """The walk is not repeated at once: other cables have their turn."""
+    bench = make_bench()
+    a, b = bench.ports
+    a.at_once = 2
+    bench.queue.put(b, [frame()])
+    bench.queue.overflow(a)
+    bench.queue.taken(b)
+    bench.owners[0].sends(*numbered(3))
+    bench.pipeline.restart()
+    assert len(bench.owners[1].receives()) == 2
+    assert (a.listed, bench.polls.restart_requested) == (True, True)
+    bench.polls.restart_requested = False
+    bench.pipeline.restart()
+    assert len(bench.owners[1].receives()) == 1
+    assert (a.listed, bench.polls.restart_requested) == (False, False)
 
 
 @pytest.mark.parametrize("what", ["up again", "not recorded"])

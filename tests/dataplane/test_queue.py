@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 
 import pytest
 from hypothesis import strategies as st
@@ -9,7 +10,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from epaird.dataplane.burst import BURST_FRAMES
 from epaird.dataplane.port import Port
 from epaird.dataplane.queue import SHARES, Queue
-from epaird.ipc.counters import DRAIN_LIST, IN_FLIGHT, LISTED, OACTIVE, QUEUE_FRAMES, WORKER_OACTIVE
+from epaird.ipc.counters import (
+    DRAIN_LIST,
+    HELD_BYTES,
+    IN_FLIGHT,
+    LISTED,
+    OACTIVE,
+    QUEUE_FRAMES,
+    WORKER_OACTIVE,
+)
 from epaird.ipc.ledger import SLOT_BYTES, Words
 
 
@@ -42,6 +51,22 @@ def test_frames_hold_references(queue: Queue) -> None:
     assert (a.refs, queue.length, a.account.words[IN_FLIGHT]) == (3, 2, 2)
     queue.taken(a)
     assert (a.refs, queue.length, list(a.backlog)) == (2, 1, [b"2"])
+
+
+def test_a_new_queue_is_empty_whatever_the_worker_before_it_held() -> None:
+    used = memoryview(bytearray(b"\1" * SLOT_BYTES)).cast("Q")
+    Queue(2, used)
+    assert [used[each] for each in (QUEUE_FRAMES, DRAIN_LIST, WORKER_OACTIVE)] == [0, 0, 0]
+
+
+def test_senders_are_flushed_while_at_most_two_quotas_wait_for_their_receiver() -> None:
+    queue = Queue(2100, words())
+    receiver, _ = pair()
+    assert queue.may_flush(receiver)
+    queue.put(receiver, [b""] * 2 * queue.quota)
+    assert queue.may_flush(receiver)
+    queue.put(receiver, [b""])
+    assert not queue.may_flush(receiver)
 
 
 def test_an_overflow_blocks_lists_once_and_holds_one_reference(queue: Queue) -> None:
@@ -163,7 +188,8 @@ class Traffic(RuleBasedStateMachine):
                 self.lists[source.receiver].append(source)
             return False
         if ring:
-            self.queue.put(source.receiver, [b"frame"] * (min(room, ring) + added))
+            frames = [bytes(random.randrange(1, 1500)) for _ in range(min(room, ring) + added)]
+            self.queue.put(source.receiver, frames)
         return ring <= room
 
     @rule(number=st.integers(0, 6), burst=st.integers(1, 4), added=st.integers(0, ADDED))
@@ -217,6 +243,7 @@ class Traffic(RuleBasedStateMachine):
             assert each.listed == (each in self.listed)
             assert not each.oactive or each.listed, "blocked, and no restart will come"
             assert each.account.words[IN_FLIGHT] == len(each.backlog)
+            assert each.account.words[HELD_BYTES] == sum(map(len, each.backlog))
             assert (each.account.words[LISTED], each.account.words[OACTIVE]) == (each.listed, each.oactive)
         assert queue.oactive == any(each.oactive for each in self.ports) == self.words[WORKER_OACTIVE]
         assert queue.restart_due == any(

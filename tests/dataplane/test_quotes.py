@@ -6,7 +6,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import (
@@ -83,6 +83,8 @@ def test_ipv6(inner: Packet, error: Packet) -> None:
 
 
 @given(st.ip_addresses(v=4).filter(lambda each: not each.is_multicast), st.ip_addresses(v=4))
+@example("223.255.255.255", "10.0.0.1")
+@example("240.0.0.1", "10.0.0.1")
 def test_an_error_of_a_router_goes_to_the_host_whose_packet_was_reflected(
     host: object, router: object
 ) -> None:
@@ -144,6 +146,25 @@ ERROR6 = IPv6(src=MIRRORED6, dst=OWNER6) / ICMPv6DestUnreach()
 def test_other_packets_stay_as_they_are(packet: Packet) -> None:
     reflect = reflect_quote6 if isinstance(packet, IPv6) else reflect_quote4
     assert bytes(reflected(reflect, packet)) == bytes(packet)
+
+
+@pytest.mark.parametrize("group", ["224.0.0.0", "225.1.2.3", "239.255.255.255"])
+def test_no_error_is_reflected_to_a_group(group: str) -> None:
+    packet = ERROR / IP(src=MIRRORED, dst=group) / INNER["udp"]
+    assert bytes(reflected(reflect_quote4, packet)) == bytes(packet)
+
+
+@pytest.mark.parametrize(
+    ("reflect", "error", "quoted"),
+    [
+        (reflect_quote4, ERROR, IP(src=MIRRORED, dst=OWNER, len=20)),
+        (reflect_quote6, ERROR6, IPv6(src=MIRRORED6, dst=OWNER6, plen=0)),
+    ],
+)
+def test_a_quote_of_a_header_alone_is_reflected(reflect: Reflect, error: Packet, quoted: Packet) -> None:
+    found = reflected(reflect, error / quoted)
+    inner = type(error)(bytes(found.payload.payload))
+    assert (inner.src, inner.dst) == (quoted.dst, quoted.src)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from epaird.ipc.counters import (
     OPACKETS,
     OVERSIZE,
     RUNT,
+    WRITE_ERROR,
 )
 from epaird.ipc.ledger import Table
 from tests.dataplane.conftest import Owner, Polls
@@ -123,6 +124,56 @@ def test_the_quote_of_an_error_is_swapped_too(bench: Bench, packet: Packet) -> N
     assert (found.src, found.dst) == (packet.dst, packet.src)
     assert (quoted.src, quoted.dst) == (packet.src, packet.dst)
     assert (quoted.sport, quoted.dport) == (5, 6)
+
+
+def test_a_header_alone_is_swapped(bench: Bench) -> None:
+    for packet in (V4, V6):
+        (back,) = bench.sent(packet)
+        assert (type(packet)(back).src, type(packet)(back).dst) == (packet.dst, packet.src)
+
+
+@pytest.mark.parametrize("version", [each for each in range(16) if each not in (4, 6)])
+def test_packets_behind_one_that_is_not_ip_are_swapped(bench: Bench, version: int) -> None:
+    (back,) = bench.sent(bytes((version << 4,)) * 60, V4 / UDP())
+    assert IP(back).src == V4.dst
+    assert bench.words[IERRORS + FAMILY] == 1
+    assert bench.polls.unknown == [(bench.port, version)]
+
+
+def test_a_loopback_has_no_peer_to_poll_for(bench: Bench) -> None:
+    bench.owner.sends(bytes(HEADER) + bytes(V4))
+    assert not bench.forwarding.exchange(bench.port)
+    assert not bench.forwarding.exchange(bench.port)
+
+
+def test_packets_that_wait_are_delivered_before_the_next_burst(bench: Bench) -> None:
+    waiting, following = bytes(V4 / b"1"), bytes(IP(src=V4.dst, dst=V4.src) / b"2")
+    bench.queue.put(bench.port, [bytes(HEADER) + waiting])
+    assert bench.sent(V4 / b"2") == [waiting, following]
+    assert not bench.port.backlog
+
+
+def test_packets_are_in_flight_while_they_are_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settlement relies on it when the worker is killed in between."""
+    write, in_flight = os.write, []
+
+    def recording(fd: int, data: bytes) -> int:
+        in_flight.append(bench.words[IN_FLIGHT])
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", recording)
+    bench.sent(V4, V6, V4)
+    assert in_flight == [3, 3, 3]
+    assert bench.words[IN_FLIGHT] == 0
+
+
+def test_a_packet_that_the_device_refuses_is_an_error_of_its_receiver(bench: Bench) -> None:
+    bench.owner.sends(bytes(HEADER) + bytes(V4), bytes(HEADER) + bytes(V6))
+    bench.owner.end.close()  # ECONNREFUSED
+    bench.pipeline.transmit(bench.port)
+    assert (bench.words[OPACKETS], bench.words[IPACKETS]) == (2, 0)
+    assert bench.words[IERRORS + WRITE_ERROR] == 2
+    assert bench.pipeline.burst.verdicts == {0: WRITE_ERROR, 1: WRITE_ERROR}
 
 
 def test_verbatim_changes_nothing() -> None:

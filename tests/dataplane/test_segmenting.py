@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from epaird.dataplane.frames import HEADER
 from epaird.dataplane.segmenting import NotSegmentable, segment
+from tests.dataplane.datagrams import folded
 from tests.dataplane.hop import Hop, bridged
 from tests.dataplane.superframes import TAGS, TCP, UDP, Offloaded, offloaded
 
@@ -91,6 +92,77 @@ def test_garbage_is_segmented_or_refused(rest: bytes, kind: int, start: int) -> 
 def test_a_frame_that_ends_early_is_segmented_or_refused(frame: Offloaded, length: int) -> None:
     with contextlib.suppress(NotSegmentable):
         segment(bytes(frame)[:length])
+
+
+def test_a_transport_header_inside_the_ip_header_is_refused() -> None:
+    sent = bytes(BASE)
+    for start in (0, 14, 14 + 19):
+        virtio = struct.pack("<BBHHHH", 1, sent[1], 0, 1000, start, 16)
+        with pytest.raises(NotSegmentable):
+            segment(virtio + sent[HEADER:])
+
+
+CUT = [
+    BASE,
+    BASE.but(version=6, tags=TAGS[0]),
+    BASE.but(tcp_options=b"\x01" * 12),
+    BASE.but(protocol=UDP),
+    BASE.but(protocol=UDP, version=6, extension=b"\0\0\x01\x04\0\0\0\0"),
+]
+
+
+@pytest.mark.parametrize("frame", CUT)
+def test_a_super_frame_that_ends_in_its_headers_is_refused(frame: Offloaded) -> None:
+    headers = len(bytes(frame)) - len(frame.payload)
+    for length in range(HEADER, headers):
+        with pytest.raises(NotSegmentable):
+            segment(bytes(frame)[:length])
+
+
+@pytest.mark.parametrize("frame", CUT)
+def test_a_super_frame_without_payload_is_one_frame(frame: Offloaded) -> None:
+    sent = bytes(frame.but(payload=b"", tcp_flags=0x99))
+    (made,) = segment(sent)
+    assert made == segment(bytes(frame.but(payload=b"", tcp_flags=0x99, gso_size=0)))[0]
+
+
+def test_a_checksum_is_completed_up_to_the_end_of_the_frame() -> None:
+    frame = struct.pack("<BBHHHH", 1, 0, 0, 0, 20, 8) + bytes(range(30))
+    (made,) = segment(frame)
+    assert made[: HEADER + 28] == bytes(HEADER) + bytes(range(28))
+    assert int.from_bytes(made[-2:]) == 0xFFFF - folded(frame[HEADER + 20 :])
+    for length in (29, 28, 27, 25):
+        with pytest.raises(NotSegmentable):
+            segment(frame[: HEADER + length])
+
+
+@pytest.mark.parametrize(
+    ("frame", "at", "written"),
+    [
+        (BASE.but(payload=bytes(2), gso_size=0), 16, 0xFFFF),
+        (BASE.but(payload=bytes(2), gso_size=0, protocol=UDP), 6, 0xFFFF),
+        (BASE.but(payload=bytes(2)), 16, 0),
+        (BASE.but(payload=bytes(2), protocol=UDP), 6, 0xFFFF),
+    ],
+    ids=["unfinished TCP", "unfinished UDP", "TCP super-frame", "UDP super-frame"],
+)
+def test_a_checksum_that_is_zero_is_written_as_in_the_kernel(frame: Offloaded, at: int, written: int) -> None:
+    """Zero is no checksum in UDP; skb_checksum_help() changes it for all, tcp_gso_segment() does not."""
+    at += HEADER + 14 + 20
+    (made,) = segment(bytes(frame))
+    (made,) = segment(bytes(frame.but(payload=made[at : at + 2])))
+    assert int.from_bytes(made[at : at + 2]) == written
+
+
+@pytest.mark.parametrize("frame", [BASE, BASE.but(version=6)])
+def test_the_checksum_of_a_super_frame_with_a_whole_one_is_over_its_addresses(frame: Offloaded) -> None:
+    """Its source port does not begin with a zero byte."""
+    sent = bytearray(bytes(frame))
+    transport = HEADER + 14 + (20 if frame.version == 4 else 40)
+    sent[transport] = 0x7F
+    unfinished = bytes(sent)
+    whole = struct.pack("<BBHHHH", 0, sent[1], 0, 1000, 0, 0) + unfinished[HEADER:]
+    assert segment(whole) == segment(unfinished)
 
 
 def test_protocols_of_the_kinds() -> None:

@@ -32,6 +32,28 @@ def test_it_polls_for_a_while_after_the_last_frame() -> None:
     assert spin.forwarded(100_000)
 
 
+def test_the_time_is_in_microseconds() -> None:
+    spin = Spin(50)
+    spin.forwarded(7)
+    for now in range(7, 50_000, 5_000):
+        assert spin.poll_again(now)
+    assert spin.poll_again(50_006)
+    assert not spin.poll_again(50_007)
+    spin.tune(20)
+    spin.forwarded(60_000)
+    for now in range(60_000, 80_000, 5_000):
+        assert spin.poll_again(now)
+    assert spin.poll_again(79_999)
+    assert not spin.poll_again(80_000)
+
+
+def test_a_worker_that_has_slept_for_long_polls_as_before() -> None:
+    spin = Spin(50)
+    for begin in (0, 10**9):
+        assert spin.forwarded(begin)
+        assert poll(spin, begin, begin + 10**9) == begin + 50_000
+
+
 def test_the_time_can_be_changed() -> None:
     spin = Spin(50)
     spin.tune(0)

@@ -169,6 +169,119 @@ def test_packets_that_are_not_answered(packet: Packet) -> None:
     assert answer(packet) is None
 
 
+HOSTS = ("1.0.0.1", "126.9.9.9", "128.0.0.1", "223.255.255.254", "240.0.0.1", "255.255.255.254", "10.0.0.255")
+OTHERS = ("0.0.0.1", "0.9.9.9", "127.9.9.9", "224.0.0.1", "225.0.0.1", "239.255.255.255", "255.255.255.255")
+HOSTS6 = ("::2", "fd00::1:0:0:1", "1::1", "fe80::1", "feff::1", "2001:db8::")
+OTHERS6 = ("::", "::1", "ff00::", "ff02::1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "usual", "address", "answered"),
+    [
+        *((IP, "10.0.0.9", address, True) for address in HOSTS),
+        *((IP, "10.0.0.9", address, False) for address in OTHERS),
+        *((IPv6, "fd00::9", address, True) for address in HOSTS6),
+        *((IPv6, "fd00::9", address, False) for address in OTHERS6),
+    ],
+)
+def test_packets_from_one_host_to_another_are_answered(
+    kind: type[Packet], usual: str, address: str, answered: bool
+) -> None:
+    for source, destination in ((address, usual), (usual, address)):
+        headers = (V4 if kind is IP else V6).copy()
+        headers.src, headers.dst = source, destination
+        found = answer(ETHER / headers / UDP() / LOAD)
+        assert (found is not None) == answered
+        if found is not None:
+            assert (found[kind].src, found[kind].dst) == (destination, source)
+
+
+@pytest.mark.parametrize("kind", [*range(20), 126, 127, 128, 129, 135, 136, 137, 138, 255])
+def test_errors_are_not_answered(kind: int) -> None:
+    """ICMPv6 errors have types below 128; a redirect is treated as one."""
+    message = Raw(bytes((kind, 0, 0, 0)) + bytes(LOAD))
+    found = answer(ETHER / IPv6(src="fd00::1", dst="fd00::2", nh=58) / message)
+    assert (found is None) == (kind < 128 or kind == 137)
+    found = answer(ETHER / IP(src="10.0.0.1", dst="10.0.0.2", flags="DF", proto=1) / message)
+    assert (found is None) == (kind in (3, 4, 5, 11, 12))
+
+
+@pytest.mark.parametrize(("headers", "smallest"), [(V4, 68), (V6, 1280)], ids=["IPv4", "IPv6"])
+def test_only_a_packet_above_the_mtu_is_answered(headers: Packet, smallest: int) -> None:
+    head = len(headers / UDP())
+    for mtu in (smallest, smallest + 1, 1500, 9000):
+        sent = headers / UDP() / Raw(bytes(mtu - head))
+        assert answer(ETHER / sent, mtu) is None
+        assert answer(ETHER / sent / Padding(bytes(100)), mtu) is None
+        found = answer(ETHER / sent / Raw(b"1"), mtu)
+        assert found is not None
+        reported = found[ICMP].nexthopmtu if ICMP in found else found[ICMPv6PacketTooBig].mtu
+        assert reported == mtu
+
+
+def test_the_label_of_a_flow_does_not_matter() -> None:
+    assert answer(ETHER / IPv6(src="fd00::1", dst="fd00::2", tc=0xFF, fl=0xFFFFF) / UDP() / LOAD) is not None
+
+
+@pytest.mark.parametrize(("more", "answered"), [(0, False), (1, True)])
+def test_a_packet_of_extension_headers_alone_is_not_answered(more: int, answered: bool) -> None:
+    extension = bytes((17, 255)) + bytes(256 * 8 - 2)
+    sent = IPv6(src="fd00::1", dst="fd00::2", nh=60) / Raw(extension + bytes(more))
+    assert (answer(ETHER / sent / Padding(bytes(100))) is not None) == answered
+
+
+def test_a_short_packet_is_quoted_whole_and_without_padding() -> None:
+    sent = V4 / UDP() / Raw(bytes(100))
+    for padding in (b"", bytes(50)):
+        found = answer(ETHER / IP(bytes(sent)) / Padding(padding), 68)
+        assert found is not None
+        assert bytes(found)[14 + 28 :] == bytes(sent)
+
+
+def test_the_header_of_an_answer() -> None:
+    """Internet control, as from a router, and whole."""
+    found = answer(ETHER / V4 / UDP() / LOAD)
+    assert found is not None
+    ip = found[IP]
+    assert (ip.version, ip.ihl, ip.tos, ip.ttl, ip.flags, ip.frag, ip.id) == (4, 5, 0xC0, 64, 0, 0, 0)
+    assert ip.len == len(bytes(ip))
+    assert bytes(ip[ICMP])[4:6] == bytes(2), "unused (RFC 1191)"
+    found = answer(ETHER / V6 / UDP() / LOAD)
+    assert found is not None
+    ip = found[IPv6]
+    assert (ip.version, ip.tc, ip.fl, ip.hlim, ip.nh) == (6, 0, 0, 64, 58)
+    assert ip.plen == len(bytes(ip)) - 40
+    assert found[ICMPv6PacketTooBig].code == 0
+
+
+@pytest.mark.parametrize(
+    ("packet", "at", "value"),
+    [
+        (V4 / UDP() / LOAD, 0, 0x55),
+        (V4 / UDP() / LOAD, 0, 0x44),
+        (V4 / UDP() / LOAD, 2, 0xFF),
+        (V6 / UDP() / LOAD, 0, 0x50),
+        (V6 / UDP() / LOAD, 4, 0xFF),
+    ],
+    ids=["another version", "too short a header", "cut", "IPv6: another version", "IPv6: cut"],
+)
+def test_a_broken_header_is_not_answered(packet: Packet, at: int, value: int) -> None:
+    sent = bytearray(bytes(ETHER / packet))
+    sent[14 + at] = value
+    assert too_big(memoryview(bytes(HEADER) + bytes(sent)), 1500) is None
+
+
+def test_the_smallest_mtus_are_reported() -> None:
+    assert answer(ETHER / V6 / UDP() / LOAD, 1280) is not None
+    assert answer(ETHER / V4 / UDP() / LOAD, 68) is not None
+    for tags, mtu in ((2, 1280), (3, 1284), (4, 1288)):
+        sent = ETHER
+        for _ in range(tags):
+            sent /= Dot1Q(vlan=7)
+        assert answer(sent / V6 / UDP() / LOAD, mtu) is not None
+        assert answer(sent / V6 / UDP() / LOAD, mtu - 1) is None
+
+
 def test_an_mtu_below_the_minimum_is_not_reported() -> None:
     assert answer(ETHER / V6 / UDP() / LOAD, 1279) is None
     assert answer(ETHER / V4 / UDP() / LOAD, 67) is None

@@ -7,10 +7,11 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
-from epaird.ipc.channel import FDS_MAX, Assembler, Channel
+from epaird.ipc.channel import FDS_MAX, Assembler, Channel, packets, receive
 from epaird.ipc.encoding import encode
 from epaird.ipc.messages import Done, Gone, Message, More
 from tests.loop import descriptors, on_loop, turns
@@ -69,7 +70,7 @@ async def test_messages_arrive_both_ways_in_order() -> None:
 
 @on_loop
 async def test_more_messages_than_the_kernel_takes_at_once_neither_block_nor_get_lost() -> None:
-    """net.unix.max_dgram_qlen, 10 by default, bounds the packets that wait in a socket."""
+    """The socket's buffer holds some hundred of them."""
     connection, other = pair()
     with other:
         near = End()
@@ -88,20 +89,30 @@ async def test_more_messages_than_the_kernel_takes_at_once_neither_block_nor_get
 
 
 @on_loop
-async def test_a_channel_with_nothing_to_send_keeps_the_loop_asleep() -> None:
+async def test_a_channel_with_nothing_to_send_keeps_the_loop_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    flush = Channel._flush
+    flushes: list[Channel] = []
+
+    def recording(channel: Channel) -> None:
+        flushes.append(channel)
+        flush(channel)
+
+    monkeypatch.setattr(Channel, "_flush", recording)
     connection, other = pair()
     with other:
         near = End()
         near.open(connection)
-        for number in range(100):
+        for number in range(1000):
             near.channel.send(Done(number))
+        flushes.clear()
         far = End()
         far.open(other)
-        await eventually(lambda: len(far.messages) == 100)
+        await eventually(lambda: len(far.messages) == 1000)
         await turns()
-        assert not asyncio.get_running_loop().remove_writer(connection.fileno()), (
-            "polled for room all the time"
-        )
+        assert flushes, "not all fitted the buffer at once"
+        flushes.clear()
+        await turns(20)
+        assert not flushes, "polled for room all the time"
         for end in (near, far):
             end.channel.close()
 
@@ -284,6 +295,39 @@ def test_descriptors_of_a_message_that_never_comes_are_closed() -> None:
     assert assembler.add(encode(More()), [os.memfd_create("first")]) is None
     with pytest.raises(ValueError, match="not a message"):
         assembler.add(b"[]", [os.memfd_create("second")])
+    assert descriptors() == before
     assert assembler.add(encode(More()), [os.memfd_create("third")]) is None
     assembler.close()
     assert descriptors() == before
+
+
+@on_loop
+async def test_a_channel_that_closes_closes_the_descriptors_of_an_unfinished_message() -> None:
+    connection, other = pair()
+    near = End()
+    near.open(connection)
+    file = os.memfd_create("passed")
+    with other:
+        before = descriptors()
+        socket.send_fds(other, [encode(More())], [file])
+        await eventually(lambda: len(descriptors()) == len(before) + 1)
+        near.channel.close()
+        assert len(descriptors()) == len(before) - 1
+    os.close(file)
+
+
+@pytest.mark.parametrize("count", [0, 1, FDS_MAX, FDS_MAX + 1, 2 * FDS_MAX, 2 * FDS_MAX + 1])
+def test_as_many_descriptors_travel_in_a_packet_as_the_kernel_takes(count: int) -> None:
+    made = list(packets(Done(1), range(count)))
+    assert [fd for _, fds in made for fd in fds] == list(range(count))
+    assert [len(fds) for _, fds in made[:-1]] == [FDS_MAX] * (max(0, count - 1) // FDS_MAX)
+    assert [packet for packet, _ in made] == [encode(More())] * (len(made) - 1) + [encode(Done(1))]
+    near, far = pair()
+    with near, far, Path(os.devnull).open() as file:
+        socket.send_fds(near, [b"x"], [file.fileno()] * FDS_MAX)
+        _, received = receive(far)
+        for fd in received:
+            os.close(fd)
+        assert len(received) == FDS_MAX
+        with pytest.raises(OSError, match="Invalid argument"):
+            socket.send_fds(near, [b"x"], [file.fileno()] * (FDS_MAX + 1))

@@ -28,6 +28,47 @@ def test_each_constant_is_a_word_of_the_catalogue() -> None:
     assert all(getattr(counters, name.upper()) == word for name, word in words.items())
 
 
+LAYOUT_2 = {
+    "opackets": 0, "obytes": 1, "omcasts": 2, "ipackets": 3, "ibytes": 4, "imcasts": 5, "in_flight": 6,
+    "listed": 7, "oactive": 8, "coalesced_datagrams": 9, "coalesced_superframes": 10, "joining": 11,
+    "held_bytes": 12, "too_big": 13, "down": 14, "added_segments": 15, "oerrors": 16, "ierrors": 32,
+    "migrating": 63,
+}  # fmt: skip
+"""The words of an interface since epaird 0.2.0, and the reasons of 0.3.0: new ones are only appended."""
+WORKER_LAYOUT_2 = {"heartbeat_ns": 0, "cpu_ns": 1, "queue_frames": 2, "drain_list": 3, "oactive": 4}
+REASONS_2 = ("peer_down", "oversize", "runt", "write_error", "worker_lost", "family", "flushed")
+
+
+def test_no_word_of_the_layout_that_is_in_use_has_moved() -> None:
+    """A ledger outlives the program that wrote it, and workers of two versions count in one."""
+    assert (counters.LAYOUT, SLOT_WORDS, REASONS_MAX) == (2, 64, 16)
+    assert {each.name: each.word for each in counters.INTERFACE}.items() >= LAYOUT_2.items()
+    assert {each.name: each.word for each in counters.WORKER}.items() >= WORKER_LAYOUT_2.items()
+    assert REASONS[: len(REASONS_2)] == REASONS_2
+    names = ("HEARTBEAT_NS", "CPU_NS", "QUEUE_FRAMES", "DRAIN_LIST", "WORKER_OACTIVE")
+    assert [getattr(counters, name) for name in names] == list(WORKER_LAYOUT_2.values())
+
+
+def test_the_words_that_a_reading_appends_are_behind_the_slot() -> None:
+    appended = [each.word for each in counters.INTERFACE if each.word >= SLOT_WORDS]
+    assert appended == list(range(SLOT_WORDS, counters.READING_WORDS))
+
+
+def test_only_errors_are_counted_by_reason() -> None:
+    assert [each.name for each in counters.INTERFACE if each.by_reason] == ["oerrors", "ierrors"]
+
+
+def test_users_see_each_counter_of_frames_and_no_state() -> None:
+    """Clients rely on the keys and, in tables, on their order."""
+    shown = [each.name for each in counters.STATISTICS]
+    assert shown == [
+        "opackets", "obytes", "omcasts", "oqdrops", "oerrors", "ipackets", "ibytes", "imcasts", "ierrors",
+        "too_big", "coalesced_datagrams", "coalesced_superframes", "added_segments",
+    ]  # fmt: skip
+    assert all(each.type == "counter" for each in counters.STATISTICS)
+    assert not any(each.statistic for each in counters.WORKER)
+
+
 def test_reasons_fit_and_are_explained() -> None:
     assert len(REASONS) <= REASONS_MAX
     assert set(REASON_HELP) == set(REASONS)

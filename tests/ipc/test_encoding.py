@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from epaird.ipc.encoding import decode, encode
 from epaird.ipc.messages import (
+    Amend,
     Attach,
     Attached,
     CableSpec,
@@ -98,9 +99,17 @@ def test_unknown_fields_are_ignored_and_missing_ones_defaulted() -> None:
     assert decode(packet) == Attach(3, CableSpec("c", (PortSpec(slot=4),)))
 
 
+def test_corrections_of_another_version_are_read() -> None:
+    packet = b'{"type": "Amend", "id": 5, "corrections": [{"sent": 3, "held": 9}, {}]}'
+    assert decode(packet) == Amend(5, corrections=(Correction(sent=3), Correction()))
+    assert decode(encode(decode(packet))) == decode(packet)
+    assert decode(b'{"type": "Amend", "id": 5}') == Amend(5)
+
+
 def test_a_message_of_an_unknown_type_is_named_and_keeps_its_id() -> None:
     assert decode(b'{"type": "Teleport", "id": 7, "to": "Mars"}') == Unknown("Teleport", 7)
     assert decode(b'{"type": "Teleport", "id": "seven"}') == Unknown("Teleport", 0)
+    assert decode(b'{"type": "Teleport"}') == Unknown("Teleport", 0)
 
 
 def test_a_cable_of_protocol_1_is_read() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.ipc import counters, ledger
-from epaird.ipc.counters import CPU_NS, IERRORS, OERRORS, REASONS, SLOT_WORDS
+from epaird.ipc.counters import CPU_NS, IERRORS, MIGRATING, OERRORS, REASONS, SLOT_WORDS
 from epaird.ipc.ledger import CURRENT, LAYOUT_1, Layout, Slots, Table, is_sealed
 from tests.ipc.ledgers import ledger_file
 
@@ -92,11 +92,108 @@ def test_a_header_names_the_layout_and_every_word(table: Table) -> None:
     assert Layout.decode(os.pread(table.fd, 4096, 0)) == CURRENT
     assert Table(table.fd).layout == CURRENT
     assert table.usable
+    assert max((*CURRENT.interface.values(), *CURRENT.worker.values())) < SLOT_WORDS
 
 
 def test_a_ledger_without_a_header_is_one_of_0_1_0(old: Table) -> None:
     assert old.layout == LAYOUT_1
     assert (old.slots, old.usable) == (4, False)
+
+
+def test_the_words_of_0_1_0_are_where_it_wrote_them() -> None:
+    words = (
+        *("opackets", "obytes", "omcasts", "ipackets", "ibytes", "imcasts", "in_flight", "listed", "oactive"),
+        *("coalesced_datagrams", "coalesced_superframes", "joining"),
+        *("oerrors",) * 6,
+        *("ierrors",) * 6,
+        *("held_bytes", "too_big"),
+    )
+    assert LAYOUT_1.interface == {name: words.index(name) for name in words}
+    assert list(LAYOUT_1.worker) == ["heartbeat_ns", "cpu_ns", "queue_frames", "drain_list", "oactive"]
+    assert list(LAYOUT_1.worker.values()) == [0, 1, 2, 3, 4]
+    assert (LAYOUT_1.version, LAYOUT_1.header_bytes, LAYOUT_1.slot_words) == (1, 0, 32)
+
+
+@pytest.mark.parametrize("header_bytes", [0, 2, 4096, 4098])
+@pytest.mark.parametrize("more", [0, 1, 4, 7])
+def test_a_ledger_consists_of_whole_words(header_bytes: int, more: int) -> None:
+    """Behind a header of any length."""
+    fd = ledger_file(Layout(9, header_bytes, 8, (), {}, {}), 4)
+    try:
+        os.ftruncate(fd, os.fstat(fd).st_size + more)
+        if more:
+            with pytest.raises(ValueError, match="whole words"):
+                Table(fd)
+        else:
+            assert Table(fd).slots == (4 if header_bytes else 1)
+    finally:
+        os.close(fd)
+
+
+def test_names_are_added_to_the_header_that_others_read(table: Table) -> None:
+    os.pwrite(table.fd, Layout(2, 4096, SLOT_WORDS, REASONS[:2], {"opackets": 0}, {}).encode(), 0)
+    Table(table.fd)
+    assert Layout.decode(os.pread(table.fd, 4096, 0)) == CURRENT
+
+
+class Superseded:
+    """A ledger in which word n of slot s has s * 1000 + n."""
+
+    fd = -1
+
+    def converted(self, index: int) -> list[int]:
+        return [index * 1000 + word for word in range(SLOT_WORDS)]
+
+    def cpu_ns(self, index: int) -> int:
+        return index * 7
+
+
+def test_counters_are_read_where_they_are_kept(table: Table) -> None:
+    table.slot(2)[5] = 9
+    assert table.read(2) == table.slot(2).tolist()
+    older = Superseded()
+    table.supersede(older, {1, 2})
+    assert table.read(1) == older.converted(1)
+    assert table.read(2) == older.converted(2)
+    assert table.read(3) == [0] * SLOT_WORDS
+    table.migrate(1)
+    table.slot(1)[5] += 4
+    assert table.read(1) == [*older.converted(1)[:5], 1009, *older.converted(1)[6:MIGRATING], 0]
+    table.migrate(1)
+    table.migrate(3)
+    assert table.read(1)[5] == 1009, "copied once only"
+    assert table.read(3) == [0] * SLOT_WORDS
+
+
+def test_a_workers_processor_time_is_copied_once(table: Table) -> None:
+    table.supersede(Superseded(), {2})
+    assert [table.slot(slot)[MIGRATING] for slot in range(4)] == [0, 0, 1, 0]
+    for _ in range(2):
+        table.migrate_worker(2)
+        assert (table.slot(2)[CPU_NS], table.slot(2)[MIGRATING]) == (14, 0)
+        table.slot(2)[CPU_NS] = 14
+    table.slot(2)[CPU_NS] = 99
+    table.migrate_worker(2)
+    table.migrate_worker(3)
+    assert (table.slot(2)[CPU_NS], table.slot(3)[CPU_NS]) == (99, 0)
+
+
+def test_without_the_older_ledger_counters_begin_anew(table: Table) -> None:
+    """It could not be read; the slots stay as they are, and are nobody's copy any more."""
+    for slot in (1, 2):
+        table.slot(slot)[MIGRATING] = 1
+    assert table.read(1) == table.slot(1).tolist()
+    table.migrate(1)
+    table.migrate_worker(2)
+    assert table.read(1) == table.read(2) == [0] * SLOT_WORDS
+
+
+def test_only_words_of_a_slot_have_a_word_in_another_layout() -> None:
+    """A header of another version may name what is no word here."""
+    places = {"opackets": 3, "oqdrops": 4, "osegments": 5, "oerrors": 8}
+    found = ledger.words_of(counters.INTERFACE, places, ("runt", "loss", "family"))
+    reasons = {OERRORS + REASONS.index("runt"): 8, OERRORS + REASONS.index("family"): 10}
+    assert found == {counters.OPACKETS: 3, **reasons}
 
 
 def test_appended_words_and_reasons_are_no_other_layout(table: Table) -> None:
@@ -169,12 +266,21 @@ def test_a_ledger_of_this_layout_with_other_sizes_is_refused(layout: Layout) -> 
 
 
 @pytest.mark.parametrize(
+    "layout", [Layout(9, 0, 1, (), {}, {"cpu_ns": 0}), Layout(9, 8, 2, (), {"opackets": 1}, {"cpu_ns": 0})]
+)
+def test_a_layout_may_be_as_small_as_its_words(layout: Layout) -> None:
+    assert Layout.decode(layout.encode()) == layout
+
+
+@pytest.mark.parametrize(
     "header",
     [
         struct.pack("<8sQ", b"\xe9epaird\n", 1 << 63),
         struct.pack("<8sQ2s", b"\xe9epaird\n", 2, b"[]"),
         struct.pack("<8sQ2s", b"\xe9epaird\n", 2, b"{}"),
         Layout(9, -8, 64, (), {}, {}).encode(),
+        Layout(9, -1, 64, (), {}, {}).encode(),
+        Layout(9, 0, 1, (), {}, {"cpu_ns": 1}).encode(),
         Layout(9, 4096, 0, (), {}, {}).encode(),
         Layout(9, 4096, 64, REASONS, {"oerrors": 60}, {}).encode(),
         Layout(9, 4096, 64, (), {}, {"cpu_ns": -1}).encode(),

@@ -18,6 +18,7 @@ from epaird.dataplane import burst, crossconnect, port
 from epaird.dataplane.port import Port
 from epaird.ipc import counters, ledger, settlement
 from epaird.ipc.counters import (
+    ADDED_SEGMENTS,
     COALESCED_DATAGRAMS,
     IERRORS,
     IN_FLIGHT,
@@ -339,6 +340,63 @@ def test_with_several_queues_what_is_missing_in_all_is_what_one_process_had_in_h
     assert life > 20
 
 
+def test_segments_that_were_added_are_in_the_balance(table: Table) -> None:
+    """A super-frame that was sent and delivered as 45 segments leaves nothing to settle."""
+    sender, receiver = table.slot(0), table.slot(1)
+    sender[OPACKETS], receiver[ADDED_SEGMENTS], receiver[IPACKETS] = 1, 44, 44
+    assert settlement.balance(sender, receiver) == 1
+    assert settle(sender, receiver, read=1, written=44) == 1
+    assert settlement.balance(sender, receiver) == 0
+
+
+@given(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99), st.integers(-50, 50))
+def test_a_correction_is_what_the_kernel_has_and_the_slots_have_not(
+    sent: int, delivered: int, earlier: int, difference: int
+) -> None:
+    """``earlier`` frames more were sent than received by the time when the two were patched together. What
+    the slots have and the kernel has not, such as frames of a device that was made anew, takes nothing away.
+    """
+    delivered = min(sent, delivered)
+    senders, receivers = [[0] * counters.SLOT_WORDS for _ in range(2)], [[0] * counters.SLOT_WORDS]
+    senders[0][OPACKETS], senders[1][OPACKETS], receivers[0][IPACKETS] = sent, earlier, delivered
+    missing = settlement.correction(
+        senders,
+        [*receivers, [0] * counters.SLOT_WORDS],
+        read=sent + earlier + difference,
+        written=delivered,
+        base=earlier,
+    )
+    more = max(0, difference)
+    assert missing == settlement.Correction(sent=more, lost=sent - delivered + more)
+    unplugged = settlement.correction_unplugged(senders, read=sent + earlier + difference)
+    assert unplugged == settlement.Correction(dropped=more)
+
+
+@pytest.mark.parametrize("more", [0, 1, 5])
+def test_slots_that_are_ahead_of_the_kernel_lose_nothing(table: Table, more: int) -> None:
+    sender, receiver = table.slot(0), table.slot(1)
+    sender[OPACKETS], receiver[IPACKETS] = 10, 10 + more
+    assert settle(sender, receiver, read=10, written=10 + more) == 0
+    assert settlement.settle_unplugged(sender, read=10 - more) == 0
+    assert errors(receiver, IERRORS) == errors(sender, OERRORS) == 0
+
+
+def test_a_correction_is_added_to_one_queue(table: Table) -> None:
+    sender, receiver = table.slot(0), table.slot(1)
+    for _ in range(2):
+        settlement.amend(sender, receiver, settlement.Correction(1, 2, 30, 4, 25, 6))
+    assert {word: count for word, count in enumerate(sender) if count} == {
+        OPACKETS: 2,
+        OERRORS + counters.WORKER_LOST: 4,
+    }
+    assert {word: count for word, count in enumerate(receiver) if count} == {
+        IPACKETS: 60,
+        counters.COALESCED_SUPERFRAMES: 8,
+        COALESCED_DATAGRAMS: 50,
+        IERRORS + counters.WORKER_LOST: 12,
+    }
+
+
 def test_a_queue_without_a_peer_loses_its_frames_itself() -> None:
     slots = [[0] * counters.SLOT_WORDS for _ in range(2)]
     slots[0][OERRORS + counters.PEER_DOWN] = 5
@@ -366,7 +424,63 @@ def test_frames_of_an_unplugged_half_are_its_own_errors(table: Table) -> None:
     sender[OPACKETS], sender[OERRORS + counters.PEER_DOWN] = 10, 5
     assert settlement.settle_unplugged(sender, read=18) == 3
     assert sender[OERRORS + counters.WORKER_LOST] == 3
+    for held in (IN_FLIGHT, JOINING, counters.HELD_BYTES, LISTED, OACTIVE):
+        sender[held] = 1
     assert settlement.settle_unplugged(sender, read=18) == 0
+    assert not any(sender[held] for held in (IN_FLIGHT, JOINING, counters.HELD_BYTES, LISTED, OACTIVE))
+
+
+@pytest.mark.parametrize(
+    ("joining", "writes", "delivered"),
+    [
+        ((4, 23, 30), 0, (0, 0, 0)),
+        ((4, 23, 30), 5, (53, 1, 49)),
+        ((0, 0, 20), 1, (20, 1, 20)),
+        ((1, 20, 1), 1, (20, 1, 20)),
+        ((1, 20, 1), 4, (23, 1, 20)),
+        ((3, 3, 1), 3, (3, 0, 0)),
+    ],
+    ids=[
+        "nothing written",
+        "frames and two super-frames, counted as one",
+        "one super-frame",
+        "the second was refused",
+        "the second was refused, some of its frames written",
+        "the first was refused",
+    ],
+)
+def test_a_burst_with_super_frames_is_counted_by_its_writes(
+    table: Table, joining: tuple[int, int, int], writes: int, delivered: tuple[int, int, int]
+) -> None:
+    """``joining`` is what the worker recorded: writes and frames before the super-frame, its datagrams."""
+    before, arrived, datagrams = joining
+    sender, receiver = table.slot(0), table.slot(1)
+    receiver[JOINING] = before << 32 | arrived << 16 | datagrams
+    settle(sender, receiver, read=53, written=writes)
+    superframes = counters.COALESCED_SUPERFRAMES
+    assert tuple(receiver[word] for word in (IPACKETS, superframes, COALESCED_DATAGRAMS)) == delivered
+    assert receiver[IERRORS + counters.WORKER_LOST] == 53 - delivered[0]
+
+
+@pytest.mark.parametrize(
+    ("joinings", "writes", "delivered"),
+    [
+        ([(0, 0, 20), (4, 23, 30)], 6, (73, 2, 69)),
+        ([(0, 0, 20), (4, 23, 30)], 8, (75, 2, 69)),
+        ([(4, 23, 30), (0, 0, 20)], 6, (73, 2, 69)),
+        ([(0, 0, 20), (0, 0, 30)], 2, (50, 2, 50)),
+        ([(0, 0, 0), (0, 0, 20)], 1, (20, 1, 20)),
+        ([], 3, (3, 0, 0)),
+    ],
+)
+def test_bursts_of_several_processes_that_died_are_counted_together(
+    joinings: list[tuple[int, int, int]], writes: int, delivered: tuple[int, int, int]
+) -> None:
+    slots = [[0] * counters.SLOT_WORDS]
+    words = [before << 32 | arrived << 16 | datagrams for before, arrived, datagrams in joinings]
+    missing = settlement.correction(slots, slots, read=99, written=writes, base=0, joinings=words)
+    assert (missing.delivered, missing.superframes, missing.datagrams) == delivered
+    assert (missing.sent, missing.lost) == (99, 99 - missing.delivered)
 
 
 def test_messages_made_by_the_worker_are_no_frames_delivered(table: Table) -> None:

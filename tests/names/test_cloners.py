@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -106,6 +107,8 @@ def test_names_are_ordered_by_kind_number_and_side(parts: list[tuple[Cloner, int
 def test_the_order_of_other_names() -> None:
     names = ["lo1", "eth0.7", "epair10b", "epair2", "", "epair2a"]
     assert sorted(names, key=order) == ["", "epair2", "epair2a", "epair10b", "eth0.7", "lo1"]
+    kinds = ["epair", "epair0", "lo", "lo0", "lo1"]
+    assert all(order(before) < order(after) for before, after in pairwise(kinds))
 
 
 @given(st.text(max_size=20))
@@ -198,11 +201,20 @@ def test_a_name_that_is_not_a_pairs_is_refused_with_the_reason(name: str, reason
 
 def test_the_halves_letter_must_fit() -> None:
     assert half_name("epair999999999", "a") == "epair999999999a"
-    with pytest.raises(InvalidName, match="no room for its halves' letter") as caught:
+    with pytest.raises(
+        InvalidName, match=r"no room for its halves' letter: a pair's name has at most 14 characters$"
+    ) as caught:
         EPAIR.interface(1_000_000_000)
     assert caught.value.errno == errno.ENOSPC
     with pytest.raises(InvalidName, match="no room"):
         EPAIR.unit_of("epair" + "9" * 10_000)
+
+
+def test_room_is_left_for_the_longest_suffix() -> None:
+    cloner = Cloner("tee", "tee", ("", "abc"))
+    assert cloner.unit_of("tee123456789") == 123_456_789
+    with pytest.raises(InvalidName, match="at most 12 characters"):
+        cloner.unit_of("tee1234567890")
 
 
 @given(st.integers(0, 999_999_999), st.sampled_from(SIDES))
@@ -210,6 +222,12 @@ def test_a_half_is_split_into_pair_and_side(unit: int, side: Side) -> None:
     pair = f"epair{unit}"
     assert half_of(half_name(pair, side)) == (pair, side)
     assert half_name(pair, side) in EPAIR.devices_of(pair)
+
+
+def test_only_a_pair_has_halves() -> None:
+    for name in ("lo1", "epair0a", "epair00", "eth0", "epair1000000000"):
+        with pytest.raises(InvalidName):
+            half_name(name, "a")
 
 
 @pytest.mark.parametrize("name", ["", "a", "epair0", "epair0c", "epair0ab", "epair00a", "epaira", "lo0a"])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,6 +84,19 @@ def test_names_that_ip_netns_accepts(name: str) -> None:
 def test_names_that_no_namespace_can_have(name: str, reason: str) -> None:
     with pytest.raises(InvalidName, match=reason):
         check_namespace_name(name)
+
+
+def test_a_refusal_has_an_error_number() -> None:
+    with pytest.raises(InvalidName, match=r"^\"\" is empty$") as caught:
+        check_device_name("")
+    assert caught.value.errno == errno.EINVAL
+    assert InvalidName("too long", errno.ENOSPC).errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("length", [0, 1, 57, 59, 60])
+def test_a_short_text_is_quoted_whole(length: int) -> None:
+    assert quoted("x" * length) == '"' + "x" * length + '"'
+    assert len(quoted("x" * (length + 61))) == 62
 
 
 @given(st.text(st.characters()))

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import secrets
 import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from epaird.names import mac
@@ -119,10 +120,24 @@ def test_without_a_machine_id_it_is_random_and_stays(tmp_path: Path, content: by
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+@example(0, 0, 1)
+@example(1 << 40, 2**64 - 2, 2**64 - 1)
 def test_a_mixed_host_id_differs_for_each_number(host: int, one: int, other: int) -> None:
     assert 0 <= mixed(host, one) < 2**64
     assert (mixed(host, one) == mixed(host, other)) == (one == other)
     assert (mixed(one, host) == mixed(other, host)) == (one == other)
+
+
+def test_a_mixed_host_id_has_64_bits() -> None:
+    together = 0
+    for number in range(64):
+        together |= mixed(7, number)
+    assert together == 2**64 - 1
+
+
+def test_a_random_host_id_is_never_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "randbits", lambda _bits: 0)
+    assert host_id(tmp_path / "none") != 0
 
 
 def test_a_mixed_host_id_differs_at_each_start_of_the_machine(

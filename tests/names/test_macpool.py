@@ -101,7 +101,9 @@ def test_stable_addresses_are_the_same_in_every_version() -> None:
 def test_a_stable_address_that_is_taken_is_skipped() -> None:
     pool = MacPool(HOST)
     one = pool.stable("epair1")
-    assert set(pool.stable("epair1").values()).isdisjoint(one.values())
+    another = pool.stable("epair1")
+    assert set(another.values()).isdisjoint(one.values())
+    assert another == MacPool(HOST + 1).stable("epair1"), "the next one is the same in every version"
 
 
 def test_no_address_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from epaird.config.reading import parse
 from epaird.config.settings import Configuration, InterfaceSettings, PairSettings
 from epaird.plan.actions import Action
 from epaird.plan.describe import actions
-from epaird.plan.diff import plan
-from epaird.plan.steps import Change, Create, Destroy, Patch, Plan, Recreate, Restore
+from epaird.plan.diff import flattened, plan
+from epaird.plan.steps import Change, Create, Destroy, Patch, Plan, Recreate, Relocate, Restore
 from tests.plan.configurations import configurations
 
 
@@ -137,6 +137,55 @@ def test_what_another_step_changes_is_not_put_back() -> None:
     assert restored(addresses=["10.0.0.7/24"]) == (Restore("epair0a", (), half.routes), loopback)
     assert restored(routes=[]) == restored(up=False) == (replace(half, routes=()), loopback)
     assert restored(routing=False) == (half,)
+
+
+def test_nothing_is_put_back_on_an_interface_that_is_not_in_both_configurations() -> None:
+    now, then = parse({"epair": {"epair0": {}, "epair1": {}}}), parse({"epair": {"epair1": {}, "epair2": {}}})
+    missing = [Restore(f"epair{number}a", ("10.0.0.1/24",)) for number in (0, 2, 1)]
+    assert plan(now, then, missing=missing).restored == (missing[2],)
+
+
+def test_strays_return_to_the_namespace_that_they_are_still_to_be_in() -> None:
+    def of(netns: str, **of_pair: object) -> Configuration:
+        return parse({"epair": {"epair0": {"a": {"netns": netns}, **of_pair}}})
+
+    stray = Relocate("epair0a", "red", "net:[1]", "net:[2]")
+
+    def relocated(now: Configuration, then: Configuration) -> tuple[Relocate, ...]:
+        return plan(now, then, strays=[stray]).relocated
+
+    assert relocated(of("red"), of("red")) == (stray,)
+    assert relocated(of("red"), of("/run/netns/red")) == (stray,)
+    assert relocated(of("red"), of("blue")) == ()
+    assert relocated(of("red"), of("red", queues=2)) == (), "it is created again"
+    assert relocated(of("red"), parse({})) == ()
+
+
+def test_what_was_changed_at_runtime_is_told_from_what_the_file_changes() -> None:
+    applied = parse({"epair": {"epair0": {"a": {"mtu": 1500}}, "epair1": {}}})
+    now = parse({"epair": {"epair0": {"a": {"mtu": 9000, "txqueuelen": 50}}}})
+    then = parse({"epair": {"epair0": {"a": {"mtu": 1500, "txqueuelen": 60}}, "epair1": {}, "epair2": {}}})
+    change, *created = plan(now, then, applied=applied).steps
+    assert isinstance(change, Change)
+    assert {each.key: each.reset for each in change.differences} == {"a.mtu": True, "a.txqueuelen": False}
+    assert [(step.name, step.lost) for step in created if isinstance(step, Create)] == [
+        ("epair1", True),
+        ("epair2", False),
+    ]
+    change, *created = plan(now, then).steps
+    assert isinstance(change, Change)
+    assert not any(each.reset for each in change.differences)
+    assert not any(step.lost for step in created if isinstance(step, Create))
+
+
+def test_two_spellings_of_a_namespace_are_no_difference() -> None:
+    names = ("red", "/run/netns/red", "/var/run/netns/red")
+    spelled = [parse({"epair": {"epair0": {"a": {"netns": netns}}}}) for netns in names]
+    assert all(plan(spelled[0], each).empty for each in spelled)
+    half = spelled[1].epair["epair0"].a
+    assert flattened(half)["netns"] == "red"
+    assert flattened(parse({"epair": {"epair0": {}}}).epair["epair0"].a)["netns"] is None
+    assert "peer" not in flattened(half)
 
 
 def test_an_interface_with_a_route_that_another_needs_is_destroyed_first() -> None:
