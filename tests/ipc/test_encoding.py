@@ -110,17 +110,14 @@ JSON = st.recursive(
 FIELDS = sorted({each.name for kind in (*KINDS, PortSpec, CableSpec) for each in fields(kind)})
 DOCUMENTS = st.fixed_dictionaries(
     {"type": st.sampled_from([kind.__name__ for kind in KINDS])},
-    optional={name: JSON for name in FIELDS},
+    optional=dict.fromkeys(FIELDS, JSON),
 )
 
 
 @given(DOCUMENTS)
 def test_whatever_the_fields_are_the_message_has_the_types_of_its_class(document: dict[str, object]) -> None:
-    try:
+    with contextlib.suppress(InvalidMessage):
         message = decode(json.dumps(document).encode())
-    except InvalidMessage as error:
-        assert "\n" not in str(error)
-    else:
         assert decode(encode(message)) == message
 
 

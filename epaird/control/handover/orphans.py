@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -34,9 +35,11 @@ from epaird.control.tasks import together
 from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused
 from epaird.control.workers.processes import AdoptedProcess, Launched
 from epaird.control.workers.readers import Readers
+from epaird.control.workers.starting import STARTS
 from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import PROTOCOL, CableKind, CableSpec
+from epaird.kernel.senders import has_ended, reap_process
 from epaird.kernel.statistics import LinkStatistics
 
 log = logging.getLogger(__name__)
@@ -137,6 +140,12 @@ class Orphans:
             self._link(orphan)
 
     def _link(self, orphan: Orphan) -> None:
+        if has_ended(orphan.pidfd):  # since it was asked
+            reap_process(orphan.pidfd)
+            os.close(orphan.pidfd)
+            orphan.connection.close()
+            orphan.path.unlink(missing_ok=True)
+            return
         launched = Launched(AdoptedProcess(orphan.pid, orphan.pidfd), orphan.connection)
         number = orphan.about.worker
         usable = orphan.about.protocol == PROTOCOL and orphan.ledger == table_identity(self._table)
@@ -172,7 +181,7 @@ class Orphans:
         # Those that no orphan has: nothing reads them, so their counters are at rest already.
         resting = measure({end for queue in self._queues if not self._of(queue) for end in queue.cable.ends})
         await together(
-            *(worker.start() for worker in self._workers if not worker.forwards),
+            *(worker.start(STARTS) for worker in self._workers if not worker.forwards),
             *(self._tune(linked) for linked in self._linked if linked.worker is not None),
         )
         await together(*(self._take(queue, resting, measure) for queue in self._queues))

@@ -61,7 +61,7 @@ class Worker:
         ``changed`` when there is another process.
 
         A process is taken from ``spares`` where there are any. It outlives the control plane by up to
-        ``orphan_timeout`` seconds and listens in ``directory``, if any. ``readers`` are those of all queues."""
+        ``orphan_timeout`` seconds and listens in ``directory``. ``readers`` are those of all queues."""
         self.number = number
         self.restarts = 0
         """Number of replacements."""
@@ -99,27 +99,24 @@ class Worker:
         """Process id of its process, or of the last one; None when there was none."""
         return self._link.pid if self._link is not None else None
 
-    async def start(self) -> None:
+    async def start(self, attempts: int = 1) -> None:
         """Start a process, unless one is on its way already, and wait until it is ready.
 
-        A process that ends before that is replaced a few times. Raises WorkerLost when none becomes ready,
-        or the worker is stopped."""
-        for left in reversed(range(starting.STARTS)):
-            if self.forwards:
-                return
+        Raises WorkerLost when ``attempts`` processes did not become ready, or the worker is stopped."""
+        while not self.forwards:
             if self._replacing is not None and not self._replacing.done():
                 # A second process beside the replacement would forward everything twice.
                 await self._settled.wait()
+                if self.state is WorkerState.STOPPED:
+                    raise self._not_running()
                 continue
+            attempts -= 1
             try:
                 await self._start()
             except WorkerLost as error:
-                if not left or self.state is not WorkerState.DEAD:
+                if attempts <= 0 or self.state is not WorkerState.DEAD:
                     raise
                 log.warning("%s; starting another", error)
-                await self._starter.pause()
-        if not self.forwards:
-            raise self._not_running()
 
     def adopt(self, launched: Launched, path: Path, cables: Collection[CableSpec]) -> Link:
         """Take over a predecessor's process, which listens at ``path`` and was given ``cables``.
@@ -211,8 +208,8 @@ class Worker:
 
     async def tune(self, *, queue_limit: int, poll_spin_us: int, orphan_timeout: float) -> None:
         """Apply other settings, in frames, microseconds and seconds, to this process and its replacements."""
-        changes = {"queue_limit": queue_limit, "poll_spin_us": poll_spin_us, "orphan_timeout": orphan_timeout}
-        self._settings = replace(self._settings, **changes)
+        frames_and_us = {"queue_limit": queue_limit, "poll_spin_us": poll_spin_us}
+        self._settings = replace(self._settings, **frames_and_us, orphan_timeout=orphan_timeout)
         await self.apply_settings()
 
     async def apply_settings(self) -> None:
