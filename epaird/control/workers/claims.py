@@ -11,6 +11,7 @@ Time is a parameter, in seconds of CLOCK_MONOTONIC.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
@@ -37,6 +38,8 @@ class Claims:
         """Names of interfaces by cable."""
         self._detached: dict[str, tuple[float, frozenset[str]]] = {}
         """By cable, when it was detached, and its interfaces; the one detached first is first."""
+        self._known: Counter[str] = Counter()
+        """Names of interfaces in both, each with the number of its cables."""
         self._ports = 0
         self._left = float(REPORTS)
         self._counted_at = now
@@ -44,8 +47,10 @@ class Claims:
     def give(self, cables: Iterable[CableSpec]) -> None:
         """Record that the process is given cables."""
         for cable in cables:
-            self._detached.pop(cable.name, None)
+            _, before = self._detached.pop(cable.name, (0, frozenset[str]()))
             names = frozenset(port.name for port in cable.ports)
+            self._known.subtract(before | self._given.get(cable.name, frozenset()))
+            self._known.update(names)
             self._ports += len(names) - len(self._given.get(cable.name, ()))
             self._given[cable.name] = names
             self._left += REPORTS_PER_PORT * len(names)
@@ -58,9 +63,14 @@ class Claims:
             self._detached[cable] = now, names
         while self._detached:
             first = next(iter(self._detached))
-            if now - self._detached[first][0] <= LATE_S:
+            since, names = self._detached[first]
+            if now - since <= LATE_S:
                 break
             del self._detached[first]
+            self._known.subtract(names)
+            for name in names:
+                if not self._known[name]:
+                    del self._known[name]
 
     def check(self, report: Message, now: float) -> None:
         """Check a message that is no answer to a request. Raises InvalidMessage."""
@@ -70,7 +80,7 @@ class Claims:
                 if report.name not in self._names(report.cable):
                     raise InvalidMessage(f"it was not given {report.name} of {report.cable}")
             case Overflow() | UnknownFamily():
-                if report.name and not self._has(report.name):
+                if report.name and not self._known[report.name]:
                     raise InvalidMessage(f"it was not given {report.name}")
 
     def _count(self, now: float) -> None:
@@ -84,8 +94,3 @@ class Claims:
     def _names(self, cable: str) -> frozenset[str]:
         _, detached = self._detached.get(cable, (0, frozenset[str]()))
         return self._given.get(cable, detached)
-
-    def _has(self, name: str) -> bool:
-        return any(name in names for names in self._given.values()) or any(
-            name in names for _, names in self._detached.values()
-        )
