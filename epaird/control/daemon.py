@@ -36,6 +36,7 @@ from epaird.control.resources import CONTROL, OWN_CONTROL, PAGE, Resources
 from epaird.control.tasks import all_or_none, spawn
 from epaird.control.workers.pool import WorkerPool
 from epaird.control.workers.processes import Spares
+from epaird.control.workers.readers import Readers
 from epaird.control.workers.worker import Worker
 from epaird.kernel.errors import KernelError
 
@@ -63,6 +64,7 @@ class Daemon:
         """True when devices and state are left to a successor at the end. Until everything is taken over, a
         failure is no reason to take a predecessor's devices down."""
         self._spares = Spares()
+        self._readers = Readers()
         self._workers = WorkerPool(
             _worker_count(configuration), held.slots, self._spares, self._make_worker,
             lambda: self._registry, lambda clone, workers: self._registry.reassign(clone, workers),
@@ -109,9 +111,13 @@ class Daemon:
         undo.push_async_callback(self._stop_or_leave_workers)
         left = held.leftovers
         takes_over, configured = left.usable, left.configured
-        inherited = {orphan.about.pid for orphan in left.orphans}
+        inherited = {orphan.pid for orphan in left.orphans}
         workers_before = len(left.state.workers) if left.state is not None else 0
-        await Takeover(left, held.host, held.table, held.slots, self._workers, self._registry).take_over()
+        # An orphan can hang, too.
+        self._workers.watch(configuration.daemon.worker_timeout)
+        await Takeover(
+            left, held.host, held.table, held.slots, self._workers, self._registry, self._readers
+        ).take_over()
         await self._workers.tune(configuration.daemon)
         await self._workers.start()
         if takes_over:
@@ -128,7 +134,6 @@ class Daemon:
         self._registry.bus.on_change = self._handover.changed
         self._handover.write()
         self._workers.keep_spare()
-        self._workers.watch(configuration.daemon.worker_timeout)
         await self._watch_file()
         self._remaking.start()
         undo.push_async_callback(self._stop_changes)
@@ -200,6 +205,7 @@ class Daemon:
             spares=self._spares,
             directory=held.directory.path,
             orphan_timeout=settings.orphan_timeout,
+            readers=self._readers,
         )
 
     def _make_reloads(self) -> Reloads:

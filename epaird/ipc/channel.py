@@ -16,13 +16,15 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from epaird.ipc.encoding import decode, encode
+from epaird.ipc.encoding import InvalidMessage, decode, encode
 from epaird.ipc.messages import Message, More
 
 MESSAGE_MAX: Final = 65536
 """Bytes of the largest packet."""
 FDS_MAX: Final = 253
 """Descriptors that one packet carries (SCM_MAX_FD, net/scm.h)."""
+PACKETS_AT_ONCE: Final = 64
+"""Packets that a channel reads before it returns to the loop, so that no sender can keep the loop busy."""
 
 
 def packets(message: Message, fds: Sequence[int]) -> Iterator[tuple[bytes, tuple[int, ...]]]:
@@ -37,17 +39,23 @@ def packets(message: Message, fds: Sequence[int]) -> Iterator[tuple[bytes, tuple
 class Assembler:
     """Makes messages of packets as they arrive."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        """``most`` is how many descriptors a message may have; None is any number."""
+        self._most = most
         self._fds: list[int] = []
 
     def add(self, packet: bytes, fds: list[int]) -> tuple[Message, list[int]] | None:
         """Return the message that a packet completes and its descriptors, or None while more will follow.
 
-        The caller has to close the descriptors. Raises ValueError as :func:`epaird.ipc.encoding.decode`; then
-        all descriptors received so far are closed."""
+        The caller has to close the descriptors. Raises InvalidMessage when a packet is no message or a
+        message has too many descriptors; then all descriptors received so far are closed."""
         self._fds += fds
         try:
             message = decode(packet)
+            if isinstance(message, More) and not fds:
+                raise InvalidMessage("a message that carries descriptors has none")
+            if self._most is not None and len(self._fds) > self._most:
+                raise InvalidMessage(f"a message has more than {self._most} descriptors")
         except BaseException:
             self.close()
             raise
@@ -75,6 +83,10 @@ def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if not packet:  # the end, or an empty packet, which is treated as one
+        for fd in fds:
+            os.close(fd)
+        return b"", []
     return packet, list(fds)
 
 
@@ -86,17 +98,23 @@ class Channel:
         connection: socket.socket,
         received: Callable[[Message, list[int]], None],
         ended: Callable[[], None],
+        invalid: Callable[[InvalidMessage], None] | None = None,
+        *,
+        most: int | None = None,
     ) -> None:
         """Take over ``connection``, a SOCK_SEQPACKET socket.
 
         ``received`` is called with each message and the descriptors that came with it, which it has to
-        close; ``ended`` is called once, when the other side has closed its end."""
+        close; ``ended`` is called once, when the other side has closed its end. ``invalid`` is called once,
+        and the channel is closed, when what arrives is no message, has more than ``most`` descriptors, or is
+        refused by ``received`` with InvalidMessage; without ``invalid`` this is an unexpected exception."""
         connection.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._received = received
         self._ended = ended
-        self._assembler = Assembler()
+        self._invalid = invalid
+        self._assembler = Assembler(most)
         # The kernel takes as many packets as fit the socket's buffer, some hundred; the others wait here.
         self._outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._loop.add_reader(connection.fileno(), self._readable)
@@ -137,7 +155,9 @@ class Channel:
         self._loop.remove_writer(self._connection.fileno())
 
     def _readable(self) -> None:
-        while self._connection.fileno() >= 0:
+        for _ in range(PACKETS_AT_ONCE):
+            if self._connection.fileno() < 0:
+                return
             try:
                 packet, fds = receive(self._connection)
             except BlockingIOError:
@@ -148,6 +168,12 @@ class Channel:
                 self.close()
                 self._ended()
                 return
-            complete = self._assembler.add(packet, fds)
-            if complete is not None:
-                self._received(*complete)
+            try:
+                complete = self._assembler.add(packet, fds)
+                if complete is not None:
+                    self._received(*complete)
+            except InvalidMessage as error:
+                if self._invalid is None:
+                    raise
+                self.close()
+                self._invalid(error)

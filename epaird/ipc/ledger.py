@@ -46,6 +46,14 @@ _PREFIX: Final = struct.Struct("<8sQ")
 """The magic and the length in bytes of the JSON document that follows it."""
 HEADER_BYTES: Final = 4096
 """Bytes before the first slot in the current layout: one page, so that slots are aligned to cache lines."""
+HEADER_MAX: Final = 1 << 20
+"""Bytes of the largest header of another layout."""
+SLOT_WORDS_MAX: Final = 4096
+"""Words of the largest slot of another layout."""
+_UNREADABLE: Final = (
+    AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError, struct.error
+)  # fmt: skip
+"""What a header that a worker has written can cause."""
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -98,13 +106,15 @@ class Layout:
                 {str(name): int(word) for name, word in document["interface"].items()},
                 {str(name): int(word) for name, word in document["worker"].items()},
             )
-        except (AttributeError, KeyError, TypeError, ValueError, struct.error) as error:
+        except _UNREADABLE as error:
             raise ValueError(f"not the header of a ledger: {error}") from error
         words = {
             *words_of(counters.INTERFACE, found.interface, found.reasons).values(),
             *words_of(counters.WORKER, found.worker, found.reasons).values(),
         }
-        if found.header_bytes < 0 or found.slot_words < 1 or not words <= set(range(found.slot_words)):
+        if not 0 <= found.header_bytes <= HEADER_MAX or not 1 <= found.slot_words <= SLOT_WORDS_MAX:
+            raise ValueError("the header of a ledger has sizes that no version has")
+        if not all(0 <= word < found.slot_words for word in words):
             raise ValueError("the header of a ledger contradicts itself")
         return found
 
@@ -146,6 +156,15 @@ class Older(Protocol):
 
     def cpu_ns(self, index: int) -> int:
         """Return the processor time of a worker in nanoseconds."""
+
+
+def is_memory_file(fd: int) -> bool:
+    """Return whether a descriptor from another process is that of a memory file, as a ledger is."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:
+        return False
+    return True
 
 
 def is_sealed(fd: int) -> bool:
@@ -263,6 +282,8 @@ class Table:
             {**self.layout.worker, **CURRENT.worker},
         )
         header = merged.encode()
+        if len(header) > self.layout.header_bytes:
+            raise ValueError("the header of a ledger is too long")
         self._map[: len(header)] = header
         self.layout = merged
 
@@ -319,6 +340,10 @@ def _packed(words: Sequence[int]) -> bytes:
     return struct.pack(f"@{len(words)}Q", *words)
 
 
+class LedgerFull(Exception):
+    """Every slot of the ledger is in use. ``str()`` is one line."""
+
+
 class Slots:
     """Allocates the slots of a table; the lowest free one is handed out first, zeroed."""
 
@@ -330,7 +355,11 @@ class Slots:
         self._free = [slot for slot in range(table.slots) if slot not in taken]
 
     def take(self) -> int:
-        """Return a free slot; raises IndexError when there is none."""
+        """Return a free slot; raises LedgerFull when there is none."""
+        if not self._free:
+            raise LedgerFull(
+                f"the ledger is full: there can be {self._table.slots} queues of interfaces and workers"
+            )
         slot = heapq.heappop(self._free)
         self._table.clear(slot)
         return slot

@@ -35,6 +35,10 @@ TUN_F_UFO: Final = 0x10
 TUN_F_USO4: Final = 0x20
 TUN_F_USO6: Final = 0x40
 
+# linux/major.h and linux/miscdevice.h: the device number of /dev/net/tun
+MISC_MAJOR: Final = 10
+TUN_MINOR: Final = 200
+
 # linux/virtio_net.h: struct virtio_net_hdr
 VIRTIO_NET_HDR: Final = struct.Struct("<BBHHHH")
 """flags, gso_type, hdr_len, gso_size, csum_start, csum_offset."""
@@ -71,6 +75,8 @@ PORT_TP: Final = 0
 SOL_NETLINK: Final = 270
 SO_RCVBUFFORCE: Final = 33
 SO_NETNS_COOKIE: Final = 71
+SO_PASSPIDFD: Final = 76
+SCM_PIDFD: Final = 0x04
 MSG_WAITFORONE: Final = 0x10000
 
 # linux/udp.h

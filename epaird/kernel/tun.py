@@ -220,6 +220,22 @@ def current_name(fd: int) -> str:
     return printable(name.rstrip(b"\0"))
 
 
+def is_queue(fd: int, *, ethernet: bool | None = None) -> bool:
+    """Return whether a descriptor from another process is a queue of a device as this module opens them, or
+    of one that is gone.
+
+    ``ethernet`` is True for a TAP, False for a TUN device, and None for either."""
+    try:
+        if os.fstat(fd).st_rdev != os.makedev(abi.MISC_MAJOR, abi.TUN_MINOR):
+            return False
+        _, flags = _IFREQ_FLAGS.unpack(fcntl.ioctl(fd, abi.TUNGETIFF, bytes(_IFREQ_FLAGS.size)))
+    except OSError as error:
+        return error.errno == errno.EBADFD
+    wanted = {True: abi.IFF_TAP, False: abi.IFF_TUN, None: flags & (abi.IFF_TAP | abi.IFF_TUN)}[ethernet]
+    form = abi.IFF_NO_PI | abi.IFF_VNET_HDR
+    return bool(flags & wanted) and flags & form == form
+
+
 def namespace_of(fd: int) -> Identity:
     """Return the identity of the device's namespace. Raises KernelError, EBADFD when it is gone."""
     with opened_namespace_of(fd) as namespace:

@@ -60,7 +60,7 @@ class IdleWorker(Worker):
         self.failure: Exception | None = None
         """The error that attach() and detach() raise."""
 
-    async def start(self) -> None:
+    async def start(self, attempts: int = 1) -> None:  # noqa: ARG002
         raise AssertionError("an idle worker has no process")
 
     async def stop(self) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import typing
 from dataclasses import fields
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaird.ipc.encoding import decode, encode
+from epaird.ipc.encoding import InvalidMessage, decode, encode
 from epaird.ipc.messages import (
     Amend,
     Attach,
@@ -75,6 +76,19 @@ def test_the_longest_message_fits_a_packet() -> None:
         b'{"type": 7}',
         b'{"type": ["Done"]}',
         b"\xff",
+        b"[" * 60_000,
+        b'{"type": "Done", "id": ' + b"9" * 5000 + b"}",
+        b'{"type": "Done", "id": 1e999}',
+        b'{"type": "Done", "id": 18446744073709551616}',
+        b'{"type": "Done", "id": true}',
+        b'{"type": "Done", "id": 1.5}',
+        b'{"type": "Done", "error": 7}',
+        b'{"type": "Done", "error": "\\ud800"}',
+        b'{"type": "Overflow", "full": 1}',
+        b'{"type": "Detach", "patience": NaN}',
+        b'{"type": "Resize", "mtus": ["1500"]}',
+        b'{"type": "Resize", "mtus": [' + b"1," * 2000 + b"1]}",
+        b'{"type": "Amend", "corrections": [3]}',
         b'{"type": "Attached", "cable": null}',
         b'{"type": "Attached", "cable": ["epair0"]}',
         b'{"type": "Attached", "cable": {"ports": 2}}',
@@ -85,7 +99,32 @@ def test_the_longest_message_fits_a_packet() -> None:
     ],
 )
 def test_anything_else_is_refused(packet: bytes) -> None:
-    with pytest.raises(ValueError, match=r"not a|Expecting|codec"):
+    with pytest.raises(InvalidMessage, match=r"^not a message: "):
+        decode(packet)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=9,
+)
+FIELDS = sorted({each.name for kind in (*KINDS, PortSpec, CableSpec) for each in fields(kind)})
+DOCUMENTS = st.fixed_dictionaries(
+    {"type": st.sampled_from([kind.__name__ for kind in KINDS])},
+    optional=dict.fromkeys(FIELDS, JSON),
+)
+
+
+@given(DOCUMENTS)
+def test_whatever_the_fields_are_the_message_has_the_types_of_its_class(document: dict[str, object]) -> None:
+    with contextlib.suppress(InvalidMessage):
+        message = decode(json.dumps(document).encode())
+        assert decode(encode(message)) == message
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_cause_another_error(packet: bytes) -> None:
+    with contextlib.suppress(InvalidMessage):
         decode(packet)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from epaird.ipc import counters, ledger
 from epaird.ipc.counters import CPU_NS, IERRORS, MIGRATING, OERRORS, REASONS, SLOT_WORDS
-from epaird.ipc.ledger import CURRENT, LAYOUT_1, Layout, Slots, Table, is_sealed
+from epaird.ipc.ledger import CURRENT, LAYOUT_1, Layout, LedgerFull, Slots, Table, is_sealed
 from tests.ipc.ledgers import ledger_file
 
 
@@ -56,7 +56,7 @@ def test_slots_are_handed_out_lowest_first_zeroed_and_never_twice(steps: list[bo
                 table.slot(slot)[:] = memoryview(b"\1" * ledger.SLOT_BYTES).cast("Q")
                 held.append(slot)
             elif take:
-                with pytest.raises(IndexError):
+                with pytest.raises(LedgerFull, match="there can be 4 queues"):
                     slots.take()
             elif held:
                 slots.release(held.pop())

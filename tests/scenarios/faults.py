@@ -148,7 +148,15 @@ def _ierrors(interface: Interface) -> int:
 class ManagedDaemon(Daemon):
     """A daemon started as by a service manager, with the descriptors in the manager's store."""
 
-    def __init__(self, lab: Lab, file: Path, manager: ServiceManager) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        file: Path,
+        manager: ServiceManager,
+        wrapper: tuple[str, ...] = (),
+        **environment: str,
+    ) -> None:
+        """``wrapper`` is a command in front of the daemon's, ``environment`` is added to its own."""
         self.lab = lab
         self.file = file
         stored = manager.unit.stored
@@ -156,6 +164,7 @@ class ManagedDaemon(Daemon):
         redirections = "".join(f" {number}<&{base + number}" for number in range(3, 3 + len(stored)))
         environment = {
             **os.environ,
+            **environment,
             "NOTIFY_SOCKET": manager.address,
             "LISTEN_FDS": str(len(stored)),
             "LISTEN_FDNAMES": ":".join(name for name, _ in stored),
@@ -166,7 +175,7 @@ class ManagedDaemon(Daemon):
                 passed.callback(os.close, number)
             self.start(
                 ("bash", "-c", f'export LISTEN_PID=$$; exec "$@"{redirections}', "-",
-                 EPAIRD, "run", "--config", str(file)),
+                 *wrapper, EPAIRD, "run", "--config", str(file)),
                 env=environment,
                 pass_fds=range(base + 3, base + 3 + len(stored)),
             )  # fmt: skip

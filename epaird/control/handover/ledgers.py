@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from epaird.ipc.counters import LAYOUT
-from epaird.ipc.ledger import Table, is_sealed
+from epaird.ipc.ledger import HEADER_BYTES, SLOT_BYTES, Table, is_sealed
 from epaird.ipc.oldledger import OldLedger
 from epaird.kernel.namespace import Identity
 
@@ -38,7 +38,7 @@ def open_ledger(ledgers: Mapping[Identity, int], taken: Collection[int]) -> Tabl
     current: Table | None = None
     older: OldLedger | None = None
     for fd in ledgers.values():
-        match _opened(fd):
+        match _opened(fd, taken):
             case Table() as table if current is None:
                 current = table
             case OldLedger() as old if older is None:
@@ -54,11 +54,21 @@ def open_ledger(ledgers: Mapping[Identity, int], taken: Collection[int]) -> Tabl
     return current
 
 
-def _opened(fd: int) -> Table | OldLedger | None:
-    """Return a ledger: a table when counters can be kept in it as they are; None when it cannot be read."""
+def _opened(fd: int, taken: Collection[int]) -> Table | OldLedger | None:
+    """Return a ledger: a table when counters can be kept in it as they are; None when it cannot be read.
+
+    ``taken`` are the slots that are in use."""
     try:
         found = OldLedger(fd)
-        return Table(fd) if found.layout.version == LAYOUT and is_sealed(fd) else found
+        if found.layout.version != LAYOUT or not is_sealed(fd):
+            return found
+        # A worker can seal a file of its own, of any size.
+        if os.fstat(fd).st_size > HEADER_BYTES + SLOTS * SLOT_BYTES:
+            raise ValueError("it is larger than any ledger")
+        table = Table(fd)
+        if table.slots <= max(taken, default=0):
+            raise ValueError("it has fewer slots than are in use")
+        return table
     except (OSError, ValueError) as error:
         log.warning("a ledger that another daemon has left cannot be read: %s: counters begin at 0", error)
         return None

@@ -1,12 +1,20 @@
 """Orphans: the workers that a predecessor left. Each is adopted as a worker, or hands its cables over.
 
-An orphan is adopted if it speaks this protocol, counts in this ledger and has the number of a worker. The
-others, of older code or surplus, receive only the requests to detach and to end. The workers that are to
-have their cables run before they detach them, and they keep the descriptors until everything is forwarded
-again: if this process is killed before that, the next one finds all of them.
+An orphan is adopted if it speaks this protocol, counts in this ledger and has the number of a worker that has
+no process yet. The others, of older code or surplus, receive only the requests to detach and to end. The
+workers that are to have their cables run before they detach them, and they keep the descriptors until
+everything is forwarded again: if this process is killed before that, the next one finds all of them.
 
-A cable that no orphan had belonged to a worker that has died; its frames are accounted for before another
-worker attaches it.
+Any process may be killed at any moment of this, and no queue may get two readers:
+
+1. A worker that adopts an orphan is given, as its attachments, exactly the cables that this orphan forwards
+   for it. If the orphan dies, the worker's ordinary replacement forwards these again.
+2. Every other cable belongs to no worker at first. It is attached to its worker after every other orphan that
+   has it has detached it, or has ended.
+3. An orphan that had a cable and died took frames with it. They are accounted for after it has ended, by
+   counters of the kernel that are read after that.
+4. An orphan that does not answer a request in time is killed, and thereby one that has died.
+5. At the end the orphans that were not adopted are ended.
 """
 
 from __future__ import annotations
@@ -14,8 +22,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from epaird.control.handover.ledgers import table_identity
@@ -25,15 +34,24 @@ from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.tasks import together
 from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused
 from epaird.control.workers.processes import AdoptedProcess, Launched
+from epaird.control.workers.readers import Readers
+from epaird.control.workers.starting import STARTS
 from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Table
-from epaird.ipc.messages import PROTOCOL, CableSpec
+from epaird.ipc.messages import PROTOCOL, CableKind, CableSpec
+from epaird.kernel.senders import has_ended, reap_process
 from epaird.kernel.statistics import LinkStatistics
 
 log = logging.getLogger(__name__)
 
 EXIT_TIMEOUT_S: Final = 1.0
 """Time for an orphan to end before it is killed."""
+ANSWER_S: Final = 5.0
+"""Time for an orphan to answer a request, besides that for which frames may wait; then it is killed. The
+watchdog finds most orphans that have hung sooner, where it is not disabled."""
+
+Measure = Callable[[Iterable[Ifnet]], Mapping[Ifnet, LinkStatistics]]
+"""Returns the kernel's statistics of interfaces as they are now, as far as they are known."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,121 +62,182 @@ class _Linked:
     worker: Worker | None
     """The worker as which it was adopted, if it was."""
     link: Link
+    _detached: dict[str, asyncio.Future[bool]] = field(default_factory=dict)
 
     async def detach(self, cable: str) -> bool:
-        """Have the orphan detach a cable and keep its descriptors; return False if it died before."""
+        """Have the orphan detach a cable, once, and keep its descriptors.
+
+        Return once it does not read it any more, and whether it is alive: False after it has ended."""
+        if cable not in self._detached:
+            self._detached[cable] = asyncio.ensure_future(self._detach(cable))
+        return await self._detached[cable]
+
+    async def _detach(self, cable: str) -> bool:
         try:
-            await self.link.keep(cable, DRAIN_TIMEOUT_S)
+            await self.answered(self.link.keep(cable, DRAIN_TIMEOUT_S))
         except WorkerRefused:  # it had detached the cable before
             return True
         except WorkerLost:
+            await self.link.wait(EXIT_TIMEOUT_S)
             return False
         return True
 
     async def drop(self, cable: str) -> None:
         """Have the orphan close what it keeps of a cable."""
         with contextlib.suppress(WorkerLost, WorkerRefused):
-            await self.link.detach(cable, DRAIN_TIMEOUT_S)
+            await self.answered(self.link.detach(cable, DRAIN_TIMEOUT_S))
+
+    async def answered(self, answer: Awaitable[None]) -> None:
+        """Wait for an answer; kill the orphan when it takes too long. Raises WorkerLost or WorkerRefused."""
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S + ANSWER_S):
+                await answer
+        except TimeoutError:
+            log.warning("orphan worker (pid %d) does not answer; killing it", self.link.pid)
+            self.link.kill()
+            raise WorkerLost(f"an orphan (pid {self.link.pid}) was killed") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """One queue of a cable that is to be forwarded."""
+
+    cable: Cable[Any]
+    number: int
+    worker: Worker
+    wanted: Attachment
 
 
 class Orphans:
     """All orphans."""
 
-    def __init__(self, orphans: Sequence[Orphan], workers: Sequence[Worker], table: Table) -> None:
+    def __init__(
+        self,
+        orphans: Sequence[Orphan],
+        workers: Sequence[Worker],
+        table: Table,
+        cables: Sequence[Cable[Any]],
+        readers: Readers | None = None,
+    ) -> None:
+        """Adopt orphans as ``workers``, which have no processes and no attachments.
+
+        ``cables`` are those that are to be forwarded; ``readers`` are those of all queues."""
         self._workers = workers
         self._table = table
+        self._readers = readers if readers is not None else Readers()
         self._linked: list[_Linked] = []
         self._holders: dict[int, set[tuple[_Linked, str]]] = {}
         """The orphans that had the interface of a slot of the ledger, with the name of its cable there: two
         while a worker was being renewed."""
-        self._detaching: dict[tuple[_Linked, str], asyncio.Task[bool]] = {}
-        adoptable: dict[int, Orphan] = {}
-        for each in orphans:
-            if each.about.protocol == PROTOCOL and each.ledger == table_identity(table):
-                adoptable.setdefault(each.about.worker, each)
+        self._queues = [
+            _Queue(cable, number, worker, cable.wanted(number))
+            for cable in cables
+            for number, worker in enumerate(cable.workers)
+        ]
+        self._forwarded: set[tuple[Worker, str]] = set()
+        """The cables that an orphan which was adopted forwards for its worker."""
         for orphan in orphans:
-            number = orphan.about.worker
-            try:
-                process = AdoptedProcess(orphan.about.pid)
-            except ProcessLookupError:  # it has died since it was asked
-                orphan.connection.close()
-                orphan.path.unlink(missing_ok=True)
-                continue
-            launched = Launched(process, orphan.connection)
-            if adoptable.get(number) is orphan and number < len(workers):
-                worker = workers[number]
-                self._linked.append(_Linked(orphan, worker, worker.adopt(launched, orphan.path)))
-            else:
-                self._linked.append(_Linked(orphan, None, _foreign_link(orphan, launched)))
-        for linked in self._linked:
-            for cable, spec in linked.orphan.cables.items():
-                for slot in spec.slots:
-                    self._holders.setdefault(slot, set()).add((linked, cable))
+            self._link(orphan)
+
+    def _link(self, orphan: Orphan) -> None:
+        if has_ended(orphan.pidfd):  # since it was asked
+            reap_process(orphan.pidfd)
+            os.close(orphan.pidfd)
+            orphan.connection.close()
+            orphan.path.unlink(missing_ok=True)
+            return
+        launched = Launched(AdoptedProcess(orphan.pid, orphan.pidfd), orphan.connection)
+        number = orphan.about.worker
+        usable = orphan.about.protocol == PROTOCOL and orphan.ledger == table_identity(self._table)
+        worker = self._workers[number] if usable and number < len(self._workers) else None
+        if worker is None or worker.forwards:  # of two with one number, the first is adopted
+            link = Link("an orphan", launched, lambda _: None, Link.abandon, self._readers)
+            link.adopt(orphan.path, orphan.cables.values(), understands=orphan.about.protocol == PROTOCOL)
+            linked = _Linked(orphan, None, link)
+        else:
+            linked = _Linked(orphan, worker, worker.adopt(launched, orphan.path, orphan.cables.values()))
+            self._give(orphan, worker)
+        self._linked.append(linked)
+        for cable, spec in orphan.cables.items():
+            for slot in spec.slots:
+                self._holders.setdefault(slot, set()).add((linked, cable))
+
+    def _give(self, orphan: Orphan, worker: Worker) -> None:
+        """Give a worker the cables that the orphan it adopted forwards already."""
+        for queue in self._queues:
+            spec = orphan.cables.get(queue.wanted.cable)
+            if queue.worker is worker and spec is not None and _same(spec, queue.wanted.spec):
+                worker.attachments[queue.wanted.cable] = queue.wanted
+                queue.cable.handed_over[queue.number] = True
+                self._forwarded.add((worker, queue.wanted.cable))
 
     @property
     def numbers(self) -> set[int]:
         """The numbers of the workers that they are."""
         return {linked.orphan.about.worker for linked in self._linked}
 
-    async def hand_over(self, cables: Sequence[Cable[Any]], measured: Mapping[Ifnet, LinkStatistics]) -> None:
-        """Have the workers forward these cables.
-
-        ``measured`` are the kernel's statistics of their ends, as far as they are known. Raises WorkerLost
-        when a worker has no process."""
-        wanted = {worker: dict(worker.attachments) for worker in self._workers}
-        idle = [worker for worker in self._workers if not worker.forwards]
-        for worker in idle:
-            worker.attachments.clear()
+    async def hand_over(self, measure: Measure) -> None:
+        """Have the workers forward every cable. Raises WorkerLost when a worker has no process."""
+        # Those that no orphan has: nothing reads them, so their counters are at rest already.
+        resting = measure({end for queue in self._queues if not self._of(queue) for end in queue.cable.ends})
         await together(
-            *(worker.start() for worker in idle),
-            *(linked.worker.apply_settings() for linked in self._linked if linked.worker is not None),
+            *(worker.start(STARTS) for worker in self._workers if not worker.forwards),
+            *(self._tune(linked) for linked in self._linked if linked.worker is not None),
         )
-        await together(
-            *(
-                self._take(cable, queue, worker, wanted[worker][name], measured)
-                for cable in cables
-                for queue, (name, worker) in enumerate(cable.queues)
-            )
-        )
+        await together(*(self._take(queue, resting, measure) for queue in self._queues))
 
     async def end(self) -> None:
         """End the orphans that were not adopted; have the others close surplus descriptors."""
         await together(*(self._end(linked) for linked in self._linked))
 
-    async def _take(
-        self,
-        cable: Cable[Any],
-        queue: int,
-        worker: Worker,
-        wanted: Attachment,
-        measured: Mapping[Ifnet, LinkStatistics],
-    ) -> None:
-        """Have a worker forward one queue of a cable."""
-        holders = {holder for slot in wanted.spec.slots for holder in self._holders.get(slot, ())}
-        for linked, name in holders:
-            spec = linked.orphan.cables[name]
-            if linked.worker is worker and name == wanted.cable and _same(spec, wanted.spec):
-                if spec.mtus != wanted.spec.mtus:
-                    await worker.resize(name, wanted.spec.mtus)
-                return
-        detached = await asyncio.gather(*(self._detach(*holder) for holder in holders))
+    def _of(self, queue: _Queue) -> set[tuple[_Linked, str]]:
+        """Return the orphans that had a queue, each with the name of the cable there."""
+        return {holder for slot in queue.wanted.spec.slots for holder in self._holders.get(slot, ())}
+
+    async def _tune(self, linked: _Linked) -> None:
+        with contextlib.suppress(WorkerLost):
+            if linked.worker is not None:
+                await linked.answered(linked.worker.apply_settings())
+
+    async def _take(self, queue: _Queue, resting: Mapping[Ifnet, LinkStatistics], measure: Measure) -> None:
+        """Have the worker of a queue forward it."""
+        worker, wanted = queue.worker, queue.wanted
+        holders = self._of(queue)
+        forwarded = (worker, wanted.cable) in self._forwarded
+        if forwarded:
+            holders = {each for each in holders if each[0].worker is not worker or each[1] != wanted.cable}
+        alive = await asyncio.gather(*(linked.detach(name) for linked, name in holders))
+        if forwarded:
+            await self._resize(queue)
+            return
         for slot in wanted.spec.slots:
             self._table.migrate(slot)
-        if holders and all(detached):
-            cable.rebase(queue)
+        if holders and all(alive):
+            queue.cable.rebase(queue.number)
         else:
-            cable.settle_queue(queue, measured)
-        try:
-            await worker.attach(wanted)
-        except (WorkerLost, WorkerRefused) as error:
-            log.error("%s is not forwarded any more: %s", wanted.cable, error)
+            queue.cable.settle_queue(queue.number, measure(queue.cable.ends) if holders else resting)
+        queue.cable.handed_over[queue.number] = True
+        await self._attach(queue)
 
-    def _detach(self, linked: _Linked, cable: str) -> asyncio.Task[bool]:
-        """Detach a cable once, even if both of its interfaces are wanted elsewhere."""
-        key = linked, cable
-        if key not in self._detaching:
-            self._detaching[key] = asyncio.ensure_future(linked.detach(cable))
-        return self._detaching[key]
+    async def _resize(self, queue: _Queue) -> None:
+        """Apply the present MTUs to a cable that its orphan forwards."""
+        for linked in self._linked:
+            if linked.worker is queue.worker:
+                spec = linked.orphan.cables[queue.wanted.cable]
+                if spec.mtus != queue.wanted.spec.mtus:
+                    with contextlib.suppress(WorkerLost, WorkerRefused):
+                        await linked.answered(queue.worker.resize(queue.wanted.cable, queue.wanted.spec.mtus))
+
+    async def _attach(self, queue: _Queue) -> None:
+        attaching = asyncio.ensure_future(queue.worker.attach(queue.wanted))
+        await asyncio.wait((attaching,), timeout=ANSWER_S)
+        if not attaching.done() and queue.worker.forwards:
+            log.warning("worker %d does not attach %s; killing it", queue.worker.number, queue.wanted.cable)
+            queue.worker.kill()  # its replacement attaches it
+        try:
+            await attaching
+        except (WorkerLost, WorkerRefused) as error:
+            log.error("%s is not forwarded any more: %s", queue.wanted.cable, error)
 
     async def _end(self, linked: _Linked) -> None:
         worker = linked.worker
@@ -170,11 +249,9 @@ class Orphans:
             await together(*(linked.drop(cable) for cable in unknown))
 
 
-def _foreign_link(orphan: Orphan, launched: Launched) -> Link:
-    link = Link("an orphan", launched, lambda _: None, Link.abandon)
-    link.adopt(orphan.path, understands=orphan.about.protocol == PROTOCOL)
-    return link
-
-
 def _same(spec: CableSpec, wanted: CableSpec) -> bool:
-    return len(spec.ports) == len(wanted.ports) and spec == wanted.resized(spec.mtus)
+    return (
+        spec.kind != CableKind.KEPT
+        and len(spec.ports) == len(wanted.ports)
+        and spec == wanted.resized(spec.mtus)
+    )

@@ -2,7 +2,13 @@
 
 Orphans are found by the sockets that they listen on in the run directory. Descriptors come from them, and
 from the process that started this one: a service manager that stored them, or this process before execve().
-The orphans are asked one after the other, before anything else is done; they forward in the meantime.
+The orphans are asked (:mod:`epaird.control.handover.asking`) before anything else is done; they forward in
+the meantime. One that does not answer, or whose answer is wrong, is killed.
+
+A process is killed by a pidfd. If the kernel has not reported the process, because the orphan never answered,
+its id is taken from the name of its socket, which the control plane that started it chose. The socket shows
+that the id is still its own: a connection to it is accepted only as long as a process listens, and the worker
+is the only one that does.
 """
 
 from __future__ import annotations
@@ -10,10 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import select
-import signal
 import socket
-import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,20 +24,20 @@ from typing import Final
 
 from epaird.config.settings import Configuration, InterfaceSettings
 from epaird.control.handover import state
+from epaird.control.handover.asking import ANSWER_S, Inquiry, OrphanAnswer, ask
+from epaird.control.handover.ledgers import SLOTS
 from epaird.control.handover.notify import Inherited
 from epaird.control.handover.state import State
 from epaird.control.workers.link import by_directory, socket_name
-from epaird.ipc.channel import Assembler, receive
-from epaird.ipc.encoding import encode
-from epaird.ipc.messages import PROTOCOL, Adopt, Adopted, Attached, CableSpec, Done, Message
+from epaird.ipc.encoding import InvalidMessage
+from epaird.ipc.messages import PROTOCOL, Adopted, CableSpec
 from epaird.kernel.namespace import Identity
+from epaird.kernel.senders import has_ended, kill_process, open_process
 
 log = logging.getLogger(__name__)
 
 LEDGER: Final = "ledger"
 """The name under which the ledger's memory file is passed."""
-ANSWER_S: Final = 2.0
-"""Time for an orphan to report its settings and cables. One that is stopped never answers."""
 
 
 @dataclass(slots=True)
@@ -44,6 +47,10 @@ class Orphan:
     path: Path
     """Path of the socket that it listens on."""
     connection: socket.socket
+    pid: int
+    """Its process id, from the kernel."""
+    pidfd: int
+    """A pidfd of its process."""
     about: Adopted
     """Its number, settings and protocol."""
     ledger: Identity
@@ -100,7 +107,7 @@ class Leftovers:
 
     def worker_slot(self, number: int) -> int | None:
         """Return the slot of the worker with this number; None when there was no such worker."""
-        found = [each.about.slot for each in self.orphans if each.about.worker == number]
+        found = [each.about.slot for each in self.orphans if each.about.worker == number][:1]
         if self.state is not None:
             found += [each.slot for each in self.state.workers if each.number == number]
         return found[0] if found else None
@@ -124,8 +131,8 @@ def find_leftovers(
         log.warning("the state that another daemon has left is of another namespace: not taken over")
         leftovers.state = None
     _take_passed(leftovers, passed, keep)
-    for path in sorted(directory.glob(socket_name("*"))):
-        _take_orphan(leftovers, path)
+    for inquiry in ask(sorted(directory.glob(socket_name("*"))), SLOTS):
+        _take_orphan(leftovers, inquiry)
     # Two have one number if it was being renewed. The first one is adopted.
     leftovers.orphans.sort(key=lambda each: (each.about.protocol == PROTOCOL, len(each.cables)), reverse=True)
     if not leftovers.usable:
@@ -159,111 +166,87 @@ def _take_ledger(leftovers: Leftovers, fd: int) -> Identity:
     return identity
 
 
-def _take_orphan(leftovers: Leftovers, path: Path) -> None:
-    """Request an orphan's settings and cables; kill it if it does not answer."""
-    with contextlib.ExitStack() as undo:
-        connection = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        connection.settimeout(ANSWER_S)
-        try:
-            with by_directory(path) as short:
-                connection.connect(short)
-            answer = _ask(connection)
-        except (OSError, EOFError, ValueError) as error:
-            _kill(path, error)
-            path.unlink(missing_ok=True)
-            return
-        undo.pop_all()
-    connection.setblocking(False)
+def _take_orphan(leftovers: Leftovers, inquiry: Inquiry) -> None:
+    """Take an orphan's answer over; kill the orphan if it has none, or a wrong one."""
+    path, answer = inquiry.path, inquiry.answer
+    error = inquiry.error or _contradiction(leftovers, answer)
+    if error is not None:
+        answer.close()
+        _kill(path, answer.pidfd, error)
+        return
     ledger = _take_ledger(leftovers, answer.ledger_fd)
-    leftovers.orphans.append(Orphan(path, connection, answer.about, ledger, answer.cables))
-    for slot, fd in answer.fds:
+    leftovers.orphans.append(
+        Orphan(path, answer.connection, answer.pid, answer.pidfd, answer.about, ledger, answer.cables)
+    )
+    for slot, fd in answer.fds.items():
         if slot in leftovers.fds:
             os.close(fd)
         else:
             leftovers.fds[slot] = fd
 
 
-@dataclass(slots=True)
-class _Answer:
-    """The answer of an orphan."""
-
-    about: Adopted
-    ledger_fd: int
-    cables: dict[str, CableSpec] = field(default_factory=dict)
-    fds: list[tuple[int, int]] = field(default_factory=list)
-    """Slots of the ledger and descriptors of devices."""
-
-
-def _ask(connection: socket.socket) -> _Answer:
-    """Request an orphan's settings and cables. Raises OSError, EOFError or ValueError."""
-    connection.send(encode(Adopt(0)))
-    answer: _Answer | None = None
-    deadline = time.monotonic() + ANSWER_S
-    with contextlib.ExitStack() as undo:
-        assembler = Assembler()
-        undo.callback(assembler.close)
-        while time.monotonic() < deadline:
-            message, fds = _receive(connection, assembler)
-            for fd in fds:
-                undo.callback(os.close, fd)
-            match message:
-                case Adopted():
-                    (ledger_fd,) = fds
-                    answer = _Answer(message, ledger_fd)
-                case Attached() if answer is not None:
-                    answer.cables[message.cable.name] = message.cable
-                    answer.fds += zip(message.cable.slots, fds, strict=True)
-                case Done() if answer is not None:
-                    undo.pop_all()
-                    return answer
-                case _:
-                    pass  # reports that are not needed
-    raise TimeoutError("it does not answer")
+def _contradiction(leftovers: Leftovers, answer: OrphanAnswer) -> Exception | None:
+    """Return why an orphan's answer contradicts the state file, or None."""
+    devices = leftovers.state.devices if leftovers.state is not None else ()
+    names = {slot: device.name for device in devices for slot in device.slots}
+    for cable in answer.cables.values():
+        for port in cable.ports:
+            # A slot that the file does not name is that of an interface created after it was written.
+            if names.get(port.slot, port.name) != port.name:
+                return InvalidMessage(f"it reports {port.name} in the slot of {names[port.slot]}")
+    return None
 
 
-def _receive(connection: socket.socket, assembler: Assembler) -> tuple[Message, list[int]]:
-    while True:
-        packet, fds = receive(connection)
-        if not packet:
-            raise EOFError("it has ended")
-        complete = assembler.add(packet, fds)
-        if complete is not None:
-            return complete
+def _kill(path: Path, pidfd: int, error: Exception) -> None:
+    """Kill an unusable orphan, if its process is known and lives, and wait until it is gone.
 
-
-def _kill(path: Path, error: Exception) -> None:
-    """Kill an unusable orphan, if the process is still a worker, and wait until it is gone."""
-    pid = int(path.stem.rpartition("-")[2])
+    ``pidfd``, which is closed, is that of its process, or -1."""
     try:
-        fd = os.pidfd_open(pid)
-    except OSError:
-        return
-    try:
-        if b"epaird.dataplane" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            log.warning("orphan worker (pid %d) cannot be taken over: %s: killing it", pid, error)
-            signal.pidfd_send_signal(fd, signal.SIGKILL)
-            _wait(fd, pid)
-    except OSError:
-        pass  # it has ended in the meantime
+        if pidfd < 0:
+            pidfd = _listening(path)
+        if pidfd >= 0 and not has_ended(pidfd):
+            pid = path.stem.rpartition("-")[2]
+            log.warning("orphan worker (pid %s) cannot be taken over: %s: killing it", pid, error)
+            kill_process(pidfd, ANSWER_S)
+    except OSError as failure:
+        log.warning("%s: the orphan worker cannot be killed: %s", path.name, failure.strerror)
     finally:
-        os.close(fd)
+        if pidfd >= 0:
+            os.close(pidfd)
+    path.unlink(missing_ok=True)
 
 
-def _wait(pidfd: int, pid: int) -> None:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.poll(int(ANSWER_S * 1000))
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+def _listening(path: Path) -> int:
+    """Return a pidfd of the worker that listens at a path; -1 when none does."""
+    number = path.stem.rpartition("-")[2]
+    if not number.isascii() or not number.isdecimal() or (pidfd := open_process(int(number))) is None:
+        return -1
+    # After the pidfd was opened, so that the id was the worker's at that time.
+    with contextlib.suppress(OSError):
+        if _accepts(path) and b"epaird.dataplane" in Path(f"/proc/{number}/cmdline").read_bytes():
+            return pidfd
+    os.close(pidfd)
+    return -1
+
+
+def _accepts(path: Path) -> bool:
+    """Return whether a process listens at a path."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection, by_directory(path) as short:
+        connection.setblocking(False)
+        try:
+            connection.connect(short)
+        except BlockingIOError:  # as many connections wait as it has room for
+            pass
+        except OSError:
+            return False
+    return True
 
 
 def _give_up(leftovers: Leftovers) -> None:
     """Kill the orphans and close the descriptors: they cannot be used."""
     for orphan in leftovers.orphans:
-        log.warning("killing unusable orphan worker (pid %d)", orphan.about.pid)
         orphan.connection.close()
-        _kill(orphan.path, Exception("its cables are unknown"))
-        orphan.path.unlink(missing_ok=True)
+        _kill(orphan.path, orphan.pidfd, InvalidMessage("its cables are unknown"))
     leftovers.orphans.clear()
     leftovers.unknown += [*leftovers.passed, *([LEDGER] if leftovers.ledgers else [])]
     leftovers.state = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from epaird.control.handover.ledgers import finish_migration
@@ -22,10 +22,12 @@ from epaird.control.interfaces.measuring import measured
 from epaird.control.interfaces.registry import Registry
 from epaird.control.interfaces.saved import SavedClone, SavedDevice
 from epaird.control.machine.host import Host
+from epaird.control.workers.readers import Readers
 from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Slots, Table
 from epaird.kernel import tun
 from epaird.kernel.errors import KernelError
+from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,10 @@ class Takeover:
         slots: Slots,
         workers: Sequence[Worker],
         registry: Registry,
+        readers: Readers | None = None,
     ) -> None:
+        """``readers`` are those of all queues."""
+        self._readers = readers
         self._leftovers = leftovers
         self._host = host
         self._table = table
@@ -51,6 +56,8 @@ class Takeover:
         self._registry = registry
         self._saved: dict[str, SavedDevice] = {}
         """Saved devices that were adopted, by name."""
+        self._dropped: list[SavedDevice] = []
+        """Saved devices that were not adopted; their slots are released already."""
         self._cables: list[Cable[Any]] = []
 
     async def take_over(self) -> None:
@@ -72,6 +79,7 @@ class Takeover:
             self._registry.track(adopted)
         self._registry.balance()
         self._leftovers.close()
+        self._release_slots()
         log.info(
             "taken over from a daemon that ended: %d interfaces, %d of %d workers",
             len(self._saved), len(self._leftovers.orphans), len(saved.workers),
@@ -103,6 +111,7 @@ class Takeover:
         log.warning("%s: its device is gone: not taken over", saved.name)
         for tap in taps:
             tap.close()
+        self._dropped += saved.devices
         for device in saved.devices:
             for slot in device.slots:
                 if (fd := self._leftovers.fds.pop(slot, None)) is not None:
@@ -126,16 +135,25 @@ class Takeover:
         """Have the cables forwarded, as far as possible by the orphans that forward them already."""
         saved = self._leftovers.state.workers if self._leftovers.state is not None else ()
         restarts = {each.number: each.restarts for each in saved}
-        orphans = Orphans(self._leftovers.orphans, self._workers, self._table)
+        orphans = Orphans(self._leftovers.orphans, self._workers, self._table, self._cables, self._readers)
         for worker in self._workers:
             worker.restarts = restarts.get(worker.number, 0)
             if worker.number in restarts and worker.number not in orphans.numbers:
                 worker.restarts += 1
-        ends = {end for cable in self._cables for end in cable.ends}
+        await orphans.hand_over(self._measured)
+        await orphans.end()
+
+    def _measured(self, ends: Iterable[Ifnet]) -> Mapping[Ifnet, LinkStatistics]:
         try:
-            found = measured(self._host, ends)
+            return measured(self._host, ends)
         except KernelError as error:
             log.warning("the losses of workers that died are known in part only: %s", error)
-            found = {}
-        await orphans.hand_over(self._cables, found)
-        await orphans.end()
+            return {}
+
+    def _release_slots(self) -> None:
+        """Release the slots of workers that are gone: of surplus orphans, and of half-done renewals."""
+        used = {worker.slot for worker in self._workers}
+        used |= {slot for ifnet in self._registry.ifnets for slot in ifnet.slots}
+        dropped = {slot for device in self._dropped for slot in device.slots}
+        for slot in sorted(self._leftovers.slots - used - dropped):
+            self._slots.release(slot)

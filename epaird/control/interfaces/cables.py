@@ -77,6 +77,8 @@ class Cable(Generic[E]):
         """Processes that have died with one of several queues."""
         self.unsettled = False
         """True while frames of such a process are not counted."""
+        self.handed_over = [True] * queues
+        """For each queue, False while a predecessor's process may have it that is not its worker's."""
         self.balancing: asyncio.Task[None] | None = None
         """The task that settles its account."""
 
@@ -113,14 +115,18 @@ class Cable(Generic[E]):
     def adopt(self, bases: Mapping[tuple[int, E], int]) -> None:
         """Record the cable as attached, as a predecessor had it, with its ``bases``.
 
-        No worker receives a request: whether it forwards the cable is found out separately."""
+        No worker is given it: whether a process forwards a queue already is found out separately, and then
+        the queue is ``handed_over``."""
         for end in self.ends:
             end.cable = self
         for queue in range(len(self.workers)):
             self.rebase(queue)
         self._bases |= bases
-        for queue, (name, worker) in enumerate(self.queues):
-            worker.attachments[name] = self._attachment(queue, name)
+        self.handed_over = [False] * len(self.workers)
+
+    def wanted(self, queue: int) -> Attachment:
+        """Return what the worker of a queue is to forward."""
+        return self._attachment(queue, self._names[queue])
 
     def bases(self, sender: E) -> tuple[int, ...]:
         """Return the balance of each queue of a sender at the time when it was attached."""
@@ -157,9 +163,11 @@ class Cable(Generic[E]):
             spawn(worker.resize(name, self._mtus), f"resizing {name}")
 
     def settle(self, worker: Worker, measured: Mapping[E, LinkStatistics]) -> None:
-        """Account for the frames that a worker had in hand when it died; with several queues, later."""
+        """Account for the frames that a worker had in hand when it died; with several queues, later.
+
+        Queues that another process may still read are left out."""
         for queue, each in enumerate(self.workers):
-            if each is worker:
+            if each is worker and self.handed_over[queue]:
                 self.settle_queue(queue, measured)
 
     def settle_queue(self, queue: int, measured: Mapping[E, LinkStatistics]) -> None:

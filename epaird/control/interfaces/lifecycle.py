@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from epaird.control.machine.host import Place
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import spawn, together
 from epaird.control.workers.worker import Worker
+from epaird.ipc.ledger import LedgerFull
+from epaird.kernel.errors import KernelError
 from epaird.kernel.tun import Tap
 
 log = logging.getLogger(__name__)
@@ -217,10 +220,13 @@ class Lifecycle(ABC, Generic[C, I, S]):
                 self._environment.balancing.begin(ifnet.cable)
 
     def _take_slots(self, undo: contextlib.AsyncExitStack, tap: Tap) -> tuple[int, ...]:
-        """Take a slot of the ledger for each queue of a device."""
+        """Take a slot of the ledger for each queue of a device. Raises KernelError, ENOSPC."""
         slots, taken = self._environment.slots, []
         for _ in tap.fds:
-            taken.append(slot := slots.take())
+            try:
+                taken.append(slot := slots.take())
+            except LedgerFull as error:
+                raise KernelError(errno.ENOSPC, f"{tap.name}: {error}") from error
             undo.callback(slots.release, slot)
         return tuple(taken)
 

@@ -13,15 +13,21 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from epaird.control.workers.claims import Claims
 from epaird.control.workers.processes import Launched, kill, reap
+from epaird.control.workers.readers import Readers
 from epaird.ipc.channel import Channel
+from epaird.ipc.encoding import InvalidMessage
 from epaird.ipc.messages import (
+    Adopted,
     Amend,
     Attach,
+    Attached,
+    CableKind,
     CableSpec,
     Continue,
     Detach,
@@ -38,6 +44,7 @@ from epaird.ipc.messages import (
     Unknown,
 )
 from epaird.ipc.settlement import Correction
+from epaird.ipc.validation import printable, validate
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +73,10 @@ class Attachment:
 
 
 class Link:
-    """The control plane's side of one worker process."""
+    """The control plane's side of one worker process.
+
+    It is the only place where a process is requested to attach or detach a cable, and so the place that
+    claims and releases queues (:mod:`epaird.control.workers.readers`)."""
 
     def __init__(
         self,
@@ -74,9 +84,11 @@ class Link:
         launched: Launched,
         on_message: Callable[[Message], None],
         on_end: Callable[[Link], None],
+        readers: Readers | None = None,
     ) -> None:
         """``name`` is the worker's, ``worker 0``; ``on_message`` is called with each message that is no
-        answer, and ``on_end`` once, when the process has closed its end."""
+        answer, and ``on_end`` once, when the process has closed its end or is killed because of what it has
+        sent. ``readers`` are those of all queues."""
         self.process = launched.process
         self.started_at = time.monotonic()
         """CLOCK_MONOTONIC in seconds when this link began."""
@@ -87,7 +99,17 @@ class Link:
         self._on_end = on_end
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[None]] = {}
-        self._channel = Channel(launched.connection, self._received, self._hung_up)
+        self._readers = readers if readers is not None else Readers()
+        self._slots: dict[str, tuple[int, ...]] = {}
+        """Slots of the cables that the process may read, by cable."""
+        self._waiting: dict[str, int] = {}
+        """Requests to attach a cable that another process may still read, by cable."""
+        self._attaching: dict[int, CableSpec] = {}
+        """The cables of requests to attach that were not answered."""
+        self._detaching: dict[int, str] = {}
+        """The cables of requests to detach that were not answered."""
+        self._claims = Claims(self.started_at)
+        self._channel = Channel(launched.connection, self._received, self._hung_up, self._refused, most=0)
         self._closed = False
         self._socket: Path | None = None
         self._understands = True
@@ -119,17 +141,39 @@ class Link:
             raise self._lost()
         self.running = True
 
-    def adopt(self, path: Path | None, *, understands: bool = True) -> None:
-        """Treat the process as ready: a predecessor started it. ``path`` is where it listens.
+    def adopt(self, path: Path | None, cables: Iterable[CableSpec] = (), *, understands: bool = True) -> None:
+        """Treat the process as ready: a predecessor started it, and gave it ``cables``. ``path`` is where it
+        listens.
 
         A process that does not understand this version is only sent Detach and End."""
         self._socket = path
         self._understands = understands
+        for cable in cables:
+            self._claims.give([cable])
+            if cable.kind != CableKind.KEPT:
+                self._slots[cable.name] = cable.slots
+                self._readers.record(self, cable.slots)
         self.running = True
 
     def attach(self, attachment: Attachment) -> asyncio.Future[None]:
-        """Request that a cable is forwarded."""
-        return self._request(Attach(next(self._ids), attachment.spec), attachment.fds)
+        """Request that a cable is forwarded, once no other process may read it."""
+        spec = attachment.spec
+        request = Attach(next(self._ids), spec)
+        answer = self._expect(request.id)
+
+        def granted() -> None:
+            self._waiting.pop(spec.name, None)
+            self._slots[spec.name] = spec.slots
+            self._claims.give([spec])
+            self._channel.send(request, attachment.fds)
+
+        if not answer.done():
+            self._attaching[request.id] = spec
+            self._waiting[spec.name] = request.id
+            self._readers.claim(self, spec.slots, granted)
+            if spec.name in self._waiting:
+                log.warning("%s (pid %d): %s waits for another process", self._name, self.pid, spec.name)
+        return answer
 
     def resize(self, cable: str, mtus: tuple[int, ...]) -> asyncio.Future[None]:
         """Request that new MTUs, in bytes, apply to a cable."""
@@ -137,13 +181,13 @@ class Link:
 
     def detach(self, cable: str, patience: float) -> asyncio.Future[None]:
         """Request that a cable is detached and its descriptors are closed."""
-        return self._request(Detach(next(self._ids), cable, patience))
+        return self._detach(Detach(next(self._ids), cable, patience))
 
     def keep(self, cable: str, patience: float) -> asyncio.Future[None]:
         """Request that a cable is detached; its descriptors stay open until it is attached or detached."""
         if not self._understands:
             return self.detach(cable, patience)
-        return self._request(Keep(next(self._ids), cable, patience))
+        return self._detach(Keep(next(self._ids), cable, patience))
 
     def pause(self, cable: str, seconds: float) -> asyncio.Future[None]:
         """Request that nothing of a cable is read or written, for some seconds at most."""
@@ -157,9 +201,10 @@ class Link:
         """Request that what is missing is added to the counters of a cable."""
         return self._request(Amend(next(self._ids), cable, corrections))
 
-    def tune(self, queue_limit: int, poll_spin_us: int, orphan_timeout: float) -> asyncio.Future[None]:
-        """Request that other settings apply: frames, microseconds and seconds."""
-        return self._request(Tune(next(self._ids), queue_limit, poll_spin_us, orphan_timeout))
+    def tune(self, settings: Start) -> asyncio.Future[None]:
+        """Request that the settings which can change apply."""
+        values = settings.queue_limit, settings.poll_spin_us, settings.orphan_timeout
+        return self._request(Tune(next(self._ids), *values))
 
     def ping(self) -> None:
         """Request a heartbeat, which appears in the ledger."""
@@ -181,6 +226,11 @@ class Link:
             if not answer.done():
                 answer.set_exception(self._lost())
         self._answers.clear()
+        for request in self._waiting.values():
+            self._readers.release(self, self._attaching[request].slots)
+        self._waiting.clear()
+        self._attaching.clear()
+        self._detaching.clear()
 
     def leave(self) -> None:
         """Close the connection and leave the process as an orphan."""
@@ -202,42 +252,83 @@ class Link:
 
         Return how it ended, in words."""
         how = await reap(self.process, patience_s)
+        self._readers.release_all(self)
         self._channel.close()
         if self._socket is not None:
             self._socket.unlink(missing_ok=True)
+            self._socket = None  # by now the id may be another process's, with a socket of this name
         return how
 
     def _request(
         self,
-        request: Attach | Resize | Detach | Keep | Pause | Continue | Amend | Tune,
-        fds: tuple[int, ...] = (),
+        request: Resize | Detach | Keep | Pause | Continue | Amend | Tune,
     ) -> asyncio.Future[None]:
         """Send a request; return its answer, which fails with WorkerRefused or WorkerLost."""
+        answer = self._expect(request.id)
+        if not answer.done():
+            self._channel.send(request)
+        return answer
+
+    def _expect(self, request: int) -> asyncio.Future[None]:
+        """Return the future answer to a request; it has failed already if the process takes none."""
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.running:
-            self._answers[request.id] = answer
-            self._channel.send(request, fds)
+            self._answers[request] = answer
         else:
             answer.set_exception(WorkerLost(f"{self._name} is not running"))
         return answer
 
+    def _detach(self, request: Detach | Keep) -> asyncio.Future[None]:
+        if (waiting := self._waiting.pop(request.cable, None)) is not None:
+            # The process has not been requested to attach it yet.
+            self._answered(waiting, f"{request.cable} is detached already")
+            nothing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            nothing.set_result(None)
+            return nothing
+        if self.running:
+            self._detaching[request.id] = request.cable
+        return self._request(request)
+
+    def _release(self, cable: str, slots: tuple[int, ...]) -> None:
+        self._slots.pop(cable, None)
+        self._claims.withdraw(cable, time.monotonic())
+        self._readers.release(self, slots)
+
     def _received(self, message: Message, fds: list[int]) -> None:
-        for fd in fds:  # no message to the control plane has any
+        for fd in fds:  # no message to the control plane has any here
             os.close(fd)
+        validate(message, len(fds), slots=0)
         match message:
-            case Ready():
+            case Ready() if 0 in self._answers:
                 self._answered(0)
-            case Done():
-                self._answered(message.id, message.error)
+            case Done() if message.id in self._answers:
+                self._answered(message.id, printable(message.error))
+            case Adopted() | Attached():
+                raise InvalidMessage(f"{type(message).__name__} was not requested")
             case Unknown():
+                self._claims.check(message, time.monotonic())
                 log.debug("%s: a message of the unknown type %r was ignored", self._name, message.name)
+            case Ready() | Done():  # the answer to a request that was cancelled, or a predecessor's
+                self._claims.check(message, time.monotonic())
             case _:
+                self._claims.check(message, time.monotonic())
                 self._on_message(message)
 
+    def _refused(self, error: InvalidMessage) -> None:
+        """Kill the process because of what it has sent."""
+        log.warning("%s (pid %d) sent what no worker sends: %s; killing it", self._name, self.pid, error)
+        self.kill()
+        self._hung_up()
+
     def _answered(self, request: int, error: str = "") -> None:
-        answer = self._answers.pop(request, None)
-        if answer is None or answer.done():
-            return  # cancelled, or a predecessor's request
+        # A request whose caller was cancelled is carried out all the same.
+        if (cable := self._detaching.pop(request, None)) is not None:
+            self._release(cable, self._slots.get(cable, ()))
+        if (spec := self._attaching.pop(request, None)) is not None and error:
+            self._release(spec.name, spec.slots)
+        answer = self._answers.pop(request)
+        if answer.done():
+            return
         if error:
             answer.set_exception(WorkerRefused(error))
         else:

@@ -17,7 +17,7 @@ from epaird.control.tasks import spawn, together
 from epaird.control.workers import liveness
 from epaird.control.workers.processes import Spares
 from epaird.control.workers.worker import Worker, WorkerLost
-from epaird.ipc.ledger import Slots
+from epaird.ipc.ledger import LedgerFull, Slots
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,11 @@ class WorkerPool(Sequence[Worker]):
         for worker in tuple(self._workers):
             if worker.pid not in processes:
                 continue
-            before, slot = worker.slot, self._slots.take()
+            try:
+                before, slot = worker.slot, self._slots.take()
+            except LedgerFull as error:
+                log.warning("worker %d is not renewed: %s", worker.number, error)
+                continue
             try:
                 await worker.renew(slot)
             except WorkerLost as error:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from epaird.control.tasks import spawn, whole
+from epaird.kernel.senders import reap_process
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +76,10 @@ async def launch() -> Launched:
 class AdoptedProcess:
     """A process that a predecessor of this process launched."""
 
-    def __init__(self, pid: int) -> None:
-        """Watch the process of a pid. Raises ProcessLookupError when there is none."""
+    def __init__(self, pid: int, pidfd: int) -> None:
+        """Watch the process of a pidfd, and take the descriptor over. ``pid`` is its id, for the log."""
         self.pid = pid
-        self._fd = os.pidfd_open(pid)
+        self._fd = pidfd
         self._status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         asyncio.get_running_loop().add_reader(self._fd, self._on_end)
 
@@ -95,13 +96,8 @@ class AdoptedProcess:
 
     def _on_end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._fd)
+        self._status.set_result(reap_process(self._fd))
         os.close(self._fd)
-        try:
-            _, status = os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            self._status.set_result(0)
-        else:
-            self._status.set_result(os.waitstatus_to_exitcode(status))
 
 
 async def reap(process: ProcessHandle, patience_s: float) -> str:

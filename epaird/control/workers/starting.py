@@ -16,6 +16,8 @@ BACKOFF_S: Final = (0.0, 0.1, 0.5, 2.0, 5.0)
 """Pauses in seconds before the first, second, ... replacement of a process that does not stay."""
 STAYED_S: Final = 10.0
 """Seconds after which a process counts as having stayed."""
+STARTS: Final = 3
+"""Attempts to start a process where failing would end more than the start: during a takeover."""
 STARTING_S: Final = 5.0
 """Seconds that a new process has until it is ready; then it is killed. The next one has twice as long, since
 the machine may be that busy."""

@@ -1,15 +1,28 @@
 """The states of a worker and the transitions between them.
 
 A worker lasts as long as the daemon wants it; its process may die and be replaced, or be renewed on purpose.
+This table is the only way for a worker to get a process:
 
-1. A worker begins DEAD. A process is spawned for it, or an orphan is adopted.
+1. A worker begins DEAD. Either an orphan is adopted (READY), or a process is spawned for it (SPAWNING):
+   started for it, or the spare. A worker in another state gets no process, so an orphan that comes second is
+   not adopted, and a start waits for the replacement that is on its way.
 2. A process that is SPAWNING takes no requests. Cables that are attached in this state wait for READY.
 3. To renew a READY worker a second process is spawned (RENEWING). The first one still takes every request.
    When the second one is ready the first one is DRAINING: its cables move one by one, and new ones go to the
    second.
 4. When either of two processes dies both are lost, since the ledger does not show which of them counted what:
-   the worker is DEAD and a replacement is spawned.
+   the worker is DEAD and a replacement is spawned, once both have ended and their account is settled.
 5. A worker that is STOPPED has ended its process or left it as an orphan. Nothing leads out of this state.
+
+A process that loses its place in the table is ended: one that is not ready in time, the old one of a renewal,
+the process of a worker that is removed, an orphan that was not adopted. So every process of the daemon is
+that of a worker, the spare, or about to end.
+
+Which cables a process reads is a second rule, and does not depend on these states
+(:mod:`epaird.control.workers.readers`). A process that takes a worker's place is given the cables of
+``Worker.attachments``. During a takeover these are only the cables that the orphan forwarded itself; each
+other cable is added when every orphan that had it has detached it or has ended
+(:mod:`epaird.control.handover.orphans`). So it does not matter which process dies meanwhile.
 
 While code awaits something, the process may die and the worker may be stopped or renewed: it has to check the
 state afterwards.

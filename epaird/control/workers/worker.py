@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -20,12 +20,13 @@ from epaird.control.tasks import spawn
 from epaird.control.workers import starting
 from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused
 from epaird.control.workers.processes import Launched, Spares
+from epaird.control.workers.readers import Readers
 from epaird.control.workers.renewal import Renewal
 from epaird.control.workers.starting import Starter
 from epaird.control.workers.states import FORWARDING, SETTLED, WorkerState, advance
 from epaird.ipc.counters import CPU_NS, DRAIN_LIST, HEARTBEAT_NS, QUEUE_FRAMES, WORKER_OACTIVE
 from epaird.ipc.ledger import Table
-from epaird.ipc.messages import Gone, Message, Overflow, Start, UnknownFamily
+from epaird.ipc.messages import CableSpec, Gone, Message, Overflow, Start, UnknownFamily
 
 __all__ = ["Attachment", "Worker", "WorkerLost", "WorkerRefused"]
 
@@ -53,13 +54,14 @@ class Worker:
         spares: Spares | None = None,
         directory: Path | None = None,
         orphan_timeout: float = 0,
+        readers: Readers | None = None,
     ) -> None:
         """``device_gone(cable, interface)`` is called when a device has vanished, ``died`` when the process
         has died and before a replacement is started, ``notify`` with other messages of the process, and
         ``changed`` when there is another process.
 
         A process is taken from ``spares`` where there are any. It outlives the control plane by up to
-        ``orphan_timeout`` seconds and listens in ``directory``, where there is one."""
+        ``orphan_timeout`` seconds and listens in ``directory``. ``readers`` are those of all queues."""
         self.number = number
         self.restarts = 0
         """Number of replacements."""
@@ -75,6 +77,7 @@ class Worker:
         self._died = died
         self._notify = notify
         self._changed = changed or (lambda: None)
+        self._readers = readers if readers is not None else Readers()
         self._starter = Starter(self._name, table, spares, directory)
         self.state = WorkerState.DEAD
         self._settled = asyncio.Event()
@@ -96,23 +99,33 @@ class Worker:
         """Process id of its process, or of the last one; None when there was none."""
         return self._link.pid if self._link is not None else None
 
-    async def start(self) -> None:
-        """Start a process and wait until it is ready. Raises WorkerLost when it does not become ready."""
-        if self._replacing is None or self._replacing.done():
-            await self._start()
-            return
-        # An adopted process has died: a second one beside its replacement would forward everything
-        # twice.
-        await self._settled.wait()
-        if not self.forwards:
-            raise self._not_running()
+    async def start(self, attempts: int = 1) -> None:
+        """Start a process, unless one is on its way already, and wait until it is ready.
 
-    def adopt(self, launched: Launched, path: Path) -> Link:
-        """Take over a predecessor's process, which listens at ``path`` and forwards ``attachments``
-        already."""
-        link = self._link = self._link_to(launched)
-        link.adopt(path)
+        Raises WorkerLost when ``attempts`` processes did not become ready, or the worker is stopped."""
+        while not self.forwards:
+            if self._replacing is not None and not self._replacing.done():
+                # A second process beside the replacement would forward everything twice.
+                await self._settled.wait()
+                if self.state is WorkerState.STOPPED:
+                    raise self._not_running()
+                continue
+            attempts -= 1
+            try:
+                await self._start()
+            except WorkerLost as error:
+                if attempts <= 0 or self.state is not WorkerState.DEAD:
+                    raise
+                log.warning("%s; starting another", error)
+
+    def adopt(self, launched: Launched, path: Path, cables: Collection[CableSpec]) -> Link:
+        """Take over a predecessor's process, which listens at ``path`` and was given ``cables``.
+
+        ``attachments`` are to be those of them that it forwards for this worker: no others. If it dies, its
+        replacement is given these, and no other process may read them then."""
         self._enter(WorkerState.READY)
+        link = self._link = self._link_to(launched)
+        link.adopt(path, cables)
         return link
 
     async def renew(self, slot: int) -> None:
@@ -195,12 +208,8 @@ class Worker:
 
     async def tune(self, *, queue_limit: int, poll_spin_us: int, orphan_timeout: float) -> None:
         """Apply other settings, in frames, microseconds and seconds, to this process and its replacements."""
-        self._settings = replace(
-            self._settings,
-            queue_limit=queue_limit,
-            poll_spin_us=poll_spin_us,
-            orphan_timeout=orphan_timeout,
-        )
+        frames_and_us = {"queue_limit": queue_limit, "poll_spin_us": poll_spin_us}
+        self._settings = replace(self._settings, **frames_and_us, orphan_timeout=orphan_timeout)
         await self.apply_settings()
 
     async def apply_settings(self) -> None:
@@ -310,7 +319,7 @@ class Worker:
                 await self._tune(renewal.new)
 
     def _link_to(self, launched: Launched) -> Link:
-        return Link(self._name, launched, self._on_message, self._on_end)
+        return Link(self._name, launched, self._on_message, self._on_end, self._readers)
 
     def _links(self) -> list[Link]:
         """Return the links to all processes, the old one first."""
@@ -318,8 +327,7 @@ class Worker:
         return links if self._renewal is None else [*links, self._renewal.new]
 
     def _tune(self, link: Link) -> asyncio.Future[None]:
-        settings = self._settings
-        return link.tune(settings.queue_limit, settings.poll_spin_us, settings.orphan_timeout)
+        return link.tune(self._settings)
 
     async def _attach(self, attachment: Attachment) -> None:
         if self.state is WorkerState.DRAINING and self._renewal is not None:
@@ -343,14 +351,10 @@ class Worker:
         return WorkerLost(f"{self._name} is not running")
 
     def _on_message(self, message: Message) -> None:
-        match message:
-            case Gone():
-                self._device_gone(message.cable, message.name)
-            case Overflow() | UnknownFamily():
-                if self._notify is not None:
-                    self._notify(self, message)
-            case _:
-                raise ValueError(f"not a message of a worker: {message}")
+        if isinstance(message, Gone):
+            self._device_gone(message.cable, message.name)
+        elif isinstance(message, Overflow | UnknownFamily) and self._notify is not None:
+            self._notify(self, message)
 
     def _on_end(self, link: Link) -> None:
         """Handle the end of a process: start a replacement when it was ready and not about to end."""

@@ -1,14 +1,16 @@
-"""Workers of a takeover: orphans that answer requests in a thread, and workers that can be started."""
+"""Workers of a takeover: orphans whose answers the test writes, and workers that can be started."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from epaird.control.workers.link import socket_name
 from epaird.control.workers.worker import Worker
@@ -27,24 +29,57 @@ from epaird.ipc.messages import (
 from tests.control.interfaces.scene import Scene
 from tests.control.stage import IdleWorker
 
+PROGRAM: Final = """
+import json, socket, sys
+control = socket.socket(fileno=int(sys.argv[1]))
+answers = []
+while (received := socket.recv_fds(control, 65536, 253))[0] != b"listen":
+    answers.append(received[:2])
+listener = socket.socket(fileno=received[1][0])
+while True:
+    connection = listener.accept()[0]
+    while packet := connection.recv(65536):
+        request = json.loads(packet)
+        if request["type"] == "End":
+            sys.exit()
+        if request["type"] == "Adopt":
+            for data, fds in answers:
+                socket.send_fds(connection, [data], fds)
+        else:
+            connection.send(json.dumps({"type": "Done", "id": request["id"]}).encode())
+"""
+"""A process of its own, because the kernel reports which process answers. A connection may follow another."""
+
 
 class FakeOrphan:
-    """An orphan with some cables. Its process is another program, which ends with it."""
+    """An orphan with some cables."""
 
     def __init__(self, number: int, slot: int, ledger: int, protocol: int = PROTOCOL) -> None:
         """``ledger`` is the descriptor of the ledger's memory file."""
-        self.process = subprocess.Popen(["sleep", "600"])
+        self._control, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with there:
+            self.process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", PROGRAM, str(there.fileno()), "epaird.dataplane"],
+                pass_fds=(there.fileno(),),
+            )
         self.about = Adopted(self.process.pid, number, slot, 2100, 0, protocol)
         self.cables: dict[str, tuple[CableSpec, tuple[int, ...]]] = {}
         """The cables that it forwards, with the descriptors of their ports."""
+        self.packets: list[tuple[bytes, tuple[int, ...]]] | None = None
+        """What it answers with where a test wants something else, each packet with its descriptors."""
         self.requests: list[Message] = []
-        """Requests that it has received."""
+        """Requests that a thread in its place has received."""
         self.dies_at: type[Message] | None = None
         """The request at which it dies."""
         self._ledger = ledger
 
+    def answers(self) -> list[tuple[bytes, tuple[int, ...]]]:
+        """Return the packets of its answer to Adopt."""
+        cables = [(encode(Attached(spec)), fds) for spec, fds in self.cables.values()]
+        return [(encode(self.about), (self._ledger,)), *cables, (encode(Done(0)), ())]
+
     def answer(self, connection: socket.socket) -> None:
-        """Answer requests until the other side closes the connection or requests the end."""
+        """Answer requests in place of the process, until the connection is closed or the end is requested."""
         with connection:
             while packet := receive(connection)[0]:
                 request = decode(packet)
@@ -57,8 +92,13 @@ class FakeOrphan:
                         for spec, fds in self.cables.values():
                             socket.send_fds(connection, [encode(Attached(spec))], fds)
                 connection.send(encode(Done(getattr(request, "id", 0))))
+        self.end()
+
+    def end(self) -> None:
+        """End the process."""
         self.process.kill()
         self.process.wait()
+        self._control.close()
 
     @contextmanager
     def connected(self) -> Iterator[socket.socket]:
@@ -72,20 +112,23 @@ class FakeOrphan:
 
     @contextmanager
     def listening(self, directory: Path) -> Iterator[None]:
-        """Have it listen in a run directory."""
+        """Have it listen in a run directory, and answer a control plane."""
+        for data, fds in self.packets if self.packets is not None else self.answers():
+            socket.send_fds(self._control, [data], fds)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
             listener.bind(str(directory / socket_name(self.process.pid)))
             listener.listen(1)
-            thread = threading.Thread(target=lambda: self.answer(listener.accept()[0]))
-            thread.start()
+            socket.send_fds(self._control, [b"listen"], [listener.fileno()])
+        try:
             yield
-            thread.join(30)
+        finally:
+            self.end()
 
 
 class StartedWorker(IdleWorker):
     """An idle worker that can be started."""
 
-    async def start(self) -> None:
+    async def start(self, attempts: int = 1) -> None:  # noqa: ARG002
         self.requests.append(("start",))
 
 

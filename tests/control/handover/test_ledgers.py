@@ -66,6 +66,18 @@ def test_a_ledger_that_cannot_be_read_is_closed_and_a_new_one_is_created() -> No
         os.close(each.fd)
 
 
+@pytest.mark.parametrize(("slots", "taken"), [(9, 1), (4, 4)], ids=["too large", "too small"])
+def test_a_ledger_that_a_worker_has_made_and_sealed_is_not_used(
+    slots: int, taken: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    forged = Table.create(slots)
+    table = open_ledger(passed([forged]), {taken})
+    assert (table.slots, table.older) == (8, None)
+    assert "a ledger that another daemon has left cannot be read: it " in caplog.text
+    for each in (forged, table):
+        os.close(each.fd)
+
+
 def test_an_older_ledger_is_superseded_and_closed_once_it_is_copied(older: Table) -> None:
     table = open_ledger(passed([older]), {1})
     assert table.usable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ PATH = Path("/nonexistent/worker-1.sock")
 
 
 def recorded_cable(scene: Scene, worker: StartedWorker) -> Cable[Loopback]:
-    """Return the cable of lo0, recorded as one that a worker of the successor has."""
+    """Return the cable of lo0, recorded as one that a worker of the successor is to have."""
     (lo,) = scene.registry.loopbacks
     scene.worker.attachments.clear()
     lo.assign((worker,))
@@ -39,7 +40,9 @@ def orphan(
 ) -> Orphan:
     """Return an orphan with these cables."""
     connection.setblocking(False)
-    return Orphan(PATH, connection, fake.about, ledger, {spec.name: spec for spec in cables})
+    pid = fake.process.pid
+    cables_by_name = {spec.name: spec for spec in cables}
+    return Orphan(PATH, connection, pid, os.pidfd_open(pid), fake.about, ledger, cables_by_name)
 
 
 def kinds(requests: Sequence[Message]) -> list[type[Message]]:
@@ -52,15 +55,15 @@ async def test_an_orphan_with_the_same_cable_is_adopted_and_continues() -> None:
     async with make_scene() as scene:
         worker = started_worker(scene)
         cable = recorded_cable(scene, worker)
-        spec = worker.attachments["lo0"].spec
+        spec = cable.wanted(0).spec
         fake = FakeOrphan(0, 0, scene.table.fd)
         with fake.connected() as connection:
             unknown = replace(spec, name="lo9", ports=(replace(spec.ports[0], slot=9),))
             found = orphan(fake, connection, table_identity(scene.table), [spec.resized((1400,)), unknown])
-            orphans = Orphans([found], [worker], scene.table)
+            orphans = Orphans([found], [worker], scene.table, [cable])
             assert orphans.numbers == {0}
             assert worker.pid == fake.process.pid
-            await orphans.hand_over([cable], {})
+            await orphans.hand_over(lambda _: {})
             await orphans.end()
             assert worker.requests == [("resize", "lo0", spec.mtus)]
             assert kinds(fake.requests) == [Tune, Detach]
@@ -74,7 +77,7 @@ def test_another_orphan_hands_its_cables_over_and_is_ended(reason: str) -> None:
         async with make_scene() as scene:
             worker = started_worker(scene)
             cable = recorded_cable(scene, worker)
-            spec = worker.attachments["lo0"].spec
+            spec = cable.wanted(0).spec
             protocol = 0 if reason == "protocol" else PROTOCOL
             fake = FakeOrphan(7 if reason == "number" else 0, 0, scene.table.fd, protocol)
             words = scene.table.slot(spec.slots[0])
@@ -82,8 +85,8 @@ def test_another_orphan_hands_its_cables_over_and_is_ended(reason: str) -> None:
             words[counters.IPACKETS] = 3
             with fake.connected() as connection:
                 ledger = Identity(0, 0) if reason == "ledger" else table_identity(scene.table)
-                orphans = Orphans([orphan(fake, connection, ledger, [spec])], [worker], scene.table)
-                await orphans.hand_over([cable], {})
+                orphans = Orphans([orphan(fake, connection, ledger, [spec])], [worker], scene.table, [cable])
+                await orphans.hand_over(lambda _: {})
                 assert worker.requests == [("start",), ("attach", "lo0")]
                 await orphans.end()
             assert kinds(fake.requests) == [Detach if reason == "protocol" else Keep, End]
@@ -97,21 +100,22 @@ async def test_an_orphan_that_has_died_since_it_was_asked_leaves_nothing(tmp_pat
     async with make_scene() as scene:
         worker = started_worker(scene)
         cable = recorded_cable(scene, worker)
-        spec = worker.attachments["lo0"].spec
+        spec = cable.wanted(0).spec
         fake = FakeOrphan(0, 0, scene.table.fd)
-        fake.process.kill()
-        fake.process.wait()
         words = scene.table.slot(spec.slots[0])
         words[counters.OPACKETS], words[counters.IPACKETS] = 5, 3
         with fake.connected() as connection:
             path = tmp_path / "worker-1.sock"
             path.touch()
             found = replace(orphan(fake, connection, table_identity(scene.table), [spec]), path=path)
-            orphans = Orphans([found], [worker], scene.table)
+            fake.process.kill()
+            fake.process.wait()
+            orphans = Orphans([found], [worker], scene.table, [cable])
             assert orphans.numbers == set()
             assert connection.fileno() < 0
             assert not path.exists()
-            await orphans.hand_over([cable], {})
+            assert worker.requests == []
+            await orphans.hand_over(lambda _: {})
             await orphans.end()
         assert worker.requests == [("start",), ("attach", "lo0")]
         assert words[counters.IERRORS + counters.WORKER_LOST] == 2
@@ -122,15 +126,15 @@ async def test_the_frames_of_an_orphan_that_dies_are_accounted_for() -> None:
     async with make_scene() as scene:
         worker = started_worker(scene)
         cable = recorded_cable(scene, worker)
-        spec = worker.attachments["lo0"].spec
+        spec = cable.wanted(0).spec
         fake = FakeOrphan(0, 0, scene.table.fd, protocol=0)
         fake.dies_at = Detach
         words = scene.table.slot(spec.slots[0])
         words[counters.OPACKETS], words[counters.IPACKETS] = 5, 3
         with fake.connected() as connection:
             found = orphan(fake, connection, table_identity(scene.table), [spec])
-            orphans = Orphans([found], [worker], scene.table)
-            await orphans.hand_over([cable], {})
+            orphans = Orphans([found], [worker], scene.table, [cable])
+            await orphans.hand_over(lambda _: {})
             await orphans.end()
         assert words[counters.IERRORS + counters.WORKER_LOST] == 2
         assert set(worker.attachments) == {"lo0"}

@@ -15,12 +15,18 @@ from epaird.control.interfaces.saved import SavedDevice, SavedLoopback, SavedPla
 from epaird.control.workers.link import socket_name
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import CableKind, CableSpec, PortSpec
+from epaird.kernel import tun
 from epaird.kernel.namespace import Identity
 from tests.control.handover.orphan import FakeOrphan, pipe
 from tests.loop import on_loop
 
 HOME = Identity(4, 5)
 LO = LoopbackSettings()
+
+
+@pytest.fixture(autouse=True)
+def _pipes_are_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tun, "is_queue", lambda _fd, **_: True)
 
 
 def state(origin: str = "configuration", configured: LoopbackSettings | None = None) -> State:
@@ -55,6 +61,7 @@ def closed(leftovers: Leftovers) -> None:
     leftovers.close()
     for orphan in leftovers.orphans:
         orphan.connection.close()
+        os.close(orphan.pidfd)
     for fd in leftovers.ledgers.values():
         os.close(fd)
 
@@ -113,8 +120,7 @@ def test_without_a_usable_state_everything_is_closed(tmp_path: Path, home: Ident
 def test_a_socket_without_a_process_is_removed(tmp_path: Path) -> None:
     write(tmp_path, state())
     fake = FakeOrphan(0, 0, -1)
-    fake.process.kill()
-    fake.process.wait()
+    fake.end()
     path = tmp_path / socket_name(fake.process.pid)
     path.touch()
     found = find_leftovers(tmp_path, (), HOME)

@@ -22,6 +22,7 @@ from epaird.ipc.counters import CPU_NS, REASONS
 from epaird.ipc.encoding import decode
 from epaird.ipc.ledger import LAYOUT_1, Table
 from epaird.ipc.messages import Adopted, Attached, CableKind, CableSpec, Done, PortSpec
+from epaird.kernel import abi, tun
 from epaird.kernel.namespace import Identity
 from tests.loop import descriptors
 
@@ -155,10 +156,18 @@ class Worker(threading.Thread):
             for number, each in enumerate(PACKETS):
                 fds = [self._ledger] if number == 0 else [self._device] * each["descriptors"]
                 socket.send_fds(connection, [each["packet"].encode()], fds)
-            connection.recv(65536)
+            while packet := connection.recv(65536):
+                self.requested.append(json.loads(packet))
+                connection.send(b'{"type": "Done", "id": 1, "error": " is not attached"}')
 
 
-def test_its_workers_are_found_and_sent_its_own_messages(tmp_path: Path, ledger: int, saved: State) -> None:
+@pytest.mark.parametrize("pidfds", [True, False], ids=["pidfds", "Linux before 6.5"])
+def test_its_workers_are_found_and_sent_its_own_messages(
+    tmp_path: Path, ledger: int, saved: State, monkeypatch: pytest.MonkeyPatch, pidfds: bool
+) -> None:
+    monkeypatch.setattr(tun, "is_queue", lambda _fd, **_: True)
+    if not pidfds:
+        monkeypatch.setattr(abi, "SO_PASSPIDFD", 9999)  # setsockopt() fails with ENOPROTOOPT
     before = descriptors()
     shutil.copy(RECORDED / "state.json", tmp_path)
     with Path(os.devnull).open() as device:
@@ -174,7 +183,10 @@ def test_its_workers_are_found_and_sent_its_own_messages(tmp_path: Path, ledger:
         assert list(found.ledgers) == [orphan.ledger]
         orphan.connection.close()
         worker.join()
-        assert worker.requested == [{"type": "Adopt", "id": 0}]
+        confirm = {"type": "Detach", "id": 1, "cable": "", "patience": 0}
+        assert worker.requested == [{"type": "Adopt", "id": 0}, *([] if pidfds else [confirm])]
+        assert orphan.pid == os.getpid(), "a thread of this process"
+        os.close(orphan.pidfd)
         found.close()
         for fd in found.ledgers.values():
             os.close(fd)

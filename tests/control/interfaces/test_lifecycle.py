@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 
 import pytest
@@ -87,8 +88,10 @@ async def test_a_ledger_that_is_full_leaves_nothing() -> None:
     async with idle_stage() as stage:
         free = stage.table.slots - len(stage.slots.taken)
         kept = [stage.slots.take() for _ in range(free - 3)]
-        with pytest.raises(IndexError):
+        message = r"^epair0b: the ledger is full: there can be 256 queues of interfaces and workers$"
+        with pytest.raises(KernelError, match=message) as refusal:
             await stage.make(queues=2)
+        assert refusal.value.errno == errno.ENOSPC
         for slot in kept:
             stage.slots.release(slot)
         assert not stage.left()

@@ -20,8 +20,8 @@ from epaird.config.reading import digest, read
 from epaird.control import running as program
 from epaird.control.operations import Refused
 from epaird.control.reloading.inforce import Source
-from epaird.control.workers.link import Link
-from epaird.ipc.messages import Attach, Detach, Resize, Tune
+from epaird.ipc.channel import Channel
+from epaird.ipc.messages import Message
 from epaird.kernel.link import Address
 from tests.control.fake import FakeHost
 from tests.control.reloading.running import BLUE, RED, Begin, Running, pair
@@ -68,13 +68,13 @@ async def test_an_unchanged_pair_is_not_touched(started: Begin, monkeypatch: pyt
     many: dict[str, Any] = {f"epair{number}": {} for number in range(40)}
     async with started(epair={"epair0": pair(), **many}) as running:
         requested: list[tuple[str, str]] = []
-        ask = Link._request
+        send = Channel.send
 
-        def counted(link: Link, request: Attach | Resize | Detach | Tune, fds: tuple[int, ...] = ()) -> Any:  # noqa: ANN401
-            requested.append((type(request).__name__, getattr(request, "cable", "")))
-            return ask(link, request, fds)
+        def counted(channel: Channel, message: Message, fds: tuple[int, ...] = ()) -> None:
+            requested.append((type(message).__name__, getattr(message, "cable", "")))
+            send(channel, message, fds)
 
-        monkeypatch.setattr(Link, "_request", counted)
+        monkeypatch.setattr(Channel, "send", counted)
         done = await running.reload(epair={"epair0": pair(), **many, "epair7": {"a": {"mtu": 1400}}})
         assert done == {"epair7": "change"}
         await eventually(lambda: requested == [("Resize", "epair7")])

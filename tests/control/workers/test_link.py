@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
@@ -15,10 +16,14 @@ import pytest
 
 from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused, socket_name
 from epaird.control.workers.processes import Launched
+from epaird.control.workers.readers import Readers
 from epaird.ipc.channel import receive
 from epaird.ipc.encoding import decode, encode
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import (
+    Adopted,
+    Attach,
+    Attached,
     CableSpec,
     Detach,
     Done,
@@ -26,15 +31,24 @@ from epaird.ipc.messages import (
     Gone,
     Keep,
     Message,
+    More,
+    Overflow,
     Ping,
     PortSpec,
     Ready,
     Resize,
     Start,
     Tune,
+    UnknownFamily,
 )
 from tests.loop import on_loop, turns
 from tests.waiting import eventually
+
+
+def attachment(cable: str) -> Attachment:
+    """Return a cable without descriptors of devices."""
+    ports = PortSpec(f"{cable}a", 1, 1500), PortSpec(f"{cable}b", 2, 1500)
+    return Attachment(CableSpec(cable, ports), (0, 0))
 
 
 class FakeProcess:
@@ -61,7 +75,15 @@ class Scene:
     end: socket.socket
     messages: list[Message]
     ended: list[Link]
+    readers: Readers
     fds: list[int] = field(default_factory=list)
+
+    def nothing_sent(self) -> bool:
+        """Return whether the link has sent nothing that was not read."""
+        try:
+            return not self.end.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
 
     def send(self, *messages: Message) -> None:
         for message in messages:
@@ -87,14 +109,16 @@ class Scene:
 
 
 @asynccontextmanager
-async def make_scene() -> AsyncIterator[Scene]:
+async def make_scene(readers: Readers | None = None) -> AsyncIterator[Scene]:
+    """Provide a link; ``readers`` are those that it shares with another one."""
+    readers = readers or Readers()
     own, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     end.setblocking(False)
     messages: list[Message] = []
     ended: list[Link] = []
-    link = Link("worker 3", Launched(FakeProcess(), own), messages.append, ended.append)
+    link = Link("worker 3", Launched(FakeProcess(), own), messages.append, ended.append, readers)
     with end:
-        yield Scene(link, end, messages, ended)
+        yield Scene(link, end, messages, ended, readers)
         await link.terminate()
 
 
@@ -124,26 +148,152 @@ async def test_descriptors_travel_with_a_cable() -> None:
 
 
 @on_loop
-async def test_descriptors_that_a_process_sends_are_closed() -> None:
+async def test_descriptors_that_a_process_sends_are_closed_and_it_is_killed() -> None:
     async with make_scene() as scene:
         await scene.begin()
         read, write = os.pipe()
         os.set_blocking(read, False)
-        socket.send_fds(scene.end, [encode(Gone("epair0", "epair0a"))], [write])
+        socket.send_fds(scene.end, [encode(Done(1))], [write])
         os.close(write)
-        await eventually(lambda: scene.messages)
+        await eventually(lambda: scene.ended)
         assert os.read(read, 1) == b"", "nothing has the other end any more"
         os.close(read)
+        assert await scene.link.process.wait() == -9
 
 
 @on_loop
 async def test_other_messages_are_reported() -> None:
     async with make_scene() as scene:
         await scene.begin()
+        scene.link.attach(attachment("epair0"))
         scene.send(Gone("epair0", "epair0b"))
         scene.end.send(b'{"type": "Later", "id": 5}')
         await turns()
         assert scene.messages == [Gone("epair0", "epair0b")]
+
+
+WRONG = {
+    "no JSON": b"\0",
+    "deep": b"[" * 60_000,
+    "wrong type": b'{"type": "Done", "id": "one"}',
+    "request": encode(Ping()),
+    "report of an orphan": encode(Adopted(1, 0, 1)),
+    "cable": encode(Attached(CableSpec("epair0", (PortSpec("epair0a", 1, 1500),), "unplugged"))),
+    "descriptors announced": encode(More()),
+    "foreign interface": encode(Gone("epair0", "epair7b")),
+    "foreign cable": encode(Gone("epair7", "epair0b")),
+    "foreign name": encode(Overflow(True, "epair7b")),
+    "no name": encode(Overflow(True, "")),
+    "escape": encode(UnknownFamily("lo\x1b[2J", 1)),
+    "version": encode(UnknownFamily("epair0a", 16)),
+}
+
+
+@pytest.mark.parametrize("packet", WRONG.values(), ids=WRONG)
+def test_a_process_that_sends_anything_else_is_killed(
+    packet: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def send() -> None:
+        async with make_scene() as scene:
+            await scene.begin()
+            answer = scene.link.attach(attachment("epair0"))
+            scene.end.send(packet)
+            await eventually(lambda: scene.ended)
+            assert scene.ended == [scene.link]
+            assert scene.messages == []
+            assert await scene.link.process.wait() == -9
+            scene.link.abandon()
+            with pytest.raises(WorkerLost):
+                await answer
+
+    on_loop(send)()
+    (line,) = caplog.messages
+    assert line.startswith("worker 3 (pid 4711) sent what no worker sends: ")
+    assert line.endswith("; killing it")
+    assert line.isprintable()
+
+
+@on_loop
+async def test_a_process_that_floods_is_killed_and_delays_nothing_meanwhile() -> None:
+    async with make_scene() as scene:
+        await scene.begin()
+        scene.end.setblocking(False)
+        passed = 0
+        while not scene.ended:
+            with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
+                for _ in range(1000):
+                    scene.end.send(encode(Done(99)))
+            await asyncio.sleep(0)
+            passed += 1
+        assert passed > 1, "the loop turned"
+
+
+@on_loop
+async def test_an_answer_after_its_caller_was_cancelled_is_no_fault() -> None:
+    async with make_scene() as scene:
+        await scene.begin()
+        for number in range(1, 2000):
+            answer = scene.link.resize("epair0", (1500, 1500))
+            answer.cancel()
+            scene.sent()
+            scene.send(Done(number))
+            await asyncio.sleep(0)
+        await turns()
+        assert not scene.ended
+
+
+@on_loop
+async def test_a_cable_waits_until_no_other_process_reads_it() -> None:
+    async with make_scene() as first, make_scene(first.readers) as second:
+        await first.begin()
+        await second.begin()
+        first.link.attach(attachment("epair0"))
+        first.sent()
+        attached = second.link.attach(attachment("epair0"))
+        await turns()
+        assert second.nothing_sent()
+        kept = first.link.keep("epair0", 1)
+        kept.cancel()  # the process carries it out all the same
+        first.sent()
+        first.send(Done(2))
+        await eventually(lambda: not second.nothing_sent())
+        assert isinstance(second.sent(), Attach)
+        second.send(Done(1))
+        await attached
+
+
+@on_loop
+async def test_a_cable_waits_until_the_process_has_ended_even_when_it_hangs_up() -> None:
+    async with make_scene() as first, make_scene(first.readers) as second:
+        await first.begin()
+        await second.begin()
+        lost = first.link.attach(attachment("epair0"))
+        first.end.close()
+        await eventually(lambda: first.ended)
+        first.link.abandon()
+        assert isinstance(lost.exception(), WorkerLost)
+        attached = second.link.attach(attachment("epair0"))
+        await turns()
+        assert second.nothing_sent()
+        await first.link.terminate()
+        assert isinstance(second.sent(), Attach)
+        second.send(Done(1))
+        await attached
+
+
+@on_loop
+async def test_a_cable_that_is_detached_while_it_waits_is_never_attached() -> None:
+    async with make_scene() as first, make_scene(first.readers) as second:
+        await first.begin()
+        await second.begin()
+        first.link.attach(attachment("epair0"))
+        attached = second.link.attach(attachment("epair0"))
+        await second.link.detach("epair0", 1)
+        with pytest.raises(WorkerRefused, match=r"^epair0 is detached already$"):
+            await attached
+        await first.link.terminate()
+        await turns()
+        assert second.nothing_sent()
 
 
 @on_loop
@@ -219,7 +369,7 @@ async def test_cancelled_and_pending_requests_are_waited_for() -> None:
         await scene.begin()
         scene.link.ping()
         assert scene.sent() == Ping()
-        tuned = scene.link.tune(7, 0, 1.5)
+        tuned = scene.link.tune(Start(3, 0, 7, 0, 1.5))
         assert scene.sent() == Tune(1, 7, 0, 1.5)
         cancelled = scene.link.detach("epair0", 1)
         cancelled.cancel()

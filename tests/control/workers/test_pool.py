@@ -68,7 +68,7 @@ class RecordingWorker(Worker):
     def pid(self) -> int | None:
         return 1000 + self.number
 
-    async def start(self) -> None:
+    async def start(self, attempts: int = 1) -> None:  # noqa: ARG002
         self.calls.append("start")
         await turns(1)
         if self.failure is not None:

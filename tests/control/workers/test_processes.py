@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from epaird.control.workers import processes
-from epaird.control.workers.processes import AdoptedProcess, Spares, launch, reap
+from epaird.control.workers.processes import AdoptedProcess, Spares, reap
 from epaird.dataplane.process import SPARE
 from tests.loop import has_children, on_loop, turns
 from tests.waiting import eventually
@@ -96,7 +96,7 @@ async def test_a_spare_that_cannot_be_started_is_tried_again(
 @on_loop
 async def test_an_adopted_child_is_waited_for_and_reaped() -> None:
     child = subprocess.Popen(["sleep", "100"])  # noqa: ASYNC220  asyncio is not to know of it
-    adopted = AdoptedProcess(child.pid)
+    adopted = AdoptedProcess(child.pid, os.pidfd_open(child.pid))
     waiting = asyncio.create_task(adopted.wait())
     adopted.kill()
     assert await waiting == -signal.SIGKILL
@@ -111,15 +111,6 @@ async def test_an_adopted_process_that_is_no_child_has_an_unknown_status() -> No
     shell = ["sh", "-c", "sleep 100 >/dev/null 2>&1 & echo $!"]
     done = subprocess.run(shell, check=True, capture_output=True)  # noqa: ASYNC221
     pid = int(done.stdout)
-    adopted = AdoptedProcess(pid)
+    adopted = AdoptedProcess(pid, os.pidfd_open(pid))
     os.kill(pid, signal.SIGKILL)
     assert await adopted.wait() == 0
-
-
-@on_loop
-async def test_a_pid_without_a_process_cannot_be_adopted() -> None:
-    launched = await launch()
-    launched.connection.close()
-    await reap(launched.process, 10)
-    with pytest.raises(ProcessLookupError):
-        AdoptedProcess(launched.process.pid)

@@ -1,0 +1,138 @@
+"""What a worker may send."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import typing
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaird.ipc.encoding import InvalidMessage, encode
+from epaird.ipc.messages import (
+    Adopted,
+    Attach,
+    Attached,
+    CableKind,
+    CableSpec,
+    Continue,
+    Done,
+    End,
+    Gone,
+    Message,
+    More,
+    Overflow,
+    PortSpec,
+    Ready,
+    Unknown,
+    UnknownFamily,
+)
+from epaird.ipc.validation import printable, worker_message
+
+SLOTS = 65536
+PORTS = (PortSpec("epair0a", 1, 1500), PortSpec("epair0b", 2, 9000))
+KINDS: tuple[Any, ...] = typing.get_args(Message)
+
+
+@pytest.mark.parametrize(
+    ("message", "descriptors"),
+    [
+        (Ready(7), 0),
+        (Done(3, "epair0 is not attached"), 0),
+        (Gone("epair0", "epair0a"), 0),
+        (Gone("epair0a-epair1b.3", "epair1b"), 0),
+        (Overflow(True, "epair0a"), 0),
+        (Overflow(False, ""), 0),
+        (UnknownFamily("lo1", 15), 0),
+        (Adopted(7, 1, 65535, 4096, 0, 2), 1),
+        (Attached(CableSpec("epair0", PORTS, coalesce=True)), 2),
+        (Attached(CableSpec("epair0.255", PORTS, CableKind.KEPT)), 2),
+        (Attached(CableSpec("lo1", PORTS[:1], CableKind.VERBATIM)), 1),
+        (Attached(CableSpec("bridge0", PORTS, "bridge")), 2),
+    ],
+    ids=repr,
+)
+def test_what_a_worker_sends_is_accepted(message: Message, descriptors: int) -> None:
+    assert worker_message(encode(message), descriptors, SLOTS) == message
+    for other in {0, 1, 2, 3} - {descriptors}:
+        with pytest.raises(InvalidMessage, match=f" has {other} descriptors and should have {descriptors}$"):
+            worker_message(encode(message), other, SLOTS)
+
+
+@pytest.mark.parametrize(
+    ("message", "descriptors", "problem"),
+    [
+        (Attach(1, CableSpec("epair0", PORTS)), 2, "a worker does not send Attach"),
+        (End(), 0, "a worker does not send End"),
+        (More(), 200, "a worker does not send More"),
+        (Continue(), 0, "a worker does not send Continue"),
+        (Adopted(slot=SLOTS), 1, "slot 65536 is out of range"),
+        (Adopted(slot=-1), 1, "slot -1 is out of range"),
+        (Adopted(worker=1 << 40), 1, "worker number 1099511627776 is out of range"),
+        (Attached(CableSpec("epair0", (PORTS[0], PortSpec("epair0b", SLOTS, 1500)))), 2, "slot 65536 is out"),
+        (Attached(CableSpec("epair0", (PORTS[0], PortSpec("epair0b", 2, 0)))), 2, "MTU 0 is out of range"),
+        (Attached(CableSpec("epair0", (PORTS[0], PORTS[0]))), 2, "epair0 has one slot twice"),
+        (Attached(CableSpec("epair0", PORTS[:1])), 1, "epair0 is a cable with 1 ports"),
+        (Attached(CableSpec("epair0", (), "bridge")), 0, "epair0 is a cable with 0 ports"),
+        (Attached(CableSpec("../epair0", PORTS)), 2, "'../epair0' is not the name"),
+        (Gone("epair0", "eth0 \x1b[2J"), 0, r"'eth0 \\x1b[2J' is not the name"),
+        (Gone("", "epair0a"), 0, "'' is not the name"),
+        (Overflow(False, "x" * 4000), 0, "is not the name"),
+        (UnknownFamily("lo0", 16), 0, "version 16 is out of range"),
+        (UnknownFamily("lo0\n", 4), 0, "is not the name"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_anything_else_is_refused_with_the_reason(message: Message, descriptors: int, problem: str) -> None:
+    with pytest.raises(InvalidMessage) as refusal:
+        worker_message(encode(message), descriptors, SLOTS)
+    assert problem in str(refusal.value) or problem.encode().decode("unicode_escape") in str(refusal.value)
+    assert str(refusal.value).isprintable()
+    assert len(str(refusal.value)) < 200
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 1 << 70),
+    st.floats(),
+    st.text(max_size=5),
+    st.sampled_from(["epair0", "epair0a", "cable", "kept", "reflect"]),
+)
+ITEMS = st.recursive(
+    VALUES,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.fixed_dictionaries({}, optional=dict.fromkeys(("name", "slot", "mtu", "ports", "kind"), inner))
+    ),
+    max_leaves=8,
+)
+PACKETS = st.fixed_dictionaries(
+    {"type": st.sampled_from([kind.__name__ for kind in KINDS])},
+    optional={each.name: ITEMS for kind in KINDS for each in fields(kind)},
+).map(lambda document: json.dumps(document).encode())
+
+
+@given(PACKETS | st.binary(max_size=99), st.integers(0, 4), st.sampled_from([8, SLOTS]))
+def test_whatever_arrives_is_a_message_in_range_or_refused(
+    packet: bytes, descriptors: int, slots: int
+) -> None:
+    with contextlib.suppress(InvalidMessage):
+        message = worker_message(packet, descriptors, slots)
+        match message:
+            case Adopted():
+                assert 0 <= message.slot < slots
+            case Attached():
+                assert all(0 <= slot < slots for slot in message.cable.slots)
+                assert len(message.cable.ports) == descriptors
+            case _:
+                assert descriptors == 0
+                assert isinstance(message, Ready | Done | Gone | Overflow | UnknownFamily | Unknown)
+
+
+def test_a_text_of_a_worker_is_one_printable_line_in_the_log() -> None:
+    assert printable("a\x1b[2J\nb\u202e" + "x" * 999) == "a?[2J?b?" + "x" * 192
