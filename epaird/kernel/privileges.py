@@ -24,6 +24,19 @@ from epaird.kernel.errors import KernelError
 NOBODY: Final = 65534
 """The kernel's overflow user and group id, which own no files."""
 
+LIMITS: Final = (
+    resource.RLIMIT_CORE,
+    # Counts the user's processes everywhere, and is checked when one is started: this one is not affected.
+    resource.RLIMIT_NPROC,
+    # Of files on a file system. Devices, pipes and memory that is mapped are not affected.
+    resource.RLIMIT_FSIZE,
+    resource.RLIMIT_MEMLOCK,
+    resource.RLIMIT_MSGQUEUE,
+    resource.RLIMIT_RTPRIO,
+)
+"""Resource limits that become 0. That of open files stays, because a worker may be given every device; that of
+memory does too, because the frames in its queue are limited by themselves, and by a setting that can change."""
+
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _CAPABILITY_HEADER: Final = struct.Struct("=Ii")
 _NO_CAPABILITIES: Final = bytes(24)
@@ -34,12 +47,13 @@ _MOST_CAPABILITIES: Final = 64
 def drop_all() -> None:
     """Change to the overflow user (if root), clear every capability set, and prevent regaining any.
 
-    The process also leaves no core file, which might contain traffic, and other processes of its user
-    cannot trace it. A step that an unprivileged process may not take is skipped when its effect does not
+    The process also leaves no core file, which might contain traffic, starts no other process or thread, writes
+    to no file, locks no memory, and other processes of its user cannot trace it. A step that an unprivileged process may not take is skipped when its effect does not
     matter without the others: the bounding set without CAP_SETPCAP, the user without CAP_SETUID. Raises
     KernelError when any other step fails.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for limit in LIMITS:
+        resource.setrlimit(limit, (0, 0))
     _prctl("ambient capabilities", abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_CLEAR_ALL)
     _empty_bounding_set()
     if os.geteuid() == 0:
