@@ -19,13 +19,25 @@ import os
 import socket
 import struct
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from epaird.dataplane.sandbox import Sandbox
 from epaird.dataplane.worker import WorkerLoop
 from epaird.ipc.channel import Channel
 from epaird.ipc.ledger import Table
-from epaird.ipc.messages import PROTOCOL, Adopt, Adopted, Describe, Description, Done, End, Message, Ready, Start, Tune
+from epaird.ipc.messages import (
+    PROTOCOL,
+    Adopt,
+    Adopted,
+    Describe,
+    Description,
+    Done,
+    End,
+    Message,
+    Ready,
+    Start,
+    Tune,
+)
 
 SPARE: Final = "epaird-spare"
 """Name of a process that is no worker yet, as ps -o comm shows it."""
@@ -164,16 +176,18 @@ def _spare_memory() -> bytes:
 
 async def run(
     connection: socket.socket, owner: int, comm: int, sandbox: Sandbox, *, describe: bool = False
-) -> None:
+) -> NoReturn:
     """Close the sandbox and run a worker process until it ends; with ``describe``, report what it is first.
 
-    The other arguments are those of :class:`WorkerProcess`."""
+    The other arguments are those of :class:`WorkerProcess`. This ends the process itself: an event loop that is
+    closed in an orderly way makes sockets for that."""
     asyncio.get_running_loop().set_exception_handler(_fail)
     sandbox.close()
     process = WorkerProcess(connection, owner, comm, sandbox.description())
     if describe:
         process.describe()
     await process.ended
+    os._exit(os.EX_OK)
 
 
 def _fail(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

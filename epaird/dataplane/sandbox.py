@@ -82,6 +82,7 @@ class Sandbox:
             with self._reporting():
                 isolation.enter_empty(kind)
                 self._namespaces.append(kind)
+        privileges.limit_resources()
         privileges.drop_all()
         with self._reporting():
             self._landlock = landlock.deny_everything()

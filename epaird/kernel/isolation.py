@@ -62,7 +62,9 @@ def _empty_root() -> None:
     read_only = abi.MS_REMOUNT | abi.MS_BIND | abi.MS_RDONLY | _RESTRICTED
     steps: tuple[Callable[[], int], ...] = (
         lambda: _LIBC.mount(None, b"/", None, ctypes.c_ulong(private), None),
-        lambda: _LIBC.mount(b"none", _ANY_DIRECTORY, b"tmpfs", ctypes.c_ulong(_RESTRICTED), b"size=4k,mode=555"),
+        lambda: _LIBC.mount(
+            b"none", _ANY_DIRECTORY, b"tmpfs", ctypes.c_ulong(_RESTRICTED), b"size=4k,mode=555"
+        ),
         lambda: _LIBC.chdir(_ANY_DIRECTORY),
         # The old root is stacked on the new one, from where it is unmounted.
         lambda: _LIBC.pivot_root(b".", b"."),

@@ -26,7 +26,7 @@ NOBODY: Final = 65534
 
 LIMITS: Final = (
     resource.RLIMIT_CORE,
-    # Counts the user's processes everywhere, and is checked when one is started: this one is not affected.
+    # Counts the processes of a user, and is checked when one of them starts another, or executes a program.
     resource.RLIMIT_NPROC,
     # Of files on a file system. Devices, pipes and memory that is mapped are not affected.
     resource.RLIMIT_FSIZE,
@@ -44,16 +44,21 @@ _NO_CAPABILITIES: Final = bytes(24)
 _MOST_CAPABILITIES: Final = 64
 
 
+def limit_resources() -> None:
+    """Set the limits of LIMITS to 0, for good unless the process has CAP_SYS_RESOURCE."""
+    for limit in LIMITS:
+        resource.setrlimit(limit, (0, 0))
+
+
 def drop_all() -> None:
     """Change to the overflow user (if root), clear every capability set, and prevent regaining any.
 
-    The process also leaves no core file, which might contain traffic, starts no other process or thread, writes
-    to no file, locks no memory, and other processes of its user cannot trace it. A step that an unprivileged process may not take is skipped when its effect does not
+    The process also leaves no core file, which might contain traffic, and other processes of its user
+    cannot trace it. A step that an unprivileged process may not take is skipped when its effect does not
     matter without the others: the bounding set without CAP_SETPCAP, the user without CAP_SETUID. Raises
     KernelError when any other step fails.
     """
-    for limit in LIMITS:
-        resource.setrlimit(limit, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl("ambient capabilities", abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_CLEAR_ALL)
     _empty_bounding_set()
     if os.geteuid() == 0:

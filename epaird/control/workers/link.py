@@ -24,6 +24,8 @@ from epaird.ipc.messages import (
     Attach,
     CableSpec,
     Continue,
+    Describe,
+    Description,
     Detach,
     Done,
     End,
@@ -82,6 +84,8 @@ class Link:
         """CLOCK_MONOTONIC in seconds when this link began."""
         self.running = False
         """True while the process takes requests."""
+        self.description = launched.description
+        """What the process has reported of itself; None when it has not, as one of 0.3.0 or older."""
         self._name = name
         self._on_message = on_message
         self._on_end = on_end
@@ -126,6 +130,9 @@ class Link:
         self._socket = path
         self._understands = understands
         self.running = True
+        if understands:
+            # One of 0.3.0 or older refuses it.
+            self._request(Describe(next(self._ids))).add_done_callback(lambda answer: answer.exception())
 
     def attach(self, attachment: Attachment) -> asyncio.Future[None]:
         """Request that a cable is forwarded."""
@@ -209,7 +216,7 @@ class Link:
 
     def _request(
         self,
-        request: Attach | Resize | Detach | Keep | Pause | Continue | Amend | Tune,
+        request: Attach | Describe | Resize | Detach | Keep | Pause | Continue | Amend | Tune,
         fds: tuple[int, ...] = (),
     ) -> asyncio.Future[None]:
         """Send a request; return its answer, which fails with WorkerRefused or WorkerLost."""
@@ -229,6 +236,8 @@ class Link:
                 self._answered(0)
             case Done():
                 self._answered(message.id, message.error)
+            case Description():
+                self.description = message
             case Unknown():
                 log.debug("%s: a message of the unknown type %r was ignored", self._name, message.name)
             case _:

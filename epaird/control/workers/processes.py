@@ -17,11 +17,17 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from epaird.control.tasks import spawn, whole
+from epaird.control.workers.output import Output
+from epaird.ipc.channel import receive
+from epaird.ipc.encoding import decode
+from epaird.ipc.messages import Description
 
 log = logging.getLogger(__name__)
 
 PROGRAM = ("-I", "-m", "epaird.dataplane")
-"""Arguments of Python; the descriptor of the process's end of the socketpair is appended."""
+"""Arguments of Python; the descriptor of the process's end of the socketpair and DESCRIBE are appended."""
+DESCRIBE: Final = "describe"
+"""The argument that has the process report what it is; older workers ignore it."""
 AGAIN_S: Final = (0.0, 1.0, 5.0, 30.0)
 """Pauses in seconds before the first, second, ... spare in a row that ends without being used."""
 
@@ -52,6 +58,8 @@ class Launched:
     """The control plane's end of the socketpair."""
     spare: bool = False
     """True when it was a spare, which has imported everything that it needs."""
+    description: Description | None = None
+    """What the process has reported of itself; None as long as it has not."""
 
 
 async def launch() -> Launched:
@@ -59,16 +67,24 @@ async def launch() -> Launched:
     with contextlib.ExitStack() as unused:
         own_end, process_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         unused.callback(own_end.close)
-        with process_end:
-            # A session of its own, so that a terminal's Ctrl-C reaches the control plane alone.
-            process = await whole(
-                asyncio.create_subprocess_exec(
-                    sys.executable, *PROGRAM, str(process_end.fileno()),
-                    pass_fds=(process_end.fileno(),), stdin=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-            )  # fmt: skip
+        output = Output()
+        unused.callback(output.close)
+        try:
+            with process_end:
+                # A session of its own, so that a terminal's Ctrl-C reaches the control plane alone. No
+                # environment: it may hold what a worker has no use for, such as NOTIFY_SOCKET.
+                process = await whole(
+                    asyncio.create_subprocess_exec(
+                        sys.executable, *PROGRAM, str(process_end.fileno()), DESCRIBE,
+                        pass_fds=(process_end.fileno(),), stdin=asyncio.subprocess.DEVNULL,
+                        stdout=asyncio.subprocess.DEVNULL, stderr=output.writing, env={},
+                        start_new_session=True,
+                    )
+                )  # fmt: skip
+        finally:
+            os.close(output.writing)
         unused.pop_all()
+        output.follow(process.pid)
     return Launched(process, own_end)
 
 
@@ -138,6 +154,11 @@ class Spares:
         self._stopped = False
 
     @property
+    def spare(self) -> Launched | None:
+        """The spare; None while there is none."""
+        return self._spare
+
+    @property
     def pid(self) -> int | None:
         """Process id of the spare; None while there is none."""
         return self._spare.process.pid if self._spare is not None else None
@@ -153,7 +174,7 @@ class Spares:
         The spare is not replaced until :meth:`keep` is called."""
         if self._spare is None:
             return await launch()
-        spare, self._spare = self._spare, None
+        spare = self._release(self._spare)
         if self._keeping is not None:
             self._keeping.cancel()
             self._keeping = None
@@ -166,7 +187,7 @@ class Spares:
             self._keeping.cancel()
             await asyncio.wait((self._keeping,))
         if self._spare is not None:
-            spare, self._spare = self._spare, None
+            spare = self._release(self._spare)
             spare.connection.close()
             await reap(spare.process, 1.0)
 
@@ -179,7 +200,25 @@ class Spares:
             except OSError as error:
                 log.warning("a spare worker cannot be started: %s", error)
                 continue
+            asyncio.get_running_loop().add_reader(spare.connection.fileno(), self._described, spare)
             code = await spare.process.wait()
-            self._spare = None
+            self._release(spare)
             spare.connection.close()
             log.warning("the spare worker (pid %d) ended (%d); starting another", spare.process.pid, code)
+
+    def _described(self, spare: Launched) -> None:
+        """Receive the first message of the spare."""
+        asyncio.get_running_loop().remove_reader(spare.connection.fileno())
+        try:
+            packet, _ = receive(spare.connection)
+            message = decode(packet)
+        except (OSError, ValueError):
+            return  # it has ended, or is about to
+        if isinstance(message, Description):
+            self._spare = replace(spare, description=message)
+
+    def _release(self, spare: Launched) -> Launched:
+        """Return the spare, which is none from now on."""
+        asyncio.get_running_loop().remove_reader(spare.connection.fileno())
+        self._spare = None
+        return spare

@@ -22,7 +22,7 @@ from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefu
 from epaird.control.workers.processes import Launched, Spares
 from epaird.control.workers.renewal import Renewal
 from epaird.control.workers.starting import Starter
-from epaird.control.workers.states import FORWARDING, SETTLED, WorkerState, advance
+from epaird.control.workers.states import ENDED, FORWARDING, SETTLED, WorkerState, advance
 from epaird.ipc.counters import CPU_NS, DRAIN_LIST, HEARTBEAT_NS, QUEUE_FRAMES, WORKER_OACTIVE
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import Gone, Message, Overflow, Start, UnknownFamily
@@ -196,10 +196,7 @@ class Worker:
     async def tune(self, *, queue_limit: int, poll_spin_us: int, orphan_timeout: float) -> None:
         """Apply other settings, in frames, microseconds and seconds, to this process and its replacements."""
         self._settings = replace(
-            self._settings,
-            queue_limit=queue_limit,
-            poll_spin_us=poll_spin_us,
-            orphan_timeout=orphan_timeout,
+            self._settings, queue_limit=queue_limit, poll_spin_us=poll_spin_us, orphan_timeout=orphan_timeout
         )
         await self.apply_settings()
 
@@ -250,6 +247,14 @@ class Worker:
             cpu_seconds=self._cpu_ns / 1e9,
             alive=time.monotonic_ns() - words[HEARTBEAT_NS] < ALIVE_S * 1e9,
         )
+
+    @property
+    def links(self) -> dict[Link, int]:
+        """Links to its processes, the old one first, each with the number of cables that the process has."""
+        found = dict.fromkeys(self._links() if self.state not in ENDED else (), 0)
+        for cable in self.attachments if self.forwards else ():
+            found[self._link_of(cable)] += 1
+        return found
 
     @property
     def activity(self) -> tuple[int, ...]:
