@@ -130,8 +130,8 @@ class ProcessReading:
     worker: str
     """Number of its worker, ``0``; empty for a spare."""
     state: str
-    """``starting``, ``running``, ``retiring`` while its cables move to another process, ``spare``, or ``dead``
-    for a worker without a process."""
+    """``starting``, ``running``, ``retiring`` while its cables move to another process, ``spare``, or
+    ``dead`` for a worker without a process."""
     pid: int | None = None
     """Process id."""
     version: str = ""

@@ -40,9 +40,10 @@ UNKNOWN: Final = "?"
 def workers(context: Context, interval: float) -> None:
     """Show the worker processes: sandbox, cables, queue, processor time.
 
-    USER to NAMESPACES are as the kernel reports them, except LANDLOCK, the version of its ABI, which the process
-    itself reports. CPU% is the share of one processor in the interval, CPU the processor time of all processes
-    that the worker has had, in seconds. A layer of the sandbox that a process lacks is printed below the table."""
+    USER to NAMESPACES are as the kernel reports them, except LANDLOCK, the version of its ABI, which the
+    process itself reports. CPU% is the share of one processor in the interval, CPU the processor time in
+    seconds of all processes that the worker has had. A layer of the sandbox that a process lacks is printed
+    below the table."""
     before = {each.pid: each for each in context.daemon.workers()}
     time.sleep(interval)
     found = context.daemon.workers()

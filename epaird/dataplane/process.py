@@ -57,9 +57,7 @@ _UCRED: Final = struct.Struct("iII")
 class WorkerProcess:
     """One worker process."""
 
-    def __init__(
-        self, connection: socket.socket, owner: int, comm: int, description: Description = Description()
-    ) -> None:
+    def __init__(self, connection: socket.socket, owner: int, comm: int, description: Description) -> None:
         """``connection`` leads to the control plane, ``owner`` is the user whose processes may replace it,
         ``comm`` is the descriptor of the file that holds the name of the process, and ``description`` is what
         it is."""
@@ -179,8 +177,8 @@ async def run(
 ) -> NoReturn:
     """Close the sandbox and run a worker process until it ends; with ``describe``, report what it is first.
 
-    The other arguments are those of :class:`WorkerProcess`. This ends the process itself: an event loop that is
-    closed in an orderly way makes sockets for that."""
+    The other arguments are those of :class:`WorkerProcess`. The process ends here: to close the event loop in
+    an orderly way would need sockets, which the sandbox denies."""
     asyncio.get_running_loop().set_exception_handler(_fail)
     sandbox.close()
     process = WorkerProcess(connection, owner, comm, sandbox.description())

@@ -1,9 +1,10 @@
 """The sandbox of a worker process: what is left to one that a frame has taken over.
 
-Its steps come after all imports and before the first descriptor of a cable, in an order in which none prevents the
-next: namespaces need the privileges that are dropped then, and what is left needs no_new_privs. The filter of
-system calls is in two parts. io_uring is denied before there is an event loop, since libuv would set one up, and
-io_uring makes calls past any filter. Everything else is denied when the loop runs and has what it needs.
+Its steps come after all imports and before the first descriptor of a cable, in an order in which none
+prevents the next: namespaces need the privileges that are dropped then, and what is left needs no_new_privs.
+The filter of system calls is in two parts. io_uring is denied before there is an event loop, since libuv
+would set one up, and it makes calls that no filter sees. Everything else is denied when the loop runs and has
+what it needs.
 
 Each layer is applied where the machine has it. What is missing is reported, and never prevents a start.
 """
@@ -75,8 +76,8 @@ class Sandbox:
     def prepare(self) -> None:
         """Give up everything that neither the event loop nor a cable needs, for good.
 
-        The process must have one thread and no event loop. Raises KernelError when privileges cannot be dropped;
-        all else is reported as missing."""
+        The process must have one thread and no event loop. Raises KernelError when privileges cannot be
+        dropped; all else is reported as missing."""
         os.environ.clear()
         for kind in isolation.KINDS:
             with self._reporting():

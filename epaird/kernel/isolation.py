@@ -1,8 +1,8 @@
 """Namespaces that hold nothing, for a process that needs none of what the machine's hold.
 
-Each kind needs CAP_SYS_ADMIN and can be unavailable for itself: a service manager may permit one kind only, a
-container may not permit mounts. A namespace of pids is no use to a process that exists already, and one that may
-not signal others needs none.
+Each kind needs CAP_SYS_ADMIN, and each can be unavailable: a service manager may permit one kind only, a
+container no mounts. A process that exists cannot move to another namespace of pids, nor needs it one where it
+may signal no other process and sees no /proc.
 
 The data plane imports this module, so it uses the standard library only.
 """
@@ -21,6 +21,7 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _OWN_MOUNTS: Final = "/proc/self/ns/mnt"
 _ANY_DIRECTORY: Final = b"/proc"
 """A directory that exists on every machine; the empty root is mounted on it for a moment."""
+_OPTIONS: Final = b"size=4k,mode=555"
 _RESTRICTED: Final = abi.MS_NOSUID | abi.MS_NODEV | abi.MS_NOEXEC
 
 KINDS: Final = {
@@ -62,9 +63,7 @@ def _empty_root() -> None:
     read_only = abi.MS_REMOUNT | abi.MS_BIND | abi.MS_RDONLY | _RESTRICTED
     steps: tuple[Callable[[], int], ...] = (
         lambda: _LIBC.mount(None, b"/", None, ctypes.c_ulong(private), None),
-        lambda: _LIBC.mount(
-            b"none", _ANY_DIRECTORY, b"tmpfs", ctypes.c_ulong(_RESTRICTED), b"size=4k,mode=555"
-        ),
+        lambda: _LIBC.mount(b"none", _ANY_DIRECTORY, b"tmpfs", ctypes.c_ulong(_RESTRICTED), _OPTIONS),
         lambda: _LIBC.chdir(_ANY_DIRECTORY),
         # The old root is stacked on the new one, from where it is unmounted.
         lambda: _LIBC.pivot_root(b".", b"."),

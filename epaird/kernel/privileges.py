@@ -34,8 +34,8 @@ LIMITS: Final = (
     resource.RLIMIT_MSGQUEUE,
     resource.RLIMIT_RTPRIO,
 )
-"""Resource limits that become 0. That of open files stays, because a worker may be given every device; that of
-memory does too, because the frames in its queue are limited by themselves, and by a setting that can change."""
+"""Resource limits that become 0. That of open files stays, because a worker may be given every device. That
+of memory stays, because the frames in its queue have a limit of their own, which can change."""
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _CAPABILITY_HEADER: Final = struct.Struct("=Ii")

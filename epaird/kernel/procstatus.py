@@ -9,51 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-CAPABILITIES: Final = tuple(
-    [
-        "chown",
-        "dac_override",
-        "dac_read_search",
-        "fowner",
-        "fsetid",
-        "kill",
-        "setgid",
-        "setuid",
-        "setpcap",
-        "linux_immutable",
-        "net_bind_service",
-        "net_broadcast",
-        "net_admin",
-        "net_raw",
-        "ipc_lock",
-        "ipc_owner",
-        "sys_module",
-        "sys_rawio",
-        "sys_chroot",
-        "sys_ptrace",
-        "sys_pacct",
-        "sys_admin",
-        "sys_boot",
-        "sys_nice",
-        "sys_resource",
-        "sys_time",
-        "sys_tty_config",
-        "mknod",
-        "lease",
-        "audit_write",
-        "audit_control",
-        "setfcap",
-        "mac_override",
-        "mac_admin",
-        "syslog",
-        "wake_alarm",
-        "block_suspend",
-        "audit_read",
-        "perfmon",
-        "bpf",
-        "checkpoint_restore",
-    ]
-)
+CAPABILITIES: Final = (
+    "chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
+    "linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner",
+    "sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice",
+    "sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write", "audit_control", "setfcap",
+    "mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf",
+    "checkpoint_restore",
+)  # fmt: skip
 """Names of the capabilities in the order of their numbers, without CAP_ (linux/capability.h)."""
 SECCOMP: Final = ("none", "strict", "filter")
 """Modes of seccomp by their numbers (linux/seccomp.h)."""
@@ -124,11 +87,11 @@ def _other_namespaces(place: Path) -> tuple[str, ...] | None:
     found = []
     for kind in NAMESPACES:
         try:
-            own = os.readlink(f"/proc/self/ns/{kind}")
+            own = Path(f"/proc/self/ns/{kind}").readlink()
         except FileNotFoundError:  # a kernel without this kind
             continue
         try:
-            if os.readlink(place / "ns" / kind) != own:
+            if (place / "ns" / kind).readlink() != own:
                 found.append(kind)
         except OSError:
             return None

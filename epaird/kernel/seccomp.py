@@ -2,17 +2,17 @@
 
 Theory:
 
-1. The filter is a classic BPF program, which the kernel runs at each system call. It sees the machine, the number
-   of the call and its arguments, but not what these point to.
-2. Since Linux 5.11 the kernel finds out once which calls are allowed whatever their arguments are, and does not
-   run the program for these. So what a hot path calls has to be allowed without a look at its arguments. Older
-   kernels run the program each time: what is listed first costs least.
-3. A process may make calls of another machine: those of i386 by int 0x80, those of x32 with a bit in the number.
-   No such call is allowed.
-4. Only 32 bits of an argument are examined, so rules are for arguments of which the kernel uses no others: flags
-   and requests.
-5. io_uring makes calls that no filter sees. It must not exist in the process: it is denied before anything could
-   set it up, libuv included.
+1. The filter is a classic BPF program, which the kernel runs at each system call. It sees the machine, the
+   number of the call and its arguments, but not what these point to.
+2. Since Linux 5.11 the kernel finds out once which calls are allowed whatever their arguments are, and does
+   not run the program for these. So the calls of a hot path have to be allowed without a look at their
+   arguments. Older kernels run the program each time: the calls that are listed first cost least.
+3. A process may make calls of another machine: those of i386 by int 0x80, those of x32 with a bit in the
+   number. No such call is allowed.
+4. Only 32 bits of an argument are examined, so rules are for arguments of which the kernel uses no others:
+   flags and requests.
+5. io_uring makes calls that no filter sees. It must not exist in the process: it is denied before libuv, or
+   anything else, could set it up.
 
 The data plane imports this module, so it uses the standard library only.
 """
@@ -160,8 +160,8 @@ def _install(program: bytes) -> None:
     filter_ = ctypes.create_string_buffer(
         _PROGRAM.pack(len(program) // _INSTRUCTION.size, ctypes.addressof(code)), _PROGRAM.size
     )
-    # Without SPEC_ALLOW kernels before 5.16 turn off speculative stores, which slows everything down. It protects
-    # programs that run other people's code.
+    # Without SPEC_ALLOW kernels before 5.16 turn off speculative stores, which slows everything down and
+    # protects only programs that run the code of others.
     for flags in (abi.SECCOMP_FILTER_FLAG_SPEC_ALLOW, 0):
         flags |= abi.SECCOMP_FILTER_FLAG_TSYNC
         if _LIBC.syscall(number, abi.SECCOMP_SET_MODE_FILTER, flags, filter_) == 0:

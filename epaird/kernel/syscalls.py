@@ -1,7 +1,7 @@
 """Numbers of the system calls that a filter may name, by machine.
 
-They are those of asm/unistd_64.h (x86_64) and asm-generic/unistd.h (aarch64). The data plane imports this module,
-so it uses the standard library only.
+They are those of asm/unistd_64.h (x86_64) and asm-generic/unistd.h (aarch64). The data plane imports this
+module, so it uses the standard library only.
 """
 
 from __future__ import annotations
@@ -86,5 +86,5 @@ SYSCALLS: Final[Mapping[str, Mapping[str, int]]] = MappingProxyType(
         "aarch64": {name: number for name, _, number in _NUMBERS if number is not None},
     }
 )
-"""Number of each system call of a 64-bit process, by machine (as uname() names it) and name. A machine may lack
-some, and others have all of them in newer forms."""
+"""Number of each system call of a 64-bit process, by machine (as uname() names it) and name. A machine may
+lack some, of which it has newer forms."""

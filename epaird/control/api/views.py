@@ -36,10 +36,10 @@ def missing(reading: MissingReading) -> MissingInterface:
 
 def process(reading: ProcessReading) -> WorkerInfo:
     """Return a worker process."""
-    found = {name: getattr(reading, name) for name in _PROCESS}
-    return WorkerInfo(
-        **{name: list(each) if isinstance(each, tuple) else each for name, each in found.items()}
-    )
+    found: dict[str, Any] = {name: getattr(reading, name) for name in _PROCESS}
+    for name in ("capabilities", "namespaces", "missing"):
+        found[name] = list(found[name])
+    return WorkerInfo(**found)
 
 
 def statistics(reading: Reading, time: float) -> Statistics:

@@ -1,7 +1,7 @@
 """Worker processes as they are now: by the kernel's account where it has one, otherwise by their own.
 
-Landlock is not visible from outside, and namespaces are not where the control plane may not examine processes, as
-in the service. A process that was taken over can lie about these two, and about nothing else here.
+Landlock is not visible from outside, nor are namespaces where the control plane may not examine processes, as
+in the service. A process that was taken over can lie about these two and its version, and about nothing else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What a worker process writes to its standard error: lines of the log, as long as they are few.
 
-The process has the writing end of a pipe and nothing else of the control plane's: not its terminal, which it could
-read, nor its file, which it could shorten. Each end is non-blocking, so that neither process waits for the other.
-A process writes when it fails, once; one that writes more than a traceback is heard no further.
+The process has the writing end of a pipe and nothing else of the control plane's: not its terminal, which it
+could read, nor its file, which it could shorten. Each end is non-blocking, so that neither process waits for
+the other. A process writes when it fails, once: of one that writes much more than a traceback, no more is
+logged.
 """
 
 from __future__ import annotations
