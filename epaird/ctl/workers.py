@@ -38,7 +38,7 @@ UNKNOWN: Final = "?"
 @form_options(*JSON, *LINES)
 @click.pass_obj
 def workers(context: Context, interval: float) -> None:
-    """Show the worker processes: sandbox, cables, queue, processor time.
+    """Show the worker processes and their sandbox.
 
     USER to NAMESPACES are as the kernel reports them, except LANDLOCK, the version of its ABI, which the
     process itself reports. CPU% is the share of one processor in the interval, CPU the processor time in

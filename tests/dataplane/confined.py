@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from epaird.dataplane.sandbox import Sandbox
@@ -87,14 +88,14 @@ def by_python(path: str) -> dict[str, int]:
 
     found = {}
     steps: dict[str, Callable[[], object]] = {
-        "open": lambda: open(path, "rb"),
+        "open": Path(path).read_bytes,
         "socket": socket.socket,
         "kill": lambda: os.kill(os.getppid(), 0),
         "fork": os.fork,
         "thread": thread,
         "memfd": lambda: os.memfd_create("there"),
-        "list": lambda: os.listdir("/"),
-        "exec": lambda: os.execv("/bin/true", ["true"]),
+        "list": lambda: list(Path("/").iterdir()),
+        "exec": lambda: os.execv("/bin/true", ["true"]),  # noqa: S606
     }
     for name, step in steps.items():
         try:

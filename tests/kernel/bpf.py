@@ -25,11 +25,14 @@ def run(program: bytes, machine: int, number: int, arguments: Sequence[int] = ()
             case 0x06:
                 return int(operand)
             case _:
-                raise AssertionError(f"an instruction that the kernel's cache does not understand: {instruction}")
+                raise AssertionError(
+                    f"an instruction that the kernel's cache does not understand: {instruction}"
+                )
 
 
 def is_constant(program: bytes, machine: int, number: int) -> bool:
-    """Return whether the program allows a call without a look at its arguments: the kernel caches that then."""
+    """Return whether the program allows a call without a look at its arguments: the kernel caches that
+    then."""
     seen: list[int] = []
     code = list(struct.iter_unpack("=HBBI", program))
     accumulator, at = 0, 0

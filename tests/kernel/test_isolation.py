@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,9 +88,11 @@ def test_in_a_user_namespace_it_works_as_for_root() -> None:
 @pytest.mark.real
 def test_a_mount_namespace_whose_root_stays_is_left_again() -> None:
     """Its copy of every mount would keep those alive that are removed elsewhere."""
-    program = "from epaird.kernel import isolation\nisolation._ANY_DIRECTORY = b'/no such directory'\n" + PROGRAM
+    program = (
+        "from epaird.kernel import isolation\nisolation._ANY_DIRECTORY = b'/no such directory'\n" + PROGRAM
+    )
     done = subprocess.run([sys.executable, "-c", program, "mnt"], check=True, capture_output=True, text=True)
     found = json.loads(done.stdout)
     assert found["new"] == []
     assert found["errors"] == ["mnt namespace: No such file or directory"]
-    assert sorted(found["files"]) == sorted(os.listdir("/"))
+    assert sorted(found["files"]) == sorted(each.name for each in Path("/").iterdir())

@@ -64,7 +64,9 @@ def test_nothing_is_reached_by_its_name() -> None:
         listener.bind("\0" + name)
         listener.listen()
         command = [sys.executable, "-c", PROGRAM, name]
-        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
+        found = json.loads(
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+        )
     if not found["version"]:
         pytest.skip(found["error"])
     expected = ["open", "list", "create"]

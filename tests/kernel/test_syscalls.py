@@ -20,7 +20,8 @@ def of_x86() -> Path:
 
 
 def defined(header: Path) -> dict[str, int]:
-    """The numbers in a header; generic names that 32-bit machines have in another form are prefixed NR3264."""
+    """The numbers in a header; generic names that 32-bit machines have in another form are prefixed
+    NR3264."""
     if not header.exists():
         pytest.skip(f"needs {header}")
     found: dict[str, int] = {}
