@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.kernel import abi
-from epaird.kernel.seccomp import IO_URING, NoneOf, OneOf, denying_program, filter_program
+from epaird.kernel.seccomp import IO_URING, NoneOf, OneOf, Rule, denying_program, filter_program
 from epaird.kernel.syscalls import SYSCALLS
 from tests.kernel.bpf import is_constant, run
 
@@ -18,7 +18,7 @@ ALLOWED = abi.SECCOMP_RET_ALLOW
 ARCHITECTURES = {"x86_64": abi.AUDIT_ARCH_X86_64, "aarch64": abi.AUDIT_ARCH_AARCH64}
 X32 = 0x4000_0000
 LISTED = ("read", "epoll_wait", "write")
-RULES = {"ioctl": OneOf(1, (7, 0x8000_0009)), "mmap": NoneOf(2, 4), "prctl": OneOf(0, (0,))}
+RULES: dict[str, Rule] = {"ioctl": OneOf(1, (7, 0x8000_0009)), "mmap": NoneOf(2, 4), "prctl": OneOf(0, (0,))}
 
 machines = st.sampled_from(sorted(SYSCALLS))
 words = st.integers(0, 2**32 - 1)
