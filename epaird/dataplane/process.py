@@ -51,6 +51,7 @@ _ARENA: Final = 1 << 20
 _BLOCK: Final = 400
 """Bytes of an object that the allocator has in an arena: at most 512 with its header."""
 
+_STDERR: Final = 2
 _UCRED: Final = struct.Struct("iII")
 
 
@@ -82,6 +83,9 @@ class WorkerProcess:
             case Adopt():
                 self._report(message)
             case Describe():
+                for fd in fds:
+                    os.dup2(fd, _STDERR, inheritable=False)
+                    os.close(fd)
                 self._send(self._description)
                 self._send(Done(message.id))
             case Start():
@@ -192,6 +196,7 @@ def _fail(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Report an exception, if there is memory for it, and end."""
     try:
         error = context.get("exception") or context.get("message")
-        os.write(2, f"worker (pid {os.getpid()}): internal error or out of memory: {error!r}\n".encode())
+        line = f"worker (pid {os.getpid()}): internal error or out of memory: {error!r}\n"
+        os.write(_STDERR, line.encode())
     finally:
         os._exit(FAILED)

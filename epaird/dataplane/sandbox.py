@@ -28,7 +28,7 @@ ALLOWED: Final = (
     "read", "write", "epoll_pwait", "epoll_wait", "sched_yield", "getpid", "clock_gettime", "readv", "writev",
     "poll", "ppoll", "epoll_ctl", "sendmsg", "recvmsg",
     # Descriptors that it has or is sent. It cannot make any but copies, and connections to its own socket.
-    "accept4", "close", "close_range", "epoll_pwait2", "fstat", "getsockname", "getsockopt", "lseek",
+    "accept4", "close", "close_range", "dup3", "epoll_pwait2", "fstat", "getsockname", "getsockopt", "lseek",
     "pread64", "pwrite64", "recvfrom",
     # Memory
     "brk", "madvise", "mremap", "munmap",

@@ -238,7 +238,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Describe:
-    """Report what the process is, by :class:`Description` and Done. A worker of 0.3.0 or older refuses it."""
+    """Report what the process is, by :class:`Description` and Done. A worker of 0.3.0 or older refuses it.
+
+    With it travels the pipe that becomes the standard error of the process: the one that it was started with
+    leads to a control plane that is gone."""
 
     id: int = 0
 

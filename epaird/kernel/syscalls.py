@@ -18,6 +18,7 @@ _NUMBERS: Final[tuple[tuple[str, int | None, int | None], ...]] = (
     ("clock_nanosleep", 230, 115),
     ("close", 3, 57),
     ("close_range", 436, 436),
+    ("dup3", 292, 24),
     ("epoll_ctl", 233, 21),
     ("epoll_pwait", 281, 22),
     ("epoll_pwait2", 441, 441),

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from epaird.control.workers.output import Output
 from epaird.control.workers.processes import Launched, kill, reap
 from epaird.ipc.channel import Channel
 from epaird.ipc.messages import (
@@ -131,8 +132,23 @@ class Link:
         self._understands = understands
         self.running = True
         if understands:
-            # One of 0.3.0 or older refuses it.
-            self._request(Describe(next(self._ids))).add_done_callback(lambda answer: answer.exception())
+            self._describe()
+
+    def _describe(self) -> None:
+        """Request a description, which a process of 0.3.0 or older refuses, and log its error messages."""
+        try:
+            output = Output()
+        except OSError as error:
+            log.warning("%s (pid %d): its error messages are lost: %s", self._name, self.pid, error.strerror)
+            return
+        output.follow(self.pid)
+
+        def done(answer: asyncio.Future[None]) -> None:
+            os.close(output.writing)
+            if not answer.cancelled():
+                answer.exception()
+
+        self._request(Describe(next(self._ids)), (output.writing,)).add_done_callback(done)
 
     def attach(self, attachment: Attachment) -> asyncio.Future[None]:
         """Request that a cable is forwarded."""
