@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from epaird.client.events import Event
     from epaird.client.plans import PlanReport
     from epaird.client.statistics import Statistics
+    from epaird.client.workers import WorkerInfo
 
 M = TypeVar("M", bound=Model)
 
@@ -86,6 +87,12 @@ class Client:
         from epaird.client.statistics import Statistics
 
         return _model(Statistics, self.ask("GET", "stats", query=selecting(netns=netns, drops=drops)))
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return the worker processes."""
+        from epaird.client.workers import WorkerInfo
+
+        return [_model(WorkerInfo, each) for each in self.ask("GET", "workers")]
 
     def events(self) -> Iterator[Event]:
         """Yield events as they happen; raises DaemonError when the daemon ends."""

@@ -73,7 +73,7 @@ class Daemon:
             held.host, held.table, held.slots, self._workers, held.macs,
             loopbacks=configuration.lo is not None,
         )  # fmt: skip
-        self._front_end = FrontEnd(self._registry, upgrade=self.upgrade)
+        self._front_end = FrontEnd(self._registry, upgrade=self.upgrade, workers=self._workers.processes)
         self._handover = Handover(
             held.directory, held.host, held.table, held.slots, held.macs, self._workers,
             self._registry, self._manager, self._in_force,

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from epaird.client.events import Event
-from epaird.control.readings import InterfaceReading, MissingReading, Reading
+from epaird.control.readings import InterfaceReading, MissingReading, ProcessReading, Reading
 from epaird.plan.actions import Action
 
 
@@ -40,7 +40,7 @@ class Events(Protocol):
 class Operations(Protocol):
     """Operations for a front end.
 
-    All but cloners(), reading(), missing() and events() raise :class:`Refused`."""
+    All but cloners(), reading(), missing(), workers() and events() raise :class:`Refused`."""
 
     async def create(self, name: str, settings: Mapping[str, object]) -> str:
         """Create ``epair``, ``epair7``, ``lo`` or ``lo1``; return the name, ``epair7``.
@@ -69,6 +69,9 @@ class Operations(Protocol):
 
     def reading(self) -> Reading:
         """Return the present state of everything."""
+
+    def workers(self) -> Sequence[ProcessReading]:
+        """Return the worker processes as they are now."""
 
     def missing(self) -> tuple[MissingReading, ...]:
         """Return the interfaces of the configuration that do not exist; without those that were destroyed."""

@@ -124,6 +124,47 @@ class WorkerReading:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessReading:
+    """One worker process, or a worker that has none, at one moment."""
+
+    worker: str
+    """Number of its worker, ``0``; empty for a spare."""
+    state: str
+    """``starting``, ``running``, ``retiring`` while its cables move to another process, ``spare``, or
+    ``dead`` for a worker without a process."""
+    pid: int | None = None
+    """Process id."""
+    version: str = ""
+    """Version of epaird that it runs; empty when it has not reported it, as one of 0.3.0 or older."""
+    uid: int | None = None
+    """Effective user id."""
+    capabilities: tuple[str, ...] = ()
+    """Capabilities in any of its sets, ``net_admin``."""
+    no_new_privs: bool = False
+    """True when it cannot gain privileges by executing a program."""
+    seccomp: str = ""
+    """``filter`` when its system calls are filtered, otherwise ``none``."""
+    landlock: int | None = None
+    """Version of Landlock's ABI whose every right it has given up; 0 without Landlock; None when unknown."""
+    namespaces: tuple[str, ...] = ()
+    """Kinds of its namespaces that are its own and hold nothing."""
+    missing: tuple[str, ...] = ()
+    """Layers of its sandbox that it lacks, each with the reason."""
+    cables: int = 0
+    """Cables that it forwards."""
+    queue_frames: int = 0
+    """Frames that wait in its queue."""
+    queue_limit: int = 0
+    """Frames that its queue may hold."""
+    cpu_seconds: float = 0.0
+    """User and system time of the process."""
+    total_cpu_seconds: float = 0.0
+    """User and system time of all processes that its worker has had."""
+    age_seconds: float = 0.0
+    """Time since the start of the process."""
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigurationReading:
     """The configuration in force, and how its last reload ended."""
 

@@ -57,6 +57,7 @@ _COMMANDS: Final = {
     "stats": "watch:stats",
     "unpatch": "interfaces:unpatch",
     "upgrade": "configuration:upgrade",
+    "workers": "workers:workers",
 }
 """Module of epaird.ctl and function of each command."""
 

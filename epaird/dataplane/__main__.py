@@ -1,4 +1,7 @@
-"""The worker's process: ``python -m epaird.dataplane FD``, FD being its end of the socketpair."""
+"""The worker's process: ``python -m epaird.dataplane FD [describe]``, FD being its end of the socketpair.
+
+With ``describe`` its first message is a Description. Control planes of 0.3.0 and older do not ask for it, and
+workers of those versions ignore the argument."""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ import sys
 import uvloop
 
 from epaird.dataplane.process import SPARE, run
-from epaird.kernel.privileges import drop_all
+from epaird.dataplane.sandbox import Sandbox
 from epaird.kernel.scheduling import use_default_slices
+
+DESCRIBE = "describe"
+"""Argument that requires a Description as the first message."""
 
 
 def main() -> None:
@@ -27,8 +33,10 @@ def main() -> None:
     os.write(comm, SPARE.encode())
     owner = os.getuid()
     use_default_slices()
-    drop_all()
-    uvloop.run(run(socket.socket(fileno=connection), owner, comm))
+    sandbox = Sandbox()
+    sandbox.prepare()
+    control = socket.socket(fileno=connection)
+    uvloop.run(run(control, owner, comm, sandbox, describe=DESCRIBE in sys.argv[2:]))
 
 
 if __name__ == "__main__":

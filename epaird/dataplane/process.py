@@ -19,12 +19,25 @@ import os
 import socket
 import struct
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
+from epaird.dataplane.sandbox import Sandbox
 from epaird.dataplane.worker import WorkerLoop
 from epaird.ipc.channel import Channel
 from epaird.ipc.ledger import Table
-from epaird.ipc.messages import PROTOCOL, Adopt, Adopted, Done, End, Message, Ready, Start, Tune
+from epaird.ipc.messages import (
+    PROTOCOL,
+    Adopt,
+    Adopted,
+    Describe,
+    Description,
+    Done,
+    End,
+    Message,
+    Ready,
+    Start,
+    Tune,
+)
 
 SPARE: Final = "epaird-spare"
 """Name of a process that is no worker yet, as ps -o comm shows it."""
@@ -38,20 +51,23 @@ _ARENA: Final = 1 << 20
 _BLOCK: Final = 400
 """Bytes of an object that the allocator has in an arena: at most 512 with its header."""
 
+_STDERR: Final = 2
 _UCRED: Final = struct.Struct("iII")
 
 
 class WorkerProcess:
     """One worker process."""
 
-    def __init__(self, connection: socket.socket, owner: int, comm: int) -> None:
+    def __init__(self, connection: socket.socket, owner: int, comm: int, description: Description) -> None:
         """``connection`` leads to the control plane, ``owner`` is the user whose processes may replace it,
-        and ``comm`` is the descriptor of the file that holds the name of the process."""
+        ``comm`` is the descriptor of the file that holds the name of the process, and ``description`` is what
+        it is."""
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the process is to end."""
         self._loop = asyncio.get_running_loop()
         self._owner = owner
         self._comm = comm
+        self._description = description
         self._channel = Channel(connection, self._received, self._orphaned)
         self._worker: WorkerLoop | None = None
         self._start: Start
@@ -66,6 +82,12 @@ class WorkerProcess:
                 self._end()
             case Adopt():
                 self._report(message)
+            case Describe():
+                for fd in fds:
+                    os.dup2(fd, _STDERR, inheritable=False)
+                    os.close(fd)
+                self._send(self._description)
+                self._send(Done(message.id))
             case Start():
                 self._begin(message, *fds)
             case Tune() if self._worker is not None:
@@ -94,6 +116,10 @@ class WorkerProcess:
         gc.freeze()
         self._worker.begin()
         self._send(Ready(os.getpid()))
+
+    def describe(self) -> None:
+        """Report what the process is, without a request."""
+        self._send(self._description)
 
     def _send(self, message: Message) -> None:
         self._channel.send(message)
@@ -150,16 +176,27 @@ def _spare_memory() -> bytes:
     return [bytes(_BLOCK) for _ in range(_ARENA // _BLOCK)][-1]
 
 
-async def run(connection: socket.socket, owner: int, comm: int) -> None:
-    """Run a worker process until it ends; the arguments are those of :class:`WorkerProcess`."""
+async def run(
+    connection: socket.socket, owner: int, comm: int, sandbox: Sandbox, *, describe: bool = False
+) -> NoReturn:
+    """Close the sandbox and run a worker process until it ends; with ``describe``, report what it is first.
+
+    The other arguments are those of :class:`WorkerProcess`. The process ends here: to close the event loop in
+    an orderly way would need sockets, which the sandbox denies."""
     asyncio.get_running_loop().set_exception_handler(_fail)
-    await WorkerProcess(connection, owner, comm).ended
+    sandbox.close()
+    process = WorkerProcess(connection, owner, comm, sandbox.description())
+    if describe:
+        process.describe()
+    await process.ended
+    os._exit(os.EX_OK)
 
 
 def _fail(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Report an exception, if there is memory for it, and end."""
     try:
         error = context.get("exception") or context.get("message")
-        os.write(2, f"worker (pid {os.getpid()}): internal error or out of memory: {error!r}\n".encode())
+        line = f"worker (pid {os.getpid()}): internal error or out of memory: {error!r}\n"
+        os.write(_STDERR, line.encode())
     finally:
         os._exit(FAILED)

@@ -237,6 +237,30 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Describe:
+    """Report what the process is, by :class:`Description` and Done. A worker of 0.3.0 or older refuses it.
+
+    With it travels the pipe that becomes the standard error of the process: the one that it was started with
+    leads to a control plane that is gone."""
+
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a process is: sent on request, and by a process at its start if its command line requires it."""
+
+    version: str = ""
+    """Version of epaird that it runs."""
+    landlock: int = 0
+    """Version of Landlock's ABI whose every right it has given up; 0 without Landlock."""
+    namespaces: tuple[str, ...] = ()
+    """Kinds of its namespaces that are its own and hold nothing, as /proc/PID/ns names them."""
+    missing: tuple[str, ...] = ()
+    """Layers of its sandbox that it lacks, each with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The answer to the request ``id``."""
 
@@ -305,6 +329,8 @@ Message = (
     | Adopted
     | Attached
     | Ready
+    | Describe
+    | Description
     | Done
     | Gone
     | Overflow

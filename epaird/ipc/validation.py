@@ -25,6 +25,7 @@ from epaird.ipc.messages import (
     Attached,
     CableKind,
     CableSpec,
+    Description,
     Done,
     Gone,
     Message,
@@ -41,6 +42,11 @@ _NAME: Final = re.compile(rf"{_DEVICE}(-{_DEVICE})?(\.[0-9]{{1,5}})?")
 """The name of an interface or a cable: ``lo1``, ``epair0a``, ``epair0``, ``epair0a-epair1b.1``."""
 _NUMBERS: Final = range(1 << 16)
 """Numbers of workers."""
+_LANDLOCK: Final = range(1 << 10)
+_TEXTS_MAX: Final = 32
+"""Parts of a description."""
+_TEXT_MAX: Final = 200
+"""Characters of a part of a description, and of a worker's text in the log."""
 PORTS_MAX: Final = 64
 """Ports of the largest cable that a worker of a later version may report, and so its descriptors."""
 _PORTS: Final = {
@@ -83,6 +89,12 @@ def validate(message: Message, descriptors: int, slots: int) -> None:
         case UnknownFamily():
             _validate_name(message.name)
             _in(message.version, range(16), "version")
+        case Description():
+            _in(message.landlock, _LANDLOCK, "version of Landlock's ABI")
+            for text in (message.version, *message.namespaces, *message.missing):
+                _validate_text(text)
+            if len(message.namespaces) + len(message.missing) > _TEXTS_MAX:
+                raise InvalidMessage("Description has too many parts")
         case Ready() | Done() | Unknown():
             pass
         case _:
@@ -92,7 +104,7 @@ def validate(message: Message, descriptors: int, slots: int) -> None:
         raise InvalidMessage(f"{kind} has {descriptors} descriptors and should have {expected}")
 
 
-def printable(text: str, most: int = 200) -> str:
+def printable(text: str, most: int = _TEXT_MAX) -> str:
     """Return a text of a worker for the log: on one line, without control characters, not too long."""
     return "".join(each if each.isprintable() else "?" for each in text[:most])
 
@@ -112,6 +124,11 @@ def _validate_cable(cable: CableSpec, slots: int) -> None:
 def _validate_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise InvalidMessage(f"{printable(repr(name), 40)} is not the name of an interface or a cable")
+
+
+def _validate_text(text: str) -> None:
+    if len(text) > _TEXT_MAX or not text.isprintable():
+        raise InvalidMessage(f"{printable(repr(text), 40)} is no text for one line")
 
 
 def _in(value: int, allowed: Collection[int], subject: str) -> None:

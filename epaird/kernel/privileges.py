@@ -24,11 +24,30 @@ from epaird.kernel.errors import KernelError
 NOBODY: Final = 65534
 """The kernel's overflow user and group id, which own no files."""
 
+LIMITS: Final = (
+    resource.RLIMIT_CORE,
+    # Counts the processes of a user, and is checked when one of them starts another, or executes a program.
+    resource.RLIMIT_NPROC,
+    # Of files on a file system. Devices, pipes and memory that is mapped are not affected.
+    resource.RLIMIT_FSIZE,
+    resource.RLIMIT_MEMLOCK,
+    resource.RLIMIT_MSGQUEUE,
+    resource.RLIMIT_RTPRIO,
+)
+"""Resource limits that become 0. That of open files stays, because a worker may be given every device. That
+of memory stays, because the frames in its queue have a limit of their own, which can change."""
+
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _CAPABILITY_HEADER: Final = struct.Struct("=Ii")
 _NO_CAPABILITIES: Final = bytes(24)
 """Two struct __user_cap_data_struct: effective, permitted, inheritable, 32 capabilities each."""
 _MOST_CAPABILITIES: Final = 64
+
+
+def limit_resources() -> None:
+    """Set the limits of LIMITS to 0, for good unless the process has CAP_SYS_RESOURCE."""
+    for limit in LIMITS:
+        resource.setrlimit(limit, (0, 0))
 
 
 def drop_all() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from epaird.config.table import Settings
 from epaird.config.values import dotted
 from epaird.control.interfaces.events import EventBus, EventReader
 from epaird.control.operations import Events, Refused
-from epaird.control.readings import InterfaceReading, MissingReading, Reading
+from epaird.control.readings import InterfaceReading, MissingReading, ProcessReading, Reading
 from epaird.names.grammar import quoted
 from epaird.plan.actions import Action
 from tests.control.samples import interface, worker
@@ -30,6 +30,8 @@ class FakeOperations:
     def __init__(self) -> None:
         self.absent: tuple[MissingReading, ...] = ()
         """Interfaces of the configuration that do not exist."""
+        self.processes: tuple[ProcessReading, ...] = ()
+        """The worker processes."""
         self.interfaces: dict[str, tuple[InterfaceReading, ...]] = {}
         """Interfaces by the name of the pair or loopback."""
         self.requested: list[tuple[object, ...]] = []
@@ -110,6 +112,9 @@ class FakeOperations:
     def reading(self) -> Reading:
         found = tuple(each for interfaces in self.interfaces.values() for each in interfaces)
         return Reading(found, (worker(),))
+
+    def workers(self) -> Sequence[ProcessReading]:
+        return self.processes
 
     def missing(self) -> tuple[MissingReading, ...]:
         return self.absent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from epaird.control.readings import InterfaceReading, Reading, WorkerReading
+from epaird.control.readings import InterfaceReading, ProcessReading, Reading, WorkerReading
 from epaird.ipc.counters import INTERFACE, READING_WORDS
 
 
@@ -62,3 +62,24 @@ def worker(number: int = 0, **changes: Any) -> WorkerReading:  # noqa: ANN401
 def pair(**changes: Any) -> Reading:  # noqa: ANN401
     """Return ``epair0`` and its worker; ``changes`` are for the half a."""
     return Reading((interface("epair0a", **changes), interface("epair0b", netns="blue")), (worker(),))
+
+
+def process(worker: str = "0", **changes: Any) -> ProcessReading:  # noqa: ANN401
+    """Return an idle worker process with its whole sandbox; ``changes`` are fields of the reading."""
+    idle = ProcessReading(
+        worker=worker,
+        state="running",
+        pid=4711,
+        version="0.4.0",
+        uid=65534,
+        no_new_privs=True,
+        seccomp="filter",
+        landlock=7,
+        namespaces=("net", "mnt"),
+        cables=3,
+        queue_limit=2100,
+        cpu_seconds=1.5,
+        total_cpu_seconds=61.25,
+        age_seconds=200.0,
+    )
+    return replace(idle, **changes)

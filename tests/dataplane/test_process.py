@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from epaird import __version__
 from epaird.dataplane.process import FAILED, SPARE
 from epaird.ipc.counters import IN_FLIGHT, OPACKETS
 from epaird.ipc.encoding import decode, encode
@@ -25,6 +26,8 @@ from epaird.ipc.messages import (
     Attach,
     Attached,
     CableSpec,
+    Describe,
+    Description,
     Detach,
     Done,
     End,
@@ -177,6 +180,21 @@ def test_a_cable_that_is_being_detached_is_not_reported(worker: Subject, owners:
     worker.send(Adopt(1))
     assert isinstance(worker.receive()[0], Adopted)
     assert worker.receive()[0] == Done(1)
+
+
+def test_it_describes_itself_and_takes_another_standard_error(worker: Subject) -> None:
+    worker.start(3600)
+    reading, writing = os.pipe()
+    worker.send(Describe(9), writing)
+    os.close(writing)
+    description, _ = worker.receive()
+    assert isinstance(description, Description)
+    assert description.version == __version__
+    assert worker.receive()[0] == Done(9)
+    worker.control.send(b"not a message")
+    assert worker.process.wait(30) == FAILED
+    with os.fdopen(reading, "rb") as errors:
+        assert b"internal error" in errors.read()
 
 
 def test_an_unexpected_exception_ends_it(worker: Subject) -> None:

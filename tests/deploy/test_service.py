@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -233,3 +234,28 @@ def test_without_namespaces_it_needs_less(service: Service) -> None:
     assert {each["ifname"] for each in links} == {"epair0a", "epair0b"}
     service.machine.run("systemctl", "stop", SERVICE)
     assert service.show("Result") == "success"
+
+
+@pytest.mark.real
+def test_its_workers_are_confined_as_far_as_the_unit_permits(service: Service) -> None:
+    service.start()
+
+    def workers() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(service.machine.run("epairctl", "workers", "-j"))
+        return found
+
+    until(lambda: {each["state"] for each in workers()} == {"running", "spare"})
+    until(lambda: all(each["version"] for each in workers()))
+    uid = int(service.machine.run("id", "--user", "epaird"))
+    for each in workers():
+        assert (each["uid"], each["capabilities"], each["no_new_privs"]) == (uid, [], True)
+        assert each["seccomp"] == "filter"
+        # RestrictNamespaces= permits network namespaces only.
+        assert each["namespaces"] == ["net"]
+        lacking = {layer.partition(":")[0] for layer in each["missing"]}
+        assert lacking - {"Landlock"} == {f"{kind} namespace" for kind in ("ipc", "uts", "cgroup", "mnt")}
+        assert bool(each["landlock"]) == ("Landlock" not in lacking)
+        # One filter of its own for io_uring and one for the rest, besides the unit's.
+        filters = int(service.status(each["pid"]).get("Seccomp_filters", "99"))
+        assert filters >= int(service.status(service.pid).get("Seccomp_filters", "0")) + 2
+    service.ping()

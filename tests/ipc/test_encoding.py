@@ -31,6 +31,7 @@ VALUES: dict[object, st.SearchStrategy[Any]] = {
     float: st.floats(0, 1e9),
     bool: st.booleans(),
     str: TEXT,
+    tuple[str, ...]: st.lists(TEXT, max_size=3).map(tuple),
     tuple[int, ...]: st.lists(st.integers(0, 65535), max_size=3).map(tuple),
     tuple[Correction, ...]: st.lists(st.builds(Correction, *[st.integers(0, 2**63)] * 6), max_size=2).map(
         tuple

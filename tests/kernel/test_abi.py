@@ -12,8 +12,12 @@ from epaird.kernel import abi
 
 HEADERS = (
     "sys/inotify.h",
+    "sys/mount.h",
     "sys/socket.h",
+    "sys/ioctl.h",
     "asm/socket.h",
+    "linux/audit.h",
+    "linux/filter.h",
     "linux/if.h",
     "linux/if_arp.h",
     "linux/if_link.h",
@@ -22,6 +26,7 @@ HEADERS = (
     "linux/ip.h",
     "linux/ipv6.h",
     "linux/ipv6_route.h",
+    "linux/landlock.h",
     "linux/capability.h",
     "linux/ethtool.h",
     "linux/magic.h",
@@ -31,12 +36,17 @@ HEADERS = (
     "linux/pkt_sched.h",
     "linux/prctl.h",
     "linux/rtnetlink.h",
+    "linux/seccomp.h",
     "linux/sched.h",
     "linux/sockios.h",
     "linux/udp.h",
     "linux/virtio_net.h",
 )
 OTHER_NAMES = {
+    "BPF_LD_W_ABS": "BPF_LD | BPF_W | BPF_ABS",
+    "BPF_JMP_JEQ_K": "BPF_JMP | BPF_JEQ | BPF_K",
+    "BPF_JMP_JSET_K": "BPF_JMP | BPF_JSET | BPF_K",
+    "BPF_RET_K": "BPF_RET | BPF_K",
     "LINUX_CAPABILITY_VERSION_3": "_LINUX_CAPABILITY_VERSION_3",
     "NLA_TYPE_MASK": "NLA_TYPE_MASK & 0xFFFF",
     "VIRTIO_NET_HDR_BYTES": "sizeof(struct virtio_net_hdr)",
@@ -45,8 +55,14 @@ NEWER_THAN_SOME_HEADERS = {
     "TUN_F_USO4": "0x20",
     "TUN_F_USO6": "0x40",
     "VIRTIO_NET_HDR_GSO_UDP_L4": "5",
+    "LANDLOCK_ACCESS_FS_TRUNCATE": "1 << 14",
+    "LANDLOCK_ACCESS_FS_IOCTL_DEV": "1 << 15",
+    "LANDLOCK_ACCESS_NET_BIND_TCP": "1 << 0",
+    "LANDLOCK_ACCESS_NET_CONNECT_TCP": "1 << 1",
+    "LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET": "1 << 0",
+    "LANDLOCK_SCOPE_SIGNAL": "1 << 1",
 }
-"""Constants of Linux 6.2; Ubuntu 22.04 has the headers of 5.15."""
+"""Constants of Linux 6.2 and later; Ubuntu 22.04 has the headers of 5.15."""
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 

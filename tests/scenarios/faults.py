@@ -169,7 +169,7 @@ class ManagedDaemon(Daemon):
             "LISTEN_FDS": str(len(stored)),
             "LISTEN_FDNAMES": ":".join(name for name, _ in stored),
         }
-        with contextlib.ExitStack() as passed, lab.home.inside():
+        with contextlib.ExitStack() as passed, lab.home.inside(), lab.marking():
             for number, (_, fd) in enumerate(stored, base + 3):
                 os.dup2(fd, number)
                 passed.callback(os.close, number)

@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -85,7 +86,7 @@ class Daemon(Process):
     def __init__(self, lab: Lab, file: Path, wrapper: tuple[str, ...] = ()) -> None:
         self.lab = lab
         self.file = file
-        with lab.home.inside():
+        with lab.home.inside(), lab.marking():
             super().__init__((*wrapper, EPAIRD, "run", "--config", str(file)))
 
     @property
@@ -321,16 +322,40 @@ class Lab:
         return "".join(f"{daemon!r}\n" for daemon in self._daemons)
 
     def processes(self, words: str) -> list[int]:
-        """Return the pids at home whose command line has these words, in ascending order."""
+        """Return the pids whose command line has these words, in ascending order: of this laboratory's
+        daemons and all that they have started, and of others at home."""
         identity = namespace.identity(self.home.name)
         found = []
         for directory in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                status = (directory / "ns" / "net").stat()
                 command = (directory / "cmdline").read_bytes().replace(b"\0", b" ")
-                if (status.st_dev, status.st_ino) == identity and words.encode() in command:
+                if words.encode() not in command:
+                    continue
+                status = (directory / "ns" / "net").stat()
+                if (status.st_dev, status.st_ino) == identity or self._marked(directory):
                     found.append(int(directory.name))
         return sorted(found)
+
+    @contextlib.contextmanager
+    def marking(self) -> Iterator[None]:
+        """Mark the processes that are started, and all that these start, as of this laboratory.
+
+        Workers have namespaces of their own and no environment. They keep this limit, which concerns
+        real-time tasks only."""
+        before = resource.getrlimit(resource.RLIMIT_RTTIME)
+        resource.setrlimit(resource.RLIMIT_RTTIME, (self._mark, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_RTTIME, before)
+
+    @property
+    def _mark(self) -> int:
+        return namespace.identity(self.home.name).inode
+
+    def _marked(self, process: Path) -> bool:
+        limit = re.search("^Max realtime timeout +([^ ]+)", (process / "limits").read_text(), re.MULTILINE)
+        return limit is not None and limit[1] == str(self._mark)
 
     def leftovers(self) -> list[str]:
         """Return everything that the daemons have left behind."""

@@ -41,7 +41,8 @@ def test_it_imports_what_forwarding_needs_and_nothing_else() -> None:
     packages = {name.partition(".")[0] for name in found} - sys.stdlib_module_names
     assert {each for each in packages if "cython" not in each} == {"epaird", "uvloop"}  # uvloop is Cython's
     own = {name for name in found if name.startswith("epaird.") and not name.startswith("epaird.dataplane")}
-    kernel = {f"epaird.kernel{each}" for each in ("", ".abi", ".errors", ".privileges", ".scheduling")}
+    modules = ("abi", "errors", "isolation", "landlock", "privileges", "scheduling", "seccomp", "syscalls")
+    kernel = {"epaird.kernel", *(f"epaird.kernel.{each}" for each in modules)}
     ipc = {
         f"epaird.ipc{each}"
         for each in ("", ".channel", ".counters", ".encoding", ".ledger", ".messages", ".settlement")

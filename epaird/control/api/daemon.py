@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from starlette.responses import Response
 
 from epaird.client.statistics import Statistics
+from epaird.client.workers import WorkerInfo
 from epaird.control.api import views
 from epaird.control.api.changes import Changes
 from epaird.control.api.responses import SCHEMAS, json_response, refusals
@@ -20,6 +21,7 @@ from epaird.control.api.streams import NDJSON, SERVER_SENT, Streams
 from epaird.control.operations import Operations
 
 _NAMES: Final = TypeAdapter(list[str])
+_WORKERS: Final = TypeAdapter(list[WorkerInfo])
 _STATISTICS: Final = TypeAdapter(Statistics)
 
 
@@ -46,6 +48,11 @@ def add_routes(app: FastAPI, operations: Operations, changes: Changes, clock: Ca
     async def list_cloners() -> Response:
         """List the kinds of interfaces that can be created."""
         return json_response(_NAMES, list(operations.cloners()))
+
+    @app.get("/v1/workers", response_model=list[WorkerInfo], responses=refusals())
+    async def list_workers() -> Response:
+        """List the worker processes: their sandbox, cables, queue and processor time."""
+        return json_response(_WORKERS, [views.process(each) for each in operations.workers()])
 
     @app.get("/v1/stats", response_model=Statistics, responses=refusals(HTTPStatus.UNPROCESSABLE_ENTITY))
     async def read_statistics(netns: NetnsQuery = None, drops: DropsQuery = False) -> Response:

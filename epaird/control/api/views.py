@@ -9,11 +9,13 @@ from typing import Any, Final
 from epaird.client.models import Interface, InterfaceDetails, MissingInterface
 from epaird.client.plans import PlannedAction, PlannedDetail, PlanReport
 from epaird.client.statistics import InterfaceStatistics, Statistics, WorkerStatus
-from epaird.control.readings import InterfaceReading, MissingReading, Reading, WorkerReading
+from epaird.client.workers import WorkerInfo
+from epaird.control.readings import InterfaceReading, MissingReading, ProcessReading, Reading, WorkerReading
 from epaird.plan.actions import CHANGE_NOTHING, Action
 
 _INTERFACE: Final = tuple(field.name for field in fields(Interface))
 _MISSING: Final = tuple(field.name for field in fields(MissingInterface))
+_PROCESS: Final = tuple(field.name for field in fields(WorkerInfo))
 _WORKER: Final = tuple(field.name for field in fields(WorkerStatus))
 
 
@@ -30,6 +32,14 @@ def details(reading: InterfaceReading) -> InterfaceDetails:
 def missing(reading: MissingReading) -> MissingInterface:
     """Return an interface that is missing."""
     return MissingInterface(**{name: getattr(reading, name) for name in _MISSING})
+
+
+def process(reading: ProcessReading) -> WorkerInfo:
+    """Return a worker process."""
+    found: dict[str, Any] = {name: getattr(reading, name) for name in _PROCESS}
+    for name in ("capabilities", "namespaces", "missing"):
+        found[name] = list(found[name])
+    return WorkerInfo(**found)
 
 
 def statistics(reading: Reading, time: float) -> Statistics:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from epaird.config.reading import InvalidConfiguration, parse
 from epaird.control.interfaces.events import EventReader
@@ -12,7 +12,7 @@ from epaird.control.interfaces.ifnet import Half
 from epaird.control.interfaces.inplace import busy, with_notes
 from epaird.control.interfaces.registry import Found, Registry
 from epaird.control.operations import Refused
-from epaird.control.readings import InterfaceReading, MissingReading, Reading
+from epaird.control.readings import InterfaceReading, MissingReading, ProcessReading, Reading
 from epaird.control.tasks import whole
 from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
@@ -23,10 +23,17 @@ from epaird.names.grammar import InvalidName, quoted
 class FrontEnd:
     """Carries out requests; implements :class:`epaird.control.operations.Operations`."""
 
-    def __init__(self, registry: Registry, *, upgrade: Callable[[], Awaitable[None]] | None = None) -> None:
-        """``upgrade`` executes the program again."""
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        upgrade: Callable[[], Awaitable[None]] | None = None,
+        workers: Callable[[], Sequence[ProcessReading]] = lambda: (),
+    ) -> None:
+        """``upgrade`` executes the program again, ``workers`` returns the worker processes."""
         self._registry = registry
         self._upgrade = upgrade
+        self._workers = workers
 
     async def create(self, name: str, settings: Mapping[str, object]) -> str:
         """Create an interface. Raises Refused."""
@@ -111,6 +118,10 @@ class FrontEnd:
         """Return the present state of all interfaces and workers. Raises KernelError."""
         self._registry.check_names()
         return self._registry.reading()
+
+    def workers(self) -> Sequence[ProcessReading]:
+        """Return the worker processes as they are now."""
+        return self._workers()
 
     def missing(self) -> tuple[MissingReading, ...]:
         """Return the interfaces of the configuration that others have deleted."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from epaird.control.workers.claims import Claims
+from epaird.control.workers.output import Output
 from epaird.control.workers.processes import Launched, kill, reap
 from epaird.control.workers.readers import Readers
 from epaird.ipc.channel import Channel
@@ -30,6 +31,8 @@ from epaird.ipc.messages import (
     CableKind,
     CableSpec,
     Continue,
+    Describe,
+    Description,
     Detach,
     Done,
     End,
@@ -94,6 +97,8 @@ class Link:
         """CLOCK_MONOTONIC in seconds when this link began."""
         self.running = False
         """True while the process takes requests."""
+        self.description = launched.description
+        """What the process has reported of itself; None when it has not, as one of 0.3.0 or older."""
         self._name = name
         self._on_message = on_message
         self._on_end = on_end
@@ -154,6 +159,24 @@ class Link:
                 self._slots[cable.name] = cable.slots
                 self._readers.record(self, cable.slots)
         self.running = True
+        if understands:
+            self._describe()
+
+    def _describe(self) -> None:
+        """Request a description, which a process of 0.3.0 or older refuses, and log its error messages."""
+        try:
+            output = Output()
+        except OSError as error:
+            log.warning("%s (pid %d): its error messages are lost: %s", self._name, self.pid, error.strerror)
+            return
+        output.follow(self.pid)
+
+        def done(answer: asyncio.Future[None]) -> None:
+            os.close(output.writing)
+            if not answer.cancelled():
+                answer.exception()
+
+        self._request(Describe(next(self._ids)), (output.writing,)).add_done_callback(done)
 
     def attach(self, attachment: Attachment) -> asyncio.Future[None]:
         """Request that a cable is forwarded, once no other process may read it."""
@@ -261,12 +284,13 @@ class Link:
 
     def _request(
         self,
-        request: Resize | Detach | Keep | Pause | Continue | Amend | Tune,
+        request: Describe | Resize | Detach | Keep | Pause | Continue | Amend | Tune,
+        fds: tuple[int, ...] = (),
     ) -> asyncio.Future[None]:
         """Send a request; return its answer, which fails with WorkerRefused or WorkerLost."""
         answer = self._expect(request.id)
         if not answer.done():
-            self._channel.send(request)
+            self._channel.send(request, fds)
         return answer
 
     def _expect(self, request: int) -> asyncio.Future[None]:
@@ -305,6 +329,8 @@ class Link:
                 self._answered(message.id, printable(message.error))
             case Adopted() | Attached():
                 raise InvalidMessage(f"{type(message).__name__} was not requested")
+            case Description():
+                self.description = message
             case Unknown():
                 self._claims.check(message, time.monotonic())
                 log.debug("%s: a message of the unknown type %r was ignored", self._name, message.name)

@@ -13,8 +13,10 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable,
 from typing import Final, Protocol, TypeVar, overload
 
 from epaird.config.settings import DaemonSettings
+from epaird.control.readings import ProcessReading
 from epaird.control.tasks import spawn, together
 from epaird.control.workers import liveness
+from epaird.control.workers.inspection import processes_of, spare_process
 from epaird.control.workers.processes import Spares
 from epaird.control.workers.worker import Worker, WorkerLost
 from epaird.ipc.ledger import LedgerFull, Slots
@@ -84,6 +86,12 @@ class WorkerPool(Sequence[Worker]):
     def watched(self) -> bool:
         """True while the watchdog runs."""
         return self._watchdog is not None
+
+    def processes(self) -> list[ProcessReading]:
+        """Return every worker process as it is now, the spare last."""
+        found = [process for worker in self._workers for process in processes_of(worker)]
+        spare = self._spares.spare
+        return found if spare is None else [*found, spare_process(spare)]
 
     async def start(self) -> None:
         """Start every worker that has no process. Raises WorkerLost."""

@@ -17,12 +17,19 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from epaird.control.tasks import spawn, whole
+from epaird.control.workers.output import Output
+from epaird.ipc.channel import receive
+from epaird.ipc.encoding import InvalidMessage
+from epaird.ipc.messages import Description
+from epaird.ipc.validation import worker_message
 from epaird.kernel.senders import reap_process
 
 log = logging.getLogger(__name__)
 
 PROGRAM = ("-I", "-m", "epaird.dataplane")
-"""Arguments of Python; the descriptor of the process's end of the socketpair is appended."""
+"""Arguments of Python; the descriptor of the process's end of the socketpair and DESCRIBE are appended."""
+DESCRIBE: Final = "describe"
+"""The argument that has the process report what it is; older workers ignore it."""
 AGAIN_S: Final = (0.0, 1.0, 5.0, 30.0)
 """Pauses in seconds before the first, second, ... spare in a row that ends without being used."""
 
@@ -53,6 +60,8 @@ class Launched:
     """The control plane's end of the socketpair."""
     spare: bool = False
     """True when it was a spare, which has imported everything that it needs."""
+    description: Description | None = None
+    """What the process has reported of itself; None as long as it has not."""
 
 
 async def launch() -> Launched:
@@ -60,16 +69,24 @@ async def launch() -> Launched:
     with contextlib.ExitStack() as unused:
         own_end, process_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         unused.callback(own_end.close)
-        with process_end:
-            # A session of its own, so that a terminal's Ctrl-C reaches the control plane alone.
-            process = await whole(
-                asyncio.create_subprocess_exec(
-                    sys.executable, *PROGRAM, str(process_end.fileno()),
-                    pass_fds=(process_end.fileno(),), stdin=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,
-                )
-            )  # fmt: skip
+        output = Output()
+        unused.callback(output.close)
+        try:
+            with process_end:
+                # A session of its own, so that a terminal's Ctrl-C reaches the control plane alone. No
+                # environment: it may hold what a worker has no use for, such as NOTIFY_SOCKET.
+                process = await whole(
+                    asyncio.create_subprocess_exec(
+                        sys.executable, *PROGRAM, str(process_end.fileno()), DESCRIBE,
+                        pass_fds=(process_end.fileno(),), stdin=asyncio.subprocess.DEVNULL,
+                        stdout=asyncio.subprocess.DEVNULL, stderr=output.writing, env={},
+                        start_new_session=True,
+                    )
+                )  # fmt: skip
+        finally:
+            os.close(output.writing)
         unused.pop_all()
+        output.follow(process.pid)
     return Launched(process, own_end)
 
 
@@ -134,6 +151,11 @@ class Spares:
         self._stopped = False
 
     @property
+    def spare(self) -> Launched | None:
+        """The spare; None while there is none."""
+        return self._spare
+
+    @property
     def pid(self) -> int | None:
         """Process id of the spare; None while there is none."""
         return self._spare.process.pid if self._spare is not None else None
@@ -149,7 +171,7 @@ class Spares:
         The spare is not replaced until :meth:`keep` is called."""
         if self._spare is None:
             return await launch()
-        spare, self._spare = self._spare, None
+        spare = self._release(self._spare)
         if self._keeping is not None:
             self._keeping.cancel()
             self._keeping = None
@@ -162,7 +184,7 @@ class Spares:
             self._keeping.cancel()
             await asyncio.wait((self._keeping,))
         if self._spare is not None:
-            spare, self._spare = self._spare, None
+            spare = self._release(self._spare)
             spare.connection.close()
             await reap(spare.process, 1.0)
 
@@ -175,7 +197,34 @@ class Spares:
             except OSError as error:
                 log.warning("a spare worker cannot be started: %s", error)
                 continue
+            asyncio.get_running_loop().add_reader(spare.connection.fileno(), self._described, spare)
             code = await spare.process.wait()
-            self._spare = None
+            self._release(spare)
             spare.connection.close()
             log.warning("the spare worker (pid %d) ended (%d); starting another", spare.process.pid, code)
+
+    def _described(self, spare: Launched) -> None:
+        """Receive the first message of the spare."""
+        asyncio.get_running_loop().remove_reader(spare.connection.fileno())
+        try:
+            packet, fds = receive(spare.connection)
+        except OSError:
+            return  # it has ended, or is about to
+        for fd in fds:
+            os.close(fd)
+        if not packet:
+            return
+        try:
+            message = worker_message(packet, len(fds), slots=0)
+        except InvalidMessage as error:
+            log.warning("the spare worker sent what no worker sends: %s; killing it", error)
+            kill(spare.process)
+            return
+        if isinstance(message, Description):
+            self._spare = replace(spare, description=message)
+
+    def _release(self, spare: Launched) -> Launched:
+        """Return the spare, which is none from now on."""
+        asyncio.get_running_loop().remove_reader(spare.connection.fileno())
+        self._spare = None
+        return spare

@@ -69,6 +69,8 @@ TRANSITIONS: Final[Mapping[WorkerState, frozenset[WorkerState]]] = {
 
 FORWARDING: Final = frozenset({WorkerState.READY, WorkerState.RENEWING, WorkerState.DRAINING})
 """States in which a worker has a process that takes requests."""
+ENDED: Final = frozenset({WorkerState.DEAD, WorkerState.STOPPED})
+"""States in which a worker has no process, or none any more."""
 SETTLED: Final = FORWARDING | {WorkerState.STOPPED}
 """States in which a request need not wait: it can be sent, or never will be."""
 

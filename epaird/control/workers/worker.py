@@ -23,7 +23,7 @@ from epaird.control.workers.processes import Launched, Spares
 from epaird.control.workers.readers import Readers
 from epaird.control.workers.renewal import Renewal
 from epaird.control.workers.starting import Starter
-from epaird.control.workers.states import FORWARDING, SETTLED, WorkerState, advance
+from epaird.control.workers.states import ENDED, FORWARDING, SETTLED, WorkerState, advance
 from epaird.ipc.counters import CPU_NS, DRAIN_LIST, HEARTBEAT_NS, QUEUE_FRAMES, WORKER_OACTIVE
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import CableSpec, Gone, Message, Overflow, Start, UnknownFamily
@@ -259,6 +259,14 @@ class Worker:
             cpu_seconds=self._cpu_ns / 1e9,
             alive=time.monotonic_ns() - words[HEARTBEAT_NS] < ALIVE_S * 1e9,
         )
+
+    @property
+    def links(self) -> dict[Link, int]:
+        """Links to its processes, the old one first, each with the number of cables that the process has."""
+        found = dict.fromkeys(self._links() if self.state not in ENDED else (), 0)
+        for cable in self.attachments if self.forwards else ():
+            found[self._link_of(cable)] += 1
+        return found
 
     @property
     def activity(self) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import errno
 
 from epaird.control.operations import Refused
 from tests.control.control_server import Control, create
+from tests.control.samples import process
 
 
 def test_cloners(control: Control) -> None:
@@ -26,3 +27,12 @@ def test_the_daemon_is_upgraded(control: Control) -> None:
     control.operations.fails = Refused(errno.ENOEXEC, "not upgraded: no module named epaird")
     answer = control.curl("/v1/upgrade", "-X", "POST")
     assert (answer.status, answer.json["errno"]) == (422, "ENOEXEC")
+
+
+def test_workers(control: Control) -> None:
+    control.operations.processes = (process("0"), process("", state="spare", pid=4712))
+    first, spare = control.curl("/v1/workers").json
+    assert (first["worker"], first["state"], first["pid"], first["cables"]) == ("0", "running", 4711, 3)
+    assert (first["capabilities"], first["seccomp"], first["landlock"]) == ([], "filter", 7)
+    assert first["namespaces"] == ["net", "mnt"]
+    assert (spare["worker"], spare["state"], spare["pid"]) == ("", "spare", 4712)
