@@ -23,7 +23,7 @@ BYTES_PER_BYTE: Final = 400
 BYTES_BASE: Final = 8 << 20
 """Bytes of memory besides."""
 
-_MORE: Final = re.compile(r"and [0-9]+ more errors?")
+_MORE: Final = re.compile(r"and [0-9,]+ more errors?")
 """The last line where there are too many errors to report each."""
 _TOKENS: Final = (
     b"[", b"]", b"[[", b"]]", b"{", b"}", b"=", b".", b",", b"#", b"\n", b"\r\n", b"\r", b"\0", b"\t", b"\xff",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tests.fuzz import configuration, requests, wire
+from tests.fuzz import configuration, frames, requests, wire
 from tests.fuzz.target import Target
 
 TARGETS: Final[tuple[Target[Any, Any], ...]] = (
@@ -13,4 +13,7 @@ TARGETS: Final[tuple[Target[Any, Any], ...]] = (
     requests.API,
     wire.HTTP_SPLIT,
     wire.HTTP_BYTES,
+    frames.FRAMES,
+    frames.SEGMENTS,
+    frames.LOOPBACKS,
 )
