@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tests.fuzz import configuration, frames, messages, requests, wire
+from tests.fuzz import configuration, frames, messages, requests, statefile, wire
 from tests.fuzz.target import Target
 
 TARGETS: Final[tuple[Target[Any, Any], ...]] = (
@@ -17,4 +17,5 @@ TARGETS: Final[tuple[Target[Any, Any], ...]] = (
     frames.SEGMENTS,
     frames.LOOPBACKS,
     messages.WORKER_MESSAGES,
+    statefile.STATE_FILE,
 )
