@@ -16,6 +16,7 @@ BENCH_ARGS ?=
 MINUTES ?= 10
 SEED ?=
 OPERATIONS ?=
+TARGET ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -86,6 +87,11 @@ bench: root $(STAMP) ## as root: measure a pair beside the kernel's veth; BENCH_
 soak: root programs $(STAMP)-test ## as root: random accidents under traffic for MINUTES=10; SEED=4711 OPERATIONS=57 repeats a run
 	@exec $(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
 	    $(if $(OPERATIONS),--operations $(OPERATIONS))
+
+.PHONY: fuzz
+fuzz: $(STAMP)-test ## try random inputs for MINUTES=10; TARGET=toml tries one target, SEED=4711 repeats a run
+	@exec $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(TARGET),--target $(TARGET))
 
 .PHONY: lint
 lint: $(STAMP)-lint ## ruff, mypy, and whether generated files are up to date

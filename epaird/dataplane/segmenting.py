@@ -53,8 +53,7 @@ _TCP_FLAGS: Final = 13
 _TCP_CHECKSUM: Final = 16
 _UDP_CHECKSUM: Final = 6
 _PACKET_MAX: Final = 0xFFFF
-"""Bytes of the longest IP packet whose length its header can hold. With IPv6 the header does not count, but no
-device has an MTU for that."""
+"""Bytes of the longest IP packet. With IPv6 the header would not count, but no device has an MTU for that."""
 _FIN_PSH: Final = 0x01 | 0x08
 _CWR: Final = 0x80
 

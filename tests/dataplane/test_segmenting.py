@@ -84,7 +84,8 @@ def test_what_does_not_fit_together_is_refused(frame: Offloaded) -> None:
 def test_segments_that_are_longer_than_a_packet_can_be_are_refused(frame: Offloaded) -> None:
     headers = len(bytes(frame)) - len(frame.payload) - HEADER - 14
     for payload, fits in ((65535 - headers, True), (65536 - headers, False)):
-        sent = bytes(frame.but(payload=b"", gso_size=payload)).ljust(HEADER + 14 + headers + payload + 5, b"x")
+        sent = bytes(frame.but(payload=b"", gso_size=payload))
+        sent = sent.ljust(HEADER + 14 + headers + payload + 5, b"x")
         if fits:
             assert len(segment(sent)) == 2
         else:

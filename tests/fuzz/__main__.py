@@ -35,16 +35,16 @@ def main() -> int:
     arguments = _arguments()
     seed = arguments.seed if arguments.seed is not None else random.randrange(_SEEDS)
     targets = [each for each in TARGETS if arguments.target in (None, each.name)]
-    print(f"seed {seed}", flush=True)
+    _print(f"seed {seed}")
     failed = [
         each.name for each in targets if not _fuzz(each, seed, arguments.minutes * 60 / len(targets), seed)
     ]
-    print(f"failed: {', '.join(failed)}" if failed else "everything held")
+    _print(f"failed: {', '.join(failed)}" if failed else "everything held")
     return 1 if failed else 0
 
 
 def _fuzz(target: Target[Any, Any], seed: int, seconds: float, first_seed: int) -> bool:
-    """Try inputs until the time is over or one fails; print one line, and the failure. True if none failed."""
+    """Try inputs until the time is over or one fails, and print the result; return True if none failed."""
     reached = Reached(target.subjects)
     numbers = random.Random(f"{seed} {target.name}")
     tried = itertools.count()
@@ -62,18 +62,21 @@ def _fuzz(target: Target[Any, Any], seed: int, seconds: float, first_seed: int) 
         at_first = at_first or reached.reached
         runs += 1
     more = f" (+{reached.reached - at_first} since the first run)" if runs > 1 else ""
-    print(
-        f"{target.name:<12} {'held' if held else 'FAILED'}: {next(tried)} inputs in {time.monotonic() - began:.0f} s, "
-        f"{reached.reached} of {reached.lines} lines reached{more}",
-        flush=True,
+    _print(
+        f"{target.name:<16} {'held' if held else 'FAILED'}: {next(tried)} inputs in "
+        f"{time.monotonic() - began:.0f} s, {reached.reached} of {reached.lines} lines reached{more}"
     )
     if not held:
-        print(
+        _print(
             f"  the input is kept in {KEPT / target.name}, and tried first from now on:\n"
-            f"  make fuzz TARGET={target.name} MINUTES=0      (SEED={first_seed} repeats the whole run)",
-            flush=True,
+            f"  make fuzz TARGET={target.name} MINUTES=0      (SEED={first_seed} repeats the whole run)"
         )
     return held
+
+
+def _print(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import re
 import tracemalloc
 from typing import Any, Final
 
+import pytest
 import tomli_w
 from hypothesis import strategies as st
 
@@ -26,10 +27,10 @@ BYTES_BASE: Final = 8 << 20
 _MORE: Final = re.compile(r"and [0-9,]+ more errors?")
 """The last line where there are too many errors to report each."""
 _TOKENS: Final = (
-    b"[", b"]", b"[[", b"]]", b"{", b"}", b"=", b".", b",", b"#", b"\n", b"\r\n", b"\r", b"\0", b"\t", b"\xff",
-    b'"', b"'", b'"""', b"'''", b"\\u0000", b"\\ud800", b"\\U00110000", b"\\x", b"\xef\xbb\xbf", b"\xe2\x80\xa8",
-    b"1e999", b"-nan", b"0x", b"0b2", b"1__0", b"9" * 5000, b"1979-05-27T07:32:00-00:00", b"25:00", b"true",
-    b"[epair.epair0]\n", b"epair0.a.", b"a.a=1\n", b"\nepair = 1\n", b"[lo]\n",
+    b"[", b"]", b"[[", b"]]", b"{", b"}", b"=", b".", b",", b"#", b"\n", b"\r\n", b"\r", b"\0", b"\t",
+    b"\xff", b'"', b"'", b'"""', b"'''", b"\\u0000", b"\\ud800", b"\\U00110000", b"\\x", b"\xef\xbb\xbf",
+    b"\xe2\x80\xa8", b"1e999", b"-nan", b"0x", b"0b2", b"1__0", b"9" * 5000, b"1979-05-27T07:32:00-00:00",
+    b"25:00", b"true", b"[epair.epair0]\n", b"epair0.a.", b"a.a=1\n", b"\nepair = 1\n", b"[lo]\n",
 )  # fmt: skip
 
 
@@ -68,12 +69,9 @@ def _explained(error: InvalidConfiguration, file: bytes) -> None:
         assert separator, line
         assert place, line
         assert reason, line
-    try:
+    with pytest.raises(InvalidConfiguration) as again:
         decode(file, "f.toml")
-    except InvalidConfiguration as again:
-        assert again.problems == error.problems
-    else:
-        raise AssertionError("refused at first, then read")
+    assert again.value.problems == error.problems
 
 
 def _one_line(line: str) -> None:

@@ -37,8 +37,9 @@ from tests.fuzz.target import Target, nothing
 LONGEST: Final = FRAME_MAX + 100
 """Bytes of a frame that fills a whole buffer, and more."""
 _TOKENS: Final = (
-    b"\x08\0", b"\x86\xdd", b"\x81\0", b"\x88\xa8", b"\x81\0\0\1" * 20, b"E", b"F", b"O", b"@", b"`", b"\x01", b"\x06",
-    b"\x11", b"\x3a", b"\x2c", b"\0" * 8, b"\xff" * 8, b"\x2c\0\0\1", b"\x33\xff", b"\xff\x02",
+    b"\x08\0", b"\x86\xdd", b"\x81\0", b"\x88\xa8", b"\x81\0\0\1" * 20, b"E", b"F", b"O", b"@", b"`",
+    b"\x01", b"\x06", b"\x11", b"\x3a", b"\x2c", b"\0" * 8, b"\xff" * 8, b"\x2c\0\0\1", b"\x33\xff",
+    b"\xff\x02",
 )  # fmt: skip
 _ODD: Final = (0, 1, 2, 6, 8, 13, 14, 16, 20, 34, 40, 54, 58, 100, 1448, 1500, 8000, 32767, 65515, 65535)
 
@@ -66,7 +67,9 @@ def frames(draw: st.DrawFn) -> bytes:
         case 0:
             frame = frame[: draw(st.integers(0, 150))]
         case 1:
-            frame = frame.ljust(draw(st.sampled_from((60, 1500, 1530, 9100, 65535, 65549, FRAME_MAX, LONGEST))), b"\x5a")
+            frame = frame.ljust(
+                draw(st.sampled_from((60, 1500, 1530, 9100, 65535, 65549, FRAME_MAX, LONGEST))), b"\x5a"
+            )
         case _:
             pass
     return frame or b"\0"

@@ -43,7 +43,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
-"""Any value that JSON can write, and lone surrogates, NaN and infinity as Python's json module writes them."""
+"""Any value that JSON can write, lone surrogates, and NaN and infinity as Python writes them."""
 
 
 @st.composite

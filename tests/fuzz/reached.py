@@ -48,7 +48,7 @@ class Reached:
             yield
         finally:
             sys.settrace(before)
-            threading.settrace(None)  # type: ignore[arg-type]
+            threading.settrace(None)
 
     def _called(self, frame: FrameType, _event: str, _argument: object) -> Any:  # noqa: ANN401
         code = frame.f_code

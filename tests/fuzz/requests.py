@@ -24,25 +24,29 @@ DETAIL_MAX: Final = 100_000
 """Most characters of a problem document's detail: that of every key of a body."""
 
 _TOKENS: Final = (
-    b"{", b"}", b"[", b"]", b":", b",", b'"', b"\\ud800", b"\\u0000", b"\\", b"null", b"NaN", b"Infinity", b"1e999",
-    b"9" * 5000, b"\xff", b"\xef\xbb\xbf", b"\0", b'{"a":' * 3000, b"[" * 3000, b'"a":1,"a":2,', b"\xed\xa0\x80",
+    b"{", b"}", b"[", b"]", b":", b",", b'"', b"\\ud800", b"\\u0000", b"\\", b"null", b"NaN", b"Infinity",
+    b"1e999", b"9" * 5000, b"\xff", b"\xef\xbb\xbf", b"\0", b'{"a":' * 3000, b"[" * 3000, b'"a":1,"a":2,',
+    b"\xed\xa0\x80",
 )  # fmt: skip
 _METHODS: Final = ("GET", "POST", "PATCH", "PUT", "DELETE", "HEAD", "OPTIONS", "TRACE", "BREW")
 _NAMES: Final = (
-    b"epair0", b"epair0a", b"epair0b", b"epair1a", b"lo0", b"lo1", b"epair", b"epair7", b"eth0", b"lo", b"", b"..", b"%",
-    b"epair0a/peer", b"\xff\xfe", b"\0", b"\x1b[31m", b"epair" + b"9" * 5000, "épair0".encode(), b"a/b", b"epair99999",
+    b"epair0", b"epair0a", b"epair0b", b"epair1a", b"lo0", b"lo1", b"epair", b"epair7", b"eth0", b"lo",
+    b"", b"..", b"%", b"epair0a/peer", b"\xff\xfe", b"\0", b"\x1b[31m", b"epair" + b"9" * 5000,
+    "épair0".encode(), b"a/b", b"epair99999",
 )  # fmt: skip
 _QUERIES: Final = (
-    b"", b"?kind=epair", b"?kind=x%ff", b"?netns=red", b"?netns=", b"?netns=%00", b"?drops=true", b"?drops=%ff",
-    b"?missing=1", b"?missing=true&missing=false", b"?netns=" + b"a/" * 400, b"?" + b"&" * 300, b"?x=1",
+    b"", b"?kind=epair", b"?kind=x%ff", b"?netns=red", b"?netns=", b"?netns=%00", b"?drops=true",
+    b"?drops=%ff", b"?missing=1", b"?missing=true&missing=false", b"?netns=" + b"a/" * 400,
+    b"?" + b"&" * 300, b"?x=1",
 )  # fmt: skip
 _TYPES: Final = (
-    b"application/json", b"application/json; charset=utf-16", b"", b"text/plain", b"application/x-www-form-urlencoded",
-    b"APPLICATION/JSON ; x", b"multipart/form-data; boundary=a", b"application/problem+json", b"\xe9/json", b"a" * 300,
+    b"application/json", b"application/json; charset=utf-16", b"", b"text/plain",
+    b"application/x-www-form-urlencoded", b"APPLICATION/JSON ; x", b"multipart/form-data; boundary=a",
+    b"application/problem+json", b"\xe9/json", b"a" * 300,
 )  # fmt: skip
 _ACCEPTS: Final = (
-    b"*/*", b"application/json", b"text/html", b"application/json;q=0", b'a/b;q="', b"," * 200, b"text/event-stream",
-    b"*/*;q=nan", b"\xff",
+    b"*/*", b"application/json", b"text/html", b"application/json;q=0", b'a/b;q="', b"," * 200,
+    b"text/event-stream", b"*/*;q=nan", b"\xff",
 )  # fmt: skip
 
 
@@ -66,7 +70,11 @@ class Request:
 
 
 _SETTINGS: Final = st.one_of(
-    table_of(model, absent) for model in (HalfSettings, PairSettings, LoopbackSettings) for absent in (12, 3)
+    [
+        table_of(model, absent)
+        for model in (HalfSettings, PairSettings, LoopbackSettings)
+        for absent in (12, 3)
+    ]
 )
 _ANY_NAME: Final = st.sampled_from([name.decode("latin-1") for name in _NAMES])
 _TEXTS: Final = documents().map(written).map(lambda text: text.decode("utf-8", "surrogatepass"))
@@ -75,24 +83,18 @@ _CREATE: Final = st.builds(
     st.sampled_from(("epair", "epair7", "lo", "lo7")) | _ANY_NAME,
     st.just({}) | _SETTINGS,
 )
+_PATCH: Final = st.builds(lambda to, by: {"peer": to, "force": by}, _ANY_NAME, st.booleans())
 _ROUTES: Final[tuple[tuple[str, bytes, st.SearchStrategy[Any]], ...]] = (
-    ("GET", b"/v1/interfaces", JSON),
-    ("POST", b"/v1/interfaces", _CREATE),
-    ("POST", b"/v1/interfaces", _CREATE),
-    ("GET", b"/v1/interfaces/%s", JSON),
-    ("PATCH", b"/v1/interfaces/%s", _SETTINGS),
-    ("PATCH", b"/v1/interfaces/%s", _SETTINGS),
+    ("GET", b"/v1/interfaces", JSON), ("POST", b"/v1/interfaces", _CREATE),
+    ("POST", b"/v1/interfaces", _CREATE), ("GET", b"/v1/interfaces/%s", JSON),
+    ("PATCH", b"/v1/interfaces/%s", _SETTINGS), ("PATCH", b"/v1/interfaces/%s", _SETTINGS),
     ("DELETE", b"/v1/interfaces/%s", JSON),
-    ("PUT", b"/v1/interfaces/%s/peer", st.builds(lambda to, by: {"peer": to, "force": by}, _ANY_NAME, st.booleans())),
+    ("PUT", b"/v1/interfaces/%s/peer", _PATCH),
     ("DELETE", b"/v1/interfaces/%s/peer", JSON),
     ("POST", b"/v1/reload", st.builds(lambda dry: {"dry_run": dry}, st.booleans())),
     ("POST", b"/v1/plan", st.builds(lambda text, name: {"text": text, "name": name}, _TEXTS, _ANY_NAME)),
-    ("POST", b"/v1/upgrade", JSON),
-    ("GET", b"/v1/stats", JSON),
-    ("GET", b"/v1/events", JSON),
-    ("GET", b"/v1/configuration", JSON),
-    ("GET", b"/v1/openapi.json", JSON),
-    ("GET", b"/%s", JSON),
+    ("POST", b"/v1/upgrade", JSON), ("GET", b"/v1/stats", JSON), ("GET", b"/v1/events", JSON),
+    ("GET", b"/v1/configuration", JSON), ("GET", b"/v1/openapi.json", JSON), ("GET", b"/%s", JSON),
 )  # fmt: skip
 """Methods, paths with a place for a name, and bodies of the right form."""
 

@@ -29,21 +29,35 @@ from epaird.kernel.tun import Tap
 from epaird.names.macpool import MacPool
 from tests.control.fake import HOME
 from tests.control.handover.orphan import StartedWorker
-from tests.control.interfaces import scene
 from tests.control.interfaces.scene import Scene, make_scene
 from tests.fuzz.mutations import JSON, document_mutated, mutated
 from tests.fuzz.running import Run, running
 from tests.fuzz.target import Target
 from tests.loop import descriptors
 
-_TOKENS: Final = (b"{", b"}", b"[", b"]", b'"', b",", b":", b"-", b"9" * 5000, b"null", b"\xff", b"\0", b"1e5", b"[" * 5000)
+_TOKENS: Final = (
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b'"',
+    b",",
+    b":",
+    b"-",
+    b"9" * 5000,
+    b"null",
+    b"\xff",
+    b"\0",
+    b"1e5",
+    b"[" * 5000,
+)
 _FOREIGN: Final = "foreign"
 """A file of others in the run directory."""
 SLOTS: Final = 1 << 16
 
 
 async def _made(made: Scene) -> None:
-    """Create interfaces of every kind, patched across, with several queues, and with settings of each type."""
+    """Create interfaces of every kind, patched across, with several queues, and with settings."""
     table = {"mtu": 9000, "addresses": ["10.0.0.1/24"], "routes": [{"to": "default", "via": "10.0.0.2"}]}
     await made.interfaces.create("epair0", {"a": table, "carrier": "always"})
     await made.interfaces.create("epair1", {"b": {"mac": "stable", "sndbuf": 100_000}})
@@ -56,21 +70,18 @@ def _state(made: Scene) -> State:
     saved = {kind.cloner.name: tuple(kind.save(each, None) for each in kind) for kind in made.registry.kinds}
     worker = SavedWorker(number=0, slot=made.worker.slot, pid=os.getpid(), restarts=3)
     return State.of(
-        home=tuple(HOME), macs_made=9, workers=(worker,), clones=saved, withdrawn={"lo7": saved["lo"][0].settings}
+        home=(HOME.device, HOME.inode),
+        macs_made=9,
+        workers=(worker,),
+        clones=saved,
+        withdrawn={"lo7": saved["lo"][0].settings},
     )
-
-
-class States(Run):
-    """A run whose states are those of a scene."""
-
-    document: Any
-    """The state of the scene, as JSON."""
 
 
 @contextlib.contextmanager
 def _opened() -> Iterator[Run]:
     with pytest.MonkeyPatch.context() as patch, running() as run:
-        patch.setattr(scene.Table, "create", lambda _slots, create=Table.create: create(SLOTS))
+        patch.setattr(Table, "create", lambda _slots, create=Table.create: create(SLOTS))
         yield run
 
 
@@ -115,9 +126,7 @@ def _taken_over(scope: Run, file: bytes) -> None:
 @contextlib.contextmanager
 def _adopting(made: Scene) -> Iterator[list[Inherited]]:
     """Have devices adopted from copies of their descriptors; provide these, by name."""
-    passed = [
-        Inherited(os.dup(fd), ifnet.device) for ifnet in made.registry.ifnets for fd in ifnet.tap.fds
-    ]
+    passed = [Inherited(os.dup(fd), ifnet.device) for ifnet in made.registry.ifnets for fd in ifnet.tap.fds]
     passed.append(Inherited(os.dup(made.table.fd), LEDGER))
 
     def adopt(name: str, _index: int, fds: tuple[int, ...], _offloads: int, _missing: tuple[str, ...]) -> Tap:
