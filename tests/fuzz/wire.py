@@ -234,6 +234,12 @@ def _endured(scope: Served, sent: Sent) -> None:
     scope.run(trial())
 
 
+_LAST: Final = (
+    b"POST /v1/plan HTTP/1.1\r\nHost: a\r\nconnection: close\r\ncontent-length: 28\r\n\r\n"
+    b'{"text": "[epair.epair7]\\n"}GET /v1/cloners HTTP/1.1\r\nHost: a\r\n\r\n'
+)
+"""A client's last request, and bytes after it."""
+
 SUBJECTS: Final = ("epaird.control.http", "epaird.control.api.server", "epaird.control.api.guard")
 
 HTTP_SPLIT: Final = Target(
@@ -241,7 +247,8 @@ HTTP_SPLIT: Final = Target(
     inputs=_sent(valid=True),
     holds=_same,
     opened=served,
-    examples=150,
+    examples=100,
+    found=(Sent("api", _LAST, tuple(range(1, len(_LAST)))),),
     subjects=SUBJECTS,
 )
 HTTP_BYTES: Final = Target(
