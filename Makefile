@@ -17,6 +17,7 @@ MINUTES ?= 10
 SEED ?=
 OPERATIONS ?=
 MODULE ?=
+TARGET ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -91,6 +92,11 @@ soak: root programs $(STAMP)-test ## as root: random accidents under traffic for
 .PHONY: mutate
 mutate: programs $(STAMP)-test ## change MODULE (or each module in turn) a little, and list changes that its tests miss
 	@exec $(BIN)/python -m tests.mutation $(MODULE)
+
+.PHONY: fuzz
+fuzz: $(STAMP)-test ## try random inputs for MINUTES=10; TARGET=toml tries one target, SEED=4711 repeats a run
+	@exec $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
+	    $(if $(TARGET),--target $(TARGET))
 
 .PHONY: lint
 lint: $(STAMP)-lint ## ruff, mypy, and whether generated files are up to date

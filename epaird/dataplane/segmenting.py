@@ -52,6 +52,8 @@ _TCP_DATA_OFFSET: Final = 12
 _TCP_FLAGS: Final = 13
 _TCP_CHECKSUM: Final = 16
 _UDP_CHECKSUM: Final = 6
+_PACKET_MAX: Final = 0xFFFF
+"""Bytes of the longest IP packet. With IPv6 the header would not count, but no device has an MTU for that."""
 _FIN_PSH: Final = 0x01 | 0x08
 _CWR: Final = 0x80
 
@@ -76,6 +78,8 @@ def segment(frame: bytes | memoryview) -> list[bytes]:
         raise NotSegmentable(f"gso_type {gso_type}, gso_size {gso_size}")
     headers = _headers(memoryview(frame), *_KINDS[kind], HEADER + checksum_start if unfinished else None)
     payload = memoryview(frame)[headers.length :]
+    if (longest := headers.length - headers.network + min(gso_size, len(payload))) > _PACKET_MAX:
+        raise NotSegmentable(f"segments of {longest} bytes")
     starts = range(0, len(payload), gso_size) or (0,)
     return [headers.written(payload[at : at + gso_size], at, number, at == starts[-1]) for number, at in
             enumerate(starts)]  # fmt: skip

@@ -81,6 +81,19 @@ def test_what_does_not_fit_together_is_refused(frame: Offloaded) -> None:
         segment(bytes(frame))
 
 
+@pytest.mark.parametrize("frame", [BASE, BASE.but(version=6), BASE.but(protocol=UDP)])
+def test_segments_that_are_longer_than_a_packet_can_be_are_refused(frame: Offloaded) -> None:
+    headers = len(bytes(frame)) - len(frame.payload) - HEADER - 14
+    for payload, fits in ((65535 - headers, True), (65536 - headers, False)):
+        sent = bytes(frame.but(payload=b"", gso_size=payload))
+        sent = sent.ljust(HEADER + 14 + headers + payload + 5, b"x")
+        if fits:
+            assert len(segment(sent)) == 2
+        else:
+            with pytest.raises(NotSegmentable, match="segments of 65536 bytes"):
+                segment(sent)
+
+
 @given(st.binary(min_size=24, max_size=200), st.sampled_from((0, 1, 4, 5)), st.integers(0, 300))
 def test_garbage_is_segmented_or_refused(rest: bytes, kind: int, start: int) -> None:
     frame = struct.pack("<BBHHHH", 1, kind, 0, 10, start, 16) + rest

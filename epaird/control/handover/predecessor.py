@@ -27,6 +27,7 @@ from epaird.control.handover import state
 from epaird.control.handover.asking import ANSWER_S, Inquiry, OrphanAnswer, ask
 from epaird.control.handover.ledgers import SLOTS
 from epaird.control.handover.notify import Inherited
+from epaird.control.handover.soundness import fault_of
 from epaird.control.handover.state import State
 from epaird.control.workers.link import by_directory, socket_name
 from epaird.ipc.encoding import InvalidMessage
@@ -129,6 +130,9 @@ def find_leftovers(
     leftovers = Leftovers(state.read(directory))
     if leftovers.state is not None and leftovers.state.home != home:
         log.warning("the state that another daemon has left is of another namespace: not taken over")
+        leftovers.state = None
+    if leftovers.state is not None and (fault := fault_of(leftovers.state)):
+        log.warning("the state that another daemon has left is damaged: %s: not taken over", fault)
         leftovers.state = None
     _take_passed(leftovers, passed, keep)
     for inquiry in ask(sorted(directory.glob(socket_name("*"))), SLOTS):

@@ -92,6 +92,8 @@ class Connection(H11Protocol):
                 min(waiting, key=lambda connection: connection.since).cut()
 
     def data_received(self, data: bytes) -> None:
+        if self.conn.their_state is h11.MUST_CLOSE:
+            return  # It follows the client's last request, which is to be answered (RFC 9112, 9.6).
         try:
             super().data_received(data)
         except h11.LocalProtocolError:  # the malformed rest of a request that was answered

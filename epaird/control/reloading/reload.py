@@ -161,8 +161,7 @@ class Reloads:
         """Return what a reload of a file with this text would do. Raises Refused with every problem."""
         async with self.one_at_a_time:
             with _refusing():
-                content = text.encode("utf-8", "surrogateescape")
-                configuration = await asyncio.to_thread(decode, content, name)
+                configuration = await asyncio.to_thread(decode, _encoded(text), name)
             return actions(await self._plan(configuration))
 
     def text(self) -> str:
@@ -322,6 +321,16 @@ class Reloads:
             exceptions = f" except: {'; '.join(applying.left)}" if applying.left else ""
             raise Refused(code, f"{error}; everything is as it was before{exceptions}") from error
         self._in_force.applied(wanted)
+
+
+def _encoded(text: str) -> bytes:
+    """Return the bytes of a file that a client has sent as text, those that are not UTF-8 as surrogates.
+
+    Other surrogates are no bytes of a file; what they become is refused because it is not UTF-8."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 def _text(path: Path) -> bytes:

@@ -123,3 +123,16 @@ def _waiting_in(path: Path) -> bool:
     """Return True while a client has connected and is not accepted."""
     lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
     return any(line[-1] == str(path) and line[5] == "02" for line in lines)  # SS_CONNECTING
+
+
+def test_bytes_after_the_last_request_do_not_replace_its_answer(control: Control) -> None:
+    body = b'{"name": "epair7"}'
+    request = b"POST /v1/interfaces HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
+    control.on_loop(control.operations.gate.clear)
+    connection = control.connect(request % (len(body), body))
+    until(lambda: control.operations.waiting)
+    connection.sendall(b"GET /v1/cloners HTTP/1.1\r\nhost: a\r\n\r\n")
+    control.curl("/v1/cloners")  # the bytes were read before this
+    control.on_loop(control.operations.gate.set)
+    assert until_closed(connection).startswith(b"HTTP/1.1 201 ")
+    assert "epair7" in control.operations.interfaces

@@ -117,6 +117,18 @@ def test_without_a_usable_state_everything_is_closed(tmp_path: Path, home: Ident
     assert not path.exists()
 
 
+def test_a_damaged_state_is_not_taken_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    damaged = state().model_copy(update={"workers": (SavedWorker(number=0, slot=1, pid=77, restarts=0),)})
+    write(tmp_path, damaged)
+    device = pipe()
+    found = find_leftovers(tmp_path, [Inherited(device, "lo1")], HOME)
+    assert (found.state, found.slots) == (None, set())
+    assert not is_open(device)
+    assert caplog.messages == [
+        "the state that another daemon has left is damaged: slot 1 is there twice: not taken over"
+    ]
+
+
 def test_a_socket_without_a_process_is_removed(tmp_path: Path) -> None:
     write(tmp_path, state())
     fake = FakeOrphan(0, 0, -1)
