@@ -29,6 +29,8 @@ class Bounds:
     """Most lists and tables within each other, and most parts of a key."""
     entries: int
     """Most tables, parts of keys and members of lists together."""
+    tables: str = "tables"
+    """Word for a table in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,10 @@ TOML: Final = Bounds(
 """Bounds of a configuration: three times the depth that has a meaning, and 50 entries for each of 10,000
 pairs."""
 JSON: Final = Bounds(
-    re.compile(rf"{_BASIC}|{_LONG_WORD}|{_SYNTAX}", re.DOTALL | re.ASCII), depth=16, entries=20_000
+    re.compile(rf"{_BASIC}|{_LONG_WORD}|{_SYNTAX}", re.DOTALL | re.ASCII),
+    depth=16,
+    entries=20_000,
+    tables="objects",
 )
 """Bounds of the body of a request."""
 
@@ -84,7 +89,8 @@ def excess(text: str, bounds: Bounds) -> Excess | None:
         entries += first in _COUNTED
         if depth > bounds.depth or parts >= bounds.depth:
             return _at(
-                found, f"tables or lists are nested deeper than {bounds.depth} levels, the most allowed"
+                found,
+                f"{bounds.tables} or lists are nested deeper than {bounds.depth} levels, the most allowed",
             )
         if entries > bounds.entries:
             return _at(

@@ -32,7 +32,10 @@ def decode(packet: bytes) -> Message:
     """Return the message of a packet.
 
     Raises ValueError when the packet is no JSON object with a type, or has a cable of an unknown form."""
-    document = json.loads(packet)
+    try:
+        document = json.loads(packet)
+    except RecursionError:
+        raise ValueError(f"nested too deep: {packet[:80]!r}") from None
     if not isinstance(document, dict) or not isinstance(document.get("type"), str):
         raise ValueError(f"not a message: {packet[:80]!r}")
     kind = _TYPES.get(document["type"])

@@ -125,7 +125,7 @@ class Namespaces:
             return {name: _fingerprint(*each) for name, each in recorded.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             log.warning("%s: %s: not used", self._record, error)
             return {}
 
