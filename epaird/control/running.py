@@ -102,7 +102,7 @@ def _handle_signals(events: Mapping[signal.Signals, asyncio.Event], ending: Endi
         loop.add_signal_handler(number, event.set)
     if ending is not None:
         ending.observe()
-    deliver_signals()
+    deliver_signals(ending=ending is None)
 
 
 async def _wait_for_end(

@@ -1,4 +1,4 @@
-"""A file system that does not answer, as one of a server that is gone: whoever looks at a path in it waits."""
+"""A file system that does not answer, as one of a server that is gone: a look at a path in it blocks."""
 
 from __future__ import annotations
 
@@ -34,3 +34,8 @@ def waits_in_it(pid: int) -> bool:
         each.read_text() == "request_wait_answer" or each.read_text().startswith("fuse_")
         for each in Path(f"/proc/{pid}/task").glob("*/wchan")
     )
+
+
+def _check(result: int) -> None:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -63,7 +63,7 @@ def execute(fds: Sequence[tuple[str, int]], *, stopped: Callable[[], bool] = lam
     # Blocked until the handlers are installed again: until then each signal would end the process.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     if stopped():
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)  # every thread blocks it now: it waits for the program
     clear = FIRST_FD + len(fds)
     moved = []
     for _, fd in fds:
