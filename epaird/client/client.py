@@ -291,7 +291,7 @@ def _model(model: type[M], document: Mapping[str, Any]) -> M:
 def _parsed(text: bytes) -> Any:  # noqa: ANN401
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DaemonError(_FOREIGN) from None
 
 
@@ -306,8 +306,12 @@ def _detail(status: int, problem: object) -> str:
 def _problems(status: int, problem: object) -> tuple[str, tuple[str, ...]]:
     """Return the detail of a problem document, and a line for each of its errors."""
     errors = problem.get("errors", []) if isinstance(problem, dict) else []
-    lines = tuple(f"{' '.join(str(error['key']).split())}: {error['detail']}" for error in errors)
-    return _detail(status, problem), lines
+    return _detail(status, problem), tuple(map(_line, errors))
+
+
+def _line(error: Mapping[str, Any]) -> str:
+    key = " ".join(str(error["key"]).split())
+    return f"{key}: {error['detail']}" if key else str(error["detail"])
 
 
 def _connect_error(path: str, error: OSError | ValueError) -> str:

@@ -8,7 +8,7 @@ refused value names the places that it depends on, and is left out then.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
+from itertools import permutations
 
 from epaird.config.addressing import AddressSettings
 from epaird.config.conflict import HOME, Conflict, in_words
@@ -16,7 +16,7 @@ from epaird.config.routing import repeated_routes, unreachable_hops
 from epaird.config.settings import Configuration, ConfiguredHalf, ConfiguredInterface, ConfiguredLoopback
 from epaird.config.values import Location, dotted
 from epaird.kernel.abi import IPV6_MIN_MTU
-from epaird.names.cloners import half_of
+from epaird.names.cloners import EPAIR, half_of
 from epaird.names.grammar import quoted
 
 
@@ -49,10 +49,11 @@ def remarks(configuration: Configuration) -> Iterator[tuple[Location, str]]:
 
 
 def _repeated_namespaces(configuration: Configuration) -> Iterator[Conflict]:
-    create = configuration.namespaces.create
-    for index, name in enumerate(create):
-        if name in create[:index]:
+    listed: set[str] = set()
+    for index, name in enumerate(configuration.namespaces.create):
+        if name in listed:
             yield Conflict(("namespaces", "create", index), f"{quoted(name)} is listed twice")
+        listed.add(name)
 
 
 def _repeated_device_names(configuration: Configuration) -> Iterator[Conflict]:
@@ -89,7 +90,10 @@ def _repeated_addresses(configuration: Configuration) -> Iterator[Conflict]:
 
     A link-local address belongs to its device: it may repeat within a namespace. So may an address with
     different peers, which is usual for the near end of several point-to-point links."""
-    holders: dict[IPv4Address | IPv6Address, list[tuple[ConfiguredInterface, AddressSettings]]] = {}
+    holders = _Holders()
+    siblings = {
+        one: other for name in configuration.epair for one, other in permutations(EPAIR.devices_of(name))
+    }
     for interface in configuration.interfaces:
         own = {address.ip for address in interface.settings.addresses}
         for index, address in enumerate(interface.settings.addresses):
@@ -97,33 +101,60 @@ def _repeated_addresses(configuration: Configuration) -> Iterator[Conflict]:
             if address.peer in own:
                 message = f"{address.peer} is this interface's own address, a peer has another one"
                 yield Conflict((*location, "peer"), message)
-            earlier = holders.setdefault(address.ip, [])
-            found = (_address_conflict(interface, address, location, *other) for other in earlier)
-            conflict = next(filter(None, found), None)
-            if conflict is not None:
-                yield conflict
-            earlier.append((interface, address))
+            other = holders.add(interface, siblings.get(interface.device), address)
+            if other is not None:
+                yield _address_conflict(interface, address, location, other)
+
+
+class _Holders:
+    """The interfaces that have addresses, found without comparing each address with every other one."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[object, ...], tuple[int, ConfiguredInterface]] = {}
+        """The first interface with a claim, and the number of its address."""
+        self._number = 0
+
+    def add(
+        self, interface: ConfiguredInterface, sibling: str | None, address: AddressSettings
+    ) -> ConfiguredInterface | None:
+        """Add an address; return the first interface with one that excludes it. ``sibling`` is the device
+        of the other half."""
+        ip, device = address.ip, interface.device
+        claims: list[tuple[object, ...]] = []
+        if address.version == 6:
+            claims.append(("one", device, ip))
+        else:
+            # An IPv4 address may repeat on a device in another network, but not if neither has a peer.
+            claims.append(("network", device, ip, address.network))
+            claims += [("plain", device, ip)] * (address.peer is None)
+        others: list[tuple[object, ...]] = [("any", sibling, ip)]
+        place = ("namespace", interface.namespace, ip, address.peer)
+        if not address.is_link_local:
+            first = self._first.setdefault(place, (self._number, interface))[1]
+            # The place is also recorded for a second device, because a device does not exclude itself.
+            second = ("second", *place)
+            if first is not interface:
+                others.append(place)
+                self._first.setdefault(second, (self._number, interface))
+            else:
+                others.append(second)
+        found = [self._first[each] for each in (*claims, *others) if each in self._first]
+        for claim in (*claims, ("any", device, ip)):
+            self._first.setdefault(claim, (self._number, interface))
+        self._number += 1
+        return min(found, key=lambda each: each[0])[1] if found else None
 
 
 def _address_conflict(
-    interface: ConfiguredInterface,
-    address: AddressSettings,
-    location: Location,
-    other: ConfiguredInterface,
-    others_address: AddressSettings,
-) -> Conflict | None:
-    place = dotted((*other.location, "addresses"))
+    interface: ConfiguredInterface, address: AddressSettings, location: Location, other: ConfiguredInterface
+) -> Conflict:
     if interface is other:
-        alike = address.version == 6 or address.network == others_address.network
-        plain = address.peer is None and others_address.peer is None
-        return Conflict(location, f"{address.ip} is listed twice") if alike or plain else None
+        return Conflict(location, f"{address.ip} is listed twice")
+    place = dotted((*other.location, "addresses"))
     if interface.interface == other.interface:
         return Conflict(location, f"{address.ip} is also an address of the other half, in {place}")
-    same = interface.namespace == other.namespace and address.peer == others_address.peer
-    if same and not address.is_link_local:
-        message = f"{address.ip} is already an address in {in_words(interface.namespace)}, in {place}"
-        return Conflict(location, message, ((*interface.location, "netns"), (*other.location, "netns")))
-    return None
+    message = f"{address.ip} is already an address in {in_words(interface.namespace)}, in {place}"
+    return Conflict(location, message, ((*interface.location, "netns"), (*other.location, "netns")))
 
 
 def _repeated_macs(configuration: Configuration) -> Iterator[Conflict]:

@@ -7,22 +7,23 @@ import hashlib
 import os
 import stat
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from epaird.config import consistency
-from epaird.config.conflict import Conflict
-from epaird.config.refusals import Refusal, refusals
+from epaird.config.bounds import MAX_BYTES, TOML, excess
+from epaird.config.refusals import Refusal, Removed, refusals
 from epaird.config.settings import Configuration
 from epaird.config.syntax import lowered, syntax_problem
-from epaird.config.values import Location, dotted
+from epaird.config.values import dotted
 from epaird.names.grammar import quoted
 
-MAX_BYTES: Final = 1 << 24
-"""Largest size of a file in bytes: some 60,000 pairs."""
+REPORTED_MAX: Final = 100
+"""Most errors that are reported one by one; of the others only their number is."""
 _BLANK: Final = b" \t\r\n\f\v"
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -32,7 +33,8 @@ class InvalidConfiguration(Exception):
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
-        """Every error, one line each, which begins with its place in the file."""
+        """The errors, one line each, which begins with its place in the file; at most REPORTED_MAX and a
+        line with the number of further ones."""
         super().__init__("\n".join(self.problems))
 
 
@@ -86,10 +88,7 @@ def _content(place: int, name: str) -> bytes:
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(f"/proc/self/fd/{place}", flags), "rb") as file:
         found = file.read(MAX_BYTES + 1)
-    if len(found) > MAX_BYTES:
-        raise InvalidConfiguration(
-            [f"{name}: is larger than {MAX_BYTES >> 20} MiB, the largest file allowed"]
-        )
+    _check_size(found, name)
     return found
 
 
@@ -108,15 +107,16 @@ def decode(content: bytes, path: str | os.PathLike[str]) -> Configuration:
 
     Raises InvalidConfiguration."""
     name = quoted_path(path)
+    _check_size(content, name)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise InvalidConfiguration([f"{name}, line {line}: not UTF-8 text"]) from None
+    if (found := excess(text, TOML)) is not None:
+        raise InvalidConfiguration([f"{name}, line {found.line}: {found.message}"])
     try:
         document = tomllib.loads(text)
-    except RecursionError:
-        raise InvalidConfiguration([f"{name}: lists or tables nested too deep"]) from None
     except ValueError as error:
         raise InvalidConfiguration([f"{name}{syntax_problem(str(error), text)}"]) from None
     return parse(document)
@@ -124,21 +124,21 @@ def decode(content: bytes, path: str | os.PathLike[str]) -> Configuration:
 
 def parse(document: Mapping[str, Any]) -> Configuration:
     """Return the configuration in a document that tomllib has returned; raises InvalidConfiguration."""
-    refused: list[Refusal] = []
-    removed: frozenset[Location] = frozenset()
     try:
-        configuration = Configuration.model_validate(document)
+        configuration, removed = Configuration.model_validate(document), Removed()
     except ValidationError as error:
-        refused = list(refusals(error))
-        removed = frozenset(refusal.remove for refusal in refused)
-        configuration = Configuration.model_validate(_without(document, removed, ()))
-    conflicting = [
-        Refusal(_as_written(conflict.location, removed), conflict.message)
-        for conflict in consistency.conflicts(configuration)
-        if not _rests_on(conflict, removed)
-    ]
-    if refused or conflicting:
-        raise InvalidConfiguration(str(problem) for problem in (*refused, *conflicting))
+        refused = refusals(error)
+        first = tuple(islice(refused, REPORTED_MAX))
+        if further := sum(1 for _ in refused):
+            raise InvalidConfiguration(_with_number(first, further)) from None
+        removed = Removed(refusal.remove for refusal in first)
+        configuration = Configuration.model_validate(removed.without(document))
+    else:
+        first = ()
+    conflicting = _conflicts(configuration, removed)
+    some = (*first, *islice(conflicting, REPORTED_MAX - len(first)))
+    if some:
+        raise InvalidConfiguration(_with_number(some, sum(1 for _ in conflicting)))
     return configuration
 
 
@@ -153,39 +153,21 @@ def quoted_path(path: str | os.PathLike[str]) -> str:
     return name if name.isprintable() and name else quoted(name)
 
 
-def _without(value: Any, removed: Collection[Location], at: Location) -> Any:  # noqa: ANN401
-    """Return the part of a document at a location, without its ``removed`` parts."""
-    if isinstance(value, dict):
-        return {
-            key: _without(part, removed, (*at, key))
-            for key, part in value.items()
-            if (*at, key) not in removed
-        }
-    if isinstance(value, list):
-        return [
-            _without(part, removed, (*at, index))
-            for index, part in enumerate(value)
-            if (*at, index) not in removed
-        ]
-    return value
+def _check_size(content: bytes, name: str) -> None:
+    if len(content) > MAX_BYTES:
+        raise InvalidConfiguration(
+            [f"{name}: is larger than {MAX_BYTES >> 20} MiB, the largest file allowed"]
+        )
 
 
-def _as_written(location: Location, removed: Collection[Location]) -> Location:
-    """Convert a location in the document without its removed parts to one in the whole document."""
-    written: Location = ()
-    for part in location:
-        if isinstance(part, int):
-            indices = [place[-1] for place in removed if place[:-1] == written]
-            for index in sorted(index for index in indices if isinstance(index, int)):
-                part += index <= part
-        written = (*written, part)
-    return written
+def _conflicts(configuration: Configuration, removed: Removed) -> Iterator[Refusal]:
+    """Yield the conflicts of a configuration whose cause is none of the parts that were removed from it."""
+    for conflict in consistency.conflicts(configuration):
+        if not any(map(removed.concerns, conflict.rests_on)):
+            yield Refusal(removed.as_written(conflict.location), conflict.message)
 
 
-def _rests_on(conflict: Conflict, removed: Collection[Location]) -> bool:
-    """Return whether a refused value may be the whole cause of a conflict."""
-    return any(
-        place[: len(refused)] == refused or refused[: len(place)] == place
-        for place in conflict.rests_on
-        for refused in removed
-    )
+def _with_number(first: Iterable[Refusal], further: int) -> Iterator[str]:
+    yield from map(str, first)
+    if further:
+        yield f"and {further:,} more errors"

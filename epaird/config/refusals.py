@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
@@ -39,6 +39,8 @@ _TABLES: Final[tuple[tuple[tuple[str, ...], type[Settings], str], ...]] = (
 """The tables of a file: location, model, and name in a message about a key that is in a wrong table."""
 _SIMILARITY: Final = 0.6
 """Least similarity, 0 to 1, of two keys of which one is a likely misspelling of the other."""
+_COMPARED_MAX: Final = 64
+"""Longest key, in characters, that may be a misspelling; a comparison takes time by its square."""
 _MEMBERS: Final[dict[str, type[Settings]]] = {"addresses": AddressSettings, "routes": RouteSettings}
 """Models of the tables in a list, by the list's key."""
 _REQUIRED: Final = {
@@ -83,6 +85,54 @@ class Refusal:
 
     def __str__(self) -> str:
         return f"{dotted(self.location)}: {self.message}"
+
+
+class Removed:
+    """The parts that were left out of a document so that the rest could be checked."""
+
+    def __init__(self, locations: Iterable[Location] = ()) -> None:
+        self._locations = frozenset(locations)
+        self._above = {place[:end] for place in self._locations for end in range(len(place))}
+        """Locations of the tables and lists that contained them."""
+        self._indices: dict[Location, list[int]] = {}
+        """The members that were left out of each list, in ascending order."""
+        for *table, last in self._locations:
+            if isinstance(last, int):
+                self._indices.setdefault(tuple(table), []).append(last)
+        for indices in self._indices.values():
+            indices.sort()
+
+    def without(self, value: Any, at: Location = ()) -> Any:  # noqa: ANN401
+        """Return the part of a document at a location, without the removed parts."""
+        if at not in self._above:
+            return value
+        if isinstance(value, dict):
+            return {
+                key: self.without(part, (*at, key))
+                for key, part in value.items()
+                if (*at, key) not in self._locations
+            }
+        if isinstance(value, list):
+            return [
+                self.without(part, (*at, index))
+                for index, part in enumerate(value)
+                if (*at, index) not in self._locations
+            ]
+        return value
+
+    def as_written(self, location: Location) -> Location:
+        """Convert a location in the document without its removed parts to one in the whole document."""
+        written: Location = ()
+        for part in location:
+            if isinstance(part, int):
+                for index in self._indices.get(written, ()):
+                    part += index <= part
+            written = (*written, part)
+        return written
+
+    def concerns(self, place: Location) -> bool:
+        """Return whether a place is, contains, or is within a part that was removed."""
+        return place in self._above or any(place[:end] in self._locations for end in range(len(place) + 1))
 
 
 def refusals(error: ValidationError) -> Iterator[Refusal]:
@@ -137,7 +187,7 @@ def _about_unknown_key(location: Location) -> str:
         if key in owner.model_fields:
             pair = dotted(table[1:2]) or "epair0"
             return f"unknown key here, it belongs to {name.format(pair=pair)}"
-    if near := difflib.get_close_matches(key.lower(), known, 1, _SIMILARITY):
+    if len(key) <= _COMPARED_MAX and (near := difflib.get_close_matches(key.lower(), known, 1, _SIMILARITY)):
         return f"unknown key, did you mean {near[0]}?"
     return f"unknown key, the keys here are {_listed(known)}"
 

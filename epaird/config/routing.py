@@ -7,10 +7,10 @@ has one main table, in which each network of an address has a route of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from epaird.config.addressing import AddressSettings, RouteSettings
 from epaird.config.conflict import Conflict
@@ -19,6 +19,8 @@ from epaird.config.values import Location, dotted
 from epaird.kernel.abi import IP6_RT_PRIO_ADDRCONF
 from epaird.names.grammar import quoted
 
+_LISTED_MAX: Final = 8
+"""Most networks that a message lists."""
 _LINK_LOCAL: Final = IPv6Network("fe80::/64")
 """Network of the addresses that every device with IPv6 has."""
 
@@ -49,6 +51,8 @@ def unreachable_hops(configuration: Configuration) -> Iterator[Conflict]:
         if address.version == 6 and not address.is_link_local
     }
     for half in configuration.halves:
+        reach = {version: _Reach(half, version) for version in (4, 6)} if half.settings.routes else {}
+        own = {address.ip for address in half.settings.addresses}
         for index, route in enumerate(half.settings.routes):
             location = (*half.location, "routes", index, "via")
             if (via := route.via) is None:
@@ -56,40 +60,89 @@ def unreachable_hops(configuration: Configuration) -> Iterator[Conflict]:
             if (version := route.destination.version) != via.version:
                 message = f"{via} is an IPv{via.version} address, {route.to} needs an IPv{version} one"
                 yield Conflict(location, message)
-            elif any(address.ip == via for address in half.settings.addresses):
+            elif via in own:
                 yield Conflict(location, f"{via} is this half's own address, a next hop must be another one")
             elif (other := local.get((half.namespace, via))) is not None:
                 # The kernel accepts such a next hop only with IPv4.
                 message = f"{via} is an address of the same namespace, in {dotted(other.location)}"
                 rests_on = ((*half.location, "netns"), (*other.location, "netns"))
                 yield Conflict(location, f"{message}: a next hop must be elsewhere", rests_on)
-            elif reason := _why_unreachable(half, via):
+            elif reason := reach[version].why_not(via):
                 rests_on = ((*half.location, "addresses"), (*half.location, "routes"))
                 yield Conflict(location, f"{via} cannot be reached, {reason}", rests_on)
 
 
-def _why_unreachable(half: ConfiguredHalf, via: IPv4Address | IPv6Address) -> str:
-    """Return why a half cannot reach a next hop directly; empty if it can."""
-    if via.version == 6 and via.is_link_local:
-        return ""  # The kernel does not look for a route to it.
-    addresses = [address for address in half.settings.addresses if address.version == via.version]
-    routes = [route for route in half.settings.routes if route.destination.version == via.version]
-    direct = [network for each in addresses for network in each.networks if network != ip_network(each.ip)]
-    direct += [route.destination for route in routes if route.via is None]
-    within = [network.prefixlen for network in direct if via in network]
-    if not addresses and not direct:
-        return f"this half has no IPv{via.version} address"
-    if not within:
-        reached = ", ".join(map(str, direct)) or f"no IPv{via.version} network"
-        return f"this half reaches {reached} directly"
-    for network in (address.network for address in addresses if via.version == 4):
-        if via == network.broadcast_address and network.prefixlen < 31:
-            return f"it is the broadcast address of {network}"
-    for route in routes if via.version == 6 else ():
+class _Reach:
+    """The next hops of one IP version that a half reaches directly.
+
+    Networks are found by their prefix, so that some thousand routes need no comparison of each with all."""
+
+    def __init__(self, half: ConfiguredHalf, version: int) -> None:
+        addresses = [address for address in half.settings.addresses if address.version == version]
+        routes = [route for route in half.settings.routes if route.destination.version == version]
+        direct = [
+            network for each in addresses for network in each.networks if network != ip_network(each.ip)
+        ]
+        direct += [route.destination for route in routes if route.via is None]
+        self._version = version
+        self._has_address = bool(addresses)
+        self._words = _listed(direct) or f"no IPv{version} network"
+        self._direct = _ByPrefix((network, network) for network in direct)
+        self._broadcasts = {
+            network.broadcast_address: network
+            for network in (address.network for address in reversed(addresses) if version == 4)
+            if network.prefixlen < 31
+        }
         # With IPv6 the kernel examines only the most specific route.
-        if route.via is not None and via in route.destination and route.destination.prefixlen > max(within):
-            return f"the route to {route.destination} leads to it by way of {route.via}"
-    return ""
+        self._indirect = _ByPrefix(
+            (route.destination, route) for route in routes if version == 6 and route.via is not None
+        )
+
+    def why_not(self, via: IPv4Address | IPv6Address) -> str:
+        """Return why a next hop cannot be reached directly; empty if it can."""
+        if via.version == 6 and via.is_link_local:
+            return ""  # The kernel does not look for a route to it.
+        if not self._has_address and not self._direct:
+            return f"this half has no IPv{self._version} address"
+        longest = self._direct.longest(via)
+        if longest is None:
+            return f"this half reaches {self._words} directly"
+        if (network := self._broadcasts.get(via)) is not None:
+            return f"it is the broadcast address of {network}"
+        indirect = self._indirect.longest(via)
+        if indirect is not None and indirect[0].prefixlen > longest[0].prefixlen:
+            return f"the route to {indirect[1].destination} leads to it by way of {indirect[1].via}"
+        return ""
+
+
+N = TypeVar("N")
+
+
+class _ByPrefix(Generic[N]):
+    """Values by the networks that they belong to; the first one of each network."""
+
+    def __init__(self, values: Iterable[tuple[IPv4Network | IPv6Network, N]]) -> None:
+        self._by_length: dict[int, dict[int, tuple[IPv4Network | IPv6Network, N]]] = {}
+        for network, value in values:
+            prefix = int(network.network_address) >> (network.max_prefixlen - network.prefixlen)
+            self._by_length.setdefault(network.prefixlen, {}).setdefault(prefix, (network, value))
+        self._lengths = sorted(self._by_length, reverse=True)
+
+    def __bool__(self) -> bool:
+        return bool(self._lengths)
+
+    def longest(self, address: IPv4Address | IPv6Address) -> tuple[IPv4Network | IPv6Network, N] | None:
+        """Return the smallest network that contains an address, and its value; None if none does."""
+        for length in self._lengths:
+            found = self._by_length[length].get(int(address) >> (address.max_prefixlen - length))
+            if found is not None:
+                return found
+        return None
+
+
+def _listed(networks: Sequence[IPv4Network | IPv6Network]) -> str:
+    more = len(networks) - _LISTED_MAX
+    return ", ".join(map(str, networks[:_LISTED_MAX])) + (f" and {more} more" if more > 0 else "")
 
 
 def repeated_routes(configuration: Configuration) -> Iterator[Conflict]:

@@ -50,8 +50,7 @@ def syntax_problem(message: str, text: str) -> str:
     It continues a line that begins with the file's name: ``, line 3, column 9: ...``."""
     match = _MESSAGE.fullmatch(message)
     if match is None:
-        # Python itself refuses a number of thousands of digits, without a place.
-        return ": a number has too many digits"
+        return f": {_meaning(message, '')}"
     lines = text.replace("\r\n", "\n").split("\n")
     line, column = int(match[2] or len(lines)), int(match[3] or len(lines[-1]) + 1)
     rest = lines[line - 1][column - 1 :].strip()

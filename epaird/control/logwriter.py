@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from epaird.kernel.printable import one_line
+from epaird.startup import block_signals
 
 LINES: Final = 1000
 """Most lines that wait to be written."""
@@ -65,6 +66,7 @@ class LineWriter:
             self._unreported = 0
 
     def _run(self) -> None:
+        block_signals()
         while True:
             with self._changed:
                 self._writing = False

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
+
+from epaird.startup import block_signals
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +76,44 @@ async def whole(awaitable: Awaitable[T], *, unless: Callable[[], bool] = lambda:
             task.uncancel()
             task.cancel()
     return future.result()
+
+
+async def in_thread(
+    function: Callable[..., T], *arguments: object, unwanted: Callable[[T], object] = lambda _: None
+) -> T:
+    """Call a function that takes long, or for ever as a file system or a name server may; return its result.
+
+    It gets a thread that the end of the process does not wait for. A cancellation takes effect at once; the
+    function goes on, and its result is then passed to ``unwanted``."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: T | None, error: BaseException | None) -> None:
+        if error is None:
+            if future.done():
+                unwanted(cast("T", result))
+            else:
+                future.set_result(cast("T", result))
+        elif not future.done():
+            future.set_exception(error)
+
+    def call() -> None:
+        block_signals()
+        result, failure = None, None
+        try:
+            result = function(*arguments)
+        except BaseException as error:  # noqa: BLE001  it is raised where the call came from
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(finish, result, failure)
+
+    threading.Thread(target=call, name="blocking", daemon=True).start()
+    try:
+        return await future
+    except asyncio.CancelledError:
+        if future.done() and not future.cancelled() and future.exception() is None:
+            unwanted(future.result())
+        raise
 
 
 def _finished(task: asyncio.Task[Any]) -> None:

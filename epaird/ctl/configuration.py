@@ -23,13 +23,19 @@ def plan(context: Context, file: str) -> int:
     """
     from pathlib import Path
 
+    from epaird.config.bounds import MAX_BYTES
+
     name = click.format_filename(file)
     try:
-        text = (sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()).decode()
+        with sys.stdin.buffer if file == "-" else Path(file).open("rb") as source:
+            content = source.read(MAX_BYTES + 1)
+        text = content.decode()
     except OSError as error:
         raise click.ClickException(f"{name}: {os.strerror(error.errno or 0)}") from None
     except UnicodeDecodeError:
         raise click.ClickException(f"{name}: not UTF-8 text") from None
+    if len(content) > MAX_BYTES:
+        raise click.ClickException(f"{name}: is larger than {MAX_BYTES >> 20} MiB, the largest file allowed")
     return _planned(context, "plan", {"text": text, "name": name})
 
 

@@ -68,7 +68,7 @@ def plan(
     early = tuple(step for step in destroys if needed.intersection(_claims(step.name, old[step.name])))
     fresh = {step.name for step in given if not isinstance(step, Change)}
     return Plan(
-        namespaces_created=tuple(n for n in then.namespaces.create if n not in now.namespaces.create),
+        namespaces_created=_without(then.namespaces.create, now.namespaces.create),
         steps=(*early, *in_place, *recreated, *created),
         patches=tuple(
             replace(patch, reset=peers_before.get(patch.half, "") == patch.new)
@@ -76,12 +76,17 @@ def plan(
         ),
         restored=tuple(_restored(missing, now, then, fresh)),
         destroyed_last=tuple(step for step in destroys if step not in early),
-        namespaces_removed=tuple(n for n in now.namespaces.create if n not in then.namespaces.create),
+        namespaces_removed=_without(now.namespaces.create, then.namespaces.create),
         daemon=tuple(_daemon_differences(now, then)),
         adopted=tuple(name for name in new if name in adopted),
         relocated=tuple(_relocated(strays, then, fresh)),
         missing=tuple(missing),
     )
+
+
+def _without(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+    left_out = frozenset(others)
+    return tuple(name for name in names if name not in left_out)
 
 
 def flattened(settings: BaseModel, prefix: str = "") -> dict[str, object]:

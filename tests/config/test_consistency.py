@@ -3,9 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from epaird.config.addressing import AddressSettings
 from epaird.config.consistency import conflicts, remarks
-from epaird.config.settings import Configuration
+from epaird.config.settings import Configuration, ConfiguredInterface
 from epaird.config.values import dotted
 
 
@@ -282,3 +285,53 @@ def test_an_ipv4_address_with_nodad_is_remarked() -> None:
     ((location, text),) = remarks(Configuration.model_validate(document))
     assert dotted(location) == "epair.epair0.a.addresses[0]"
     assert text == "nodad has no effect, IPv4 has no duplicate address detection"
+
+
+def excludes(
+    one: ConfiguredInterface, address: AddressSettings, other: ConfiguredInterface, earlier: AddressSettings
+) -> bool:
+    """Return whether two equal addresses exclude each other: the rule, for each pair of addresses."""
+    if one is other:
+        plain = address.peer is None and earlier.peer is None
+        return address.version == 6 or address.network == earlier.network or plain
+    if one.interface == other.interface:
+        return True
+    same = one.namespace == other.namespace and address.peer == earlier.peer
+    return same and not address.is_link_local
+
+
+_addresses = st.lists(
+    st.sampled_from(["10.0.0.1/24", "10.0.0.1/16", "fe80::1/64", "fd00::1/64", "fd00::1/48"])
+    | st.builds(
+        lambda address, peer: {"address": address, "peer": peer},
+        st.sampled_from(["10.0.0.1/24", "10.0.0.1/16", "10.0.0.1/32"]),
+        st.sampled_from(["10.0.0.2", "10.0.0.3"]),
+    ),
+    max_size=4,
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["red", "blue"]), _addresses), min_size=2, max_size=6))
+def test_repeated_addresses_are_those_of_a_comparison_of_each_with_each(
+    halves: list[tuple[str, Any]],
+) -> None:
+    tables: dict[str, Any] = {}
+    for number, (netns, addresses) in enumerate(halves):
+        half = {"netns": netns, "addresses": addresses}
+        tables.setdefault(f"epair{number // 2}", {})["ab"[number % 2]] = half
+    configuration = Configuration.model_validate({"epair": tables})
+    wanted = []
+    seen: list[tuple[ConfiguredInterface, AddressSettings]] = []
+    for interface in configuration.interfaces:
+        for index, address in enumerate(interface.settings.addresses):
+            earlier = [
+                other for other, each in seen
+                if each.ip == address.ip and excludes(interface, address, other, each)
+            ]  # fmt: skip
+            if earlier:
+                wanted.append(((*interface.location, "addresses", index), dotted(earlier[0].location)))
+            seen.append((interface, address))
+    reported = [each for each in conflicts(configuration) if "addresses" in each.location]
+    assert [each.location for each in reported] == [place for place, _ in wanted]
+    for each, (place, holder) in zip(reported, wanted, strict=True):
+        assert "listed twice" in each.message or holder in each.message, place

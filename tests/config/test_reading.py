@@ -3,17 +3,21 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from epaird.config.addressing import RouteSettings
+from epaird.config.bounds import MAX_BYTES, TOML, excess
 from epaird.config.reading import (
-    MAX_BYTES,
     InvalidConfiguration,
     content,
     decode,
@@ -207,7 +211,7 @@ def test_only_a_regular_file_of_bounded_size_is_read(tmp_path: Path, file: Path)
     os.mkfifo(tmp_path / "fifo")  # nothing has its other end open
     (tmp_path / "link").symlink_to("fifo")
     for path, problem in (
-        (file, "is larger than 16 MiB, the largest file allowed"),
+        (file, "is larger than 8 MiB, the largest file allowed"),
         (tmp_path / "fifo", "is not a regular file"),
         (tmp_path / "link", "is not a regular file"),
         (Path("/dev/zero"), "is not a regular file"),
@@ -225,3 +229,75 @@ def test_only_a_regular_file_of_bounded_size_is_read(tmp_path: Path, file: Path)
 def test_a_file_without_a_character_that_prints_is_blank(text: bytes) -> None:
     assert is_blank(text)
     assert not is_blank(text + b"#")
+
+
+HOSTILE = {
+    "a deep key": b".".join([b"a"] * 450_000) + b"=1",
+    "deep tables": b"[" + b".".join([b"a"] * 450_000) + b"]",
+    "deep lists": b"a = " + b"[" * 900_000,
+    "a long number": b"a = " + b"9" * 900_000,
+    "many deep keys": b"".join(b"x%d." % number + b"a." * 15 + b"=1\n" for number in range(100_000)),
+    "many tables": b"[[a]]\n" * 300_000,
+    "a long key": b'"' + b"a" * 900_000 + b'" = 1',
+    "many unknown keys": b"".join(b"x%d=1\n" % number for number in range(100_000)),
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_hostile_file_takes_little_memory_and_time(file: Path, text: bytes) -> None:
+    """The whole process is bounded: by 512 MB, of which Python and its libraries take a fifth."""
+    file.write_bytes(text)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
+        resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "epaird", "check", str(file)],
+        preexec_fn=limit, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr[-1000:]
+    assert len(done.stderr) < 50_000
+    assert "Traceback" not in done.stderr
+
+
+def test_of_many_errors_the_first_are_reported_and_the_others_counted() -> None:
+    for document, last in (
+        ({f"x{number}": 1 for number in range(2000)}, "and 1,900 more errors"),
+        ({"epair": {"epair0": {"a": {"addresses": ["10.0.0.1/24"] * 300}}}}, "and 199 more errors"),
+        ({f"x{number}": 1 for number in range(100)}, "x99: unknown key"),
+    ):
+        with pytest.raises(InvalidConfiguration) as refused:
+            parse(document)
+        problems = refused.value.problems
+        assert problems[-1].startswith(last)
+        assert len(problems) == 100 + last.startswith("and")
+
+
+def test_refused_values_and_conflicts_are_bounded_together() -> None:
+    addresses = [*["1"] * 60, *["10.0.0.1/24"] * 60]
+    with pytest.raises(InvalidConfiguration) as refused:
+        parse({"epair": {"epair0": {"a": {"addresses": addresses}}}})
+    problems = refused.value.problems
+    assert problems[59].startswith("epair.epair0.a.addresses[59]: ")
+    assert problems[60] == "epair.epair0.a.addresses[61]: 10.0.0.1 is listed twice"
+    assert problems[100:] == ("and 19 more errors",)
+
+
+def test_ten_thousand_pairs_with_everything_are_within_the_bounds() -> None:
+    pairs = {
+        f"epair{unit}": {
+            side: {
+                "netns": f"tenant-{unit}-{side}", "name": "eth0",
+                "mac": f"02:5d:{unit >> 8:02x}:{unit & 255:02x}:00:0{side}",
+                "mtu": 9000, "txqueuelen": 20_000, "sndbuf": 1 << 20,
+                "addresses": [f"10.0.0.{number}/24", f"fd00::{number}/64"],
+                "routes": [{"to": "default", "via": "10.0.0.254"}, {"to": "10.9.0.0/16", "via": "10.0.0.9"}],
+            }
+            for number, side in ((1, "a"), (2, "b"))
+        }
+        for unit in range(10_000)
+    }  # fmt: skip
+    text = tomli_w.dumps({"epair": pairs})
+    assert len(text) <= MAX_BYTES
+    assert excess(text, TOML) is None

@@ -49,3 +49,15 @@ def test_a_word_that_is_not_a_setting_is_an_error(words: list[str], line: str) -
 @given(st.text())
 def test_every_value_can_be_json(text: str) -> None:
     json.dumps(value(text), allow_nan=False)
+
+
+def test_what_is_nested_too_deep_is_no_table() -> None:
+    deep = "[" * 100_000
+    assert value(deep) == deep
+    dotted = "{" + ".".join("a" * 60_000) + "=1}"
+    assert value(dotted) == dotted
+    assert settings(["a." * 15 + "b=1"])
+    with pytest.raises(NotASetting) as caught:
+        settings(["a." * 60_000 + "b=1"])
+    line = f"{'a.' * 20}...: tables are nested deeper than 16 levels, the most allowed"
+    assert str(caught.value) == line

@@ -82,11 +82,11 @@ def one_word(name: str) -> str:
 
 def logged(settings: Mapping[str, object]) -> str:
     """Return settings from a client as a part of a log line: ``" mtu=9000 up=false"``."""
-    try:
-        words = [f" {one_word(key)}={json.dumps(value)}" for key, value in settings.items()]
-    except RecursionError:
-        return " ..."
-    text = "".join(words)
+    text = ""
+    for key, value in settings.items():
+        text += f" {one_word(key)}={json.dumps(value)}"
+        if len(text) > _SETTINGS_MAX:
+            break
     return text if len(text) <= _SETTINGS_MAX else text[: _SETTINGS_MAX - 3] + "..."
 
 

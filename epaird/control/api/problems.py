@@ -16,6 +16,7 @@ from typing import Any, Final
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from epaird.config.reading import REPORTED_MAX
 from epaird.config.values import dotted, shown
 from epaird.control.operations import Refused
 from epaird.kernel.errors import KernelError
@@ -59,7 +60,10 @@ _ERRNOS: Final[Mapping[int, int]] = {
 class KeyProblem(BaseModel):
     """One of several errors of a request."""
 
-    key: str = Field(description="Key of the value.", examples=["settings.a.mtu"])
+    key: str = Field(
+        description="Key of the value; empty in a last entry with the number of further errors.",
+        examples=["settings.a.mtu"],
+    )
     detail: str = Field(
         description="The error, and what is allowed.", examples=["70000 is more than a TAP's 65521"]
     )
@@ -81,12 +85,12 @@ class InvalidKey:
     """A key of the request whose value is refused."""
 
     key: str
-    """Key, with dots: ``settings.a.mtu``."""
+    """Key, with dots: ``settings.a.mtu``; empty for the number of further errors."""
     detail: str
     """The error, and what is allowed."""
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.detail}"
+        return f"{self.key}: {self.detail}" if self.key else self.detail
 
 
 def problem(
@@ -114,7 +118,8 @@ def problem(
 
 def of_refusal(refusal: Refused) -> Response:
     """Return the response to a refused operation."""
-    errors = [InvalidKey(*each.split(": ", 1)) for each in refusal.problems if ": " in each]
+    parts = [each.partition(": ") for each in refusal.problems]
+    errors = [InvalidKey(key if colon else "", detail if colon else key) for key, colon, detail in parts]
     return _of_errno(refusal.errno, str(refusal), errors)
 
 
@@ -145,7 +150,9 @@ def of_validation(found: Iterable[Mapping[str, Any]]) -> Response:
     if syntax is not None:
         why, place = syntax["ctx"]["error"], syntax["loc"][-1]
         return of_status(HTTPStatus.BAD_REQUEST, f"the body is not JSON: {why} at character {place}")
-    errors = [_invalid_key(each) for each in found]
+    errors = [_invalid_key(each) for each in found[:REPORTED_MAX]]
+    if (further := len(found) - len(errors)) > 0:
+        errors.append(InvalidKey("", f"and {further:,} more errors"))
     detail = "; ".join(map(str, errors))
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, errno.EINVAL, detail, errors=errors)
 

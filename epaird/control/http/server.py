@@ -27,6 +27,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
+from epaird.control.http.lingering import LingeringTransport
 from epaird.control.http.listening import BACKLOG
 
 
@@ -53,6 +54,7 @@ class Connection(H11Protocol):
     closed: asyncio.Event
     """Set once the connection is closed."""
     _deadline: asyncio.TimerHandle
+    _lingering: LingeringTransport
 
     def __init__(self, config: Config, state: ServerState, limits: Limits) -> None:
         super().__init__(config, state, {}, asyncio.get_running_loop())
@@ -83,7 +85,8 @@ class Connection(H11Protocol):
             self._endless = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        self._lingering = LingeringTransport(transport, self._client_sends)
+        super().connection_made(self._lingering)  # type: ignore[arg-type]
         self.closed = asyncio.Event()
         self._restart_clock()
         if len(self.connections) > self._limits.connections:
@@ -92,6 +95,9 @@ class Connection(H11Protocol):
                 min(waiting, key=lambda connection: connection.since).cut()
 
     def data_received(self, data: bytes) -> None:
+        if self._lingering.lingers:
+            self._lingering.discard(data)
+            return
         if self.conn.their_state is h11.MUST_CLOSE:
             return  # It follows the client's last request, which is to be answered (RFC 9112, 9.6).
         try:
@@ -127,6 +133,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
+        self._lingering.closed()
         self.closed.set()
         super().connection_lost(exc)
 
@@ -141,6 +148,9 @@ class Connection(H11Protocol):
         """Close the connection now, without sending the rest of an answer."""
         self.connections.discard(self)
         self.transport.abort()
+
+    def _client_sends(self) -> bool:
+        return self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
 
     def _restart_clock(self) -> None:
         if hasattr(self, "_deadline"):

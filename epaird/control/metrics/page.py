@@ -6,7 +6,6 @@ connect in between wait and are not refused.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -16,7 +15,7 @@ from epaird.config.settings import MetricsSettings
 from epaird.control.http.listening import listen
 from epaird.control.metrics.server import EXCHANGE_SECONDS, KEY, MetricsServer
 from epaird.control.readings import Reading
-from epaird.control.tasks import spawn, together
+from epaird.control.tasks import in_thread, spawn, together
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,12 @@ class MetricsPage:
         Requests under way are answered. Raises ListenError before the block."""
         before = self._server
         current = before.listener if before is not None else None
-        found = await asyncio.to_thread(_listener, settings, current)
+
+        def discard(late: socket.socket | None) -> None:
+            if late is not None and late is not current:
+                late.close()
+
+        found = await in_thread(_listener, settings, current, unwanted=discard)
         if found is current:
             yield
             return

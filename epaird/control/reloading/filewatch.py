@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from epaird.config.reading import InvalidConfiguration, content, digest, is_blank, quoted_path
-from epaird.control.tasks import spawn, whole
+from epaird.control.tasks import in_thread, spawn
 from epaird.kernel.pathwatch import PathWatch, Seen
 
 log = logging.getLogger(__name__)
@@ -72,8 +72,8 @@ class FileWatch:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        # In threads: a file system may be slow.
-        watch = await whole(asyncio.to_thread(PathWatch, self._path))
+        watch = await in_thread(PathWatch, self._path, unwanted=PathWatch.close)
+        renewing = False
         try:
             if watch.fileno() >= 0:
                 loop.add_reader(watch.fileno(), self._readable, watch)
@@ -95,11 +95,14 @@ class FileWatch:
                 # Without an event the watches are still right, unless something was mounted on the path.
                 if self._led_elsewhere or self._file != before or watch.problem is not None:
                     self._led_elsewhere = False
-                    await whole(asyncio.to_thread(watch.renew))
+                    renewing = True
+                    await in_thread(watch.renew, unwanted=lambda _: watch.close())
+                    renewing = False
         finally:
             if watch.fileno() >= 0:
                 loop.remove_reader(watch.fileno())
-            watch.close()
+            if not renewing:
+                watch.close()
 
     async def _quiet(self) -> None:
         """Wait until there was no event for a moment."""
@@ -120,7 +123,7 @@ class FileWatch:
             self._event.set()
 
     async def _look(self) -> None:
-        found = await asyncio.to_thread(look, self._path)
+        found = await in_thread(look, self._path)
         self._file = found.file
         if found.problem:
             if found.problem == self._noted:
@@ -131,7 +134,7 @@ class FileWatch:
                 self._noted = ""
             return
         await asyncio.sleep(QUIET_S)
-        if await asyncio.to_thread(look, self._path) != found or self._event.is_set():
+        if await in_thread(look, self._path) != found or self._event.is_set():
             self._event.set()  # look again: it is being changed
             return
         self._noted = found.problem

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +44,7 @@ from epaird.control.reloading.current import (
     running_state,
 )
 from epaird.control.reloading.inforce import ConfigurationInForce
-from epaird.control.tasks import whole
+from epaird.control.tasks import in_thread, whole
 from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
 from epaird.plan.actions import Action, lines, summary
@@ -93,10 +94,13 @@ class Reloads:
         self._ended = ended
         self.one_at_a_time = asyncio.Lock()
         """Held while a configuration is compared with the running state, or applied."""
+        self._reading = asyncio.Lock()
+        """Held while a configuration is read, and until it is applied: one at a time takes memory, and the
+        one that was read last applies. A file system that does not answer blocks nothing but this."""
         self._stopped = False
 
     async def stop(self) -> None:
-        """Refuse every further reload; wait for one that is under way."""
+        """Refuse every further reload; wait for one that is being applied."""
         self._stopped = True
         async with self.one_at_a_time:
             pass
@@ -108,11 +112,12 @@ class Reloads:
         path = self._in_force.path
         if path is None:
             raise Refused(errno.ENOENT, "the configuration was read from no file")
+        async with self._reading:
+            if not dry_run:
+                return await self._begin(path)
+            file = await in_thread(_read, path)
         async with self.one_at_a_time:
-            if dry_run:
-                file = await asyncio.to_thread(_read, path)
-                return actions(await self._plan(file.configuration))
-            return await self._begin(path)
+            return actions(await self._plan(file.configuration))
 
     async def catch_up(self, configured: Mapping[str, InterfaceSettings]) -> None:
         """Apply the configuration in force to what a predecessor has left.
@@ -149,9 +154,9 @@ class Reloads:
         path = self._in_force.path
         if path is None:
             return
-        async with self.one_at_a_time:
+        async with self._reading:
             with contextlib.suppress(InvalidConfiguration):
-                text = await asyncio.to_thread(content, path)
+                text = await in_thread(content, path)
                 if digest(text) == sha256 != self._in_force.digest:
                     log.info("%s has changed", quoted_path(path))
                     with contextlib.suppress(Refused):  # it is in the log
@@ -159,9 +164,10 @@ class Reloads:
 
     async def plan(self, text: str, name: str) -> tuple[Action, ...]:
         """Return what a reload of a file with this text would do. Raises Refused with every problem."""
-        async with self.one_at_a_time:
+        async with self._reading:
             with _refusing():
-                configuration = await asyncio.to_thread(decode, _encoded(text), name)
+                configuration = await in_thread(decode, _encoded(text), name)
+        async with self.one_at_a_time:
             return actions(await self._plan(configuration))
 
     def text(self) -> str:
@@ -180,23 +186,7 @@ class Reloads:
             raise Refused(errno.ESHUTDOWN, "not reloaded: the daemon is ending")
         self._begun()
         try:
-            # A caller that is cancelled leaves no reload half done.
-            return await whole(self._reload(path, text))
-        finally:
-            self._ended()
-
-    async def _reload(self, path: Path, text: bytes | None) -> tuple[Action, ...]:
-        try:
-            # In a thread: reading and comparing a thousand pairs takes some tenths of a second.
-            text = await asyncio.to_thread(_text, path) if text is None else text
-            self._in_force.digest = digest(text)
-            if is_blank(text):
-                log.warning("%s is empty: everything that it had is removed", quoted_path(path))
-            file = await asyncio.to_thread(_read, path, text)
-            found = await self._plan(file.configuration)
-            done = actions(found)
-            _log(done)
-            await self._apply(found, file.configuration)
+            return await self._reload(path, text)
         except Refused as refusal:
             for problem in refusal.problems or (str(refusal),):
                 log.error("not reloaded: %s", problem)
@@ -206,6 +196,27 @@ class Reloads:
             log.exception("a reload failed with an internal error; what it had done is rolled back")
             self._in_force.reload_failed()
             raise
+        finally:
+            self._ended()
+
+    async def _reload(self, path: Path, text: bytes | None) -> tuple[Action, ...]:
+        # In a thread: reading and comparing a thousand pairs takes some tenths of a second.
+        text = await in_thread(_text, path) if text is None else text
+        self._in_force.digest = digest(text)
+        if is_blank(text):
+            log.warning("%s is empty: everything that it had is removed", quoted_path(path))
+        file = await in_thread(_read, path, text)
+        async with self.one_at_a_time:
+            if self._stopped:
+                raise Refused(errno.ESHUTDOWN, "the daemon is ending")
+            # A caller that is cancelled leaves no reload half done.
+            return await whole(self._carry_out(path, file))
+
+    async def _carry_out(self, path: Path, file: ConfigurationFile) -> tuple[Action, ...]:
+        found = await self._plan(file.configuration)
+        done = actions(found)
+        _log(done)
+        await self._apply(found, file.configuration)
         self._in_force.reload_succeeded(file.sha256)
         log.info("reloaded %s: %s", quoted_path(path), summary(actions(found.possible)))
         return done
@@ -220,7 +231,7 @@ class Reloads:
             lacking = await self._registry.lacks(settings)
         except KernelError as error:
             raise Refused(error.errno, str(error)) from error
-        found = await asyncio.to_thread(
+        planned = partial(
             plan,
             state.configuration,
             configuration,
@@ -231,7 +242,7 @@ class Reloads:
             adopted=state.runtime,
             applied=None if first else self._in_force.current,
         )
-        found = self._without_obstacle(found)
+        found = self._without_obstacle(await in_thread(planned))
         problems = [*self._shortages(configuration), *self._namespace_problems(found, configuration)]
         if problems:
             raise Refused(errno.EINVAL, "; ".join(problems), problems)

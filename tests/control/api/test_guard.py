@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -13,9 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from epaird.config.bounds import MAX_BYTES
 from epaird.control.api import guard
+from epaird.control.http.lingering import LINGER_BYTES
 from tests.control.control_server import Control
-from tests.waiting import DEADLINE_S, until_closed
+from tests.waiting import DEADLINE_S, until, until_closed
 
 
 def test_a_body_without_a_content_type_is_json(control: Control) -> None:
@@ -50,10 +52,48 @@ def test_ten_megabytes_are_refused_before_they_are_sent(control: Control, tmp_pa
 def test_ten_megabytes_that_are_sent_all_the_same_disturb_no_other_client(control: Control) -> None:
     sent = b"POST /v1/interfaces HTTP/1.1\r\nhost: a\r\ncontent-length: 10000000\r\n\r\n"
     with control.connect(sent) as connection:
+        connection.sendall(bytes(10_000_000))  # the client reads only once it has sent everything
         assert connection.recv(65536).startswith(b"HTTP/1.1 413")
-        with suppress(BrokenPipeError, ConnectionResetError):
-            connection.sendall(bytes(10_000_000))
         assert control.curl("/v1/cloners").status == 200
+
+
+def test_a_client_that_sends_on_and_on_is_cut(control: Control) -> None:
+    chunks = b"10000\r\n" + bytes(65536) + b"\r\n"
+    with control.connect(CHUNKED) as connection, pytest.raises((BrokenPipeError, ConnectionResetError)):
+        connection.sendall(chunks * (2 * LINGER_BYTES // 65536))
+
+
+def test_a_body_in_another_encoding_is_refused(control: Control, tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_bytes('{"name": "epair"}'.encode("utf-16"))
+    answer = control.curl("/v1/interfaces", "--data-binary", f"@{body}")
+    assert (answer.status, answer.problem["detail"]) == (400, "the body is not JSON in UTF-8")
+
+
+def test_a_configuration_may_be_much_larger_than_settings(control: Control, tmp_path: Path) -> None:
+    text = "#\n" * (MAX_BYTES // 2)
+    body = tmp_path / "body"
+    body.write_text(json.dumps({"text": text}))
+    assert control.curl("/v1/plan", "--data-binary", f"@{body}").status == 200
+    body.write_bytes(bytes(guard.PLAN_MAX + 1))
+    answer = control.curl("/v1/plan", "--data-binary", f"@{body}")
+    assert (answer.status, answer.problem["errno"]) == (413, "EMSGSIZE")
+
+
+def test_plans_at_a_time_are_bounded(control: Control) -> None:
+    """Each may hold a configuration of the largest size."""
+    start = b"POST /v1/plan HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n{"
+    with ExitStack() as stack:
+        for _ in range(guard.PLANS_MAX):
+            stack.enter_context(control.connect(start))
+
+        def refused() -> bool:
+            answer = control.curl("/v1/plan", data={"text": ""})
+            return answer.status == 503 and answer.problem["errno"] == "EAGAIN"
+
+        until(refused)
+        assert control.curl("/v1/cloners").status == 200
+    until(lambda: control.curl("/v1/plan", data={"text": ""}).status == 200)
 
 
 CHUNKED: Final = (

@@ -74,8 +74,22 @@ def test_an_error_of_the_kernel_is_a_problem_too(control: Control, monkeypatch: 
         ('{"name": 5}', 422, "name: 5 is not text"),
         ('{"name": "\\ud800"}', 422, '"\\ud800" is not a name, as in "epair0"'),
         ('{"name": ', 400, "the body is not JSON: Expecting value at character 9"),
-        ("[" * 100_000, 400, "the body cannot be read as JSON"),
-        ('{"name": ' + "9" * 5000 + "}", 400, "the body cannot be read as JSON"),
+        (
+            "[" * 100_000,
+            400,
+            "the body, line 1: objects or lists are nested deeper than 16 levels, the most allowed",
+        ),
+        (
+            '{"name":\n' + "9" * 5000 + "}",
+            400,
+            "the body, line 2: a number or a key is longer than 500 characters, the most allowed",
+        ),
+        (
+            "[" + "1," * 20_000 + "1]",
+            400,
+            "the body, line 1: there are more than 20000 keys and members of lists, the most allowed",
+        ),
+        ('{"name": "' + "[" * 20 + '"}', 422, f'"{"[" * 20}" is not a name, as in "epair0"'),
         (b'{"name": "\xff"}'.decode("latin-1"), 422, '"\u00ff" is not a name, as in "epair0"'),
     ],
 )

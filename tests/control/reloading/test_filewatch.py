@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from epaird.config.reading import MAX_BYTES, digest
+from epaird.config.bounds import MAX_BYTES
+from epaird.config.reading import digest
 from epaird.control.reloading import filewatch
 from epaird.control.reloading.filewatch import FileWatch, Look, look
 from epaird.kernel.errors import KernelError
@@ -192,7 +193,7 @@ async def test_an_empty_missing_or_unreadable_file_is_noted_once_and_changes_not
         "is empty: ": lambda: path.write_text("\ufeff \r\n\t\n"),
         "is a directory": path.mkdir,
         "is not a regular file": lambda: os.mkfifo(path),
-        "is larger than 16 MiB": lambda: path.write_bytes(bytes(MAX_BYTES + 1)),
+        "is larger than 8 MiB": lambda: path.write_bytes(bytes(MAX_BYTES + 1)),
         "too many levels of symbolic links": lambda: path.symlink_to(path),
     }
 
