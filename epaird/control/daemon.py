@@ -239,7 +239,7 @@ class Daemon:
         undo.callback(host.stop_watching)
         await self._create_interfaces(configuration, takes_over=takes_over)
         # Not before: a thousand pairs that are created, or destroyed, cause 16,000 events.
-        host.watch(self._registry.link_event)
+        host.watch(self._registry.link_event, self._registry.known_devices)
         await self._registry.check_all()
 
     async def _create_interfaces(self, configuration: Configuration, *, takes_over: bool) -> None:
