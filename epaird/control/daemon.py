@@ -176,7 +176,7 @@ class Daemon:
         if not self._in_force.reading().successful:
             problems.append("the last reload failed")
         if self._handover.problem:
-            problems.append(f"the state cannot be written ({self._handover.problem})")
+            problems.append(f"the state cannot be written: {self._handover.problem}")
         if missing := len(self._absent()):
             problems.append(f"{missing} of the configuration {'is' if missing == 1 else 'are'} missing")
         return Health(not dead, ", ".join([status, *problems]))
@@ -190,6 +190,7 @@ class Daemon:
             tasks=len(asyncio.all_tasks()),
             log_lines_lost=logs.lost(),
             state_write_errors=self._handover.write_errors,
+            state_problem=self._handover.problem,
         )
 
     def _make_worker(self, number: int) -> Worker:

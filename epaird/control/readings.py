@@ -157,3 +157,5 @@ class Reading:
     """Lines of the log that were lost because it was not read fast enough."""
     state_write_errors: int = 0
     """Failed attempts to write the state for a successor."""
+    state_problem: str = ""
+    """Reason why the last attempt failed; empty after one that succeeded."""
