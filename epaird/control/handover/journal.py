@@ -13,7 +13,7 @@ line with the changed interfaces is appended to the journal, which takes some te
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -85,6 +85,34 @@ def entries(data: bytes, token: str) -> Iterator[Entry]:
             except ValidationError as error:
                 reason = str(error).splitlines()[0]
                 raise DamagedJournal(f"line {number} and what follows is not used: {reason}") from error
+
+
+def combined(found: Iterable[Entry]) -> Entry:
+    """Return one entry for several, in which the last one of each name wins."""
+    pairs: dict[str, SavedPair] = {}
+    loopbacks: dict[str, SavedLoopback] = {}
+    gone: dict[str, None] = {}
+    withdrawn: dict[str, InterfaceSettings] = {}
+    macs_made = 0
+    for entry in found:
+        for name in entry.gone:
+            pairs.pop(name, None)
+            loopbacks.pop(name, None)
+            gone[name] = None
+        withdrawn |= entry.withdrawn
+        pairs |= {each.name: each for each in entry.pairs}
+        loopbacks |= {each.name: each for each in entry.loopbacks}
+        for name in (*(each.name for each in entry.pairs), *(each.name for each in entry.loopbacks)):
+            gone.pop(name, None)
+            withdrawn.pop(name, None)
+        macs_made = max(macs_made, entry.macs_made)
+    return Entry(
+        pairs=tuple(pairs.values()),
+        loopbacks=tuple(loopbacks.values()),
+        gone=tuple(gone),
+        withdrawn=withdrawn,
+        macs_made=macs_made,
+    )
 
 
 def merged(

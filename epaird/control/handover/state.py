@@ -148,14 +148,14 @@ def read(directory: Path) -> State | None:
         return None
     if not state.journal:
         return state
+    found: list[Entry] = []
     try:
-        for entry in journal.entries(read_file(directory, journal.FILE), state.journal):
-            state = state.after(entry)
+        found.extend(journal.entries(read_file(directory, journal.FILE), state.journal))
     except FileNotFoundError:
         pass  # the predecessor was killed before it began one
     except (OSError, journal.DamagedJournal) as error:
         log.warning("%s: %s", directory / journal.FILE, reason_of(error))
-    return state
+    return state.after(journal.combined(found)) if found else state
 
 
 def memory_file(state: State) -> int:

@@ -76,6 +76,8 @@ def test_the_last_entry_of_a_name_wins(written: list[Entry]) -> None:
             expected.pop(name, None)
         expected |= {each.name: each.workers for each in entry.pairs}
     assert {each.name: each.workers for each in found.pairs} == expected
+    one = state(pair("epair0"), pair("epair9")).after(journal.combined(written))
+    assert {each.name: each.workers for each in one.pairs} == expected
 
 
 @on_loop
