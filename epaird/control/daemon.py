@@ -84,7 +84,10 @@ class Daemon:
             held.host, held.table, held.slots, self._workers, held.macs,
             loopbacks=configuration.lo is not None,
         )  # fmt: skip
-        self._front_end = FrontEnd(self._registry, upgrade=self.upgrade, workers=self._workers.processes)
+        self._front_end = FrontEnd(
+            self._registry, upgrade=self.upgrade, workers=self._workers.processes,
+            commit=lambda names: self._handover.commit(names),
+        )  # fmt: skip
         self._handover = Handover(
             held.directory, held.host, held.table, held.slots, held.macs, self._workers,
             self._registry, self._manager, self._in_force,
@@ -207,6 +210,8 @@ class Daemon:
         """Request that the installed program is executed. Raises Refused when it cannot run."""
         if (objection := await reexec.objection()) is not None:
             raise Refused(errno.ENOEXEC, f"not upgraded: the program as it is now cannot run: {objection}")
+        if (objection := self._handover.objection()) is not None:
+            raise Refused(errno.EIO, f"not upgraded: {objection}")
         self.upgrading.set()
 
     def health(self) -> Health:
@@ -216,6 +221,8 @@ class Daemon:
         problems = [f"worker {number} is not alive" for number in dead]
         if not self._in_force.reading().successful:
             problems.append("the last reload failed")
+        if self._handover.problem:
+            problems.append(f"the state cannot be written: {self._handover.problem}")
         if missing := len(self._absent()):
             problems.append(f"{missing} of the configuration {'is' if missing == 1 else 'are'} missing")
         return Health(not dead, ", ".join([status, *problems]))
@@ -228,6 +235,8 @@ class Daemon:
             missing=self._absent(),
             tasks=len(asyncio.all_tasks()),
             log_lines_lost=logs.lost(),
+            state_write_errors=self._handover.write_errors,
+            state_problem=self._handover.problem,
         )
 
     def _make_worker(self, number: int) -> Worker:
@@ -259,8 +268,12 @@ class Daemon:
             shortages=lambda wanted: raise_limit(required(wanted)),
             moving=lambda wanted: self._page.moving(wanted.metrics),
             begun=lambda: self._manager.reloading(time.monotonic_ns()),
-            ended=lambda: self._manager.ready(self.health().status),
+            ended=self._reload_ended,
         )
+
+    def _reload_ended(self) -> None:
+        self._handover.write()  # before the answer, as with every request
+        self._manager.ready(self.health().status)
 
     def _bind_control(self) -> ControlServer:
         passed, path = self._resources.listener(CONTROL), self._in_force.daemon.control_socket
@@ -281,7 +294,7 @@ class Daemon:
         await self._namespaces.create(configuration.namespaces.create)
         await self._create_interfaces(configuration, takes_over=takes_over)
         # Not before: a thousand pairs that are created, or destroyed, cause 16,000 events.
-        host.watch(self._registry.link_event)
+        host.watch(self._registry.link_event, self._registry.known_devices)
         await self._registry.check_all()
 
     async def _create_interfaces(self, configuration: Configuration, *, takes_over: bool) -> None:

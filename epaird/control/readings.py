@@ -196,3 +196,7 @@ class Reading:
     """asyncio tasks of the control plane."""
     log_lines_lost: int = 0
     """Lines of the log that were lost because it was not read fast enough."""
+    state_write_errors: int = 0
+    """Failed attempts to write the state for a successor."""
+    state_problem: str = ""
+    """Reason why the last attempt failed; empty after one that succeeded."""

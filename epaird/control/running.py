@@ -18,6 +18,7 @@ from epaird.control.ending import Ending
 from epaird.control.handover import reexec
 from epaird.control.handover.notify import Notifier, attend, watchdog_s
 from epaird.control.http.listening import ListenError
+from epaird.control.logroutes import logged_stderr
 from epaird.control.machine.descriptors import raise_limit, required
 from epaird.control.operations import Refused
 from epaird.control.reloading.inforce import Source
@@ -44,7 +45,11 @@ def run(configuration: Configuration, source: Source | None = None) -> int:
         if problems:
             return 1
         use_long_slices()
-        return uvloop.run(_run(configuration, source, Ending()))
+        with logged_stderr():
+            return uvloop.run(_run(configuration, source, Ending()))
+    except Exception as error:
+        log.critical("internal error: %r", error, exc_info=True)
+        return 1
     finally:
         logs.flush()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -25,7 +25,7 @@ from epaird.kernel.namespace import Fingerprint, Identity
 from epaird.kernel.state import DeviceState
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
-from epaird.kernel.watch import LinkEvent, LinkEventKind
+from epaird.kernel.watch import EVERYTHING, Key, LinkEvent, LinkEventKind
 from epaird.names.macpool import DeviceNumber
 from tests.control import addressing
 from tests.control.fakeowner import Owner
@@ -179,7 +179,7 @@ class FakeHost(Host):
 
     def move(self, device: str, netns: str, name: str | None = None) -> LinkEvent:
         """Move a device, as ``ip link set netns`` would; return the link event at its old place."""
-        event, link = replace(self.event(device, LinkEventKind.DELETED), moved=True), self.links[device]
+        event, link = self.event(device, LinkEventKind.DELETED), self.links[device]
         link.place = self._place_in(netns, name or link.place.name)
         return event
 
@@ -376,7 +376,7 @@ class FakeHost(Host):
             if link.exists and link.place.nsid == nsid
         }
 
-    def watch(self, happened: Callable[[LinkEvent], None]) -> None:
+    def watch(self, happened: Callable[[LinkEvent], None], known: Container[Key] = EVERYTHING) -> None:
         self._step("watch")
         self._happened = happened
 

@@ -48,9 +48,10 @@ async def test_a_slot_is_not_reused_while_the_state_file_names_its_last_user(
         running._handover.write()
         running._handover.changed = lambda: None  # type: ignore[method-assign]
         running._registry.bus.on_change = lambda: None
+        # The journal does not end the rest of a slot: it may be lost where the file is not.
+        written = state.read(tmp_path / "run")
         await running._front_end.destroy("epair5")
         await running._front_end.create("epair6", {})
-        written = state.read(tmp_path / "run")
         assert written is not None
         assert [pair.name for pair in written.pairs] == ["epair0", "epair5"]
         saved = {slot for device in written.devices for slot in device.slots}

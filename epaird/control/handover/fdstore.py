@@ -35,6 +35,10 @@ class FdStore:
                 self._manager.store(name, found[1])
                 self._stored[name] = found
 
+    def add(self, wanted: Mapping[str, tuple[object, Fds]]) -> None:
+        """Store these descriptors as :meth:`update` does, and leave the others as they are."""
+        self.update({**self._stored, **wanted})
+
     def forget(self, names: Iterable[str]) -> None:
         """Remove these names from the store, whichever process has stored them."""
         for name in names:

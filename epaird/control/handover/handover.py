@@ -3,15 +3,18 @@ where this very process continues with new code, by descriptors that stay open o
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from epaird.control.handover.fdstore import FdStore
+from epaird.control.handover.journal import Entry
 from epaird.control.handover.notify import Notifier
 from epaird.control.handover.predecessor import LEDGER
 from epaird.control.handover.rundirectory import RunDirectory
-from epaird.control.handover.state import Keeper, State, remove, saved_worker
+from epaird.control.handover.state import STATE, Keeper, State, memory_file, reason_of, remove, saved_worker
+from epaird.control.interfaces.ifnet import Clone, Ifnet
 from epaird.control.interfaces.kind import AnyKind
 from epaird.control.interfaces.registry import Registry
 from epaird.control.interfaces.saved import SavedClone
@@ -20,6 +23,8 @@ from epaird.control.reloading.inforce import ConfigurationInForce
 from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Slots, Table
 from epaird.names.macpool import MacPool
+
+log = logging.getLogger(__name__)
 
 LOCK: Final = "lock"
 """Name under which the run directory's lock is passed."""
@@ -63,6 +68,25 @@ class Handover:
         """Write the state now."""
         self._keeper.write()
 
+    def commit(self, names: Iterable[str]) -> None:
+        """Record for a successor what these clones are now, or that they are gone; return when it is done.
+
+        To be called before a client has the answer to its request."""
+        clones = {name: self._registry.get(name) for name in names}
+        self._keeper.commit(lambda: self._entry(clones))
+        ifnets = [ifnet for clone in clones.values() if clone is not None for ifnet in clone.ifnets]
+        self._store.add(_stored(ifnets))
+
+    @property
+    def problem(self) -> str:
+        """The reason why the state cannot be written; empty if it can be."""
+        return self._keeper.problem
+
+    @property
+    def write_errors(self) -> int:
+        """Failed attempts to write the state."""
+        return self._keeper.errors
+
     def end(self, *, keep: bool) -> None:
         """Write nothing more; unless the state is to be kept, remove it from file and store."""
         if keep:
@@ -76,10 +100,42 @@ class Handover:
         remove(self._directory.path)
 
     def descriptors(self) -> list[tuple[str, int]]:
-        """Return copies of the descriptors that this process keeps when it executes itself, by name."""
+        """Return copies of the descriptors that this process keeps when it executes itself, by name.
+
+        The state is among them, because the file may be one that cannot be written."""
         found = [(LOCK, self._directory.fd), (LEDGER, self._table.fd)]
         found += [(ifnet.device, fd) for ifnet in self._registry.ifnets for fd in ifnet.tap.fds]
-        return [(name, os.dup(fd)) for name, fd in found]
+        copies = [(name, os.dup(fd)) for name, fd in found]
+        try:
+            copies.append((STATE, memory_file(self._state())))
+        except Exception as error:  # noqa: BLE001  it is too late to refuse the upgrade
+            log.error("the state cannot be passed on, only its file: %s", reason_of(error))
+        return copies
+
+    def objection(self) -> str | None:
+        """Return why the state cannot be passed to a successor; None if it can be."""
+        try:
+            os.close(memory_file(self._state()))
+        except Exception as error:  # noqa: BLE001  whatever it is, an upgrade would lose everything
+            return f"the state cannot be passed on: {reason_of(error)}"
+        return None
+
+    def _entry(self, clones: Mapping[str, Clone | None]) -> Entry:
+        present: dict[str, list[SavedClone]] = {kind.cloner.name: [] for kind in self._registry.kinds}
+        gone = []
+        for name, clone in clones.items():
+            if clone is None or clone.destroying:
+                gone.append(name)
+            else:
+                kind = self._registry.kind_of(clone)
+                saved = kind.save(clone, kind.table_of(self._in_force.current).get(name))
+                present[kind.cloner.name].append(saved)
+        return Entry.of(
+            present,
+            gone=tuple(gone),
+            withdrawn=self._in_force.withdrawn(self._registry.withdrawn.intersection(gone)),
+            macs_made=self._macs.used,
+        )
 
     def _state(self) -> State:
         saved = {kind.cloner.name: self._saved(kind) for kind in self._registry.kinds}
@@ -106,6 +162,9 @@ class Handover:
     def _update_store(self) -> None:
         """Have the service manager keep the descriptors of what the state file names."""
         wanted: dict[str, tuple[object, tuple[int, ...]]] = {LEDGER: (self._table, (self._table.fd,))}
-        ifnets = [ifnet for ifnet in self._registry.ifnets if not ifnet.destroying]
-        wanted |= {ifnet.device: (ifnet.tap, ifnet.tap.fds) for ifnet in ifnets}
-        self._store.update(wanted)
+        self._store.update(wanted | _stored(self._registry.ifnets))
+
+
+def _stored(ifnets: Iterable[Ifnet]) -> dict[str, tuple[object, tuple[int, ...]]]:
+    """Return the descriptors of interfaces as the service manager is to keep them."""
+    return {ifnet.device: (ifnet.tap, ifnet.tap.fds) for ifnet in ifnets if not ifnet.destroying}

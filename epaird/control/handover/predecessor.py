@@ -127,14 +127,15 @@ def find_leftovers(
 
     Passed descriptors whose name is in ``keep`` are left alone. Orphans are killed and descriptors closed
     when they cannot be used: when they are unknown, or of another namespace than ``home``."""
-    leftovers = Leftovers(state.read(directory))
+    passed = tuple(passed)
+    leftovers = Leftovers(_passed_state(passed) or state.read(directory))
     if leftovers.state is not None and leftovers.state.home != home:
         log.warning("the state that another daemon has left is of another namespace: not taken over")
         leftovers.state = None
     if leftovers.state is not None and (fault := fault_of(leftovers.state)):
         log.warning("the state that another daemon has left is damaged: %s: not taken over", fault)
         leftovers.state = None
-    _take_passed(leftovers, passed, keep)
+    _take_passed(leftovers, passed, (*keep, state.STATE))
     for inquiry in ask(sorted(directory.glob(socket_name("*"))), SLOTS):
         _take_orphan(leftovers, inquiry)
     # Two have one number if it was being renewed. The first one is adopted.
@@ -142,6 +143,12 @@ def find_leftovers(
     if not leftovers.usable:
         _give_up(leftovers)
     return leftovers
+
+
+def _passed_state(passed: Iterable[Inherited]) -> State | None:
+    """Return the state that this process has passed to itself; None if there is none that can be used."""
+    found = [state.read_memory_file(each.fd) for each in passed if each.name == state.STATE]
+    return found[-1] if found else None
 
 
 def _take_passed(leftovers: Leftovers, passed: Iterable[Inherited], keep: Collection[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
 from epaird.config.reading import InvalidConfiguration, parse
 from epaird.control.interfaces.events import EventReader
@@ -29,11 +29,16 @@ class FrontEnd:
         *,
         upgrade: Callable[[], Awaitable[None]] | None = None,
         workers: Callable[[], Sequence[ProcessReading]] = lambda: (),
+        commit: Callable[[Collection[str]], None] = lambda _: None,
     ) -> None:
-        """``upgrade`` executes the program again, ``workers`` returns the worker processes."""
+        """``upgrade`` executes the program again, ``workers`` returns the worker processes.
+
+        ``commit`` is called with the names of what a request has changed, before the request is
+        answered: a successor then knows of the change, whatever happens to this process."""
         self._registry = registry
         self._upgrade = upgrade
         self._workers = workers
+        self._commit = commit
 
     async def create(self, name: str, settings: Mapping[str, object]) -> str:
         """Create an interface. Raises Refused."""
@@ -41,8 +46,10 @@ class FrontEnd:
             cloner = cloner_of(name, self._registry.cloners)
             if cloner.unit(name) is not None:
                 await self._create(cloner, name, settings)
-                return name
-            return await self._create_lowest(cloner, settings)
+            else:
+                name = await self._create_lowest(cloner, settings)
+        self._commit((name,))
+        return name
 
     async def destroy(self, name: str) -> None:
         """Destroy a pair by its name or either half's, or a loopback. Raises Refused."""
@@ -61,6 +68,7 @@ class FrontEnd:
                 raise busy(name)
             self._registry.withdrawn.add(clone.name)
             await whole(self._registry.destroy(clone))
+        self._commit((clone.name,))
 
     async def change(self, name: str, settings: Mapping[str, object]) -> None:
         """Change an interface, or both halves of a pair, in place. Raises Refused."""
@@ -72,6 +80,7 @@ class FrontEnd:
                 await self._registry.change_keys(found, settings)
             finally:
                 self._registry.bus.changed()
+        self._commit((found.clone.name,))
 
     async def patch(self, name: str, peer: str, *, force: bool) -> None:
         """Patch a half to another; each is disconnected from its old peer. Raises Refused."""
@@ -91,18 +100,23 @@ class FrontEnd:
                     f"{name} has {len(half.slots)} queues and {peer} has {len(other.slots)} queues: both "
                     "need the same number",
                 )
+            touched = _pairs_of(half, other)
             try:
                 await self._registry.pairs.patching.patch(half, other)
             finally:
                 self._registry.bus.changed()
+        self._commit(touched)
 
     async def unpatch(self, name: str) -> None:
         """Patch a half to none. Raises Refused."""
         with _refusing():
+            half = self._half(name)
+            touched = _pairs_of(half)
             try:
-                await self._registry.pairs.patching.unpatch(self._half(name))
+                await self._registry.pairs.patching.unpatch(half)
             finally:
                 self._registry.bus.changed()
+        self._commit(touched)
 
     async def upgrade(self) -> None:
         """Execute the program as it is on disk now, while the workers continue. Raises Refused."""
@@ -185,6 +199,12 @@ class FrontEnd:
                     )
             raise Refused(errno.ENXIO, f"there is no interface {quoted(name)}")
         return found
+
+
+def _pairs_of(*halves: Half) -> set[str]:
+    """Return the names of the pairs of halves and of their present peers."""
+    every = {*halves, *(half.peer for half in halves if half.peer is not None)}
+    return {half.pair.name for half in every}
 
 
 def _names_one_of(error: KernelError, devices: tuple[str, ...]) -> bool:

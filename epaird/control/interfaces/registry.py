@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from epaird.config.settings import DeviceSettings, InterfaceSettings
@@ -26,7 +26,7 @@ from epaird.ipc.messages import Overflow, UnknownFamily
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import is_of_process
 from epaird.kernel.printable import canonical
-from epaird.kernel.watch import LinkEvent
+from epaird.kernel.watch import Key, LinkEvent
 from epaird.names.cloners import Cloner, cloner_of, interface_of
 from epaird.names.macpool import MacPool
 from epaird.plan.steps import Restore
@@ -263,6 +263,11 @@ class Registry:
     def track(self, clone: Clone) -> None:
         """Track the interfaces of a clone that was taken over."""
         self.kind_of(clone).track(clone)
+
+    @property
+    def known_devices(self) -> Container[Key]:
+        """The devices whose link events are to be handled."""
+        return self._environment.tracker.known
 
     def link_event(self, event: LinkEvent) -> None:
         """Handle a link event of any device."""

@@ -1,7 +1,8 @@
 """Tracking of the place and state of every device, by the kernel's link events.
 
 A change is reported once: as an event, in the log, and to the interface's owner. Addresses, routes and rules
-that the kernel removed with a change are restored.
+that the kernel removed with a change are restored. Changes of one device are handled at a limited rate
+(:mod:`epaird.control.interfaces.pacing`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Container, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 from epaird.control.interfaces.convergence import Convergence
@@ -17,16 +20,21 @@ from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.flags import Flags
 from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.interfaces.measuring import measured
+from epaird.control.interfaces.pacing import Pacing
 from epaird.control.machine.host import Host, Place
 from epaird.kernel.abi import IPV6_MIN_MTU
 from epaird.kernel.errors import KernelError
 from epaird.kernel.requirements import missing_optional
-from epaird.kernel.watch import LinkEvent, LinkEventKind
+from epaird.kernel.watch import Key, LinkEvent, LinkEventKind
 
 log = logging.getLogger(__name__)
 
 POLL_S: Final = 1.0
 """Polling interval where the kernel reports no events: each poll requests the state of every interface."""
+CHECK_PAUSE_S: Final = 1.0
+"""Least time between two checks of every interface because of lost link events."""
+CHECK_SHARE: Final = 20
+"""At most 1/CHECK_SHARE of the time goes into such checks."""
 
 I_contra = TypeVar("I_contra", bound=Ifnet, contravariant=True)
 
@@ -56,8 +64,18 @@ class Tracker:
         self._convergence = convergence
         self._flags = flags
         self._owners: dict[Ifnet, IfnetOwner[Any]] = {}
-        self._at: dict[tuple[int | None, int], Ifnet] = {}
+        self._at: dict[Key, Ifnet] = {}
         self._by_device: dict[str, Ifnet] = {}
+        self._pacing = Pacing(self._changed)
+        self._check_after = -math.inf
+        """Time before which lost link events cause no check."""
+        self._checking: asyncio.TimerHandle | None = None
+        """The timer of a check that is due."""
+
+    @property
+    def known(self) -> Container[Key]:
+        """The devices whose link events concern this object."""
+        return self._at.keys()
 
     def track(self, ifnet: Ifnet, owner: IfnetOwner[Any]) -> None:
         """Track an interface from now on, and report what has happened to it before."""
@@ -73,13 +91,13 @@ class Tracker:
             del self._by_device[ifnet.device]
             self._forget_place(ifnet)
             self._convergence.forget(ifnet)
+            self._pacing.forget(ifnet)
 
     def link_event(self, event: LinkEvent) -> None:
         """Handle a link event of any device."""
         match event.kind:
             case LinkEventKind.OVERRUN:
-                log.warning("the kernel has dropped link events: checking every interface")
-                self.check_all()
+                self._overrun()
             case LinkEventKind.NAMESPACE_GONE:
                 # Some may be in another namespace, which has the id now, and had events of the old one.
                 self.examine([each for each in self._owners if each.place.nsid == event.nsid])
@@ -88,10 +106,9 @@ class Tracker:
                     if ifnet.place.identity == event.identity:
                         self._lose(ifnet)
             case _:
-                found = self._at.get((event.nsid, event.index))
-                left = event.kind is LinkEventKind.DELETED
-                if found is not None and self.check(found, left=left) and not left:
-                    self._compare(found, event.mtu, event.up, event.lower_up)
+                found = self._at.get(event.key)
+                if found is not None:
+                    self._pacing.happened(found, event)
 
     def device_gone(self, device: str) -> None:
         """Handle a worker's report that a device no longer exists."""
@@ -133,16 +150,59 @@ class Tracker:
             self._bus.publish("renamed", ifnet.device, f"{before.name} -> {place.name}")
         return True
 
-    def _compare(self, ifnet: Ifnet, mtu: int, up: bool, lower_up: bool) -> None:
-        """Compare the reported state of an interface with its recorded state."""
-        if mtu and mtu != ifnet.mtu:
-            regains_ipv6 = ifnet.mtu < IPV6_MIN_MTU <= mtu
-            ifnet.mtu = mtu
-            log.info("%s: mtu is %d now", ifnet.device, mtu)
-            self._owners[ifnet].mtu_changed(ifnet)
+    def _changed(self, ifnet: Ifnet, event: LinkEvent) -> None:
+        """Handle the change of a device that is tracked."""
+        if not self.check(ifnet, left=event.had_left or event.kind is LinkEventKind.DELETED):
+            return
+        if event.key != _key(ifnet.place):
+            # The events of its new place were not read, or are still to come.
+            self.measure([ifnet])
+        elif event.kind is LinkEventKind.NEW:
+            self._compare(
+                ifnet, event.mtu, event.up, event.lower_up,
+                least_mtu=event.least_mtu, was_down=event.was_down,
+            )  # fmt: skip
+
+    def _overrun(self) -> None:
+        """Check every interface soon, because link events were lost."""
+        if self._checking is None:
+            loop = asyncio.get_running_loop()
+            pause = self._check_after - loop.time()
+            if pause > 0:
+                self._checking = loop.call_later(pause, self._check_after_overrun)
+            else:
+                self._check_after_overrun()
+
+    def _check_after_overrun(self) -> None:
+        self._checking = None
+        log.warning("the kernel has dropped link events: checking every interface")
+        began = time.monotonic()
+        self.check_all()
+        took = time.monotonic() - began
+        self._check_after = asyncio.get_running_loop().time() + max(CHECK_PAUSE_S, CHECK_SHARE * took)
+
+    def _compare(
+        self,
+        ifnet: Ifnet,
+        mtu: int,
+        up: bool,
+        lower_up: bool,
+        *,
+        least_mtu: int = 0,
+        was_down: bool = False,
+    ) -> None:
+        """Compare the reported state of an interface with its recorded state.
+
+        ``least_mtu`` and ``was_down`` are what it had for a moment since it was last compared."""
+        if mtu:
+            regains_ipv6 = min(ifnet.mtu, least_mtu or mtu) < IPV6_MIN_MTU <= mtu
+            if mtu != ifnet.mtu:
+                ifnet.mtu = mtu
+                log.info("%s: mtu is %d now", ifnet.device, mtu)
+                self._owners[ifnet].mtu_changed(ifnet)
             if regains_ipv6:
                 self._convergence.repair(ifnet)
-        if up != ifnet.up:
+        if up != ifnet.up or was_down:
             # The report may be outdated. is_up() may be wrong for a device whose sndbuf is full.
             self._set_up(ifnet, up if ifnet.bounded else self._host.is_up(ifnet.tap))
             if ifnet.up:
@@ -183,9 +243,12 @@ class Tracker:
 
     def examine(self, ifnets: Sequence[Ifnet]) -> None:
         """Look up the state of interfaces and report changes."""
-        existing = [ifnet for ifnet in ifnets if self.check(ifnet)]
+        self.measure([ifnet for ifnet in ifnets if self.check(ifnet)])
+
+    def measure(self, ifnets: Sequence[Ifnet]) -> None:
+        """Look up the state of interfaces whose places are known, and report changes."""
         try:
-            found = measured(self._host, existing)
+            found = measured(self._host, ifnets)
         except KernelError as error:
             log.warning("%s", error)
             return
@@ -209,5 +272,5 @@ def describe(place: Place) -> str:
     return f"namespace {place.netns}" if place.netns else "the daemon's own namespace"
 
 
-def _key(place: Place) -> tuple[int | None, int]:
+def _key(place: Place) -> Key:
     return place.nsid, place.index

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, ParamSpec, TypeVar
@@ -47,12 +47,15 @@ from epaird.kernel.nscookie import cookie
 from epaird.kernel.state import DeviceState
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from epaird.kernel.tun import Tap
-from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
+from epaird.kernel.watch import EVERYTHING, Key, LinkEvent, LinkEventKind, LinkWatch
 from epaird.names.macpool import DeviceNumber
 from epaird.startup import block_signals
 
 __all__ = ["Host", "Place"]
 
+READ_PAUSE_S: Final = 0.01
+"""Pause after link events were read, so that many cost one turn of the loop. With the limit of one read
+(MESSAGES_PER_READ of epaird.kernel.watch) it bounds what reading them costs: a tenth of a core."""
 _ATTEMPTS: Final = 5
 """Look-ups of a device that is renamed or moved during each of them."""
 
@@ -77,6 +80,8 @@ class Host:
         self._home = namespace.identity(None)
         self._reader = LinkReader()
         self._watch: LinkWatch | None = None
+        self._resuming: asyncio.TimerHandle | None = None
+        """The timer after which link events are read again."""
         self.watches_all_namespaces = True
         """True while :meth:`watch` also reports events of other namespaces."""
         self._owned = OwnedNamespaces()
@@ -295,16 +300,26 @@ class Host:
         """Return the kernel's counters and flags of the devices of a namespace, by interface index."""
         return self._reader.read(nsid)
 
-    def watch(self, happened: Callable[[LinkEvent], None]) -> None:
-        """Call ``happened`` for each event of a device in any namespace that has an id in this one."""
+    def watch(self, happened: Callable[[LinkEvent], None], known: Container[Key] = EVERYTHING) -> None:
+        """Call ``happened`` for each event of a ``known`` device in any namespace that has an id in this one,
+        and of a namespace.
+
+        Events that follow others within READ_PAUSE_S are read together."""
         watch = self._watch = LinkWatch()
         self.watches_all_namespaces = watch.everywhere
+        loop = asyncio.get_running_loop()
+
+        def resume() -> None:
+            self._resuming = None
+            loop.add_reader(watch.fileno(), readable)
 
         def readable() -> None:
-            for event in watch.read():
+            loop.remove_reader(watch.fileno())
+            self._resuming = loop.call_later(READ_PAUSE_S, resume)
+            for event in watch.read(known):
                 happened(event)
 
-        asyncio.get_running_loop().add_reader(watch.fileno(), readable)
+        resume()
         self._owned.report(lambda identity: happened(LinkEvent(LinkEventKind.NAME_GONE, identity=identity)))
 
     def check_names(self) -> None:
@@ -316,6 +331,9 @@ class Host:
     def stop_watching(self) -> None:
         """Report no more events."""
         self._owned.report(None)
+        if self._resuming is not None:
+            self._resuming.cancel()
+            self._resuming = None
         if self._watch is not None:
             asyncio.get_running_loop().remove_reader(self._watch.fileno())
             self._watch.close()

@@ -75,6 +75,17 @@ def replace_file(directory: Path, name: str, data: bytes) -> None:
             raise
 
 
+def append_file(directory: Path, name: str, data: bytes) -> None:
+    """Append to a file that exists. Raises OSError; then a part may have been appended."""
+    with private_directory(directory) as at:
+        fd = open_file(at, name, os.O_WRONLY | os.O_APPEND)
+        try:
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            os.close(fd)
+
+
 def remove_file(directory: Path, name: str) -> None:
     """Remove a file, if it exists. Raises OSError."""
     with contextlib.suppress(FileNotFoundError), private_directory(directory) as at:

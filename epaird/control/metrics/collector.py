@@ -98,6 +98,12 @@ def _families(reading: Reading) -> Iterator[Metric]:
         Labels((), [()]),
         [reading.log_lines_lost],
     )
+    yield _counter(
+        "epaird_state_write_errors",
+        "Failed attempts to write the state file or its journal, which a successor reads",
+        Labels((), [()]),
+        [reading.state_write_errors],
+    )
 
 
 def _configuration_families(reading: ConfigurationReading) -> Iterator[Metric]:

@@ -74,8 +74,11 @@ def _exposition(registry: CollectorRegistry, accept: str) -> Response:
 def _health(reading: Reading) -> Response:
     dead = [worker.worker for worker in reading.workers if not worker.alive]
     if not dead:
-        # A missing interface is no reason to restart the daemon.
-        return PlainTextResponse("ok\n" + "".join(f"{name} is missing\n" for name in reading.missing))
+        # A missing interface is no reason to restart the daemon, and a full disk is none.
+        lines = ["ok", *(f"{name} is missing" for name in reading.missing)]
+        if reading.state_problem:
+            lines.append(f"the state cannot be written: {reading.state_problem}")
+        return PlainTextResponse("".join(f"{line}\n" for line in lines))
     return PlainTextResponse("".join(f"worker {worker} is not alive\n" for worker in dead), status_code=503)
 
 

@@ -47,8 +47,8 @@ async def test_pairs_are_read_as_they_were_written(tmp_path: Path) -> None:
         )
         Keeper(tmp_path, lambda: written).write()
         found = read(tmp_path)
-        assert found == written
         assert found is not None
+        assert found == written.model_copy(update={"journal": found.journal})
         assert found.pairs[0].settings == pair.settings
         assert found.pairs[0].halves[0].device.place.place() == pair.halves[0].place
         assert [half.peer for half in found.pairs[0].halves] == ["epair0b", "epair0a"]
@@ -96,4 +96,6 @@ async def test_a_failure_to_write_is_logged_once_and_tried_again(
     directory.mkdir()
     await eventually(file.exists)
     assert caplog.messages[-1] == f"{file}: can be written again"
-    assert read(directory) == some()
+    found = read(directory)
+    assert found is not None
+    assert found == some().model_copy(update={"journal": found.journal})

@@ -49,6 +49,7 @@ CONTRACT = {
     "epaird_worker_cpu_seconds_total": ("counter", WORKER),
     "epaird_control_tasks": ("gauge", ()),
     "epaird_log_lines_lost_total": ("counter", ()),
+    "epaird_state_write_errors_total": ("counter", ()),
 }
 """Type and labels of every sample on the text page, by its name."""
 
