@@ -90,11 +90,7 @@ def validate(message: Message, descriptors: int, slots: int) -> None:
             _validate_name(message.name)
             _in(message.version, range(16), "version")
         case Description():
-            _in(message.landlock, _LANDLOCK, "version of Landlock's ABI")
-            for text in (message.version, *message.namespaces, *message.missing):
-                _validate_text(text)
-            if len(message.namespaces) + len(message.missing) > _TEXTS_MAX:
-                raise InvalidMessage("Description has too many parts")
+            _validate_description(message)
         case Ready() | Done() | Unknown():
             pass
         case _:
@@ -119,6 +115,14 @@ def _validate_cable(cable: CableSpec, slots: int) -> None:
         _in(port.mtu, MTUS, "MTU")
     if len(set(cable.slots)) < len(cable.slots):
         raise InvalidMessage(f"{cable.name} has one slot twice")
+
+
+def _validate_description(message: Description) -> None:
+    _in(message.landlock, _LANDLOCK, "version of Landlock's ABI")
+    if len(message.namespaces) + len(message.missing) > _TEXTS_MAX:
+        raise InvalidMessage("Description has too many parts")
+    for text in (message.version, *message.namespaces, *message.missing):
+        _validate_text(text)
 
 
 def _validate_name(name: str) -> None:
