@@ -150,6 +150,7 @@ _CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
     "float": _number,
     "bool": _flag,
     "str": _text,
+    "tuple[str, ...]": lambda value: tuple(map(_text, _list(value))),
     "tuple[int, ...]": lambda value: tuple(map(_integer, _list(value))),
     "tuple[PortSpec, ...]": lambda value: tuple(_make(PortSpec, _mapping(each)) for each in _list(value)),
     "tuple[Correction, ...]": lambda value: tuple(_make(Correction, _mapping(each)) for each in _list(value)),

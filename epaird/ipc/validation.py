@@ -34,6 +34,7 @@ from epaird.ipc.messages import (
     Unknown,
     UnknownFamily,
 )
+from epaird.kernel.printable import one_line
 
 MTUS: Final = range(68, 65536)
 """MTUs of TAP and TUN devices in bytes."""
@@ -102,7 +103,7 @@ def validate(message: Message, descriptors: int, slots: int) -> None:
 
 def printable(text: str, most: int = _TEXT_MAX) -> str:
     """Return a text of a worker for the log: on one line, without control characters, not too long."""
-    return "".join(each if each.isprintable() else "?" for each in text[:most])
+    return one_line(text[:most])
 
 
 def _validate_cable(cable: CableSpec, slots: int) -> None:

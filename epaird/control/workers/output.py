@@ -13,6 +13,8 @@ import logging
 import os
 from typing import Final
 
+from epaird.kernel.printable import one_line
+
 log = logging.getLogger(__name__)
 
 BYTES_MAX: Final = 32 * 1024
@@ -53,7 +55,7 @@ class Output:
             lines.append(self._rest[:LINE_MAX])
             self._rest = self._rest[LINE_MAX:]
         for line in lines:
-            log.warning("worker process %d: %s", self._pid, _printable(line[:LINE_MAX]))
+            log.warning("worker process %d: %s", self._pid, _text(line[:LINE_MAX]))
         if self._bytes > BYTES_MAX:
             log.warning("worker process %d: it writes more; this is not logged any more", self._pid)
         if self._bytes > BYTES_MAX or not piece:
@@ -61,6 +63,5 @@ class Output:
             self.close()
 
 
-def _printable(line: bytes) -> str:
-    text = line.decode(errors="backslashreplace")
-    return "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in text)
+def _text(line: bytes) -> str:
+    return one_line(line.decode(errors="surrogateescape"))
