@@ -145,11 +145,12 @@ def _read(file: Path) -> ConfigurationFile | None:
 def _misplaced(configuration: Configuration) -> Iterator[str]:
     """Yield a line for each namespace whose path leads to something else now; it need not exist."""
     from epaird.config.values import dotted
+    from epaird.kernel.printable import raw
 
     nsfs = Path("/proc/self/ns/net").stat().st_dev
     for each in configuration.interfaces:
         if each.namespace and each.namespace not in configuration.namespaces.create:
-            path = Path("/run/netns", each.namespace)
+            path = Path("/run/netns", os.fsdecode(raw(each.namespace)))
             with contextlib.suppress(OSError):
                 if path.stat().st_dev != nsfs:
                     place = dotted((*each.location, "netns"))

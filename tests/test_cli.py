@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -63,6 +64,17 @@ def test_check_counts_pairs_and_adds_remarks(tmp_path: Path, capfd: pytest.Captu
     ok, remark = capfd.readouterr().out.splitlines()
     assert ok == f"{file}: ok, 2 pairs"
     assert remark.startswith("note: epair.epair0.a.routes: not installed while up = false")
+
+
+def test_check_finds_a_namespace_of_any_name(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / os.fsdecode(b"r\xff\x1b")).touch()
+    file = tmp_path / "epaird.toml"
+    file.write_text(f"[epair.epair0.a]\nnetns = '{tmp_path}/r\\xff\\x1b'\n")
+    assert cli.main(["check", str(file)]) == 1
+    out, err = capfd.readouterr()
+    assert (out, err) == (
+        "", f"epair.epair0.a.netns: {tmp_path}/r\\xff\\x1b: is not a network namespace\n",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [["check"], ["run", "--config"]])
