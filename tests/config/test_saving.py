@@ -6,6 +6,7 @@ import json
 import tomllib
 from collections.abc import Iterable
 
+import pytest
 from hypothesis import given, settings
 
 from epaird.config.reading import decode, parse
@@ -110,3 +111,31 @@ def test_a_long_list_is_wrapped() -> None:
         "epair0.carrier", "epair0.a.addresses", "epair0.a.routes",
     }  # fmt: skip
     assert 10 < len(lines) < 30
+
+
+@pytest.mark.parametrize("length", [COLUMNS - 1, COLUMNS, COLUMNS + 1])
+def test_an_interface_has_one_line_if_that_is_not_too_long(length: int) -> None:
+    short = 'epair0.a = { netns = "", name = "x", mtu = 9000 }'
+    netns = "/" + "n" * (length - len(short) - 1)
+    document = {"epair": {"epair0": {"a": {"netns": netns, "name": "x", "mtu": 9000}, "b": {"up": False}}}}
+    lines = text(parse(document)).splitlines()[3:]
+    if length <= COLUMNS:
+        assert len(lines[0]) == length
+        assert lines[1:] == ["epair0.b = { up = false }"]
+    else:
+        assert lines[:2] == [f'epair0.a.netns = "{netns}"', 'epair0.a.name = "x"']
+
+
+def test_a_line_of_a_list_has_as_many_items_as_fit() -> None:
+    for size in range(9, 40):
+        names = ["n" * size + f"{number:02}" for number in range(60)]
+        lines = text(parse({"namespaces": {"create": names}})).splitlines()
+        items = [line for line in lines if line.startswith("    ")]
+        width = size + 2 + len('"",') + 1
+        assert {len(line) for line in items[:-1]} == {3 + (COLUMNS - 3) // width * width}
+
+
+def test_text_is_written_as_it_is_where_it_prints() -> None:
+    """A name of a namespace may have any letters."""
+    written = text(parse({"namespaces": {"create": ["größe", 'a"b', "c\\d"]}}))
+    assert 'create = ["größe", "a\\"b", "c\\\\d"]' in written

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
-from typing import get_args
+from dataclasses import MISSING, asdict, fields
+from typing import Any, get_args
 
 import pytest
 
 from epaird.ipc.encoding import decode, encode
-from epaird.ipc.messages import Adopt, CableSpec, Detach, Done, End, Message, PortSpec
+from epaird.ipc.messages import Adopt, CableSpec, Detach, Done, End, Message, PortSpec, Start, Tune
 
 
 def test_every_kind_of_message_has_its_own_name() -> None:
@@ -21,6 +22,24 @@ def test_requests_of_protocol_1_keep_exactly_its_fields() -> None:
         "type": "Detach", "id": 5, "cable": "epair0", "patience": 1.0,
     }  # fmt: skip
     assert json.loads(encode(End())) == {"type": "End"}
+
+
+EXCEPTIONS = {
+    (PortSpec, "offload"): True,
+    (PortSpec, "pmtu"): True,
+    (Start, "queue_limit"): 4096,
+    (Tune, "queue_limit"): 4096,
+}
+"""What fields of 0.3.0 mean where a process of another version leaves them out."""
+
+
+@pytest.mark.parametrize("kind", [*get_args(Message), CableSpec, PortSpec])
+def test_a_number_that_is_missing_is_zero_and_a_flag_is_false(kind: Any) -> None:  # noqa: ANN401
+    """A new field has a default with which the message means what it meant before."""
+    required = {each.name: "" for each in fields(kind) if each.default is MISSING}
+    for name, value in asdict(kind(**required)).items():
+        if isinstance(value, int | float):
+            assert value == EXCEPTIONS.get((kind, name), 0), name
 
 
 def test_an_answer_reports_success_by_default() -> None:

@@ -121,6 +121,7 @@ def test_a_ledger_of_a_layout_of_the_future_is_copied_by_name(table: Table) -> N
         found = {word: value for word, value in enumerate(table.slot(3)) if value}
         assert found == {TOO_BIG: 1, OERRORS + REASONS.index("family"): 2, OERRORS + REASONS.index("runt"): 4}
         assert not any(table.slot(3)[IERRORS : IERRORS + 6])
+        assert OldLedger(other.fd).cpu_ns(3) == 0, "it has no such word"
     finally:
         os.close(other.fd)
 

@@ -40,6 +40,16 @@ def test_adopted_interfaces_alone_need_nothing() -> None:
     ]
 
 
+def test_adopted_interfaces_are_listed_beside_what_changes() -> None:
+    both = [Action("adopt", "epair", "epair0"), Action("destroy", "epair", "epair1")]
+    assert [line for _, line in lines(both)] == [
+        "    epair0",
+        "  - epair1",
+        "",
+        "Plan: 0 to create, 0 to change, 0 to recreate, 1 to destroy.",
+    ]
+
+
 def test_the_details_of_a_new_interface_are_its_values() -> None:
     detail = Detail("a.mtu", "", "9000")
     written: dict[Verb, str] = {"create": "      a.mtu = 9000", "change": "      a.mtu: (missing) -> 9000"}

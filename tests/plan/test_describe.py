@@ -93,6 +93,20 @@ def test_changes_at_runtime_are_reset_with_a_remark() -> None:
     ]
 
 
+def test_only_a_name_that_another_interface_has_cannot_change_in_place() -> None:
+    def of(first: str, second: str, mtu: int = 1500) -> dict[str, Any]:
+        return {"epair": {"epair0": {"a": {"name": first, "mtu": mtu}}, "epair1": {"a": {"name": second}}}}
+
+    assert described(of("x", "y"), of("z", "y"))[:2] == ["  ~ epair0", "      a.name: x -> z"]
+    assert described(of("x", "y"), of("y", "x", 9000))[:5] == [
+        "-/+ epair0",
+        "      a.name: x -> y  # cannot change in place: epair1 may have it now",
+        "      a.mtu: 1500 -> 9000",
+        "-/+ epair1",
+        "      a.name: y -> x  # cannot change in place: epair0 may have it now",
+    ]
+
+
 def test_addresses_and_routes_are_written_as_in_the_file() -> None:
     def half(*addresses: object, routes: list[dict[str, object]]) -> dict[str, Any]:
         return {"epair": {"epair0": {"a": {"addresses": addresses, "routes": routes}}}}

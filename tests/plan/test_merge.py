@@ -81,6 +81,20 @@ def test_halves_get_the_peers_of_a_changed_configuration() -> None:
     assert peers(found(BEFORE, BEFORE, then, plugs)) == wanted
 
 
+def test_a_pair_that_is_created_again_gets_its_configured_peer_back() -> None:
+    """The half that was plugged into that peer meanwhile is left without one."""
+    then = configured(epair0={"a": {"peer": "epair1a"}}, epair1={}, epair2={})
+    now = configured(epair1={}, epair2={"a": {"peer": "epair1a"}})
+    assert peers(found(now, then, then)) == {
+        "epair0a": "epair1a",
+        "epair1a": "epair0a",
+        "epair0b": None,
+        "epair1b": None,
+        "epair2a": None,
+        "epair2b": None,
+    }
+
+
 def test_what_a_request_has_destroyed_is_left_out_and_nothing_is_plugged_into_it() -> None:
     configuration = parse(
         {

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from epaird.config.immutable import IMMUTABLE
 from epaird.config.settings import PairSettings
-from epaird.plan.steps import Create, Destroy, Difference, Patch, Plan, Relocate, Restore
+from epaird.plan.steps import Create, Destroy, Difference, Patch, Plan, Recreate, Relocate, Restore
 
 
 def test_a_plan_is_empty_unless_something_is_done() -> None:
@@ -26,6 +26,23 @@ def test_a_plan_is_empty_unless_something_is_done() -> None:
     assert examples.keys() | {"adopted", "missing"} == {field.name for field in fields(Plan)}
     for name, example in examples.items():
         assert not Plan(**{name: (example,)}).empty  # type: ignore[arg-type]
+
+
+def test_what_is_put_back_is_in_its_order() -> None:
+    assert Restore("lo1").empty
+    assert Restore("lo1").all == ()
+    restore = Restore("lo1", addresses=("a",), routes=("r",), misplaced=("m",), rules=("x",))
+    assert restore.all == ("a", "m", "r", "x")
+    for one in ("addresses", "routes", "misplaced", "rules"):
+        assert not Restore("lo1", **{one: ("it",)}).empty
+
+
+def test_steps_are_those_of_the_file_unless_they_are_marked() -> None:
+    settings = PairSettings()
+    assert not Create("epair0", settings).lost
+    assert not Recreate("epair0", settings, ()).first
+    assert not Patch("epair0a", None, "epair1a").reset
+    assert not Difference("a.mtu", 1500, 9000).reset
 
 
 def test_what_waits_is_left_out_of_what_is_possible() -> None:
