@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import struct
 from collections.abc import Iterator
@@ -288,4 +289,26 @@ def test_a_layout_may_be_as_small_as_its_words(layout: Layout) -> None:
 )
 def test_a_ledger_whose_header_was_overwritten_is_refused(header: bytes) -> None:
     with pytest.raises(ValueError, match="the header of a ledger"):
+        Layout.decode(header)
+
+
+HEADER = {"layout": 2, "header_bytes": 4096, "slot_words": 64, "reasons": [], "interface": {}, "worker": {}}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"[" * 4000,
+        b"{}",
+        json.dumps({**HEADER, "slot_words": 1 << 60}).encode(),
+        json.dumps({**HEADER, "header_bytes": 1 << 60}).encode(),
+        json.dumps({**HEADER, "header_bytes": -1}).encode(),
+        json.dumps({**HEADER, "interface": {"opackets": 64}}).encode(),
+        json.dumps({**HEADER, "interface": {"opackets": -1}}).encode(),
+        json.dumps(HEADER).replace("4096", "1e999").encode(),
+    ],
+)
+def test_a_header_that_a_worker_has_written_is_refused_whatever_it_is(document: bytes) -> None:
+    header = struct.pack("<8sQ", b"\xe9epaird\n", len(document)) + document
+    with pytest.raises(ValueError, match="header of a ledger"):
         Layout.decode(header)

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable
 
 import pytest
+import pytun
 
 from epaird.kernel import abi, link, namespace, tun
 from epaird.kernel.errors import KernelError
@@ -358,3 +359,21 @@ def test_a_device_that_is_gone_is_not_adopted(new_tap: MakeTap) -> None:
     with pytest.raises(KernelError) as refusal:
         tun.adopt(made.name, made.index, made.fds, made.offloads, made.missing)
     assert refusal.value.errno == errno.EBADFD
+
+
+def test_a_queue_from_another_process_is_recognized(new_tap: MakeTap, new_name: Callable[[], str]) -> None:
+    tap, other = new_tap(queues=2), tun.open_tun(new_name())
+    plain = pytun.TunTapDevice(new_name(), flags=abi.IFF_TAP)
+    try:
+        assert all(tun.is_queue(fd) and tun.is_queue(fd, ethernet=True) for fd in tap.fds)
+        assert not tun.is_queue(tap.fds[0], ethernet=False)
+        assert tun.is_queue(other.fds[0], ethernet=False)
+        assert not tun.is_queue(other.fds[0], ethernet=True)
+        assert not tun.is_queue(plain.fileno()), "its frames have another form"
+        assert not tun.is_queue(0)
+        assert not tun.is_queue(1 << 20)
+        subprocess.run(["ip", "link", "del", tap.name], check=True)
+        assert tun.is_queue(tap.fds[0], ethernet=True), "the device is gone"
+    finally:
+        other.close()
+        plain.close()

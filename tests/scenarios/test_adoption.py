@@ -128,6 +128,21 @@ def test_an_adopted_worker_that_is_stopped(lab: Lab) -> None:
     assert cable.daemon.metrics().worker().restarts == 1
 
 
+@pytest.mark.parametrize("timeout", [3, 0], ids=["watchdog", "no watchdog"])
+def test_an_adopted_worker_that_stops_amid_the_adoption(lab: Lab, timeout: int) -> None:
+    """It has reported its cables, and answers no request after that."""
+    cable = Cable(lab, OTHERS, workers=2, worker_timeout=timeout)
+    before = cable.page()
+    wrapper = (sys.executable, str(Path(__file__).with_name("stopping.py")))
+    with cable.stream(1000) as stream:
+        cable.wait_for_frames()
+        cable.daemon.crash()
+        cable.daemon = lab.launch_file(cable.daemon.file, wrapper).wait_ready()
+        cable.wait_for_frames()
+        cable.record("adopted worker stopped amid adoption", 1000, before, stream)
+    assert_only_workers(cable, 2)
+
+
 def test_a_device_without_a_worker_is_not_lost(lab: Lab) -> None:
     """The control plane is killed in the middle of patching, when one worker has detached the half."""
     cable = Cable(lab, OTHERS, workers=2, worker_timeout=0)
