@@ -34,7 +34,6 @@ from epaird.ipc.messages import (
     Unknown,
     UnknownFamily,
 )
-from epaird.kernel.printable import one_line
 
 MTUS: Final = range(68, 65536)
 """MTUs of TAP and TUN devices in bytes."""
@@ -46,8 +45,10 @@ _NUMBERS: Final = range(1 << 16)
 _LANDLOCK: Final = range(1 << 10)
 _TEXTS_MAX: Final = 32
 """Parts of a description."""
-_TEXT_MAX: Final = 200
+TEXT_MAX: Final = 200
 """Characters of a part of a description, and of a worker's text in the log."""
+_SHOWN: Final = 40
+"""Characters of a text that is refused, in the refusal."""
 PORTS_MAX: Final = 64
 """Ports of the largest cable that a worker of a later version may report, and so its descriptors."""
 _PORTS: Final = {
@@ -101,11 +102,6 @@ def validate(message: Message, descriptors: int, slots: int) -> None:
         raise InvalidMessage(f"{kind} has {descriptors} descriptors and should have {expected}")
 
 
-def printable(text: str, most: int = _TEXT_MAX) -> str:
-    """Return a text of a worker for the log: on one line, without control characters, not too long."""
-    return one_line(text[:most])
-
-
 def _validate_cable(cable: CableSpec, slots: int) -> None:
     _validate_name(cable.name)
     if len(cable.ports) not in _PORTS.get(cable.kind, range(1, PORTS_MAX + 1)):
@@ -128,12 +124,12 @@ def _validate_description(message: Description) -> None:
 
 def _validate_name(name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise InvalidMessage(f"{printable(repr(name), 40)} is not the name of an interface or a cable")
+        raise InvalidMessage(f"{repr(name)[:_SHOWN]} is not the name of an interface or a cable")
 
 
 def _validate_text(text: str) -> None:
-    if len(text) > _TEXT_MAX or not text.isprintable():
-        raise InvalidMessage(f"{printable(repr(text), 40)} is no text for one line")
+    if len(text) > TEXT_MAX or not text.isprintable():
+        raise InvalidMessage(f"{repr(text)[:_SHOWN]} is no text for one line")
 
 
 def _in(value: int, allowed: Collection[int], subject: str) -> None:

@@ -20,6 +20,7 @@ from epaird.ipc.messages import (
     CableKind,
     CableSpec,
     Continue,
+    Description,
     Done,
     End,
     Gone,
@@ -31,7 +32,7 @@ from epaird.ipc.messages import (
     Unknown,
     UnknownFamily,
 )
-from epaird.ipc.validation import printable, worker_message
+from epaird.ipc.validation import worker_message
 
 SLOTS = 65536
 PORTS = (PortSpec("epair0a", 1, 1500), PortSpec("epair0b", 2, 9000))
@@ -131,8 +132,22 @@ def test_whatever_arrives_is_a_message_in_range_or_refused(
                 assert len(message.cable.ports) == descriptors
             case _:
                 assert descriptors == 0
-                assert isinstance(message, Ready | Done | Gone | Overflow | UnknownFamily | Unknown)
+                reports = Description | Ready | Done | Gone | Overflow | UnknownFamily | Unknown
+                assert isinstance(message, reports)
 
 
-def test_a_text_of_a_worker_is_one_printable_line_in_the_log() -> None:
-    assert printable("a\x1b[2J\nb\u202e" + "x" * 999) == "a?[2J?b?" + "x" * 192
+def test_a_description_is_a_few_lines_of_text() -> None:
+    def refused(description: Description) -> bool:
+        try:
+            worker_message(encode(description), 0, 8)
+        except InvalidMessage:
+            return True
+        return False
+
+    assert not refused(Description("0.4.0", 6, ("net", "mnt"), ("uts: not permitted",)))
+    assert refused(Description("0.4.0\x1b[2J"))
+    assert refused(Description("0" * 201))
+    assert refused(Description("0.4.0", -1))
+    assert refused(Description("0.4.0", 1 << 10))
+    assert refused(Description("0.4.0", missing=("no",) * 33))
+    assert refused(Description("0.4.0", namespaces=("net\n",)))

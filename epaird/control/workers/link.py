@@ -47,7 +47,8 @@ from epaird.ipc.messages import (
     Unknown,
 )
 from epaird.ipc.settlement import Correction
-from epaird.ipc.validation import printable, validate
+from epaird.ipc.validation import TEXT_MAX, validate
+from epaird.kernel.printable import one_line
 
 log = logging.getLogger(__name__)
 
@@ -326,7 +327,7 @@ class Link:
             case Ready() if 0 in self._answers:
                 self._answered(0)
             case Done() if message.id in self._answers:
-                self._answered(message.id, printable(message.error))
+                self._answered(message.id, one_line(message.error[:TEXT_MAX]))
             case Adopted() | Attached():
                 raise InvalidMessage(f"{type(message).__name__} was not requested")
             case Description():

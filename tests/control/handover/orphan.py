@@ -38,7 +38,13 @@ while (received := socket.recv_fds(control, 65536, 253))[0] != b"listen":
 listener = socket.socket(fileno=received[1][0])
 while True:
     connection = listener.accept()[0]
-    while packet := connection.recv(65536):
+    while True:
+        try:
+            packet = connection.recv(65536)
+        except ConnectionResetError:  # an answer was not read
+            break
+        if not packet:
+            break
         request = json.loads(packet)
         if request["type"] == "End":
             sys.exit()
@@ -81,7 +87,10 @@ class FakeOrphan:
     def answer(self, connection: socket.socket) -> None:
         """Answer requests in place of the process, until the connection is closed or the end is requested."""
         with connection:
-            while packet := receive(connection)[0]:
+            while (received := receive(connection))[0]:
+                packet, passed = received
+                for fd in passed:
+                    os.close(fd)
                 request = decode(packet)
                 self.requests.append(request)
                 if isinstance(request, (End, self.dies_at or End)):

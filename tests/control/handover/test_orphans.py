@@ -16,7 +16,7 @@ from epaird.control.handover.predecessor import Orphan
 from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.ifnet import Loopback
 from epaird.ipc import counters
-from epaird.ipc.messages import PROTOCOL, CableSpec, Detach, End, Keep, Message, Tune
+from epaird.ipc.messages import PROTOCOL, CableSpec, Describe, Detach, End, Keep, Message, Tune
 from epaird.kernel.namespace import Identity
 from tests.control.handover.orphan import FakeOrphan, StartedWorker, started_worker
 from tests.control.interfaces.scene import Scene, make_scene
@@ -66,8 +66,8 @@ async def test_an_orphan_with_the_same_cable_is_adopted_and_continues() -> None:
             await orphans.hand_over(lambda _: {})
             await orphans.end()
             assert worker.requests == [("resize", "lo0", spec.mtus)]
-            assert kinds(fake.requests) == [Tune, Detach]
-            assert fake.requests[1] == Detach(2, "lo9", 1.0)
+            assert kinds(fake.requests) == [Describe, Tune, Detach]
+            assert fake.requests[2] == Detach(3, "lo9", 1.0)
             await worker.leave()
 
 
@@ -89,7 +89,7 @@ def test_another_orphan_hands_its_cables_over_and_is_ended(reason: str) -> None:
                 await orphans.hand_over(lambda _: {})
                 assert worker.requests == [("start",), ("attach", "lo0")]
                 await orphans.end()
-            assert kinds(fake.requests) == [Detach if reason == "protocol" else Keep, End]
+            assert kinds(fake.requests) == ([Detach, End] if reason == "protocol" else [Describe, Keep, End])
             assert words[counters.IERRORS + counters.WORKER_LOST] == 0
 
     on_loop(hand_over)()
