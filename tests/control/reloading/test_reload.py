@@ -382,9 +382,9 @@ async def test_a_changed_file_is_applied_once_and_only_with_the_text_that_was_no
         assert (done(), in_force.reading().failures) == (1, 1)
 
 
-@pytest.mark.parametrize("text", ["lo = 1\n\ud800", "lo = 1\n\udcff"])
 @on_loop
-async def test_a_plan_of_a_text_that_is_no_unicode_is_refused(started: Begin, text: str) -> None:
+async def test_a_plan_of_a_text_that_is_no_unicode_is_refused(started: Begin) -> None:
     async with started() as running:
-        with pytest.raises(Refused, match=r"^f\.toml, line 2: not UTF-8 text$"):
-            await running.daemon.reloads.plan(text, "f.toml")
+        for surrogate in (0xD800, 0xDCFF):  # the second stands for a byte of a file
+            with pytest.raises(Refused, match=r"^f\.toml, line 2: not UTF-8 text$"):
+                await running.daemon.reloads.plan(f"lo = 1\n{chr(surrogate)}", "f.toml")
