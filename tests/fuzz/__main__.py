@@ -61,11 +61,11 @@ def _fuzz(target: Target[Any, Any], seed: int, seconds: float, first_seed: int) 
             traceback.print_exc(file=sys.stdout)
         at_first = at_first or reached.reached
         runs += 1
-    more = f" (+{reached.reached - at_first} since the first run)" if runs > 1 else ""
-    _print(
-        f"{target.name:<16} {'held' if held else 'FAILED'}: {next(tried)} inputs in "
-        f"{time.monotonic() - began:.0f} s, {reached.reached} of {reached.lines} lines reached{more}"
-    )
+    lines = f", {reached.reached} of {reached.lines} lines reached" if target.subjects else ""
+    if runs > 1 and target.subjects:
+        lines += f" (+{reached.reached - at_first} since the first run)"
+    result = "held" if held else "FAILED"
+    _print(f"{target.name:<16} {result}: {next(tried)} inputs in {time.monotonic() - began:.0f} s{lines}")
     if not held:
         _print(
             f"  the input is kept in {KEPT / target.name}, and tried first from now on:\n"

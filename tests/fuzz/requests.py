@@ -199,6 +199,7 @@ API: Final = Target(
     inputs=requests(),
     holds=_answered,
     opened=served,
-    examples=400,
+    examples=300,
+    found=(Request("POST", b"/v1/plan", b'{"text": "lo = 1\\ud800"}'),),
     subjects=("epaird.control.api", "epaird.control.interfaces.frontend", "epaird.config.refusals"),
 )

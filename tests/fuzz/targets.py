@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tests.fuzz import configuration, frames, messages, requests, statefile, wire
+from tests.fuzz import configuration, devices, frames, messages, requests, statefile, wire
 from tests.fuzz.target import Target
 
 TARGETS: Final[tuple[Target[Any, Any], ...]] = (
@@ -16,6 +16,7 @@ TARGETS: Final[tuple[Target[Any, Any], ...]] = (
     frames.FRAMES,
     frames.SEGMENTS,
     frames.LOOPBACKS,
+    devices.DEVICES,
     messages.WORKER_MESSAGES,
     statefile.STATE_FILE,
 )

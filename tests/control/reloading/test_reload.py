@@ -380,3 +380,11 @@ async def test_a_changed_file_is_applied_once_and_only_with_the_text_that_was_no
         await reloads.file_changed(digest(b"[epair"))
         await reloads.file_changed(digest(b"[epair"))
         assert (done(), in_force.reading().failures) == (1, 1)
+
+
+@on_loop
+async def test_a_plan_of_a_text_that_is_no_unicode_is_refused(started: Begin) -> None:
+    async with started() as running:
+        for surrogate in (0xD800, 0xDCFF):  # the second stands for a byte of a file
+            with pytest.raises(Refused, match=r"^f\.toml, line 2: not UTF-8 text$"):
+                await running.daemon.reloads.plan(f"lo = 1\n{chr(surrogate)}", "f.toml")
