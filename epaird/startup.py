@@ -6,12 +6,19 @@ import fcntl
 import os
 import signal
 import sys
+import threading
+import time
 from typing import Final
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that the daemon handles, or that would end it."""
-_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+"""Those of them that request its end."""
 _STANDARD: Final = (0, 1, 2)
+_START_S: Final = 10.0
+"""Time in seconds for which SIGINT or SIGTERM may be pending."""
+_CHECK_S: Final = 0.25
+_delivered = threading.Event()
 
 
 def open_standard_descriptors() -> None:
@@ -33,10 +40,37 @@ def open_standard_descriptors() -> None:
 def defer_signals() -> None:
     """Block the signals that request something from a running daemon, until their handlers are installed.
 
-    Until then each of them would end the process. SIGINT and SIGTERM may do so: nothing has begun yet."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, set(SIGNALS) - set(_ENDING))
+    Until then each of them would end the process. SIGINT and SIGTERM may do so: nothing has begun yet. In a
+    program that a daemon has executed to upgrade itself they are blocked as well, because it has everything
+    to take down; if it does not get so far in time, it ends without."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(SIGNALS) - set(ENDING))
+    if signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(ENDING):
+        threading.Thread(target=_bound_start, name="starting", daemon=True).start()
 
 
-def deliver_signals() -> None:
-    """Deliver the signals that were blocked. Their handlers must be installed."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+def block_signals() -> None:
+    """Block the signals in the calling thread, which is not the main one.
+
+    They then wait for the main thread while it blocks them, so that none is lost when the process executes
+    another program."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def deliver_signals(*, ending: bool = True) -> None:
+    """Deliver the signals that were blocked, without ``ending`` those only that do not request the end.
+
+    Their handlers must be installed."""
+    _delivered.set()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, set(SIGNALS) - (set() if ending else set(ENDING)))
+
+
+def _bound_start() -> None:
+    """End the process when a signal that requests it is not delivered in time."""
+    pending_since: float | None = None
+    while not _delivered.wait(_CHECK_S):
+        if signal.sigpending().isdisjoint(ENDING):
+            continue
+        pending_since = pending_since or time.monotonic()
+        if time.monotonic() > pending_since + _START_S:
+            os.write(2, b"not ended in time: still starting: ending without waiting for it\n")
+            os._exit(1)

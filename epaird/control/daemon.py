@@ -10,11 +10,13 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Final
 
 from epaird import __version__
 from epaird.config.settings import Configuration, InterfaceSettings
 from epaird.control import logs
 from epaird.control.api.server import ControlServer
+from epaird.control.ending import BOUND_S
 from epaird.control.greeting import greeting, summary
 from epaird.control.handover import reexec
 from epaird.control.handover.handover import Handover
@@ -33,13 +35,18 @@ from epaird.control.reloading.inforce import ConfigurationInForce, Source
 from epaird.control.reloading.reload import Reloads
 from epaird.control.reloading.remaking import Remaking
 from epaird.control.resources import CONTROL, OWN_CONTROL, PAGE, Resources
-from epaird.control.tasks import all_or_none, spawn
+from epaird.control.tasks import all_or_none, spawn, whole
 from epaird.control.workers.pool import WorkerPool
 from epaird.control.workers.processes import Spares
 from epaird.control.workers.worker import Worker
 from epaird.kernel.errors import KernelError
 
 log = logging.getLogger(__name__)
+
+CLONE_S: Final = 0.01
+"""Time in seconds that destroying an interface may take."""
+CLONES_S: Final = 30.0
+"""Time in seconds that destroying all of them may take."""
 
 
 class Daemon:
@@ -57,6 +64,10 @@ class Daemon:
         self.upgrading = asyncio.Event()
         """Set when an upgrade was requested and the installed program can run."""
         self._undo = contextlib.AsyncExitStack()
+        self._started = False
+        self._interrupted = False
+        self.waits_for = "starting"
+        """What the daemon does at the moment, in words that continue ``still``, until it has ended."""
         directory = configuration.daemon.control_socket.parent
         self._resources = held = Resources(directory, self._undo, lambda: self._leaving)
         self._leaving = held.leftovers.usable
@@ -77,7 +88,7 @@ class Daemon:
             self._registry, self._manager, self._in_force,
         )  # fmt: skip
         self._handover.disown(held.leftovers.unknown)
-        self._undo.callback(lambda: self._handover.end(keep=self._leaving))
+        self._at_end("removing the state file", lambda: self._handover.end(keep=self._leaving))
         self._namespaces = Namespaces(held.host, held.directory.path)
         self._page = MetricsPage(self.reading)
         self._file_watch: FileWatch | None = None
@@ -102,16 +113,22 @@ class Daemon:
         configuration, undo, held = self._in_force.current, self._undo, self._resources
         # Bound first, so that of two daemons only one begins. Requests wait until everything is created.
         control = self._control = self._bind_control()
-        undo.push_async_callback(self._page.stop)
+        self._at_end("answering clients of the metrics page", self._page.stop)
         self._page.open(configuration.metrics, held.listener(PAGE))
-        undo.push_async_callback(self._spares.stop)
+        self._at_end("ending the spare worker", self._spares.stop)
         undo.callback(self._workers.unwatch)
-        undo.push_async_callback(self._stop_or_leave_workers)
+        self._at_end("ending the workers", self._stop_or_leave_workers)
+        self._at_end("removing namespaces", lambda: self._unless_leaving(self._remove_namespaces))
+        self._at_end("destroying interfaces", lambda: self._unless_leaving(self._registry.destroy_all))
+        undo.callback(lambda: self._registry.set_drain_timeout(self._in_force.daemon.drain_timeout))
+        undo.callback(held.host.stop_watching)
         left = held.leftovers
         takes_over, configured = left.usable, left.configured
         inherited = {orphan.about.pid for orphan in left.orphans}
         workers_before = len(left.state.workers) if left.state is not None else 0
-        await Takeover(left, held.host, held.table, held.slots, self._workers, self._registry).take_over()
+        # Whole: what is half taken over could neither be left nor be taken down.
+        takeover = Takeover(left, held.host, held.table, held.slots, self._workers, self._registry)
+        await whole(takeover.take_over())
         await self._workers.tune(configuration.daemon)
         await self._workers.start()
         if takes_over:
@@ -131,13 +148,15 @@ class Daemon:
         self._workers.watch(configuration.daemon.worker_timeout)
         await self._watch_file()
         self._remaking.start()
-        undo.push_async_callback(self._stop_changes)
+        self._at_end("ending changes", self._stop_changes)
         left_over = set(self._namespaces.owned) - set(configuration.namespaces.create)
         if takes_over or left_over or any(half.settings.peer is not None for half in configuration.halves):
             await self.reloads.catch_up(configured)
         if takes_over and os.environ.pop(reexec.UPGRADED, ""):
             undo.callback(spawn(self._renew_workers(inherited), "renewing the workers").cancel)
-        undo.push_async_callback(control.stop)  # and stopped before anything is taken down
+        self._at_end("answering requests", control.stop)  # before anything is taken down
+        self._started = True
+        self.waits_for = "running"
         for line in greeting(self._registry, len(self._workers), self._page.url):
             log.info("%s", line)
 
@@ -145,6 +164,27 @@ class Daemon:
     def keeps_devices(self) -> bool:
         """True when devices and state are left to a successor at the end."""
         return self._in_force.daemon.keep_devices
+
+    @property
+    def ending_s(self) -> float:
+        """Time in seconds that an orderly end may take."""
+        devices = min(len(tuple(self._registry)) * CLONE_S, CLONES_S)
+        return BOUND_S + self._in_force.daemon.drain_timeout + devices
+
+    def interrupt(self) -> None:
+        """Prepare the end during the start, before the context is left.
+
+        What a predecessor has left is taken down, unless devices are kept."""
+        self._interrupted = True
+        self._leaving = self._leaving and self.keeps_devices
+
+    def give_up(self) -> None:
+        """Give everything up at once, in any thread: without workers, and once this process has ended, the
+        kernel destroys the devices. Nothing is given up that is left to a successor."""
+        if self._leaving or (self._started and self.keeps_devices):
+            return
+        self._workers.kill()
+        self._handover.end_now()
 
     async def end(self, *, upgrading: bool) -> list[tuple[str, int]]:
         """Prepare the end, before the context is left: decide what is taken down then.
@@ -226,17 +266,13 @@ class Daemon:
             control = ControlServer.inherit(passed, self._front_end, self.reloads)
         else:
             control = ControlServer.bind(path, self._front_end, self.reloads)
-        self._undo.push_async_callback(control.stop)
+        self._at_end("answering requests", control.stop)
         return control
 
     async def _create(self, configuration: Configuration, *, takes_over: bool) -> None:
         """Create namespaces and interfaces, except those that were taken over, and watch them."""
-        undo, host = self._undo, self._resources.host
-        undo.push_async_callback(self._unless_leaving, self._namespaces.remove_all)
+        host = self._resources.host
         await self._namespaces.create(configuration.namespaces.create)
-        undo.push_async_callback(self._unless_leaving, self._registry.destroy_all)
-        undo.callback(lambda: self._registry.set_drain_timeout(self._in_force.daemon.drain_timeout))
-        undo.callback(host.stop_watching)
         await self._create_interfaces(configuration, takes_over=takes_over)
         # Not before: a thousand pairs that are created, or destroyed, cause 16,000 events.
         host.watch(self._registry.link_event)
@@ -296,8 +332,11 @@ class Daemon:
 
     async def _stop_changes(self) -> None:
         """End everything that changes interfaces without a request; wait for what is under way."""
+        self.waits_for = "reading the configuration file"
         await self._stop_watching_file()
+        self.waits_for = "creating what is missing"
         await self._remaking.stop()
+        self.waits_for = "applying a reload"
         await self.reloads.stop()
 
     def _absent(self) -> tuple[str, ...]:
@@ -316,6 +355,21 @@ class Daemon:
     async def _renew_workers(self, inherited: set[int]) -> None:
         await self._workers.renew(inherited)
         log.info("upgraded to epaird %s", __version__)
+
+    def _at_end(self, doing: str, step: Callable[[], Awaitable[None] | None]) -> None:
+        """Add a step of the end; it precedes those that were added before. ``doing`` describes it."""
+
+        async def carry_out() -> None:
+            self.waits_for = doing
+            if (result := step()) is not None:
+                await result
+
+        self._undo.push_async_callback(carry_out)
+
+    async def _remove_namespaces(self) -> None:
+        if self._interrupted:
+            self._namespaces.find()  # those of a predecessor, which the start may not have reached
+        await self._namespaces.remove_all()
 
     async def _stop_or_leave_workers(self) -> None:
         await (self._workers.leave() if self._leaving else self._workers.stop())

@@ -15,6 +15,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from epaird.startup import block_signals
+
 LINES: Final = 1000
 """Most lines that wait to be written."""
 LINE_BYTES: Final = 1 << 14
@@ -63,6 +65,7 @@ class LineWriter:
             self._unreported = 0
 
     def _run(self) -> None:
+        block_signals()
         while True:
             with self._changed:
                 self._writing = False

@@ -6,12 +6,15 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 import uvloop
 
 from epaird.config.settings import Configuration
 from epaird.control import logs
 from epaird.control.daemon import Daemon
+from epaird.control.ending import Ending
 from epaird.control.handover import reexec
 from epaird.control.handover.notify import Notifier, attend, watchdog_s
 from epaird.control.http.listening import ListenError
@@ -41,29 +44,30 @@ def run(configuration: Configuration, source: Source | None = None) -> int:
         if problems:
             return 1
         use_long_slices()
-        return uvloop.run(_run(configuration, source))
+        return uvloop.run(_run(configuration, source, Ending()))
     finally:
         logs.flush()
 
 
-async def _run(configuration: Configuration, source: Source | None = None) -> int:
-    stop, hangup = asyncio.Event(), asyncio.Event()
-    loop = asyncio.get_running_loop()
+async def _run(
+    configuration: Configuration, source: Source | None = None, ending: Ending | None = None
+) -> int:
+    stop, hangup, upgrade = asyncio.Event(), asyncio.Event(), asyncio.Event()
     manager = Notifier(os.environ.get("NOTIFY_SOCKET"))
-    upgrade = asyncio.Event()
-    events = {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGUSR2: upgrade, signal.SIGHUP: hangup}
-    for number, event in events.items():
-        loop.add_signal_handler(number, event.set)
-    deliver_signals()
+    _handle_signals(
+        {signal.SIGINT: stop, signal.SIGTERM: stop, signal.SIGUSR2: upgrade, signal.SIGHUP: hangup}, ending
+    )
     fds: list[tuple[str, int]] = []
     try:
         daemon = Daemon(configuration, manager, source)
     except KernelError as error:
         log.error("%s", error)
         return 1
+    ending = ending or Ending()
+    ending.daemon = daemon
     async with daemon:
         started = spawn(daemon.start(), "starting", awaited=True)
-        stopped = spawn(_wait_for_end(daemon, stop, upgrade), "waiting for a signal")
+        stopped = spawn(_wait_for_end(daemon, stop, upgrade, started), "waiting for a signal")
         tasks = [started, stopped]
         await asyncio.wait((started, stopped), return_when=asyncio.FIRST_COMPLETED)
         try:
@@ -73,6 +77,8 @@ async def _run(configuration: Configuration, source: Source | None = None) -> in
                     tasks.append(_report(manager, daemon))
                 tasks.append(spawn(_reload_at(hangup, daemon), "reloading"))
                 fds = await daemon.end(upgrading=await stopped)
+            else:
+                daemon.interrupt()
         except (KernelError, ListenError, WorkerLost, WorkerRefused) as error:
             log.error("%s", error)
             return 1
@@ -85,29 +91,51 @@ async def _run(configuration: Configuration, source: Source | None = None) -> in
             log.info("stopping")
     if fds:
         logs.flush()
-        reexec.execute(fds)
+        reexec.execute(fds, stopped=lambda: stop.is_set() or ending.requested())
     return 0
 
 
-async def _wait_for_end(daemon: Daemon, stop: asyncio.Event, upgrade: asyncio.Event) -> bool:
+def _handle_signals(events: Mapping[signal.Signals, asyncio.Event], ending: Ending | None) -> None:
+    """Set the event of each signal that arrives; ``ending`` observes them, where there is one."""
+    loop = asyncio.get_running_loop()
+    for number, event in events.items():
+        loop.add_signal_handler(number, event.set)
+    if ending is not None:
+        ending.observe()
+    deliver_signals(ending=ending is None)
+
+
+async def _wait_for_end(
+    daemon: Daemon, stop: asyncio.Event, upgrade: asyncio.Event, started: asyncio.Future[None]
+) -> bool:
     """Wait for a reason to end; return whether it is an upgrade, which ``upgrade`` requests.
 
-    An upgrade that is refused is no reason."""
+    An upgrade is possible once the daemon has ``started``; one that is refused is no reason."""
+    await _first(stop.wait(), asyncio.wait((started,)))
     while not stop.is_set() and not daemon.upgrading.is_set():
-        events = (stop, upgrade, daemon.upgrading)
-        waiting = [spawn(event.wait(), "waiting for a reason to end", awaited=True) for event in events]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
+        await _first(stop.wait(), upgrade.wait(), daemon.upgrading.wait())
         if upgrade.is_set():
             upgrade.clear()
-            try:
-                await daemon.upgrade()
-            except Refused as refusal:
-                log.error("%s", refusal)
+            await _first(stop.wait(), _upgrade(daemon))
     return not stop.is_set()
+
+
+async def _first(*reasons: Coroutine[Any, Any, object]) -> None:
+    """Wait for the first of several reasons; the others are cancelled."""
+    waiting = [spawn(each, "waiting for a reason to end", awaited=True) for each in reasons]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+
+async def _upgrade(daemon: Daemon) -> None:
+    try:
+        await daemon.upgrade()
+    except Refused as refusal:
+        log.error("%s", refusal)
 
 
 async def _reload_at(hangup: asyncio.Event, daemon: Daemon) -> None:

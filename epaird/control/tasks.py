@@ -9,6 +9,8 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, cast
 
+from epaird.startup import block_signals
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -79,7 +81,7 @@ async def whole(awaitable: Awaitable[T], *, unless: Callable[[], bool] = lambda:
 async def in_thread(
     function: Callable[..., T], *arguments: object, unwanted: Callable[[T], object] = lambda _: None
 ) -> T:
-    """Call a function that may block for ever, as a file system or a name server may; return its result.
+    """Call a function that takes long, or for ever as a file system or a name server may; return its result.
 
     It gets a thread that the end of the process does not wait for. A cancellation takes effect at once; the
     function goes on, and its result is then passed to ``unwanted``."""
@@ -96,6 +98,7 @@ async def in_thread(
             future.set_exception(error)
 
     def call() -> None:
+        block_signals()
         result, failure = None, None
         try:
             result = function(*arguments)

@@ -11,7 +11,7 @@ from epaird.control.handover.fdstore import FdStore
 from epaird.control.handover.notify import Notifier
 from epaird.control.handover.predecessor import LEDGER
 from epaird.control.handover.rundirectory import RunDirectory
-from epaird.control.handover.state import Keeper, State, saved_worker
+from epaird.control.handover.state import Keeper, State, remove, saved_worker
 from epaird.control.interfaces.kind import AnyKind
 from epaird.control.interfaces.registry import Registry
 from epaird.control.interfaces.saved import SavedClone
@@ -70,6 +70,10 @@ class Handover:
         else:
             self._keeper.remove()
             self._store.update({})
+
+    def end_now(self) -> None:
+        """Remove the state from its file, in any thread, before the process exits."""
+        remove(self._directory.path)
 
     def descriptors(self) -> list[tuple[str, int]]:
         """Return copies of the descriptors that this process keeps when it executes itself, by name."""

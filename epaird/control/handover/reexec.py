@@ -11,7 +11,7 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Final, NoReturn
 
 from epaird.control.handover.notify import FIRST_FD
@@ -44,19 +44,26 @@ async def objection() -> str | None:
         async with asyncio.timeout(CHECK_S):
             _, errors = await process.communicate()
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return f"its check takes longer than {CHECK_S:.0f} s"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     if process.returncode == 0:
         return None
     lines = errors.decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else f"exit status {process.returncode}"
 
 
-def execute(fds: Sequence[tuple[str, int]]) -> NoReturn:
-    """Execute the program as it is now, with these descriptors by name. Raises OSError."""
+def execute(fds: Sequence[tuple[str, int]], *, stopped: Callable[[], bool] = lambda: False) -> NoReturn:
+    """Execute the program as it is now, with these descriptors by name. Raises OSError.
+
+    ``stopped`` returns whether a signal has requested the end. The program that begins receives it too: only
+    that one can take everything down."""
     # Blocked until the handlers are installed again: until then each signal would end the process.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    if stopped():
+        os.kill(os.getpid(), signal.SIGTERM)  # every thread blocks it now: it waits for the program
     clear = FIRST_FD + len(fds)
     moved = []
     for _, fd in fds:

@@ -111,6 +111,12 @@ def read(directory: Path) -> State | None:
     return state
 
 
+def remove(directory: Path) -> None:
+    """Remove the file."""
+    with contextlib.suppress(OSError):
+        remove_file(directory, FILE)
+
+
 class Keeper:
     """Writes the file."""
 
@@ -166,5 +172,4 @@ class Keeper:
     def remove(self) -> None:
         """Remove the file."""
         self.cancel()
-        with contextlib.suppress(OSError):
-            remove_file(self._directory, FILE)
+        remove(self._directory)

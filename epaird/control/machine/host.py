@@ -49,6 +49,7 @@ from epaird.kernel.statistics import LinkReader, LinkStatistics
 from epaird.kernel.tun import Tap
 from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch
 from epaird.names.macpool import DeviceNumber
+from epaird.startup import block_signals
 
 __all__ = ["Host", "Place"]
 
@@ -72,7 +73,7 @@ class Host:
     """This machine. All operations raise KernelError."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
+        self._thread = ThreadPoolExecutor(1, "kernel", block_signals)
         self._home = namespace.identity(None)
         self._reader = LinkReader()
         self._watch: LinkWatch | None = None

@@ -34,20 +34,27 @@ class Namespaces:
         self._directory = directory
         self._record = directory / FILE
         self._created: dict[str, Fingerprint] = {}
+        self._found = False
 
     async def create(self, names: Iterable[str]) -> None:
         """Create namespaces. Raises KernelError, EEXIST when one exists that no epaird created.
 
         A predecessor's namespaces are taken over, whether they are among ``names`` or not."""
-        self._created = {
-            name: self._host.namespace_fingerprint(name)
-            for name, recorded in self._read().items()
-            if self._is(name, recorded)
-        }
+        self.find()
         for name, created in tuple(self._created.items()):
             await self._host.own_namespace(name, created)
         for name in names:
             await self._make(name)
+
+    def find(self) -> None:
+        """Find the namespaces of a predecessor, if that was not done before."""
+        if not self._found:
+            self._found = True
+            self._created = {
+                name: self._host.namespace_fingerprint(name)
+                for name, recorded in self._read().items()
+                if self._is(name, recorded)
+            }
 
     async def add(self, name: str) -> None:
         """Create one more namespace. Raises KernelError as :meth:`create`."""

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -226,7 +227,7 @@ class Reloads:
             lacking = await self._registry.lacks(settings)
         except KernelError as error:
             raise Refused(error.errno, str(error)) from error
-        found = await asyncio.to_thread(
+        planned = partial(
             plan,
             state.configuration,
             configuration,
@@ -237,7 +238,7 @@ class Reloads:
             adopted=state.runtime,
             applied=None if first else self._in_force.current,
         )
-        found = self._without_obstacle(found)
+        found = self._without_obstacle(await in_thread(planned))
         problems = [*self._shortages(configuration), *self._namespace_problems(found, configuration)]
         if problems:
             raise Refused(errno.EINVAL, "; ".join(problems), problems)

@@ -17,6 +17,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from epaird.config.settings import Configuration, InterfaceSettings
@@ -29,7 +30,7 @@ from epaird.control.reloading.attempts import Attempts
 from epaird.control.reloading.current import running_state
 from epaird.control.reloading.inforce import ConfigurationInForce
 from epaird.control.reloading.namecheck import NameCheck, View
-from epaird.control.tasks import spawn
+from epaird.control.tasks import in_thread, spawn
 from epaird.control.workers.worker import WorkerLost, WorkerRefused
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import is_of_process
@@ -234,9 +235,10 @@ class Remaking:
 
     async def _plan(self, current: Configuration) -> Plan:
         state = running_state(self._registry, current, self._namespaces.owned, current)
-        return await asyncio.to_thread(
+        planned = partial(
             plan, state.configuration, current, peers=state.peers, lost=state.lost, applied=current
         )
+        return await in_thread(planned)
 
     async def _create(self, name: str, settings: InterfaceSettings) -> str:
         """Create an interface; return its name if it exists then."""

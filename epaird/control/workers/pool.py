@@ -93,6 +93,11 @@ class WorkerPool(Sequence[Worker]):
         """End every worker."""
         await together(*(worker.stop() for worker in self._workers))
 
+    def kill(self) -> None:
+        """Kill every process, in any thread; this one must end before they are replaced."""
+        for worker in tuple(self._workers):
+            worker.kill_all()
+
     async def leave(self) -> None:
         """Leave the process of every worker as an orphan."""
         await together(*(worker.leave() for worker in self._workers))

@@ -219,6 +219,11 @@ class Worker:
         if self._link is not None:
             self._link.kill()
 
+    def kill_all(self) -> None:
+        """Kill every process of the worker."""
+        for link in self._links():
+            link.kill()
+
     async def stop(self) -> None:
         """End the process for good."""
         await self._stop_replacing()
