@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -130,7 +130,7 @@ def parse(document: Mapping[str, Any]) -> Configuration:
         refused = refusals(error)
         first = tuple(islice(refused, REPORTED_MAX))
         if further := sum(1 for _ in refused):
-            raise InvalidConfiguration(_with_number(first, further)) from None
+            raise InvalidConfiguration(_with_number(map(str, first), further)) from None
         removed = Removed(refusal.remove for refusal in first)
         configuration = Configuration.model_validate(removed.without(document))
     else:
@@ -138,8 +138,13 @@ def parse(document: Mapping[str, Any]) -> Configuration:
     conflicting = _conflicts(configuration, removed)
     some = (*first, *islice(conflicting, REPORTED_MAX - len(first)))
     if some:
-        raise InvalidConfiguration(_with_number(some, sum(1 for _ in conflicting)))
+        raise InvalidConfiguration(_with_number(map(str, some), sum(1 for _ in conflicting)))
     return configuration
+
+
+def first_lines(problems: Sequence[str]) -> list[str]:
+    """Return the errors that are reported one by one, and a line with the number of the others."""
+    return list(_with_number(problems[:REPORTED_MAX], len(problems) - REPORTED_MAX))
 
 
 def remarks(configuration: Configuration) -> tuple[str, ...]:
@@ -167,7 +172,7 @@ def _conflicts(configuration: Configuration, removed: Removed) -> Iterator[Refus
             yield Refusal(removed.as_written(conflict.location), conflict.message)
 
 
-def _with_number(first: Iterable[Refusal], further: int) -> Iterator[str]:
-    yield from map(str, first)
-    if further:
+def _with_number(first: Iterable[str], further: int) -> Iterator[str]:
+    yield from first
+    if further > 0:
         yield f"and {further:,} more errors"

@@ -21,6 +21,7 @@ from epaird.config.reading import (
     InvalidConfiguration,
     content,
     decode,
+    first_lines,
     is_blank,
     load,
     parse,
@@ -301,3 +302,9 @@ def test_ten_thousand_pairs_with_everything_are_within_the_bounds() -> None:
     text = tomli_w.dumps({"epair": pairs})
     assert len(text) <= MAX_BYTES
     assert excess(text, TOML) is None
+
+
+def test_a_list_of_errors_is_bounded() -> None:
+    lines = [f"error {number}" for number in range(101)]
+    assert first_lines(lines[:100]) == lines[:100]
+    assert first_lines(lines) == [*lines[:100], "and 1 more errors"]

@@ -16,6 +16,7 @@ from epaird.control.api.bodies import PlanRequest, ReloadRequest
 from epaird.control.api.changes import Changes
 from epaird.control.api.responses import CHANGE_REFUSALS, json_response, refusals
 from epaird.control.operations import Refused, Reloading
+from epaird.control.tasks import in_thread
 
 TOML: Final = "application/toml"
 
@@ -30,12 +31,13 @@ def add_routes(app: FastAPI, reloads: Reloading | None, changes: Changes) -> Non
         """Reload the configuration file and apply what has changed."""
         reload = _available(reloads).reload(dry_run=how.dry_run)
         done = await (reload if how.dry_run else changes.run(request, "reloaded", reload, "configuration"))
-        return json_response(_PLAN, views.plan(done))
+        return json_response(_PLAN, await in_thread(views.plan, done))
 
     @app.post("/v1/plan", response_model=PlanReport, responses=refusals(*CHANGE_REFUSALS))
     async def plan_configuration(file: PlanRequest) -> Response:
         """Return what a reload would do if the configuration file had this text."""
-        return json_response(_PLAN, views.plan(await _available(reloads).plan(file.text, file.name)))
+        done = await _available(reloads).plan(file.text, file.name)
+        return json_response(_PLAN, await in_thread(views.plan, done))
 
     @app.get(
         "/v1/configuration",

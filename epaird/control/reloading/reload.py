@@ -25,6 +25,7 @@ from epaird.config.reading import (
     content,
     decode,
     digest,
+    first_lines,
     is_blank,
     parse,
     quoted_path,
@@ -112,7 +113,7 @@ class Reloads:
                 return await self._begin(path)
             file = await in_thread(_read, path)
         async with self.one_at_a_time:
-            return actions(await self._plan(file.configuration))
+            return await in_thread(actions, await self._plan(file.configuration))
 
     async def catch_up(self, configured: Mapping[str, InterfaceSettings]) -> None:
         """Apply the configuration in force to what a predecessor has left.
@@ -164,7 +165,7 @@ class Reloads:
                 content = text.encode("utf-8", "surrogateescape")
                 configuration = await in_thread(decode, content, name)
         async with self.one_at_a_time:
-            return actions(await self._plan(configuration))
+            return await in_thread(actions, await self._plan(configuration))
 
     def text(self) -> str:
         """Return the running configuration as a file. Raises Refused when no file can express it."""
@@ -210,7 +211,7 @@ class Reloads:
 
     async def _carry_out(self, path: Path, file: ConfigurationFile) -> tuple[Action, ...]:
         found = await self._plan(file.configuration)
-        done = actions(found)
+        done = await in_thread(actions, found)
         _log(done)
         await self._apply(found, file.configuration)
         self._in_force.reload_succeeded(file.sha256)
@@ -239,7 +240,9 @@ class Reloads:
             applied=None if first else self._in_force.current,
         )
         found = self._without_obstacle(await in_thread(planned))
-        problems = [*self._shortages(configuration), *self._namespace_problems(found, configuration)]
+        at_runtime = set(self._at_runtime(configuration))
+        unusable = partial(self._namespace_problems, found, configuration, at_runtime)
+        problems = first_lines([*self._shortages(configuration), *await in_thread(unusable)])
         if problems:
             raise Refused(errno.EINVAL, "; ".join(problems), problems)
         return found
@@ -256,12 +259,9 @@ class Reloads:
         # A namespace that a predecessor has left is removed unless an interface that stays is in it;
         # then it is removed when the daemon stops.
         current = self._in_force.current
+        listed = set(current.namespaces.create)
         occupied = {netns for netns, _ in self._at_runtime(configuration)}
-        namespaces = [
-            name
-            for name in self._namespaces.owned
-            if name in current.namespaces.create or name not in occupied
-        ]
+        namespaces = [name for name in self._namespaces.owned if name in listed or name not in occupied]
         return running_state(self._registry, current, namespaces, configuration)
 
     def _without_obstacle(self, found: Plan) -> Plan:
@@ -291,22 +291,28 @@ class Reloads:
                 for ifnet in clone.ifnets:
                     yield namespace_name(ifnet.place.netns), ifnet.device
 
-    def _namespace_problems(self, found: Plan, wanted: Configuration) -> Iterator[str]:
-        """Yield a message for each namespace that does not exist or cannot be removed."""
+    def _namespace_problems(
+        self, found: Plan, wanted: Configuration, at_runtime: set[tuple[str, str]]
+    ) -> list[str]:
+        """Return a message for each namespace that does not exist or cannot be removed.
+
+        It opens the namespaces, in another thread: some thousand take a second."""
+        problems = []
+        created, removed = set(found.namespaces_created), set(found.namespaces_removed)
         # A change in place does not need the name: the device is in its namespace already.
         stepped = {step.name for step in found.possible.steps if not isinstance(step, Change)}
         for each in wanted.interfaces:
             name = str(each.location[1])
-            if name in stepped and each.namespace and each.namespace not in found.namespaces_created:
+            if name in stepped and each.namespace and each.namespace not in created:
                 try:
                     self._host.namespace_identity(each.namespace)
                 except KernelError as error:
-                    yield f"{dotted((*each.location, 'netns'))}: {error}"
+                    problems.append(f"{dotted((*each.location, 'netns'))}: {error}")
         devices = {(each.namespace, each.device) for each in wanted.interfaces}
-        devices |= set(self._at_runtime(wanted))
-        for netns, device in sorted(devices):
-            if netns in found.namespaces_removed:
-                yield f"namespaces.create: {netns} cannot be removed, {device} is in it"
+        for netns, device in sorted(devices | at_runtime):
+            if netns in removed:
+                problems.append(f"namespaces.create: {netns} cannot be removed, {device} is in it")
+        return problems
 
     async def _apply(self, found: Plan, wanted: Configuration) -> None:
         applying = Applying(
