@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from epaird import startup
+from tests.waiting import DEADLINE_S
 
 OPENED = """
 import os, sys
@@ -74,3 +75,21 @@ def test_a_deferred_signal_reaches_a_handler_that_is_installed_later(
 def test_a_start_can_be_interrupted() -> None:
     startup.defer_signals()
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {signal.SIGINT, signal.SIGTERM}
+
+
+def test_a_program_that_was_executed_with_a_pending_signal_starts_in_time_or_ends() -> None:
+    """It has everything of the one that executed it, so the signal waits; but not for ever."""
+    program = (
+        "import os, signal, time\n"
+        "from epaird import startup\n"
+        "startup._START_S = 0.1\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, startup.SIGNALS)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "startup.defer_signals()\n"
+        "time.sleep(60)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "not ended in time: still starting: ending without waiting for it\n"

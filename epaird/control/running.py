@@ -91,7 +91,8 @@ async def _run(
             log.info("stopping")
     if fds:
         logs.flush()
-        reexec.execute(fds, stopped=lambda: stop.is_set() or ending.requested())
+        # In this order: no signal is handled any more, and the one that is passed on must not be either.
+        reexec.execute(fds, stopped=lambda: ending.requested() or stop.is_set())
     return 0
 
 
