@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
+from epaird.dataplane import coalesce
 from epaird.dataplane.coalesce import SEGMENTS_MAX, SEGMENTS_MIN, SEGMENTS_MIN_SORTED, Coalescer, Delivery
 from tests.dataplane.bursts import bursts
 from tests.dataplane.datagrams import MAC_A, MAC_B, Datagram, folded, segments
@@ -75,6 +76,21 @@ def test_one_flow_becomes_one_super_frame(version: int, count: int) -> None:
 def test_few_are_not_joined(version: int) -> None:
     for count in range(SEGMENTS_MIN):
         assert runs(*series(count, version=version)) == []
+
+
+def test_a_burst_of_one_flow_is_not_examined_datagram_by_datagram(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its headers are compared all at once, which is what makes joining cheap."""
+
+    def examine(*_: object) -> bytes:
+        raise AssertionError("examined one by one")
+
+    monkeypatch.setattr(coalesce, "_follows", examine)
+    for count in range(SEGMENTS_MIN, SEGMENTS_MAX + 1):
+        assert runs(*series(count)) == [list(range(count))]
+        assert runs(*series(count, version=6)) == [list(range(count))]
+        assert runs(*[Datagram()] * count) == [], "nothing counts up"
+    with pytest.raises(AssertionError, match="one by one"):
+        runs(*series(10), *series(10, 20))
 
 
 # The conditions for joining, adjacency first.

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.dataplane.udpheader import IPV4, IPV6, UdpHeaders
-from tests.dataplane.datagrams import Datagram, segments
+from tests.dataplane.datagrams import Datagram, folded, segments
 
 VERSIONS = pytest.mark.parametrize(("headers", "version"), [(IPV4, 4), (IPV6, 6)], ids=["IPv4", "IPv6"])
 
@@ -143,6 +143,32 @@ def test_the_virtio_net_hdr_of_a_super_frame(headers: UdpHeaders, version: int, 
     assert struct.unpack("<BBHHHH", headers.lone) == (1, 0, 0, 0, 14 + ip, 6)
 
 
+class Far(Datagram):
+    """A datagram between addresses whose sum is large."""
+
+    @property
+    def addresses(self) -> bytes:
+        return bytes((172, 31, 255, 254, 100, 127, 255, 253)) if self.version == 4 else bytes(range(200, 232))
+
+
+@VERSIONS
+def test_an_unfinished_checksum_wraps_as_a_ones_complement_sum(headers: UdpHeaders, version: int) -> None:
+    datagram = Far(bytes(1000), version)
+    fields = headers.leader(head(headers, datagram), len(bytes(datagram)))
+    assert fields is not None
+    start = headers.length - 8
+    for more in range(0, 60_000, 1000):
+        written = headers.written(fields, headers.lone, 0, more)
+        partial = folded(datagram.addresses + struct.pack(">HH", 17, 1008 + more))
+        assert written[start + 4 :] == struct.pack(">HH", 1008 + more, partial)
+    lowest = 0xFFFF - int.from_bytes(bytes(datagram)[start + 6 : start + 8])
+    for more in range(lowest - 2, lowest + 3):
+        if more > 0:
+            written = headers.written(fields, headers.lone, 0, more)
+            partial = folded(datagram.addresses + struct.pack(">HH", 17, 1008 + more))
+            assert written[start + 6 :] == struct.pack(">H", partial)
+
+
 def test_ipv6_has_nothing_that_counts() -> None:
     """So any number of datagrams that a burst has may follow each other."""
     assert IPV6.counting_word is None
@@ -198,5 +224,7 @@ def test_countable_ends_where_identification_or_checksum_wrap() -> None:
 def test_the_words_cover_the_headers(headers: UdpHeaders, version: int) -> None:
     """Every byte of the headers is in a constant word or in the counting word."""
     words = [*headers.constant_words, *([] if headers.counting_word is None else [headers.counting_word])]
-    covered = {offset for word in words for offset in range(word, word + 8)}
-    assert covered == set(range(headers.length))
+    covered = [offset for word in words for offset in range(word, word + 8)]
+    assert set(covered) == set(range(headers.length))
+    if headers.counting_word is not None:
+        assert all(covered.count(at) == 1 for at in range(headers.counting_word, headers.counting_word + 8))
