@@ -32,7 +32,7 @@ from epaird.control.workers.link import by_directory, socket_name
 from epaird.ipc.encoding import InvalidMessage
 from epaird.ipc.messages import PROTOCOL, Adopted, CableSpec
 from epaird.kernel.namespace import Identity
-from epaird.kernel.senders import has_ended, kill_process, open_process
+from epaird.kernel.senders import has_ended, kill_process, open_process, reap_process
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +204,9 @@ def _kill(path: Path, pidfd: int, error: Exception) -> None:
     try:
         if pidfd < 0:
             pidfd = _listening(path)
-        if pidfd >= 0 and not has_ended(pidfd):
+        if pidfd >= 0 and has_ended(pidfd):
+            reap_process(pidfd)
+        elif pidfd >= 0:
             pid = path.stem.rpartition("-")[2]
             log.warning("orphan worker (pid %s) cannot be taken over: %s: killing it", pid, error)
             kill_process(pidfd, ANSWER_S)
