@@ -36,15 +36,8 @@ answers = []
 while (received := socket.recv_fds(control, 65536, 253))[0] != b"listen":
     answers.append(received[:2])
 listener = socket.socket(fileno=received[1][0])
-while True:
-    connection = listener.accept()[0]
-    while True:
-        try:
-            packet = connection.recv(65536)
-        except ConnectionResetError:  # an answer was not read
-            break
-        if not packet:
-            break
+def answer(connection):
+    while packet := connection.recv(65536):
         request = json.loads(packet)
         if request["type"] == "End":
             sys.exit()
@@ -53,6 +46,12 @@ while True:
                 socket.send_fds(connection, [data], fds)
         else:
             connection.send(json.dumps({"type": "Done", "id": request["id"]}).encode())
+
+while True:
+    try:
+        answer(listener.accept()[0])
+    except OSError:
+        pass  # the other side has closed its end
 """
 """A process of its own, because the kernel reports which process answers. A connection may follow another."""
 

@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from epaird.control.handover import orphans as orphans_module
 from epaird.control.handover.ledgers import table_identity
 from epaird.control.handover.orphans import Orphans
 from epaird.control.handover.predecessor import Orphan
 from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.ifnet import Loopback
+from epaird.control.workers.link import Link
+from epaird.control.workers.readers import Readers
 from epaird.ipc import counters
-from epaird.ipc.messages import PROTOCOL, CableSpec, Describe, Detach, End, Keep, Message, Tune
+from epaird.ipc.messages import PROTOCOL, CableKind, CableSpec, Describe, Detach, End, Keep, Message, Tune
 from epaird.kernel.namespace import Identity
 from tests.control.handover.orphan import FakeOrphan, StartedWorker, started_worker
 from tests.control.interfaces.scene import Scene, make_scene
@@ -138,3 +141,53 @@ async def test_the_frames_of_an_orphan_that_dies_are_accounted_for() -> None:
             await orphans.end()
         assert words[counters.IERRORS + counters.WORKER_LOST] == 2
         assert set(worker.attachments) == {"lo0"}
+
+
+@on_loop
+async def test_a_cable_that_another_orphan_reads_is_given_to_no_worker_before_it_is_detached() -> None:
+    """Otherwise the replacement of an adopted worker that dies would be a second reader."""
+    async with make_scene() as scene:
+        worker = started_worker(scene)
+        cable = recorded_cable(scene, worker)
+        spec = cable.wanted(0).spec
+        first, second = FakeOrphan(0, 0, scene.table.fd), FakeOrphan(0, 1, scene.table.fd)
+        with first.connected() as near, second.connected() as far:
+            ledger = table_identity(scene.table)
+            kept = orphan(first, near, ledger, [replace(spec, kind=CableKind.KEPT)])
+            reading = orphan(second, far, ledger, [spec])
+            readers = Readers()
+            orphans = Orphans([kept, reading], [worker], scene.table, [cable], readers)
+            assert (worker.pid, worker.attachments, cable.handed_over) == (first.process.pid, {}, [False])
+            (reader,) = readers.of(spec.slots[0])
+            assert isinstance(reader, Link)
+            assert reader.pid == second.process.pid
+            first.process.kill()
+            await orphans.hand_over(lambda _: {})
+            assert kinds(second.requests) == [Keep]
+            assert readers.of(spec.slots[0]) == ()
+            assert cable.handed_over == [True]
+            assert set(worker.attachments) == {"lo0"}
+            await orphans.end()
+            assert kinds(second.requests) == [Keep, End]
+            await worker.leave()
+
+
+@on_loop
+async def test_an_orphan_that_does_not_answer_is_killed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(orphans_module, "ANSWER_S", 0.1)
+    monkeypatch.setattr(orphans_module, "DRAIN_TIMEOUT_S", 0.1)
+    async with make_scene() as scene:
+        worker = started_worker(scene)
+        cable = recorded_cable(scene, worker)
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fake = FakeOrphan(7, 0, scene.table.fd)
+        with far:  # nobody reads from it
+            silent = orphan(fake, near, table_identity(scene.table), [cable.wanted(0).spec])
+            orphans = Orphans([silent], [worker], scene.table, [cable])
+            await orphans.hand_over(lambda _: {})
+            await orphans.end()
+        assert f"orphan worker (pid {fake.process.pid}) does not answer; killing it" in caplog.messages
+        assert set(worker.attachments) == {"lo0"}
+        fake.end()
