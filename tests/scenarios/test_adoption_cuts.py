@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -54,7 +55,7 @@ class Bench:
 
     def launch(self, file: Path, cut: str = "", after: str = "") -> ManagedDaemon:
         """Start a daemon as a manager does."""
-        self.manager.receive_all()
+        self.receive()
         variables = {
             "EPAIRD_CUT": cut or f"{NEVER}:self",
             "EPAIRD_STEPS": str(self.lab.directory / "steps"),
@@ -65,11 +66,20 @@ class Bench:
         self.lab._daemons.append(started)
         return started
 
+    def receive(self) -> None:
+        """Receive what the daemon has sent, and store nothing twice, as systemd by kcmp(2)."""
+        self.manager.receive_all()
+        stored = self.manager.unit.stored
+        for number, each in reversed(list(enumerate(stored))):
+            if each[0] in (name for name, _ in stored[:number]):
+                stored.remove(each)
+                os.close(each[1])
+
     def stored(self) -> None:
         """Wait until the store has the descriptors of every device."""
 
         def complete() -> bool:
-            self.manager.receive_all()
+            self.receive()
             return len(self.manager.unit.stored) == 2 * PAIRS + 1
 
         until(complete, lambda: str(self.manager.unit.stored))
@@ -81,34 +91,39 @@ class Bench:
         self._wait(daemon, "metrics: http://")
         return self._resume(daemon)
 
-    def upgrade(self, cut: str) -> list[str]:
-        """Replace the daemon, and cut the upgrade of the next one; return the steps that it took."""
+    def upgrade(self, cut: str, then: str = "") -> list[str]:
+        """Replace the daemon, and cut the upgrade of the next one; return the steps that it took.
+
+        The successor of one that was killed is cut in turn if ``then`` says so."""
         self.cable.daemon.crash()
         daemon = self.cable.daemon = self.launch(self.cable.daemon.file, cut, "upgrade")
         daemon.wait_ready()
         daemon.signal(signal.SIGUSR2)
         self._wait(daemon, "upgraded to epaird")
-        return self._resume(daemon)
+        return self._resume(daemon, then)
 
     def _wait(self, daemon: Daemon, words: str) -> None:
         def done() -> bool:
-            self.manager.receive_all()
+            self.receive()
             return words in daemon.stderr or not daemon.running
 
         until(done, daemon.__repr__)
 
-    def _resume(self, daemon: Daemon) -> list[str]:
+    def _resume(self, daemon: Daemon, then: str = "") -> list[str]:
         steps = (self.lab.directory / "steps").read_text().splitlines()
         if not daemon.running:
             daemon.wait_exit()
-            self.cable.daemon = self.launch(daemon.file).wait_ready()
+            self.cable.daemon = self.launch(daemon.file, then)
+            self._wait(self.cable.daemon, "metrics: http://")
+            if not self.cable.daemon.running:
+                return self._resume(self.cable.daemon)
         return steps
 
     def assert_exclusive(self) -> None:
         """Wait until there are two workers and a spare, and check that each queue has one reader."""
 
         def names() -> list[str]:
-            self.manager.receive_all()
+            self.receive()
             return sorted(map(process_name, self.lab.processes("epaird.dataplane")))
 
         until(
@@ -156,7 +171,32 @@ def test_a_cut(bench: Bench, how: str, what: str) -> None:
             cable.wait_for_frames(200)
         outcome = cable.record(f"{what} killed at {how}", RATE, before, stream).outcome
     assert outcome.ordered
-    assert not [line for line in bench.lab.logs().splitlines() if "Traceback" in line]
-    assert not [line for line in bench.lab.logs().splitlines() if "internal error" in line]
-    cable.daemon.stop()
+    assert_no_error(bench)
+
+
+@pytest.mark.parametrize("what", ["w0", "w1", "w0+self"])
+def test_a_cut_after_a_half_done_renewal(bench: Bench, what: str) -> None:
+    """A worker has two processes, each with some of its cables, when the successor begins."""
+    cable = bench.cable
+    upgrading, succeeding = bench.upgrade(f"{NEVER}:self"), bench.succeed(f"{NEVER}:self")
+    renewal = [number for number, step in enumerate(upgrading) if "Keep" in step or "draining" in step]
+    before = cable.page()
+    with cable.stream(RATE) as stream:
+        cable.wait_for_frames(500)
+        for number, then in itertools.product(
+            renewal if EVERY else renewal[len(renewal) // 3 :: len(renewal)] + renewal[-3::9],
+            chosen(len(succeeding), what),
+        ):
+            bench.upgrade(f"{number}:self", f"{then}:{what}")
+            bench.assert_exclusive()
+            cable.wait_for_frames(200)
+        outcome = cable.record(f"{what} killed after half a renewal", RATE, before, stream).outcome
+    assert outcome.ordered
+    assert_no_error(bench)
+
+
+def assert_no_error(bench: Bench) -> None:
+    """Check the logs of all daemons, and stop the last one."""
+    assert not re.search(r"Traceback|internal error|is not forwarded any more", bench.lab.logs())
+    bench.cable.daemon.stop()
     bench.manager.receive_all()
