@@ -23,7 +23,7 @@ from epaird.control.handover.predecessor import Leftovers
 from epaird.control.handover.takeover import Takeover
 from epaird.control.interfaces.frontend import FrontEnd
 from epaird.control.interfaces.registry import Registry
-from epaird.control.machine.descriptors import raise_limit, required
+from epaird.control.machine.descriptors import WORKER, growth, raise_limit
 from epaird.control.machine.namespaces import Namespaces
 from epaird.control.metrics.page import MetricsPage
 from epaird.control.operations import Refused
@@ -38,6 +38,7 @@ from epaird.control.workers.pool import WorkerPool
 from epaird.control.workers.processes import Spares
 from epaird.control.workers.worker import Worker
 from epaird.kernel.errors import KernelError
+from epaird.plan.steps import Plan
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +65,10 @@ class Daemon:
         failure is no reason to take a predecessor's devices down."""
         self._spares = Spares()
         self._workers = WorkerPool(
-            _worker_count(configuration), held.slots, self._spares, self._make_worker,
+            configuration.daemon.worker_count, held.slots, self._spares, self._make_worker,
             lambda: self._registry, lambda clone, workers: self._registry.reassign(clone, workers),
         )  # fmt: skip
+        held.descriptors.workers = lambda: len(self._workers)
         self._registry = Registry(
             held.host, held.table, held.slots, self._workers, held.macs,
             loopbacks=configuration.lo is not None,
@@ -79,7 +81,7 @@ class Daemon:
         self._handover.disown(held.leftovers.unknown)
         self._undo.callback(lambda: self._handover.end(keep=self._leaving))
         self._namespaces = Namespaces(held.host, held.directory.path)
-        self._page = MetricsPage(self.reading)
+        self._page = MetricsPage(self.reading, held.descriptors)
         self._file_watch: FileWatch | None = None
         self.reloads = self._make_reloads()
         self._remaking = Remaking(
@@ -209,23 +211,32 @@ class Daemon:
             registry=self._registry,
             namespaces=self._namespaces,
             reconfigure=self._apply,
-            shrink=lambda wanted: self._workers.shrink(_worker_count(wanted)),
-            shortages=lambda wanted: raise_limit(required(wanted)),
+            shrink=lambda wanted: self._workers.shrink(wanted.daemon.worker_count),
+            shortage=self._shortage,
             moving=lambda wanted: self._page.moving(wanted.metrics),
             begun=lambda: self._manager.reloading(time.monotonic_ns()),
             ended=lambda: self._manager.ready(self.health().status),
         )
 
+    def _shortage(self, found: Plan, wanted: Configuration) -> str:
+        """Return why there are too few descriptors to apply a plan; empty if there are enough."""
+        raise_limit(0)
+        existing = {clone.name: sum(len(each.tap.fds) for each in clone.ifnets) for clone in self._registry}
+        workers = max(0, wanted.daemon.worker_count - len(self._workers))
+        devices = growth(found, existing)
+        return self._resources.descriptors.shortage(devices + WORKER * workers)
+
     def _bind_control(self) -> ControlServer:
         passed, path = self._resources.listener(CONTROL), self._in_force.daemon.control_socket
+        descriptors = self._resources.descriptors
         if (own := self._resources.listener(OWN_CONTROL)) is not None:
-            control = ControlServer.resume(own, path, self._front_end, self.reloads)
+            control = ControlServer.resume(own, path, self._front_end, self.reloads, descriptors)
         elif passed is not None:
             if (address := passed.getsockname()) != str(path):
                 log.warning("daemon.control_socket: %s: the service manager has %s instead", path, address)
-            control = ControlServer.inherit(passed, self._front_end, self.reloads)
+            control = ControlServer.inherit(passed, self._front_end, self.reloads, descriptors)
         else:
-            control = ControlServer.bind(path, self._front_end, self.reloads)
+            control = ControlServer.bind(path, self._front_end, self.reloads, descriptors)
         self._undo.push_async_callback(control.stop)
         return control
 
@@ -273,7 +284,7 @@ class Daemon:
         self._reserve_macs(configuration)
         await self._workers.tune(now, before)
         try:
-            await self._workers.grow(_worker_count(configuration))
+            await self._workers.grow(now.worker_count)
         finally:
             self._workers.keep_spare()  # a new worker may have taken the spare
 
@@ -306,10 +317,9 @@ class Daemon:
 
     def _listeners(self) -> list[tuple[str, int]]:
         """Return copies of the listening sockets by name: clients that connect now wait for the successor."""
-        own, control = self._control.hand_over()
         page = self._page.copy()
         return [
-            (OWN_CONTROL if own else CONTROL, control),
+            *((OWN_CONTROL if own else CONTROL, fd) for own, fd in self._control.hand_over()),
             *([(PAGE, page)] if page is not None else []),
         ]
 
@@ -323,8 +333,3 @@ class Daemon:
     async def _unless_leaving(self, take_down: Callable[[], Awaitable[None]]) -> None:
         if not self._leaving:
             await take_down()
-
-
-def _worker_count(configuration: Configuration) -> int:
-    workers = configuration.daemon.workers
-    return len(os.sched_getaffinity(0)) if workers == "auto" else workers

@@ -18,6 +18,8 @@ from epaird.control.handover.ledgers import open_ledger
 from epaird.control.handover.notify import listener, take_inherited
 from epaird.control.handover.predecessor import Leftovers, find_leftovers
 from epaird.control.handover.rundirectory import RunDirectory
+from epaird.control.handover.state import State
+from epaird.control.machine.descriptors import Descriptors
 from epaird.control.machine.host import Host
 from epaird.ipc.ledger import Slots
 from epaird.names import mac
@@ -45,16 +47,24 @@ class Resources:
         lock = next((each.fd for each in self._passed if each.name == LOCK), None)
         self.directory = RunDirectory(directory, lock)
         undo.callback(lambda: self.directory.release(keep=leaving()))
-        self.host = Host()
+        self.descriptors = Descriptors()
+        """The open descriptors of this process."""
+        self.host = Host(self.descriptors)
         undo.callback(self.host.close)
         keep = (LOCK, CONTROL, OWN_CONTROL, PAGE)
-        self.leftovers: Leftovers = find_leftovers(directory, self._passed, self.host.home, keep=keep)
+        self.leftovers: Leftovers = find_leftovers(
+            directory, self._passed, self.host.home, keep=keep, check=self._check
+        )
         """The leftovers of a predecessor."""
         self.table = open_ledger(self.leftovers.ledgers, self.leftovers.slots)
         undo.callback(os.close, self.table.fd)
         state = self.leftovers.state
         self.macs = MacPool(mac.host_id(), state.macs_made if state is not None else 0)
         self.slots = Slots(self.table, self.leftovers.slots, resting=True)
+
+    def _check(self, state: State) -> None:
+        """Raise KernelError if there are too few descriptors to take a predecessor's devices over."""
+        self.descriptors.check_adoption(sum(len(device.slots) for device in state.devices))
 
     def listener(self, name: str) -> socket | None:
         """Return the listening socket that was passed to this process under a name."""

@@ -243,6 +243,8 @@ class Done:
     id: int = 0
     error: str = ""
     """The error in one line; empty when the request was carried out."""
+    errno: int = 0
+    """Its number, where it has one."""
 
 
 @dataclass(frozen=True, slots=True)

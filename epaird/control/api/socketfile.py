@@ -34,26 +34,40 @@ class SocketFile:
             with _lock(path):
                 _clear(path)
                 self.listener = _listen(path, group)
-            self._identity = _identity(path)
+            self._identity: tuple[int, int] | None = _identity(path)
         except OSError as error:
             raise _fault(path, os.strerror(error.errno or 0)) from error
 
     @classmethod
     def resumed(cls, path: Path, listener: socket.socket) -> SocketFile:
-        """Return the file of a socket that this process listens on already. Raises ListenError."""
+        """Return the file of a socket that this process listens on already."""
         file = cls.__new__(cls)
-        file.path, file.listener = path, listener
-        try:
+        file.path, file.listener, file._identity = path, listener, None
+        with contextlib.suppress(OSError):  # others may have removed it
             file._identity = _identity(path)
-        except OSError as error:
-            raise _fault(path, os.strerror(error.errno or 0)) from error
         return file
+
+    @property
+    def exists(self) -> bool:
+        """True while the path leads to this socket."""
+        try:
+            return _identity(self.path) == self._identity
+        except OSError:
+            return False
 
     def remove(self) -> None:
         """Remove the file, unless another daemon has replaced it. The socket is not closed."""
         with contextlib.suppress(OSError), _lock(self.path):
             if _identity(self.path) == self._identity:
                 self.path.unlink()
+
+
+def is_socket(path: Path) -> bool:
+    """Return whether a path leads to a socket."""
+    try:
+        return stat.S_ISSOCK(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -72,10 +72,15 @@ class Handover:
             self._store.update({})
 
     def descriptors(self) -> list[tuple[str, int]]:
-        """Return copies of the descriptors that this process keeps when it executes itself, by name."""
-        found = [(LOCK, self._directory.fd), (LEDGER, self._table.fd)]
+        """Return the descriptors that this process keeps when it executes itself, by name.
+
+        Those that are closed before that are copies. Devices' are not: the limit may not allow them twice."""
+        found = [(name, os.dup(fd)) for name, fd in self._own()]
         found += [(ifnet.device, fd) for ifnet in self._registry.ifnets for fd in ifnet.tap.fds]
-        return [(name, os.dup(fd)) for name, fd in found]
+        return found
+
+    def _own(self) -> list[tuple[str, int]]:
+        return [(LOCK, self._directory.fd), (LEDGER, self._table.fd)]
 
     def _state(self) -> State:
         saved = {kind.cloner.name: self._saved(kind) for kind in self._registry.kinds}

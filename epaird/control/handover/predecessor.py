@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -113,16 +113,24 @@ class Leftovers:
 
 
 def find_leftovers(
-    directory: Path, passed: Iterable[Inherited], home: Identity, *, keep: Collection[str] = ()
+    directory: Path,
+    passed: Iterable[Inherited],
+    home: Identity,
+    *,
+    keep: Collection[str] = (),
+    check: Callable[[State], None] = lambda _: None,
 ) -> Leftovers:
     """Return what was left in a run directory that this process has locked, and what was ``passed`` to it.
 
     Passed descriptors whose name is in ``keep`` are left alone. Orphans are killed and descriptors closed
-    when they cannot be used: when they are unknown, or of another namespace than ``home``."""
+    when they cannot be used: when they are unknown, or of another namespace than ``home``. Before that
+    ``check`` is called with the state, and may raise an exception, after which everything is as it was."""
     leftovers = Leftovers(state.read(directory))
     if leftovers.state is not None and leftovers.state.home != home:
         log.warning("the state that another daemon has left is of another namespace: not taken over")
         leftovers.state = None
+    if leftovers.state is not None:
+        check(leftovers.state)
     _take_passed(leftovers, passed, keep)
     for path in sorted(directory.glob(socket_name("*"))):
         _take_orphan(leftovers, path)
@@ -167,7 +175,7 @@ def _take_orphan(leftovers: Leftovers, path: Path) -> None:
         try:
             with by_directory(path) as short:
                 connection.connect(short)
-            answer = _ask(connection)
+            answer = _ask(connection, leftovers.fds)
         except (OSError, EOFError, ValueError) as error:
             _kill(path, error)
             path.unlink(missing_ok=True)
@@ -194,31 +202,44 @@ class _Answer:
     """Slots of the ledger and descriptors of devices."""
 
 
-def _ask(connection: socket.socket) -> _Answer:
-    """Request an orphan's settings and cables. Raises OSError, EOFError or ValueError."""
+def _ask(connection: socket.socket, known: Container[int]) -> _Answer:
+    """Request an orphan's settings and cables. Raises OSError, EOFError or ValueError.
+
+    Descriptors of slots that are ``known`` are closed as they arrive: the limit may not allow all twice."""
     connection.send(encode(Adopt(0)))
     answer: _Answer | None = None
     deadline = time.monotonic() + ANSWER_S
     with contextlib.ExitStack() as undo:
         assembler = Assembler()
         undo.callback(assembler.close)
+        held: set[int] = set()
+        undo.callback(_close_all, held)
         while time.monotonic() < deadline:
             message, fds = _receive(connection, assembler)
-            for fd in fds:
-                undo.callback(os.close, fd)
+            held.update(fds)
             match message:
                 case Adopted():
                     (ledger_fd,) = fds
                     answer = _Answer(message, ledger_fd)
                 case Attached() if answer is not None:
                     answer.cables[message.cable.name] = message.cable
-                    answer.fds += zip(message.cable.slots, fds, strict=True)
+                    for slot, fd in zip(message.cable.slots, fds, strict=True):
+                        if slot in known:
+                            held.discard(fd)
+                            os.close(fd)
+                        else:
+                            answer.fds.append((slot, fd))
                 case Done() if answer is not None:
                     undo.pop_all()
                     return answer
                 case _:
                     pass  # reports that are not needed
     raise TimeoutError("it does not answer")
+
+
+def _close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _receive(connection: socket.socket, assembler: Assembler) -> tuple[Message, list[int]]:

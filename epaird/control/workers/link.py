@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -48,6 +49,11 @@ class WorkerLost(Exception):
 
 class WorkerRefused(Exception):
     """The process cannot carry out a request. ``str()`` is one line."""
+
+    def __init__(self, message: str, error: int = 0) -> None:
+        """``error`` is an errno number; 0 if there is none."""
+        super().__init__(message)
+        self.errno = error or errno.EIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,18 +234,18 @@ class Link:
             case Ready():
                 self._answered(0)
             case Done():
-                self._answered(message.id, message.error)
+                self._answered(message.id, message.error, message.errno)
             case Unknown():
                 log.debug("%s: a message of the unknown type %r was ignored", self._name, message.name)
             case _:
                 self._on_message(message)
 
-    def _answered(self, request: int, error: str = "") -> None:
+    def _answered(self, request: int, error: str = "", number: int = 0) -> None:
         answer = self._answers.pop(request, None)
         if answer is None or answer.done():
             return  # cancelled, or a predecessor's request
         if error:
-            answer.set_exception(WorkerRefused(error))
+            answer.set_exception(WorkerRefused(error, number))
         else:
             answer.set_result(None)
 
