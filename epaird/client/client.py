@@ -214,11 +214,14 @@ class _Exchange:
     def parts(self, timeout_s: float | None, waiting: Callable[[], None]) -> Iterator[bytes]:
         """Yield the body as it arrives; raises DaemonError if it does not arrive whole."""
         self._socket.settimeout(SLOW_S if timeout_s is None else timeout_s)
+        begun = False
         while True:
             try:
                 event = self._http.next_event()
                 if event is h11.NEED_DATA:
-                    self._http.receive_data(self._socket.recv(_RECEIVE))
+                    received = self._socket.recv(_RECEIVE)
+                    begun = begun or bool(received)
+                    self._http.receive_data(received)
                 elif isinstance(event, h11.Response):
                     self.status = event.status_code
                     self._socket.settimeout(None)
@@ -231,17 +234,19 @@ class _Exchange:
                     raise DaemonError("the daemon does not answer") from None
                 waiting()
                 self._socket.settimeout(None)
-            except (OSError, h11.ProtocolError):
+            except (OSError, h11.ProtocolError) as error:
+                if begun and not self.status and not isinstance(error, OSError):
+                    raise DaemonError(_FOREIGN) from None
                 raise DaemonError(f"{_ending(self._path)} without an answer") from None
 
 
 def _ending(path: str) -> str:
-    """Return what has happened to a daemon that has closed its connection."""
+    """Return what has happened to a daemon whose connection has ended: it may still listen."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(SLOW_S)
         with contextlib.suppress(OSError):
             probe.connect(path)
-            return "the daemon runs and has closed the connection"
+            return "the daemon has closed the connection"
     return "the daemon has ended"
 
 
