@@ -23,7 +23,7 @@ from epaird.control.handover.predecessor import Leftovers
 from epaird.control.handover.takeover import Takeover
 from epaird.control.interfaces.frontend import FrontEnd
 from epaird.control.interfaces.registry import Registry
-from epaird.control.machine.descriptors import WORKER, growth, raise_limit
+from epaird.control.machine.descriptors import WORKER, check_start, growth, raise_limit
 from epaird.control.machine.namespaces import Namespaces
 from epaird.control.metrics.page import MetricsPage
 from epaird.control.operations import Refused
@@ -102,6 +102,8 @@ class Daemon:
         Raises KernelError, ListenError, WorkerLost or WorkerRefused; leaving the context takes down whatever
         has been created."""
         configuration, undo, held = self._in_force.current, self._undo, self._resources
+        if not held.leftovers.usable:
+            check_start(configuration)
         # Bound first, so that of two daemons only one begins. Requests wait until everything is created.
         control = self._control = self._bind_control()
         undo.push_async_callback(self._page.stop)
@@ -162,6 +164,9 @@ class Daemon:
 
     async def upgrade(self) -> None:
         """Request that the installed program is executed. Raises Refused when it cannot run."""
+        devices = sum(len(ifnet.tap.fds) for ifnet in self._registry.ifnets)
+        if problem := self._resources.descriptors.adoption_shortage(devices):
+            raise Refused(errno.EMFILE, f"not upgraded: {problem}")
         if (objection := await reexec.objection()) is not None:
             raise Refused(errno.ENOEXEC, f"not upgraded: the program as it is now cannot run: {objection}")
         self.upgrading.set()
@@ -220,7 +225,7 @@ class Daemon:
 
     def _shortage(self, found: Plan, wanted: Configuration) -> str:
         """Return why there are too few descriptors to apply a plan; empty if there are enough."""
-        raise_limit(0)
+        raise_limit()
         existing = {clone.name: sum(len(each.tap.fds) for each in clone.ifnets) for clone in self._registry}
         workers = max(0, wanted.daemon.worker_count - len(self._workers))
         devices = growth(found, existing)

@@ -6,6 +6,7 @@ The leftovers of a predecessor in them are found here, and taken over when the d
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from epaird.control.handover.state import State
 from epaird.control.machine.descriptors import Descriptors
 from epaird.control.machine.host import Host
 from epaird.ipc.ledger import Slots
+from epaird.kernel.errors import KernelError
 from epaird.names import mac
 from epaird.names.macpool import MacPool
 
@@ -64,7 +66,9 @@ class Resources:
 
     def _check(self, state: State) -> None:
         """Raise KernelError if there are too few descriptors to take a predecessor's devices over."""
-        self.descriptors.check_adoption(sum(len(device.slots) for device in state.devices))
+        problem = self.descriptors.adoption_shortage(sum(len(device.slots) for device in state.devices))
+        if problem:
+            raise KernelError(errno.EMFILE, f"{problem}; the workers keep forwarding until orphan_timeout")
 
     def listener(self, name: str) -> socket | None:
         """Return the listening socket that was passed to this process under a name."""

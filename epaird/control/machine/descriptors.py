@@ -8,8 +8,8 @@
    then follow clients, the metrics page, and root. The rest is only used to replace workers, and for what a
    call opens and closes again. So whatever takes descriptors, workers are replaced, the page is served,
    root's requests are answered, and the next control plane can take everything over.
-4. A configuration that needs more is refused before anything is created; one that needs no more than there
-   is now never is.
+4. A configuration that needs more is refused before anything is created: at the start, and in a reload that
+   adds devices. A daemon that takes over from another one never ends for want of what is kept.
 """
 
 from __future__ import annotations
@@ -60,6 +60,12 @@ def queues_of(settings: InterfaceSettings) -> int:
     return 2 * settings.queues if isinstance(settings, PairSettings) else 1
 
 
+def check_start(configuration: Configuration) -> None:
+    """Raise KernelError, EMFILE, if a daemon that takes nothing over cannot start with a configuration."""
+    for line in shortage(required(configuration), hard_limit()):
+        raise KernelError(errno.EMFILE, line)
+
+
 def required(configuration: Configuration) -> int:
     """Return how many descriptors a daemon needs for a configuration."""
     workers = configuration.daemon.worker_count
@@ -72,13 +78,10 @@ def kept(purpose: Purpose, workers: int) -> int:
     return CALLS + LAUNCHING * workers + sum(SHARES[:purpose])
 
 
-def raise_limit(wanted: int) -> list[str]:
-    """Raise the limit as far as possible, here and for workers to come.
-
-    Return one line for each problem: none when ``wanted`` descriptors are allowed."""
+def raise_limit() -> None:
+    """Raise the limit as far as possible, here and for workers to come."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return shortage(wanted, most)
 
 
 def shortage(wanted: int, most: int) -> list[str]:
@@ -142,8 +145,8 @@ class Descriptors:
         if wanted <= 0 or free - wanted >= reserve:
             return ""
         return (
-            f"too many open files: {limit - free} of {limit} are in use, {wanted} more are needed, and "
-            f"{reserve} are kept for workers and clients: {_REMEDY}"
+            f"too many open files ({limit - free} of {limit} are in use, {reserve} are kept for workers and "
+            f"clients, {wanted} {'is' if wanted == 1 else 'are'} needed): {_REMEDY}"
         )
 
     def check(self, device: str, queues: int) -> None:
@@ -151,15 +154,13 @@ class Descriptors:
         if text := self.shortage(queues):
             raise KernelError(errno.EMFILE, f"{device}: {text}")
 
-    def check_adoption(self, queues: int) -> None:
-        """Raise KernelError, EMFILE, if devices with so many queues cannot be taken over.
+    def adoption_shortage(self, queues: int) -> str:
+        """Return why devices with so many queues cannot be taken over by a daemon with the limit of this one.
 
-        What is kept for other purposes may be used for this one."""
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        What is kept for other purposes may be used for this one. Empty if they can."""
         wanted = queues + BASE + WORKER * self.workers() + CALLS
-        if shortage(wanted, most):
-            raise KernelError(
-                errno.EMFILE,
-                f"the daemon that ended has left interfaces that need {wanted} open files, and {most} are "
-                f"allowed: {_REMEDY}; its workers keep forwarding until orphan_timeout",
-            )
+        if not shortage(wanted, most := hard_limit()):
+            return ""
+        return (
+            f"to take over these interfaces {wanted} open files are needed and {most} are allowed: {_REMEDY}"
+        )

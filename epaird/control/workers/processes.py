@@ -64,7 +64,7 @@ async def launch() -> Launched:
         if error.errno != errno.EMFILE:
             raise
     # The soft limit was lowered at run time: frames that wait are more important.
-    raise_limit(0)
+    raise_limit()
     return await _launch()
 
 

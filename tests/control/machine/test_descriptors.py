@@ -21,6 +21,7 @@ from epaird.control.machine.descriptors import (
     Descriptors,
     Purpose,
     growth,
+    hard_limit,
     kept,
     open_fds,
     raise_limit,
@@ -32,9 +33,10 @@ from epaird.plan.diff import plan
 
 PROGRAM = """
 import json, resource
-from epaird.control.machine.descriptors import raise_limit
+from epaird.control.machine.descriptors import hard_limit, raise_limit, shortage
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
-problems = raise_limit({wanted})
+problems = shortage({wanted}, hard_limit())
+raise_limit()
 print(json.dumps([problems, resource.getrlimit(resource.RLIMIT_NOFILE)]))
 """
 
@@ -82,9 +84,9 @@ def test_a_device_is_refused_while_what_is_kept_stands(limit: list[int]) -> None
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert caught.value.errno == errno.EMFILE
     assert str(caught.value) == (
-        f"epair7a: too many open files: {most - reserve - 2} of {most} are in use, 3 more are needed, and "
-        f"{reserve} are kept for workers and clients: raise LimitNOFILE= of the service, or ulimit -Hn "
-        "before the daemon starts"
+        f"epair7a: too many open files ({most - reserve - 2} of {most} are in use, {reserve} are kept for "
+        "workers and clients, 3 are needed): raise LimitNOFILE= of the service, or ulimit -Hn before the daemon "
+        "starts"
     )
 
 
@@ -108,18 +110,18 @@ def test_the_devices_of_a_predecessor_may_use_what_is_kept(limit: list[int]) -> 
     descriptors = Descriptors()
     most = open_fds() + 1000
     limit[0] = 1000
-    descriptors.check_adoption(most - BASE - kept(Purpose.DEVICE, 1))
-    with pytest.raises(KernelError, match="keep forwarding until orphan_timeout"):
-        descriptors.check_adoption(most)
+    assert not descriptors.adoption_shortage(most - BASE - kept(Purpose.DEVICE, 1))
+    assert descriptors.adoption_shortage(most - BASE).startswith("to take over these interfaces ")
 
 
 def test_no_limit_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     monkeypatch.setattr(resource, "getrlimit", lambda _which: unlimited)
     monkeypatch.setattr(resource, "setrlimit", lambda _which, _limits: None)
-    assert raise_limit(1 << 40) == []
+    raise_limit()
+    assert shortage(1 << 40, hard_limit()) == []
     assert not Descriptors().shortage(1 << 40)
-    Descriptors().check_adoption(1 << 40)
+    assert not Descriptors().adoption_shortage(1 << 40)
 
 
 def test_only_what_a_plan_adds_counts() -> None:
