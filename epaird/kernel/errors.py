@@ -28,6 +28,11 @@ class KernelError(Exception):
         super().__init__(message)
         self.errno: int = error
 
+    @property
+    def lacking(self) -> bool:
+        """True when the process or the machine lacked something: the error tells nothing of the subject."""
+        return self.errno in LACKING
+
     @classmethod
     def about(cls, subject: str, error: int | None) -> KernelError:
         """Return the error for an errno number: ``epair0a: mtu 70000: Invalid argument``."""

@@ -171,11 +171,11 @@ class ControlServer(Server):
         if len(found) >= CONNECTIONS_MAX and not cut_silent(found):
             return self.turned_away(f"{len(found)} clients are connected")
         if uid == 0:
-            return self._make_room(Purpose.ROOT)
+            return self._make_room(Purpose.ROOT, [each for each in found if each.peer.uid == 0])
         others = [each for each in found if each.peer.uid != 0]
         of_user = [each for each in others if each.peer.uid == uid]
         if len(of_user) >= OF_USER_MAX and not cut_silent(of_user):
             return self.turned_away(f"user {uid} has {len(of_user)} connections")
         if len(others) >= OF_OTHERS_MAX and not cut_silent(others):
             return self.turned_away(f"{len(others)} clients are connected")
-        return self._make_room(Purpose.CLIENT)
+        return self._make_room(Purpose.CLIENT, others)

@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import h11
@@ -218,11 +218,13 @@ class Server:
 
     def _objection(self, connection: socket.socket) -> bytes | None:  # noqa: ARG002  for subclasses
         """Return the answer with which a new client is turned away; None admits it."""
-        return self._make_room(Purpose.PAGE)
+        return self._make_room(Purpose.PAGE, self.connections)
 
-    def _make_room(self, purpose: Purpose) -> bytes | None:
-        """Cut a silent connection if there are too few descriptors for one more."""
-        if self._descriptors.have_room(purpose) or cut_silent(self.connections):
+    def _make_room(self, purpose: Purpose, others: Sequence[Connection]) -> bytes | None:
+        """Cut a silent one of ``others`` if there are too few descriptors for one more connection.
+
+        The first connection is always admitted."""
+        if self._descriptors.have_room(purpose) or not others or cut_silent(others):
             return None
         return self.turned_away("too many files are open")
 

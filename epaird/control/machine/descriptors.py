@@ -6,8 +6,9 @@
    port of each queue, and everything else fewer than BASE: a single worker may have every cable.
 3. For each purpose descriptors are opened only as long as some stay free afterwards. Devices leave the most;
    then follow clients, the metrics page, and root. The rest is only used to replace workers, and for what a
-   call opens and closes again. So whatever takes descriptors, workers are replaced, the page is served,
-   root's requests are answered, and the next control plane can take everything over.
+   call opens and closes again; but one client of the page, and one that is root, are always served. So
+   whatever takes descriptors, workers are replaced, the page is served, root's requests are answered, and the
+   next control plane can take everything over.
 4. A configuration that needs more is refused before anything is created: at the start, and in a reload that
    adds devices. A daemon that takes over from another one never ends for want of what is kept.
 """

@@ -113,11 +113,11 @@ class Namespaces:
                 self._write()
 
     def _is(self, name: str, created: Fingerprint) -> bool:
-        """Return whether the namespace of a name still is the one that was created."""
+        """Return whether the namespace of a name still is the one that was created, as far as is known."""
         try:
             return self._host.namespace_fingerprint(name).matches(created)
-        except KernelError:
-            return False
+        except KernelError as error:
+            return error.lacking
 
     def _read(self) -> dict[str, Fingerprint]:
         try:

@@ -85,8 +85,8 @@ def test_a_device_is_refused_while_what_is_kept_stands(limit: list[int]) -> None
     assert caught.value.errno == errno.EMFILE
     assert str(caught.value) == (
         f"epair7a: too many open files ({most - reserve - 2} of {most} are in use, {reserve} are kept for "
-        "workers and clients, 3 are needed): raise LimitNOFILE= of the service, or ulimit -Hn before the daemon "
-        "starts"
+        "workers and clients, 3 are needed): raise LimitNOFILE= of the service, or ulimit -Hn before the "
+        "daemon starts"
     )
 
 
