@@ -21,6 +21,7 @@ from epaird.control.handover.handover import Handover
 from epaird.control.handover.notify import Health, Notifier
 from epaird.control.handover.predecessor import Leftovers
 from epaird.control.handover.takeover import Takeover
+from epaird.control.handover.upkeep import Entry, Upkeep
 from epaird.control.interfaces.frontend import FrontEnd
 from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.descriptors import WORKER, check_start, growth, raise_limit
@@ -89,6 +90,7 @@ class Daemon:
             lock=self.reloads.one_at_a_time,
         )  # fmt: skip
         self._registry.missing = self._remaking.missing
+        self._upkeep = self._make_upkeep()
 
     async def __aenter__(self) -> Daemon:
         return self
@@ -135,6 +137,7 @@ class Daemon:
         self._workers.watch(configuration.daemon.worker_timeout)
         await self._watch_file()
         self._remaking.start()
+        self._upkeep.start()
         undo.push_async_callback(self._stop_changes)
         left_over = set(self._namespaces.owned) - set(configuration.namespaces.create)
         if takes_over or left_over or any(half.settings.peer is not None for half in configuration.halves):
@@ -156,6 +159,8 @@ class Daemon:
         Return the descriptors, by name, that this process keeps when it is ``upgrading``."""
         # Whatever is created later would not be known to the successor.
         await self._stop_changes()
+        if upgrading or self.keeps_devices:
+            await self._upkeep.check()
         fds = [*self._listeners(), *self._handover.descriptors()] if upgrading else []
         if upgrading or self.keeps_devices:
             self._leaving = True
@@ -221,6 +226,19 @@ class Daemon:
             moving=lambda wanted: self._page.moving(wanted.metrics),
             begun=lambda: self._manager.reloading(time.monotonic_ns()),
             ended=lambda: self._manager.ready(self.health().status),
+        )
+
+    def _make_upkeep(self) -> Upkeep:
+        return Upkeep(
+            self._resources.directory,
+            (
+                Entry(
+                    "the control socket", lambda: self._control.has_file, lambda: self._control.restore_file()
+                ),
+                Entry("sockets of workers", lambda: self._workers.can_be_found, self._workers.listen_again),
+                Entry("the record of namespaces", lambda: self._namespaces.recorded, self._namespaces.record),
+                Entry("the state", lambda: self._handover.written, self._handover.write_again),
+            ),
         )
 
     def _shortage(self, found: Plan, wanted: Configuration) -> str:
@@ -313,6 +331,7 @@ class Daemon:
     async def _stop_changes(self) -> None:
         """End everything that changes interfaces without a request; wait for what is under way."""
         await self._stop_watching_file()
+        await self._upkeep.stop()
         await self._remaking.stop()
         await self.reloads.stop()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from socket import socket
 from typing import Final
 
-from epaird.control.handover.handover import LOCK
+from epaird.control.handover.handover import CLAIM, LOCK
 from epaird.control.handover.ledgers import open_ledger
 from epaird.control.handover.notify import listener, take_inherited
 from epaird.control.handover.predecessor import Leftovers, find_leftovers
@@ -46,14 +46,14 @@ class Resources:
         ``leaving`` is called when it is released: true leaves everything to a successor. Raises KernelError
         when another daemon has locked the directory."""
         self._passed = take_inherited()
-        lock = next((each.fd for each in self._passed if each.name == LOCK), None)
-        self.directory = RunDirectory(directory, lock)
+        passed = {each.name: each.fd for each in self._passed}
+        self.directory = RunDirectory(directory, passed.get(LOCK), passed.get(CLAIM))
         undo.callback(lambda: self.directory.release(keep=leaving()))
         self.descriptors = Descriptors()
         """The open descriptors of this process."""
         self.host = Host(self.descriptors)
         undo.callback(self.host.close)
-        keep = (LOCK, CONTROL, OWN_CONTROL, PAGE)
+        keep = (LOCK, CLAIM, CONTROL, OWN_CONTROL, PAGE)
         self.leftovers: Leftovers = find_leftovers(
             directory, self._passed, self.host.home, keep=keep, check=self._check
         )

@@ -24,7 +24,7 @@ from typing import Any, Final
 from epaird.dataplane.worker import WorkerLoop
 from epaird.ipc.channel import Channel
 from epaird.ipc.ledger import Table
-from epaird.ipc.messages import PROTOCOL, Adopt, Adopted, Done, End, Message, Ready, Start, Tune
+from epaird.ipc.messages import PROTOCOL, Adopt, Adopted, Done, End, Listen, Message, Ready, Start, Tune
 
 SPARE: Final = "epaird-spare"
 """Name of a process that is no worker yet, as ps -o comm shows it."""
@@ -68,6 +68,8 @@ class WorkerProcess:
                 self._report(message)
             case Start():
                 self._begin(message, *fds)
+            case Listen():
+                self._listen(message, *fds)
             case Tune() if self._worker is not None:
                 self._start = replace(
                     self._start,
@@ -94,6 +96,14 @@ class WorkerProcess:
         gc.freeze()
         self._worker.begin()
         self._send(Ready(os.getpid()))
+
+    def _listen(self, request: Listen, listener_fd: int) -> None:
+        """Listen on another socket from now on, once this process is an orphan."""
+        if self._listener is not None:
+            self._listener.close()
+        self._listener = socket.socket(fileno=listener_fd)
+        self._listener.setblocking(False)
+        self._send(Done(request.id))
 
     def _send(self, message: Message) -> None:
         self._channel.send(message)

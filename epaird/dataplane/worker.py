@@ -262,9 +262,14 @@ class WorkerLoop:
             case Ping():
                 pass
             case Unknown():
-                self._send(Done(request.id, f"unknown request {request.name}"))
+                self._refuse(request, fds)
             case _:
                 raise ValueError(f"not a request: {request}")
+
+    def _refuse(self, request: Unknown, fds: list[int]) -> None:
+        for fd in fds:
+            os.close(fd)
+        self._send(Done(request.id, f"unknown request {request.name}"))
 
     def _attach(self, spec: CableSpec, fds: list[int]) -> str:
         """Begin to forward a cable; return why that is not possible, or an empty string."""

@@ -196,6 +196,15 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Listen for the next control plane on another socket, which travels with it; answered by Done.
+
+    Others have removed the file of the present one."""
+
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """End now. Only this ends a worker: a control plane that is gone may be replaced."""
 
@@ -302,6 +311,7 @@ Message = (
     | Amend
     | Tune
     | Ping
+    | Listen
     | End
     | Adopt
     | Adopted

@@ -14,7 +14,7 @@ from typing import Final
 from epaird.control.api.application import Api
 from epaird.control.api.credentials import Peer, group_id, may_control, peer_of
 from epaird.control.api.problems import MEDIA_TYPE, of_status, problem
-from epaird.control.api.socketfile import SocketFile, is_socket
+from epaird.control.api.socketfile import SocketFile, identity
 from epaird.control.http.accepting import Acceptor
 from epaird.control.http.server import Connection, Limits, Server, answer_503, cut_silent
 from epaird.control.machine.descriptors import Descriptors, Purpose
@@ -61,6 +61,8 @@ class ControlServer(Server):
         self._file = file
         self._path = file.path if file is not None else Path(listener.getsockname())
         self._group = group
+        self._found = identity(self._path)
+        """The socket's file when this server was made."""
         self._second: Acceptor | None = None
         """Accepts on a socket of its own while that of another process has no file any more."""
         self._api = Api(
@@ -110,7 +112,9 @@ class ControlServer(Server):
     @property
     def has_file(self) -> bool:
         """True while clients find the socket at its path."""
-        return self._file.exists if self._file is not None else is_socket(self._path)
+        if self._file is not None:
+            return self._file.exists
+        return self._found is not None and identity(self._path) == self._found
 
     async def restore_file(self) -> None:
         """Listen at the path again, whose file others have removed; clients that are connected stay.

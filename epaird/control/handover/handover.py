@@ -11,11 +11,12 @@ from epaird.control.handover.fdstore import FdStore
 from epaird.control.handover.notify import Notifier
 from epaird.control.handover.predecessor import LEDGER
 from epaird.control.handover.rundirectory import RunDirectory
-from epaird.control.handover.state import Keeper, State, saved_worker
+from epaird.control.handover.state import FILE, Keeper, State, saved_worker
 from epaird.control.interfaces.kind import AnyKind
 from epaird.control.interfaces.registry import Registry
 from epaird.control.interfaces.saved import SavedClone
 from epaird.control.machine.host import Host
+from epaird.control.machine.privatefiles import Stamp, stamp
 from epaird.control.reloading.inforce import ConfigurationInForce
 from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Slots, Table
@@ -23,6 +24,8 @@ from epaird.names.macpool import MacPool
 
 LOCK: Final = "lock"
 """Name under which the run directory's lock is passed."""
+CLAIM: Final = "claim"
+"""Name under which its claim is passed."""
 
 
 class Handover:
@@ -49,6 +52,8 @@ class Handover:
         self._registry = registry
         self._in_force = in_force
         self._store = FdStore(manager)
+        self._stamp: Stamp | None = None
+        """The state file as it was written last."""
         self._keeper = Keeper(directory.path, self._state, self._written)
 
     def disown(self, names: Iterable[str]) -> None:
@@ -62,6 +67,15 @@ class Handover:
     def write(self) -> None:
         """Write the state now."""
         self._keeper.write()
+
+    @property
+    def written(self) -> bool:
+        """True while the state file is there as it was written, or could not be written."""
+        return self._keeper.failed or self._stamp is None or stamp(self._directory.path, FILE) == self._stamp
+
+    async def write_again(self) -> None:
+        """Write the state, whose file others have removed or replaced."""
+        self.write()
 
     def end(self, *, keep: bool) -> None:
         """Write nothing more; unless the state is to be kept, remove it from file and store."""
@@ -80,7 +94,9 @@ class Handover:
         return found
 
     def _own(self) -> list[tuple[str, int]]:
-        return [(LOCK, self._directory.fd), (LEDGER, self._table.fd)]
+        claim = self._directory.claim.fileno()
+        found = [(LOCK, self._directory.fd), (LEDGER, self._table.fd)]
+        return found if claim < 0 else [*found, (CLAIM, claim)]
 
     def _state(self) -> State:
         saved = {kind.cloner.name: self._saved(kind) for kind in self._registry.kinds}
@@ -101,6 +117,7 @@ class Handover:
         # A successor identifies a device by its slot. As long as the file gives a slot to a device, no other
         # device may have it.
         if not self._keeper.failed:
+            self._stamp = stamp(self._directory.path, FILE)
             self._slots.rested()
         self._update_store()
 

@@ -29,6 +29,7 @@ from epaird.ipc.messages import (
     Done,
     End,
     Keep,
+    Listen,
     Message,
     Pause,
     Ping,
@@ -96,6 +97,9 @@ class Link:
         self._channel = Channel(launched.connection, self._received, self._hung_up)
         self._closed = False
         self._socket: Path | None = None
+        """Where the process is to listen for the next control plane."""
+        self._socket_file: tuple[int, int] | None = None
+        """Device and inode of the socket that it listens on."""
         self._understands = True
 
     @property
@@ -112,13 +116,12 @@ class Link:
         with contextlib.ExitStack() as stack:
             fds: tuple[int, ...] = (table_fd,)
             if directory is not None:
-                path = directory / socket_name(self.pid)
+                path = self._socket = directory / socket_name(self.pid)
                 try:
                     fds = (table_fd, stack.enter_context(_listener(path)).fileno())
+                    self._socket_file = _identity(path)
                 except OSError as error:
                     log.warning("%s: %s: the worker will not outlive the control plane", path, error.strerror)
-                else:
-                    self._socket = path
             self._channel.send(start, fds)
             await ready
         if self._closed:
@@ -130,8 +133,27 @@ class Link:
 
         A process that does not understand this version is only sent Detach and End."""
         self._socket = path
+        self._socket_file = _identity(path) if path is not None else None
         self._understands = understands
         self.running = True
+
+    @property
+    def can_be_found(self) -> bool:
+        """True while the next control plane finds the process by its socket, or is not to find it."""
+        if self._socket is None or not self.running or not self._understands:
+            return True
+        return self._socket_file is not None and _identity(self._socket) == self._socket_file
+
+    async def listen_again(self) -> None:
+        """Have the process listen at its path again, whose file others have removed.
+
+        Raises OSError, WorkerLost, or WorkerRefused when the process is of an older version."""
+        if self._socket is None:
+            return
+        with _listener(self._socket) as listener:
+            found = _identity(self._socket)
+            await self._request(Listen(next(self._ids)), (listener.fileno(),))
+            self._socket_file = found
 
     def attach(self, attachment: Attachment) -> asyncio.Future[None]:
         """Request that a cable is forwarded."""
@@ -215,7 +237,7 @@ class Link:
 
     def _request(
         self,
-        request: Attach | Resize | Detach | Keep | Pause | Continue | Amend | Tune,
+        request: Attach | Resize | Detach | Keep | Pause | Continue | Amend | Tune | Listen,
         fds: tuple[int, ...] = (),
     ) -> asyncio.Future[None]:
         """Send a request; return its answer, which fails with WorkerRefused or WorkerLost."""
@@ -255,6 +277,15 @@ class Link:
 
     def _lost(self) -> WorkerLost:
         return WorkerLost(f"{self._name} has ended")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file; None if there is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def socket_name(pid: int | str) -> str:

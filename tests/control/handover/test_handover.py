@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from epaird.config.reading import parse
-from epaird.control.handover.handover import LOCK, Handover
+from epaird.control.handover.handover import CLAIM, LOCK, Handover
 from epaird.control.handover.notify import Notifier
 from epaird.control.handover.predecessor import LEDGER
 from epaird.control.handover.rundirectory import RunDirectory
@@ -97,9 +97,9 @@ async def test_the_service_manager_keeps_the_ledger_and_the_devices(tmp_path: Pa
 async def test_descriptors_that_are_closed_before_execve_are_copied(tmp_path: Path) -> None:
     async with leaving(tmp_path) as (scene, handover):
         found = handover.descriptors()
-        assert [name for name, _ in found] == [LOCK, LEDGER, "epair0a", "epair0b", "lo0"]
+        assert [name for name, _ in found] == [LOCK, LEDGER, CLAIM, "epair0a", "epair0b", "lo0"]
         for name, fd in found:
-            if name in (LOCK, LEDGER):
+            if name in (LOCK, LEDGER, CLAIM):
                 os.close(fd)
             else:
                 assert fd in scene.host.links[name].tap.fds
