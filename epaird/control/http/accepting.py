@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 AT_ONCE: Final = 4
 """Connections that are accepted in one turn of the loop. Those that are cut for them are closed in the next
 one, so that so many more than usual may be open."""
+LINGERING_MAX: Final = 4
+"""Connections that are kept open after their clients were turned away, at most."""
+LINGER_S: Final = 0.5
+"""Time in seconds for which they are."""
 PAUSE_S: Final = 0.1
 """Time in seconds for which a socket is left alone after an error."""
 _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
@@ -52,6 +56,8 @@ class Acceptor:
         self._resumption: asyncio.TimerHandle | None = None
         self._beginning: set[asyncio.Task[object]] = set()
         self._failed = False
+        self._lingering: dict[socket.socket, asyncio.TimerHandle] = {}
+        """Connections that were turned away and not closed yet."""
 
     def start(self) -> None:
         """Accept connections, also those that have waited."""
@@ -73,6 +79,8 @@ class Acceptor:
         if self._held is not None:
             os.close(self._held)
             self._held = None
+        for connection in tuple(self._lingering):
+            self._leave(connection)
         while self._beginning:
             await asyncio.wait(tuple(self._beginning))
 
@@ -100,10 +108,10 @@ class Acceptor:
         except OSError:  # its client has gone
             connection.close()
             return
-        if answer is not None:
-            _turn_away(connection, answer)
-            return
         connection.setblocking(False)
+        if answer is not None:
+            self._turn_away(connection, answer)
+            return
         loop = asyncio.get_running_loop()
         task = spawn(self._serve(loop, connection), "a new connection")
         self._beginning.add(task)
@@ -129,10 +137,30 @@ class Acceptor:
         except OSError:
             return False
         else:
-            _turn_away(connection, self._no_descriptors())
+            _send(connection, self._no_descriptors())
+            connection.close()
             return True
         finally:
             self._held = _held()
+
+    def _turn_away(self, connection: socket.socket, answer: bytes) -> None:
+        """Send an answer, and close once the client has sent its request or LINGER_S later.
+
+        The kernel resets a connection that is closed with bytes that nobody has read."""
+        _send(connection, answer)
+        if len(self._lingering) >= LINGERING_MAX:
+            connection.close()
+            return
+        loop = asyncio.get_running_loop()
+        loop.add_reader(connection.fileno(), self._leave, connection)
+        self._lingering[connection] = loop.call_later(LINGER_S, self._leave, connection)
+
+    def _leave(self, connection: socket.socket) -> None:
+        self._lingering.pop(connection).cancel()
+        asyncio.get_running_loop().remove_reader(connection.fileno())
+        with connection, contextlib.suppress(OSError):
+            while connection.recv(1 << 16):
+                pass
 
     def _pause(self, error: OSError) -> None:
         if not self._failed:
@@ -151,12 +179,9 @@ def _held() -> int | None:
         return None
 
 
-def _turn_away(connection: socket.socket, answer: bytes) -> None:
-    """Send an answer, as far as that is possible at once, and close."""
-    with connection, contextlib.suppress(OSError):
+def _send(connection: socket.socket, answer: bytes) -> None:
+    """Send an answer, as far as that is possible at once, and the end."""
+    with contextlib.suppress(OSError):
         connection.setblocking(False)
         connection.send(answer)
         connection.shutdown(socket.SHUT_WR)
-        # The kernel resets a connection that is closed with bytes that nobody has read.
-        while connection.recv(1 << 16):
-            pass

@@ -151,9 +151,16 @@ class Link:
         if self._socket is None:
             return
         with _listener(self._socket) as listener:
-            found = _identity(self._socket)
-            await self._request(Listen(next(self._ids)), (listener.fileno(),))
-            self._socket_file = found
+            # Requested once: a process of an older version keeps the descriptor each time. The file stays, so
+            # that the next control plane ends the process, which it cannot take over.
+            self._socket_file = _identity(self._socket)
+            try:
+                await self._request(Listen(next(self._ids)), (listener.fileno(),))
+            except WorkerRefused as error:
+                raise WorkerRefused(
+                    f"{self._name} (pid {self.pid}) is of an older version and will not outlive the control "
+                    "plane"
+                ) from error
 
     def attach(self, attachment: Attachment) -> asyncio.Future[None]:
         """Request that a cable is forwarded."""

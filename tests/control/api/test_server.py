@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from epaird.control.api import server as apiserver
+from epaird.control.api.credentials import Peer
+from epaird.control.http.accepting import AT_ONCE
 from tests.control.control_server import Answer, Control, serving
 from tests.waiting import DEADLINE_S, until, until_closed
 
@@ -123,3 +125,48 @@ def _waiting_in(path: Path) -> bool:
     """Return True while a client has connected and is not accepted."""
     lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
     return any(line[-1] == str(path) and line[5] == "02" for line in lines)  # SS_CONNECTING
+
+
+def test_a_user_has_few_connections_and_root_is_not_locked_out(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = Peer(1, 1000, 1000)
+    monkeypatch.setattr(apiserver, "peer_of", lambda _: user)
+    monkeypatch.setattr(apiserver, "may_control", lambda *_: True)
+    before = descriptors()
+    with ExitStack() as opened:
+        for _ in range(100):
+            opened.enter_context(control.connect())
+        until(lambda: descriptors() - before - 100 <= apiserver.OF_USER_MAX + AT_ONCE)
+        assert control.curl("/v1/cloners").status == 200, "it takes the place of the longest silent one"
+    control.on_loop(control.operations.gate.clear)
+    body = b"DELETE /v1/interfaces/nix HTTP/1.1\r\nhost: a\r\n\r\n"
+    with ExitStack() as busy:
+        changes = [busy.enter_context(control.connect(body)) for _ in range(apiserver.OF_USER_MAX)]
+        until(lambda: control.operations.waiting == apiserver.OF_USER_MAX)
+        problem = control.curl("/v1/cloners").problem
+        assert (problem["status"], problem["errno"]) == (503, "EMFILE")
+        assert problem["detail"] == "user 1000 has 32 connections: try again later"
+        monkeypatch.setattr(apiserver, "peer_of", lambda _: Peer(1, 0, 0))
+        assert control.curl("/v1/cloners").status == 200
+        control.on_loop(control.operations.gate.set)
+        for change in changes:
+            assert change.recv(65536).startswith(b"HTTP/1.1 404")
+
+
+def test_a_file_that_is_removed_is_bound_again_and_clients_stay(control: Control) -> None:
+    early = control.connect()
+    follower = control.connect(b"GET /v1/events HTTP/1.1\r\nhost: a\r\n\r\n")
+    until(lambda: control.operations.readers)
+    control.path.unlink()
+    assert not control.on_loop(lambda: control.server.has_file)
+    control.run(control.server.restore_file())
+    assert control.on_loop(lambda: control.server.has_file)
+    assert control.curl("/v1/interfaces", data={"name": "epair"}).status == 201
+    early.sendall(GET)
+    assert early.recv(65536).startswith(b"HTTP/1.1 200")
+    text = b""
+    while b"created" not in text:
+        text += follower.recv(65536)
+    early.close()
+    follower.close()
