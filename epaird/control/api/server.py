@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import time
+from collections.abc import Iterable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,10 @@ class ControlConnection(Connection):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.peer = peer_of(transport.get_extra_info("socket"))
         super().connection_made(transport)
+        # Several may have been admitted before the first of them began.
+        of_user = [each for each in _control_connections(self.connections) if each.peer.uid == self.peer.uid]
+        if self.peer.uid != 0 and len(of_user) > OF_USER_MAX:
+            cut_silent(of_user)
 
     def malformed(self, message: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
         return [(b"content-type", MEDIA_TYPE.encode())], bytes(of_status(400, message).body)
@@ -171,7 +176,7 @@ class ControlServer(Server):
         A user with too many connections loses the one that has been silent longest, as the others do
         together; root is not concerned."""
         uid = peer_of(connection).uid
-        found = [each for each in self.connections if isinstance(each, ControlConnection)]
+        found = _control_connections(self.connections)
         if len(found) >= CONNECTIONS_MAX and not cut_silent(found):
             return self.turned_away(f"{len(found)} clients are connected")
         if uid == 0:
@@ -183,3 +188,7 @@ class ControlServer(Server):
         if len(others) >= OF_OTHERS_MAX and not cut_silent(others):
             return self.turned_away(f"{len(others)} clients are connected")
         return self._make_room(Purpose.CLIENT, others)
+
+
+def _control_connections(connections: Iterable[asyncio.Protocol]) -> list[ControlConnection]:
+    return [each for each in connections if isinstance(each, ControlConnection)]

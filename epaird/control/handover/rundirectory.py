@@ -76,7 +76,8 @@ class RunDirectory:
                     f"daemon.control_socket: {path} {error.strerror}; a socket in another directory is needed"
                 )
                 raise KernelError(errno.EPERM, text) from error
-            raise KernelError.about(f"daemon.control_socket: {path}", error.errno) from error
+            number = error.errno or errno.EIO
+            raise KernelError(number, f"daemon.control_socket: {path}: {os.strerror(number)}") from error
 
     def release(self, *, keep: bool = False) -> None:
         """Release claim and lock; ``keep`` the lock's file, for a process that continues with the lock."""
