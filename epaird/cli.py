@@ -92,7 +92,7 @@ def check(file: Path) -> int:
         return PROBLEMS
     pairs = len(configuration.epair)
     click.echo(f"{quoted_path(file)}: ok, {pairs} {'pair' if pairs == 1 else 'pairs'}")
-    for remark in remarks(configuration):
+    for remark in (*remarks(configuration), *_shortage(configuration)):
         click.echo(f"note: {remark}")
     return 0
 
@@ -155,6 +155,13 @@ def _misplaced(configuration: Configuration) -> Iterator[str]:
                 if path.stat().st_dev != nsfs:
                     place = dotted((*each.location, "netns"))
                     yield f"{place}: {each.namespace}: is not a network namespace"
+
+
+def _shortage(configuration: Configuration) -> list[str]:
+    """Return a line if a daemon that is started as this process was would have too few descriptors."""
+    from epaird.control.machine.descriptors import hard_limit, required, shortage
+
+    return shortage(required(configuration), hard_limit())
 
 
 def _report(line: str) -> None:

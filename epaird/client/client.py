@@ -155,7 +155,7 @@ class Client:
         ``place`` are the parts of the path below ``/v1``. Raises DaemonError, also after
         ``timeout_s`` without an answer; None waits for ever."""
         with self._connect() as connection:
-            answer = _Exchange(connection, method, _target(place, query), body)
+            answer = _Exchange(self._path, connection, method, _target(place, query), body)
             text = b"".join(answer.parts(timeout_s, self._waiting))
         document = _parsed(text) if text else None
         if answer.status not in _OK:
@@ -165,7 +165,7 @@ class Client:
     def text(self, *place: str) -> str:
         """Return the text that is at ``place``."""
         with self._connect() as connection:
-            answer = _Exchange(connection, "GET", _target(place, ""), None)
+            answer = _Exchange(self._path, connection, "GET", _target(place, ""), None)
             text = b"".join(answer.parts(None, self._waiting))
         if answer.status not in _OK:
             raise DaemonError(*_problems(answer.status, _parsed(text)))
@@ -174,7 +174,7 @@ class Client:
     def stream(self, *place: str) -> Iterator[dict[str, Any]]:
         """Yield the JSON documents of an answer without an end; raises DaemonError when the daemon ends."""
         with self._connect() as connection:
-            answer = _Exchange(connection, "GET", _target(place, ""), None)
+            answer = _Exchange(self._path, connection, "GET", _target(place, ""), None)
             rest = b""
             for part in answer.parts(None, self._waiting):
                 *lines, rest = (rest + part).split(b"\n")
@@ -182,7 +182,7 @@ class Client:
                     raise DaemonError(_detail(answer.status, _parsed(rest or lines[0])))
                 for line in lines:
                     yield _parsed(line)
-        raise DaemonError("the daemon has ended")
+        raise DaemonError(_ending(self._path))
 
     def _report(self, place: str, body: object) -> PlanReport:
         from epaird.client.plans import PlanReport
@@ -202,8 +202,9 @@ class Client:
 class _Exchange:
     """The answer to one request."""
 
-    def __init__(self, connection: socket.socket, method: str, target: str, body: object) -> None:
-        """Send the request."""
+    def __init__(self, path: str, connection: socket.socket, method: str, target: str, body: object) -> None:
+        """Send the request on a connection to the control socket at ``path``."""
+        self._path = path
         self.status = 0
         """HTTP status; 0 until it is known."""
         self._socket = connection
@@ -220,11 +221,14 @@ class _Exchange:
     def parts(self, timeout_s: float | None, waiting: Callable[[], None]) -> Iterator[bytes]:
         """Yield the body as it arrives; raises DaemonError if it does not arrive whole."""
         self._socket.settimeout(SLOW_S if timeout_s is None else timeout_s)
+        begun = False
         while True:
             try:
                 event = self._http.next_event()
                 if event is h11.NEED_DATA:
-                    self._http.receive_data(self._socket.recv(_RECEIVE))
+                    received = self._socket.recv(_RECEIVE)
+                    begun = begun or bool(received)
+                    self._http.receive_data(received)
                 elif isinstance(event, h11.Response):
                     self.status = event.status_code
                     self._socket.settimeout(None)
@@ -237,8 +241,20 @@ class _Exchange:
                     raise DaemonError("the daemon does not answer") from None
                 waiting()
                 self._socket.settimeout(None)
-            except (OSError, h11.ProtocolError):
-                raise DaemonError("the daemon has ended without an answer") from None
+            except (OSError, h11.ProtocolError) as error:
+                if begun and not self.status and not isinstance(error, OSError):
+                    raise DaemonError(_FOREIGN) from None
+                raise DaemonError(f"{_ending(self._path)} without an answer") from None
+
+
+def _ending(path: str) -> str:
+    """Return what has happened to a daemon whose connection has ended: it may still listen."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(SLOW_S)
+        with contextlib.suppress(OSError):
+            probe.connect(path)
+            return "the daemon has closed the connection"
+    return "the daemon has ended"
 
 
 def selecting(

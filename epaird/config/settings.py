@@ -6,6 +6,7 @@ between values are in ``epaird.config.consistency``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -171,6 +172,11 @@ class DaemonSettings(Settings):
     ] = "info"
     log_format: Annotated[Literal["text", "json"], BeforeValidator(values.one_of("text", "json"))] = "text"
     """Format of the log; ``json`` is one object per line."""
+
+    @property
+    def worker_count(self) -> int:
+        """Number of workers on this machine."""
+        return len(os.sched_getaffinity(0)) if self.workers == "auto" else self.workers
 
 
 class MetricsSettings(Settings):

@@ -23,9 +23,10 @@ from epaird.control.handover.handover import Handover
 from epaird.control.handover.notify import Health, Notifier
 from epaird.control.handover.predecessor import Leftovers
 from epaird.control.handover.takeover import Takeover
+from epaird.control.handover.upkeep import Entry, Upkeep
 from epaird.control.interfaces.frontend import FrontEnd
 from epaird.control.interfaces.registry import Registry
-from epaird.control.machine.descriptors import raise_limit, required
+from epaird.control.machine.descriptors import WORKER, check_start, growth, raise_limit
 from epaird.control.machine.namespaces import Namespaces
 from epaird.control.metrics.page import MetricsPage
 from epaird.control.operations import Refused
@@ -41,6 +42,7 @@ from epaird.control.workers.processes import Spares
 from epaird.control.workers.readers import Readers
 from epaird.control.workers.worker import Worker
 from epaird.kernel.errors import KernelError
+from epaird.plan.steps import Plan
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +79,10 @@ class Daemon:
         self._spares = Spares()
         self._readers = Readers()
         self._workers = WorkerPool(
-            _worker_count(configuration), held.slots, self._spares, self._make_worker,
+            configuration.daemon.worker_count, held.slots, self._spares, self._make_worker,
             lambda: self._registry, lambda clone, workers: self._registry.reassign(clone, workers),
         )  # fmt: skip
+        held.descriptors.workers = lambda: len(self._workers)
         self._registry = Registry(
             held.host, held.table, held.slots, self._workers, held.macs,
             loopbacks=configuration.lo is not None,
@@ -95,7 +98,7 @@ class Daemon:
         self._handover.disown(held.leftovers.unknown)
         self._at_end("removing the state file", lambda: self._handover.end(keep=self._leaving))
         self._namespaces = Namespaces(held.host, held.directory.path)
-        self._page = MetricsPage(self.reading)
+        self._page = MetricsPage(self.reading, held.descriptors)
         self._file_watch: FileWatch | None = None
         self.reloads = self._make_reloads()
         self._remaking = Remaking(
@@ -103,6 +106,7 @@ class Daemon:
             lock=self.reloads.one_at_a_time,
         )  # fmt: skip
         self._registry.missing = self._remaking.missing
+        self._upkeep = self._make_upkeep()
 
     async def __aenter__(self) -> Daemon:
         return self
@@ -116,6 +120,8 @@ class Daemon:
         Raises KernelError, ListenError, WorkerLost or WorkerRefused; leaving the context takes down whatever
         has been created."""
         configuration, undo, held = self._in_force.current, self._undo, self._resources
+        if not held.leftovers.usable:
+            check_start(configuration)
         # Bound first, so that of two daemons only one begins. Requests wait until everything is created.
         control = self._control = self._bind_control()
         self._at_end("answering clients of the metrics page", self._page.stop)
@@ -156,6 +162,7 @@ class Daemon:
         self._workers.keep_spare()
         await self._watch_file()
         self._remaking.start()
+        self._upkeep.start()
         self._at_end("ending changes", self._stop_changes)
         left_over = set(self._namespaces.owned) - set(configuration.namespaces.create)
         if takes_over or left_over or any(half.settings.peer is not None for half in configuration.halves):
@@ -200,6 +207,8 @@ class Daemon:
         Return the descriptors, by name, that this process keeps when it is ``upgrading``."""
         # Whatever is created later would not be known to the successor.
         await self._stop_changes()
+        if upgrading or self.keeps_devices:
+            await self._upkeep.check()
         fds = [*self._listeners(), *self._handover.descriptors()] if upgrading else []
         if upgrading or self.keeps_devices:
             self._leaving = True
@@ -208,6 +217,9 @@ class Daemon:
 
     async def upgrade(self) -> None:
         """Request that the installed program is executed. Raises Refused when it cannot run."""
+        devices = sum(len(ifnet.tap.fds) for ifnet in self._registry.ifnets)
+        if problem := self._resources.descriptors.adoption_shortage(devices):
+            raise Refused(errno.EMFILE, f"not upgraded: {problem}")
         if (objection := await reexec.objection()) is not None:
             raise Refused(errno.ENOEXEC, f"not upgraded: the program as it is now cannot run: {objection}")
         if (objection := self._handover.objection()) is not None:
@@ -264,8 +276,8 @@ class Daemon:
             registry=self._registry,
             namespaces=self._namespaces,
             reconfigure=self._apply,
-            shrink=lambda wanted: self._workers.shrink(_worker_count(wanted)),
-            shortages=lambda wanted: raise_limit(required(wanted)),
+            shrink=lambda wanted: self._workers.shrink(wanted.daemon.worker_count),
+            shortage=self._shortage,
             moving=lambda wanted: self._page.moving(wanted.metrics),
             begun=lambda: self._manager.reloading(time.monotonic_ns()),
             ended=self._reload_ended,
@@ -275,16 +287,38 @@ class Daemon:
         self._handover.write()  # before the answer, as with every request
         self._manager.ready(self.health().status)
 
+    def _make_upkeep(self) -> Upkeep:
+        return Upkeep(
+            self._resources.directory,
+            (
+                Entry(
+                    "the control socket", lambda: self._control.has_file, lambda: self._control.restore_file()
+                ),
+                Entry("sockets of workers", lambda: self._workers.can_be_found, self._workers.listen_again),
+                Entry("the record of namespaces", lambda: self._namespaces.recorded, self._namespaces.record),
+                Entry("the state", lambda: self._handover.written, self._handover.write_again),
+            ),
+        )
+
+    def _shortage(self, found: Plan, wanted: Configuration) -> str:
+        """Return why there are too few descriptors to apply a plan; empty if there are enough."""
+        raise_limit()
+        existing = {clone.name: sum(len(each.tap.fds) for each in clone.ifnets) for clone in self._registry}
+        workers = max(0, wanted.daemon.worker_count - len(self._workers))
+        devices = growth(found, existing)
+        return self._resources.descriptors.shortage(devices + WORKER * workers)
+
     def _bind_control(self) -> ControlServer:
         passed, path = self._resources.listener(CONTROL), self._in_force.daemon.control_socket
+        descriptors = self._resources.descriptors
         if (own := self._resources.listener(OWN_CONTROL)) is not None:
-            control = ControlServer.resume(own, path, self._front_end, self.reloads)
+            control = ControlServer.resume(own, path, self._front_end, self.reloads, descriptors)
         elif passed is not None:
             if (address := passed.getsockname()) != str(path):
                 log.warning("daemon.control_socket: %s: the service manager has %s instead", path, address)
-            control = ControlServer.inherit(passed, self._front_end, self.reloads)
+            control = ControlServer.inherit(passed, self._front_end, self.reloads, descriptors)
         else:
-            control = ControlServer.bind(path, self._front_end, self.reloads)
+            control = ControlServer.bind(path, self._front_end, self.reloads, descriptors)
         self._at_end("answering requests", control.stop)
         return control
 
@@ -328,7 +362,7 @@ class Daemon:
         self._reserve_macs(configuration)
         await self._workers.tune(now, before)
         try:
-            await self._workers.grow(_worker_count(configuration))
+            await self._workers.grow(now.worker_count)
         finally:
             self._workers.keep_spare()  # a new worker may have taken the spare
 
@@ -353,6 +387,8 @@ class Daemon:
         """End everything that changes interfaces without a request; wait for what is under way."""
         self.waits_for = "reading the configuration file"
         await self._stop_watching_file()
+        self.waits_for = "creating the run directory again"
+        await self._upkeep.stop()
         self.waits_for = "creating what is missing"
         await self._remaking.stop()
         self.waits_for = "applying a reload"
@@ -364,10 +400,9 @@ class Daemon:
 
     def _listeners(self) -> list[tuple[str, int]]:
         """Return copies of the listening sockets by name: clients that connect now wait for the successor."""
-        own, control = self._control.hand_over()
         page = self._page.copy()
         return [
-            (OWN_CONTROL if own else CONTROL, control),
+            *((OWN_CONTROL if own else CONTROL, fd) for own, fd in self._control.hand_over()),
             *([(PAGE, page)] if page is not None else []),
         ]
 
@@ -396,8 +431,3 @@ class Daemon:
     async def _unless_leaving(self, take_down: Callable[[], Awaitable[None]]) -> None:
         if not self._leaving:
             await take_down()
-
-
-def _worker_count(configuration: Configuration) -> int:
-    workers = configuration.daemon.workers
-    return len(os.sched_getaffinity(0)) if workers == "auto" else workers

@@ -6,6 +6,7 @@ The leftovers of a predecessor in them are found here, and taken over when the d
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable
@@ -13,13 +14,16 @@ from pathlib import Path
 from socket import socket
 from typing import Final
 
-from epaird.control.handover.handover import LOCK
+from epaird.control.handover.handover import CLAIM, LOCK
 from epaird.control.handover.ledgers import open_ledger
 from epaird.control.handover.notify import listener, take_inherited
 from epaird.control.handover.predecessor import Leftovers, find_leftovers
 from epaird.control.handover.rundirectory import RunDirectory
+from epaird.control.handover.state import State
+from epaird.control.machine.descriptors import Descriptors
 from epaird.control.machine.host import Host
 from epaird.ipc.ledger import Slots
+from epaird.kernel.errors import KernelError
 from epaird.names import mac
 from epaird.names.macpool import MacPool
 
@@ -42,19 +46,29 @@ class Resources:
         ``leaving`` is called when it is released: true leaves everything to a successor. Raises KernelError
         when another daemon has locked the directory."""
         self._passed = take_inherited()
-        lock = next((each.fd for each in self._passed if each.name == LOCK), None)
-        self.directory = RunDirectory(directory, lock)
+        passed = {each.name: each.fd for each in self._passed}
+        self.directory = RunDirectory(directory, passed.get(LOCK), passed.get(CLAIM))
         undo.callback(lambda: self.directory.release(keep=leaving()))
-        self.host = Host()
+        self.descriptors = Descriptors()
+        """The open descriptors of this process."""
+        self.host = Host(self.descriptors)
         undo.callback(self.host.close)
-        keep = (LOCK, CONTROL, OWN_CONTROL, PAGE)
-        self.leftovers: Leftovers = find_leftovers(directory, self._passed, self.host.home, keep=keep)
+        keep = (LOCK, CLAIM, CONTROL, OWN_CONTROL, PAGE)
+        self.leftovers: Leftovers = find_leftovers(
+            directory, self._passed, self.host.home, keep=keep, check=self._check
+        )
         """The leftovers of a predecessor."""
         self.table = open_ledger(self.leftovers.ledgers, self.leftovers.slots)
         undo.callback(os.close, self.table.fd)
         state = self.leftovers.state
         self.macs = MacPool(mac.host_id(), state.macs_made if state is not None else 0)
         self.slots = Slots(self.table, self.leftovers.slots, resting=True)
+
+    def _check(self, state: State) -> None:
+        """Raise KernelError if there are too few descriptors to take a predecessor's devices over."""
+        problem = self.descriptors.adoption_shortage(sum(len(device.slots) for device in state.devices))
+        if problem:
+            raise KernelError(errno.EMFILE, f"{problem}; the workers keep forwarding until orphan_timeout")
 
     def listener(self, name: str) -> socket | None:
         """Return the listening socket that was passed to this process under a name."""

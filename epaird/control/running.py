@@ -19,7 +19,7 @@ from epaird.control.handover import reexec
 from epaird.control.handover.notify import Notifier, attend, watchdog_s
 from epaird.control.http.listening import ListenError
 from epaird.control.logroutes import logged_stderr
-from epaird.control.machine.descriptors import raise_limit, required
+from epaird.control.machine.descriptors import raise_limit
 from epaird.control.operations import Refused
 from epaird.control.reloading.inforce import Source
 from epaird.control.tasks import spawn
@@ -39,11 +39,12 @@ def run(configuration: Configuration, source: Source | None = None) -> int:
     """Run until SIGINT or SIGTERM; return the exit status. Each missing requirement is logged in one line."""
     logs.set_up(configuration.daemon.log_level, configuration.daemon.log_format)
     try:
-        problems = missing(namespaces=_uses_namespaces(configuration)) or raise_limit(required(configuration))
+        problems = missing(namespaces=_uses_namespaces(configuration))
         for line in problems:
             log.error("%s", line)
         if problems:
             return 1
+        raise_limit()
         use_long_slices()
         with logged_stderr():
             return uvloop.run(_run(configuration, source, Ending()))

@@ -33,6 +33,7 @@ from epaird.ipc.messages import (
     Description,
     Done,
     End,
+    Listen,
     Message,
     Ready,
     Start,
@@ -90,6 +91,8 @@ class WorkerProcess:
                 self._send(Done(message.id))
             case Start():
                 self._begin(message, *fds)
+            case Listen():
+                self._listen(message, *fds)
             case Tune() if self._worker is not None:
                 self._start = replace(
                     self._start,
@@ -120,6 +123,14 @@ class WorkerProcess:
     def describe(self) -> None:
         """Report what the process is, without a request."""
         self._send(self._description)
+
+    def _listen(self, request: Listen, listener_fd: int) -> None:
+        """Listen on another socket from now on, once this process is an orphan."""
+        if self._listener is not None:
+            self._listener.close()
+        self._listener = socket.socket(fileno=listener_fd)
+        self._listener.setblocking(False)
+        self._send(Done(request.id))
 
     def _send(self, message: Message) -> None:
         self._channel.send(message)

@@ -7,7 +7,9 @@ nothing and decides nothing: descriptors and requests come from the control plan
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -238,7 +240,9 @@ class WorkerLoop:
         self._beat()
         match request:
             case Attach():
-                self._send(Done(request.id, self._attach(request.cable, fds)))
+                lacks = len(fds) < len(request.cable.ports)
+                error = self._attach(request.cable, fds)
+                self._send(Done(request.id, error, errno.EMFILE if lacks else 0))
             case Detach() if request.cable in self._kept:
                 self._kept.pop(request.cable).close()
                 self._send(Done(request.id))
@@ -258,14 +262,18 @@ class WorkerLoop:
             case Ping():
                 pass
             case Unknown():
-                self._send(Done(request.id, f"unknown request {request.name}"))
+                self._refuse(request, fds)
             case _:
                 raise ValueError(f"not a request: {request}")
 
+    def _refuse(self, request: Unknown, fds: list[int]) -> None:
+        for fd in fds:
+            os.close(fd)
+        self._send(Done(request.id, f"unknown request {request.name}"))
+
     def _attach(self, spec: CableSpec, fds: list[int]) -> str:
         """Begin to forward a cable; return why that is not possible, or an empty string."""
-        error = self._objection(spec, fds)
-        if error:
+        if error := self._objection(spec, fds):
             for fd in fds:
                 os.close(fd)
             return f"{spec.name}: {error}"
@@ -289,7 +297,10 @@ class WorkerLoop:
     def _objection(self, spec: CableSpec, fds: list[int]) -> str:
         if len(fds) < len(spec.ports):
             # The kernel omits descriptors beyond the limit of the process.
-            return "too many files are open"
+            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            return (
+                f"too many open files: its worker may have {limit}: raise LimitNOFILE= and restart the daemon"
+            )
         if spec.name in self._cables:
             return "is attached already"
         if spec.kind not in FORWARDINGS:

@@ -196,6 +196,15 @@ class Ping:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Listen for the next control plane on another socket, which travels with it; answered by Done.
+
+    Others have removed the file of the present one."""
+
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class End:
     """End now. Only this ends a worker: a control plane that is gone may be replaced."""
 
@@ -267,6 +276,8 @@ class Done:
     id: int = 0
     error: str = ""
     """The error in one line; empty when the request was carried out."""
+    errno: int = 0
+    """Its number, where it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +335,7 @@ Message = (
     | Amend
     | Tune
     | Ping
+    | Listen
     | End
     | Adopt
     | Adopted

@@ -42,6 +42,7 @@ _NAME: Final = re.compile(rf"{_DEVICE}(-{_DEVICE})?(\.[0-9]{{1,5}})?")
 """The name of an interface or a cable: ``lo1``, ``epair0a``, ``epair0``, ``epair0a-epair1b.1``."""
 _NUMBERS: Final = range(1 << 16)
 """Numbers of workers."""
+_ERRNOS: Final = range(4096)
 _LANDLOCK: Final = range(1 << 10)
 _TEXTS_MAX: Final = 32
 """Parts of a description."""
@@ -93,7 +94,9 @@ def validate(message: Message, descriptors: int, slots: int) -> None:
             _in(message.version, range(16), "version")
         case Description():
             _validate_description(message)
-        case Ready() | Done() | Unknown():
+        case Done():
+            _in(message.errno, _ERRNOS, "error number")
+        case Ready() | Unknown():
             pass
         case _:
             raise InvalidMessage(f"a worker does not send {type(message).__name__}")

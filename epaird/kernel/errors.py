@@ -11,9 +11,13 @@ _EXPLANATIONS: Final = {
     errno.EACCES: "not permitted: needs root, or CAP_NET_ADMIN and for namespaces CAP_SYS_ADMIN",
     errno.EEXIST: "exists already",
     errno.EMFILE: "too many open files: raise LimitNOFILE= of the service, or ulimit -Hn",
+    errno.ENFILE: "too many open files on this machine: raise the sysctl fs.file-max",
     errno.ENODEV: "the device is gone",
     errno.EBADFD: "the device is gone",
 }
+
+LACKING: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Errors of calls for which the process or the machine lacks something at the moment."""
 
 
 class KernelError(Exception):
@@ -23,6 +27,11 @@ class KernelError(Exception):
         """``error`` is an errno number; ``message`` has no full stop and no line break."""
         super().__init__(message)
         self.errno: int = error
+
+    @property
+    def lacking(self) -> bool:
+        """True when the process or the machine lacked something: the error tells nothing of the subject."""
+        return self.errno in LACKING
 
     @classmethod
     def about(cls, subject: str, error: int | None) -> KernelError:

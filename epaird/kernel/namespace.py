@@ -107,7 +107,7 @@ def create(name: str, before_naming: Callable[[Fingerprint], None] = lambda _: N
     path = raw(path_of(name))
     if os.path.lexists(path):
         raise KernelError(errno.EEXIST, f"namespace {name}: exists already")
-    with _opened(HOME) as home:
+    with _home_of(name) as home:
         try:
             _check(_LIBC.unshare(abi.CLONE_NEWNET))
             try:
@@ -151,8 +151,11 @@ def leads_to(name_or_path: str) -> Identity | None:
 def identity(name_or_path: str | None) -> Identity:
     """Return the identity of a namespace; None is the calling thread's own. Raises KernelError."""
     if name_or_path is None:
-        with _opened(HOME) as fd:
-            return _identity(fd)
+        try:
+            with _opened(HOME) as fd:
+                return _identity(fd)
+        except OSError as error:
+            raise KernelError.about("the namespace of the daemon", error.errno) from error
     with opened(name_or_path) as found:
         return found.identity
 
@@ -160,7 +163,10 @@ def identity(name_or_path: str | None) -> Identity:
 def fingerprint(namespace: Namespace) -> Fingerprint:
     """Return the fingerprint of an open namespace. Raises KernelError when it cannot be entered."""
     with inside(namespace):
-        return Fingerprint(*namespace.identity, known_cookie())
+        try:
+            return Fingerprint(*namespace.identity, known_cookie())
+        except OSError as error:  # too many open files
+            raise _failed(namespace.label, error) from error
 
 
 def name_of(identity: Identity) -> str:
@@ -220,18 +226,26 @@ def inside(namespace: Namespace | None) -> Iterator[None]:
     if namespace is None:
         yield
         return
-    with _opened(HOME) as home:
-        if _identity(home) == namespace.identity:
-            yield
-            return
+    with contextlib.ExitStack() as stack:
         try:
-            _enter(namespace.fd)
+            home = stack.enter_context(_opened(HOME))
+            if _identity(home) != namespace.identity:
+                _enter(namespace.fd)
+                stack.callback(_enter, home)
         except OSError as error:
             raise _failed(namespace.label, error) from error
+        yield
+
+
+@contextlib.contextmanager
+def _home_of(name: str) -> Iterator[int]:
+    """Open the calling thread's own namespace. Raises KernelError about the namespace ``name``."""
+    with contextlib.ExitStack() as stack:
         try:
-            yield
-        finally:
-            _enter(home)
+            home = stack.enter_context(_opened(HOME))
+        except OSError as error:
+            raise _failed(name, error) from error
+        yield home
 
 
 @contextlib.contextmanager

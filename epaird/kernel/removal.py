@@ -32,7 +32,7 @@ def remove(taps: Iterable[Tap]) -> None:
         for tap in taps:
             stack.callback(tap.close)  # removes the devices whose group could not be deleted
         for namespace, there in _by_namespace(stack, taps):
-            with contextlib.suppress(KernelError):
+            with contextlib.suppress(KernelError, OSError):
                 _remove_from(namespace, there)
 
 
@@ -42,7 +42,8 @@ def _by_namespace(stack: contextlib.ExitStack, taps: Iterable[Tap]) -> list[tupl
     for tap in taps:
         if tap.closed:
             continue
-        with contextlib.suppress(KernelError), tun.opened_namespace_of(tap.fds[0]) as namespace:
+        # Without a descriptor to keep the namespace open its devices are closed one by one.
+        with contextlib.suppress(KernelError, OSError), tun.opened_namespace_of(tap.fds[0]) as namespace:
             if namespace.identity not in found:
                 kept = os.dup(namespace.fd)
                 stack.callback(os.close, kept)

@@ -49,7 +49,7 @@ def page() -> Iterator[metrics_server.Serving]:
 def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
     """Replace the machine of daemons by a fake one."""
     host = FakeHost()
-    monkeypatch.setattr(resources, "Host", lambda: host)
+    monkeypatch.setattr(resources, "Host", lambda _descriptors: host)
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     return host
 

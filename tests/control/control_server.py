@@ -7,7 +7,7 @@ import json
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ class Control:
         loop.set_exception_handler(lambda _loop, context: self.loop_errors.append(context))
         self._stop = asyncio.Event()
         try:
-            server = ControlServer.bind(self.path, self.operations, self.reloads)
+            server = self.server = ControlServer.bind(self.path, self.operations, self.reloads)
             await loop.run_in_executor(None, self.bound)
             await server.start()
         except ListenError as error:
@@ -97,6 +97,10 @@ class Control:
         done: Future[T] = Future()
         self.loop.call_soon_threadsafe(lambda: done.set_result(function()))
         return done.result(DEADLINE_S)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine on the server's event loop and return its result."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(DEADLINE_S)
 
     def curl(self, path: str, *options: str, data: object = None, as_user: tuple[str, ...] = ()) -> Answer:
         """Make one request with curl. ``data`` is sent with -d, as users do."""

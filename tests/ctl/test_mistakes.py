@@ -121,14 +121,27 @@ def test_a_daemon_that_ends_before_it_answers(cli: Cli, tmp_path: Path) -> None:
         listener.bind(str(path))
         listener.listen()
         process = cli.start("--socket", str(path), "list")
+        connection, _ = listener.accept()
+    connection.close()
+    assert process.wait(DEADLINE_S) == 1
+    assert process.communicate() == ("", "epairctl: the daemon has ended without an answer\n")
+
+
+def test_a_daemon_that_runs_and_gives_no_answer(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "silent.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        process = cli.start("--socket", str(path), "list")
         listener.accept()[0].close()
         assert process.wait(DEADLINE_S) == 1
-    assert process.communicate() == ("", "epairctl: the daemon has ended without an answer\n")
+    line = "epairctl: the daemon has closed the connection without an answer\n"
+    assert process.communicate() == ("", line)
 
 
 def test_another_program_at_the_socket(cli: Cli, tmp_path: Path) -> None:
     for sent, line in (
-        (b"220 mail.example.org\r\n", "the daemon has ended without an answer"),
+        (b"220 mail.example.org\r\n", "the program at the control socket is not epaird"),
         (
             b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello",
             "the program at the control socket is not epaird",

@@ -31,6 +31,7 @@ from epaird.ipc.messages import (
     Detach,
     Done,
     End,
+    Listen,
     Message,
     PortSpec,
     Ready,
@@ -201,3 +202,24 @@ def test_an_unexpected_exception_ends_it(worker: Subject) -> None:
     worker.start(3600)
     worker.control.send(b"not a message")
     assert worker.process.wait(30) == FAILED
+
+
+def test_a_worker_listens_where_it_is_asked_to(worker: Subject, tmp_path: Path) -> None:
+    worker.start(60)
+    second = tmp_path / "second.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(second))
+        listener.listen(1)
+        worker.send(Listen(7), listener.fileno())
+        assert worker.receive() == (Done(7), [])
+    worker.control.close()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as old, pytest.raises(ConnectionRefusedError):
+        old.connect(str(worker.path))
+    worker.control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    worker.control.connect(str(second))
+    worker.send(Adopt(8))
+    adopted, fds = worker.receive()
+    assert isinstance(adopted, Adopted)
+    for fd in fds:
+        os.close(fd)
+    assert worker.receive()[0] == Done(8)

@@ -33,7 +33,7 @@ from epaird.control.api.problems import Problem, problem
 from epaird.control.api.responses import SCHEMAS
 from epaird.control.api.streams import Streams
 from epaird.control.operations import Operations, Refused, Reloading
-from epaird.kernel.errors import KernelError
+from epaird.kernel.errors import LACKING, KernelError
 
 DESCRIPTION: Final = (
     "Interfaces with the BSDs' names and errors: the pairs of epair(4) and the loopbacks of lo(4). "
@@ -75,6 +75,7 @@ class Api(FastAPI):
             exception_handlers={
                 Refused: _refused,
                 KernelError: _kernel_error,
+                OSError: _os_error,
                 RequestValidationError: _not_valid,
                 NotAcceptable: _not_acceptable,
                 HTTPException: self._http_error,
@@ -152,6 +153,13 @@ async def _kernel_error(_request: Request, exception: Exception) -> Response:
     if not isinstance(exception, KernelError):
         raise exception
     return problems.of_kernel(exception)
+
+
+async def _os_error(_request: Request, exception: Exception) -> Response:
+    """Answer a request for which descriptors or memory are lacking. Other errors are internal ones."""
+    if not isinstance(exception, OSError) or exception.errno not in LACKING:
+        raise exception
+    return problems.of_kernel(KernelError.about("the daemon", exception.errno))
 
 
 async def _not_valid(_request: Request, exception: Exception) -> Response:

@@ -81,4 +81,5 @@ def add_events(app: FastAPI, streams: Streams) -> None:
     )
     async def follow_events(request: Request) -> Response:
         """Follow events from now on. A reader that is too slow loses some, and gets their number."""
-        return streams.response(",".join(request.headers.getlist("accept")))
+        root = request.state.connection.peer.uid == 0
+        return streams.response(",".join(request.headers.getlist("accept")), root=root)

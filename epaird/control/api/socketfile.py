@@ -34,25 +34,27 @@ class SocketFile:
             with _lock(path):
                 _clear(path)
                 self.listener = _listen(path, group)
-            self._identity = _identity(path)
+            self._identity = identity(path)
         except OSError as error:
             raise _fault(path, os.strerror(error.errno or 0)) from error
 
     @classmethod
     def resumed(cls, path: Path, listener: socket.socket) -> SocketFile:
-        """Return the file of a socket that this process listens on already. Raises ListenError."""
+        """Return the file of a socket that this process listens on already."""
         file = cls.__new__(cls)
         file.path, file.listener = path, listener
-        try:
-            file._identity = _identity(path)
-        except OSError as error:
-            raise _fault(path, os.strerror(error.errno or 0)) from error
+        file._identity = identity(path)  # others may have removed it
         return file
+
+    @property
+    def exists(self) -> bool:
+        """True while the path leads to this socket."""
+        return self._identity is not None and identity(self.path) == self._identity
 
     def remove(self) -> None:
         """Remove the file, unless another daemon has replaced it. The socket is not closed."""
         with contextlib.suppress(OSError), _lock(self.path):
-            if _identity(self.path) == self._identity:
+            if self.exists:
                 self.path.unlink()
 
 
@@ -128,8 +130,12 @@ def _give_to(path: Path, group: int) -> None:
         )
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.lstat()
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file; None if there is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
     return status.st_dev, status.st_ino
 
 

@@ -23,6 +23,8 @@ SERVER_SENT: Final = "text/event-stream"
 
 STREAMS_MAX: Final = 64
 """Clients that may follow the events: each holds a file descriptor while it is connected."""
+OF_OTHERS_MAX: Final = 48
+"""Of these, clients that are not root."""
 
 _EVENT: Final = TypeAdapter(Event)
 
@@ -36,16 +38,15 @@ class Streams:
         self._open: set[Events] = set()
         self._closed = False
 
-    def response(self, accept: str) -> StreamingResponse:
+    def response(self, accept: str, *, root: bool = True) -> StreamingResponse:
         """Return a response with the events from now on, in the form that the Accept header asks for.
 
-        Raises Refused: EAGAIN if there are STREAMS_MAX streams, ESHUTDOWN once closed."""
+        ``root`` is True for a client that is root, for which some streams are kept. Raises Refused: EAGAIN if
+        there are too many streams, ESHUTDOWN once closed."""
         if self._closed:
             raise Refused(errno.ESHUTDOWN, "the daemon is stopping")
-        if len(self._open) >= STREAMS_MAX:
-            raise Refused(
-                errno.EAGAIN, f"{STREAMS_MAX} clients follow the events already, more are not allowed"
-            )
+        if (open_now := len(self._open)) >= (STREAMS_MAX if root else OF_OTHERS_MAX):
+            raise Refused(errno.EAGAIN, f"{open_now} clients follow the events already, more are not allowed")
         if media_types(accept, (NDJSON, SERVER_SENT))[:1] == (SERVER_SENT,):
             return _Stream(self._open, self._subscribe(), _server_sent, SERVER_SENT)
         return _Stream(self._open, self._subscribe(), _line, NDJSON)

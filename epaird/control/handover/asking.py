@@ -20,7 +20,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -72,7 +72,7 @@ class OrphanAnswer:
     cables: dict[str, CableSpec] = field(default_factory=dict)
     """Its cables by name."""
     fds: dict[int, int] = field(default_factory=dict)
-    """Descriptors of devices, by the slot of the ledger."""
+    """Descriptors of devices that are not known otherwise, by the slot of the ledger."""
     pid: int = 0
     """Its process id, from the kernel; 0 while it is not known."""
     pidfd: int = -1
@@ -98,6 +98,9 @@ class Inquiry:
     """Its answer so far."""
     slots: int
     """Slots of the largest ledger."""
+    known: Container[int]
+    """Slots whose descriptors are known: others of them are closed as they arrive, because the limit may not
+    allow all twice."""
     done: bool = False
     """True when everything is known."""
     error: Exception | None = None
@@ -106,6 +109,8 @@ class Inquiry:
     """CLOCK_MONOTONIC in seconds when it has to have answered."""
     _reported: bool = False
     """True when it has reported all its cables."""
+    _read: set[int] = field(default_factory=set)
+    """Slots of the devices that it reads."""
     _others: int = 0
     """Messages of it that were ignored."""
 
@@ -188,13 +193,18 @@ class Inquiry:
         self.answer.about, self.answer.ledger_fd = about, fd
 
     def _take_cable(self, cable: CableSpec, fds: Sequence[int]) -> None:
-        known = self.answer
-        if cable.name in known.cables or any(slot in known.fds for slot in cable.slots):
+        answer = self.answer
+        if cable.name in answer.cables or not self._read.isdisjoint(cable.slots):
             raise InvalidMessage(f"it reports {cable.name} twice")
         if not all(tun.is_queue(fd, ethernet=_ETHERNET.get(cable.kind)) for fd in fds):
             raise InvalidMessage(f"{cable.name}: a descriptor is not that of a device")
-        known.cables[cable.name] = cable
-        known.fds |= zip(cable.slots, fds, strict=True)
+        answer.cables[cable.name] = cable
+        self._read.update(cable.slots)
+        for slot, fd in zip(cable.slots, fds, strict=True):
+            if slot in self.known:
+                os.close(fd)
+            else:
+                answer.fds[slot] = fd
         self.deadline = time.monotonic() + ANSWER_S
 
     def _confirm(self) -> None:
@@ -220,12 +230,12 @@ class Inquiry:
             raise InvalidMessage("it sends too many messages")
 
 
-def ask(paths: Collection[Path], slots: int) -> list[Inquiry]:
+def ask(paths: Collection[Path], slots: int, known: Container[int] = ()) -> list[Inquiry]:
     """Ask the orphans that listen at these paths; return each with its answer, or the error.
 
-    ``slots`` is the size of the largest ledger."""
+    ``slots`` is the size of the largest ledger; ``known`` are the slots whose descriptors are not needed."""
     inquiries = [
-        Inquiry(path, OrphanAnswer(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)), slots)
+        Inquiry(path, OrphanAnswer(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)), slots, known)
         for path in paths
     ]
     for each in inquiries:

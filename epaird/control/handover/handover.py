@@ -13,12 +13,22 @@ from epaird.control.handover.journal import Entry
 from epaird.control.handover.notify import Notifier
 from epaird.control.handover.predecessor import LEDGER
 from epaird.control.handover.rundirectory import RunDirectory
-from epaird.control.handover.state import STATE, Keeper, State, memory_file, reason_of, remove, saved_worker
+from epaird.control.handover.state import (
+    FILE,
+    STATE,
+    Keeper,
+    State,
+    memory_file,
+    reason_of,
+    remove,
+    saved_worker,
+)
 from epaird.control.interfaces.ifnet import Clone, Ifnet
 from epaird.control.interfaces.kind import AnyKind
 from epaird.control.interfaces.registry import Registry
 from epaird.control.interfaces.saved import SavedClone
 from epaird.control.machine.host import Host
+from epaird.control.machine.privatefiles import Stamp, stamp
 from epaird.control.reloading.inforce import ConfigurationInForce
 from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Slots, Table
@@ -28,6 +38,8 @@ log = logging.getLogger(__name__)
 
 LOCK: Final = "lock"
 """Name under which the run directory's lock is passed."""
+CLAIM: Final = "claim"
+"""Name under which its claim is passed."""
 
 
 class Handover:
@@ -54,6 +66,8 @@ class Handover:
         self._registry = registry
         self._in_force = in_force
         self._store = FdStore(manager)
+        self._stamp: Stamp | None = None
+        """The state file as it was written last."""
         self._keeper = Keeper(directory.path, self._state, self._written)
 
     def disown(self, names: Iterable[str]) -> None:
@@ -87,6 +101,15 @@ class Handover:
         """Failed attempts to write the state."""
         return self._keeper.errors
 
+    @property
+    def written(self) -> bool:
+        """True while the state file is there as it was written, or could not be written."""
+        return self._keeper.failed or self._stamp is None or stamp(self._directory.path, FILE) == self._stamp
+
+    async def write_again(self) -> None:
+        """Write the state, whose file others have removed or replaced."""
+        self.write()
+
     def end(self, *, keep: bool) -> None:
         """Write nothing more; unless the state is to be kept, remove it from file and store."""
         if keep:
@@ -100,17 +123,17 @@ class Handover:
         remove(self._directory.path)
 
     def descriptors(self) -> list[tuple[str, int]]:
-        """Return copies of the descriptors that this process keeps when it executes itself, by name.
+        """Return the descriptors that this process keeps when it executes itself, by name.
 
+        Those that are closed before that are copies. Devices' are not: the limit may not allow them twice.
         The state is among them, because the file may be one that cannot be written."""
-        found = [(LOCK, self._directory.fd), (LEDGER, self._table.fd)]
+        found = [(name, os.dup(fd)) for name, fd in self._own()]
         found += [(ifnet.device, fd) for ifnet in self._registry.ifnets for fd in ifnet.tap.fds]
-        copies = [(name, os.dup(fd)) for name, fd in found]
         try:
-            copies.append((STATE, memory_file(self._state())))
+            found.append((STATE, memory_file(self._state())))
         except Exception as error:  # noqa: BLE001  it is too late to refuse the upgrade
             log.error("the state cannot be passed on, only its file: %s", reason_of(error))
-        return copies
+        return found
 
     def objection(self) -> str | None:
         """Return why the state cannot be passed to a successor; None if it can be."""
@@ -137,6 +160,11 @@ class Handover:
             macs_made=self._macs.used,
         )
 
+    def _own(self) -> list[tuple[str, int]]:
+        claim = self._directory.claim.fileno()
+        found = [(LOCK, self._directory.fd), (LEDGER, self._table.fd)]
+        return found if claim < 0 else [*found, (CLAIM, claim)]
+
     def _state(self) -> State:
         saved = {kind.cloner.name: self._saved(kind) for kind in self._registry.kinds}
         home = self._host.home
@@ -156,6 +184,7 @@ class Handover:
         # A successor identifies a device by its slot. As long as the file gives a slot to a device, no other
         # device may have it.
         if not self._keeper.failed:
+            self._stamp = stamp(self._directory.path, FILE)
             self._slots.rested()
         self._update_store()
 

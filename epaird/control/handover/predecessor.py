@@ -17,7 +17,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -121,12 +121,18 @@ class Leftovers:
 
 
 def find_leftovers(
-    directory: Path, passed: Iterable[Inherited], home: Identity, *, keep: Collection[str] = ()
+    directory: Path,
+    passed: Iterable[Inherited],
+    home: Identity,
+    *,
+    keep: Collection[str] = (),
+    check: Callable[[State], None] = lambda _: None,
 ) -> Leftovers:
     """Return what was left in a run directory that this process has locked, and what was ``passed`` to it.
 
     Passed descriptors whose name is in ``keep`` are left alone. Orphans are killed and descriptors closed
-    when they cannot be used: when they are unknown, or of another namespace than ``home``."""
+    when they cannot be used: when they are unknown, or of another namespace than ``home``. Before that
+    ``check`` is called with the state, and may raise an exception, after which everything is as it was."""
     passed = tuple(passed)
     leftovers = Leftovers(_passed_state(passed) or state.read(directory))
     if leftovers.state is not None and leftovers.state.home != home:
@@ -135,8 +141,10 @@ def find_leftovers(
     if leftovers.state is not None and (fault := fault_of(leftovers.state)):
         log.warning("the state that another daemon has left is damaged: %s: not taken over", fault)
         leftovers.state = None
+    if leftovers.state is not None:
+        check(leftovers.state)
     _take_passed(leftovers, passed, (*keep, state.STATE))
-    for inquiry in ask(sorted(directory.glob(socket_name("*"))), SLOTS):
+    for inquiry in ask(sorted(directory.glob(socket_name("*"))), SLOTS, leftovers.fds):
         _take_orphan(leftovers, inquiry)
     # Two have one number if it was being renewed. The first one is adopted.
     leftovers.orphans.sort(key=lambda each: (each.about.protocol == PROTOCOL, len(each.cables)), reverse=True)

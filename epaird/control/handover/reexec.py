@@ -7,7 +7,6 @@ need not distinguish the two.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
 import sys
@@ -55,6 +54,24 @@ async def objection() -> str | None:
     return lines[-1] if lines else f"exit status {process.returncode}"
 
 
+def arrange(fds: Sequence[int]) -> None:
+    """Give descriptors the numbers from FIRST_FD on, in order, and make them inheritable.
+
+    At most one more descriptor is open at any time. Whatever has such a number is closed."""
+    at = {fd: position for position, fd in enumerate(fds)}
+    now = list(fds)
+    for position, number in enumerate(range(FIRST_FD, FIRST_FD + len(fds))):
+        fd = now[position]
+        if fd != number:
+            if (other := at.pop(number, None)) is not None:
+                now[other] = os.dup(number)  # it is needed later
+                at[now[other]] = other
+            os.dup2(fd, number)
+            os.close(fd)
+        at.pop(fd, None)
+        os.set_inheritable(number, True)
+
+
 def execute(fds: Sequence[tuple[str, int]], *, stopped: Callable[[], bool] = lambda: False) -> NoReturn:
     """Execute the program as it is now, with these descriptors by name. Raises OSError.
 
@@ -64,13 +81,7 @@ def execute(fds: Sequence[tuple[str, int]], *, stopped: Callable[[], bool] = lam
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     if stopped():
         os.kill(os.getpid(), signal.SIGTERM)  # every thread blocks it now: it waits for the program
-    clear = FIRST_FD + len(fds)
-    moved = []
-    for _, fd in fds:
-        moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, clear))
-        os.close(fd)
-    for number, fd in enumerate(moved, FIRST_FD):
-        os.dup2(fd, number)
+    arrange([fd for _, fd in fds])
     environment: MutableMapping[str, str] = {
         **os.environ,
         UPGRADED: "1",

@@ -7,8 +7,9 @@ for clients when it stops.
 Connections are bounded here in number and time, because uvicorn limits only the time until the next
 request. While the server waits for the client, to send the rest of a request or to read the answer, the
 connection counts against a maximum number, and its time is limited. When there is one more than the
-maximum, the connection that has been silent longest is cut, so that a new client always gets in. While the
-server works on an answer there is no limit.
+maximum, or too few descriptors for one more (:mod:`epaird.control.machine.descriptors`), the connection that
+has been silent longest is cut, so that a new client gets in. While the server works on an answer its time is
+not limited. A client for which no other can be cut is turned away with 503.
 """
 
 from __future__ import annotations
@@ -17,18 +18,17 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import h11
 from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 from uvicorn.server import ServerState
 
+from epaird.control.http.accepting import Acceptor
 from epaird.control.http.lingering import LingeringTransport
-from epaird.control.http.listening import BACKLOG
+from epaird.control.machine.descriptors import Descriptors, Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,7 @@ class Connection(H11Protocol):
         super().connection_made(self._lingering)  # type: ignore[arg-type]
         self.closed = asyncio.Event()
         self._restart_clock()
-        if len(self.connections) > self._limits.connections:
-            waiting = [connection for connection in _open(self.connections) if connection.waits_for_client]
-            if len(waiting) > self._limits.connections:
-                min(waiting, key=lambda connection: connection.since).cut()
+        self._cut_surplus()
 
     def data_received(self, data: bytes) -> None:
         if self._lingering.lingers:
@@ -130,6 +127,7 @@ class Connection(H11Protocol):
         if self._last:
             self.shutdown()
         super().on_response_complete()
+        self._cut_surplus()  # it waits for its client again
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
@@ -151,6 +149,12 @@ class Connection(H11Protocol):
 
     def _client_sends(self) -> bool:
         return self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+
+    def _cut_surplus(self) -> None:
+        if len(self.connections) > self._limits.connections:
+            waiting = [connection for connection in _open(self.connections) if connection.waits_for_client]
+            if len(waiting) > self._limits.connections:
+                cut_silent(waiting)
 
     def _restart_clock(self) -> None:
         if hasattr(self, "_deadline"):
@@ -174,12 +178,14 @@ class Server:
         application: Callable[..., Awaitable[None]],
         limits: Limits,
         connection: type[Connection] = Connection,
+        descriptors: Descriptors | None = None,
     ) -> None:
-        """Serve on ``listener``, which the server closes."""
+        """Serve on ``listener``, which the server closes. ``descriptors`` are those of this process."""
         self.listener = listener
         self._limits = limits
         self._connection = connection
-        self._server: asyncio.Server | None = None
+        self._descriptors = descriptors or Descriptors()
+        self._acceptor: Acceptor | None = None
         self._handed_over = False
         self._state = ServerState()
         self._config = Config(
@@ -198,17 +204,41 @@ class Server:
     async def start(self) -> None:
         """Answer requests, including those that arrived since the socket began to listen."""
         self._config.load()
-        loop = asyncio.get_running_loop()
+        self._acceptor = self._accepting(self.listener)
+
+    def _accepting(self, listener: socket.socket) -> Acceptor:
+        """Return an acceptor that has started."""
 
         def connect() -> Connection:
             return self._connection(self._config, self._state, self._limits)
 
-        if self.listener.family == socket.AF_UNIX:
-            # From Python 3.13 on closing would remove the file, which the next control plane may use.
-            keep: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-            self._server = await loop.create_unix_server(connect, sock=self.listener, backlog=BACKLOG, **keep)
-        else:
-            self._server = await loop.create_server(connect, sock=self.listener, backlog=BACKLOG)
+        acceptor = Acceptor(
+            listener, connect, self._objection, lambda: self.turned_away("too many files are open")
+        )
+        acceptor.start()
+        return acceptor
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The connections that are open."""
+        return _open(self._state.connections)
+
+    def turned_away(self, reason: str) -> bytes:
+        """Return the answer to a client that is not admitted."""
+        body = f"{reason}, try again later\n".encode()
+        return answer_503(b"text/plain; charset=utf-8", body)
+
+    def _objection(self, connection: socket.socket) -> bytes | None:  # noqa: ARG002  for subclasses
+        """Return the answer with which a new client is turned away; None admits it."""
+        return self._make_room(Purpose.PAGE, self.connections)
+
+    def _make_room(self, purpose: Purpose, others: Sequence[Connection]) -> bytes | None:
+        """Cut a silent one of ``others`` if there are too few descriptors for one more connection.
+
+        The first connection is always admitted."""
+        if self._descriptors.have_room(purpose) or not others or cut_silent(others):
+            return None
+        return self.turned_away("too many files are open")
 
     def copy(self) -> int:
         """Return a copy of the listening socket for the next control plane.
@@ -221,12 +251,12 @@ class Server:
         """Close the socket, send the answers under way, cut all other connections, abandon other requests.
 
         With ``patience_s`` answers may take that many seconds, and clients may still make a first request."""
-        server = self._server
-        if server is None:
+        acceptor = self._acceptor
+        if acceptor is None:
             self.listener.close()
             return
-        server.close()
-        connections = _open(self._state.connections)
+        await acceptor.close()
+        connections = self.connections
         for connection in connections:
             if self._handed_over or patience_s is not None:
                 connection.finish()
@@ -236,17 +266,37 @@ class Server:
             async with asyncio.timeout(self._limits.stop_seconds if patience_s is None else patience_s):
                 await _all_closed(connections)
         except TimeoutError:
-            for connection in _open(self._state.connections):
+            for connection in self.connections:
                 connection.cut()
             await _all_closed(connections)
-        await server.wait_closed()
-        self._server = None
+        self._acceptor = None
         await self.abandon()
         if self._state.tasks:
             await asyncio.wait(self._state.tasks)
 
     async def abandon(self) -> None:
         """End the requests that are left; their connections are closed."""
+
+
+def cut_silent(connections: Iterable[Connection]) -> bool:
+    """Cut the connection that has waited longest for its client; return False if none waits."""
+    waiting = [connection for connection in connections if connection.waits_for_client]
+    if not waiting:
+        return False
+    min(waiting, key=lambda connection: connection.since).cut()
+    return True
+
+
+def answer_503(media_type: bytes, body: bytes) -> bytes:
+    """Return a whole HTTP answer, after which the connection is closed."""
+    lines = (
+        b"HTTP/1.1 503 Service Unavailable",
+        b"content-type: " + media_type,
+        b"content-length: %d" % len(body),
+        b"retry-after: 1",
+        b"connection: close",
+    )
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
 def _open(connections: Iterable[asyncio.Protocol]) -> list[Connection]:

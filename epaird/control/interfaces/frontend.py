@@ -222,5 +222,7 @@ def _refusing() -> Iterator[None]:
         raise Refused(errno.EINVAL, "; ".join(error.problems), error.problems) from error
     except KernelError as error:
         raise Refused(error.errno, with_notes(error)) from error
-    except (WorkerLost, WorkerRefused) as error:
+    except WorkerRefused as error:
+        raise Refused(error.errno, with_notes(error)) from error
+    except WorkerLost as error:
         raise Refused(errno.EIO, with_notes(error)) from error

@@ -41,12 +41,14 @@ def measured(host: Host, ifnets: Iterable[I]) -> dict[I, LinkStatistics]:
 
 def _elsewhere(host: Host, ifnet: Ifnet) -> LinkStatistics | None:
     """Return the statistics of an interface that has left its place, as one that is being moved has; None if
-    it is gone."""
+    it is gone. Raises KernelError when descriptors or memory are lacking."""
     if ifnet.tap.closed:
         return None
     try:
         place = host.find(ifnet.tap, ifnet.place, left=True)
-    except KernelError:
+    except KernelError as error:
+        if error.lacking:
+            raise
         return None
     return host.statistics(place.nsid).get(place.index)
 

@@ -33,6 +33,7 @@ from epaird.control.machine.bulk import (
     converge_all,
     open_all,
 )
+from epaird.control.machine.descriptors import Descriptors
 from epaird.control.machine.ownednamespaces import OwnedNamespaces, identified
 from epaird.control.machine.place import Place, is_in, location_of, move, present
 from epaird.control.tasks import whole
@@ -75,7 +76,9 @@ _SETTERS: Final[Mapping[str, Callable[..., None]]] = {
 class Host:
     """This machine. All operations raise KernelError."""
 
-    def __init__(self) -> None:
+    def __init__(self, descriptors: Descriptors | None = None) -> None:
+        """``descriptors`` are those of this process."""
+        self._descriptors = descriptors or Descriptors()
         self._thread = ThreadPoolExecutor(1, "kernel", block_signals)
         self._home = namespace.identity(None)
         self._reader = LinkReader()
@@ -174,18 +177,18 @@ class Host:
 
         owned = self._owned.get(netns)
         if netns is None or owned is None:
-            tap = await self._openings.ask(Opening(device, device, None, make))
+            tap = await self._create(Opening(device, device, None, make), queues)
             self._numbers[tap] = DeviceNumber(cookies[-1], tap.index)
             return tap
         name = name or device
-        tap = await self._openings.ask(Opening(device, name, Home(netns, owned.fingerprint), make))
+        tap = await self._create(Opening(device, name, Home(netns, owned.fingerprint), make), queues)
         self._in_place[tap] = Place(name, tap.index, netns, owned.nsid, owned.fingerprint.identity)
         self._numbers[tap] = DeviceNumber(cookies[-1], tap.index)
         return tap
 
     async def open_tun(self, name: str) -> Tap:
         """Create a TUN device at home, which is down."""
-        return await self._openings.ask(Opening(name, name, None, tun.open_tun))
+        return await self._create(Opening(name, name, None, tun.open_tun), 1)
 
     def at_home(self, tap: Tap) -> Place:
         """Return the place of a device that was just created."""
@@ -339,6 +342,14 @@ class Host:
             self._watch.close()
             self._watch = None
 
+    async def _create(self, opening: Opening, queues: int) -> Tap:
+        def checked(name: str) -> Tap:
+            # In the thread: each device that is opened there before it counts.
+            self._descriptors.check(opening.device, queues)
+            return opening.open(name)
+
+        return await self._openings.ask(replace(opening, open=checked))
+
     async def _remove(self, requests: Sequence[Iterable[Tap]]) -> list[Exception | None]:
         await self._run(removal.remove, [tap for taps in requests for tap in taps])
         return [None] * len(requests)
@@ -354,6 +365,9 @@ class Host:
         # A cancellation takes effect before or after the call, never during it: the result would be
         # unknown.
         await asyncio.sleep(0)
-        return await whole(
-            asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
-        )
+        try:
+            return await whole(
+                asyncio.get_running_loop().run_in_executor(self._thread, lambda: function(*args, **kwargs))
+            )
+        except OSError as error:  # of the preparation: no descriptors, no memory
+            raise KernelError.about("the kernel", error.errno) from error

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from epaird.control.machine.host import Host
-from epaird.control.machine.privatefiles import read_file, remove_file, replace_file
+from epaird.control.machine.privatefiles import Stamp, read_file, remove_file, replace_file, stamp
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import Fingerprint
 
@@ -35,6 +35,7 @@ class Namespaces:
         self._record = directory / FILE
         self._created: dict[str, Fingerprint] = {}
         self._found = False
+        self._written: Stamp | None = None
 
     async def create(self, names: Iterable[str]) -> None:
         """Create namespaces. Raises KernelError, EEXIST when one exists that no epaird created.
@@ -75,6 +76,15 @@ class Namespaces:
         """Names of the namespaces that were created, a predecessor's included, and neither removed nor
         replaced since."""
         return tuple(name for name, created in self._created.items() if self._is(name, created))
+
+    @property
+    def recorded(self) -> bool:
+        """True while the record is there as it was written."""
+        return not self._created or stamp(self._directory, FILE) == self._written
+
+    async def record(self) -> None:
+        """Write the record again, which others have removed or replaced. Raises KernelError."""
+        self._write()
 
     async def remove_all(self) -> None:
         """Remove all namespaces that were created, except those that were replaced by another."""
@@ -120,11 +130,11 @@ class Namespaces:
                 self._write()
 
     def _is(self, name: str, created: Fingerprint) -> bool:
-        """Return whether the namespace of a name still is the one that was created."""
+        """Return whether the namespace of a name still is the one that was created, as far as is known."""
         try:
             return self._host.namespace_fingerprint(name).matches(created)
-        except KernelError:
-            return False
+        except KernelError as error:
+            return error.lacking
 
     def _read(self) -> dict[str, Fingerprint]:
         try:
@@ -141,6 +151,7 @@ class Namespaces:
             if self._created:
                 # Replaced atomically: half a record would be useless.
                 replace_file(self._directory, FILE, json.dumps(self._created).encode())
+                self._written = stamp(self._directory, FILE)
             else:
                 remove_file(self._directory, FILE)
         except OSError as error:

@@ -95,5 +95,5 @@ def _leads_to(path: str, fingerprint: Fingerprint) -> bool:
     try:
         with namespace.opened(path) as found:
             return namespace.fingerprint(found).matches(fingerprint)
-    except KernelError:
-        return False
+    except KernelError as error:
+        return error.lacking  # then it is unknown, and checked again

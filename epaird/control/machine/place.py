@@ -80,8 +80,12 @@ def left_namespace(place: Place) -> Iterator[RouteSocket]:
 
 
 def is_in(tap: Tap, place: Place) -> bool:
-    """Return whether a device exists and is in the namespace of a place."""
+    """Return whether a device exists and is in the namespace of a place.
+
+    Raises KernelError when descriptors or memory are lacking."""
     try:
         return not tap.closed and tun.namespace_of(tap.fds[0]) == place.identity
-    except KernelError:
+    except KernelError as error:
+        if error.lacking:
+            raise
         return False

@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -84,6 +85,25 @@ def append_file(directory: Path, name: str, data: bytes) -> None:
                 data = data[os.write(fd, data) :]
         finally:
             os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """A file at one moment: a file that was written or replaced since has another one."""
+
+    device: int
+    inode: int
+    bytes: int
+    modified_ns: int
+
+
+def stamp(directory: Path, name: str) -> Stamp | None:
+    """Return the stamp of a file; None if there is none."""
+    try:
+        status = (directory / name).lstat()
+    except OSError:
+        return None
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def remove_file(directory: Path, name: str) -> None:

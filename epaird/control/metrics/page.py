@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 
 from epaird.config.settings import MetricsSettings
 from epaird.control.http.listening import listen
+from epaird.control.machine.descriptors import Descriptors
 from epaird.control.metrics.server import EXCHANGE_SECONDS, KEY, MetricsServer
 from epaird.control.readings import Reading
 from epaird.control.tasks import in_thread, spawn, together
@@ -23,9 +24,10 @@ log = logging.getLogger(__name__)
 class MetricsPage:
     """The metrics page, at one address or at none."""
 
-    def __init__(self, read: Callable[[], Reading]) -> None:
-        """``read`` is called once for each scrape."""
+    def __init__(self, read: Callable[[], Reading], descriptors: Descriptors | None = None) -> None:
+        """``read`` is called once for each scrape; ``descriptors`` are those of this process."""
         self._read = read
+        self._descriptors = descriptors
         self._server: MetricsServer | None = None
         self._retiring: set[MetricsServer] = set()
         """Servers at earlier addresses, which answer the clients that are connected and no others."""
@@ -47,7 +49,7 @@ class MetricsPage:
             raise
         if passed is not None and found is not passed:
             passed.close()
-        self._server = MetricsServer(found, self._read) if found is not None else None
+        self._server = MetricsServer(found, self._read, self._descriptors) if found is not None else None
 
     async def start(self) -> None:
         """Answer clients."""
@@ -70,7 +72,7 @@ class MetricsPage:
         if found is current:
             yield
             return
-        fresh = MetricsServer(found, self._read) if found is not None else None
+        fresh = MetricsServer(found, self._read, self._descriptors) if found is not None else None
         try:
             yield
             if fresh is not None:

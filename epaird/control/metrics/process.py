@@ -17,6 +17,8 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from epaird.control.machine.descriptors import open_fds
+
 _PROC: Final = Path("/proc/self")
 
 
@@ -44,9 +46,3 @@ class ProcessCollector(Collector):
             yield GaugeMetricFamily(f"process_{name}", help_text, value=value)
         help_text = "Total user and system CPU time spent in seconds."
         yield CounterMetricFamily("process_cpu_seconds_total", help_text, value=time.process_time())
-
-
-def open_fds(directory: Path = _PROC / "fd") -> int:
-    """Return the number of open descriptors."""
-    # Linux before 6.2 reports a size of 0.
-    return directory.stat().st_size or len(list(directory.iterdir()))

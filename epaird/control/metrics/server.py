@@ -17,10 +17,12 @@ from starlette.routing import Route
 from epaird import __version__
 from epaird.control.http.listening import host_port, listen
 from epaird.control.http.server import Limits, Server
+from epaird.control.machine.descriptors import Descriptors
 from epaird.control.metrics.collector import metrics_registry
 from epaird.control.metrics.compression import ContentCoding
 from epaird.control.metrics.exposition import CONTENT_TYPE_OPENMETRICS, encode, formats
 from epaird.control.readings import Reading
+from epaird.kernel.errors import LACKING, KernelError
 
 KEY: Final = "metrics.listen"
 """The configuration's key of the address."""
@@ -56,7 +58,14 @@ def application(read: Callable[[], Reading]) -> Starlette:
     async def index(_request: Request) -> Response:
         return HTMLResponse(_INDEX)
 
+    async def unavailable(_request: Request, exception: Exception) -> Response:
+        """Answer when descriptors or memory are lacking. Other errors are internal ones."""
+        if getattr(exception, "errno", None) not in LACKING:
+            raise exception
+        return PlainTextResponse(f"{exception}\n", status_code=HTTPStatus.SERVICE_UNAVAILABLE)
+
     return Starlette(
+        exception_handlers={OSError: unavailable, KernelError: unavailable},
         routes=[Route("/", index), Route("/metrics", metrics), Route("/healthz", healthz)],
         middleware=[Middleware(ContentCoding)],
     )
@@ -85,9 +94,12 @@ def _health(reading: Reading) -> Response:
 class MetricsServer(Server):
     """Serves :func:`application` on one listening socket, from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, listener: socket.socket, read: Callable[[], Reading]) -> None:
+    def __init__(
+        self, listener: socket.socket, read: Callable[[], Reading], descriptors: Descriptors | None = None
+    ) -> None:
         """Serve on ``listener``, which the server closes."""
-        super().__init__(listener, application(read), Limits(CONNECTIONS_MAX, EXCHANGE_SECONDS, STOP_SECONDS))
+        limits = Limits(CONNECTIONS_MAX, EXCHANGE_SECONDS, STOP_SECONDS)
+        super().__init__(listener, application(read), limits, descriptors=descriptors)
         self.address: tuple[str, int] = listener.getsockname()[:2]
         """Address and port of the listener; if port 0 was requested, the port that the kernel chose."""
 

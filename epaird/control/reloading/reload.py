@@ -72,13 +72,13 @@ class Reloads:
         namespaces: Namespaces,
         reconfigure: Callable[[Configuration], Awaitable[None]],
         shrink: Callable[[Configuration], Awaitable[None]],
-        shortages: Callable[[Configuration], list[str]],
+        shortage: Callable[[Plan, Configuration], str],
         moving: Callable[[Configuration], AbstractAsyncContextManager[None]],
         begun: Callable[[], None] = lambda: None,
         ended: Callable[[], None] = lambda: None,
     ) -> None:
         """``reconfigure`` applies a configuration to the daemon itself and starts missing workers;
-        ``shrink`` ends surplus ones. ``shortages`` returns what the machine lacks for a configuration.
+        ``shrink`` ends surplus ones. ``shortage`` returns why there are too few open files for a plan.
 
         ``moving`` moves the daemon's services to the addresses of a configuration, once its block has ended
         without an error; before, it raises ListenError. ``begun`` and ``ended`` are called around a
@@ -89,7 +89,7 @@ class Reloads:
         self._namespaces = namespaces
         self._reconfigure = reconfigure
         self._shrink = shrink
-        self._shortages = shortages
+        self._shortage = shortage
         self._moving = moving
         self._begun = begun
         self._ended = ended
@@ -246,9 +246,10 @@ class Reloads:
         found = self._without_obstacle(await in_thread(planned))
         at_runtime = set(self._at_runtime(configuration))
         unusable = partial(self._namespace_problems, found, configuration, at_runtime)
-        problems = first_lines([*self._shortages(configuration), *await in_thread(unusable)])
-        if problems:
+        if problems := first_lines(await in_thread(unusable)):
             raise Refused(errno.EINVAL, "; ".join(problems), problems)
+        if problem := self._shortage(found, configuration):
+            raise Refused(errno.EMFILE, problem)
         return found
 
     def _strays(self) -> tuple[Relocate, ...]:
@@ -334,7 +335,7 @@ class Reloads:
         except ListenError as error:
             raise Refused(errno.EADDRNOTAVAIL, str(error)) from error
         except FAILURES as error:
-            code = error.errno if isinstance(error, KernelError | Refused) else errno.EIO
+            code = errno.EIO if isinstance(error, WorkerLost) else error.errno
             exceptions = f" except: {'; '.join(applying.left)}" if applying.left else ""
             raise Refused(code, f"{error}; everything is as it was before{exceptions}") from error
         self._in_force.applied(wanted)

@@ -199,7 +199,7 @@ class Remaking:
         try:
             self._host.namespace_identity(netns)
         except KernelError as error:
-            if netns in self._in_force.current.namespaces.create:
+            if netns in self._in_force.current.namespaces.create and not error.lacking:
                 return f"namespace {netns}: others have removed it, it is created again first"
             return str(error)
         return ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -37,6 +38,7 @@ from epaird.ipc.messages import (
     Done,
     End,
     Keep,
+    Listen,
     Message,
     Pause,
     Ping,
@@ -59,6 +61,11 @@ class WorkerLost(Exception):
 
 class WorkerRefused(Exception):
     """The process cannot carry out a request. ``str()`` is one line."""
+
+    def __init__(self, message: str, error: int = 0) -> None:
+        """``error`` is an errno number; 0 if there is none."""
+        super().__init__(message)
+        self.errno = error or errno.EIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +125,9 @@ class Link:
         self._channel = Channel(launched.connection, self._received, self._hung_up, self._refused, most=0)
         self._closed = False
         self._socket: Path | None = None
+        """Where the process is to listen for the next control plane."""
+        self._socket_file: tuple[int, int] | None = None
+        """Device and inode of the socket that it listens on."""
         self._understands = True
 
     @property
@@ -134,13 +144,12 @@ class Link:
         with contextlib.ExitStack() as stack:
             fds: tuple[int, ...] = (table_fd,)
             if directory is not None:
-                path = directory / socket_name(self.pid)
+                path = self._socket = directory / socket_name(self.pid)
                 try:
                     fds = (table_fd, stack.enter_context(_listener(path)).fileno())
+                    self._socket_file = _identity(path)
                 except OSError as error:
                     log.warning("%s: %s: the worker will not outlive the control plane", path, error.strerror)
-                else:
-                    self._socket = path
             self._channel.send(start, fds)
             await ready
         if self._closed:
@@ -153,6 +162,7 @@ class Link:
 
         A process that does not understand this version is only sent Detach and End."""
         self._socket = path
+        self._socket_file = _identity(path) if path is not None else None
         self._understands = understands
         for cable in cables:
             self._claims.give([cable])
@@ -178,6 +188,31 @@ class Link:
                 answer.exception()
 
         self._request(Describe(next(self._ids)), (output.writing,)).add_done_callback(done)
+
+    @property
+    def can_be_found(self) -> bool:
+        """True while the next control plane finds the process by its socket, or is not to find it."""
+        if self._socket is None or not self.running or not self._understands:
+            return True
+        return self._socket_file is not None and _identity(self._socket) == self._socket_file
+
+    async def listen_again(self) -> None:
+        """Have the process listen at its path again, whose file others have removed.
+
+        Raises OSError, WorkerLost, or WorkerRefused when the process is of an older version."""
+        if self._socket is None:
+            return
+        with _listener(self._socket) as listener:
+            # Requested once: a process of an older version keeps the descriptor each time. The file stays, so
+            # that the next control plane ends the process, which it cannot take over.
+            self._socket_file = _identity(self._socket)
+            try:
+                await self._request(Listen(next(self._ids)), (listener.fileno(),))
+            except WorkerRefused as error:
+                raise WorkerRefused(
+                    f"{self._name} (pid {self.pid}) is of an older version and will not outlive the control "
+                    "plane"
+                ) from error
 
     def attach(self, attachment: Attachment) -> asyncio.Future[None]:
         """Request that a cable is forwarded, once no other process may read it."""
@@ -285,7 +320,7 @@ class Link:
 
     def _request(
         self,
-        request: Describe | Resize | Detach | Keep | Pause | Continue | Amend | Tune,
+        request: Describe | Resize | Detach | Keep | Pause | Continue | Amend | Tune | Listen,
         fds: tuple[int, ...] = (),
     ) -> asyncio.Future[None]:
         """Send a request; return its answer, which fails with WorkerRefused or WorkerLost."""
@@ -327,7 +362,7 @@ class Link:
             case Ready() if 0 in self._answers:
                 self._answered(0)
             case Done() if message.id in self._answers:
-                self._answered(message.id, one_line(message.error[:TEXT_MAX]))
+                self._answered(message.id, one_line(message.error[:TEXT_MAX]), message.errno)
             case Adopted() | Attached():
                 raise InvalidMessage(f"{type(message).__name__} was not requested")
             case Description():
@@ -347,7 +382,7 @@ class Link:
         self.kill()
         self._hung_up()
 
-    def _answered(self, request: int, error: str = "") -> None:
+    def _answered(self, request: int, error: str = "", number: int = 0) -> None:
         # A request whose caller was cancelled is carried out all the same.
         if (cable := self._detaching.pop(request, None)) is not None:
             self._release(cable, self._slots.get(cable, ()))
@@ -357,7 +392,7 @@ class Link:
         if answer.done():
             return
         if error:
-            answer.set_exception(WorkerRefused(error))
+            answer.set_exception(WorkerRefused(error, number))
         else:
             answer.set_result(None)
 
@@ -367,6 +402,15 @@ class Link:
 
     def _lost(self) -> WorkerLost:
         return WorkerLost(f"{self._name} has ended")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file; None if there is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def socket_name(pid: int | str) -> str:

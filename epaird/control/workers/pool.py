@@ -110,6 +110,15 @@ class WorkerPool(Sequence[Worker]):
         """Leave the process of every worker as an orphan."""
         await together(*(worker.leave() for worker in self._workers))
 
+    @property
+    def can_be_found(self) -> bool:
+        """True while the next control plane finds every worker by its socket."""
+        return not any(worker.hidden() for worker in self._workers)
+
+    async def listen_again(self) -> None:
+        """Have the workers that cannot be found listen again. Raises OSError, WorkerLost, WorkerRefused."""
+        await together(*(link.listen_again() for worker in self._workers for link in worker.hidden()))
+
     def keep_spare(self) -> None:
         """Keep a spare process from now on."""
         self._spares.keep()

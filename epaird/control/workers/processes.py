@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from epaird.control.machine.descriptors import raise_limit
 from epaird.control.tasks import spawn, whole
 from epaird.control.workers.output import Output
 from epaird.ipc.channel import receive
@@ -66,6 +68,17 @@ class Launched:
 
 async def launch() -> Launched:
     """Start a process, which waits for its first message. Raises OSError."""
+    try:
+        return await _launch()
+    except OSError as error:
+        if error.errno != errno.EMFILE:
+            raise
+    # The soft limit was lowered at run time: frames that wait are more important.
+    raise_limit()
+    return await _launch()
+
+
+async def _launch() -> Launched:
     with contextlib.ExitStack() as unused:
         own_end, process_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         unused.callback(own_end.close)

@@ -218,6 +218,10 @@ class Worker:
             with contextlib.suppress(WorkerLost):
                 await self._tune(link)
 
+    def hidden(self) -> list[Link]:
+        """Return the links to the processes that the next control plane would not find."""
+        return [link for link in self._links() if not link.can_be_found]
+
     def ping(self) -> None:
         """Request a heartbeat of the process."""
         if self._link is not None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import socket
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
@@ -11,7 +14,11 @@ from pathlib import Path
 import pytest
 
 from epaird.control.api import server as apiserver
+from epaird.control.api.credentials import Peer
+from epaird.control.api.server import ControlServer
 from tests.control.control_server import Answer, Control, serving
+from tests.control.operations import FakeOperations
+from tests.loop import on_loop
 from tests.waiting import DEADLINE_S, until, until_closed
 
 GET = b"GET /v1/cloners HTTP/1.1\r\nhost: epaird\r\n\r\n"
@@ -136,3 +143,74 @@ def test_bytes_after_the_last_request_do_not_replace_its_answer(control: Control
     control.on_loop(control.operations.gate.set)
     assert until_closed(connection).startswith(b"HTTP/1.1 201 ")
     assert "epair7" in control.operations.interfaces
+
+
+def test_a_user_has_few_connections_and_root_is_not_locked_out(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = Peer(1, 1000, 1000)
+    monkeypatch.setattr(apiserver, "peer_of", lambda _: user)
+    monkeypatch.setattr(apiserver, "may_control", lambda *_: True)
+    before = descriptors()
+    with ExitStack() as opened:
+        for _ in range(100):
+            opened.enter_context(control.connect())
+        until(lambda: descriptors() - before - 100 <= apiserver.OF_USER_MAX)
+        assert control.curl("/v1/cloners").status == 200, "it takes the place of the longest silent one"
+    control.on_loop(control.operations.gate.clear)
+    body = b"DELETE /v1/interfaces/nix HTTP/1.1\r\nhost: a\r\n\r\n"
+    with ExitStack() as busy:
+        changes = [busy.enter_context(control.connect(body)) for _ in range(apiserver.OF_USER_MAX)]
+        until(lambda: control.operations.waiting == apiserver.OF_USER_MAX)
+        problem = control.curl("/v1/cloners").problem
+        assert (problem["status"], problem["errno"]) == (503, "EMFILE")
+        assert problem["detail"] == "user 1000 has 32 connections: try again later"
+        monkeypatch.setattr(apiserver, "peer_of", lambda _: Peer(1, 0, 0))
+        assert control.curl("/v1/cloners").status == 200
+        control.on_loop(control.operations.gate.set)
+        for change in changes:
+            assert change.recv(65536).startswith(b"HTTP/1.1 404")
+
+
+def test_a_file_that_is_removed_is_bound_again_and_clients_stay(control: Control) -> None:
+    early = control.connect()
+    follower = control.connect(b"GET /v1/events HTTP/1.1\r\nhost: a\r\n\r\n")
+    until(lambda: control.operations.readers)
+    control.path.unlink()
+    assert not control.on_loop(lambda: control.server.has_file)
+    control.run(control.server.restore_file())
+    assert control.on_loop(lambda: control.server.has_file)
+    assert control.curl("/v1/interfaces", data={"name": "epair"}).status == 201
+    early.sendall(GET)
+    assert early.recv(65536).startswith(b"HTTP/1.1 200")
+    text = b""
+    while b"created" not in text:
+        text += follower.recv(65536)
+    early.close()
+    follower.close()
+
+
+@on_loop
+async def test_a_socket_of_the_service_manager_gets_a_file_again(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    passed = socket.socket(socket.AF_UNIX)
+    passed.bind(str(path))
+    passed.listen()
+    server = ControlServer.inherit(passed, FakeOperations())
+    await server.start()
+    assert server.has_file
+    for _ in range(2):
+        path.unlink()
+        assert not server.has_file
+        await server.restore_file()
+        assert server.has_file
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(GET)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+    (inherited, first), (own, second) = server.hand_over()
+    assert (inherited, own) == (False, True)
+    os.close(first)
+    os.close(second)
+    await server.stop()
+    assert path.exists(), "it is left to the next control plane"

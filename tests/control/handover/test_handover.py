@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from epaird.config.reading import parse
-from epaird.control.handover.handover import LOCK, Handover
+from epaird.control.handover.handover import CLAIM, LOCK, Handover
 from epaird.control.handover.notify import Notifier
 from epaird.control.handover.predecessor import LEDGER
 from epaird.control.handover.rundirectory import RunDirectory
@@ -97,13 +97,15 @@ async def test_the_service_manager_keeps_the_ledger_and_the_devices(tmp_path: Pa
 
 
 @on_loop
-async def test_descriptors_that_stay_open_over_execve_are_copies(tmp_path: Path) -> None:
+async def test_descriptors_that_are_closed_before_execve_are_copied(tmp_path: Path) -> None:
     async with leaving(tmp_path) as (scene, handover):
         found = handover.descriptors()
-        assert [name for name, _ in found] == [LOCK, LEDGER, "epair0a", "epair0b", "lo0", STATE]
+        assert [name for name, _ in found] == [LOCK, LEDGER, CLAIM, "epair0a", "epair0b", "lo0", STATE]
         for name, fd in found:
-            assert name in (LOCK, LEDGER, STATE) or fd not in scene.host.links[name].tap.fds
-            os.close(fd)
+            if name in (LOCK, LEDGER, CLAIM, STATE):
+                os.close(fd)
+            else:
+                assert fd in scene.host.links[name].tap.fds
 
 
 def known(directory: Path) -> list[str]:

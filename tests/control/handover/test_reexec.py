@@ -7,6 +7,8 @@ import sys
 import textwrap
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from epaird.control.handover import reexec
 from tests.loop import on_loop
@@ -62,3 +64,29 @@ async def test_a_program_that_hangs_is_an_objection(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(reexec, "CHECK_S", 0.2)
     monkeypatch.setattr(reexec, "command", lambda: ["sleep", "60"])
     assert await reexec.objection() == "its check takes longer than 0 s"
+
+
+@given(st.permutations(range(6)), st.integers(0, 5))
+@settings(deadline=None, max_examples=40)
+def test_descriptors_in_any_order_get_their_numbers_with_one_more_at_most(
+    order: list[int], unused: int
+) -> None:
+    """In a process that may have one more descriptor than it has."""
+    program = f"""
+        import os, resource
+        from epaird.control.handover.reexec import arrange
+        made = [os.memfd_create(str(number)) for number in range(6)]
+        for number, fd in enumerate(made):
+            os.write(fd, str(number).encode())
+        assert made == list(range(3, 9))
+        wanted = [made[number] for number in {order} if number != {unused}]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (10, 10))
+        arrange(wanted)
+        found = [os.pread(fd, 9, 0).decode() for fd in range(3, 8)]
+        print(found, all(map(os.get_inheritable, range(3, 8))))
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
+    )
+    expected = [str(number) for number in order if number != unused]
+    assert run.stdout == f"{expected} True\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -77,3 +78,27 @@ def test_no_other_user_can_open_the_lock(tmp_path: Path) -> None:
     held = RunDirectory(tmp_path)
     assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
     held.release()
+
+
+def test_another_daemon_stays_out_while_the_directory_is_gone(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = RunDirectory(run)
+    assert first.held
+    shutil.rmtree(run)
+    assert not first.held
+    with pytest.raises(KernelError, match=rf"another epaird runs \(pid {os.getpid()}\)"):
+        RunDirectory(run)
+    first.restore()
+    assert first.held
+    first.release()
+    assert not list(run.iterdir())
+
+
+def test_the_lock_of_another_directory_is_not_removed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = RunDirectory(run)
+    run.rename(tmp_path / "elsewhere")
+    run.mkdir()
+    (run / "lock").write_text("another's")
+    first.release()
+    assert (run / "lock").read_text() == "another's"

@@ -10,7 +10,8 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from epaird.control.metrics.process import ProcessCollector, open_fds
+from epaird.control.machine.descriptors import open_fds
+from epaird.control.metrics.process import ProcessCollector
 
 
 def families(collector: Collector) -> dict[str, Metric]:

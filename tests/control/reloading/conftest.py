@@ -34,7 +34,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
             host.report(host.event(tap.name))  # a second one, in case the first look-up was made to fail
 
     monkeypatch.setattr(host, "set_property", reported)
-    monkeypatch.setattr(resources, "Host", lambda: host)
+    monkeypatch.setattr(resources, "Host", lambda _descriptors: host)
 
     def set_up(level: str, form: str) -> None:
         logging.getLogger().setLevel(level.upper())

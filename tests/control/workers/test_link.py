@@ -30,6 +30,7 @@ from epaird.ipc.messages import (
     End,
     Gone,
     Keep,
+    Listen,
     Message,
     More,
     Overflow,
@@ -389,3 +390,38 @@ async def test_an_orphan_is_left_with_its_connection_closed() -> None:
         assert scene.end.recv(1) == b""
         with pytest.raises(WorkerLost):
             await scene.link.detach("epair0", 1)
+
+
+@on_loop
+async def test_a_process_whose_socket_is_removed_gets_another_one(tmp_path: Path) -> None:
+    async with make_scene() as scene:
+        await scene.begin(tmp_path)
+        path = tmp_path / socket_name(FakeProcess.pid)
+        assert scene.link.can_be_found
+        for harm in (path.unlink, lambda: path.rename(tmp_path / "elsewhere")):
+            harm()
+            assert not scene.link.can_be_found
+            again = asyncio.ensure_future(scene.link.listen_again())
+            await turns()
+            request = scene.sent()
+            assert isinstance(request, Listen)
+            assert len(scene.fds) == 1
+            scene.send(Done(request.id))
+            await again
+            assert scene.link.can_be_found
+            assert stat.S_IMODE(path.lstat().st_mode) == 0o600
+
+
+@on_loop
+async def test_a_process_of_an_older_version_is_asked_once(tmp_path: Path) -> None:
+    async with make_scene() as scene:
+        await scene.begin(tmp_path)
+        (tmp_path / socket_name(FakeProcess.pid)).unlink()
+        again = asyncio.ensure_future(scene.link.listen_again())
+        await turns()
+        request = scene.sent()
+        assert isinstance(request, Listen)
+        scene.send(Done(request.id, "unknown request Listen"))
+        with pytest.raises(WorkerRefused, match=r"^worker 3 \(pid 4711\) is of an older version"):
+            await again
+        assert scene.link.can_be_found
