@@ -83,6 +83,23 @@ def validate(message: Message, descriptors: int, slots: int) -> None:
         case Attached():
             expected = len(message.cable.ports)
             _validate_cable(message.cable, slots)
+        case Done():
+            _in(message.errno, _ERRNOS, "error number")
+        case Description():
+            _validate_description(message)
+        case Gone() | Overflow() | UnknownFamily():
+            _validate_report(message)
+        case Ready() | Unknown():
+            pass
+        case _:
+            raise InvalidMessage(f"a worker does not send {type(message).__name__}")
+    if descriptors != expected:
+        kind = type(message).__name__
+        raise InvalidMessage(f"{kind} has {descriptors} descriptors and should have {expected}")
+
+
+def _validate_report(message: Gone | Overflow | UnknownFamily) -> None:
+    match message:
         case Gone():
             _validate_name(message.cable)
             _validate_name(message.name)
@@ -92,17 +109,6 @@ def validate(message: Message, descriptors: int, slots: int) -> None:
         case UnknownFamily():
             _validate_name(message.name)
             _in(message.version, range(16), "version")
-        case Description():
-            _validate_description(message)
-        case Done():
-            _in(message.errno, _ERRNOS, "error number")
-        case Ready() | Unknown():
-            pass
-        case _:
-            raise InvalidMessage(f"a worker does not send {type(message).__name__}")
-    if descriptors != expected:
-        kind = type(message).__name__
-        raise InvalidMessage(f"{kind} has {descriptors} descriptors and should have {expected}")
 
 
 def _validate_cable(cable: CableSpec, slots: int) -> None:

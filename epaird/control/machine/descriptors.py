@@ -30,7 +30,8 @@ from epaird.plan.steps import Create, Destroy, Plan, Recreate
 BASE: Final = 40
 """Descriptors that are open while nothing happens. 24 were measured, with page, namespaces, watched file."""
 WORKER: Final = 3
-"""Descriptors of a worker: the socket to it, the pipe of its error messages, and its pidfd if it was taken over."""
+"""Descriptors of a worker: the socket to it, the pipe of its error messages and, if it was taken over, its
+pidfd."""
 LAUNCHING: Final = 2
 """Descriptors that are open while a worker is started, besides those of WORKER."""
 CALLS: Final = 16
