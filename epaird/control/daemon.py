@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Final
 
 from epaird import __version__
-from epaird.config.settings import Configuration, InterfaceSettings
+from epaird.config.settings import Configuration
 from epaird.control import logs
 from epaird.control.api.server import ControlServer
+from epaird.control.creating import create_interfaces, reserve
 from epaird.control.ending import BOUND_S
 from epaird.control.greeting import greeting, summary
 from epaird.control.handover import reexec
@@ -31,17 +32,16 @@ from epaird.control.machine.namespaces import Namespaces
 from epaird.control.metrics.page import MetricsPage
 from epaird.control.operations import Refused
 from epaird.control.readings import Reading
-from epaird.control.reloading.filewatch import FileWatch
+from epaird.control.reloading.filewatch import ConfiguredWatch
 from epaird.control.reloading.inforce import ConfigurationInForce, Source
 from epaird.control.reloading.reload import Reloads
 from epaird.control.reloading.remaking import Remaking
 from epaird.control.resources import CONTROL, OWN_CONTROL, PAGE, Resources
-from epaird.control.tasks import all_or_none, spawn, whole
+from epaird.control.tasks import spawn, whole
 from epaird.control.workers.pool import WorkerPool
 from epaird.control.workers.processes import Spares
 from epaird.control.workers.readers import Readers
 from epaird.control.workers.worker import Worker
-from epaird.kernel.errors import KernelError
 from epaird.plan.steps import Plan
 
 log = logging.getLogger(__name__)
@@ -99,8 +99,8 @@ class Daemon:
         self._at_end("removing the state file", lambda: self._handover.end(keep=self._leaving))
         self._namespaces = Namespaces(held.host, held.directory.path)
         self._page = MetricsPage(self.reading, held.descriptors)
-        self._file_watch: FileWatch | None = None
         self.reloads = self._make_reloads()
+        self._file_watch = ConfiguredWatch(self._in_force, self.reloads.file_changed)
         self._remaking = Remaking(
             self._in_force, registry=self._registry, host=held.host, namespaces=self._namespaces,
             lock=self.reloads.one_at_a_time,
@@ -148,7 +148,12 @@ class Daemon:
         await self._workers.start()
         if takes_over:
             self._registry.withdrawn |= left.withdrawn_from(configuration)
-        await self._create(configuration, takes_over=takes_over)
+        await self._namespaces.create(configuration.namespaces.create)
+        reserve(held.macs, configuration)
+        await create_interfaces(self._registry, configuration, takes_over=takes_over)
+        # Not before: a thousand pairs that are created, or destroyed, cause 16,000 events.
+        held.host.watch(self._registry.link_event, self._registry.known_devices)
+        await self._registry.check_all()
         if takes_over and workers_before != len(self._workers):
             await self._workers.share()
         if not held.host.watches_all_namespaces:
@@ -160,7 +165,7 @@ class Daemon:
         self._registry.bus.on_change = self._handover.changed
         self._handover.write()
         self._workers.keep_spare()
-        await self._watch_file()
+        await self._file_watch.update()
         self._remaking.start()
         self._upkeep.start()
         self._at_end("ending changes", self._stop_changes)
@@ -322,32 +327,6 @@ class Daemon:
         self._at_end("answering requests", control.stop)
         return control
 
-    async def _create(self, configuration: Configuration, *, takes_over: bool) -> None:
-        """Create namespaces and interfaces, except those that were taken over, and watch them."""
-        host = self._resources.host
-        await self._namespaces.create(configuration.namespaces.create)
-        await self._create_interfaces(configuration, takes_over=takes_over)
-        # Not before: a thousand pairs that are created, or destroyed, cause 16,000 events.
-        host.watch(self._registry.link_event, self._registry.known_devices)
-        await self._registry.check_all()
-
-    async def _create_interfaces(self, configuration: Configuration, *, takes_over: bool) -> None:
-        """Create what was not taken over. Then what cannot be created is left missing: the end of this
-        process would end the forwarding of everything else as well."""
-        self._reserve_macs(configuration)
-
-        async def create(name: str, settings: InterfaceSettings) -> None:
-            try:
-                await self._registry.create(name, settings)
-            except KernelError as error:
-                if not takes_over:
-                    raise
-                log.warning("%s: missing, and created again when it can be: %s", name, error)
-
-        present = self._registry.names | self._registry.withdrawn
-        wanted = configuration.settings_by_name().items()
-        await all_or_none(*(create(name, each) for name, each in wanted if name not in present))
-
     async def _apply(self, configuration: Configuration) -> None:
         """Apply the settings of a configuration that concern the daemon itself; grow the worker pool."""
         now = configuration.daemon
@@ -357,36 +336,19 @@ class Daemon:
         if now.worker_timeout != before.worker_timeout:
             self._workers.watch(now.worker_timeout)
         if now.watch != before.watch:
-            await self._watch_file()
+            await self._file_watch.update()
         self._registry.allow_loopbacks(configuration.lo is not None)
-        self._reserve_macs(configuration)
+        reserve(self._resources.macs, configuration)
         await self._workers.tune(now, before)
         try:
             await self._workers.grow(now.worker_count)
         finally:
             self._workers.keep_spare()  # a new worker may have taken the spare
 
-    def _reserve_macs(self, configuration: Configuration) -> None:
-        for half in configuration.halves:
-            if half.settings.mac not in (None, "stable"):
-                self._resources.macs.reserve(str(half.settings.mac))
-
-    async def _watch_file(self) -> None:
-        """Reload when the file changes, if it is configured."""
-        await self._stop_watching_file()
-        in_force = self._in_force
-        if in_force.daemon.watch and in_force.path is not None:
-            self._file_watch = FileWatch(in_force.path, lambda: in_force.digest, self.reloads.file_changed)
-
-    async def _stop_watching_file(self) -> None:
-        watch, self._file_watch = self._file_watch, None
-        if watch is not None:
-            await watch.stop()
-
     async def _stop_changes(self) -> None:
         """End everything that changes interfaces without a request; wait for what is under way."""
         self.waits_for = "reading the configuration file"
-        await self._stop_watching_file()
+        await self._file_watch.stop()
         self.waits_for = "creating the run directory again"
         await self._upkeep.stop()
         self.waits_for = "creating what is missing"

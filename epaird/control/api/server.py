@@ -15,10 +15,11 @@ from typing import Final
 from epaird.control.api.application import Api
 from epaird.control.api.credentials import Peer, group_id, may_control, peer_of
 from epaird.control.api.problems import MEDIA_TYPE, of_status, problem
-from epaird.control.api.socketfile import SocketFile, identity
+from epaird.control.api.socketfile import SocketFile
 from epaird.control.http.accepting import Acceptor
 from epaird.control.http.server import Connection, Limits, Server, answer_503, cut_silent
 from epaird.control.machine.descriptors import Descriptors, Purpose
+from epaird.control.machine.privatefiles import file_identity
 from epaird.control.operations import Operations, Reloading
 
 LIMITS: Final = Limits(connections=64, exchange_seconds=75, stop_seconds=1.0)
@@ -66,7 +67,7 @@ class ControlServer(Server):
         self._file = file
         self._path = file.path if file is not None else Path(listener.getsockname())
         self._group = group
-        self._found = identity(self._path)
+        self._found = file_identity(self._path)
         """The socket's file when this server was made."""
         self._second: Acceptor | None = None
         """Accepts on a socket of its own while that of another process has no file any more."""
@@ -119,7 +120,7 @@ class ControlServer(Server):
         """True while clients find the socket at its path."""
         if self._file is not None:
             return self._file.exists
-        return self._found is not None and identity(self._path) == self._found
+        return self._found is not None and file_identity(self._path) == self._found
 
     async def restore_file(self) -> None:
         """Listen at the path again, whose file others have removed; clients that are connected stay.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from epaird.control.http.listening import BACKLOG, ListenError
+from epaird.control.machine.privatefiles import file_identity
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ class SocketFile:
             with _lock(path):
                 _clear(path)
                 self.listener = _listen(path, group)
-            self._identity = identity(path)
+            self._identity = file_identity(path)
         except OSError as error:
             raise _fault(path, os.strerror(error.errno or 0)) from error
 
@@ -43,13 +44,13 @@ class SocketFile:
         """Return the file of a socket that this process listens on already."""
         file = cls.__new__(cls)
         file.path, file.listener = path, listener
-        file._identity = identity(path)  # others may have removed it
+        file._identity = file_identity(path)  # others may have removed it
         return file
 
     @property
     def exists(self) -> bool:
         """True while the path leads to this socket."""
-        return self._identity is not None and identity(self.path) == self._identity
+        return self._identity is not None and file_identity(self.path) == self._identity
 
     def remove(self) -> None:
         """Remove the file, unless another daemon has replaced it. The socket is not closed."""
@@ -128,15 +129,6 @@ def _give_to(path: Path, group: int) -> None:
         log.warning(
             "%s: cannot change its group to %d: only the daemon's own user and root can use it", path, group
         )
-
-
-def identity(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of a file; None if there is none."""
-    try:
-        status = path.lstat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _fault(path: Path, what: str) -> ListenError:

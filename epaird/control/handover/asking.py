@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from epaird.control.workers.link import by_directory
+from epaird.control.workers.socketfile import by_directory
 from epaird.ipc.encoding import InvalidMessage, encode
 from epaird.ipc.ledger import is_memory_file
 from epaird.ipc.messages import Adopt, Adopted, Attached, CableKind, CableSpec, Detach, Done, Message

@@ -32,7 +32,8 @@ from epaird.control.handover.predecessor import Orphan
 from epaird.control.interfaces.cables import DRAIN_TIMEOUT_S, Cable
 from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.tasks import together
-from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused
+from epaird.control.workers.attachment import Attachment, WorkerLost, WorkerRefused
+from epaird.control.workers.link import Link
 from epaird.control.workers.processes import AdoptedProcess, Launched
 from epaird.control.workers.readers import Readers
 from epaird.control.workers.starting import STARTS

@@ -29,7 +29,7 @@ from epaird.control.handover.ledgers import SLOTS
 from epaird.control.handover.notify import Inherited
 from epaird.control.handover.soundness import fault_of
 from epaird.control.handover.state import State
-from epaird.control.workers.link import by_directory, socket_name
+from epaird.control.workers.socketfile import by_directory, socket_name
 from epaird.ipc.encoding import InvalidMessage
 from epaird.ipc.messages import PROTOCOL, Adopted, CableSpec
 from epaird.kernel.namespace import Identity

@@ -27,7 +27,8 @@ from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.measuring import measured
 from epaird.control.machine.host import Host
 from epaird.control.tasks import spawn
-from epaird.control.workers.link import Link, WorkerLost, WorkerRefused
+from epaird.control.workers.attachment import WorkerLost, WorkerRefused
+from epaird.control.workers.link import Link
 from epaird.kernel.errors import KernelError
 
 PAUSE_S: Final = 0.05

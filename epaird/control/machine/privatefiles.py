@@ -110,3 +110,12 @@ def remove_file(directory: Path, name: str) -> None:
     """Remove a file, if it exists. Raises OSError."""
     with contextlib.suppress(FileNotFoundError), private_directory(directory) as at:
         os.unlink(name, dir_fd=at)
+
+
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file; None if there is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from epaird.config.reading import InvalidConfiguration, content, digest, is_blank, quoted_path
+from epaird.control.reloading.inforce import ConfigurationInForce
 from epaird.control.tasks import in_thread, spawn
 from epaird.kernel.pathwatch import PathWatch, Seen
 
@@ -142,6 +143,34 @@ class FileWatch:
             log.warning("%s: the configuration in force stays, the watch goes on", found.problem)
         else:
             await self._changed(found.sha256)
+
+
+class ConfiguredWatch:
+    """The watch on the file of the configuration in force, while ``watch`` is configured."""
+
+    def __init__(self, in_force: ConfigurationInForce, changed: Callable[[str], Awaitable[None]]) -> None:
+        """``changed`` is awaited with the digest of each text that was not read before."""
+        self._in_force = in_force
+        self._changed = changed
+        self._watch: FileWatch | None = None
+
+    @property
+    def active(self) -> bool:
+        """True while the file is watched."""
+        return self._watch is not None
+
+    async def update(self) -> None:
+        """Begin or end the watch as it is configured now."""
+        await self.stop()
+        in_force = self._in_force
+        if in_force.daemon.watch and in_force.path is not None:
+            self._watch = FileWatch(in_force.path, lambda: in_force.digest, self._changed)
+
+    async def stop(self) -> None:
+        """End the watch. A reload that is under way continues."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            await watch.stop()
 
 
 def look(path: Path) -> Look:

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import itertools
 import logging
 import os
-import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from epaird.control.machine.privatefiles import file_identity
+from epaird.control.workers.attachment import Attachment, WorkerLost, WorkerRefused
 from epaird.control.workers.claims import Claims
 from epaird.control.workers.output import Output
 from epaird.control.workers.processes import Launched, kill, reap
 from epaird.control.workers.readers import Readers
+from epaird.control.workers.socketfile import listening_socket, socket_name
 from epaird.ipc.channel import Channel
 from epaird.ipc.encoding import InvalidMessage
 from epaird.ipc.messages import (
@@ -53,34 +53,6 @@ from epaird.ipc.validation import TEXT_MAX, validate
 from epaird.kernel.printable import one_line
 
 log = logging.getLogger(__name__)
-
-
-class WorkerLost(Exception):
-    """The process ended, or there was none to answer. ``str()`` is one line."""
-
-
-class WorkerRefused(Exception):
-    """The process cannot carry out a request. ``str()`` is one line."""
-
-    def __init__(self, message: str, error: int = 0) -> None:
-        """``error`` is an errno number; 0 if there is none."""
-        super().__init__(message)
-        self.errno = error or errno.EIO
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A cable that a worker forwards."""
-
-    spec: CableSpec
-    """Its ports and what is done with their frames."""
-    fds: tuple[int, ...]
-    """Descriptors of its ports, in order, which the control plane keeps open."""
-
-    @property
-    def cable(self) -> str:
-        """Name of the cable, unique in the worker."""
-        return self.spec.name
 
 
 class Link:
@@ -146,8 +118,8 @@ class Link:
             if directory is not None:
                 path = self._socket = directory / socket_name(self.pid)
                 try:
-                    fds = (table_fd, stack.enter_context(_listener(path)).fileno())
-                    self._socket_file = _identity(path)
+                    fds = (table_fd, stack.enter_context(listening_socket(path)).fileno())
+                    self._socket_file = file_identity(path)
                 except OSError as error:
                     log.warning("%s: %s: the worker will not outlive the control plane", path, error.strerror)
             self._channel.send(start, fds)
@@ -162,7 +134,7 @@ class Link:
 
         A process that does not understand this version is only sent Detach and End."""
         self._socket = path
-        self._socket_file = _identity(path) if path is not None else None
+        self._socket_file = file_identity(path) if path is not None else None
         self._understands = understands
         for cable in cables:
             self._claims.give([cable])
@@ -194,7 +166,7 @@ class Link:
         """True while the next control plane finds the process by its socket, or is not to find it."""
         if self._socket is None or not self.running or not self._understands:
             return True
-        return self._socket_file is not None and _identity(self._socket) == self._socket_file
+        return self._socket_file is not None and file_identity(self._socket) == self._socket_file
 
     async def listen_again(self) -> None:
         """Have the process listen at its path again, whose file others have removed.
@@ -202,10 +174,10 @@ class Link:
         Raises OSError, WorkerLost, or WorkerRefused when the process is of an older version."""
         if self._socket is None:
             return
-        with _listener(self._socket) as listener:
+        with listening_socket(self._socket) as listener:
             # Requested once: a process of an older version keeps the descriptor each time. The file stays, so
             # that the next control plane ends the process, which it cannot take over.
-            self._socket_file = _identity(self._socket)
+            self._socket_file = file_identity(self._socket)
             try:
                 await self._request(Listen(next(self._ids)), (listener.fileno(),))
             except WorkerRefused as error:
@@ -402,41 +374,3 @@ class Link:
 
     def _lost(self) -> WorkerLost:
         return WorkerLost(f"{self._name} has ended")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return device and inode of a file; None if there is none."""
-    try:
-        status = path.lstat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-def socket_name(pid: int | str) -> str:
-    """Return the name of the socket file of a worker process; ``*`` gives the pattern for all."""
-    return f"worker-{pid}.sock"
-
-
-@contextlib.contextmanager
-def by_directory(path: Path) -> Iterator[str]:
-    """Yield a short name for the path of a socket, which may have 107 bytes (unix(7))."""
-    fd = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{path.name}"
-    finally:
-        os.close(fd)
-
-
-def _listener(path: Path) -> socket.socket:
-    """Return a socket that listens at a path and is accessible to its owner only. Raises OSError."""
-    with contextlib.ExitStack() as undo:
-        listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        # The socket's own mode becomes the file's.
-        os.fchmod(listener.fileno(), 0o600)
-        path.unlink(missing_ok=True)
-        with by_directory(path) as short:
-            listener.bind(short)
-        listener.listen(1)
-        undo.pop_all()
-    return listener

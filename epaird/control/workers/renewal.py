@@ -15,7 +15,8 @@ import contextlib
 import logging
 from typing import Final
 
-from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused
+from epaird.control.workers.attachment import Attachment, WorkerLost, WorkerRefused
+from epaird.control.workers.link import Link
 
 log = logging.getLogger(__name__)
 

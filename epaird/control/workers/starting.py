@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from epaird.control.tasks import whole
-from epaird.control.workers.link import Link, WorkerLost
+from epaird.control.workers.attachment import WorkerLost
+from epaird.control.workers.link import Link
 from epaird.control.workers.processes import Launched, Spares, launch
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import Start

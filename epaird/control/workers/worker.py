@@ -18,7 +18,8 @@ from typing import Final
 from epaird.control.readings import WorkerReading
 from epaird.control.tasks import spawn
 from epaird.control.workers import starting
-from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused
+from epaird.control.workers.attachment import Attachment, WorkerLost, WorkerRefused
+from epaird.control.workers.link import Link
 from epaird.control.workers.processes import Launched, Spares
 from epaird.control.workers.readers import Readers
 from epaird.control.workers.renewal import Renewal

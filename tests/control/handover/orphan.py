@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from epaird.control.workers.link import socket_name
+from epaird.control.workers.socketfile import socket_name
 from epaird.control.workers.worker import Worker
 from epaird.ipc.channel import receive
 from epaird.ipc.encoding import decode, encode

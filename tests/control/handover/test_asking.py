@@ -17,7 +17,7 @@ import pytest
 
 from epaird.control.handover import asking
 from epaird.control.handover.predecessor import Leftovers, find_leftovers
-from epaird.control.workers.link import socket_name
+from epaird.control.workers.socketfile import socket_name
 from epaird.ipc.encoding import encode
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import Attached, CableKind, CableSpec, Detach, Done, More, Overflow, PortSpec

@@ -12,7 +12,7 @@ from epaird.control.handover.notify import Inherited
 from epaird.control.handover.predecessor import LEDGER, Leftovers, find_leftovers
 from epaird.control.handover.state import Keeper, SavedWorker, State
 from epaird.control.interfaces.saved import SavedDevice, SavedLoopback, SavedPlace
-from epaird.control.workers.link import socket_name
+from epaird.control.workers.socketfile import socket_name
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import CableKind, CableSpec, PortSpec
 from epaird.kernel import tun

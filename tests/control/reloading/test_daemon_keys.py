@@ -90,7 +90,7 @@ def in_force(running: Running) -> dict[str, object]:
         # These are applied when the daemon ends.
         "drain_timeout": running.daemon._in_force.daemon.drain_timeout,
         "keep_devices": running.daemon.keeps_devices,
-        "watch": running.daemon._file_watch is not None,
+        "watch": running.daemon._file_watch.active,
         "log_level": logging.getLogger().level,
         "log_format": log_formats[-1:] or ["text"],
     }

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from epaird.control.workers.link import Attachment, Link, WorkerLost, WorkerRefused, socket_name
+from epaird.control.workers.attachment import Attachment, WorkerLost, WorkerRefused
+from epaird.control.workers.link import Link
 from epaird.control.workers.processes import Launched
 from epaird.control.workers.readers import Readers
+from epaird.control.workers.socketfile import socket_name
 from epaird.ipc.channel import receive
 from epaird.ipc.encoding import decode, encode
 from epaird.ipc.ledger import Table

@@ -1,0 +1,54 @@
+"""The interfaces of a configuration at the start."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from epaird.config.reading import parse
+from epaird.control.creating import create_interfaces, reserve
+from epaird.kernel.errors import KernelError
+from epaird.names.macpool import MacPool
+from tests.control.interfaces.scene import make_scene
+from tests.loop import on_loop
+
+TWO = {"epair": {"epair0": {}, "epair1": {}}}
+
+
+@on_loop
+async def test_what_exists_and_what_was_withdrawn_is_not_created() -> None:
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {})
+        index = scene.one("epair0a").index
+        scene.registry.withdrawn.add("epair1")
+        await create_interfaces(scene.registry, parse({**TWO, "lo": {"lo1": {}}}), takes_over=False)
+        assert scene.devices() == ["epair0a", "epair0b", "lo0", "lo1"]
+        assert scene.one("epair0a").index == index
+
+
+@on_loop
+async def test_all_or_nothing_is_created() -> None:
+    async with make_scene() as scene:
+        scene.host.fail("set_mtu", errno.EINVAL)
+        wanted = parse({"epair": {"epair0": {}, "epair1": {"mtu": 1400}}})
+        with pytest.raises(KernelError):
+            await create_interfaces(scene.registry, wanted, takes_over=False)
+        assert scene.devices() == ["lo0"]
+
+
+@on_loop
+async def test_a_successor_leaves_missing_what_cannot_be_created(caplog: pytest.LogCaptureFixture) -> None:
+    async with make_scene() as scene:
+        scene.host.fail("set_mtu", errno.EINVAL)
+        wanted = parse({"epair": {"epair0": {}, "epair1": {"mtu": 1400}}})
+        await create_interfaces(scene.registry, wanted, takes_over=True)
+        assert scene.devices() == ["epair0a", "epair0b", "lo0"]
+    assert any(line.startswith("epair1: missing, and created again") for line in caplog.messages)
+
+
+def test_addresses_that_a_configuration_names_are_given_to_no_other_half() -> None:
+    first = MacPool(1).derive(None)["a"]
+    macs = MacPool(1)
+    reserve(macs, parse({"epair": {"epair0": {"a": {"mac": first}, "b": {"mac": "stable"}}}}))
+    assert first not in macs.derive(None).values()
