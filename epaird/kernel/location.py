@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from epaird.kernel import tun
+from epaird.kernel import tunqueue
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import Identity, inside
 from epaird.kernel.netlink import RouteSocket
@@ -107,14 +107,14 @@ def index_here(fd: int, here: Identity) -> int:
 
 def _name_and_index(fd: int, here: Identity) -> tuple[str, int] | None:
     """Look a device up once; None when it was renamed meanwhile."""
-    name = tun.current_name(fd)
+    name = tunqueue.current_name(fd)
     try:
         index = socket.if_nametoindex(os.fsdecode(raw(name)))
     except OSError:
         index = 0
-    if tun.namespace_of(fd) != here:
+    if tunqueue.namespace_of(fd) != here:
         raise KernelError(errno.ESTALE, "the device is in another namespace")
-    return (name, index) if index and tun.current_name(fd) == name else None
+    return (name, index) if index and tunqueue.current_name(fd) == name else None
 
 
 @contextlib.contextmanager
@@ -124,7 +124,7 @@ def _entered(locations: Sequence[Location]) -> Iterator[None]:
     for location in locations:
         with contextlib.ExitStack() as stack:
             try:
-                namespace = stack.enter_context(tun.opened_namespace_of(location.fd))
+                namespace = stack.enter_context(tunqueue.opened_namespace_of(location.fd))
                 if namespace.identity != location.namespace:
                     raise _elsewhere(location)
                 stack.enter_context(inside(namespace))

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Final
 
-from epaird.kernel import location, requests, tun
+from epaird.kernel import location, requests, tunqueue
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import LinkChange, change_all, delete_group
 from epaird.kernel.namespace import Identity, Namespace, inside, of_descriptor
@@ -43,7 +43,7 @@ def _by_namespace(stack: contextlib.ExitStack, taps: Iterable[Tap]) -> list[tupl
         if tap.closed:
             continue
         # Without a descriptor to keep the namespace open its devices are closed one by one.
-        with contextlib.suppress(KernelError, OSError), tun.opened_namespace_of(tap.fds[0]) as namespace:
+        with contextlib.suppress(KernelError, OSError), tunqueue.opened_namespace_of(tap.fds[0]) as namespace:
             if namespace.identity not in found:
                 kept = os.dup(namespace.fd)
                 stack.callback(os.close, kept)

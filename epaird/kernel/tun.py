@@ -1,45 +1,36 @@
-"""TAP and TUN devices: opening through python-pytun, and ioctls on their file descriptors.
+"""TAP and TUN devices: opening through python-pytun, and their offloads.
 
 A device is created in the namespace of the calling thread and can be moved from there, which takes the kernel
 16 ms. Its descriptors keep alive the namespace in which it was created, so the daemon creates a device
-directly in its namespace only if the daemon created that namespace. An ioctl on the file descriptor acts on
-the device in any namespace and under any name; python-pytun's own properties do not, so this module does not
-use them.
-
-The messages of functions that take a file descriptor contain "the device"; the caller knows its name.
+directly in its namespace only if the daemon created that namespace. What is requested of a device later goes
+through one of its descriptors (:mod:`epaird.kernel.tunqueue`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import fcntl
 import functools
 import os
-import select
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 import pytun
 
-from epaird.kernel import abi
+from epaird.kernel import abi, tunqueue
 from epaird.kernel.errors import KernelError, explain
-from epaird.kernel.namespace import Identity, Namespace, of_descriptor
 from epaird.kernel.printable import printable, raw
 
 TUN_DEVICE: Final = "/dev/net/tun"
 
-_IFREQ_FLAGS: Final = struct.Struct("16sH22x")
-_IFREQ_HARDWARE: Final = struct.Struct("18x6s16x")
 _IFREQ_POINTER: Final = struct.Struct("16sP16x")
 _IFREQ_NAMES: Final = struct.Struct("16s16s8x")
 _ETHTOOL_CMD: Final = struct.Struct("=I8xHBB28x")
 """struct ethtool_cmd: command, speed, duplex, port."""
-_INT: Final = struct.Struct("i")
 
 _CHECKSUM: Final = abi.TUN_F_CSUM
 _TCP: Final = abi.TUN_F_TSO4 | abi.TUN_F_TSO6
@@ -144,7 +135,7 @@ def adopt(name: str, index: int, fds: tuple[int, ...], offloads: int, missing: t
     KernelError, EBADFD when the device is gone; the caller then still owns the descriptors.
     """
     for fd in fds:
-        current_name(fd)
+        tunqueue.current_name(fd)
     devices = tuple(_Adopted(name, fd) for fd in fds)
     return Tap(name=name, index=index, fds=fds, offloads=offloads, missing=missing, _devices=devices)
 
@@ -170,7 +161,7 @@ def _open_device(name: str, kind: int, queues: int, offload: bool) -> Tap:
         for fd in fds:
             os.set_blocking(fd, False)
             os.set_inheritable(fd, False)
-        _ioctl(fds[0], abi.TUNSETVNETLE, _INT.pack(1))
+        tunqueue.set_little_endian(fds[0])
         offloads, missing = _set_offloads(fds[0], offload)
         set_ten_gigabit(name)
         return Tap(
@@ -201,7 +192,7 @@ def super_frame_offloads() -> int:
     every = _OFFLOAD_STEPS[0]
     device = _open("epairprobe%d", abi.IFF_TAP | abi.IFF_NO_PI | abi.IFF_VNET_HDR | abi.IFF_TUN_EXCL)
     try:
-        _ioctl(device.fileno(), abi.TUNSETVNETLE, _INT.pack(1))
+        tunqueue.set_little_endian(device.fileno())
         if not _accepts(device.fileno(), _super_frame(socket.IPPROTO_TCP)):
             return every & _CHECKSUM
         if not _accepts(device.fileno(), _super_frame(socket.IPPROTO_UDP)):
@@ -209,60 +200,6 @@ def super_frame_offloads() -> int:
         return every
     finally:
         device.close()
-
-
-def current_name(fd: int) -> str:
-    """Return the device's current name in the printable form, in any namespace.
-
-    Raises KernelError, EBADFD when it is gone."""
-    request = _ioctl(fd, abi.TUNGETIFF, bytes(_IFREQ_FLAGS.size))
-    name: bytes = _IFREQ_FLAGS.unpack(request)[0]
-    return printable(name.rstrip(b"\0"))
-
-
-def is_queue(fd: int, *, ethernet: bool | None = None) -> bool:
-    """Return whether a descriptor from another process is a queue of a device as this module opens them, or
-    of one that is gone.
-
-    ``ethernet`` is True for a TAP, False for a TUN device, and None for either."""
-    try:
-        if os.fstat(fd).st_rdev != os.makedev(abi.MISC_MAJOR, abi.TUN_MINOR):
-            return False
-        _, flags = _IFREQ_FLAGS.unpack(fcntl.ioctl(fd, abi.TUNGETIFF, bytes(_IFREQ_FLAGS.size)))
-    except OSError as error:
-        return error.errno == errno.EBADFD
-    wanted = {True: abi.IFF_TAP, False: abi.IFF_TUN, None: flags & (abi.IFF_TAP | abi.IFF_TUN)}[ethernet]
-    form = abi.IFF_NO_PI | abi.IFF_VNET_HDR
-    return bool(flags & wanted) and flags & form == form
-
-
-def namespace_of(fd: int) -> Identity:
-    """Return the identity of the device's namespace. Raises KernelError, EBADFD when it is gone."""
-    with opened_namespace_of(fd) as namespace:
-        return namespace.identity
-
-
-@contextlib.contextmanager
-def opened_namespace_of(fd: int) -> Iterator[Namespace]:
-    """Open the device's namespace; its handle keeps it alive until the block ends.
-
-    Raises KernelError, EBADFD when the device is gone or its namespace is ending.
-    """
-    try:
-        namespace: int = fcntl.ioctl(fd, abi.TUNGETDEVNETNS, 0)
-    except OSError as error:
-        if error.errno == errno.EINVAL:  # no reference can be taken to a namespace that is ending
-            raise KernelError(errno.EBADFD, "the device is gone") from error
-        raise _failed(error) from error
-    try:
-        yield of_descriptor(namespace)
-    finally:
-        os.close(namespace)
-
-
-def set_sndbuf(fd: int, size: int) -> None:
-    """Limit the bytes delivered and not yet consumed; write() returns EAGAIN above the limit."""
-    _ioctl(fd, abi.TUNSETSNDBUF, _INT.pack(size))
 
 
 def set_offload(tap: Tap, on: bool) -> Tap:
@@ -276,20 +213,8 @@ def set_offload(tap: Tap, on: bool) -> Tap:
     except KernelError:
         raise
     except OSError as error:
-        raise _failed(error) from error
+        raise tunqueue.failure(error) from error
     return replace(tap, offloads=offloads, missing=missing)
-
-
-def set_carrier(fd: int, on: bool) -> None:
-    """Set the carrier. Works while the device is down, and in any namespace."""
-    _ioctl(fd, abi.TUNSETCARRIER, _INT.pack(on))
-
-
-def is_up(fd: int) -> bool:
-    """Return IFF_UP, by poll(), in any namespace. Also False while delivered frames fill its sndbuf."""
-    poll = select.poll()
-    poll.register(fd, select.POLLOUT)
-    return any(events & select.POLLOUT for _, events in poll.poll(0))
 
 
 def set_ten_gigabit(name: str) -> None:
@@ -307,26 +232,6 @@ def set_ten_gigabit(name: str) -> None:
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
                 raise KernelError.about(name, error.errno) from error
-
-
-def hardware_address(fd: int) -> str:
-    """Return the device's MAC address, ``02:5d:11:22:33:0a``."""
-    request = _ioctl(fd, abi.SIOCGIFHWADDR, bytes(_IFREQ_HARDWARE.size))
-    address: bytes = _IFREQ_HARDWARE.unpack(request)[0]
-    return address.hex(":")
-
-
-def _ioctl(fd: int, request: int, argument: bytes) -> bytes:
-    try:
-        return fcntl.ioctl(fd, request, argument)
-    except OSError as error:
-        raise _failed(error) from error
-
-
-def _failed(error: OSError) -> KernelError:
-    if error.errno == errno.EBADFD:
-        return KernelError(errno.EBADFD, "the device is gone")
-    return KernelError.about("the device", error.errno)
 
 
 def _set_offloads(fd: int, on: bool) -> tuple[int, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from epaird.kernel import link, namespace, tun
+from epaird.kernel import link, namespace, tunqueue
 from epaird.kernel.errors import KernelError
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from epaird.kernel.watch import LinkEventKind, LinkWatch
@@ -45,7 +45,7 @@ def test_a_move_with_a_new_name(new_tap: MakeTap, new_namespace: Callable[[], st
     index = placed(tap, "eth0", netns)
     with within(netns):
         assert socket.if_nametoindex("eth0") == index
-    assert tun.current_name(tap.fds[0]) == "eth0"
+    assert tunqueue.current_name(tap.fds[0]) == "eth0"
 
 
 def test_a_new_name_in_the_own_namespace(new_tap: MakeTap, new_name: Callable[[], str]) -> None:
@@ -53,7 +53,7 @@ def test_a_new_name_in_the_own_namespace(new_tap: MakeTap, new_name: Callable[[]
     assert placed(tap, tap.name, None) == tap.index
     assert placed(tap, name, None) == tap.index
     assert placed(tap, name, "/proc/self/ns/net") == tap.index
-    assert tun.current_name(tap.fds[0]) == name
+    assert tunqueue.current_name(tap.fds[0]) == name
 
 
 def test_an_index_that_is_taken_there(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
@@ -73,8 +73,8 @@ def test_a_name_that_is_taken_there(new_tap: MakeTap, new_namespace: Callable[[]
     refused_with = refusal(placed, tap, "lo", netns, device="epair0a")
     words = f"epair0a: cannot be lo in namespace {netns}: a device of this name exists already"
     assert refused_with == (errno.EEXIST, words)
-    assert tun.namespace_of(tap.fds[0]) == namespace.identity(None)
-    assert tun.current_name(tap.fds[0]) == tap.name
+    assert tunqueue.namespace_of(tap.fds[0]) == namespace.identity(None)
+    assert tunqueue.current_name(tap.fds[0]) == tap.name
     assert refusal(placed, tap, "lo", None)[0] == errno.EEXIST
 
 

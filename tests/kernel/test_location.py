@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from epaird.kernel import link, location, namespace, requests, tun
+from epaird.kernel import link, location, namespace, requests, tunqueue
 from epaird.kernel.errors import KernelError
 from epaird.kernel.location import Location
 from epaird.kernel.tun import Tap
@@ -133,16 +133,16 @@ def test_names_that_are_exchanged_during_the_look_up(
         step()
         return 7 + names.index(name)
 
-    monkeypatch.setattr(tun, "current_name", current_name)
-    monkeypatch.setattr(tun, "namespace_of", lambda _fd: HERE)
+    monkeypatch.setattr(tunqueue, "current_name", current_name)
+    monkeypatch.setattr(tunqueue, "namespace_of", lambda _fd: HERE)
     monkeypatch.setattr(socket, "if_nametoindex", index_of)
     assert location.index_here(3, HERE) == 7
 
 
 def test_a_device_that_is_renamed_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     names = (f"eth{number}" for number in itertools.count())
-    monkeypatch.setattr(tun, "current_name", lambda _fd: next(names))
-    monkeypatch.setattr(tun, "namespace_of", lambda _fd: HERE)
+    monkeypatch.setattr(tunqueue, "current_name", lambda _fd: next(names))
+    monkeypatch.setattr(tunqueue, "namespace_of", lambda _fd: HERE)
     monkeypatch.setattr(socket, "if_nametoindex", lambda _name: 7)
     with pytest.raises(KernelError, match="renamed again and again"):
         location.index_here(3, HERE)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from epaird.kernel import link, namespace, removal, tun
+from epaird.kernel import link, namespace, removal, tun, tunqueue
 from epaird.kernel.errors import KernelError
 from epaird.kernel.statistics import LinkReader
 from epaird.kernel.tun import Tap
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real
 def gone(tap: Tap, held: int) -> bool:
     """Test by a copy of the descriptor, since the device's own are closed."""
     try:
-        tun.current_name(held)
+        tunqueue.current_name(held)
     except KernelError:
         return tap.closed
     return False

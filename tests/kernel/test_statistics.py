@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from epaird.kernel import abi, link, namespace, tun
+from epaird.kernel import abi, link, namespace, tun, tunqueue
 from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.statistics import LinkReader, LinkStatistics
 from tests.kernel.conftest import MakeTap
@@ -189,7 +189,7 @@ def test_a_name_may_have_any_bytes(reader: LinkReader, new_tap: MakeTap) -> None
     try:
         for name in ("eptö", "e\\xff\\x1b", "e\\x5cxff"):
             link.set_name(tap.index, name)
-            assert reader.read()[tap.index].name == tun.current_name(tap.fds[0]) == name
+            assert reader.read()[tap.index].name == tunqueue.current_name(tap.fds[0]) == name
             assert link.exists(name)
     finally:
         link.set_name(tap.index, tap.name)

@@ -5,23 +5,18 @@ import errno
 import fcntl
 import json
 import os
-import re
 import socket
-import struct
 import subprocess
 from collections.abc import Callable
 
 import pytest
-import pytun
 
-from epaird.kernel import abi, link, namespace, tun
+from epaird.kernel import abi, link, tun, tunqueue
 from epaird.kernel.errors import KernelError
 from epaird.kernel.printable import printable
-from epaird.kernel.statistics import LinkReader
 from tests.kernel.conftest import MakeTap
 from tests.kernel.named import at, placed, within
 from tests.kernel.openfiles import open_files
-from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
@@ -29,26 +24,17 @@ EVERYTHING = (
     abi.TUN_F_CSUM | abi.TUN_F_TSO4 | abi.TUN_F_TSO6 | abi.TUN_F_TSO_ECN | abi.TUN_F_USO4 | abi.TUN_F_USO6
 )
 UDP_SEGMENT = 103  # linux/udp.h
-TUNGETSNDBUF = 0x800454D3  # linux/if_tun.h
 
 
 def devices() -> list[str]:
     return [name for _, name in socket.if_nameindex()]
 
 
-def gone(fd: int) -> bool:
-    try:
-        tun.current_name(fd)
-    except KernelError as error:
-        return error.errno == errno.EBADFD
-    return False
-
-
 def test_a_tap(new_tap: MakeTap) -> None:
     tap = new_tap()
     assert socket.if_nametoindex(tap.name) == tap.index
     (fd,) = tap.fds
-    assert tun.current_name(fd) == tap.name
+    assert tunqueue.current_name(fd) == tap.name
     assert not os.get_blocking(fd)
     assert not os.get_inheritable(fd)
     with pytest.raises(BlockingIOError):
@@ -66,7 +52,7 @@ def test_queues(new_tap: MakeTap) -> None:
     tap = new_tap(queues=3)
     assert len(set(tap.fds)) == 3
     for fd in tap.fds:
-        assert tun.current_name(fd) == tap.name
+        assert tunqueue.current_name(fd) == tap.name
         assert not os.get_blocking(fd)
         assert not os.get_inheritable(fd)
 
@@ -227,36 +213,6 @@ def test_super_frames_are_read_according_to_the_offloads(
         assert [header[1] for header in headers] == [abi.VIRTIO_NET_HDR_GSO_NONE] * 10
 
 
-def test_the_hardware_address(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
-    tap = new_tap()
-    link.set_mac(tap.index, "02:5d:11:22:33:0a")
-    placed(tap, "eth0", new_namespace())
-    assert tun.hardware_address(tap.fds[0]) == "02:5d:11:22:33:0a"
-
-
-def test_the_carrier(new_tap: MakeTap, reader: LinkReader) -> None:
-    tap = new_tap()
-
-    def lower_up() -> bool:
-        return reader.read()[tap.index].lower_up
-
-    link.set_up(tap.index, True)
-    until(lower_up)
-    tun.set_carrier(tap.fds[0], False)
-    until(lambda: not lower_up())
-    tun.set_carrier(tap.fds[0], True)
-    until(lower_up)
-
-
-def test_the_current_namespace_and_name(new_tap: MakeTap, new_namespace: Callable[[], str]) -> None:
-    tap, netns = new_tap(), new_namespace()
-    (fd,) = tap.fds
-    assert tun.namespace_of(fd) == namespace.identity(None)
-    placed(tap, "eth0", netns)
-    assert tun.namespace_of(fd) == namespace.identity(netns)
-    assert tun.current_name(fd) == "eth0"
-
-
 @pytest.mark.parametrize("raw", [b"e\xff\x1b", b"e\\xff", b"\\", b"e\xc3\xbc", b"\x7f'\""])
 @pytest.mark.parametrize("queues", [1, 2])
 def test_a_name_of_any_bytes(new_namespace: Callable[[], str], raw: bytes, queues: int) -> None:
@@ -264,50 +220,13 @@ def test_a_name_of_any_bytes(new_namespace: Callable[[], str], raw: bytes, queue
         tap = tun.open_tap(printable(raw), queues=queues)
         with contextlib.closing(tap):
             assert tap.name == printable(raw)
-            assert [tun.current_name(fd) for fd in tap.fds] == [printable(raw)] * queues
+            assert [tunqueue.current_name(fd) for fd in tap.fds] == [printable(raw)] * queues
             assert (tap.index, os.fsdecode(raw)) in socket.if_nameindex()
             with pytest.raises(KernelError) as refusal:
                 tun.open_tap(printable(raw))
             assert refusal.value.errno == errno.EEXIST
             assert str(refusal.value).startswith(f"{printable(raw)}: ")
             assert [name for _, name in socket.if_nameindex()] == ["lo", os.fsdecode(raw)]
-
-
-def test_a_lookup_does_not_keep_the_namespace_alive(
-    new_tap: MakeTap, new_namespace: Callable[[], str]
-) -> None:
-    tap, netns = new_tap(), new_namespace()
-    placed(tap, "eth0", netns)
-    tun.namespace_of(tap.fds[0])
-    namespace.remove(netns)
-    until(lambda: gone(tap.fds[0]))
-
-
-def test_a_device_that_is_gone(new_tap: MakeTap) -> None:
-    tap = new_tap()
-    (fd,) = tap.fds
-    link.delete(tap.index)
-    questions: tuple[Callable[[], object], ...] = (
-        lambda: tun.current_name(fd),
-        lambda: tun.namespace_of(fd),
-        lambda: tun.hardware_address(fd),
-        lambda: tun.set_carrier(fd, True),
-        lambda: tun.set_sndbuf(fd, 1 << 20),
-    )
-    for ask in questions:
-        with pytest.raises(KernelError, match=re.escape("the device is gone")) as refusal:
-            ask()
-        assert refusal.value.errno == errno.EBADFD
-    tap.close()
-
-
-def test_the_send_buffer(new_tap: MakeTap) -> None:
-    (fd,) = new_tap().fds
-    tun.set_sndbuf(fd, 1 << 20)
-    (size,) = struct.unpack("i", fcntl.ioctl(fd, TUNGETSNDBUF, bytes(4)))
-    assert size == 1 << 20
-    with pytest.raises(KernelError, match="the device: Invalid argument"):
-        tun.set_sndbuf(fd, 0)
 
 
 def test_a_tun_device_carries_packets(new_name: Callable[[], str]) -> None:
@@ -318,13 +237,6 @@ def test_a_tun_device_carries_packets(new_name: Callable[[], str]) -> None:
         assert {"POINTOPOINT", "NOARP", "MULTICAST"} <= set(found["flags"])
         assert found["link_type"] == "none"
         assert device.takes_datagrams
-
-
-def test_up_is_read_from_the_descriptor(new_tap: MakeTap) -> None:
-    tap = new_tap()
-    assert not tun.is_up(tap.fds[0])
-    subprocess.run(["ip", "link", "set", tap.name, "up"], check=True)
-    assert tun.is_up(tap.fds[0])
 
 
 def test_ten_gigabit_full_duplex_replaces_the_drivers_speed(new_tap: MakeTap) -> None:
@@ -359,21 +271,3 @@ def test_a_device_that_is_gone_is_not_adopted(new_tap: MakeTap) -> None:
     with pytest.raises(KernelError) as refusal:
         tun.adopt(made.name, made.index, made.fds, made.offloads, made.missing)
     assert refusal.value.errno == errno.EBADFD
-
-
-def test_a_queue_from_another_process_is_recognized(new_tap: MakeTap, new_name: Callable[[], str]) -> None:
-    tap, other = new_tap(queues=2), tun.open_tun(new_name())
-    plain = pytun.TunTapDevice(new_name(), flags=abi.IFF_TAP)
-    try:
-        assert all(tun.is_queue(fd) and tun.is_queue(fd, ethernet=True) for fd in tap.fds)
-        assert not tun.is_queue(tap.fds[0], ethernet=False)
-        assert tun.is_queue(other.fds[0], ethernet=False)
-        assert not tun.is_queue(other.fds[0], ethernet=True)
-        assert not tun.is_queue(plain.fileno()), "its frames have another form"
-        assert not tun.is_queue(0)
-        assert not tun.is_queue(1 << 20)
-        subprocess.run(["ip", "link", "del", tap.name], check=True)
-        assert tun.is_queue(tap.fds[0], ethernet=True), "the device is gone"
-    finally:
-        other.close()
-        plain.close()

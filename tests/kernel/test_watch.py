@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from epaird.kernel import link, namespace, tun
+from epaird.kernel import link, namespace, tunqueue
 from epaird.kernel.errors import KernelError
 from epaird.kernel.watch import LinkEvent, LinkEventKind, LinkWatch, merged
 from tests.kernel.conftest import MakeTap
@@ -61,7 +61,7 @@ def test_the_life_of_a_device_in_the_own_namespace(record: Record, new_tap: Make
     record.until(lambda event: event.index == tap.index and event.up and event.lower_up)
     link.set_mtu(tap.index, 1400)
     record.until(lambda event: event.index == tap.index and event.mtu == 1400)
-    tun.set_carrier(tap.fds[0], False)
+    tunqueue.set_carrier(tap.fds[0], False)
     record.until(lambda event: event.index == tap.index and event.up and not event.lower_up)
     link.delete(tap.index)
     record.until(lambda event: event.index == tap.index and event.kind is LinkEventKind.DELETED)
@@ -127,7 +127,7 @@ def test_the_end_of_a_namespace(record: Record, new_tap: MakeTap, new_namespace:
 
     def gone() -> bool:
         try:
-            tun.current_name(tap.fds[0])
+            tunqueue.current_name(tap.fds[0])
         except KernelError:
             return True
         return False

@@ -30,7 +30,7 @@ from epaird.ipc.encoding import InvalidMessage, encode
 from epaird.ipc.ledger import is_memory_file
 from epaird.ipc.messages import Adopt, Adopted, Attached, CableKind, CableSpec, Detach, Done, Message
 from epaird.ipc.validation import worker_message
-from epaird.kernel import tun
+from epaird.kernel import tunqueue
 from epaird.kernel.privileges import NOBODY
 from epaird.kernel.senders import (
     Packet,
@@ -196,7 +196,7 @@ class Inquiry:
         answer = self.answer
         if cable.name in answer.cables or not self._read.isdisjoint(cable.slots):
             raise InvalidMessage(f"it reports {cable.name} twice")
-        if not all(tun.is_queue(fd, ethernet=_ETHERNET.get(cable.kind)) for fd in fds):
+        if not all(tunqueue.is_queue(fd, ethernet=_ETHERNET.get(cable.kind)) for fd in fds):
             raise InvalidMessage(f"{cable.name}: a descriptor is not that of a device")
         answer.cables[cable.name] = cable
         self._read.update(cable.slots)

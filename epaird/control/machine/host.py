@@ -37,7 +37,7 @@ from epaird.control.machine.descriptors import Descriptors
 from epaird.control.machine.ownednamespaces import OwnedNamespaces, identified
 from epaird.control.machine.place import Place, is_in, location_of, move, present
 from epaird.control.tasks import whole
-from epaird.kernel import link, location, namespace, removal, tun
+from epaird.kernel import link, location, namespace, removal, tun, tunqueue
 from epaird.kernel.convergence import Target
 from epaird.kernel.errors import KernelError
 from epaird.kernel.hardware import hardware_addresses, hardware_addresses_of
@@ -213,7 +213,7 @@ class Host:
     def set_sndbuf(self, tap: Tap, size: int) -> None:
         """Limit the bytes delivered to a device and not yet consumed."""
         for fd in tap.fds:
-            tun.set_sndbuf(fd, size)
+            tunqueue.set_sndbuf(fd, size)
 
     def set_offload(self, tap: Tap, on: bool) -> Tap:
         """Set every offload of a device, or none; return it with those that are in force then."""
@@ -221,11 +221,11 @@ class Host:
 
     def set_carrier(self, tap: Tap, on: bool) -> None:
         """Set the carrier of a device."""
-        tun.set_carrier(tap.fds[0], on)
+        tunqueue.set_carrier(tap.fds[0], on)
 
     def is_up(self, tap: Tap) -> bool:
         """Return IFF_UP; correct only for a device without a sndbuf limit."""
-        return tun.is_up(tap.fds[0])
+        return tunqueue.is_up(tap.fds[0])
 
     async def close_taps(self, taps: Iterable[Tap]) -> None:
         """Destroy devices."""
@@ -286,15 +286,15 @@ class Host:
         KernelError, EBADFD when the device is gone."""
         fd = tap.fds[0]
         for _ in range(_ATTEMPTS):
-            name = tun.current_name(fd)
-            with tun.opened_namespace_of(fd) as found:
+            name = tunqueue.current_name(fd)
+            with tunqueue.opened_namespace_of(fd) as found:
                 identity = found.identity
                 if identity == last.identity and not left:
                     return replace(last, name=name)
                 nsid = None if identity == self._home else link.namespace_id(found)
             index = next((each.index for each in self.statistics(nsid).values() if each.name == name), 0)
             # It may have been renamed or moved in between, and another device may have the name.
-            if tun.current_name(fd) == name and tun.namespace_of(fd) == identity:
+            if tunqueue.current_name(fd) == name and tunqueue.namespace_of(fd) == identity:
                 break
         netns = "" if nsid is None else namespace.name_of(identity)
         return Place(name, index, netns, nsid, identity)

@@ -10,7 +10,7 @@ import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from epaird.kernel import link, location, namespace, state, tun
+from epaird.kernel import link, location, namespace, state, tunqueue
 from epaird.kernel.errors import KernelError
 from epaird.kernel.location import Location
 from epaird.kernel.namespace import Identity
@@ -84,7 +84,7 @@ def is_in(tap: Tap, place: Place) -> bool:
 
     Raises KernelError when descriptors or memory are lacking."""
     try:
-        return not tap.closed and tun.namespace_of(tap.fds[0]) == place.identity
+        return not tap.closed and tunqueue.namespace_of(tap.fds[0]) == place.identity
     except KernelError as error:
         if error.lacking:
             raise

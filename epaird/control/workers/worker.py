@@ -9,32 +9,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from epaird.control.readings import WorkerReading
-from epaird.control.tasks import spawn
 from epaird.control.workers import starting
 from epaird.control.workers.attachment import Attachment, WorkerLost, WorkerRefused
 from epaird.control.workers.link import Link
 from epaird.control.workers.processes import Launched, Spares
 from epaird.control.workers.readers import Readers
 from epaird.control.workers.renewal import Renewal
+from epaird.control.workers.replacing import Replacing
 from epaird.control.workers.starting import Starter
 from epaird.control.workers.states import ENDED, FORWARDING, SETTLED, WorkerState, advance
-from epaird.ipc.counters import CPU_NS, DRAIN_LIST, HEARTBEAT_NS, QUEUE_FRAMES, WORKER_OACTIVE
+from epaird.control.workers.workerslot import WorkerSlot
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import CableSpec, Gone, Message, Overflow, Start, UnknownFamily
 
 __all__ = ["Attachment", "Worker", "WorkerLost", "WorkerRefused"]
 
 log = logging.getLogger(__name__)
-
-ALIVE_S: Final = 1.0
-"""Seconds without a heartbeat, over twice its interval, after which a worker is reported as not alive."""
 
 
 class Worker:
@@ -68,11 +63,8 @@ class Worker:
         """Number of replacements."""
         self.attachments: dict[str, Attachment] = {}
         """Cables by name."""
-        self.slot = slot
-        """Slot of the worker in the ledger."""
         self._name = f"worker {number}"
-        self._table = table
-        self._words = table.worker_slot(slot)
+        self._slot = WorkerSlot(table, slot)
         self._settings = Start(number, slot, queue_limit, poll_spin_us, orphan_timeout)
         self._device_gone = device_gone
         self._died = died
@@ -80,6 +72,9 @@ class Worker:
         self._changed = changed or (lambda: None)
         self._readers = readers if readers is not None else Readers()
         self._starter = Starter(self._name, table, spares, directory)
+        self._replacing = Replacing(
+            self._name, self._starter, settle=self._settle_death, start=self._start_again
+        )
         self.state = WorkerState.DEAD
         self._settled = asyncio.Event()
         """Set in a state of SETTLED."""
@@ -87,8 +82,11 @@ class Worker:
         """Link to the process, or to the last one; while it is renewed, to the old one."""
         self._renewal: Renewal | None = None
         """Set while the worker is renewed, and after its death until both processes have ended."""
-        self._replacing: asyncio.Task[None] | None = None
-        self._cpu_ns = 0
+
+    @property
+    def slot(self) -> int:
+        """Number of the worker's slot in the ledger."""
+        return self._slot.number
 
     @property
     def forwards(self) -> bool:
@@ -105,7 +103,7 @@ class Worker:
 
         Raises WorkerLost when ``attempts`` processes did not become ready, or the worker is stopped."""
         while not self.forwards:
-            if self._replacing is not None and not self._replacing.done():
+            if self._replacing.under_way:
                 # A second process beside the replacement would forward everything twice.
                 await self._settled.wait()
                 if self.state is WorkerState.STOPPED:
@@ -145,12 +143,12 @@ class Worker:
             raise WorkerLost(f"{self._name} died while it was renewed")
         renewal = self._renewal = Renewal(self._name, old, new, slot, self.attachments)
         self._enter(WorkerState.RENEWING)
-        words = self._table.worker_slot(slot)
-        words[CPU_NS] = self._words[CPU_NS]
+        self._slot.prepare(slot)
         await self._begin_renewal(renewal, replace(self._settings, slot=slot), spare=launched.spare)
         await renewal.move_all()
         self._link, self._renewal = new, None
-        self.slot, self._words, self._settings = slot, words, replace(self._settings, slot=slot)
+        self._slot.move(slot)
+        self._settings = replace(self._settings, slot=slot)
         self._enter(WorkerState.READY)
         self._changed()
         await renewal.end_old(starting.ENDING_S)
@@ -161,7 +159,9 @@ class Worker:
         Raises WorkerRefused when the process cannot, and WorkerLost when the worker is stopped."""
         self.attachments[attachment.cable] = attachment
         try:
-            await self._attach(attachment)
+            if self.state is WorkerState.DRAINING and self._renewal is not None:
+                self._renewal.add(attachment.cable)
+            await self._link_of(attachment.cable).attach(attachment)
         except WorkerLost:
             await self._settled.wait()
             if self.state is WorkerState.STOPPED:
@@ -240,7 +240,8 @@ class Worker:
 
     async def stop(self) -> None:
         """End the process for good."""
-        await self._stop_replacing()
+        self._enter(WorkerState.STOPPED)
+        await self._replacing.stop()
         links = self._links()
         for link in links:
             link.request_end()
@@ -250,25 +251,15 @@ class Worker:
 
     async def leave(self) -> None:
         """Leave the process as an orphan."""
-        await self._stop_replacing()
+        self._enter(WorkerState.STOPPED)
+        await self._replacing.stop()
         for link in self._links():
             link.leave()
 
     def reading(self) -> WorkerReading:
         """Return the worker's present state, from its slot of the ledger."""
-        words = self._words
-        # A process that is renewed still uses processor time after it was read for the new slot.
-        self._cpu_ns = max(self._cpu_ns, words[CPU_NS])
-        return WorkerReading(
-            worker=str(self.number),
-            queue_frames=words[QUEUE_FRAMES],
-            queue_limit=self._settings.queue_limit,
-            drain_list=words[DRAIN_LIST],
-            oactive=bool(words[WORKER_OACTIVE]),
-            restarts=self.restarts,
-            cpu_seconds=self._cpu_ns / 1e9,
-            alive=time.monotonic_ns() - words[HEARTBEAT_NS] < ALIVE_S * 1e9,
-        )
+        limit = self._settings.queue_limit
+        return self._slot.reading(self.number, queue_limit=limit, restarts=self.restarts)
 
     @property
     def links(self) -> dict[Link, int]:
@@ -280,10 +271,8 @@ class Worker:
 
     @property
     def activity(self) -> tuple[int, ...]:
-        """Time of the last heartbeat, in nanoseconds of CLOCK_MONOTONIC, followed by other words of the
-        ledger that change only when the process does something."""
-        words = self._words
-        return words[HEARTBEAT_NS], words[QUEUE_FRAMES], words[DRAIN_LIST]
+        """The process's activity, as :attr:`WorkerSlot.activity`."""
+        return self._slot.activity
 
     def _enter(self, state: WorkerState) -> None:
         self.state = advance(self.state, state)
@@ -347,11 +336,6 @@ class Worker:
     def _tune(self, link: Link) -> asyncio.Future[None]:
         return link.tune(self._settings)
 
-    async def _attach(self, attachment: Attachment) -> None:
-        if self.state is WorkerState.DRAINING and self._renewal is not None:
-            self._renewal.add(attachment.cable)
-        await self._link_of(attachment.cable).attach(attachment)
-
     async def holder(self, cable: str) -> Link:
         """Return the link to the process that has a cable, once it does not move. Raises WorkerLost."""
         while self._renewal is not None and (arrival := self._renewal.arrival(cable)) is not None:
@@ -382,35 +366,15 @@ class Worker:
             for each in self._links():
                 each.abandon()
             self._enter(WorkerState.DEAD)
-            self._replacing = spawn(self._replace(), f"replacing {self._name}")
+            self._replacing.begin(self._links())
 
-    async def _replace(self) -> None:
-        """Start replacements until one is ready."""
-        links = self._links()
-        for link in links[1:]:
-            await link.terminate()
-        how = await links[0].wait(starting.ENDING_S)
+    async def _settle_death(self) -> None:
+        """Settle the account of the processes, which have ended."""
         self._renewal = None
-        log.warning("%s (pid %d) ended: %s; starting another", self._name, links[0].pid, how)
-        try:
-            await self._died(self)
-        except Exception:
-            log.exception("internal error: settling %s failed", self._name)
-        self._starter.ended(time.monotonic() - max(link.started_at for link in links))
-        while True:
-            await self._starter.pause()
-            self.restarts += 1
-            try:
-                await self._start()
-            except WorkerLost as error:
-                log.warning("%s; starting another", error)
-            else:
-                break
-        log.info("%s forwards %d cables again (pid %d)", self._name, len(self.attachments), self.pid)
-        self._starter.keep_spare()
+        await self._died(self)
 
-    async def _stop_replacing(self) -> None:
-        self._enter(WorkerState.STOPPED)
-        if self._replacing is not None:
-            self._replacing.cancel()
-            await asyncio.wait((self._replacing,))
+    async def _start_again(self) -> None:
+        """Start a replacement. Raises WorkerLost."""
+        self.restarts += 1
+        await self._start()
+        log.info("%s forwards %d cables again (pid %d)", self._name, len(self.attachments), self.pid)

@@ -15,7 +15,7 @@ from epaird.control.interfaces.saved import SavedDevice, SavedLoopback, SavedPla
 from epaird.control.workers.socketfile import socket_name
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import CableKind, CableSpec, PortSpec
-from epaird.kernel import tun
+from epaird.kernel import tunqueue
 from epaird.kernel.namespace import Identity
 from tests.control.handover.orphan import FakeOrphan, pipe
 from tests.loop import on_loop
@@ -26,7 +26,7 @@ LO = LoopbackSettings()
 
 @pytest.fixture(autouse=True)
 def _pipes_are_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tun, "is_queue", lambda _fd, **_: True)
+    monkeypatch.setattr(tunqueue, "is_queue", lambda _fd, **_: True)
 
 
 def state(origin: str = "configuration", configured: LoopbackSettings | None = None) -> State:

@@ -22,7 +22,7 @@ from epaird.ipc.counters import CPU_NS, REASONS
 from epaird.ipc.encoding import decode
 from epaird.ipc.ledger import LAYOUT_1, Table
 from epaird.ipc.messages import Adopted, Attached, CableKind, CableSpec, Done, PortSpec
-from epaird.kernel import abi, tun
+from epaird.kernel import abi, tunqueue
 from epaird.kernel.namespace import Identity
 from tests.loop import descriptors
 
@@ -165,7 +165,7 @@ class Worker(threading.Thread):
 def test_its_workers_are_found_and_sent_its_own_messages(
     tmp_path: Path, ledger: int, saved: State, monkeypatch: pytest.MonkeyPatch, pidfds: bool
 ) -> None:
-    monkeypatch.setattr(tun, "is_queue", lambda _fd, **_: True)
+    monkeypatch.setattr(tunqueue, "is_queue", lambda _fd, **_: True)
     if not pidfds:
         monkeypatch.setattr(abi, "SO_PASSPIDFD", 9999)  # setsockopt() fails with ENOPROTOOPT
     before = descriptors()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from epaird.control.machine.bulk import Configuring, Home, Opening, configure_all, open_all
-from epaird.kernel import link, namespace, removal, tun
+from epaird.kernel import link, namespace, removal, tun, tunqueue
 from epaird.kernel.errors import KernelError
 from epaird.kernel.location import Location
 from epaird.kernel.namespace import Fingerprint
@@ -44,7 +44,7 @@ def test_devices_are_created_in_place(new_namespace: Callable[[], str]) -> None:
     ) as outcomes:
         taps = [each for each in outcomes if isinstance(each, Tap)]
         assert [tap.name for tap in taps] == ["epair0a", "epair0b", own, "lo1"]
-        where = [(tun.current_name(tap.fds[0]), tun.namespace_of(tap.fds[0])) for tap in taps]
+        where = [(tunqueue.current_name(tap.fds[0]), tunqueue.namespace_of(tap.fds[0])) for tap in taps]
         assert where == [
             ("eth0", red.fingerprint.identity),
             ("eth0", blue.fingerprint.identity),
@@ -92,4 +92,4 @@ def test_devices_are_configured_in_place(new_namespace: Callable[[], str]) -> No
         assert str(refused) == "epair0a: mtu 70000: outside of what the device allows"
         words = "another program moved or replaced the device just now, nothing is changed"
         assert str(none) == f"epair0a: {words}"
-        assert tun.is_up(tap.fds[0])
+        assert tunqueue.is_up(tap.fds[0])

@@ -19,7 +19,7 @@ import pytest
 
 from epaird.control.machine.batches import Batches
 from epaird.control.machine.host import Host
-from epaird.kernel import namespace, tun
+from epaird.kernel import namespace, tunqueue
 from epaird.kernel.convergence import Target
 from epaird.kernel.errors import KernelError
 from epaird.kernel.link import Address, LinkSettings
@@ -189,8 +189,8 @@ async def test_a_device_has_the_number_of_the_namespace_in_which_it_was_created(
             assert host.has_device(name)
             assert not host.has_device("epair0a")
             found = await host.hardware_addresses(place)
-            assert tun.hardware_address(in_place.fds[0]) in found
-            assert tun.hardware_address(at_home.fds[0]) not in found
+            assert tunqueue.hardware_address(in_place.fds[0]) in found
+            assert tunqueue.hardware_address(at_home.fds[0]) not in found
             await host.close_taps((in_place, at_home))
             await host.remove_namespace(name, known[0])
         assert len(set(numbers)) == 4

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from epaird.control.machine.place import Place, is_in, left_namespace, location_of, move, present
-from epaird.kernel import link, location, namespace, tun
+from epaird.kernel import link, location, namespace, tunqueue
 from epaird.kernel.errors import KernelError
 from epaird.kernel.tun import Tap
 from tests.kernel.conftest import MakeTap, new_name, new_namespace, new_tap  # noqa: F401  fixtures
@@ -67,7 +67,7 @@ def test_a_path_that_leads_elsewhere_all_the_time(
             tap = new_tap()
             name = f"e{number}"
             place = move(tap, home(tap), name, str(tmp_path / "current"), HOME)
-            assert tun.namespace_of(tap.fds[0]) == place.identity
+            assert tunqueue.namespace_of(tap.fds[0]) == place.identity
             with location.at(location_of(tap, place)) as route:
                 settings = link.LinkSettings(1500, 100, addresses=(link.Address(f"10.1.{number}.1/24"),))
                 link.apply(route, tap.name, *link.configuration_requests(place.index, settings))
@@ -82,8 +82,8 @@ def test_a_device_is_moved_on_and_home(new_tap: MakeTap, new_namespace: Callable
     place = home(tap)
     for name, netns in (("eth0", red), ("eth1", red), ("eth1", blue), (tap.name, None), ("eth0", red)):
         place = move(tap, place, name, netns, HOME)
-        assert tun.namespace_of(tap.fds[0]) == place.identity == namespace.identity(netns)
-        assert tun.current_name(tap.fds[0]) == place.name == name
+        assert tunqueue.namespace_of(tap.fds[0]) == place.identity == namespace.identity(netns)
+        assert tunqueue.current_name(tap.fds[0]) == place.name == name
         assert (place.netns, place.nsid is None) == (netns or "", netns is None)
 
 
@@ -100,7 +100,7 @@ def test_a_move_that_is_refused(new_tap: MakeTap, new_namespace: Callable[[], st
     with pytest.raises(KernelError, match="another program moved or replaced the device just now") as no:
         move(tap, place, "eth9", red, HOME)
     assert no.value.errno == errno.ESTALE
-    assert tun.current_name(tap.fds[0]) == "wan"
+    assert tunqueue.current_name(tap.fds[0]) == "wan"
 
 
 def test_the_namespace_of_a_place_that_was_left(

@@ -84,7 +84,7 @@ class RecordingWorker(Worker):
         self.calls.append("renew")
         if self.failure is not None:
             raise self.failure
-        self.slot = slot
+        self._slot.move(slot)
 
     async def tune(self, *, queue_limit: int, poll_spin_us: int, orphan_timeout: float) -> None:
         self.calls.append(f"tune {queue_limit} {poll_spin_us} {orphan_timeout}")
