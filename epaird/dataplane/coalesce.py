@@ -167,7 +167,8 @@ class _Protocol:
     def join_alike(self, frames: int, length: int, plan: _Plan) -> bool:
         """Plan the delivery of the first ``frames`` slots, all of ``length`` bytes, if they are alike.
 
-        False when they may have to be examined one by one; nothing is planned then."""
+        Nothing is planned when none is to be joined. False when they may have to be examined one by one;
+        nothing is planned then either."""
         for words, successors in self._successions.get(frames) or self._pair(frames):
             if words != successors:
                 return False
@@ -176,7 +177,6 @@ class _Protocol:
             unchanged = (counting >> 64 * (frames - 1)) * _REPEATED[frames]
             if counting == unchanged:
                 # Never joined: a socket that is not connected always sends identification 0 and DF.
-                plan.singly(range(frames))
                 return True
             if counting != unchanged + _GROWTH[frames]:
                 # The sender outruns the cable: the ring was full, and the missing datagrams were never in it.

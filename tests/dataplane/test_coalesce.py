@@ -106,6 +106,53 @@ def test_anything_else_between_is_a_wall(version: int) -> None:
 
 
 @VERSIONS
+def test_few_between_walls_are_joined_like_few_alone(version: int) -> None:
+    arp = bytes(10) + MAC_B + MAC_A + b"\x08\x06" + bytes(28)
+    for few, joined in ((SEGMENTS_MIN, True), (SEGMENTS_MIN - 1, False)):
+        burst: list[Datagram | bytes] = [*series(9, version=version), arp]
+        burst += [*series(few, 9, version=version), arp]
+        between = [list(range(10, 10 + few))] if joined else []
+        assert runs(*burst) == [list(range(9)), *between]
+
+
+def test_flows_that_are_left_alone_beside_joined_ones_arrive() -> None:
+    """``runs`` checks that each slot is delivered."""
+    arp = bytes(10) + MAC_B + MAC_A + b"\x08\x06" + bytes(28)
+    mixed = [Datagram(flow=1 + i % 2, number=i // 2) for i in range(2 * (SEGMENTS_MIN_SORTED - 1))]
+    assert runs(*series(9), arp, *mixed) == [list(range(9))]
+
+
+@VERSIONS
+@pytest.mark.parametrize("rest", range(1, SEGMENTS_MIN))
+def test_the_rest_of_a_long_run_is_delivered_if_it_is_short(version: int, rest: int) -> None:
+    burst = series(46 + rest, version=version, payload=bytes(1400))
+    assert runs(*burst) == [list(range(46))]
+
+
+@pytest.mark.parametrize(
+    ("octets", "slot", "fits"),
+    [
+        (2 * 72, 72, True),
+        (2 * 80, 80, True),
+        (64 * 88, 88, True),
+        (65 * 88, 88, False),
+        (2 * 64, 64, False),
+        (2 * 76, 76, False),
+        (2 * 80 + 8, 80, False),
+    ],
+)
+def test_an_arena_consists_of_up_to_64_slots_of_whole_words_for_all_headers(
+    octets: int, slot: int, fits: bool
+) -> None:
+    arena = memoryview(bytearray(octets))
+    if fits:
+        assert Coalescer(arena, slot).join([60] * 2) is None
+    else:
+        with pytest.raises(ValueError, match=f"slots of {slot} bytes"):
+            Coalescer(arena, slot)
+
+
+@VERSIONS
 def test_other_mac_addresses_do_not_join(version: int) -> None:
     assert with_odd_one(version, macs=MAC_B + MAC_B) == APART
     assert with_odd_one(version, macs=MAC_A + MAC_A) == APART
@@ -402,6 +449,15 @@ def test_segments_are_the_datagrams_sent_in_order(burst: list[Datagram]) -> None
         for earlier in range(later):
             if flow is None or flows[earlier] in (None, flow):
                 assert place[earlier] < place[later]
+
+
+@VERSIONS
+def test_views_are_kept_for_some_sizes_only(version: int) -> None:
+    """They take memory: a view of each slot for each size."""
+    for size in range(1, 200):
+        assert runs(*series(20, version=version, payload=bytes(size))) == [list(range(20))]
+    kept = [len(protocol._cuts) for protocol in BURST.coalescer._protocols.values()]
+    assert max(kept) <= 64
 
 
 def test_slots_that_are_no_multiple_of_a_word_are_refused() -> None:

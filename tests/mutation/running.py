@@ -107,10 +107,11 @@ def _imported_by(tests: Sequence[str]) -> list[str]:
             pickle.dump(names, pipe)
         return code
 
-    code = _in_fork(run, None, quiet=False)
+    code = _in_fork(run, None)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         if code != pytest.ExitCode.OK:
+            _in_fork(lambda: _tested(tests), None, quiet=False)  # once more, to be read
             raise TestsFail
         return list(pickle.load(pipe))  # noqa: S301 (our own fork has written it)
 
