@@ -298,9 +298,7 @@ class WorkerLoop:
         if len(fds) < len(spec.ports):
             # The kernel omits descriptors beyond the limit of the process.
             limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            return (
-                f"too many open files: its worker may have {limit}: raise LimitNOFILE= and restart the daemon"
-            )
+            return f"too many open files: its worker may have {limit}: raise LimitNOFILE= of the service"
         if spec.name in self._cables:
             return "is attached already"
         if spec.kind not in FORWARDINGS:

@@ -93,8 +93,8 @@ class Control:
     def words(self, slot: int) -> ledger.Words:
         return self.table.slot(slot)
 
-    async def answered(self, request: int, error: str = "") -> None:
-        await eventually(lambda: Done(request, error) in self.received)
+    async def answered(self, request: int, error: str = "", number: int = 0) -> None:
+        await eventually(lambda: Done(request, error, number) in self.received)
 
     async def fill(self, name: str = "epair0a") -> None:
         """Send until frames wait in the queue."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import resource
 import time
 from contextlib import suppress
 from types import SimpleNamespace
@@ -363,7 +365,9 @@ async def test_requests_that_fail_are_answered_and_leave_nothing_behind() -> Non
         control.worker.handle(
             Attach(99, CableSpec("epair8", (PortSpec("a", 3, 1500), PortSpec("b", 4, 1500)))), [fd]
         )
-        await control.answered(99, "epair8: too many files are open")
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lacking = f"too many open files: its worker may have {limit}: raise LimitNOFILE= of the service"
+        await control.answered(99, f"epair8: {lacking}", errno.EMFILE)
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
         with pytest.raises(ValueError, match="not a request"):

@@ -18,6 +18,8 @@ from tests.control.workers.staged import crosses, drained, fill, open_files, pid
 from tests.loop import has_children, on_loop
 from tests.waiting import eventually
 
+LACKING = "too many open files: its worker may have 40: raise LimitNOFILE= of the service"
+
 # Forwarding.
 
 
@@ -188,7 +190,7 @@ async def test_a_worker_without_free_descriptors_refuses_a_cable(program: Callab
             await stage.make(f"epair{len(stage.pairs)}")
 
     async with real_stage() as stage:
-        with pytest.raises(WorkerRefused, match=r"epair[0-9]+: too many files are open"):
+        with pytest.raises(WorkerRefused, match=rf"epair[0-9]+: {LACKING}"):
             await make_many()
         assert len(stage.pairs)
         await crosses(stage, "epair0")
@@ -206,6 +208,6 @@ async def test_a_replacement_with_fewer_descriptors_forwards_what_it_can(
         os.kill(pid(worker), signal.SIGKILL)
         await eventually(lambda: worker.forwards and len(worker.attachments) < 20)
         refused = [f"epair{number}" for number in range(20) if f"epair{number}" not in worker.attachments]
-        message = "worker 0: {0} is not forwarded any more: {0}: too many files are open"
-        assert caplog.messages[1:] == [message.format(cable) for cable in refused]
+        lines = [f"worker 0: {each} is not forwarded any more: {each}: {LACKING}" for each in refused]
+        assert caplog.messages[1:] == lines
         await crosses(stage, "epair0")
