@@ -24,7 +24,7 @@ from epaird.control.handover.handover import Handover
 from epaird.control.handover.notify import Health, Notifier
 from epaird.control.handover.predecessor import Leftovers
 from epaird.control.handover.takeover import Takeover
-from epaird.control.handover.upkeep import Entry, Upkeep
+from epaird.control.handover.upkeep import Restorable, Upkeep
 from epaird.control.interfaces.frontend import FrontEnd
 from epaird.control.interfaces.registry import Registry
 from epaird.control.machine.descriptors import WORKER, check_start, growth, raise_limit
@@ -137,13 +137,7 @@ class Daemon:
         takes_over, configured = left.usable, left.configured
         inherited = {orphan.pid for orphan in left.orphans}
         workers_before = len(left.state.workers) if left.state is not None else 0
-        # An orphan can hang, too.
-        self._workers.watch(configuration.daemon.worker_timeout)
-        # Whole: what is half taken over could neither be left nor be taken down.
-        takeover = Takeover(
-            left, held.host, held.table, held.slots, self._workers, self._registry, self._readers
-        )
-        await whole(takeover.take_over())
+        await self._take_over(left)
         await self._workers.tune(configuration.daemon)
         await self._workers.start()
         if takes_over:
@@ -256,6 +250,16 @@ class Daemon:
             state_problem=self._handover.problem,
         )
 
+    async def _take_over(self, left: Leftovers) -> None:
+        # An orphan can hang, too.
+        self._workers.watch(self._in_force.daemon.worker_timeout)
+        held = self._resources
+        takeover = Takeover(
+            left, held.host, held.table, held.slots, self._workers, self._registry, self._readers
+        )
+        # Whole: what is half taken over could neither be left nor be taken down.
+        await whole(takeover.take_over())
+
     def _make_worker(self, number: int) -> Worker:
         settings, held = self._in_force.daemon, self._resources
         return Worker(
@@ -296,12 +300,16 @@ class Daemon:
         return Upkeep(
             self._resources.directory,
             (
-                Entry(
+                Restorable(
                     "the control socket", lambda: self._control.has_file, lambda: self._control.restore_file()
                 ),
-                Entry("sockets of workers", lambda: self._workers.can_be_found, self._workers.listen_again),
-                Entry("the record of namespaces", lambda: self._namespaces.recorded, self._namespaces.record),
-                Entry("the state", lambda: self._handover.written, self._handover.write_again),
+                Restorable(
+                    "sockets of workers", lambda: self._workers.can_be_found, self._workers.listen_again
+                ),
+                Restorable(
+                    "the record of namespaces", lambda: self._namespaces.recorded, self._namespaces.record
+                ),
+                Restorable("the state", lambda: self._handover.written, self._handover.write_again),
             ),
         )
 

@@ -51,6 +51,8 @@ from epaird.ipc.messages import (
 )
 from epaird.ipc.settlement import amend
 
+OPEN_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+"""Descriptors that this process may have. Read here, because the sandbox permits no such call later."""
 HEARTBEAT_S: Final = 0.4
 """Interval in seconds at which an idle loop updates its heartbeat."""
 OVERFLOW_S: Final = 0.25
@@ -297,8 +299,7 @@ class WorkerLoop:
     def _objection(self, spec: CableSpec, fds: list[int]) -> str:
         if len(fds) < len(spec.ports):
             # The kernel omits descriptors beyond the limit of the process.
-            limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-            return f"too many open files: its worker may have {limit}: raise LimitNOFILE= of the service"
+            return f"too many open files: its worker may have {OPEN_FILES}: raise LimitNOFILE= of the service"
         if spec.name in self._cables:
             return "is attached already"
         if spec.kind not in FORWARDINGS:

@@ -13,25 +13,25 @@ from epaird.names.macpool import MacPool
 from tests.control.interfaces.scene import make_scene
 from tests.loop import on_loop
 
-TWO = {"epair": {"epair0": {}, "epair1": {}}}
+TWO: dict[str, object] = {"epair": {"epair0": {}, "epair1": {}}}
 
 
 @on_loop
 async def test_what_exists_and_what_was_withdrawn_is_not_created() -> None:
     async with make_scene() as scene:
         await scene.interfaces.create("epair0", {})
-        index = scene.one("epair0a").index
+        before = scene.host.links["epair0a"]
         scene.registry.withdrawn.add("epair1")
         await create_interfaces(scene.registry, parse({**TWO, "lo": {"lo1": {}}}), takes_over=False)
         assert scene.devices() == ["epair0a", "epair0b", "lo0", "lo1"]
-        assert scene.one("epair0a").index == index
+        assert scene.host.links["epair0a"] is before
 
 
 @on_loop
 async def test_all_or_nothing_is_created() -> None:
     async with make_scene() as scene:
         scene.host.fail("set_mtu", errno.EINVAL)
-        wanted = parse({"epair": {"epair0": {}, "epair1": {"mtu": 1400}}})
+        wanted = parse({"epair": {"epair0": {}, "epair1": {"a": {"mtu": 1400}}}})
         with pytest.raises(KernelError):
             await create_interfaces(scene.registry, wanted, takes_over=False)
         assert scene.devices() == ["lo0"]
@@ -41,7 +41,7 @@ async def test_all_or_nothing_is_created() -> None:
 async def test_a_successor_leaves_missing_what_cannot_be_created(caplog: pytest.LogCaptureFixture) -> None:
     async with make_scene() as scene:
         scene.host.fail("set_mtu", errno.EINVAL)
-        wanted = parse({"epair": {"epair0": {}, "epair1": {"mtu": 1400}}})
+        wanted = parse({"epair": {"epair0": {}, "epair1": {"a": {"mtu": 1400}}}})
         await create_interfaces(scene.registry, wanted, takes_over=True)
         assert scene.devices() == ["epair0a", "epair0b", "lo0"]
     assert any(line.startswith("epair1: missing, and created again") for line in caplog.messages)

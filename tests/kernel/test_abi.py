@@ -30,6 +30,7 @@ HEADERS = (
     "linux/capability.h",
     "linux/ethtool.h",
     "linux/magic.h",
+    "linux/major.h",
     "linux/net_namespace.h",
     "linux/netlink.h",
     "linux/nsfs.h",
@@ -52,6 +53,10 @@ OTHER_NAMES = {
     "VIRTIO_NET_HDR_BYTES": "sizeof(struct virtio_net_hdr)",
 }
 NEWER_THAN_SOME_HEADERS = {
+    "MISC_MAJOR": "10",
+    "TUN_MINOR": "200",
+    "SO_PASSPIDFD": "76",
+    "SCM_PIDFD": "4",
     "TUN_F_USO4": "0x20",
     "TUN_F_USO6": "0x40",
     "VIRTIO_NET_HDR_GSO_UDP_L4": "5",
@@ -62,7 +67,7 @@ NEWER_THAN_SOME_HEADERS = {
     "LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET": "1 << 0",
     "LANDLOCK_SCOPE_SIGNAL": "1 << 1",
 }
-"""Constants of Linux 6.2 and later; Ubuntu 22.04 has the headers of 5.15."""
+"""Constants of Linux 6.2 and later; Ubuntu 22.04 has the headers of 5.15. The minor number is in none."""
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
 

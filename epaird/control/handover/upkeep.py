@@ -32,7 +32,7 @@ _FAILURES: Final = (KernelError, ListenError, OSError, WorkerLost, WorkerRefused
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Restorable:
     """Files of one kind in the run directory."""
 
     what: str
@@ -46,7 +46,7 @@ class Entry:
 class Upkeep:
     """The upkeep of one directory, from :meth:`start` to :meth:`stop`."""
 
-    def __init__(self, directory: RunDirectory, entries: Sequence[Entry]) -> None:
+    def __init__(self, directory: RunDirectory, entries: Sequence[Restorable]) -> None:
         """``entries`` are restored in their order."""
         self._directory = directory
         self._entries = entries

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from epaird.control.tasks import spawn
 from epaird.control.workers import starting
-from epaird.control.workers.link import Link, WorkerLost
+from epaird.control.workers.attachment import WorkerLost
+from epaird.control.workers.link import Link
 from epaird.control.workers.starting import Starter
 
 log = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +108,13 @@ async def test_descriptors_that_are_closed_before_execve_are_copied(tmp_path: Pa
                 assert fd in scene.host.links[name].tap.fds
 
 
+def close_copies(passed: Iterable[tuple[str, int]]) -> None:
+    """Close the descriptors that are copies; those of devices are not."""
+    for name, fd in passed:
+        if name in (LOCK, LEDGER, CLAIM, STATE):
+            os.close(fd)
+
+
 def known(directory: Path) -> list[str]:
     """Return the clones that a successor would know of."""
     found = read(directory)
@@ -157,8 +164,7 @@ async def test_the_state_is_passed_where_no_file_can_be_written(tmp_path: Path) 
         found = read_memory_file(passed.pop(STATE))
         assert isinstance(found, State)
         assert sorted(clone.name for clone in found.clones) == ["epair0", "epair1", "lo0"]
-        for fd in passed.values():
-            os.close(fd)
+        close_copies(passed.items())
 
 
 @on_loop
@@ -194,5 +200,4 @@ async def test_an_interface_that_json_cannot_express_hides_no_other(
         assert objection.startswith("the state cannot be passed on: ")
         passed = handover.descriptors()
         assert STATE not in dict(passed)
-        for _, fd in passed:
-            os.close(fd)
+        close_copies(passed)

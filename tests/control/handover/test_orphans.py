@@ -163,12 +163,12 @@ async def test_a_cable_that_another_orphan_reads_is_given_to_no_worker_before_it
             assert reader.pid == second.process.pid
             first.process.kill()
             await orphans.hand_over(lambda _: {})
-            assert kinds(second.requests) == [Keep]
+            assert kinds(second.requests) == [Describe, Keep]
             assert readers.of(spec.slots[0]) == ()
             assert cable.handed_over == [True]
             assert set(worker.attachments) == {"lo0"}
             await orphans.end()
-            assert kinds(second.requests) == [Keep, End]
+            assert kinds(second.requests) == [Describe, Keep, End]
             await worker.leave()
 
 

@@ -14,7 +14,7 @@ import pytest
 from epaird.control.handover import upkeep
 from epaird.control.handover.claim import Claim, Claimed
 from epaird.control.handover.rundirectory import RunDirectory
-from epaird.control.handover.upkeep import Entry, Upkeep
+from epaird.control.handover.upkeep import Restorable, Upkeep
 from epaird.control.http.listening import ListenError
 from tests.loop import on_loop
 from tests.waiting import eventually
@@ -32,7 +32,7 @@ class Files:
         for name in names:
             (directory / name).touch()
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str) -> Restorable:
         path = self.directory / name
 
         async def restore() -> None:
@@ -42,7 +42,7 @@ class Files:
             self.restored.append(name)
             path.touch()
 
-        return Entry(f"the {name}", path.exists, restore)
+        return Restorable(f"the {name}", path.exists, restore)
 
 
 @contextlib.asynccontextmanager
