@@ -191,9 +191,10 @@ def test_a_reload_that_needs_more_changes_nothing_and_one_to_fewer_is_applied(la
 
 def test_a_worker_with_a_limit_of_its_own_refuses_one_cable_in_one_line(lab: Lab) -> None:
     daemon = lab.daemon(CABLE, workers=1)
-    held = len(list(Path(f"/proc/{daemon.worker()}/fd").iterdir()))
+    held = {int(path.name) for path in Path(f"/proc/{daemon.worker()}/fd").iterdir()}
+    _, second_free, *_ = (number for number in range(LIMIT) if number not in held)
     subprocess.run(
-        ["prlimit", f"--pid={daemon.worker()}", f"--nofile={held + 1}:{held + 1}"],
+        ["prlimit", f"--pid={daemon.worker()}", f"--nofile={second_free}:{second_free}"],
         user=NOBODY, group=NOBODY, check=True,
     )  # fmt: skip
     line = refused(lab, "create", "epair")
