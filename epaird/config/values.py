@@ -27,7 +27,7 @@ SUN_PATH_MAX: Final = 107
 """Bytes of a UNIX socket's path (linux/un.h, without the NUL)."""
 
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
-_RUN_FILES: Final = re.compile(r"lock|(state|namespaces)\.json(\.new)?|worker-[0-9]+\.sock")
+_RUN_FILES: Final = re.compile(r"lock|((state|namespaces)\.json|state\.journal)(\.new)?|worker-[0-9]+\.sock")
 """Names in the directory of the control socket that the daemon uses."""
 _SHOWN_DIGITS: Final = 40
 _QUOTES: Final = "{} is text, leave the quotes out"

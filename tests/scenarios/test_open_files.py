@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-from itertools import count
 from pathlib import Path
 
 import pytest

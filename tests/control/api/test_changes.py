@@ -22,6 +22,8 @@ def test_every_change_is_logged_with_its_uid(control: Control, caplog: pytest.Lo
     control.curl("/v1/interfaces/epair0a/peer", "-X", "PUT", data={"peer": "epair0b", "force": True})
     control.curl("/v1/interfaces/epair0a/peer", "-X", "DELETE")
     control.curl("/v1/interfaces/epair0", "-X", "DELETE")
+    control.curl("/v1/reload", data={})
+    control.curl("/v1/upgrade", "-X", "POST")
     for path in ("/v1/interfaces", "/v1/stats", "/v1/interfaces/nix"):
         control.curl(path)
     assert caplog.messages == [
@@ -30,6 +32,8 @@ def test_every_change_is_logged_with_its_uid(control: Control, caplog: pytest.Lo
         f"epair0a: patched into epair0b, by uid {uid}",
         f"epair0a: unpatched, by uid {uid}",
         f"epair0: destroyed, by uid {uid}",
+        f"configuration: reloaded, by uid {uid}",
+        f"epaird: upgrading, by uid {uid}",
     ]
 
 
