@@ -113,7 +113,9 @@ def test_values_are_shown_on_one_line() -> None:
     assert shown(datetime(2026, 1, 2, tzinfo=UTC)) == "the date or time 2026-01-02 00:00:00+00:00"
 
 
-@pytest.mark.parametrize("name", ["lock", "state.json", "state.journal", "namespaces.json.new", "worker-77.sock"])
+@pytest.mark.parametrize(
+    "name", ["lock", "state.json", "state.journal", "namespaces.json.new", "worker-77.sock"]
+)
 def test_a_control_socket_has_a_name_that_nothing_else_in_its_directory_has(name: str) -> None:
     with pytest.raises(ValueError, match="is the name of another file of the daemon"):
         values.socket_path(f"/run/epaird/{name}")
