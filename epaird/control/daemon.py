@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
-from epaird import __version__
 from epaird.config.settings import Configuration
 from epaird.control import logs
 from epaird.control.api.server import ControlServer
@@ -167,7 +166,7 @@ class Daemon:
         if takes_over or left_over or any(half.settings.peer is not None for half in configuration.halves):
             await self.reloads.catch_up(configured)
         if takes_over and os.environ.pop(reexec.UPGRADED, ""):
-            undo.callback(spawn(self._renew_workers(inherited), "renewing the workers").cancel)
+            undo.callback(spawn(self._workers.renew(inherited), "renewing the workers").cancel)
         self._at_end("answering requests", control.stop)  # before anything is taken down
         self._started = True
         self.waits_for = "running"
@@ -375,10 +374,6 @@ class Daemon:
             *((OWN_CONTROL if own else CONTROL, fd) for own, fd in self._control.hand_over()),
             *([(PAGE, page)] if page is not None else []),
         ]
-
-    async def _renew_workers(self, inherited: set[int]) -> None:
-        await self._workers.renew(inherited)
-        log.info("upgraded to epaird %s", __version__)
 
     def _at_end(self, doing: str, step: Callable[[], Awaitable[None] | None]) -> None:
         """Add a step of the end; it precedes those that were added before. ``doing`` describes it."""

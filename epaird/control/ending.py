@@ -102,6 +102,7 @@ class Ending:
                 self._note(number)
             if _MARK in numbers:
                 self._settled.set()
+                return  # from now on the number of its socket may become another descriptor's
 
     def _note(self, number: int) -> None:
         if number in ENDING:

@@ -26,6 +26,11 @@ class TokenBucket:
         self._tokens = float(rate.burst)
         self._at = now
 
+    def change(self, rate: Rate) -> None:
+        """Apply another rate; what its burst is greater by can be taken at once."""
+        self._tokens = min(rate.burst, self._tokens + max(0, rate.burst - self._rate.burst))
+        self._rate = rate
+
     def take(self, now: float) -> bool:
         """Take a token; return False when there is none."""
         self._fill(now)

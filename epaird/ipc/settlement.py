@@ -174,12 +174,13 @@ def _delivered(writes: int, joinings: Sequence[int]) -> tuple[int, int, int]:
         # The frames were counted, but not yet as joined ones.
         return 0, 0, -writes
     frames = superframes = datagrams = 0
-    in_bursts = [joining for joining in joinings if joining & 0xFFFF]
-    for position, joining in enumerate(in_bursts, 1):
+    for joining in joinings:
         before, arrived, joined = joining >> 32, joining >> 16 & 0xFFFF, joining & 0xFFFF
-        done = writes if position == len(in_bursts) else min(writes, before + 1)
+        if not joined:
+            continue
+        done = min(writes, before + 1)
         writes -= done
-        found = arrived if done <= before else arrived + joined + done - before - 1
+        found = arrived + joined if done > before else arrived
         frames += found
         if found > done:
             superframes += 1

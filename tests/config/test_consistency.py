@@ -192,6 +192,7 @@ def test_consistent_configurations(document: dict[str, Any]) -> None:
         ),
         (pair({"peer": "epair0a"}), "epair.epair0.a.peer: epair0a is this half itself"),
         (pair({"peer": "epair7b"}), 'epair.epair0.a.peer: there is no half "epair7b"'),
+        (pair({}, {"peer": "epair7b"}), 'epair.epair0.b.peer: there is no half "epair7b"'),
         (
             pairs(({"peer": "epair1a"}, {"peer": "epair1a"}), ({"peer": "epair0a"}, {})),
             "epair.epair0.b.peer: epair1a is already plugged into epair0a",

@@ -80,3 +80,16 @@ def test_the_second_signal_ends_it_at_once_but_not_its_echo() -> None:
 def test_without_a_signal_it_goes_on() -> None:
     with running(0) as process, pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.2)
+
+
+def test_a_process_that_executes_a_program_is_observed_no_further() -> None:
+    """The descriptors that the program gets may take the number of the thread's socket."""
+    program = PROGRAM[: PROGRAM.index("while")] + (
+        "import threading\n"
+        "(thread,) = (each for each in threading.enumerate() if each.name == 'ending')\n"
+        "print(ending.requested())\n"
+        f"thread.join({DEADLINE_S})\n"
+        "print(thread.is_alive())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, "3600"], capture_output=True, text=True, check=True)
+    assert done.stdout == "ready\nFalse\nFalse\n"

@@ -51,3 +51,13 @@ def test_a_clock_that_stands_or_jumps_back_gives_nothing() -> None:
     assert not bucket.take(3.0)
     assert not bucket.take(10.5)
     assert bucket.take(11.0)
+
+
+def test_another_rate_adds_what_its_burst_is_greater_by_and_no_more() -> None:
+    bucket = TokenBucket(Rate(2, 1), 0)
+    assert [bucket.take(0) for _ in range(3)] == [True, True, False]
+    bucket.change(Rate(5, 10))
+    assert [bucket.take(0) for _ in range(4)] == [True, True, True, False]
+    bucket.change(Rate(1, 10))
+    assert bucket.wait(0) == 0.1
+    assert [bucket.take(1) for _ in range(2)] == [True, False]

@@ -309,6 +309,8 @@ async def test_a_new_mtu_applies_from_then_on() -> None:
         await control.answered(control.resize((9000, 9000)))
         a.sends(large)
         await eventually(lambda: large in b.receives())
+        ((about, _),) = control.worker.attached()
+        assert about.cable.mtus == (9000, 9000), "the next control plane is told so"
 
 
 @on_loop

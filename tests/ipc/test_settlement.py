@@ -372,6 +372,14 @@ def test_a_correction_is_what_the_kernel_has_and_the_slots_have_not(
     assert unplugged == settlement.Correction(dropped=more)
 
 
+@pytest.mark.parametrize("ahead", [0, 1, 5])
+def test_queues_that_are_ahead_of_the_kernel_need_no_correction(ahead: int) -> None:
+    sender, receiver = [0] * counters.SLOT_WORDS, [0] * counters.SLOT_WORDS
+    sender[OPACKETS] = receiver[IPACKETS] = 10
+    receiver[IERRORS] = ahead
+    assert not settlement.correction([sender], [receiver], read=10 - ahead, written=10, base=0)
+
+
 @pytest.mark.parametrize("more", [0, 1, 5])
 def test_slots_that_are_ahead_of_the_kernel_lose_nothing(table: Table, more: int) -> None:
     sender, receiver = table.slot(0), table.slot(1)

@@ -45,10 +45,10 @@ def isolate(arguments: list[str]) -> None:
 
 
 def check(module: Path) -> bool:
-    """Mutate a module and print the result; True when its tests kill enough and no entry is stale."""
+    """Mutate a module and print each survivor and the result; True when its tests kill enough and no entry is
+    stale."""
     known = accepted(module)
-    killed = passed_over = 0
-    survivors = []
+    killed = survived = passed_over = 0
     try:
         for each in outcomes(module):
             if each.killed:
@@ -56,15 +56,16 @@ def check(module: Path) -> bool:
             elif known.accepts(each.mutation.name):
                 passed_over += 1
             else:
-                survivors.append(f"  {module}:{each.mutation.line}  {each.mutation.name}")
+                survived += 1
+                _print(f"  {module}:{each.mutation.line}  {each.mutation.name}")
     except TestsFail:
         _print(f"{module}: its tests fail without any mutation")
         return False
-    total = killed + len(survivors)
+    for key in known.stale:
+        _print(f"  stale entry in accepted.toml: {key}")
+    total = killed + survived
     percent = 100 * killed / total if total else 100
-    lines = [f"{module}: {percent:.1f} %: {killed} of {total} killed, {passed_over} accepted", *survivors]
-    lines += [f"  stale entry in accepted.toml: {key}" for key in known.stale]
-    _print("\n".join(lines))
+    _print(f"{module}: {percent:.1f} %: {killed} of {total} killed, {passed_over} accepted")
     return percent >= PERCENT and not known.stale
 
 

@@ -90,7 +90,8 @@ def test_a_refusal_has_an_error_number() -> None:
     with pytest.raises(InvalidName, match=r"^\"\" is empty$") as caught:
         check_device_name("")
     assert caught.value.errno == errno.EINVAL
-    assert InvalidName("too long", errno.ENOSPC).errno == errno.ENOSPC
+    full = InvalidName("too long", errno.ENOSPC)
+    assert (str(full), full.errno) == ("too long", errno.ENOSPC)
 
 
 @pytest.mark.parametrize("length", [0, 1, 57, 59, 60])

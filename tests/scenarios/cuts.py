@@ -1,10 +1,11 @@
 """Run the daemon and kill processes at one exact step of its takeover.
 
 ``EPAIRD_CUT`` is ``NUMBER:WHAT``. At step ``NUMBER``, counted from 0, the processes in ``WHAT`` are killed:
-``w0`` and ``w1`` are the processes of a worker, ``newest`` is the worker or spare that was started last, and
-``self`` is the daemon; several are joined by ``+``. Each step is written to the file ``EPAIRD_STEPS``. Steps
-are every message that is sent or received, every change of a worker's state, and every launch of a process.
-With ``EPAIRD_CUT_AFTER`` set to ``upgrade``, steps are counted once the daemon has executed itself.
+``w0`` and ``w1`` are the processes of a worker, of two ``w0-older`` and ``w0-newer``, ``newest`` is the
+worker or spare that was started last, and ``self`` is the daemon; several are joined by ``+``. Each step is
+written to the file ``EPAIRD_STEPS``. Steps are every message that is sent or received, every change of a
+worker's state, and every launch of a process. With ``EPAIRD_CUT_AFTER`` set to ``upgrade``, steps are counted
+once the daemon has executed itself.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def kill(what: str) -> None:
     elif what == "newest":
         pids = sorted(relatives())[-1:]
     else:
-        pids = [pid for pid, name in relatives().items() if name == WORKER + what[1:]]
+        number, _, which = what[1:].partition("-")
+        pids = sorted(pid for pid, name in relatives().items() if name == WORKER + number)
+        pids = {"": pids, "older": pids[:1], "newer": pids[-1:]}[which]
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from epaird.control.interfaces.pacing import RATE
+from epaird.control.interfaces.pacing import RATE, REPORT_S
 from epaird.kernel import requests
 from epaird.kernel.netlink import RouteSocket
 from epaird.kernel.requests import NetlinkRequest
@@ -41,6 +41,11 @@ def most_handled(since: float) -> int:
     return RATE.burst + int((time.monotonic() - since) * RATE.per_s) + 1
 
 
+def most_reports(since: float) -> int:
+    """Return how many reports of one device there may have been since a time, with the one at the end."""
+    return int((time.monotonic() - since) / REPORT_S) + 1
+
+
 def test_a_rename_loop_is_logged_in_part_and_ends_with_the_right_name(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
     began = time.monotonic()
@@ -53,8 +58,10 @@ def test_a_rename_loop_is_logged_in_part_and_ends_with_the_right_name(lab: Lab) 
     lines = daemon.log_lines_with("epair0a: renamed from ")
     assert len(lines) <= most_handled(began)
     daemon.stop()
-    (report,) = daemon.log_lines_with("more changes in the last")
-    assert re.match(r"epair0a: [1-9]\d* more changes in the last \d+ s were not logged", report)
+    reports = daemon.log_lines_with("more changes in the last")
+    assert 1 <= len(reports) <= most_reports(began)
+    for report in reports:
+        assert re.match(r"epair0a: [1-9]\d* more changes in the last \d+ s were not logged", report)
 
 
 def test_what_an_endless_flap_removes_is_restored(lab: Lab) -> None:

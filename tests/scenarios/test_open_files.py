@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import resource
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from epaird.control.machine.descriptors import BASE
+from epaird.control.machine.descriptors import BASE, WORKER
 from tests.scenarios.ctl import control_socket, epairctl, refused, reload, rewrite, run_epairctl
 from tests.scenarios.faults import Cable
 from tests.scenarios.lab import CABLE, EPAIRD, NAMESPACES, Daemon, Lab, pair
@@ -40,6 +41,15 @@ sys.stdin.read()
 def open_files(daemon: Daemon) -> int:
     """Return how many descriptors a daemon has."""
     return len(list(Path(f"/proc/{daemon.pid}/fd").iterdir()))
+
+
+def without_pidfds(daemon: Daemon) -> int:
+    """Return how many descriptors a daemon has besides pidfds: only workers that were taken over have one."""
+    found = 0
+    for entry in Path(f"/proc/{daemon.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += "pidfd" not in str(entry.readlink())
+    return found
 
 
 def limit(daemon: Daemon, more: int, *, hard: bool = True) -> None:
@@ -124,6 +134,27 @@ def test_workers_are_replaced_below_a_soft_limit(lab: Lab) -> None:
     daemon.stop()
 
 
+def test_neither_replacements_nor_handovers_leave_descriptors_open(lab: Lab) -> None:
+    cable = Cable(lab)
+    until(cable.daemon.spares)
+    first = without_pidfds(cable.daemon)
+    assert first <= 2 + BASE + WORKER
+    for times in (1, 2, 3):
+        os.kill(cable.daemon.worker(), signal.SIGKILL)
+        cable.daemon.wait_for_log_lines("again", times)
+        until(cable.daemon.spares)
+    until(lambda: without_pidfds(cable.daemon) == first)
+    cable.daemon.crash()
+    cable.restart()
+    until(cable.daemon.spares)
+    until(lambda: without_pidfds(cable.daemon) == first)
+    for times in (1, 2):
+        epairctl(lab, "upgrade")
+        cable.daemon.wait_for_log_lines("upgraded to epaird", times)
+        until(cable.daemon.spares)
+        until(lambda: without_pidfds(cable.daemon) == first)
+
+
 def test_idle_clients_of_other_users_lock_nobody_out(lab: Lab) -> None:
     cable = Cable(lab, start=functools.partial(lab.launch, wrapper=LOW))
     fill(cable)
@@ -191,9 +222,10 @@ def test_a_reload_that_needs_more_changes_nothing_and_one_to_fewer_is_applied(la
 
 def test_a_worker_with_a_limit_of_its_own_refuses_one_cable_in_one_line(lab: Lab) -> None:
     daemon = lab.daemon(CABLE, workers=1)
-    held = len(list(Path(f"/proc/{daemon.worker()}/fd").iterdir()))
+    held = {int(path.name) for path in Path(f"/proc/{daemon.worker()}/fd").iterdir()}
+    _, second_free, *_ = (number for number in range(LIMIT) if number not in held)
     subprocess.run(
-        ["prlimit", f"--pid={daemon.worker()}", f"--nofile={held + 1}:{held + 1}"],
+        ["prlimit", f"--pid={daemon.worker()}", f"--nofile={second_free}:{second_free}"],
         user=NOBODY, group=NOBODY, check=True,
     )  # fmt: skip
     line = refused(lab, "create", "epair")

@@ -28,7 +28,8 @@ from epaird.kernel.errors import KernelError
 from epaird.plan.steps import Create, Destroy, Plan, Recreate
 
 BASE: Final = 40
-"""Descriptors that are open while nothing happens. 24 were measured, with page, namespaces, watched file."""
+"""Descriptors that are open while nothing happens. 31 were measured: with page, namespaces, watched file and
+the spare process."""
 WORKER: Final = 3
 """Descriptors of a worker: the socket to it, the pipe of its error messages and, if it was taken over, its
 pidfd."""

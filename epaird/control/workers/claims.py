@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
+from epaird.control.tokenbucket import Rate, TokenBucket
 from epaird.ipc.encoding import InvalidMessage
 from epaird.ipc.messages import CableSpec, Gone, Message, Overflow, UnknownFamily
 
@@ -41,8 +42,8 @@ class Claims:
         self._known: Counter[str] = Counter()
         """Names of interfaces in both, each with the number of its cables."""
         self._ports = 0
-        self._left = float(REPORTS)
-        self._counted_at = now
+        self._rate = Rate(REPORTS, REPORTS_A_SECOND)
+        self._bucket = TokenBucket(self._rate, now)
 
     def give(self, cables: Iterable[CableSpec]) -> None:
         """Record that the process is given cables."""
@@ -53,13 +54,14 @@ class Claims:
             self._known.update(names)
             self._ports += len(names) - len(self._given.get(cable.name, ()))
             self._given[cable.name] = names
-            self._left += REPORTS_PER_PORT * len(names)
+        self._allow()
 
     def withdraw(self, cable: str, now: float) -> None:
         """Record that the process has detached a cable."""
         names = self._given.pop(cable, None)
         if names is not None:
             self._ports -= len(names)
+            self._allow()
             self._detached[cable] = now, names
         while self._detached:
             first = next(iter(self._detached))
@@ -74,7 +76,10 @@ class Claims:
 
     def check(self, report: Message, now: float) -> None:
         """Check a message that is no answer to a request. Raises InvalidMessage."""
-        self._count(now)
+        if not self._bucket.take(now):
+            raise InvalidMessage(
+                f"it sends more than {self._rate.per_s} messages a second that are no answers"
+            )
         match report:
             case Gone():
                 if report.name not in self._names(report.cable):
@@ -83,13 +88,12 @@ class Claims:
                 if report.name and not self._known[report.name]:
                     raise InvalidMessage(f"it was not given {report.name}")
 
-    def _count(self, now: float) -> None:
-        most = REPORTS + REPORTS_PER_PORT * self._ports
-        rate = REPORTS_A_SECOND + REPORTS_A_SECOND_PER_PORT * self._ports
-        self._left = min(most, self._left + rate * (now - self._counted_at)) - 1
-        self._counted_at = now
-        if self._left < 0:
-            raise InvalidMessage(f"it sends more than {rate} messages a second that are no answers")
+    def _allow(self) -> None:
+        self._rate = Rate(
+            REPORTS + REPORTS_PER_PORT * self._ports,
+            REPORTS_A_SECOND + REPORTS_A_SECOND_PER_PORT * self._ports,
+        )
+        self._bucket.change(self._rate)
 
     def _names(self, cable: str) -> frozenset[str]:
         _, detached = self._detached.get(cable, (0, frozenset[str]()))

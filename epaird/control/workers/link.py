@@ -256,6 +256,7 @@ class Link:
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(self._lost())
+                answer.exception()  # its caller may have given up
         self._answers.clear()
         for request in self._waiting.values():
             self._readers.release(self, self._attaching[request].slots)
@@ -283,6 +284,7 @@ class Link:
 
         Return how it ended, in words."""
         how = await reap(self.process, patience_s)
+        self.abandon()
         self._readers.release_all(self)
         self._channel.close()
         if self._socket is not None:

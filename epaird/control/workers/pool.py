@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar, overload
 
+from epaird import __version__
 from epaird.config.settings import DaemonSettings
 from epaird.control.readings import ProcessReading
 from epaird.control.tasks import spawn, together
@@ -189,7 +190,9 @@ class WorkerPool(Sequence[Worker]):
         )
 
     async def renew(self, processes: Collection[int]) -> None:
-        """Replace each of these processes, by pid, by one of the installed code, one after the other."""
+        """Replace each of these processes, by pid, by one of the installed code, one after the other.
+
+        This is the last part of an upgrade."""
         for worker in tuple(self._workers):
             if worker.pid not in processes:
                 continue
@@ -207,6 +210,7 @@ class WorkerPool(Sequence[Worker]):
                 self._slots.release(before)
                 log.info("worker %d is renewed (pid %d)", worker.number, worker.pid)
             self.keep_spare()
+        log.info("upgraded to epaird %s", __version__)
 
     async def _remove(self, worker: Worker) -> None:
         await worker.stop()

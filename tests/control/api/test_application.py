@@ -15,7 +15,8 @@ def test_the_document_describes_every_place(control: Control) -> None:
     document = control.curl("/v1/openapi.json").json
     assert set(document["paths"]) == {
         "/v1/interfaces", "/v1/interfaces/{name}", "/v1/interfaces/{name}/peer", "/v1/cloners", "/v1/stats",
-        "/v1/workers", "/v1/events", "/v1/upgrade", "/v1/reload", "/v1/plan", "/v1/configuration",
+        "/v1/workers",
+        "/v1/events", "/v1/upgrade", "/v1/reload", "/v1/plan", "/v1/configuration",
     }  # fmt: skip
     schemas = document["components"]["schemas"]
     assert "mtu" in schemas["HalfSettings"]["properties"]
