@@ -63,12 +63,17 @@ def license_of(each: Distribution) -> str:
     for name in ("License-Expression", "License"):
         for stated in each.metadata.get_all(name) or ():
             if "\n" not in stated:  # some have the whole text there
-                return str(stated)
+                return _short(stated)
     found = [line.removeprefix(_CLASSIFIER) for line in each.metadata.get_all("Classifier") or ()
              if line.startswith(_CLASSIFIER)]  # fmt: skip
     if not found:
         sys.exit(f"{each.name} {each.version}: states no license, so it cannot be part of the package")
-    return " or ".join(found)
+    return " or ".join(map(_short, found))
+
+
+def _short(name: str) -> str:
+    """Return a license's name as the format has it: ``MIT`` for ``MIT License``."""
+    return name.removesuffix(" License")
 
 
 def _texts(each: Distribution) -> list[Path]:

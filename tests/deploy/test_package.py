@@ -70,6 +70,7 @@ def test_its_copyright_file_names_every_project_that_it_contains(unpacked: Path)
             (paragraph,) = (it for it in paragraphs if f"\nComment: {name} {each.version}" in it)
             license_name, license_text = paragraph.split("\nLicense: ")[1].split("\n", 1)
             assert license_name, name
+            assert not license_name.endswith("License"), name  # the format's name is MIT
             assert len(license_text) > 500, name
     assert "libuv (MIT)" in text
     assert re.search(r"\bserde \d+\.\d+\.\d+ \(MIT OR Apache-2\.0\)", text)  # a part of pydantic-core

@@ -149,9 +149,15 @@ def test_interfaces_are_made_changed_and_destroyed_under_its_restrictions(servic
     run("epairctl", "destroy", "epair1b")
     run("epairctl", "destroy", "lo1")
     run("ip", "netns", "add", "green")
-    run("epairctl", "create", "epair2", "a.netns=green")
-    assert "epair2a" in run("ip", "-n", "green", "-br", "link")
-    run("epairctl", "destroy", "epair2")
+    as_member = ("setpriv", "--reuid=nobody", "--clear-groups", "--regid=epaird", "epairctl")
+    run(
+        *as_member, "create", "epair2", "a.netns=green", "a.name=uplink", "a.mac=02:00:5e:00:53:01",
+        'a.addresses=["10.9.0.1/24"]', 'a.routes=[{to="192.0.2.0/24", via="10.9.0.2"}]',
+    )  # fmt: skip
+    assert "02:00:5e:00:53:01" in run("ip", "-n", "green", "-br", "link", "show", "uplink")
+    assert "10.9.0.1/24" in run("ip", "-n", "green", "-br", "address", "show", "uplink")
+    assert "192.0.2.0/24 via 10.9.0.2" in run("ip", "-n", "green", "route")
+    run(*as_member, "destroy", "epair2")
     run("ip", "netns", "del", "green")
 
 
