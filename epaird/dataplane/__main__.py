@@ -6,6 +6,7 @@ workers of those versions ignore the argument."""
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ import uvloop
 
 from epaird.dataplane.process import SPARE, run
 from epaird.dataplane.sandbox import Sandbox
+from epaird.dataplane.worker import OPEN_FILES
 from epaird.kernel.scheduling import use_default_slices
 
 DESCRIBE = "describe"
@@ -25,6 +27,8 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     connection = int(sys.argv[1])
+    # The control plane's limit may have been lowered, and be raised again while this process lives.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
     # The control plane's other descriptors are close-on-exec, except for the moment between python-pytun's
     # open() of a device and the call that makes it so; a copy kept here would keep the device alive.
     os.closerange(3, connection)

@@ -51,7 +51,7 @@ from epaird.ipc.messages import (
 )
 from epaird.ipc.settlement import amend
 
-OPEN_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+OPEN_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 """Descriptors that this process may have. Read here, because the sandbox permits no such call later."""
 HEARTBEAT_S: Final = 0.4
 """Interval in seconds at which an idle loop updates its heartbeat."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import resource
 import signal
 import socket
@@ -131,6 +132,11 @@ def test_workers_are_replaced_below_a_soft_limit(lab: Lab) -> None:
         os.kill(daemon.workers()[0], signal.SIGKILL)
         daemon.wait_for_log_lines("again", times)
     assert daemon.healthz() == 200
+    # A worker keeps its limit, though that of the daemon may be raised again.
+    _, most = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    for pid in daemon.workers():
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(rf"^Max open files +{most} +{most} ", limits, re.MULTILINE), limits
     daemon.stop()
 
 

@@ -13,14 +13,18 @@ from epaird.client.client import Client, DaemonError
 from epaird.client.plans import PlanReport
 from epaird.dataplane.process import WORKER
 from tests.scenarios.ctl import control_socket, epairctl, rewrite, run_epairctl
-from tests.scenarios.lab import Daemon, Lab, process_name
+from tests.scenarios.faults import small_disk
+from tests.scenarios.lab import Lab, process_name
 from tests.soak.expected import MADE, Expected, Interface, text
+from tests.soak.pipeddaemon import PipedDaemon
 from tests.waiting import until
 
 NAMESPACES: Final = ("red", "blue", "green", "white")
 CHANGING: Final = ("green", "white")
 """Namespaces of the pairs that operations touch; only these have IPv6, where the kernel sends frames of its
 own."""
+RUN_DIRECTORY_BYTES: Final = 256 << 10
+"""Capacity of the file system of the run directory."""
 _OURS: Final = ("internal error", "Traceback", "is not forwarded any more", "rolling a reload back")
 """Texts that no line of the log may contain."""
 
@@ -35,7 +39,11 @@ class Site:
             lab.namespace(name, ipv6=name in CHANGING)
         for netns in (lab.home, *(lab[name] for name in CHANGING)):
             netns.write("/proc/sys/net/ipv6/conf/default/router_solicitations", "0")
-        self.daemon: Daemon = lab.launch(text(self.expected.file), **self._settings()).wait_ready()
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(small_disk(control_socket(lab).parent, RUN_DIRECTORY_BYTES))
+            file = lab.configuration(text(self.expected.file), **self._settings())
+            self.daemon = self._launch(file).wait_ready()
+            self._stack = undo.pop_all()
         self._read = 0
         self._complaints: list[str] = []
 
@@ -45,6 +53,7 @@ class Site:
     def __exit__(self, *exc_info: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.daemon.signal(signal.SIGCONT)
+        self._stack.close()
 
     # Queries.
 
@@ -122,11 +131,15 @@ class Site:
 
     def restart_daemon(self) -> None:
         """Start another daemon in place of one that ends, and wait until it has taken over."""
+        self.launch_successor()
+        self.daemon.wait_ready()
+
+    def launch_successor(self) -> None:
+        """Start another daemon in place of one that ends."""
         self.new_lines()
         self.daemon.wait_exit()
-        self.daemon = self.lab.restart(self.daemon)
+        self.daemon = self._launch(self.daemon.file)
         self._read = 0
-        self.daemon.wait_ready()
 
     @contextlib.contextmanager
     def expect_log(self, words: str, times: int = 1) -> Iterator[None]:
@@ -143,7 +156,9 @@ class Site:
         """Read the new log lines and return all lines so far that must not occur."""
         lines = self.daemon.log
         fresh, self._read = lines[self._read :], len(lines)
-        self._complaints += [line for line in fresh if any(words in line for words in _OURS)]
+        self._complaints += [
+            line for line in fresh if any(words in line for words in _OURS) or not line.isprintable()
+        ]
         return self._complaints
 
     def recent(self) -> str:
@@ -156,7 +171,7 @@ class Site:
 
     def run_directory(self) -> set[str]:
         """Return the files that the run directory should have."""
-        found = {"control.sock", "lock", "state.json"}
+        found = {"control.sock", "lock", "state.json", "state.journal"}
         found |= {f"worker-{pid}.sock" for pids in self.workers_by_number().values() for pid in pids}
         return found | ({"namespaces.json"} if self.expected.namespace_made else set())
 
@@ -168,6 +183,11 @@ class Site:
         """Return the full names of the laboratory's namespaces."""
         made = [MADE.removeprefix("$")] if self.expected.namespace_made else []
         return [self.lab[name].name for name in ("home", *NAMESPACES, *made)]
+
+    def _launch(self, file: Path) -> PipedDaemon:
+        started = PipedDaemon(self.lab, file)
+        self.lab._daemons.append(started)
+        return started
 
     def _settings(self) -> dict[str, Any]:
         expected = self.expected

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
 
+from epaird.client.client import DaemonError
 from tests.scenarios.lab import Lab
 from tests.soak.footprint import CONTROL_MEMORY, TOLERANCES, Row, footprint, rows
 from tests.soak.invariants import Invariants
@@ -26,7 +27,7 @@ EQUAL_IN_A_ROW: Final = 3
 """Footprints in a row that must be equal, except for the memory."""
 
 
-FAILURES: Final = (AssertionError, OSError, subprocess.SubprocessError)
+FAILURES: Final = (AssertionError, OSError, subprocess.SubprocessError, DaemonError)
 """The exceptions that report a failure."""
 
 

@@ -12,8 +12,16 @@ from tests.soak.soak import Soak
 
 pytestmark = pytest.mark.real
 
-OPERATIONS = 40
+OPERATIONS = 50
 SEED = 7
+ADVERSARIES = {
+    "hostile name",
+    "killed during adoption",
+    "log unread",
+    "run directory full",
+    "run directory emptied",
+    "descriptors exhausted",
+}
 
 
 def test_a_short_soak() -> None:
@@ -24,3 +32,4 @@ def test_a_short_soak() -> None:
     finally:
         report.table(soak)
     assert soak.sent > 10_000
+    assert {kind for each in soak.done for kind in each.kinds} >= ADVERSARIES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 from typing import Final
@@ -42,6 +42,7 @@ from tests.soak.operations.failures import (
     WorkersDie,
 )
 from tests.soak.operations.files import FailingReload, Invalid, Plan, Reload, Save
+from tests.soak.operations.hostilities import BETWEEN, HOSTILITIES
 from tests.soak.operations.namespaces import (
     MadeNamespaceDeleted,
     NamespaceDeleted,
@@ -49,7 +50,7 @@ from tests.soak.operations.namespaces import (
     NamespaceReplaced,
     NamespaceReturns,
 )
-from tests.soak.operations.operation import Operation
+from tests.soak.operations.operation import Draw, Operation
 from tests.soak.operations.requests import Create, Destroy, Monitors, Patch, Refused, Set, Unpatch
 
 AT_RUNTIME: Final = range(20, 40)
@@ -60,12 +61,6 @@ RUNTIME_MAX: Final = 8
 TOGGLED: Final = ("offload", "coalesce", "pmtu")
 """Settings of a pair that change in place."""
 MTUS: Final = (1280, 1400, 1500, 4000, 9000)
-
-_BETWEEN: Final = (WorkersDie(), Upgrade(), ControlDies())
-"""Operations between the steps of another one."""
-
-Draw = Callable[[Random, Expected], Operation | None]
-"""Draws an operation of one kind; None if there is nothing to apply it to."""
 
 
 def random_pair(choose: Random, unit: int) -> Pair:
@@ -344,7 +339,7 @@ def remove_namespace(choose: Random, expected: Expected) -> Operation:
         for name, each in expected.mutable.items()
         if isinstance(each, Pair) and MADE in (each.a.netns, each.b.netns)
     )
-    between = choose.choice((None, None, *_BETWEEN))
+    between = choose.choice((None, None, *BETWEEN))
     match choose.choice(("deleted", "again", "made", "returns", "replaced", "replaced")):
         case "deleted":
             return NamespaceDeleted()
@@ -362,7 +357,7 @@ def receiver_stuck(choose: Random, expected: Expected) -> Operation | None:
     """Have a receiver take nothing for a while."""
     if stalls.NAME in expected.interfaces:
         return Destroy(stalls.NAME, stalls.NAME)
-    between = choose.choice((None, None, None, *_BETWEEN))
+    between = choose.choice((None, None, None, *BETWEEN))
     return stalls.ReceiverStuck(between, choose.choice(stalls.WHILE_WAITING))
 
 
@@ -440,6 +435,7 @@ KINDS: Final[dict[Draw, int]] = {
     while_the_control_plane_dies: 2,
     while_upgrading: 2,
     upgrade_while_the_control_plane_dies: 1,
+    **HOSTILITIES,
 }
 """The relative frequency of each kind."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from random import Random
 
 from tests.soak.expected import Expected
 from tests.soak.site import Site
@@ -33,3 +35,7 @@ class Operation:
     def retry(self, site: Site) -> None:
         """Do it again after an attempt whose success is unknown."""
         self.act(site)
+
+
+Draw = Callable[[Random, Expected], Operation | None]
+"""Draws an operation of one kind; None if there is nothing to apply it to."""
