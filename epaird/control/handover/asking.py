@@ -43,6 +43,8 @@ from epaird.kernel.senders import (
 
 ANSWER_S: Final = 2.0
 """Time for an orphan to answer, and to report each further cable. One that is stopped never answers."""
+ALL_S: Final = 30.0
+"""Time for an orphan to answer and report all its cables: the start of the daemon waits for that."""
 OTHERS_MAX: Final = 4096
 """Other messages that an orphan may send meanwhile: reports about its interfaces."""
 _ADOPT, _CONFIRM = range(2)
@@ -107,6 +109,8 @@ class Inquiry:
     """Why it cannot be taken over."""
     deadline: float = 0
     """CLOCK_MONOTONIC in seconds when it has to have answered."""
+    _latest: float = 0
+    """The latest deadline, however many cables it reports."""
     _reported: bool = False
     """True when it has reported all its cables."""
     _read: set[int] = field(default_factory=set)
@@ -117,7 +121,8 @@ class Inquiry:
     def begin(self) -> None:
         """Connect and send the first request."""
         connection = self.answer.connection
-        self.deadline = time.monotonic() + ANSWER_S
+        now = time.monotonic()
+        self.deadline, self._latest = now + ANSWER_S, now + ALL_S
         try:
             connection.setblocking(False)
             report_senders(connection, on=True)
@@ -205,7 +210,7 @@ class Inquiry:
                 os.close(fd)
             else:
                 answer.fds[slot] = fd
-        self.deadline = time.monotonic() + ANSWER_S
+        self.deadline = min(time.monotonic() + ANSWER_S, self._latest)
 
     def _confirm(self) -> None:
         """Conclude, or have an orphan of which there is no pidfd confirm the one that is opened now."""

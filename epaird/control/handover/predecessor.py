@@ -73,6 +73,8 @@ class Leftovers:
     """Descriptors of devices, by the slot of the ledger of the same queue."""
     passed: set[str] = field(default_factory=set)
     """Names of devices whose descriptors were passed."""
+    filed: set[int] = field(default_factory=set)
+    """Slots of the ledger that the state file names, where it is older than the state that was passed."""
     unknown: list[str] = field(default_factory=list)
     """Names of descriptors that were passed and cannot be used; they are closed."""
 
@@ -83,12 +85,9 @@ class Leftovers:
 
     @property
     def slots(self) -> set[int]:
-        """Slots of the ledger that are in use."""
+        """Slots of the ledger that are in use, or that a successor would believe to be."""
         taken = {orphan.about.slot for orphan in self.orphans}
-        if self.state is not None:
-            taken |= {worker.slot for worker in self.state.workers}
-            taken |= {slot for device in self.state.devices for slot in device.slots}
-        return taken
+        return taken | self.filed | _owners(self.state).keys()
 
     @property
     def configured(self) -> dict[str, InterfaceSettings]:
@@ -134,7 +133,12 @@ def find_leftovers(
     when they cannot be used: when they are unknown, or of another namespace than ``home``. Before that
     ``check`` is called with the state, and may raise an exception, after which everything is as it was."""
     passed = tuple(passed)
-    leftovers = Leftovers(_passed_state(passed) or state.read(directory))
+    leftovers = Leftovers(_passed_state(passed))
+    filed = state.read(directory)
+    if leftovers.state is None:
+        leftovers.state = filed
+    elif filed is not None and not fault_of(filed):
+        leftovers.filed = set(_owners(filed))
     if leftovers.state is not None and leftovers.state.home != home:
         log.warning("the state that another daemon has left is of another namespace: not taken over")
         leftovers.state = None
@@ -206,14 +210,30 @@ def _take_orphan(leftovers: Leftovers, inquiry: Inquiry) -> None:
 
 def _contradiction(leftovers: Leftovers, answer: OrphanAnswer) -> Exception | None:
     """Return why an orphan's answer contradicts the state file, or None."""
-    devices = leftovers.state.devices if leftovers.state is not None else ()
-    names = {slot: device.name for device in devices for slot in device.slots}
+    # A slot that the file does not name is that of an interface or a worker that is newer than the file.
+    owners = _owners(leftovers.state)
+    for orphan in leftovers.orphans:
+        owners.setdefault(orphan.about.slot, f"another process of {_worker(orphan.about.worker)}")
+    worker, slot = _worker(answer.about.worker), answer.about.slot
+    if owners.setdefault(slot, worker) != worker:
+        return InvalidMessage(f"it reports {worker} in the slot of {owners[slot]}")
     for cable in answer.cables.values():
         for port in cable.ports:
-            # A slot that the file does not name is that of an interface created after it was written.
-            if names.get(port.slot, port.name) != port.name:
-                return InvalidMessage(f"it reports {port.name} in the slot of {names[port.slot]}")
+            if owners.get(port.slot, port.name) != port.name:
+                return InvalidMessage(f"it reports {port.name} in the slot of {owners[port.slot]}")
     return None
+
+
+def _owners(known: State | None) -> dict[int, str]:
+    """Return the worker or device that has each slot of the ledger."""
+    if known is None:
+        return {}
+    owners = {worker.slot: _worker(worker.number) for worker in known.workers}
+    return owners | {slot: device.name for device in known.devices for slot in device.slots}
+
+
+def _worker(number: int) -> str:
+    return f"worker {number}"
 
 
 def _kill(path: Path, pidfd: int, error: Exception) -> None:

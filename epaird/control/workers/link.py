@@ -340,6 +340,7 @@ class Link:
             case Adopted() | Attached():
                 raise InvalidMessage(f"{type(message).__name__} was not requested")
             case Description():
+                self._claims.check(message, time.monotonic())
                 self.description = message
             case Unknown():
                 self._claims.check(message, time.monotonic())

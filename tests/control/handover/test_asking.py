@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -172,11 +174,22 @@ def slot_of_another(fake: FakeOrphan, orphanage: Orphanage) -> None:
     )
 
 
+def settings(**changes: int) -> bytes:
+    """Return the settings of worker 0 in slot 0 with other fields."""
+    return json.dumps({"type": "Adopted", "worker": 0, "slot": 0, **changes}).encode()
+
+
 WRONG: dict[str, tuple[Wrong, str]] = {
     "no JSON": (replaced(0, b"["), "not a message"),
     "no settings": (replaced(0, encode(Done(0))), "Done has 1 descriptors and should have 0"),
     "a worker without a number": (replaced(0, b'{"type": "Adopted", "worker": -1}'), "worker number -1"),
     "the slot of another": (slot_of_another, "it reports lo9 in the slot of lo1"),
+    "a device's slot as a worker's": (replaced(0, settings(slot=1)), "reports worker 0 in the slot of lo1"),
+    "another worker's slot": (replaced(0, settings(worker=1)), "reports worker 1 in the slot of worker 0"),
+    "a worker's slot as a device's": (
+        replaced(1, changed_cable(name="lo9", ports=[{"name": "lo9", "slot": 0, "mtu": 1500}])),
+        "it reports lo9 in the slot of worker 0",
+    ),
     "a slot outside": (replaced(1, port(slot=1 << 16)), "slot 65536 is out of range"),
     "no slot": (replaced(1, port(slot="one")), "slot: not an integer"),
     "no MTU": (replaced(1, port(mtu=3)), "MTU 3 is out of range"),
@@ -222,6 +235,35 @@ def test_a_device_that_is_gone_is_no_fault_of_the_orphan(orphanage: Orphanage) -
     subprocess.run(["ip", "link", "del", name], check=True)
     found = orphanage.found(orphanage.orphan())
     assert len(found.orphans) == 1
+
+
+def test_two_orphans_in_a_new_slot(orphanage: Orphanage, caplog: pytest.LogCaptureFixture) -> None:
+    """The state file does not know the slot yet, so it is that of the first one."""
+    orphans = [FakeOrphan(number, 5, orphanage.table.fd) for number in range(2)]
+    with contextlib.ExitStack() as listening:
+        for fake in orphans:
+            listening.enter_context(fake.listening(orphanage.directory))
+        found = find_leftovers(orphanage.directory, (), HOME)
+        assert len(found.orphans) == 1
+        closed(found)
+    assert "in the slot of another process of worker" in caplog.text
+
+
+def test_an_orphan_that_reports_cable_after_cable_is_not_waited_for_without_end(
+    orphanage: Orphanage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    monkeypatch.setattr(asking, "ANSWER_S", 20.0)
+    fake = orphanage.orphan()
+    for slot in range(2, 102):
+        name = f"lo{slot}"
+        spec = CableSpec(name, (PortSpec(name, slot, 1500),), CableKind.REFLECT)
+        fake.cables[name] = (spec, orphanage.device.fds)
+    fake.packets = fake.answers()
+    assert orphanage.found(fake).orphans == []
+    assert orphanage.ended
+    assert "it does not answer" in caplog.text
 
 
 def test_orphans_that_are_stopped_cost_the_time_of_one(

@@ -10,7 +10,7 @@ import pytest
 from epaird.config.settings import LoopbackSettings
 from epaird.control.handover.notify import Inherited
 from epaird.control.handover.predecessor import LEDGER, Leftovers, find_leftovers
-from epaird.control.handover.state import Keeper, SavedWorker, State
+from epaird.control.handover.state import STATE, Keeper, SavedWorker, State, memory_file
 from epaird.control.interfaces.saved import SavedDevice, SavedLoopback, SavedPlace
 from epaird.control.workers.socketfile import socket_name
 from epaird.ipc.ledger import Table
@@ -127,6 +127,18 @@ def test_a_damaged_state_is_not_taken_over(tmp_path: Path, caplog: pytest.LogCap
     assert caplog.messages == [
         "the state that another daemon has left is damaged: slot 1 is there twice: not taken over"
     ]
+
+
+def test_slots_of_an_older_state_file_are_not_used_again(tmp_path: Path) -> None:
+    """A successor that only has the file would take another device in such a slot for the one it names."""
+    write(tmp_path, state())
+    passed = state().model_copy(update={"loopbacks": ()})
+    table = Table.create(8)
+    inherited = [Inherited(table.fd, LEDGER), Inherited(memory_file(passed), STATE)]
+    found = find_leftovers(tmp_path, inherited, HOME)
+    assert found.state == passed
+    assert found.slots == {0, 1}
+    closed(found)
 
 
 def test_a_socket_without_a_process_is_removed(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from epaird.ipc.messages import (
     Attach,
     Attached,
     CableSpec,
+    Description,
     Detach,
     Done,
     End,
@@ -216,16 +217,18 @@ def test_a_process_that_sends_anything_else_is_killed(
     assert line.isprintable()
 
 
+@pytest.mark.parametrize("message", [Done(99), Description("0.3.0", 4)], ids=lambda each: type(each).__name__)
 @on_loop
-async def test_a_process_that_floods_is_killed_and_delays_nothing_meanwhile() -> None:
+async def test_a_process_that_floods_is_killed_and_delays_nothing_meanwhile(message: Message) -> None:
     async with make_scene() as scene:
         await scene.begin()
         scene.end.setblocking(False)
         passed = 0
         while not scene.ended:
+            assert passed < 1000, "it is not killed"
             with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
                 for _ in range(1000):
-                    scene.end.send(encode(Done(99)))
+                    scene.end.send(encode(message))
             await asyncio.sleep(0)
             passed += 1
         assert passed > 1, "the loop turned"
