@@ -16,7 +16,9 @@ ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 """Those of them that request its end."""
 _STANDARD: Final = (0, 1, 2)
 _START_S: Final = 10.0
-"""Time in seconds for which SIGINT or SIGTERM may be pending."""
+"""Time in seconds for which SIGINT or SIGTERM may be pending, without the time of waiting for a processor."""
+_LOADED_S: Final = 30.0
+"""Most time in seconds of waiting for a processor that is added to it."""
 _CHECK_S: Final = 0.25
 _delivered = threading.Event()
 
@@ -42,7 +44,8 @@ def defer_signals() -> None:
 
     Until then each of them would end the process. SIGINT and SIGTERM may do so: nothing has begun yet. In a
     program that a daemon has executed to upgrade itself they are blocked as well, because it has everything
-    to take down; if it does not get so far in time, it ends without."""
+    to take down; if it does not get so far in time, it ends without. On a loaded machine it has more time:
+    what it leaves behind would exist until ``orphan_timeout``."""
     signal.pthread_sigmask(signal.SIG_BLOCK, set(SIGNALS) - set(ENDING))
     if signal.pthread_sigmask(signal.SIG_BLOCK, ()) & set(ENDING):
         threading.Thread(target=_bound_start, name="starting", daemon=True).start()
@@ -66,11 +69,23 @@ def deliver_signals(*, ending: bool = True) -> None:
 
 def _bound_start() -> None:
     """End the process when a signal that requests it is not delivered in time."""
-    pending_since: float | None = None
+    due: float | None = None
+    waited_before = 0.0
     while not _delivered.wait(_CHECK_S):
         if signal.sigpending().isdisjoint(ENDING):
             continue
-        pending_since = pending_since or time.monotonic()
-        if time.monotonic() > pending_since + _START_S:
+        waited = _waited_for_processor()
+        if due is None:
+            due, waited_before = time.monotonic() + _START_S, waited
+        if time.monotonic() > due + min(waited - waited_before, _LOADED_S):
             os.write(2, b"not ended in time: still starting: ending without waiting for it\n")
             os._exit(1)
+
+
+def _waited_for_processor() -> float:
+    """Return for how many seconds the main thread has been ready to run and had no processor."""
+    try:
+        with open("/proc/self/schedstat", encoding="ascii") as file:  # noqa: PTH123 - pathlib takes long to import
+            return int(file.read().split()[1]) / 1e9
+    except OSError:  # a kernel without scheduler statistics
+        return 0.0

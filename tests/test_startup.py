@@ -93,3 +93,24 @@ def test_a_program_that_was_executed_with_a_pending_signal_starts_in_time_or_end
     )
     assert done.returncode == 1
     assert done.stderr == "not ended in time: still starting: ending without waiting for it\n"
+
+
+def test_time_without_a_processor_is_added_to_the_bound_of_a_start() -> None:
+    program = (
+        "import os, signal, time\n"
+        "from epaird import startup\n"
+        "startup._START_S, startup._LOADED_S = 0.1, float('inf')\n"
+        "loaded = True\n"
+        "startup._waited_for_processor = lambda: time.monotonic() if loaded else 0.0\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, startup.SIGNALS)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "startup.defer_signals()\n"
+        "time.sleep(5 * startup._CHECK_S)\n"
+        "print('had more time', flush=True)\n"
+        "loaded = False\n"
+        "time.sleep(60)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "had more time\n")
