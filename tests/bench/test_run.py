@@ -73,6 +73,23 @@ def all_pids() -> list[int]:
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
+def reach(bench: subprocess.Popen[str], at: Callable[[int], bool]) -> None:
+    """Wait for a moment of a bench, or for its end.
+
+    The bench measures its first subject before the daemon starts, so the time limit of the wait starts again
+    with every process that the bench starts or ends.
+    """
+
+    def change() -> str:
+        if at(bench.pid) or bench.poll() is not None:
+            return "reached"
+        return "next process" if process_tree(bench.pid) != family else ""
+
+    family = process_tree(bench.pid)
+    while until(change, lambda: f"the bench runs {process_tree(bench.pid)}") != "reached":
+        family = process_tree(bench.pid)
+
+
 def leftovers(family: list[int], inodes: set[int], bench: int) -> list[object]:
     """Return the remaining processes, namespaces and namespace names of a bench."""
     processes = [command(pid) for pid in family if pid != bench and "epaird" in command(pid)]
@@ -98,7 +115,7 @@ def test_interrupted_at_any_moment_it_leaves_nothing(
     at: str, started: Callable[[], subprocess.Popen[str]]
 ) -> None:
     bench = started()
-    until(lambda: MOMENTS[at](bench.pid) or bench.poll() is not None)
+    reach(bench, MOMENTS[at])
     family = process_tree(bench.pid)
     inodes = namespaces(family)
     assert bench.poll() is None
@@ -113,7 +130,7 @@ def test_interrupted_at_any_moment_it_leaves_nothing(
 
 def test_terminated_it_leaves_nothing(started: Callable[[], subprocess.Popen[str]]) -> None:
     bench = started()
-    until(lambda: moment("epaird.dataplane")(bench.pid))
+    reach(bench, moment("epaird.dataplane"))
     family = process_tree(bench.pid)
     inodes = namespaces(family)
     bench.terminate()
@@ -124,7 +141,7 @@ def test_terminated_it_leaves_nothing(started: Callable[[], subprocess.Popen[str
 
 def test_killed_it_leaves_nothing(started: Callable[[], subprocess.Popen[str]]) -> None:
     bench = started()
-    until(lambda: moment("epaird.dataplane")(bench.pid))
+    reach(bench, moment("epaird.dataplane"))
     family = process_tree(bench.pid)
     inodes = namespaces(family)
     assert len(inodes) == 3
