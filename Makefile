@@ -94,7 +94,7 @@ mutate: programs $(STAMP)-test ## change MODULE (or each module in turn) a littl
 	@exec $(BIN)/python -m tests.mutation $(MODULE)
 
 .PHONY: fuzz
-fuzz: $(STAMP)-test ## try random inputs for MINUTES=10; TARGET=toml tries one target, SEED=4711 repeats a run
+fuzz: programs $(STAMP)-test ## try random inputs for MINUTES=10; TARGET=toml tries one target, SEED=4711 repeats a run
 	@exec $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) \
 	    $(if $(TARGET),--target $(TARGET))
 

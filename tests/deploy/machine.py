@@ -158,7 +158,7 @@ def _make_cgroup() -> Path:
             raise CannotBoot(f"{program} is missing: apt-get install systemd util-linux")
     if not _INIT.exists():
         raise CannotBoot(f"{_INIT} is missing: apt-get install systemd")
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         mount, _, kind = line.partition(" - ")
         if kind.startswith("cgroup2 "):
             try:
