@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from epaird.config.consistency import conflicts
+from epaird.config.settings import Configuration
+from epaird.config.values import dotted
 from tests.config.test_consistency import found, pair, pairs
 
 OWN = ["10.0.0.1/24", "fd00::1/64"]
@@ -24,6 +27,18 @@ def route(to: str, via: str | None = None, metric: int | None = None) -> dict[st
     [
         pair(half([], route("default", "fe80::1"))),
         pair(half(OWN, route("default", "10.0.0.2"), route("default", "fd00::2"))),
+        pair(half([], route("default", "fe80::2")), half(["fe80::2/64"])),
+        pair(half(["10.0.0.0/31"], route("default", "10.0.0.1"))),
+        pair(half(["10.0.0.1/32"], route("10.0.0.1"))),
+        # The most specific route leads to a next hop, and of two alike the one without a next hop.
+        pair(half(OWN, route("fd00::/64", "fd00::2"), route("default", "fd00::3"))),
+        pair(
+            half(
+                ["fd00::1/64", "fd00:0:0:ff::1/48"],
+                route("fd00::/56", "fd00::2"),
+                route("default", "fd00::9"),
+            )
+        ),
         # Metrics.
         pair(half(OWN, *(route("default", "10.0.0.2", metric) for metric in (None, 1, 2**32 - 1)))),
         pair(half(OWN, route("10.0.0.0/24", None, 1), route("fd00::/64"))),
@@ -70,6 +85,32 @@ def test_routes_that_the_kernel_accepts(document: dict[str, Any]) -> None:
         (
             half([*OWN, "10.1.0.1/30"], route("default", "10.1.0.9")),
             "routes[0].via: 10.1.0.9 cannot be reached, this half reaches 10.0.0.0/24, 10.1.0.0/30 directly",
+        ),
+        (
+            half(["fe80::1/64"], route("default", "fe80::1")),
+            "routes[0].via: fe80::1 is this half's own address, a next hop must be another one",
+        ),
+        (
+            half([f"10.0.{unit}.1/24" for unit in range(8)], route("default", "10.1.0.9")),
+            "routes[0].via: 10.1.0.9 cannot be reached, this half reaches "
+            + ", ".join(f"10.0.{unit}.0/24" for unit in range(8))
+            + " directly",
+        ),
+        (
+            half([f"10.0.{unit}.1/24" for unit in range(10)], route("default", "10.1.0.9")),
+            "routes[0].via: 10.1.0.9 cannot be reached, this half reaches "
+            + ", ".join(f"10.0.{unit}.0/24" for unit in range(8))
+            + " and 2 more directly",
+        ),
+        (
+            half([], route("10.5.0.0/16"), route("10.5.0.0/16")),
+            'routes[1].to: "10.5.0.0/16" already has a route of metric 0, in epair.epair0.a.routes: '
+            "another one needs another metric",
+        ),
+        (
+            half([IPV6_PEER, "fd01::1/64"], route("fd09::2", "fd01::2")),
+            'routes[0].to: "fd09::2/128" already has a route of metric 1024, for fd00::1 peer fd09::2/128 in '
+            "epair.epair0.a.addresses: another one needs another metric",
         ),
         (
             half(["fd00::1/64"], route("default", "10.1.0.9")),
@@ -155,3 +196,24 @@ def test_a_peer_has_one_route_in_a_namespace_with_ipv6() -> None:
         'epair.epair1.a.addresses[0].peer: "fd09::2/128" already has a route of metric 1024, '
         "for fd00::1 peer fd09::2/128 in epair.epair0.a.addresses"
     ]
+
+
+@pytest.mark.parametrize(
+    ("document", "keys"),
+    [
+        (pair(half(OWN, route("default", "10.0.0.1"))), []),
+        (pair(half(OWN, route("default", "10.1.0.9"))), ["a.addresses", "a.routes"]),
+        (
+            pair(half(["fd00::1/64"], route("default", "fd00::2")), half(["fd00::2/64"])),
+            ["a.netns", "b.netns"],
+        ),
+        (pair(half([], route("default"), route("default"))), []),
+        (
+            pair(half([], route("default")), half([], route("default"))),
+            ["b.netns", "b.up", "a.netns", "a.up"],
+        ),
+    ],
+)
+def test_a_conflict_rests_on_the_places_that_cause_it(document: dict[str, Any], keys: list[str]) -> None:
+    (conflict,) = conflicts(Configuration.model_validate(document))
+    assert [dotted(each) for each in conflict.rests_on] == [f"epair.epair0.{key}" for key in keys]

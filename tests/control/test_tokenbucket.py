@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ def test_the_wait_for_a_token_is_exact(rate: Rate, attempts: int) -> None:
         wait = bucket.wait(now)
         assert 0 < wait <= 1 / rate.per_s + 1e-9
         assert not bucket.take(now + wait / 2)
+        assert bucket.wait(now + wait * 3 / 4) == pytest.approx(wait / 4, abs=1e-6)
         now += wait + 1e-9
         assert bucket.take(now)
 
@@ -51,6 +53,8 @@ def test_a_clock_that_stands_or_jumps_back_gives_nothing() -> None:
     assert not bucket.take(3.0)
     assert not bucket.take(10.5)
     assert bucket.take(11.0)
+    bucket = TokenBucket(Rate(2, 1), 10.0)
+    assert [bucket.take(now) for now in (10.0, 3.0, 4.0)] == [True, True, False]
 
 
 def test_another_rate_adds_what_its_burst_is_greater_by_and_no_more() -> None:

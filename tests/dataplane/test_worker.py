@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib.util
 import os
 import resource
 import time
@@ -374,6 +375,17 @@ async def test_requests_that_fail_are_answered_and_leave_nothing_behind() -> Non
             os.fstat(fd)
         with pytest.raises(ValueError, match="not a request"):
             control.worker.handle(Ready(1), [])
+
+
+def test_the_limit_of_descriptors_is_the_one_that_the_kernel_applies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may raise it to the second one, but this one does not."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _resource: (1024, 524_288))
+    spec = worker_module.__spec__
+    assert spec is not None
+    assert spec.loader is not None
+    another = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(another)
+    assert another.OPEN_FILES == 1024
 
 
 @on_loop

@@ -104,6 +104,53 @@ def test_anything_else_is_refused(packet: bytes) -> None:
         decode(packet)
 
 
+@pytest.mark.parametrize(
+    ("kind", "field", "allowed", "refused", "problem"),
+    [
+        ("Done", "id", -(2**63), -(2**63) - 1, "not an integer of 64 bits"),
+        ("Done", "id", 2**64 - 1, 2**64, "not an integer of 64 bits"),
+        ("Done", "id", 1, True, "not an integer of 64 bits"),
+        ("Done", "id", 0, "0", "not an integer of 64 bits"),
+        ("Done", "error", "x" * 4096, "x" * 4097, "not a text of up to 4096 characters"),
+        ("Done", "error", "", None, "not a text of up to 4096 characters"),
+        ("Done", "error", "\ud7ff", "\ud800", "not a text in UTF-8"),
+        ("Done", "error", "\ue000", "a\udfffb", "not a text in UTF-8"),
+        ("Overflow", "full", False, 0, "neither true nor false"),
+        ("Detach", "patience", 1.5, float("inf"), "not a finite number"),
+        ("Detach", "patience", -1.5, float("nan"), "not a finite number"),
+        ("Detach", "patience", 2**64 - 1, 2**64, "not a finite number"),
+        ("Detach", "patience", 1, True, "not a number"),
+        ("Detach", "patience", 0, "0", "not a number"),
+        ("Resize", "mtus", [1] * 1024, [1] * 1025, "not a list of up to 1024 items"),
+        ("Resize", "mtus", [], {}, "not a list of up to 1024 items"),
+        ("Amend", "corrections", [{}], [[]], "not an object"),
+        ("Attached", "cable", {"ports": [{"mtu": 68}]}, {"ports": [{"mtu": ""}]},
+         "ports: mtu: not an integer of 64 bits"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_the_field_and_what_is_allowed(
+    kind: str, field: str, allowed: object, refused: object, problem: str
+) -> None:
+    decode(json.dumps({"type": kind, field: allowed}).encode())
+    with pytest.raises(InvalidMessage) as refusal:
+        decode(json.dumps({"type": kind, field: refused}).encode())
+    assert str(refusal.value) == f"not a message: {field}: {problem}"
+
+
+def test_a_packet_without_a_message_is_refused_with_the_reason() -> None:
+    for packet, problem in (
+        (b"{", "not a JSON document"),
+        (b"[" * 60_000, "not a JSON document"),
+        (b"[]", "not an object"),
+        (b"{}", "not a text of up to 4096 characters"),
+        (b'{"type": "Attach", "cable": "c", "names": ["a"], "slots": [1], "mtus": []}',
+         "not a cable: its lists differ in length"),
+    ):  # fmt: skip
+        with pytest.raises(InvalidMessage) as refusal:
+            decode(packet)
+        assert str(refusal.value) == f"not a message: {problem}"
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
@@ -150,6 +197,7 @@ def test_a_message_of_an_unknown_type_is_named_and_keeps_its_id() -> None:
     assert decode(b'{"type": "Teleport", "id": 7, "to": "Mars"}') == Unknown("Teleport", 7)
     assert decode(b'{"type": "Teleport", "id": "seven"}') == Unknown("Teleport", 0)
     assert decode(b'{"type": "Teleport"}') == Unknown("Teleport", 0)
+    assert decode(b'{"type": "Teleport", "id": 36893488147419103232}') == Unknown("Teleport", 0)
 
 
 def test_a_cable_of_protocol_1_is_read() -> None:

@@ -96,6 +96,56 @@ def test_anything_else_is_refused_with_the_reason(message: Message, descriptors:
     assert len(str(refusal.value)) < 200
 
 
+def lone(kind: str, count: int) -> Attached:
+    return Attached(CableSpec("x0", tuple(PortSpec(f"x{slot}", slot, 1500) for slot in range(count)), kind))
+
+
+@pytest.mark.parametrize(
+    ("allowed", "refused", "problem"),
+    [
+        (Done(1, errno=4095), Done(1, errno=4096), "error number 4096 is out of range"),
+        (Done(1, errno=0), Done(1, errno=-1), "error number -1 is out of range"),
+        (Adopted(worker=65535), Adopted(worker=65536), "worker number 65536 is out of range"),
+        (Adopted(worker=0), Adopted(worker=-1), "worker number -1 is out of range"),
+        (Adopted(slot=7), Adopted(slot=8), "slot 8 is out of range"),
+        (UnknownFamily("lo1", 0), UnknownFamily("lo1", -1), "version -1 is out of range"),
+        (UnknownFamily("lo1", 15), UnknownFamily("lo1", 16), "version 16 is out of range"),
+        (Overflow(False, ""), Overflow(True, ""), "'' is not the name of an interface or a cable"),
+        (Gone("epair0", "lo1"), Gone("epair0", "y" * 99),
+         f"'{'y' * 39} is not the name of an interface or a cable"),
+        (lone(CableKind.CABLE, 2), lone(CableKind.CABLE, 3), "x0 is a cable with 3 ports"),
+        (lone(CableKind.UNPLUGGED, 1), lone(CableKind.UNPLUGGED, 2), "x0 is a cable with 2 ports"),
+        (lone(CableKind.REFLECT, 1), lone(CableKind.REFLECT, 0), "x0 is a cable with 0 ports"),
+        (lone(CableKind.REFLECT, 1), lone(CableKind.REFLECT, 2), "x0 is a cable with 2 ports"),
+        (lone(CableKind.VERBATIM, 1), lone(CableKind.VERBATIM, 2), "x0 is a cable with 2 ports"),
+        (lone("later", 8), lone("later", 9), "slot 8 is out of range"),
+        (lone("later", 1), lone("later", 65), "x0 is a cable with 65 ports"),
+        (Attached(CableSpec("c0", (PortSpec("c0", 0, 68),), "later")),
+         Attached(CableSpec("c0", (PortSpec("c0", 0, 67),), "later")), "MTU 67 is out of range"),
+        (Attached(CableSpec("c0", (PortSpec("c0", 0, 65535),), "later")),
+         Attached(CableSpec("c0", (PortSpec("c0", 0, 65536),), "later")), "MTU 65536 is out of range"),
+        (Description("0.4.0", 1023), Description("0.4.0", 1024),
+         "version of Landlock's ABI 1024 is out of range"),
+        (Description("v" * 200), Description("v" * 201), f"'{'v' * 39} is no text for one line"),
+        (Description(namespaces=("n",) * 16, missing=("m",) * 16),
+         Description(namespaces=("n",) * 16, missing=("m",) * 17), "Description has too many parts"),
+    ],
+)  # fmt: skip
+def test_each_limit_is_where_it_is_promised(allowed: Message, refused: Message, problem: str) -> None:
+    worker_message(encode(allowed), descriptors_of(allowed), 8)
+    with pytest.raises(InvalidMessage) as refusal:
+        worker_message(encode(refused), descriptors_of(refused), 8)
+    assert str(refusal.value) == problem
+
+
+def descriptors_of(message: Message) -> int:
+    return len(message.cable.ports) if isinstance(message, Attached) else isinstance(message, Adopted)
+
+
+def test_a_cable_of_a_later_kind_has_up_to_64_ports() -> None:
+    worker_message(encode(lone("later", 64)), 64, SLOTS)
+
+
 VALUES = st.one_of(
     st.none(),
     st.booleans(),

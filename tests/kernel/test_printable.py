@@ -70,12 +70,14 @@ def test_two_names_have_two_forms(one: bytes, other: bytes) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_has_a_canonical_form(text: str) -> None:
     form = canonical(text)
+    assert form == printable(raw(text))
     assert canonical(form) == form
     assert raw(form) == raw(text)
 
 
 def test_escapes_without_need_are_read() -> None:
     assert canonical("\\xc3\\xbc") == "ü"
+    assert canonical("a b") == "a\\x20b"
     assert canonical("\\xc3\\x41") == "\\xc3\\x41"
     assert raw("\\x41\\xFF\\x1") == b"\\x41\\xFF\\x1"
 
