@@ -95,7 +95,7 @@ def served() -> Iterator[Served]:
         new_loop() as loop,
     ):
         directory = Path(name)
-        patch.setattr(resources, "Host", lambda: host)
+        patch.setattr(resources, "Host", lambda _descriptors: host)
         patch.setattr(logs, "set_up", lambda _level, _form: None)
         patch.setattr(remaking, "LOOK_S", 3600.0)
         patch.setattr(remaking, "NameWatch", lambda: NameWatch(str(directory / "netns")))
