@@ -74,3 +74,63 @@ def test_giving_and_detaching_again_and_again_gains_no_allowance() -> None:
     while accepted(found, Done(9)):
         passed += 1
     assert passed <= claims.REPORTS + 2 * claims.REPORTS_PER_PORT
+
+
+def passed(found: Claims, now: float) -> int:
+    count = 0
+    while accepted(found, Done(9), now):
+        count += 1
+    return count
+
+
+def test_the_allowance_grows_with_the_interfaces_and_with_time() -> None:
+    found = Claims(0)
+    assert passed(found, 0) == 256
+    assert passed(found, 1) == 64
+    found.give([CABLE])
+    assert passed(found, 1) == 2 * 8
+    assert passed(found, 2) == 64 + 2 * 16
+    with pytest.raises(
+        InvalidMessage, match=r"^it sends more than 96 messages a second that are no answers$"
+    ):
+        found.check(Done(9), 2)
+    found.give([CABLE])
+    assert passed(found, 2) == 0, "the same cable once more adds nothing"
+    assert passed(found, 3) == 64 + 2 * 16
+    found.withdraw("epair0", 3)
+    assert passed(found, 4) == 64
+    assert passed(found, 1000) == 256
+
+
+def test_a_cable_that_is_given_with_other_interfaces() -> None:
+    found = Claims(0)
+    found.give([CABLE])
+    other = CableSpec("epair0", (PortSpec("epair0a", 1, 1500), PortSpec("epair7b", 2, 1500)))
+    found.give([other])
+    assert accepted(found, Overflow(True, "epair7b"))
+    assert accepted(found, Overflow(True, "epair0a"))
+    assert not accepted(found, Overflow(True, "epair0b"))
+    found.withdraw("epair0", 0)
+    found.give([CABLE])
+    assert accepted(found, Overflow(True, "epair0b"))
+    assert not accepted(found, Overflow(True, "epair7b"))
+    assert not accepted(found, Gone("epair0", "epair7b"))
+
+
+def test_what_was_detached_is_forgotten_after_a_minute_and_given_again_is_not() -> None:
+    found = Claims(0)
+    lo1, lo2 = (CableSpec(name, (PortSpec("lo1", 3, 1500),)) for name in ("lo1", "lo2"))
+    found.give([CABLE, lo1, lo2])
+    found.withdraw("epair0", 10)
+    found.withdraw("lo2", 20)
+    found.withdraw("epair7", 70)
+    assert accepted(found, Overflow(False, "epair0a"), 70)
+    found.withdraw("epair7", 70.5)
+    assert not accepted(found, Overflow(False, "epair0a"), 70.5)
+    assert accepted(found, Gone("lo2", "lo1"), 70.5)
+    found.withdraw("epair7", 81)
+    assert not accepted(found, Gone("lo2", "lo1"), 81)
+    assert accepted(found, UnknownFamily("lo1", 3), 81), "another cable has that interface"
+    found.withdraw("lo1", 90)
+    found.withdraw("epair7", 200)
+    assert not found._known, "nothing is kept of what is forgotten"
