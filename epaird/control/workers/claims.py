@@ -19,9 +19,10 @@ from epaird.control.tokenbucket import Rate, TokenBucket
 from epaird.ipc.encoding import InvalidMessage
 from epaird.ipc.messages import CableSpec, Gone, Message, Overflow, UnknownFamily
 
-REPORTS: Final = 256
-"""Reports allowed at once, besides those of interfaces."""
-REPORTS_PER_PORT: Final = 8
+REPORTS: Final = 4096
+"""Reports allowed at once, besides those of interfaces: as many as wait when the control plane was stopped for
+some minutes."""
+REPORTS_PER_PORT: Final = 64
 """Reports allowed at once for each interface."""
 REPORTS_A_SECOND: Final = 64
 """Reports allowed in a second, besides those of interfaces."""

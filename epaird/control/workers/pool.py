@@ -8,6 +8,7 @@ the kernel's ring.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar, overload
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
+RENEW_AGAIN_S: Final = (1.0, 5.0, 30.0)
+"""Pauses in seconds before renewals that failed are tried again; the last one repeats."""
 CLEARING_S: Final = 5.0
 """Seconds in which a worker that is removed may still be given cables by tasks that chose it before."""
 _CHECK_AGAIN_S: Final = 0.02
@@ -192,25 +195,35 @@ class WorkerPool(Sequence[Worker]):
     async def renew(self, processes: Collection[int]) -> None:
         """Replace each of these processes, by pid, by one of the installed code, one after the other.
 
-        This is the last part of an upgrade."""
+        This is the last part of an upgrade. A renewal that fails is tried again until it succeeds, or until
+        the process ends."""
+        for pause in itertools.chain((0.0, *RENEW_AGAIN_S), itertools.repeat(RENEW_AGAIN_S[-1])):
+            await asyncio.sleep(pause)
+            processes = await self._renewed(processes)
+            if not processes:
+                break
+        log.info("upgraded to epaird %s", __version__)
+
+    async def _renewed(self, processes: Collection[int]) -> set[int]:
+        """Try to renew each of these processes once; return those that are left."""
         for worker in tuple(self._workers):
             if worker.pid not in processes:
                 continue
             try:
                 before, slot = worker.slot, self._slots.take()
             except LedgerFull as error:
-                log.warning("worker %d is not renewed: %s", worker.number, error)
+                log.warning("worker %d is not renewed: %s; it is tried again", worker.number, error)
                 continue
             try:
                 await worker.renew(slot)
             except WorkerLost as error:
                 self._slots.release(slot)
-                log.warning("%s", error)
+                log.warning("%s; the renewal is tried again", error)
             else:
                 self._slots.release(before)
                 log.info("worker %d is renewed (pid %d)", worker.number, worker.pid)
             self.keep_spare()
-        log.info("upgraded to epaird %s", __version__)
+        return {worker.pid for worker in self._workers if worker.pid is not None}.intersection(processes)
 
     async def _remove(self, worker: Worker) -> None:
         await worker.stop()

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.config.settings import DaemonSettings
+from epaird.control.workers import pool
 from epaird.control.workers.pool import WorkerPool, shared
 from epaird.control.workers.processes import Spares
 from epaird.control.workers.worker import Attachment, Worker, WorkerLost
@@ -20,6 +21,7 @@ from epaird.ipc.ledger import Table
 from epaird.ipc.messages import CableSpec
 from tests.control.stage import CountedSlots
 from tests.loop import on_loop, turns
+from tests.waiting import eventually
 
 ASSIGNED = st.dictionaries(st.integers(0, 99), st.lists(st.integers(0, 5), min_size=1, max_size=3).map(tuple))
 
@@ -60,13 +62,14 @@ class RecordingWorker(Worker):
             number, table, slot, queue_limit=1, poll_spin_us=0,
             device_gone=lambda _cable, _device: None, died=died,
         )  # fmt: skip
+        self._pid = 1000 + number
         self.calls: list[str] = []
         self.failure: Exception | None = None
         """Raised by start() and renew()."""
 
     @property
     def pid(self) -> int | None:
-        return 1000 + self.number
+        return self._pid
 
     async def start(self, attempts: int = 1) -> None:  # noqa: ARG002
         self.calls.append("start")
@@ -85,6 +88,7 @@ class RecordingWorker(Worker):
         if self.failure is not None:
             raise self.failure
         self._slot.move(slot)
+        self._pid += 100
 
     async def tune(self, *, queue_limit: int, poll_spin_us: int, orphan_timeout: float) -> None:
         self.calls.append(f"tune {queue_limit} {poll_spin_us} {orphan_timeout}")
@@ -222,15 +226,39 @@ async def test_processes_of_a_predecessor_are_renewed_one_after_the_other(
     with make_scene(3) as scene:
         kept: list[int] = []
         monkeypatch.setattr(scene.pool, "keep_spare", lambda: kept.append(1))
-        scene.made[2].failure = WorkerLost("worker 2 died while it was renewed")
         before = [worker.slot for worker in scene.pool]
         await scene.pool.renew({1000, 1002, 77})
         assert [worker.calls for worker in scene.made] == [["renew"], [], ["renew"]]
-        assert scene.pool[0].slot != before[0]
-        assert [worker.slot for worker in scene.pool][1:] == before[1:]
+        assert [worker.slot == slot for worker, slot in zip(scene.pool, before, strict=True)] == [
+            False,
+            True,
+            False,
+        ]
         assert {worker.slot for worker in scene.pool} == scene.slots.taken
-        assert caplog.messages == ["worker 2 died while it was renewed"]
+        assert caplog.messages == []
         assert len(kept) == 2
+
+
+@on_loop
+async def test_a_renewal_that_fails_is_tried_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a process of an older version would forward for ever, outside of the sandbox."""
+    monkeypatch.setattr(pool, "RENEW_AGAIN_S", (0.0, 0.01))
+    with make_scene(3) as scene:
+        scene.made[2].failure = WorkerLost("worker 2 (pid 7) was not ready within 1 s and was killed")
+        before = scene.pool[2].slot
+        renewing = asyncio.create_task(scene.pool.renew({1000, 1002}))
+        await eventually(lambda: len(scene.made[2].calls) > 3)
+        assert scene.made[0].calls == ["renew"]
+        assert scene.pool[2].slot == before
+        scene.made[2].failure = None
+        await renewing
+        assert scene.pool[2].slot != before
+        assert {worker.slot for worker in scene.pool} == scene.slots.taken
+        assert set(caplog.messages) == {
+            "worker 2 (pid 7) was not ready within 1 s and was killed; the renewal is tried again"
+        }
 
 
 @on_loop
