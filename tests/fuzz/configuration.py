@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tracemalloc
 from typing import Any, Final
@@ -125,14 +126,19 @@ _BOMBS: Final = st.one_of(
 
 
 def _bounded(_scope: None, file: bytes) -> None:
-    """Check the same, and that the memory is bounded by the size of the file."""
+    """Check the same, and that the memory is bounded by the size of the file.
+
+    Only the first reading is traced, which is several times slower than the others.
+    """
     tracemalloc.start()
     try:
-        _accepted(None, file)
+        with contextlib.suppress(InvalidConfiguration):
+            decode(file, "f.toml")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak <= BYTES_BASE + BYTES_PER_BYTE * len(file), f"{peak} bytes for a file of {len(file)}"
+    _accepted(None, file)
 
 
 SUBJECTS: Final = ("epaird.config",)
@@ -146,5 +152,5 @@ TOML: Final = Target(
     subjects=SUBJECTS,
 )
 TOML_BOMBS: Final = Target(
-    name="toml-bombs", inputs=_BOMBS, holds=_bounded, opened=nothing, examples=40, subjects=SUBJECTS
+    name="toml-bombs", inputs=_BOMBS, holds=_bounded, opened=nothing, examples=20, subjects=SUBJECTS
 )
