@@ -183,6 +183,16 @@ async def test_polling_begins_when_no_more_is_to_be_read_and_the_time_for_it_has
 
 
 @on_loop
+async def test_waiting_frames_are_delivered_when_the_device_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "RETRY_S", 3600)
+    async with worker() as control:
+        control.attach()
+        await control.fill()
+        b = control.owners["epair0b"]
+        await eventually(lambda: (b.receives(), not control.words(2)[IN_FLIGHT])[1])
+
+
+@on_loop
 async def test_a_device_that_has_taken_all_is_not_waited_for_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
