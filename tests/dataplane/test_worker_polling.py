@@ -264,3 +264,18 @@ async def test_an_unknown_request_is_refused_and_its_descriptors_are_closed() ->
         assert control.received == [Done(7, "unknown request Teleport")]
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
+
+
+@on_loop
+async def test_the_patience_of_another_control_plane_replaces_the_first() -> None:
+    async with worker() as control:
+        control.attach()
+        await control.fill()
+        ports = (port_of(control, "epair0a"), port_of(control, "epair0b"))
+        control.detach(patience=0.005)
+        control.detach(patience=3600)
+        assert not any(port.attached for port in ports), "neither is read any more"
+        expired = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.01, expired.set)
+        await expired.wait()  # the first one would have given up by now
+        assert control.words(2)[IN_FLIGHT]
