@@ -279,3 +279,14 @@ async def test_the_patience_of_another_control_plane_replaces_the_first() -> Non
         asyncio.get_running_loop().call_later(0.01, expired.set)
         await expired.wait()  # the first one would have given up by now
         assert control.words(2)[IN_FLIGHT]
+
+
+@on_loop
+async def test_nothing_is_left_of_a_cable_when_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "RETRY_S", 3600)
+    async with worker() as control:
+        control.attach()
+        await control.fill()
+        await control.answered(control.detach(patience=0.005))
+        assert not control.worker._awaiting_room
+        assert not control.worker._cable_of
