@@ -82,3 +82,26 @@ async def test_what_dead_processes_left_uncounted_is_added() -> None:
         assert (a[OPACKETS], b[IPACKETS], joined) == (9, 7, (1, 3))
         assert b[IERRORS + counters.WORKER_LOST] == 2
         assert b[counters.OERRORS + counters.WORKER_LOST] == 4
+
+
+@on_loop
+async def test_a_second_pause_replaces_the_first() -> None:
+    async with worker() as control:
+        control.attach()
+        await control.answered(control.pause(seconds=0.005))
+        await control.answered(control.pause(seconds=3600))
+        expired = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.01, expired.set)
+        await expired.wait()  # the first one would have ended by now
+        await control.answered(control.proceed())
+
+
+@on_loop
+async def test_a_correction_of_fewer_ports_leaves_the_others_as_they_are() -> None:
+    async with worker() as control:
+        control.attach()
+        control.worker.handle(Amend(77, "epair0", (Correction(9, 0, 7),)), [])
+        control.worker.handle(Amend(78, "epair0"), [])
+        await control.answered(77)
+        await control.answered(78)
+        assert (control.words(1)[OPACKETS], control.words(2)[OPACKETS]) == (9, 0)

@@ -13,8 +13,19 @@ import pytest
 from epaird.dataplane import worker as worker_module
 from epaird.dataplane.port import Port
 from epaird.ipc.counters import DOWN, FLUSHED, HEARTBEAT_NS, IN_FLIGHT, LISTED, OERRORS
-from epaird.ipc.messages import Gone, Message, Overflow
-from tests.dataplane.conftest import frame
+from epaird.ipc.messages import (
+    Attach,
+    CableKind,
+    CableSpec,
+    Done,
+    Gone,
+    Message,
+    Overflow,
+    PortSpec,
+    Tune,
+    Unknown,
+)
+from tests.dataplane.conftest import Owner, frame
 from tests.dataplane.control import Control, receives, worker
 from tests.loop import on_loop, turns
 from tests.waiting import eventually
@@ -183,6 +194,16 @@ async def test_polling_begins_when_no_more_is_to_be_read_and_the_time_for_it_has
 
 
 @on_loop
+async def test_waiting_frames_are_delivered_when_the_device_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "RETRY_S", 3600)
+    async with worker() as control:
+        control.attach()
+        await control.fill()
+        b = control.owners["epair0b"]
+        await eventually(lambda: (b.receives(), not control.words(2)[IN_FLIGHT])[1])
+
+
+@on_loop
 async def test_a_device_that_has_taken_all_is_not_waited_for_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -220,3 +241,52 @@ async def test_a_blocked_sender_that_is_down_is_flushed_while_its_receiver_takes
         assert not control.words(1)[LISTED]
         control.words(1)[DOWN] = 0
         await receives(a, 1)
+
+
+@on_loop
+async def test_requests_set_how_long_to_poll_and_whether_datagrams_are_joined() -> None:
+    async with worker(poll_spin_us=10) as control:
+        control.worker.handle(Tune(1, queue_limit=9, poll_spin_us=50, orphan_timeout=0), [])
+        assert control.worker._spin._spin_ns == 50_000
+        for coalesce in (True, False):
+            name = f"lo{coalesce:d}"
+            owner = control.owners[name] = Owner()
+            spec = CableSpec(name, (PortSpec(name, 1 + coalesce, 1500),), CableKind.REFLECT, coalesce)
+            control.worker.handle(Attach(2, spec), [os.dup(owner.device.fileno())])
+            assert port_of(control, name).coalesce is coalesce
+
+
+@on_loop
+async def test_an_unknown_request_is_refused_and_its_descriptors_are_closed() -> None:
+    async with worker() as control:
+        fd = os.dup(control.table.fd)
+        control.worker.handle(Unknown("Teleport", 7), [fd])
+        assert control.received == [Done(7, "unknown request Teleport")]
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+
+
+@on_loop
+async def test_the_patience_of_another_control_plane_replaces_the_first() -> None:
+    async with worker() as control:
+        control.attach()
+        await control.fill()
+        ports = (port_of(control, "epair0a"), port_of(control, "epair0b"))
+        control.detach(patience=0.005)
+        control.detach(patience=3600)
+        assert not any(port.attached for port in ports), "neither is read any more"
+        expired = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.01, expired.set)
+        await expired.wait()  # the first one would have given up by now
+        assert control.words(2)[IN_FLIGHT]
+
+
+@on_loop
+async def test_nothing_is_left_of_a_cable_when_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "RETRY_S", 3600)
+    async with worker() as control:
+        control.attach()
+        await control.fill()
+        await control.answered(control.detach(patience=0.005))
+        assert not control.worker._awaiting_room
+        assert not control.worker._cable_of

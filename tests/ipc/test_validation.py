@@ -81,6 +81,7 @@ def test_what_a_worker_sends_is_accepted(message: Message, descriptors: int) -> 
         (Attached(CableSpec("epair0", (), "bridge")), 0, "epair0 is a cable with 0 ports"),
         (Attached(CableSpec("../epair0", PORTS)), 2, "'../epair0' is not the name"),
         (Gone("epair0", "eth0 \x1b[2J"), 0, r"'eth0 \\x1b[2J' is not the name"),
+        (Attached(CableSpec("epair0", (PORTS[0], PortSpec("b/d", 2, 1500)))), 2, "'b/d' is not the name"),
         (Gone("", "epair0a"), 0, "'' is not the name"),
         (Overflow(False, "x" * 4000), 0, "is not the name"),
         (UnknownFamily("lo0", 16), 0, "version 16 is out of range"),

@@ -39,6 +39,8 @@ NAMES = st.one_of(
         (b"\x7f\xc2\x85", "\\x7f\\xc2\\x85"),
         ("e\u0301\u200b\u202e\u05d0\u3164".encode(), "e" + "\\xcc\\x81\\xe2\\x80\\x8b\\xe2\\x80\\xae"
          "\\xd7\\x90\\xe3\\x85\\xa4"),
+        ("e\u0301".encode(), "e\\xcc\\x81"),
+        ("\u05d0".encode(), "\\xd7\\x90"),
         (b"\xed\xa0\x80", "\\xed\\xa0\\x80"),
     ],
 )  # fmt: skip
