@@ -20,8 +20,8 @@ from epaird.ipc.encoding import InvalidMessage
 from epaird.ipc.messages import CableSpec, Gone, Message, Overflow, UnknownFamily
 
 REPORTS: Final = 4096
-"""Reports allowed at once, besides those of interfaces: as many as wait when the control plane was stopped for
-some minutes."""
+"""Reports allowed at once, besides those of interfaces: as many as wait when the control plane was stopped
+for some minutes."""
 REPORTS_PER_PORT: Final = 64
 """Reports allowed at once for each interface."""
 REPORTS_A_SECOND: Final = 64

@@ -85,10 +85,10 @@ def passed(found: Claims, now: float) -> int:
 
 def test_the_allowance_grows_with_the_interfaces_and_with_time() -> None:
     found = Claims(0)
-    assert passed(found, 0) == 256
+    assert passed(found, 0) == 4096
     assert passed(found, 1) == 64
     found.give([CABLE])
-    assert passed(found, 1) == 2 * 8
+    assert passed(found, 1) == 2 * 64
     assert passed(found, 2) == 64 + 2 * 16
     with pytest.raises(
         InvalidMessage, match=r"^it sends more than 96 messages a second that are no answers$"
@@ -99,7 +99,7 @@ def test_the_allowance_grows_with_the_interfaces_and_with_time() -> None:
     assert passed(found, 3) == 64 + 2 * 16
     found.withdraw("epair0", 3)
     assert passed(found, 4) == 64
-    assert passed(found, 1000) == 256
+    assert passed(found, 1000) == 4096
 
 
 def test_a_cable_that_is_given_with_other_interfaces() -> None:

@@ -244,12 +244,13 @@ async def test_a_renewal_that_fails_is_tried_again(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise a process of an older version would forward for ever, outside of the sandbox."""
-    monkeypatch.setattr(pool, "RENEW_AGAIN_S", (0.0, 0.01))
+    monkeypatch.setattr(pool, "RENEW_AGAIN_S", (0.0, 0.2))
     with make_scene(3) as scene:
+        monkeypatch.setattr(scene.pool, "keep_spare", lambda: None)
         scene.made[2].failure = WorkerLost("worker 2 (pid 7) was not ready within 1 s and was killed")
         before = scene.pool[2].slot
         renewing = asyncio.create_task(scene.pool.renew({1000, 1002}))
-        await eventually(lambda: len(scene.made[2].calls) > 3)
+        await eventually(lambda: len(scene.made[2].calls) > 1)
         assert scene.made[0].calls == ["renew"]
         assert scene.pool[2].slot == before
         scene.made[2].failure = None
