@@ -378,14 +378,14 @@ async def test_requests_that_fail_are_answered_and_leave_nothing_behind() -> Non
 
 
 def test_the_limit_of_descriptors_is_the_one_that_the_kernel_applies(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process may raise it to the second one, but this one does not."""
+    """A worker has raised its own to the second one, the hard limit, before it has a cable."""
     monkeypatch.setattr(resource, "getrlimit", lambda _resource: (1024, 524_288))
     spec = worker_module.__spec__
     assert spec is not None
     assert spec.loader is not None
     another = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(another)
-    assert another.OPEN_FILES == 1024
+    assert another.OPEN_FILES == 524_288
 
 
 @on_loop

@@ -77,6 +77,7 @@ def test_requests_that_come_too_late_are_refused(tmp_path: Path, monkeypatch: py
         half = control.connect(b"DELETE /v1/interfaces/nix HTTP/1.1\r\nhost: a\r\n")
         until(lambda: control.operations.waiting == 1)
         late = control.connect(b"DELETE /v1/interfaces/nix HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n")
+        until(lambda: control.on_loop(lambda: len(control.server.connections)) == 3)
         control.stop_soon()
         until(lambda: not control.path.exists())
         late.sendall(b"x")
