@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from epaird.kernel import abi
+from epaird.kernel.recvmmsg import IoVec, MmsgHdr
 
 NUMBER_BYTES: Final = 8
 """Size of a sequence number."""
@@ -25,27 +26,6 @@ _SEND_HARMLESS: Final = frozenset({errno.ENOBUFS, errno.EAGAIN, errno.ECONNREFUS
 """Errors after which the kernel may accept the next datagram."""
 _RECEIVE_HARMLESS: Final = frozenset({errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED})
 """Errors that mean that no datagram was received."""
-
-
-class _IOVec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
-
-
-class _MsgHdr(ctypes.Structure):
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("namelen", ctypes.c_uint32),
-        ("iov", ctypes.c_void_p),
-        ("iovlen", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("controllen", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
-
-
-class _MMsgHdr(ctypes.Structure):
-    _fields_ = (("hdr", _MsgHdr), ("len", ctypes.c_uint32))
-
 
 _LIBC.sendmmsg.argtypes = _LIBC.recvmmsg.argtypes = (
     ctypes.c_int,
@@ -76,19 +56,17 @@ class Batch:
         self._slot_words = slot // NUMBER_BYTES
         self._stride = size // NUMBER_BYTES if segments > 1 else self._slot_words
         payload = bytearray(slot * messages)
-        headers = bytearray(ctypes.sizeof(_MMsgHdr) * messages)
+        headers = bytearray(ctypes.sizeof(MmsgHdr) * messages)
         self._words = memoryview(payload).cast("Q")
-        self._lengths = memoryview(headers).cast("I")[
-            _MMsgHdr.len.offset // 4 :: ctypes.sizeof(_MMsgHdr) // 4
-        ]
-        self._vectors = (_IOVec * messages)()
-        self._headers = (_MMsgHdr * messages).from_buffer(headers)
+        self._lengths = memoryview(headers).cast("I")[MmsgHdr.len.offset // 4 :: ctypes.sizeof(MmsgHdr) // 4]
+        self._vectors = (IoVec * messages)()
+        self._headers = (MmsgHdr * messages).from_buffer(headers)
         self._messages = messages
         base = ctypes.addressof(ctypes.c_char.from_buffer(payload))
         for index in range(messages):
-            self._vectors[index] = _IOVec(base + index * slot, size * segments)
+            self._vectors[index] = IoVec(base + index * slot, size * segments)
             header = self._headers[index].hdr
-            header.iov = ctypes.addressof(self._vectors) + index * ctypes.sizeof(_IOVec)
+            header.iov = ctypes.addressof(self._vectors) + index * ctypes.sizeof(IoVec)
             header.iovlen = 1
         self._address = ctypes.addressof(self._headers)
 

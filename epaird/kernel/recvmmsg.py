@@ -17,13 +17,13 @@ from typing import Final
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
-class _IoVec(ctypes.Structure):
+class IoVec(ctypes.Structure):
     """struct iovec (sys/uio.h)."""
 
     _fields_ = (("base", ctypes.c_void_p), ("len", ctypes.c_size_t))
 
 
-class _MsgHdr(ctypes.Structure):
+class MsgHdr(ctypes.Structure):
     """struct msghdr (sys/socket.h)."""
 
     _fields_ = (
@@ -37,14 +37,14 @@ class _MsgHdr(ctypes.Structure):
     )
 
 
-class _MmsgHdr(ctypes.Structure):
+class MmsgHdr(ctypes.Structure):
     """struct mmsghdr (sys/socket.h)."""
 
-    _fields_ = (("hdr", _MsgHdr), ("len", ctypes.c_uint32))
+    _fields_ = (("hdr", MsgHdr), ("len", ctypes.c_uint32))
 
 
-_STRIDE: Final = ctypes.sizeof(_MmsgHdr)
-_LENGTH: Final = struct.Struct(f"@{_MmsgHdr.len.offset}xI")
+_STRIDE: Final = ctypes.sizeof(MmsgHdr)
+_LENGTH: Final = struct.Struct(f"@{MmsgHdr.len.offset}xI")
 """The received bytes in struct mmsghdr."""
 _CMSG: Final = struct.Struct("@Niii4x")
 """struct cmsghdr (length, level, type) and a payload of one number, aligned."""
@@ -60,15 +60,15 @@ class ReceiveBatch:
         self._size = size
         self._count = count
         self._control = bytearray(count * _CMSG.size)
-        self._iov = (_IoVec * count)()
-        self._headers = (_MmsgHdr * count)()
+        self._iov = (IoVec * count)()
+        self._headers = (MmsgHdr * count)()
         # They keep the memory where it is for as long as they refer to it.
         self._pinned = tuple(
             (ctypes.c_char * len(each)).from_buffer(each) for each in (self.buffer, self._control)
         )
         payload, control = map(ctypes.addressof, self._pinned)
         for number in range(count):
-            self._iov[number] = _IoVec(payload + number * size, size)
+            self._iov[number] = IoVec(payload + number * size, size)
             header = self._headers[number].hdr
             header.iov, header.iovlen = ctypes.addressof(self._iov[number]), 1
             header.control, header.controllen = control + number * _CMSG.size, _CMSG.size
