@@ -13,9 +13,12 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Final, TextIO
 
 log = logging.getLogger(__name__)
+
+_OF_UVLOOP: Final = "UVProcessTransport is open in __dealloc__"
+"""What uvloop reports of each process that cannot be started; the failure itself was raised."""
 
 
 class LogStream(io.TextIOBase):
@@ -30,8 +33,9 @@ class LogStream(io.TextIOBase):
         """Log each complete line, and keep the rest for the next call."""
         with self._lock:
             *lines, self._rest = (self._rest + text).split("\n")
-        for line in filter(str.strip, lines):
-            log.error("%s", line)
+        for line in lines:
+            if line.strip() and _OF_UVLOOP not in line:
+                log.error("%s", line)
         return len(text)
 
     def writable(self) -> bool:
@@ -62,6 +66,8 @@ def logged_stderr() -> Iterator[None]:
 
 
 def _unraisable(found: sys.UnraisableHookArgs) -> None:
+    if _OF_UVLOOP in str(found.exc_value):
+        return
     what = found.err_msg or "exception ignored"
     error = found.exc_value
     trace = (found.exc_type, error, found.exc_traceback) if error is not None else None

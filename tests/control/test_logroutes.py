@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 import warnings
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -76,3 +78,16 @@ def test_the_descriptor_stays_that_of_the_stream(monkeypatch: pytest.MonkeyPatch
             assert sys.stderr.fileno() == write
             assert not sys.stderr.isatty()
             assert sys.stderr.writable()
+
+
+def test_what_uvloop_reports_of_a_failed_start_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """The failure was raised, and is handled where the process was to be started."""
+    text = "UVProcessTransport is open in __dealloc__ with loop set to NULL"
+    with logged_stderr():
+        sys.stderr.write(f"RuntimeError: {text}\nanother line\n")
+        for error in (RuntimeError(text), RuntimeError("other")):
+            found: Any = SimpleNamespace(
+                exc_type=RuntimeError, exc_value=error, exc_traceback=None, err_msg=None, object=0
+            )
+            sys.unraisablehook(found)
+    assert [line.partition(":")[0] for line in caplog.messages] == ["another line", "internal error"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -59,12 +60,14 @@ def monitoring(lab: Lab, index: int) -> Process:
     red = lab["red"]
     running = red.start(EPAIRCTL, "--socket", str(control_socket(lab)), "-j", "monitor")
 
+    names = itertools.cycle((b"ready", b"eth0"))  # not both at once: the daemon would merge them
+
     def prints() -> bool:
-        red.rename(index, b"ready")
-        red.rename(index, b"eth0")
+        red.rename(index, next(names))
         return b"ready -> eth0" in running.stdout
 
     until(prints)
+    red.rename(index, b"eth0")
     return running
 
 

@@ -61,7 +61,7 @@ def test_no_other_user_can_read_or_lock_what_a_daemon_writes(lab: Lab) -> None:
         os.umask(before)
     lab.directory.chmod(0o755)
     files = {each.name for each in run.iterdir() if each.is_file()}
-    assert files == {"lock", "state.json", "namespaces.json"}
+    assert files == {"lock", "state.json", "state.journal", "namespaces.json"}
     for name in files:
         tried = subprocess.run(
             [*OTHER_USER, "flock", "-n", str(run / name), "true"], capture_output=True, check=False
