@@ -30,7 +30,7 @@ NAMES: Final = (
     b"e\xff\x1b[31m\\x1b\x7f",
     b"\x1b]0;owned\x07",
     b"\"'{=#\\",
-    b"\xed\xa0\x80\xff",
+    b"\xed\xb0\x81\xff",
     "\u202e\u05d0\u2028".encode(),
 )
 """Names that Linux accepts: not UTF-8, or with what controls a terminal, a TOML file or the log."""
