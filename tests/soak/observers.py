@@ -11,7 +11,7 @@ from tests.soak.site import Site
 
 _PAUSE_S: Final = 0.1
 _OK: Final = 200
-_ABSENT: Final = ("has ended", "is not running")
+_ABSENT: Final = ("has ended", "has closed the connection", "is not running")
 
 
 class Observers:
