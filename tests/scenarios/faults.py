@@ -181,6 +181,15 @@ class ManagedDaemon(Daemon):
             )  # fmt: skip
 
 
+def fill_up(disk: Path) -> Path:
+    """Fill a small file system; return the file to remove so that there is room again."""
+    filler = disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    return filler
+
+
 @contextlib.contextmanager
 def small_disk(directory: Path, octets: int) -> Iterator[Path]:
     """Mount a file system with this capacity on a new directory."""

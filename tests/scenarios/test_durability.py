@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 import pytest
 
 from epaird.client.client import Client
 from tests.scenarios.ctl import control_socket, epairctl
-from tests.scenarios.faults import Cable, small_disk
+from tests.scenarios.faults import Cable, fill_up, small_disk
 from tests.scenarios.lab import CABLE, Lab
 from tests.waiting import until
 
@@ -87,10 +86,7 @@ def test_an_upgrade_with_a_full_disk_loses_nothing(lab: Lab) -> None:
         cable = Cable(lab)
         before = cable.page()
         with cable.stream() as stream:
-            filler = disk / "filler"
-            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-                while file.write(bytes(4096)):
-                    pass
+            filler = fill_up(disk)
             for unit in range(1, 10):
                 cable.ctl("create", f"epair{unit}")
             cable.daemon.wait_for_log("a successor would not know of the last changes")

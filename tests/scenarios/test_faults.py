@@ -6,7 +6,6 @@ at the end of the run.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import resource
@@ -21,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.deploy.manager import ServiceManager
-from tests.scenarios.faults import Cable, ManagedDaemon, small_disk
+from tests.scenarios.faults import Cable, ManagedDaemon, fill_up, small_disk
 from tests.scenarios.hanging import hang, hang_computing
 from tests.scenarios.lab import Daemon, Lab, process_name
 from tests.waiting import until
@@ -290,10 +289,7 @@ def test_a_full_disk(lab: Lab) -> None:
         cable = Cable(lab)
         before = cable.page()
         with cable.stream() as stream:
-            filler = disk / "filler"
-            with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-                while file.write(bytes(4096)):
-                    pass
+            filler = fill_up(disk)
             for unit in range(1, 20):
                 cable.ctl("create", f"epair{unit}")
             cable.daemon.wait_for_log("a successor would not know of the last changes")

@@ -14,6 +14,7 @@ from typing import Final
 from epaird.client.client import Client
 from epaird.kernel.printable import printable
 from tests.scenarios.ctl import control_socket
+from tests.scenarios.faults import fill_up
 from tests.soak.expected import Expected
 from tests.soak.footprint import descriptors
 from tests.soak.operations.failures import ControlDies, WorkerDies
@@ -262,11 +263,8 @@ def _change(site: Site, times: int) -> None:
 @contextlib.contextmanager
 def _filled(directory: Path) -> Iterator[None]:
     """Fill the file system of a directory for the block."""
-    filler = directory / "filler"
+    filler = fill_up(directory)
     try:
-        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-            while file.write(bytes(4096)):
-                pass
         yield
     finally:
         filler.unlink()
