@@ -1,4 +1,4 @@
-"""What a worker may send."""
+"""Messages that a worker may send, and those that are refused."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ LATE_S: Final = 60.0
 
 
 class Claims:
-    """What one process was given, and how much it has reported."""
+    """The interfaces that one process was given, and its allowance of reports."""
 
     def __init__(self, now: float) -> None:
         self._given: dict[str, frozenset[str]] = {}
