@@ -88,8 +88,9 @@ class FileWatch:
                     )  # fmt: skip
                 await self._quiet()
                 before = self._file
-                # A task of its own: a reload may end this watch, and must not be cancelled by that.
-                await asyncio.wait((spawn(self._look(), "looking at the configuration file"),))
+                if sha256 := await self._look():
+                    # A task of its own: a reload may end this watch, and must not be cancelled by that.
+                    await asyncio.wait((spawn(self._apply(sha256), "applying the configuration file"),))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CHECK_S):
                         await self._event.wait()
@@ -123,26 +124,29 @@ class FileWatch:
             self._led_elsewhere = True
             self._event.set()
 
-    async def _look(self) -> None:
+    async def _look(self) -> str:
+        """Return the digest of a text that is to be applied; empty if there is none."""
         found = await in_thread(look, self._path)
         self._file = found.file
         if found.problem:
             if found.problem == self._noted:
-                return
+                return ""
         elif found.sha256 == self._known():
             if self._noted:
                 log.info("%s: has the same text as before again", quoted_path(self._path))
                 self._noted = ""
-            return
+            return ""
         await asyncio.sleep(QUIET_S)
         if await in_thread(look, self._path) != found or self._event.is_set():
             self._event.set()  # look again: it is being changed
-            return
+            return ""
         self._noted = found.problem
         if found.problem:
             log.warning("%s: the configuration in force stays, the watch goes on", found.problem)
-        else:
-            await self._changed(found.sha256)
+        return found.sha256
+
+    async def _apply(self, sha256: str) -> None:
+        await self._changed(sha256)
 
 
 class ConfiguredWatch:

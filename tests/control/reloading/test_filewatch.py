@@ -280,6 +280,19 @@ async def test_stopping_does_not_cancel_what_a_change_has_started(site: Path) ->
     await eventually(lambda: ended)
 
 
+@on_loop
+async def test_stopping_ends_a_look_at_the_file(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No task is left behind, and a text that was only seen once is not applied."""
+    monkeypatch.setattr(filewatch, "QUIET_S", 3600.0)
+    watched = Watched(site / "etc" / "file")
+    watched.path.write_text("2")
+    watched._known = digest(b"1")
+    watch = FileWatch(watched.path, watched.known, watched.changed)
+    await eventually(lambda: looks)
+    await watch.stop()
+    assert not watched.noticed
+
+
 def test_what_a_path_leads_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("1")
     assert look(tmp_path / "file") == Look(sha256=digest(b"1"))
