@@ -6,7 +6,7 @@ published, written to the state file and perhaps repaired. So each device has a 
 1. While there are tokens, a change is handled at once. Ordinary use never empties the bucket.
 2. Without a token the change waits. Later ones are merged into it, so that the last one wins and nothing that
    the kernel removed in between is forgotten. It is handled with the next token, within a quarter of
-   a second.
+   a second. What it reports may be outdated by then: the device may have been changed since.
 3. What was merged is reported in one line every REPORT_S seconds.
 
 No device waits for another one's tokens.
@@ -52,8 +52,12 @@ class _Paced:
 class Pacing:
     """Handles the changes of devices, each device at its own pace."""
 
-    def __init__(self, handle: Callable[[Ifnet, LinkEvent], None]) -> None:
+    def __init__(
+        self, handle: Callable[[Ifnet, LinkEvent], None], handle_late: Callable[[Ifnet, LinkEvent], None]
+    ) -> None:
+        """``handle_late`` is called with a change that has waited."""
         self._handle = handle
+        self._handle_late = handle_late
         self._paced: dict[Ifnet, _Paced] = {}
 
     def happened(self, ifnet: Ifnet, event: LinkEvent) -> None:
@@ -88,7 +92,7 @@ class Pacing:
         event, paced.waiting, paced.timer = paced.waiting, None, None
         paced.bucket.take(asyncio.get_running_loop().time())
         if event is not None:
-            self._handle(ifnet, event)
+            self._handle_late(ifnet, event)
 
     def _count(self, ifnet: Ifnet, paced: _Paced, changes: int) -> None:
         loop = asyncio.get_running_loop()

@@ -66,7 +66,7 @@ class Tracker:
         self._owners: dict[Ifnet, IfnetOwner[Any]] = {}
         self._at: dict[Key, Ifnet] = {}
         self._by_device: dict[str, Ifnet] = {}
-        self._pacing = Pacing(self._changed)
+        self._pacing = Pacing(self._changed, self._changed_before)
         self._check_after = -math.inf
         """Time before which lost link events cause no check."""
         self._checking: asyncio.TimerHandle | None = None
@@ -163,6 +163,14 @@ class Tracker:
                 least_mtu=event.least_mtu, was_down=event.was_down,
             )  # fmt: skip
 
+    def _changed_before(self, ifnet: Ifnet, event: LinkEvent) -> None:
+        """Handle a change some time after it was reported: the device may have been changed again since, also
+        by this process, whose own changes are recorded at once. So its present state is looked up."""
+        if not self.check(ifnet, left=event.had_left or event.kind is LinkEventKind.DELETED):
+            return
+        ours = event.kind is LinkEventKind.NEW and event.key == _key(ifnet.place)
+        self.measure([ifnet], event if ours else None)
+
     def _overrun(self) -> None:
         """Check every interface soon, because link events were lost."""
         if self._checking is None:
@@ -245,8 +253,12 @@ class Tracker:
         """Look up the state of interfaces and report changes."""
         self.measure([ifnet for ifnet in ifnets if self.check(ifnet)])
 
-    def measure(self, ifnets: Sequence[Ifnet]) -> None:
-        """Look up the state of interfaces whose places are known, and report changes."""
+    def measure(self, ifnets: Sequence[Ifnet], since: LinkEvent | None = None) -> None:
+        """Look up the state of interfaces whose places are known, and report changes.
+
+        ``since`` is what they were before, for a moment."""
+        least_mtu = min(filter(None, (since.mtu, since.least_mtu)), default=0) if since is not None else 0
+        was_down = since is not None and (since.was_down or not since.up)
         try:
             found = measured(self._host, ifnets)
         except KernelError as error:
@@ -254,7 +266,10 @@ class Tracker:
             return
         for ifnet, statistics in found.items():
             if ifnet in self._owners:
-                self._compare(ifnet, statistics.mtu, statistics.up, statistics.lower_up)
+                self._compare(
+                    ifnet, statistics.mtu, statistics.up, statistics.lower_up,
+                    least_mtu=least_mtu, was_down=was_down,
+                )  # fmt: skip
 
     def _lose(self, ifnet: Ifnet) -> None:
         owner = self._owners.get(ifnet)

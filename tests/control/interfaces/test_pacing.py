@@ -122,3 +122,34 @@ async def test_a_move_that_was_merged_is_followed_with_the_state_there(
         await eventually(lambda: half.place.netns == "red")
         assert (half.mtu, half.up) == (1300, False)
         assert any("moved from" in line for line in warnings())
+
+
+@on_loop
+async def test_a_change_that_waited_does_not_bring_back_what_was_changed_since() -> None:
+    """What the event reports is outdated: in between, the half was given another MTU."""
+    async with idle_stage() as stage:
+        await stage.make()
+        half = stage.pairs.half("epair0a")
+        assert half is not None
+        for number in range(50):
+            rename(stage, "epair0a", f"eth{number}")
+        await stage.host.set_property(half.tap, half.place, "mtu", 1400)
+        half.mtu = 1400
+        await eventually(lambda: half.place.name == "eth49")
+        assert half.mtu == 1400
+
+
+@on_loop
+async def test_what_a_device_was_in_between_is_not_forgotten() -> None:
+    """The kernel has removed its addresses with it, so they are given to it again."""
+    async with idle_stage() as stage:
+        await stage.make()
+        half = stage.pairs.half("epair0a")
+        assert half is not None
+        for number in range(50):
+            rename(stage, "epair0a", f"eth{number}")
+        stage.host.report(replace(stage.host.event("epair0a"), up=False))
+        stage.host.report(stage.host.event("epair0a"))
+        stage.host.steps.clear()
+        await eventually(lambda: half.place.name == "eth49")
+        await eventually(lambda: "converge" in stage.host.steps)
