@@ -106,7 +106,7 @@ class WorkerPool(Sequence[Worker]):
         await together(*(worker.stop() for worker in self._workers))
 
     def kill(self) -> None:
-        """Kill every process, in any thread; this one must end before they are replaced."""
+        """Kill every process, in any thread; none is replaced, as this one is about to end."""
         for worker in tuple(self._workers):
             worker.kill_all()
 

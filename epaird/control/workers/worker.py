@@ -80,6 +80,8 @@ class Worker:
         """Set in a state of SETTLED."""
         self._link: Link | None = None
         """Link to the process, or to the last one; while it is renewed, to the old one."""
+        self._given_up = False
+        """True once every process was killed for good."""
         self._renewal: Renewal | None = None
         """Set while the worker is renewed, and after its death until both processes have ended."""
 
@@ -234,7 +236,8 @@ class Worker:
             self._link.kill()
 
     def kill_all(self) -> None:
-        """Kill every process of the worker."""
+        """Kill every process of the worker, in any thread; none is replaced."""
+        self._given_up = True
         for link in self._links():
             link.kill()
 
@@ -326,7 +329,10 @@ class Worker:
                 await self._tune(renewal.new)
 
     def _link_to(self, launched: Launched) -> Link:
-        return Link(self._name, launched, self._on_message, self._on_end, self._readers)
+        link = Link(self._name, launched, self._on_message, self._on_end, self._readers)
+        if self._given_up:
+            link.kill()
+        return link
 
     def _links(self) -> list[Link]:
         """Return the links to all processes, the old one first."""
@@ -360,7 +366,7 @@ class Worker:
 
     def _on_end(self, link: Link) -> None:
         """Handle the end of a process: start a replacement when it was ready and not about to end."""
-        died = link.running and link in self._links() and self.forwards
+        died = link.running and link in self._links() and self.forwards and not self._given_up
         link.abandon()
         if died:
             for each in self._links():

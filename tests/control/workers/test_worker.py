@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 import pytest
 
+from epaird.control.workers.attachment import WorkerLost
 from epaird.control.workers.worker import WorkerRefused
 from epaird.ipc import counters
 from tests.control.fakeowner import numbered
 from tests.control.stage import balance, real_stage
 from tests.control.workers.staged import crosses, drained, fill, open_files, pid
-from tests.loop import has_children, on_loop
+from tests.loop import has_children, on_loop, turns
 from tests.waiting import eventually
 
 LACKING = "too many open files: its worker may have 40: raise LimitNOFILE= of the service"
@@ -211,3 +212,21 @@ async def test_a_replacement_with_fewer_descriptors_forwards_what_it_can(
         lines = [f"worker 0: {each} is not forwarded any more: {each}: {LACKING}" for each in refused]
         assert caplog.messages[1:] == lines
         await crosses(stage, "epair0")
+
+
+@pytest.mark.real
+@on_loop
+async def test_processes_that_are_given_up_are_not_replaced(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither one that forwards, nor one that is being started."""
+    async with real_stage() as stage:
+        (worker,) = stage.workers
+        before = pid(worker)
+        worker.kill_all()
+        link = worker._link
+        assert link is not None
+        await eventually(lambda: not link.running)
+        await turns()
+        assert worker.pid == before
+        assert not caplog.messages
+        with pytest.raises(WorkerLost):
+            await worker.renew(worker.slot)
