@@ -61,12 +61,14 @@ def started(tmp_path: Path, host: FakeHost) -> Callable[..., contextlib.Abstract
         file = read(running.path)
         level = logging.getLogger().level
         logging.getLogger().setLevel(file.configuration.daemon.log_level.upper())
-        async with daemon.Daemon(file.configuration, None, Source(running.path, file.sha256)) as begun:
-            await begun.start()
-            running.daemon = begun
-            host.steps.clear()
-            yield running
-        logging.getLogger().setLevel(level)
+        try:
+            async with daemon.Daemon(file.configuration, None, Source(running.path, file.sha256)) as begun:
+                await begun.start()
+                running.daemon = begun
+                host.steps.clear()
+                yield running
+        finally:
+            logging.getLogger().setLevel(level)
         assert not host.links
         assert not has_children()
 
