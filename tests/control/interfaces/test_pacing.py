@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from epaird.control.interfaces import pacing
+from epaird.control.interfaces.ifnet import Half
 from epaird.control.tokenbucket import Rate
 from epaird.kernel.watch import LinkEventKind
 from tests.control.interfaces.scene import Scene, make_scene
@@ -27,6 +28,15 @@ def rename(stage: Stage[IdleWorker], device: str, name: str) -> None:
     link = stage.host.links[device]
     link.place = replace(link.place, name=name)
     stage.host.report(stage.host.event(device))
+
+
+def renamed_often(stage: Stage[IdleWorker]) -> Half:
+    """Rename a half so often that its last name, eth49, waits for its turn; return the half."""
+    half = stage.pairs.half("epair0a")
+    assert half is not None
+    for number in range(50):
+        rename(stage, "epair0a", f"eth{number}")
+    return half
 
 
 @on_loop
@@ -129,10 +139,7 @@ async def test_a_change_that_waited_does_not_bring_back_what_was_changed_since()
     """What the event reports is outdated: in between, the half was given another MTU."""
     async with idle_stage() as stage:
         await stage.make()
-        half = stage.pairs.half("epair0a")
-        assert half is not None
-        for number in range(50):
-            rename(stage, "epair0a", f"eth{number}")
+        half = renamed_often(stage)
         await stage.host.set_property(half.tap, half.place, "mtu", 1400)
         half.mtu = 1400
         await eventually(lambda: half.place.name == "eth49")
@@ -144,10 +151,7 @@ async def test_what_a_device_was_in_between_is_not_forgotten() -> None:
     """The kernel has removed its addresses with it, so they are given to it again."""
     async with idle_stage() as stage:
         await stage.make()
-        half = stage.pairs.half("epair0a")
-        assert half is not None
-        for number in range(50):
-            rename(stage, "epair0a", f"eth{number}")
+        half = renamed_often(stage)
         stage.host.report(replace(stage.host.event("epair0a"), up=False))
         stage.host.report(stage.host.event("epair0a"))
         stage.host.steps.clear()
