@@ -18,7 +18,7 @@ from typing import Final, TextIO
 log = logging.getLogger(__name__)
 
 _OF_UVLOOP: Final = "UVProcessTransport is open in __dealloc__"
-"""What uvloop reports of each process that cannot be started; the failure itself was raised."""
+"""The report of uvloop about a process that cannot be started. Its caller gets the failure, too."""
 
 
 class LogStream(io.TextIOBase):

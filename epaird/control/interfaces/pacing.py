@@ -6,7 +6,7 @@ published, written to the state file and perhaps repaired. So each device has a 
 1. While there are tokens, a change is handled at once. Ordinary use never empties the bucket.
 2. Without a token the change waits. Later ones are merged into it, so that the last one wins and nothing that
    the kernel removed in between is forgotten. It is handled with the next token, within a quarter of
-   a second. What it reports may be outdated by then: the device may have been changed since.
+   a second. By then the device may have changed again.
 3. What was merged is reported in one line every REPORT_S seconds.
 
 No device waits for another one's tokens.

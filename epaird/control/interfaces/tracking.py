@@ -66,7 +66,7 @@ class Tracker:
         self._owners: dict[Ifnet, IfnetOwner[Any]] = {}
         self._at: dict[Key, Ifnet] = {}
         self._by_device: dict[str, Ifnet] = {}
-        self._pacing = Pacing(self._changed, self._changed_before)
+        self._pacing = Pacing(self._changed, self._changed_late)
         self._check_after = -math.inf
         """Time before which lost link events cause no check."""
         self._checking: asyncio.TimerHandle | None = None
@@ -163,9 +163,11 @@ class Tracker:
                 least_mtu=event.least_mtu, was_down=event.was_down,
             )  # fmt: skip
 
-    def _changed_before(self, ifnet: Ifnet, event: LinkEvent) -> None:
-        """Handle a change some time after it was reported: the device may have been changed again since, also
-        by this process, whose own changes are recorded at once. So its present state is looked up."""
+    def _changed_late(self, ifnet: Ifnet, event: LinkEvent) -> None:
+        """Handle a change some time after it was reported.
+
+        The device may have changed again, and changes by this process are recorded at once. So its present
+        state is looked up."""
         if not self.check(ifnet, left=event.had_left or event.kind is LinkEventKind.DELETED):
             return
         ours = event.kind is LinkEventKind.NEW and event.key == _key(ifnet.place)

@@ -136,7 +136,7 @@ async def test_a_move_that_was_merged_is_followed_with_the_state_there(
 
 @on_loop
 async def test_a_change_that_waited_does_not_bring_back_what_was_changed_since() -> None:
-    """What the event reports is outdated: in between, the half was given another MTU."""
+    """The half gets another MTU after the event was reported and before it is handled."""
     async with idle_stage() as stage:
         await stage.make()
         half = renamed_often(stage)
