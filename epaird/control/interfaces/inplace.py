@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from epaird.config.immutable import IMMUTABLE
@@ -218,7 +219,7 @@ async def _set(host: Host, tracker: Tracker, ifnet: Ifnet, key: str, value: Any)
             if ifnet.cable is not None:
                 ifnet.cable.resize()
         case "name":
-            tracker.check(ifnet)  # before anything else is done in the place
+            tracker.record(ifnet, replace(ifnet.place, name=value))
         case "up":
             ifnet.up = value
 

@@ -128,8 +128,13 @@ class Tracker:
             else:
                 log.warning("%s: %s", ifnet.device, error)
             return False
-        if place == before:
-            return True
+        if place != before:
+            self.record(ifnet, place)
+        return True
+
+    def record(self, ifnet: Ifnet, place: Place) -> None:
+        """Record and report that a device is in another place, or has another name."""
+        before = ifnet.place
         self._forget_place(ifnet)
         ifnet.place = place
         self._at[_key(place)] = ifnet
@@ -148,7 +153,6 @@ class Tracker:
             log.warning("%s: renamed from %s to %s", ifnet.device, before.name, place.name)
         if place.name != before.name:
             self._bus.publish("renamed", ifnet.device, f"{before.name} -> {place.name}")
-        return True
 
     def _changed(self, ifnet: Ifnet, event: LinkEvent) -> None:
         """Handle the change of a device that is tracked."""

@@ -31,7 +31,6 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHost:
         await set_property(tap, place, key, value)
         if key == "name":
             host.report(host.event(tap.name))
-            host.report(host.event(tap.name))  # a second one, in case the first look-up was made to fail
 
     monkeypatch.setattr(host, "set_property", reported)
     monkeypatch.setattr(resources, "Host", lambda _descriptors: host)
