@@ -22,7 +22,7 @@ from epaird.control.handover.rundirectory import RunDirectory
 from epaird.control.handover.state import State
 from epaird.control.machine.descriptors import Descriptors
 from epaird.control.machine.host import Host
-from epaird.ipc.ledger import Slots
+from epaird.ipc.slots import Slots
 from epaird.kernel.errors import KernelError
 from epaird.names import mac
 from epaird.names.macpool import MacPool

@@ -32,7 +32,7 @@ CounterType = Literal["counter", "gauge"]
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """One number that is kept for every interface or for every worker."""
+    """One number that is kept for every interface, worker or line."""
 
     name: str
     """The key in the API, the column in ``epairctl`` and the name in the ledger's header."""
@@ -49,6 +49,8 @@ class Counter:
     """A gauge can go down."""
     by_reason: bool = False
     """There are REASONS_MAX words, one for each reason."""
+    histogram: bool = False
+    """There are LATE_BUCKETS_MAX words, one for each bucket."""
     metric: str = ""
     """The Prometheus metric without ``_total``; empty when it has none of its own."""
     statistic: bool = False
@@ -90,6 +92,20 @@ WORKER_LOST: Final = REASONS.index("worker_lost")
 FAMILY: Final = REASONS.index("family")
 FLUSHED: Final = REASONS.index("flushed")
 
+_LINE_REASONS: Final = (
+    Reason("loss", "`loss` dropped the segment"),
+    Reason("queue_full", "The queue before `rate` or `trace` was full (`limit`)"),
+    Reason("aqm", 'CoDel dropped the segment (`queue = "codel"`)'),
+    Reason("ber", "A bit error dropped the segment (`ber`)"),
+    Reason("schedule", "A loss of the schedule dropped the segment"),
+)
+LINE_REASONS: Final = tuple(reason.name for reason in _LINE_REASONS)
+"""Names of the reasons for which a line drops segments, in the order of their words."""
+LINE_REASON_HELP: Final[Mapping[str, str]] = MappingProxyType(
+    {each.name: each.help for each in _LINE_REASONS}
+)
+"""The meaning of each of these reasons."""
+
 # Words of an interface's slot; with several queues, of the slot of one queue.
 OPACKETS: Final = 0
 OBYTES: Final = 1
@@ -112,6 +128,28 @@ OERRORS: Final = 16
 IERRORS: Final = OERRORS + REASONS_MAX
 MIGRATING: Final = 63
 """1 while the counters of this slot are still in a ledger of an older layout."""
+
+# Words of a line's slot.
+CUT: Final = 0
+DUPLICATED: Final = 1
+CORRUPTED: Final = 2
+REORDERED: Final = 3
+MARKED: Final = 4
+HELD_FRAMES: Final = 5
+HELD_SEGMENTS: Final = 6
+LINE_HELD_BYTES: Final = 7
+OSEGMENTS: Final = 8
+ISEGMENTS: Final = 9
+LATE_SUM_NS: Final = 10
+IMPAIRED: Final = 16
+LATE_BUCKETS: Final = IMPAIRED + REASONS_MAX
+LATE_BOUNDS_NS: Final = (
+    10_000, 25_000, 50_000, 75_000, 100_000, 150_000, 200_000, 300_000, 500_000,
+    1_000_000, 2_000_000, 5_000_000, 10_000_000, 100_000_000, 1_000_000_000,
+)  # fmt: skip
+"""Upper bounds of the histogram's buckets in nanoseconds. The last bucket, of LATE_BUCKETS_MAX, has none."""
+LATE_BUCKETS_MAX: Final = 16
+"""Words of the histogram; each has the releases of its own bucket only, not those of the lower ones."""
 
 # Words that a reading appends to an interface's slot.
 OQDROPS: Final = SLOT_WORDS
@@ -247,6 +285,77 @@ WORKER: Final = (
     ),
 )  # fmt: skip
 """The counters of every worker."""
+
+IMPAIRMENT: Final = (
+    Counter(
+        "impaired", IMPAIRED, "frames",
+        "Segments that the impairment of what the interface's owner transmitted has dropped, by reason",
+        by_reason=True, metric="epaird_impaired", statistic=True,
+    ),
+    Counter(
+        "cut", CUT, "frames",
+        "Frames by which impairment has increased their number, where it cut super-frames that the "
+        "interface's owner transmitted: one that loses a segment in the middle adds 2, for it became two "
+        "pieces and the lost segment",
+        metric="epaird_cut", statistic=True,
+    ),
+    Counter(
+        "duplicated", DUPLICATED, "frames",
+        "Segments of what the interface's owner transmitted that were delivered twice",
+        metric="epaird_duplicated", statistic=True,
+    ),
+    Counter(
+        "corrupted", CORRUPTED, "frames",
+        "Segments of what the interface's owner transmitted that were delivered with a flipped bit",
+        metric="epaird_corrupted", statistic=True,
+    ),
+    Counter(
+        "reordered", REORDERED, "frames",
+        "Segments of what the interface's owner transmitted that overtook those that are delayed",
+        metric="epaird_reordered", statistic=True,
+    ),
+    Counter(
+        "marked", MARKED, "frames",
+        "Segments of what the interface's owner transmitted that were marked with ECN instead of dropped",
+        metric="epaird_marked", statistic=True,
+    ),
+    Counter(
+        "osegments", OSEGMENTS, "frames",
+        "Segments that the interface's owner transmitted while the line carried them", statistic=True,
+    ),
+    Counter(
+        "isegments", ISEGMENTS, "frames",
+        "Segments of what the interface's owner transmitted that the line has delivered, duplicates included",
+        statistic=True,
+    ),
+    Counter(
+        "held_frames", HELD_FRAMES, "frames",
+        "Frames that the interface's owner transmitted and that impairment holds until they are due",
+        "gauge", metric="epaird_impair_held_frames", statistic=True,
+    ),
+    Counter("held_segments", HELD_SEGMENTS, "frames", "Segments of these frames", "gauge", statistic=True),
+    Counter(
+        "line_held_bytes", LINE_HELD_BYTES, "bytes", "Bytes of these frames",
+        "gauge", metric="epaird_impair_held_bytes", statistic=True,
+    ),
+    Counter(
+        "late_sum_ns", LATE_SUM_NS, "nanoseconds",
+        "Sum of the times between the moments when frames were due and when they were delivered",
+    ),
+    Counter(
+        "late_buckets", LATE_BUCKETS, "frames",
+        "Frames by the time between the moment when they were due and when they were delivered",
+        histogram=True,
+    ),
+    Counter(
+        "migrating", MIGRATING, "flag",
+        "1 while the counters of this slot are still in a ledger of an older layout", "gauge",
+    ),
+)  # fmt: skip
+"""The counters of every line: the impairment of one direction of a cable."""
+
+LINE_STATISTICS: Final = tuple(each for each in IMPAIRMENT if each.statistic)
+"""The counters that the API and ``epairctl`` show for a line, in this order."""
 
 STATISTICS: Final = tuple(each for each in INTERFACE if each.statistic)
 """The counters that the API and ``epairctl`` show for an interface, in this order."""

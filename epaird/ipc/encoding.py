@@ -21,6 +21,7 @@ from dataclasses import asdict, fields
 from functools import cache
 from typing import Any, Final, NoReturn, get_args
 
+from epaird.ipc.impairment import LineParameters, LineSpec, LossChain, Phase
 from epaird.ipc.messages import Attach, Attached, CableSpec, Message, PortSpec, Unknown
 from epaird.ipc.settlement import Correction
 
@@ -145,6 +146,14 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value
 
 
+def _one(kind: Callable[..., Any]) -> Callable[[Any], object]:
+    return lambda value: _make(kind, _mapping(value))
+
+
+def _several(kind: Callable[..., Any]) -> Callable[[Any], object]:
+    return lambda value: tuple(_make(kind, _mapping(each)) for each in _list(value))
+
+
 _CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
     "int": _integer,
     "float": _number,
@@ -152,9 +161,8 @@ _CHECKS: Final[Mapping[str, Callable[[Any], object]]] = {
     "str": _text,
     "tuple[str, ...]": lambda value: tuple(map(_text, _list(value))),
     "tuple[int, ...]": lambda value: tuple(map(_integer, _list(value))),
-    "tuple[PortSpec, ...]": lambda value: tuple(_make(PortSpec, _mapping(each)) for each in _list(value)),
-    "tuple[Correction, ...]": lambda value: tuple(_make(Correction, _mapping(each)) for each in _list(value)),
-    "CableSpec": lambda value: _make(CableSpec, _mapping(value)),
+    **{kind.__name__: _one(kind) for kind in (CableSpec, LineParameters, LossChain)},
+    **{f"tuple[{kind.__name__}, ...]": _several(kind) for kind in (PortSpec, Correction, LineSpec, Phase)},
 }
 """The check of a field by its annotation."""
 

@@ -24,17 +24,24 @@ This module is imported by worker processes: it uses the standard library only.
 from __future__ import annotations
 
 import fcntl
-import heapq
 import json
 import mmap
 import os
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol, cast
 
 from epaird.ipc import counters
-from epaird.ipc.counters import LAYOUT, MIGRATING, REASONS, SLOT_WORDS, Counter
+from epaird.ipc.counters import (
+    LATE_BUCKETS_MAX,
+    LAYOUT,
+    LINE_REASONS,
+    MIGRATING,
+    REASONS,
+    SLOT_WORDS,
+    Counter,
+)
 
 SLOT_BYTES: Final = SLOT_WORDS * 8
 
@@ -73,6 +80,10 @@ class Layout:
     """The word of each counter of an interface, by name; the first one where there is one per reason."""
     worker: Mapping[str, int]
     """The word of each counter of a worker, by name."""
+    line: Mapping[str, int] = field(default_factory=dict)
+    """The word of each counter of a line, by name; epaird 0.4.0 and older have none."""
+    line_reasons: tuple[str, ...] = ()
+    """Names of the reasons of lines, in the order of their words."""
 
     def encode(self) -> bytes:
         """Return the header."""
@@ -84,6 +95,8 @@ class Layout:
                 "reasons": self.reasons,
                 "interface": dict(self.interface),
                 "worker": dict(self.worker),
+                "line": dict(self.line),
+                "line_reasons": self.line_reasons,
             }
         ).encode()
         return (_PREFIX.pack(_MAGIC, len(document)) + document).ljust(self.header_bytes, b"\0")
@@ -105,18 +118,26 @@ class Layout:
                 tuple(map(str, document["reasons"])),
                 {str(name): int(word) for name, word in document["interface"].items()},
                 {str(name): int(word) for name, word in document["worker"].items()},
+                {str(name): int(word) for name, word in document.get("line", {}).items()},
+                tuple(map(str, document.get("line_reasons", ()))),
             )
         except _UNREADABLE as error:
             raise ValueError(f"not the header of a ledger: {error}") from error
-        words = {
-            *words_of(counters.INTERFACE, found.interface, found.reasons).values(),
-            *words_of(counters.WORKER, found.worker, found.reasons).values(),
-        }
+        catalogues = counters.INTERFACE, counters.WORKER, counters.IMPAIRMENT
+        words = {word for catalogue in catalogues for word in found.words_of(catalogue).values()}
         if not 0 <= found.header_bytes <= HEADER_MAX or not 1 <= found.slot_words <= SLOT_WORDS_MAX:
             raise ValueError("the header of a ledger has sizes that no version has")
         if not all(0 <= word < found.slot_words for word in words):
             raise ValueError("the header of a ledger contradicts itself")
         return found
+
+    def words_of(self, catalogue: Sequence[Counter]) -> dict[int, int]:
+        """Return the word of this layout for each word of a catalogue that it has."""
+        if catalogue is counters.IMPAIRMENT:
+            return words_of(catalogue, self.line, self.line_reasons, LINE_REASONS)
+        return words_of(
+            catalogue, self.worker if catalogue is counters.WORKER else self.interface, self.reasons
+        )
 
 
 def _in_slot(catalogue: Sequence[Counter]) -> dict[str, int]:
@@ -124,7 +145,14 @@ def _in_slot(catalogue: Sequence[Counter]) -> dict[str, int]:
 
 
 CURRENT: Final = Layout(
-    LAYOUT, HEADER_BYTES, SLOT_WORDS, REASONS, _in_slot(counters.INTERFACE), _in_slot(counters.WORKER)
+    LAYOUT,
+    HEADER_BYTES,
+    SLOT_WORDS,
+    REASONS,
+    _in_slot(counters.INTERFACE),
+    _in_slot(counters.WORKER),
+    _in_slot(counters.IMPAIRMENT),
+    LINE_REASONS,
 )
 """The layout of the catalogue."""
 
@@ -216,11 +244,15 @@ class Table:
 
     def slot(self, index: int) -> Words:
         """Return the words of an interface's slot, live; raises IndexError when there is no such slot."""
-        return self._translated(self._slot(index), counters.INTERFACE, self.layout.interface)
+        return self._translated(index, counters.INTERFACE)
 
     def worker_slot(self, index: int) -> Words:
         """Return the words of a worker's slot, live; raises IndexError when there is no such slot."""
-        return self._translated(self._slot(index), counters.WORKER, self.layout.worker)
+        return self._translated(index, counters.WORKER)
+
+    def line_slot(self, index: int) -> Words:
+        """Return the words of a line's slot, live; raises IndexError when there is no such slot."""
+        return self._translated(index, counters.IMPAIRMENT)
 
     def _slot(self, index: int) -> memoryview:
         if not 0 <= index < self.slots:
@@ -228,13 +260,12 @@ class Table:
         size = self.layout.slot_words
         return self._words[index * size : (index + 1) * size]
 
-    def _translated(
-        self, words: memoryview, catalogue: Sequence[Counter], places: Mapping[str, int]
-    ) -> Words:
+    def _translated(self, index: int, catalogue: Sequence[Counter]) -> Words:
+        words = self._slot(index)
         if self.usable:
             return words
         # A memoryview to those that count, which index it by one word at a time.
-        return cast(Words, TranslatedWords(words, words_of(catalogue, places, self.layout.reasons)))
+        return cast(Words, TranslatedWords(words, self.layout.words_of(catalogue)))
 
     def clear(self, index: int) -> None:
         """Zero a slot before it is handed to its next owner."""
@@ -281,6 +312,8 @@ class Table:
             max(self.layout.reasons, REASONS, key=len),
             {**self.layout.interface, **CURRENT.interface},
             {**self.layout.worker, **CURRENT.worker},
+            {**self.layout.line, **CURRENT.line},
+            max(self.layout.line_reasons, LINE_REASONS, key=len),
         )
         header = merged.encode()
         if len(header) > self.layout.header_bytes:
@@ -311,9 +344,14 @@ class TranslatedWords:
 
 
 def words_of(
-    catalogue: Sequence[Counter], places: Mapping[str, int], reasons: Sequence[str]
+    catalogue: Sequence[Counter],
+    places: Mapping[str, int],
+    reasons: Sequence[str],
+    known: Sequence[str] = REASONS,
 ) -> dict[int, int]:
-    """Return the word of another layout for each word of this one that it has."""
+    """Return the word of another layout for each word of this one that it has.
+
+    ``reasons`` are that layout's, ``known`` those of this one."""
     found: dict[int, int] = {}
     for each in catalogue:
         first = places.get(each.name)
@@ -321,10 +359,12 @@ def words_of(
             continue
         if each.by_reason:
             found |= {
-                each.word + REASONS.index(reason): first + number
+                each.word + known.index(reason): first + number
                 for number, reason in enumerate(reasons)
-                if reason in REASONS
+                if reason in known
             }
+        elif each.histogram:
+            found |= {each.word + number: first + number for number in range(LATE_BUCKETS_MAX)}
         else:
             found[each.word] = first
     return found
@@ -339,42 +379,3 @@ def _layout_of(data: mmap.mmap) -> Layout:
 
 def _packed(words: Sequence[int]) -> bytes:
     return struct.pack(f"@{len(words)}Q", *words)
-
-
-class LedgerFull(Exception):
-    """Every slot of the ledger is in use. ``str()`` is one line."""
-
-
-class Slots:
-    """Allocates the slots of a table; the lowest free one is handed out first, zeroed."""
-
-    def __init__(self, table: Table, taken: Collection[int] = (), *, resting: bool = False) -> None:
-        """``taken`` are the slots in use already. With ``resting``, a slot that is released can be taken
-        again only after :meth:`rested`."""
-        self._table = table
-        self._resting: list[int] | None = [] if resting else None
-        self._free = [slot for slot in range(table.slots) if slot not in taken]
-
-    def take(self) -> int:
-        """Return a free slot; raises LedgerFull when there is none."""
-        if not self._free:
-            raise LedgerFull(
-                f"the ledger is full: there can be {self._table.slots} queues of interfaces and workers"
-            )
-        slot = heapq.heappop(self._free)
-        self._table.clear(slot)
-        return slot
-
-    def release(self, slot: int) -> None:
-        """Free a slot that nothing writes to any more."""
-        if self._resting is None:
-            heapq.heappush(self._free, slot)
-        else:
-            self._resting.append(slot)
-
-    def rested(self) -> None:
-        """Allow slots that were released before to be taken again."""
-        for slot in self._resting or ():
-            heapq.heappush(self._free, slot)
-        if self._resting:
-            self._resting.clear()

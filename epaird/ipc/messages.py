@@ -22,6 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from epaird.ipc.impairment import LineSpec
 from epaird.ipc.settlement import Correction
 
 PROTOCOL: Final = 2
@@ -57,6 +58,14 @@ class PortSpec:
     """True when its owner takes super-frames and unfinished checksums."""
     pmtu: bool = True
     """True when its owner gets ICMP messages about packets that are too long for the peer."""
+    line: tuple[LineSpec, ...] = ()
+    """The impairment of what it transmits, of which there is one at most. The ports of a cable's other
+    queues have the same line: the same slot and ring."""
+
+    @property
+    def files(self) -> int:
+        """Number of descriptors that its impairment needs: a ring, a trace, a replay."""
+        return sum(1 + each.trace + each.replay for each in self.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,17 @@ class CableSpec:
     def mtus(self) -> tuple[int, ...]:
         """MTUs of its ports in bytes."""
         return tuple(port.mtu for port in self.ports)
+
+    @property
+    def descriptors(self) -> int:
+        """Number of descriptors that travel with it: those of its ports, then the files of their lines."""
+        return len(self.ports) + sum(port.files for port in self.ports)
+
+    def impaired(self, number: int, line: tuple[LineSpec, ...]) -> CableSpec:
+        """Return the same cable with another impairment of the port of this number."""
+        ports = list(self.ports)
+        ports[number] = replace(ports[number], line=line)
+        return replace(self, ports=tuple(ports))
 
     def resized(self, mtus: tuple[int, ...]) -> CableSpec:
         """Return the same cable with these MTUs in bytes, one for each port."""
@@ -109,7 +129,8 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Forward a cable. With it travel the descriptors of its ports, in order."""
+    """Forward a cable. With it travel the descriptors of its ports, in order, and then for each port with a
+    line, in order, its ring, its trace and its replay, as far as it has them."""
 
     id: int = 0
     cable: CableSpec = CableSpec()
@@ -123,6 +144,22 @@ class Resize:
     cable: str = ""
     mtus: tuple[int, ...] = ()
     """MTU of each port in bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Impair:
+    """Apply another impairment to what a port transmits; no frame is lost, doubled or reordered by that.
+
+    With it travel the ring, the trace and the replay of the line, as far as it has them. Answered when it is
+    applied; a worker of 0.4.0 or older refuses it."""
+
+    id: int = 0
+    cable: str = ""
+    port: int = 0
+    """Number of the port in the cable."""
+    line: tuple[LineSpec, ...] = ()
+    """The impairment; empty for none. Then the line goes on without one until it holds nothing, which
+    :class:`Drained` reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +270,7 @@ class Adopted:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A cable that an orphan forwards. With it travel the descriptors of its ports, in order."""
+    """A cable that an orphan forwards. The same descriptors travel with it as with Attach."""
 
     cable: CableSpec = CableSpec()
 
@@ -290,6 +327,15 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class Drained:
+    """The line of a port without impairment holds nothing any more and was dropped: see :class:`Impair`."""
+
+    cable: str = ""
+    port: int = 0
+    """Number of the port in the cable."""
+
+
+@dataclass(frozen=True, slots=True)
 class Overflow:
     """The output of an interface is blocked, or no longer: see :mod:`epaird.dataplane.queue`."""
 
@@ -328,6 +374,7 @@ Message = (
     Start
     | Attach
     | Resize
+    | Impair
     | Detach
     | Keep
     | Pause
@@ -345,6 +392,7 @@ Message = (
     | Description
     | Done
     | Gone
+    | Drained
     | Overflow
     | UnknownFamily
     | More

@@ -11,7 +11,7 @@ import struct
 
 from epaird.ipc import counters
 from epaird.ipc.counters import SLOT_WORDS
-from epaird.ipc.ledger import HEADER_BYTES, Layout, words_of
+from epaird.ipc.ledger import HEADER_BYTES, Layout
 
 
 class OldLedger:
@@ -26,13 +26,13 @@ class OldLedger:
         """Return the words of an interface's slot in the current layout, copied by name."""
         old = self._slot(index)
         words = [0] * SLOT_WORDS
-        for word, place in words_of(counters.INTERFACE, self.layout.interface, self.layout.reasons).items():
+        for word, place in self.layout.words_of(counters.INTERFACE).items():
             words[word] = old[place]
         return words
 
     def cpu_ns(self, index: int) -> int:
         """Return the processor time of a worker in nanoseconds."""
-        place = words_of(counters.WORKER, self.layout.worker, ()).get(counters.CPU_NS)
+        place = self.layout.words_of(counters.WORKER).get(counters.CPU_NS)
         return 0 if place is None else self._slot(index)[place]
 
     def _slot(self, index: int) -> tuple[int, ...]:

@@ -27,9 +27,11 @@ from epaird.ipc.messages import (
     CableSpec,
     Description,
     Done,
+    Drained,
     Gone,
     Message,
     Overflow,
+    PortSpec,
     Ready,
     Unknown,
     UnknownFamily,
@@ -51,7 +53,7 @@ TEXT_MAX: Final = 200
 _SHOWN: Final = 40
 """Characters of a text that is refused, in the refusal."""
 PORTS_MAX: Final = 64
-"""Ports of the largest cable that a worker of a later version may report, and so its descriptors."""
+"""Ports of the largest cable that a worker of a later version may report."""
 _PORTS: Final = {
     CableKind.CABLE: (2,),
     CableKind.UNPLUGGED: (1,),
@@ -81,13 +83,13 @@ def validate(message: Message, descriptors: int, slots: int) -> None:
             _in(message.worker, _NUMBERS, "worker number")
             _in(message.slot, range(slots), "slot")
         case Attached():
-            expected = len(message.cable.ports)
+            expected = message.cable.descriptors
             _validate_cable(message.cable, slots)
         case Done():
             _in(message.errno, _ERRNOS, "error number")
         case Description():
             _validate_description(message)
-        case Gone() | Overflow() | UnknownFamily():
+        case Gone() | Drained() | Overflow() | UnknownFamily():
             _validate_report(message)
         case Ready() | Unknown():
             pass
@@ -98,11 +100,14 @@ def validate(message: Message, descriptors: int, slots: int) -> None:
         raise InvalidMessage(f"{kind} has {descriptors} descriptors and should have {expected}")
 
 
-def _validate_report(message: Gone | Overflow | UnknownFamily) -> None:
+def _validate_report(message: Gone | Drained | Overflow | UnknownFamily) -> None:
     match message:
         case Gone():
             _validate_name(message.cable)
             _validate_name(message.name)
+        case Drained():
+            _validate_name(message.cable)
+            _in(message.port, range(PORTS_MAX), "port")
         case Overflow():
             if message.full or message.name:  # 0.2.0 reports no name when it is over
                 _validate_name(message.name)
@@ -119,8 +124,19 @@ def _validate_cable(cable: CableSpec, slots: int) -> None:
         _validate_name(port.name)
         _in(port.slot, range(slots), "slot")
         _in(port.mtu, MTUS, "MTU")
-    if len(set(cable.slots)) < len(cable.slots):
+        _validate_lines(port, slots)
+    taken = [*cable.slots, *(line.slot for port in cable.ports for line in port.line)]
+    if len(set(taken)) < len(taken):
         raise InvalidMessage(f"{cable.name} has one slot twice")
+
+
+def _validate_lines(port: PortSpec, slots: int) -> None:
+    if len(port.line) > 1:
+        raise InvalidMessage(f"{port.name} has {len(port.line)} lines")
+    for line in port.line:
+        _in(line.slot, range(slots), "slot")
+        for fault in line.faults():
+            raise InvalidMessage(f"{port.name}: {fault}")
 
 
 def _validate_description(message: Description) -> None:

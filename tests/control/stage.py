@@ -17,7 +17,8 @@ from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import together
 from epaird.control.workers.worker import Attachment, Worker
 from epaird.ipc import counters, ledger
-from epaird.ipc.ledger import Slots, Table
+from epaird.ipc.ledger import Table
+from epaird.ipc.slots import Slots
 from epaird.names import mac
 from epaird.names.macpool import MacPool
 from tests.control.fake import FakeHost

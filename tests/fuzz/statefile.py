@@ -21,7 +21,8 @@ from epaird.control.handover.predecessor import LEDGER, Leftovers, find_leftover
 from epaird.control.handover.state import FILE, SavedWorker, State
 from epaird.control.handover.takeover import Takeover
 from epaird.control.interfaces.registry import Registry
-from epaird.ipc.ledger import Slots, Table
+from epaird.ipc.ledger import Table
+from epaird.ipc.slots import Slots
 from epaird.kernel import tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import Identity

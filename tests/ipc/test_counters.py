@@ -9,7 +9,7 @@ from epaird.ipc.counters import REASON_HELP, REASONS, REASONS_MAX, SLOT_WORDS, C
 from epaird.ipc.ledger import LAYOUT_1
 
 
-@pytest.mark.parametrize("catalogue", [counters.INTERFACE, counters.WORKER])
+@pytest.mark.parametrize("catalogue", [counters.INTERFACE, counters.WORKER, counters.IMPAIRMENT])
 def test_words_do_not_overlap(catalogue: tuple[Counter, ...]) -> None:
     words = [word for each in catalogue for word in range(each.word, each.word + words_of(each))]
     assert len(set(words)) == len(words)
@@ -20,6 +20,8 @@ def test_words_do_not_overlap(catalogue: tuple[Counter, ...]) -> None:
 
 
 def words_of(counter: Counter) -> int:
+    if counter.histogram:
+        return counters.LATE_BUCKETS_MAX
     return REASONS_MAX if counter.by_reason else 1
 
 
@@ -28,6 +30,23 @@ def test_each_constant_is_a_word_of_the_catalogue() -> None:
     assert all(getattr(counters, name.upper()) == word for name, word in words.items())
 
 
+def test_each_constant_of_lines_is_a_word_of_their_catalogue() -> None:
+    words = {each.name: each.word for each in counters.IMPAIRMENT}
+    assert all(getattr(counters, name.upper()) == word for name, word in words.items())
+
+
+def test_reasons_of_lines_fit_and_are_explained() -> None:
+    assert counters.LINE_REASONS == ("loss", "queue_full", "aqm", "ber", "schedule")
+    assert set(counters.LINE_REASON_HELP) == set(counters.LINE_REASONS)
+    assert len(counters.LATE_BOUNDS_NS) + 1 == counters.LATE_BUCKETS_MAX
+    assert sorted(set(counters.LATE_BOUNDS_NS)) == list(counters.LATE_BOUNDS_NS)
+
+
+LINE_LAYOUT_2 = {
+    "cut": 0, "duplicated": 1, "corrupted": 2, "reordered": 3, "marked": 4, "held_frames": 5,
+    "held_segments": 6, "line_held_bytes": 7, "osegments": 8, "isegments": 9, "late_sum_ns": 10,
+    "impaired": 16, "late_buckets": 32, "migrating": 63,
+}  # fmt: skip
 LAYOUT_2 = {
     "opackets": 0, "obytes": 1, "omcasts": 2, "ipackets": 3, "ibytes": 4, "imcasts": 5, "in_flight": 6,
     "listed": 7, "oactive": 8, "coalesced_datagrams": 9, "coalesced_superframes": 10, "joining": 11,
@@ -44,6 +63,7 @@ def test_no_word_of_the_layout_that_is_in_use_has_moved() -> None:
     assert (counters.LAYOUT, SLOT_WORDS, REASONS_MAX) == (2, 64, 16)
     assert {each.name: each.word for each in counters.INTERFACE}.items() >= LAYOUT_2.items()
     assert {each.name: each.word for each in counters.WORKER}.items() >= WORKER_LAYOUT_2.items()
+    assert {each.name: each.word for each in counters.IMPAIRMENT}.items() >= LINE_LAYOUT_2.items()
     assert REASONS[: len(REASONS_2)] == REASONS_2
     names = ("HEARTBEAT_NS", "CPU_NS", "QUEUE_FRAMES", "DRAIN_LIST", "WORKER_OACTIVE")
     assert [getattr(counters, name) for name in names] == list(WORKER_LAYOUT_2.values())
@@ -82,7 +102,7 @@ def test_every_counter_of_0_1_0_has_a_successor() -> None:
 
 
 def test_help_is_one_sentence_without_a_full_stop() -> None:
-    for each in (*counters.INTERFACE, *counters.WORKER):
+    for each in (*counters.INTERFACE, *counters.WORKER, *counters.IMPAIRMENT):
         assert each.help[0].isupper() or each.help[0].isdigit()
         assert not each.help.endswith(".")
         assert "\n" not in each.help

@@ -3,20 +3,23 @@ from __future__ import annotations
 import contextlib
 import json
 import typing
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epaird.ipc.channel import MESSAGE_MAX
 from epaird.ipc.encoding import InvalidMessage, decode, encode
+from epaird.ipc.impairment import PHASES_MAX, LineParameters, LineSpec, LossChain, Phase
 from epaird.ipc.messages import (
     Amend,
     Attach,
     Attached,
     CableSpec,
     Done,
+    Impair,
     Message,
     PortSpec,
     Unknown,
@@ -26,6 +29,30 @@ from epaird.ipc.settlement import Correction
 KINDS: tuple[Any, ...] = tuple(kind for kind in typing.get_args(Message) if kind is not Unknown)
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
+RATIO = st.floats(0, 1)
+PARAMETERS = st.builds(
+    LineParameters,
+    delay_ns=st.integers(0, 2**62),
+    jitter_correlation=RATIO,
+    distribution=st.sampled_from(["uniform", "pareto"]),
+    loss=st.builds(LossChain, RATIO, RATIO, RATIO, RATIO),
+    rate=st.integers(0, 2**50),
+    codel=st.booleans(),
+)
+LINES = st.lists(
+    st.builds(
+        LineSpec,
+        slot=st.integers(0, 2**16),
+        seed=st.integers(0, 2**64 - 1),
+        parameters=PARAMETERS,
+        phases=st.lists(st.builds(Phase, st.integers(0, 2**62), parameters=PARAMETERS), max_size=2).map(
+            tuple
+        ),
+        trace=st.booleans(),
+        replay=st.booleans(),
+    ),
+    max_size=1,
+).map(tuple)
 VALUES: dict[object, st.SearchStrategy[Any]] = {
     int: st.integers(0, 2**63),
     float: st.floats(0, 1e9),
@@ -36,12 +63,13 @@ VALUES: dict[object, st.SearchStrategy[Any]] = {
     tuple[Correction, ...]: st.lists(st.builds(Correction, *[st.integers(0, 2**63)] * 6), max_size=2).map(
         tuple
     ),
+    tuple[LineSpec, ...]: LINES,
     CableSpec: st.builds(
         CableSpec,
         TEXT,
-        st.lists(st.builds(PortSpec, TEXT, st.integers(0, 2**16), st.integers(68, 65535)), max_size=3).map(
-            tuple
-        ),
+        st.lists(
+            st.builds(PortSpec, TEXT, st.integers(0, 2**16), st.integers(68, 65535), line=LINES), max_size=3
+        ).map(tuple),
         TEXT,
         st.booleans(),
     ),
@@ -65,6 +93,15 @@ def test_the_longest_message_fits_a_packet() -> None:
     ports = tuple(PortSpec(name, 65535, 65521) for name in names)
     worst = Attach(2**63, CableSpec("epair4294967295.255", ports, coalesce=True))
     assert len(encode(worst)) < 1024
+    digits = 0.12345678901234567e-100
+    full = LineParameters(
+        2**62, 2**62, digits, "paretonormal", LossChain(digits, digits, digits, digits),
+        digits, digits, digits, digits, 2**50, 2**62, 2**62,
+    )  # fmt: skip
+    phases = (Phase(2**62, 2**62, 2**62, full),) * PHASES_MAX
+    line = (LineSpec(65535, 2**64 - 1, 2**62, 2**40, full, phases),)
+    spec = CableSpec("epair4294967295.255", tuple(replace(port, line=line) for port in ports))
+    assert len(encode(Attach(2**63, spec))) < MESSAGE_MAX
 
 
 @pytest.mark.parametrize(
@@ -124,6 +161,12 @@ def test_anything_else_is_refused(packet: bytes) -> None:
         ("Resize", "mtus", [1] * 1024, [1] * 1025, "not a list of up to 1024 items"),
         ("Resize", "mtus", [], {}, "not a list of up to 1024 items"),
         ("Amend", "corrections", [{}], [[]], "not an object"),
+        ("Impair", "line", [{"parameters": {"loss": {"p": 1}}}], [{"parameters": {"loss": 1}}],
+         "parameters: loss: not an object"),
+        ("Impair", "line", [{"phases": [{"at_ns": 7}]}], [{"phases": [{"at_ns": 0.5}]}],
+         "phases: at_ns: not an integer of 64 bits"),
+        ("Impair", "line", [{"parameters": {"ber": 1e-9}}], [{"parameters": {"ber": float("nan")}}],
+         "parameters: ber: not a finite number"),
         ("Attached", "cable", {"ports": [{"mtu": 68}]}, {"ports": [{"mtu": ""}]},
          "ports: mtu: not an integer of 64 bits"),
     ],
@@ -156,7 +199,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
     max_leaves=9,
 )
-FIELDS = sorted({each.name for kind in (*KINDS, PortSpec, CableSpec) for each in fields(kind)})
+FIELDS = sorted({each.name for kind in (*KINDS, PortSpec, CableSpec, LineSpec) for each in fields(kind)})
 DOCUMENTS = st.fixed_dictionaries(
     {"type": st.sampled_from([kind.__name__ for kind in KINDS])},
     optional=dict.fromkeys(FIELDS, JSON),
@@ -184,6 +227,14 @@ def test_unknown_fields_are_ignored_and_missing_ones_defaulted() -> None:
         b'{"type": "Attach", "id": 3, "cable": {"name": "c", "speed": 9, "ports": [{"slot": 4, "q": 1}]}}'
     )
     assert decode(packet) == Attach(3, CableSpec("c", (PortSpec(slot=4),)))
+
+
+def test_a_process_of_0_4_0_and_one_of_this_version_understand_each_other() -> None:
+    """It sends no lines, and does not know the messages about them."""
+    packet = b'{"type": "Attached", "cable": {"name": "epair0", "ports": [{"name": "epair0a", "slot": 4}]}}'
+    assert decode(packet) == Attached(CableSpec("epair0", (PortSpec("epair0a", 4),)))
+    assert decode(encode(Impair(7, "epair0", 1))) == Impair(7, "epair0", 1, ())
+    assert json.loads(encode(Impair(7)))["id"] == 7
 
 
 def test_corrections_of_another_version_are_read() -> None:

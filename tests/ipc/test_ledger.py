@@ -1,4 +1,4 @@
-"""The shared table: slots, and ledgers of other layouts."""
+"""The shared table, and ledgers of other layouts."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from epaird.ipc import counters, ledger
-from epaird.ipc.counters import CPU_NS, IERRORS, MIGRATING, OERRORS, REASONS, SLOT_WORDS
-from epaird.ipc.ledger import CURRENT, LAYOUT_1, Layout, LedgerFull, Slots, Table, is_sealed
+from epaird.ipc.counters import (
+    CPU_NS,
+    IERRORS,
+    LINE_REASONS,
+    MIGRATING,
+    OERRORS,
+    REASONS,
+    SLOT_WORDS,
+)
+from epaird.ipc.ledger import CURRENT, LAYOUT_1, Layout, Table, is_sealed
 from tests.ipc.ledgers import ledger_file
 
 
@@ -42,38 +48,6 @@ def test_there_is_no_slot_outside(table: Table, slot: int) -> None:
 
 def test_the_ledger_is_not_inherited(table: Table) -> None:
     assert not os.get_inheritable(table.fd)
-
-
-@given(st.lists(st.booleans(), max_size=30))
-def test_slots_are_handed_out_lowest_first_zeroed_and_never_twice(steps: list[bool]) -> None:
-    table = Table.create(4)
-    try:
-        slots, held = Slots(table), list[int]()
-        for take in steps:
-            if take and len(held) < 4:
-                slot = slots.take()
-                assert slot == min(set(range(4)) - set(held))
-                assert not any(table.slot(slot))
-                table.slot(slot)[:] = memoryview(b"\1" * ledger.SLOT_BYTES).cast("Q")
-                held.append(slot)
-            elif take:
-                with pytest.raises(LedgerFull, match="there can be 4 queues"):
-                    slots.take()
-            elif held:
-                slots.release(held.pop())
-    finally:
-        os.close(table.fd)
-
-
-def test_a_released_slot_is_taken_again_only_after_it_has_rested(table: Table) -> None:
-    slots = Slots(table, resting=True)
-    first, second = slots.take(), slots.take()
-    slots.release(first)
-    assert slots.take() == second + 1
-    slots.rested()
-    assert slots.take() == first
-    slots.rested()
-    assert slots.take() == second + 2
 
 
 # Ledgers of other layouts.
@@ -202,6 +176,7 @@ def test_appended_words_and_reasons_are_no_other_layout(table: Table) -> None:
     newer = Layout(
         CURRENT.version, CURRENT.header_bytes, SLOT_WORDS, (*REASONS, "loss"),
         {**CURRENT.interface, "osegments": 50}, CURRENT.worker,
+        {**CURRENT.line, "spun": 11}, (*LINE_REASONS, "jam"),
     )  # fmt: skip
     fd = ledger_file(newer, 4)
     try:
@@ -232,6 +207,29 @@ def test_a_worker_of_this_version_counts_in_the_words_of_an_older_layout(old: Ta
     assert found == expected
     old.worker_slot(3)[CPU_NS] = 9
     assert list(old._slot(3))[:3] == [0, 9, 0]
+
+
+def test_a_worker_counts_lines_in_the_words_of_another_layout(old: Table) -> None:
+    """One that has no lines drops what is counted in them."""
+    layout = Layout(9, 4096, 64, (), {}, {}, {"cut": 4, "impaired": 5, "late_buckets": 20}, ("jam", "ber"))
+    fd = ledger_file(layout, 4)
+    try:
+        words = Table(fd).line_slot(1)
+        words[counters.CUT] = 1
+        words[counters.IMPAIRED + LINE_REASONS.index("ber")] = 2
+        words[counters.IMPAIRED + LINE_REASONS.index("loss")] = 3
+        words[counters.LATE_BUCKETS + 15] = 4
+        found = dict(enumerate(Table(fd)._slot(1)))
+        assert {word: value for word, value in found.items() if value} == {4: 1, 6: 2, 35: 4}
+    finally:
+        os.close(fd)
+    old.line_slot(2)[counters.CUT] = 7
+    assert not any(old._slot(2))
+
+
+def test_a_line_has_a_slot_of_the_ledger(table: Table) -> None:
+    table.line_slot(1)[counters.HELD_FRAMES] = 7
+    assert table.read(1)[counters.HELD_FRAMES] == 7
 
 
 def test_no_process_can_change_the_size_of_a_ledger(table: Table) -> None:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from epaird.ipc.encoding import decode, encode
+from epaird.ipc.impairment import LineSpec
 from epaird.ipc.messages import Adopt, CableSpec, Detach, Done, End, Message, PortSpec, Start, Tune
 
 
@@ -44,6 +45,14 @@ def test_a_number_that_is_missing_is_zero_and_a_flag_is_false(kind: Any) -> None
 
 def test_an_answer_reports_success_by_default() -> None:
     assert decode(b'{"type": "Done", "id": 7}') == Done(7, "")
+
+
+def test_the_files_of_lines_travel_behind_the_descriptors_of_ports() -> None:
+    line = (LineSpec(7, trace=True, replay=True),)
+    cable = CableSpec("epair0", (PortSpec("epair0a", 2, 1500), PortSpec("epair0b", 3, 1500)))
+    assert (cable.descriptors, cable.impaired(1, line).descriptors) == (2, 5)
+    assert cable.impaired(1, line).impaired(0, (LineSpec(8),)).descriptors == 6
+    assert cable.impaired(1, line).impaired(1, ()) == cable
 
 
 def test_a_resized_cable_differs_in_its_mtus_only() -> None:

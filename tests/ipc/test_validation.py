@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.ipc.encoding import InvalidMessage, encode
+from epaird.ipc.impairment import PHASES_MAX, LineParameters, LineSpec, LossChain, Phase
 from epaird.ipc.messages import (
     Adopted,
     Attach,
@@ -22,6 +23,7 @@ from epaird.ipc.messages import (
     Continue,
     Description,
     Done,
+    Drained,
     End,
     Gone,
     Message,
@@ -36,6 +38,16 @@ from epaird.ipc.validation import worker_message
 
 SLOTS = 65536
 PORTS = (PortSpec("epair0a", 1, 1500), PortSpec("epair0b", 2, 9000))
+
+
+def impaired(*line: LineSpec) -> Attached:
+    return Attached(CableSpec("epair0", PORTS).impaired(1, line))
+
+
+def line_with(parameters: LineParameters) -> Attached:
+    return impaired(LineSpec(7, parameters=parameters))
+
+
 KINDS: tuple[Any, ...] = typing.get_args(Message)
 
 
@@ -46,6 +58,7 @@ KINDS: tuple[Any, ...] = typing.get_args(Message)
         (Done(3, "epair0 is not attached"), 0),
         (Gone("epair0", "epair0a"), 0),
         (Gone("epair0a-epair1b.3", "epair1b"), 0),
+        (Drained("epair0a-epair1b.3", 1), 0),
         (Overflow(True, "epair0a"), 0),
         (Overflow(False, ""), 0),
         (UnknownFamily("lo1", 15), 0),
@@ -53,6 +66,7 @@ KINDS: tuple[Any, ...] = typing.get_args(Message)
         (Attached(CableSpec("epair0", PORTS, coalesce=True)), 2),
         (Attached(CableSpec("epair0.255", PORTS, CableKind.KEPT)), 2),
         (Attached(CableSpec("lo1", PORTS[:1], CableKind.VERBATIM)), 1),
+        (Attached(CableSpec("epair0", PORTS).impaired(1, (LineSpec(7),))), 3),
         (Attached(CableSpec("bridge0", PORTS, "bridge")), 2),
     ],
     ids=repr,
@@ -82,6 +96,11 @@ def test_what_a_worker_sends_is_accepted(message: Message, descriptors: int) -> 
         (Attached(CableSpec("../epair0", PORTS)), 2, "'../epair0' is not the name"),
         (Gone("epair0", "eth0 \x1b[2J"), 0, r"'eth0 \\x1b[2J' is not the name"),
         (Attached(CableSpec("epair0", (PORTS[0], PortSpec("b/d", 2, 1500)))), 2, "'b/d' is not the name"),
+        (Drained("epair0", 64), 0, "port 64 is out of range"),
+        (Drained("epair 0", 0), 0, "'epair 0' is not the name"),
+        (impaired(LineSpec(7), LineSpec(8)), 4, "epair0b has 2 lines"),
+        (impaired(LineSpec(1)), 3, "epair0 has one slot twice"),
+        (impaired(LineSpec(SLOTS)), 3, f"slot {SLOTS} is out of range"),
         (Gone("", "epair0a"), 0, "'' is not the name"),
         (Overflow(False, "x" * 4000), 0, "is not the name"),
         (UnknownFamily("lo0", 16), 0, "version 16 is out of range"),
@@ -125,6 +144,24 @@ def lone(kind: str, count: int) -> Attached:
          Attached(CableSpec("c0", (PortSpec("c0", 0, 67),), "later")), "MTU 67 is out of range"),
         (Attached(CableSpec("c0", (PortSpec("c0", 0, 65535),), "later")),
          Attached(CableSpec("c0", (PortSpec("c0", 0, 65536),), "later")), "MTU 65536 is out of range"),
+        (Drained("x0", 63), Drained("x0", 64), "port 64 is out of range"),
+        (impaired(LineSpec(7, seed=2**64 - 1)), impaired(LineSpec(7, seed=-1)),
+         "epair0b: seed -1 of a line is out of range"),
+        (impaired(LineSpec(7, buffer=1)), impaired(LineSpec(7, buffer=0)),
+         "epair0b: buffer 0 of a line is out of range"),
+        (impaired(LineSpec(7, phases=(Phase(),) * PHASES_MAX)),
+         impaired(LineSpec(7, phases=(Phase(),) * (PHASES_MAX + 1))),
+         "epair0b: number of phases 33 of a line is out of range"),
+        (line_with(LineParameters(loss=LossChain(p=1))), line_with(LineParameters(loss=LossChain(p=1.5))),
+         "epair0b: probability 1.5 of a line is out of range"),
+        (line_with(LineParameters(delay_ns=1 << 62)), line_with(LineParameters(delay_ns=1 + (1 << 62))),
+         "epair0b: a time of a line is out of range"),
+        (line_with(LineParameters(rate=1 << 50)), line_with(LineParameters(rate=-1)),
+         "epair0b: rate -1 of a line is out of range"),
+        (line_with(LineParameters(limit_bytes=1)), line_with(LineParameters(limit_segments=-1)),
+         "epair0b: limit -1 of a line is out of range"),
+        (line_with(LineParameters(distribution="pareto")), line_with(LineParameters(distribution="\x1b")),
+         "epair0b: distribution of a line is not known"),
         (Description("0.4.0", 1023), Description("0.4.0", 1024),
          "version of Landlock's ABI 1024 is out of range"),
         (Description("v" * 200), Description("v" * 201), f"'{'v' * 39} is no text for one line"),
@@ -140,7 +177,7 @@ def test_each_limit_is_where_it_is_promised(allowed: Message, refused: Message, 
 
 
 def descriptors_of(message: Message) -> int:
-    return len(message.cable.ports) if isinstance(message, Attached) else isinstance(message, Adopted)
+    return message.cable.descriptors if isinstance(message, Attached) else isinstance(message, Adopted)
 
 
 def test_a_cable_of_a_later_kind_has_up_to_64_ports() -> None:
@@ -180,10 +217,10 @@ def test_whatever_arrives_is_a_message_in_range_or_refused(
                 assert 0 <= message.slot < slots
             case Attached():
                 assert all(0 <= slot < slots for slot in message.cable.slots)
-                assert len(message.cable.ports) == descriptors
+                assert message.cable.descriptors == descriptors
             case _:
                 assert descriptors == 0
-                reports = Description | Ready | Done | Gone | Overflow | UnknownFamily | Unknown
+                reports = Description | Ready | Done | Gone | Drained | Overflow | UnknownFamily | Unknown
                 assert isinstance(message, reports)
 
 

@@ -23,7 +23,8 @@ from epaird.control.operations import Refused
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import together
 from epaird.control.workers.worker import Worker
-from epaird.ipc.ledger import Slots, Table
+from epaird.ipc.ledger import Table
+from epaird.ipc.slots import Slots
 from epaird.names import mac
 from epaird.names.macpool import MacPool
 from tests.loop import descriptors

@@ -31,7 +31,8 @@ from epaird.control.machine.host import Host
 from epaird.control.machine.privatefiles import Stamp, stamp
 from epaird.control.reloading.inforce import ConfigurationInForce
 from epaird.control.workers.worker import Worker
-from epaird.ipc.ledger import Slots, Table
+from epaird.ipc.ledger import Table
+from epaird.ipc.slots import Slots
 from epaird.names.macpool import MacPool
 
 log = logging.getLogger(__name__)

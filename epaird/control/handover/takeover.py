@@ -24,7 +24,8 @@ from epaird.control.interfaces.saved import SavedClone, SavedDevice
 from epaird.control.machine.host import Host
 from epaird.control.workers.readers import Readers
 from epaird.control.workers.worker import Worker
-from epaird.ipc.ledger import Slots, Table
+from epaird.ipc.ledger import Table
+from epaird.ipc.slots import Slots
 from epaird.kernel import tun
 from epaird.kernel.errors import KernelError
 from epaird.kernel.statistics import LinkStatistics

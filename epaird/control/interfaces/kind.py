@@ -25,7 +25,8 @@ from epaird.control.interfaces.unregister import Unregistering
 from epaird.control.machine.host import Host
 from epaird.control.readings import InterfaceReading
 from epaird.control.workers.worker import Worker
-from epaird.ipc.ledger import Slots, Table
+from epaird.ipc.ledger import Table
+from epaird.ipc.slots import Slots
 from epaird.kernel.tun import Tap
 from epaird.names.cloners import Cloner
 

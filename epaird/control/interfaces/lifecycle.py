@@ -18,7 +18,7 @@ from epaird.control.machine.host import Place
 from epaird.control.readings import InterfaceReading
 from epaird.control.tasks import spawn, together
 from epaird.control.workers.worker import Worker
-from epaird.ipc.ledger import LedgerFull
+from epaird.ipc.slots import LedgerFull
 from epaird.kernel.errors import KernelError
 from epaird.kernel.tun import Tap
 

@@ -21,8 +21,9 @@ from epaird.control.machine.host import Host
 from epaird.control.readings import InterfaceReading, MissingReading, Reading
 from epaird.control.tasks import together, whole
 from epaird.control.workers.worker import Worker
-from epaird.ipc.ledger import Slots, Table
+from epaird.ipc.ledger import Table
 from epaird.ipc.messages import Overflow, UnknownFamily
+from epaird.ipc.slots import Slots
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import is_of_process
 from epaird.kernel.printable import canonical

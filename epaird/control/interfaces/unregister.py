@@ -19,7 +19,8 @@ from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.ifnet import Ifnet
 from epaird.control.machine.host import Host
 from epaird.control.tasks import spawn, together
-from epaird.ipc.ledger import Slots, Table
+from epaird.ipc.ledger import Table
+from epaird.ipc.slots import Slots
 
 log = logging.getLogger(__name__)
 

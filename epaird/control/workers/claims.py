@@ -17,7 +17,7 @@ from typing import Final
 
 from epaird.control.tokenbucket import Rate, TokenBucket
 from epaird.ipc.encoding import InvalidMessage
-from epaird.ipc.messages import CableSpec, Gone, Message, Overflow, UnknownFamily
+from epaird.ipc.messages import CableSpec, Drained, Gone, Message, Overflow, UnknownFamily
 
 REPORTS: Final = 4096
 """Reports allowed at once, besides those of interfaces: as many as wait when the control plane was stopped
@@ -85,6 +85,9 @@ class Claims:
             case Gone():
                 if report.name not in self._names(report.cable):
                     raise InvalidMessage(f"it was not given {report.name} of {report.cable}")
+            case Drained():
+                if not self._names(report.cable):
+                    raise InvalidMessage(f"it was not given {report.cable}")
             case Overflow() | UnknownFamily():
                 if report.name and not self._known[report.name]:
                     raise InvalidMessage(f"it was not given {report.name}")

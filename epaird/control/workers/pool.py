@@ -21,7 +21,7 @@ from epaird.control.workers import liveness
 from epaird.control.workers.inspection import processes_of, spare_process
 from epaird.control.workers.processes import Spares
 from epaird.control.workers.worker import Worker, WorkerLost
-from epaird.ipc.ledger import LedgerFull, Slots
+from epaird.ipc.slots import LedgerFull, Slots
 
 log = logging.getLogger(__name__)
 

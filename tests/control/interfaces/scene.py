@@ -15,7 +15,8 @@ from epaird.control.interfaces.registry import Registry
 from epaird.control.operations import Refused
 from epaird.control.readings import InterfaceReading
 from epaird.control.workers.worker import Worker
-from epaird.ipc.ledger import Slots, Table
+from epaird.ipc.ledger import Table
+from epaird.ipc.slots import Slots
 from epaird.names.macpool import MacPool
 from tests.control.fake import FakeHost
 from tests.control.stage import IdleWorker

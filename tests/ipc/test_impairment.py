@@ -1,0 +1,69 @@
+"""The impairment of a line as messages carry it: which numbers no line can have."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaird.ipc.impairment import (
+    BUFFER_MAX,
+    DISTRIBUTIONS,
+    PHASES_MAX,
+    RATE_MAX,
+    TIME_MAX_NS,
+    LineParameters,
+    LineSpec,
+    LossChain,
+    Phase,
+)
+
+RATIOS = st.floats(0, 1)
+TIMES = st.integers(0, TIME_MAX_NS)
+PARAMETERS = st.builds(
+    LineParameters,
+    TIMES, TIMES, RATIOS, st.sampled_from(DISTRIBUTIONS), st.builds(LossChain, *[RATIOS] * 4),
+    *[RATIOS] * 4, st.integers(0, RATE_MAX), *[st.integers(0, 2**63 - 1)] * 2, st.booleans(), st.booleans(),
+)  # fmt: skip
+LINES = st.builds(
+    LineSpec,
+    st.integers(0, 65535), st.integers(0, 2**64 - 1), TIMES, st.integers(1, BUFFER_MAX), PARAMETERS,
+    st.lists(st.builds(Phase, TIMES, TIMES, TIMES, PARAMETERS), max_size=PHASES_MAX).map(tuple),
+)  # fmt: skip
+
+
+def having(key: str, value: Any) -> LineParameters:  # noqa: ANN401
+    return LineParameters(**{key: value})
+
+
+@given(LINES)
+def test_a_line_in_range_has_no_fault(line: LineSpec) -> None:
+    assert list(line.faults()) == []
+
+
+def test_the_parameters_of_a_new_line_do_nothing() -> None:
+    """Only so does a message without them mean no impairment."""
+    defaults = dataclasses.asdict(LineParameters())
+    assert defaults.pop("distribution") == "normal"
+    assert defaults.pop("loss") == {"p": 0, "r": 1, "bad": 1, "good": 0}
+    assert not any(defaults.values())
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        *(LineParameters(loss=LossChain(**{key: value})) for key in ("p", "r", "bad", "good")
+          for value in (-0.1, 1.1, float("nan"), float("inf"))),
+        *(having(key, 2.0) for key in ("duplicate", "corrupt", "ber", "reorder")),
+        *(having(key, -1) for key in ("delay_ns", "jitter_ns", "rate", "limit_bytes")),
+        LineParameters(distribution="gauss"),
+        LineParameters(delay_ns=TIME_MAX_NS + 1),
+    ],
+)  # fmt: skip
+def test_a_fault_is_found_outside_and_inside_the_schedule(parameters: LineParameters) -> None:
+    assert list(LineSpec(parameters=parameters).faults())
+    (fault,) = LineSpec(phases=(Phase(), Phase(parameters=parameters))).faults()
+    assert fault.isprintable()
