@@ -18,7 +18,7 @@ from epaird.control.interfaces.lifecycle import Lifecycle
 from epaird.control.interfaces.pairaddresses import PairAddresses
 from epaird.control.interfaces.pairchanges import PairChange
 from epaird.control.interfaces.patching import Patching
-from epaird.control.interfaces.saved import SavedDevice, SavedHalf, SavedPair
+from epaird.control.interfaces.saved import SavedDevice, SavedHalf, SavedLine, SavedPair
 from epaird.control.machine.host import Place
 from epaird.control.tasks import together
 from epaird.kernel.tun import Tap
@@ -35,7 +35,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
 
     def __init__(self, environment: Environment, macs: MacPool) -> None:
         super().__init__(environment)
-        self.patching = Patching(environment.host, environment.table)
+        self.patching = Patching(environment.host, environment.table, lambda: self.ifnets)
         self._addresses = PairAddresses(macs, environment.host)
 
     def half(self, device: str) -> Half | None:
@@ -196,6 +196,9 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
     async def _move_references(self, clone: Pair) -> None:
         self.patching.abandon(clone)
 
+    def _detached(self, clone: Pair) -> None:
+        self.patching.end_lines(clone)
+
     def _load(self, index: int) -> int:
         """Return the number of cables of the worker that an interface index leads to.
 
@@ -246,6 +249,7 @@ def _saved_half(half: Half) -> SavedHalf:
         side=half.side,
         mac=half.mac,
         peer=half.peer.device if half.peer is not None else None,
+        line=SavedLine.of(half.line) if half.line is not None else None,
     )
 
 

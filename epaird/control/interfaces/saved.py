@@ -16,7 +16,9 @@ from pydantic import BaseModel, SerializerFunctionWrapHandler, WrapSerializer
 
 from epaird.config.settings import LoopbackSettings, PairSettings, namespace_name
 from epaird.control.interfaces.ifnet import CarrierRule, Ifnet, Origin
+from epaird.control.interfaces.lines import OutgoingLine
 from epaird.control.machine.host import Place
+from epaird.ipc.impairment import LineSpec
 from epaird.kernel.namespace import Identity
 from epaird.kernel.printable import canonical
 from epaird.names.cloners import Side
@@ -120,6 +122,21 @@ class SavedDevice(BaseModel):
         return Identity(*self.place.identity) if unmoved else None
 
 
+class SavedLine(BaseModel):
+    """The line of a half."""
+
+    slot: int
+    spec: LineSpec | None = None
+    """The impairment that applies; None for none."""
+    draining: bool = False
+    """True where it has none and may still hold frames."""
+
+    @classmethod
+    def of(cls, line: OutgoingLine) -> SavedLine:
+        """Return a line in this form."""
+        return cls(slot=line.slot, spec=line.spec, draining=line.draining)
+
+
 class SavedHalf(BaseModel):
     """A half."""
 
@@ -128,6 +145,8 @@ class SavedHalf(BaseModel):
     mac: str
     peer: str | None
     """Name of the half it is patched to."""
+    line: SavedLine | None = None
+    """The impairment of what it transmits; None if it never had one."""
 
 
 class SavedPair(BaseModel):
@@ -146,6 +165,11 @@ class SavedPair(BaseModel):
     def devices(self) -> tuple[SavedDevice, ...]:
         """The devices of both halves."""
         return tuple(half.device for half in self.halves)
+
+    @property
+    def lines(self) -> dict[str, SavedLine]:
+        """The lines of its halves, by the name of the device."""
+        return {half.device.name: half.line for half in self.halves if half.line is not None}
 
 
 class SavedLoopback(BaseModel):
@@ -167,6 +191,11 @@ class SavedLoopback(BaseModel):
     def devices(self) -> tuple[SavedDevice, ...]:
         """Its one device."""
         return (self.device,)
+
+    @property
+    def lines(self) -> dict[str, SavedLine]:
+        """No lines."""
+        return {}
 
 
 SavedClone = SavedPair | SavedLoopback
