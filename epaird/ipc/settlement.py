@@ -85,7 +85,7 @@ def correction(
     ``senders`` and ``receivers`` are their slots, which must be at rest; ``read``, ``written`` and ``base``
     are as in :func:`settle`, for all queues together; ``joinings`` are what :func:`end_process` returned."""
     sent = max(0, read - sum(each[OPACKETS] + _errors(each, OERRORS) for each in senders))
-    writes = written - sum(map(_writes, receivers))
+    writes = written - sum(map(writes, receivers))
     delivered, superframes, datagrams = _delivered(writes, joinings)
     waiting = sum(each[IN_FLIGHT] for each in receivers)
     missing = sum(map(balance, senders, receivers)) - base - waiting + sent - delivered
@@ -155,14 +155,14 @@ def _clear_held(sender: Words, receiver: Words) -> None:
 
 def _settle_delivered(receiver: Words, written: int) -> None:
     """Count the frames of the last burst that were delivered but not yet counted."""
-    frames, superframes, datagrams = _delivered(written - _writes(receiver), (receiver[JOINING],))
+    frames, superframes, datagrams = _delivered(written - writes(receiver), (receiver[JOINING],))
     receiver[IPACKETS] += frames
     receiver[COALESCED_SUPERFRAMES] += superframes
     receiver[COALESCED_DATAGRAMS] += datagrams
 
 
-def _writes(receiver: Sequence[int]) -> int:
-    """Return how many writes are counted: each delivers a frame, a super-frame, or a worker's own message."""
+def writes(receiver: Sequence[int]) -> int:
+    """Return how many writes to a receiver are counted: each delivers a frame, a super-frame, or a worker's own message."""
     joined = receiver[COALESCED_DATAGRAMS] - receiver[COALESCED_SUPERFRAMES]
     return receiver[IPACKETS] - joined + receiver[TOO_BIG]
 
