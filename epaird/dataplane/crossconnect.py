@@ -17,7 +17,8 @@ from epaird.dataplane.frames import HEADER
 from epaird.dataplane.links import ETHERNET_LINK
 from epaird.dataplane.pipeline import Pipeline
 from epaird.dataplane.port import DOWN_ERRORS, Port, reason
-from epaird.dataplane.segmenting import NotSegmentable, segment
+from epaird.dataplane.segmenting import segment
+from epaird.dataplane.superframe import NotSegmentable
 from epaird.ipc.counters import PEER_DOWN, WRITE_ERROR
 
 ANSWERS: Final = 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -95,3 +96,12 @@ def ones_sum(data: bytes | bytearray | memoryview) -> int:
 def complement(total: int) -> int:
     """Return the checksum of data with this sum, which is not all zeros: 0 to 0xfffe."""
     return 0xFFFF - (total % 0xFFFF or 0xFFFF)
+
+
+def update_checksum(packet: memoryview | bytearray, at: int, before: bytes, after: bytes) -> None:
+    """Update the checksum ``at`` bytes into a packet where ``before`` is replaced by ``after`` (RFC 1624).
+
+    Both are whole 16-bit words at even offsets of what the checksum covers."""
+    (checksum,) = struct.unpack_from("!H", packet, at)
+    total = (checksum ^ 0xFFFF) - int.from_bytes(before) + int.from_bytes(after)
+    struct.pack_into("!H", packet, at, complement(total))

@@ -20,7 +20,13 @@ import struct
 from typing import Final
 
 from epaird.dataplane.frames import HEADER
-from epaird.dataplane.headers import FRAGMENT_OFFSET, ICMP_ERRORS, IPV4_HEADER, IPV6_HEADER, complement
+from epaird.dataplane.headers import (
+    FRAGMENT_OFFSET,
+    ICMP_ERRORS,
+    IPV4_HEADER,
+    IPV6_HEADER,
+    update_checksum,
+)
 from epaird.kernel.abi import VIRTIO_NET_HDR_F_NEEDS_CSUM
 
 _ERRORS6: Final = (1, 2, 3, 4)
@@ -51,7 +57,7 @@ def reflect_quote4(packet: memoryview) -> None:
         return
     packet[quote + 12 : quote + 20] = receiver + sender
     if packet[_DESTINATION4] != receiver:
-        _update(packet, _CHECKSUM4, bytes(packet[_DESTINATION4]), receiver)
+        update_checksum(packet, _CHECKSUM4, bytes(packet[_DESTINATION4]), receiver)
         packet[_DESTINATION4] = receiver
 
 
@@ -69,14 +75,7 @@ def reflect_quote6(packet: memoryview) -> None:
     if before != receiver:
         if packet[0] & VIRTIO_NET_HDR_F_NEEDS_CSUM:
             # The field has the sum itself, not its complement: what is added and what is subtracted change.
-            _update(packet, _CHECKSUM6, receiver, before)
+            update_checksum(packet, _CHECKSUM6, receiver, before)
         else:
-            _update(packet, _CHECKSUM6, before, receiver)
+            update_checksum(packet, _CHECKSUM6, before, receiver)
         packet[_DESTINATION6] = receiver
-
-
-def _update(packet: memoryview, at: int, before: bytes, after: bytes) -> None:
-    """Update a checksum where ``before`` is replaced by ``after``."""
-    (checksum,) = struct.unpack_from("!H", packet, at)
-    total = (checksum ^ 0xFFFF) - int.from_bytes(before) + int.from_bytes(after)
-    struct.pack_into("!H", packet, at, complement(total))

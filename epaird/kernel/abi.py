@@ -230,6 +230,11 @@ IN_DONT_FOLLOW: Final = 0x0200_0000
 IN_NONBLOCK: Final = 0x800
 IN_CLOEXEC: Final = 0x80000
 
+# linux/timerfd.h
+TFD_TIMER_ABSTIME: Final = 1
+TFD_NONBLOCK: Final = 0x800
+TFD_CLOEXEC: Final = 0x80000
+
 # linux/sched.h
 CLONE_NEWNS: Final = 0x00020000
 CLONE_NEWCGROUP: Final = 0x02000000

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from epaird.dataplane.frames import HEADER
-from epaird.dataplane.segmenting import NotSegmentable, segment
+from epaird.dataplane.segmenting import segment
+from epaird.dataplane.superframe import NotSegmentable
 from tests.dataplane.datagrams import folded
 from tests.dataplane.hop import Hop, bridged
 from tests.dataplane.superframes import TAGS, TCP, UDP, Offloaded, offloaded

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from epaird.dataplane.burst import BURST_BYTES
 from epaird.dataplane.frames import FRAME_MAX, HEADER
 from epaird.dataplane.headers import ICMP, ICMPV6
-from epaird.dataplane.segmenting import NotSegmentable, segment
+from epaird.dataplane.segmenting import segment
+from epaird.dataplane.superframe import NotSegmentable
 from epaird.ipc.counters import (
     COALESCED_DATAGRAMS,
     COALESCED_SUPERFRAMES,
@@ -274,7 +275,7 @@ SEGMENTS: Final = Target(
     opened=nothing,
     found=(_TOO_LONG,),
     examples=500,
-    subjects=("epaird.dataplane.segmenting", "epaird.dataplane.headers"),
+    subjects=("epaird.dataplane.segmenting", "epaird.dataplane.superframe", "epaird.dataplane.headers"),
 )
 LOOPBACKS: Final = Target(
     name="loopbacks",

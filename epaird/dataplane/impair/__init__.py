@@ -1,0 +1,1 @@
+"""Impairment: what a line does to the frames of one direction of a cable."""

@@ -1,0 +1,88 @@
+"""The end of a line: frames that are due are written to the receiver from the ring.
+
+The kernel counts what is written, so nothing is stored between two writes (:mod:`epaird.ipc.ring`). One commit
+counts them all at the end."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from typing import Final
+
+from epaird.dataplane.port import Port, reason
+from epaird.ipc.counters import LATE_BOUNDS_NS
+from epaird.ipc.ring import LATE, LATE_SUM, RECORD, Released, Ring
+
+RECORDS_AT_ONCE: Final = 256
+"""Most frames that are released before other ports get a turn."""
+_TABLE_STEP: Final = RECORD.size
+
+
+class Release:
+    """Writes what is due."""
+
+    __slots__ = ("_ring", "_target")
+
+    def __init__(self, ring: Ring, target: Port) -> None:
+        """``target`` is the port that the frames are for."""
+        self._ring = ring
+        self._target = target
+
+    def run(self, now_ns: int) -> bool:
+        """Write records that are due, a limited number; return False when the receiver takes no more."""
+        ring, target = self._ring, self._target
+        left = RECORDS_AT_ONCE
+        while left > 0 and ring.tail < ring.head:
+            written, error = self._write(now_ns, left)
+            left -= written + 1
+            if error is None:
+                break
+            if isinstance(error, BlockingIOError):
+                return False
+            ring.refused(reason(error), target.account.words)
+        return True
+
+    def _write(self, now_ns: int, most: int) -> tuple[int, OSError | None]:
+        """Write records until one is not due or is refused; return how many were written, and the error."""
+        ring, fd, write = self._ring, self._target.fd, os.write
+        table, data, mask, unpack = ring.table, ring.data, ring.records - 1, RECORD.unpack_from
+        gone = Released()
+        error: OSError | None = None
+        frames = segments = octets = 0
+        first = number = ring.tail
+        stop = min(ring.head, first + most)
+        late_of = -1
+        late_frames = 0
+        while number < stop:
+            deadline, offset, length, each_segments, each_frames, flags, _, each_octets, _, _ = unpack(
+                table, (number & mask) * _TABLE_STEP
+            )
+            if deadline > now_ns:
+                break
+            try:
+                write(fd, data[offset : offset + length])
+            except OSError as refusal:
+                error = refusal
+                break
+            number += 1
+            frames += each_frames
+            segments += each_segments
+            octets += each_octets
+            if flags:
+                gone.flagged(flags, each_frames)
+            if deadline != late_of:
+                if late_frames:
+                    self._late(now_ns - late_of, late_frames)
+                late_of, late_frames = deadline, 0
+            late_frames += each_frames
+        if number > first:
+            self._late(now_ns - late_of, late_frames)
+            gone.records, gone.frames, gone.segments, gone.octets = number - first, frames, segments, octets
+            ring.released(gone, self._target.account.words)
+        return number - first, error
+
+    def _late(self, late_ns: int, frames: int) -> None:
+        """Count frames by how late they are delivered."""
+        release = self._ring.release
+        release[LATE_SUM] += late_ns * frames
+        release[LATE + bisect_left(LATE_BOUNDS_NS, late_ns)] += frames

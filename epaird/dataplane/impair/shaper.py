@@ -1,0 +1,140 @@
+"""The rate of a line, in virtual time: when each segment has left the queue is known when it enters it.
+
+The queue is first in, first out, and everything before a segment is decided, so its departure is the later of
+now and the departure before it, and the time that its bits need. The backlog follows from that, too. No
+segment needs a timer of its own, and CoDel can decide at once about what it would find at the departure.
+
+Times are kept exactly, with the fractions of a nanosecond: a frame of 64 bytes at 10 Gbit/s takes 67.2 ns on
+the wire, and nothing may drift.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+SECOND: Final = 1_000_000_000
+WIRE_OVERHEAD: Final = 24
+"""Bytes of a frame on the wire beyond its Ethernet header and payload: preamble 8, frame check sequence 4,
+gap 12."""
+WIRE_MINIMUM: Final = 84
+"""Bytes of the shortest frame on the wire."""
+MTU_OCTETS: Final = 1514 + WIRE_OVERHEAD
+"""Bytes on the wire of a frame with 1500 bytes of payload."""
+PIECE_NS: Final = 1_000_000
+"""Time of the rate that a piece of a super-frame is to have at least."""
+BOTTLENECK_WORDS: Final = 4
+"""Words of the state of a bottleneck, beginning with ``busy_until``."""
+_BITS: Final = 8 * SECOND
+
+
+class Bottleneck(Protocol):
+    """What a queue waits for: a rate, or the delivery opportunities of a trace."""
+
+    busy_until: int
+    """CLOCK_MONOTONIC in nanoseconds when everything that was accepted has left."""
+
+    @property
+    def mean_rate(self) -> int:
+        """Bits per second in the long run."""
+        ...
+
+    def start(self, now_ns: int) -> int:
+        """Return when a segment that arrives now would reach the head of the queue."""
+        ...
+
+    def backlog(self, now_ns: int) -> int:
+        """Return the bytes on the wire that have not left, rounded up."""
+        ...
+
+    def leave(self, now_ns: int, octets: int, segments: int) -> int:
+        """Accept segments of so many bytes on the wire altogether; return when the last has left."""
+        ...
+
+    def duration(self, octets: int) -> int:
+        """Return an upper bound of the time in nanoseconds that so many bytes on the wire take."""
+        ...
+
+    def words(self) -> tuple[int, ...]:
+        """Return the state."""
+        ...
+
+
+class Shaper:
+    """A constant rate."""
+
+    __slots__ = ("_rate", "_rest", "busy_until")
+
+    def __init__(self, rate: int, words: Sequence[int] = (0, 0)) -> None:
+        """``rate`` in bits per second. Go on from ``words``, also of another bottleneck."""
+        self._rate = rate
+        self.busy_until = words[0]
+        """CLOCK_MONOTONIC in nanoseconds, rounded down, when everything that was accepted has left."""
+        self._rest = words[1] % rate
+        """The fraction of a nanosecond beyond it, in units of 1 / rate."""
+
+    @property
+    def mean_rate(self) -> int:
+        """Bits per second."""
+        return self._rate
+
+    def start(self, now_ns: int) -> int:
+        """Return when the first bit of a segment that arrives now would be sent."""
+        return max(now_ns, self.busy_until)
+
+    def backlog(self, now_ns: int) -> int:
+        """Return the bytes on the wire that have not left, rounded up."""
+        if self.busy_until < now_ns:
+            return 0
+        return -(((now_ns - self.busy_until) * self._rate - self._rest) // _BITS)
+
+    def leave(self, now_ns: int, octets: int, segments: int = 1) -> int:  # noqa: ARG002
+        """Accept segments of so many bytes on the wire altogether; return when the last has left."""
+        if self.busy_until < now_ns:
+            self.busy_until = now_ns
+            self._rest = 0
+        took, self._rest = divmod(octets * _BITS + self._rest, self._rate)
+        self.busy_until += took
+        return self.busy_until
+
+    def duration(self, octets: int) -> int:
+        """Return the time in nanoseconds, rounded up, that so many bytes on the wire take."""
+        return -(-octets * _BITS // self._rate)
+
+    def words(self) -> tuple[int, ...]:
+        """Return the state."""
+        return self.busy_until, self._rest, 0, 0
+
+
+class Waiting:
+    """The number of segments in the queue, for a limit in segments."""
+
+    __slots__ = ("_departures", "_restored", "_until", "count")
+
+    def __init__(self, count: int = 0, until: int = 0) -> None:
+        """``count`` segments leave until then. When each of them does is not part of the state: they are
+        taken to be equally long, until the last of them has left."""
+        self._departures: deque[tuple[int, int]] = deque()
+        self._restored = count
+        self._until = until
+        self.count = count
+        """Segments that had not left at the last :meth:`settle`, and those that were added since."""
+
+    def settle(self, now_ns: int) -> int:
+        """Forget what has left by now; return the number of those that have not."""
+        if self._restored:
+            share = max(0, self._until - now_ns)
+            self._departures.extend(
+                (now_ns + share * number // self._restored, 1) for number in range(1, self._restored + 1)
+            )
+            self._restored = 0
+        departures = self._departures
+        while departures and departures[0][0] <= now_ns:
+            self.count -= departures.popleft()[1]
+        return self.count
+
+    def add(self, departure: int, segments: int) -> None:
+        """Note segments that leave at ``departure``."""
+        self._departures.append((departure, segments))
+        self.count += segments

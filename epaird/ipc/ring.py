@@ -1,0 +1,469 @@
+"""The ring: the frames that a line holds, in a memory file that outlives every process.
+
+A worker reads frames into the ring and writes them from it, and may be killed at any instruction. Its
+successor maps the same file and loses no frame, doubles none, and continues with the same decisions.
+
+Theory:
+
+1. The file has a header, the state, a log of decisions, a table of records, and the data. A record describes
+   one write() to the receiver. Records are numbered from 0; record n is at n % capacity.
+2. Each side of the ring has a state of its own, in two copies and an index that tells which copy is valid. A
+   commit fills the other copy and stores the index: one aligned 64-bit store, before which nothing has
+   happened and after which everything has.
+3. Intake: data and records are written beyond the head, then one commit publishes them together with the
+   state of the decisions and the line's counters. Frames that were read and not committed are lost with the
+   process (``worker_lost``); the kernel's tx_packets of the sender shows how many they were.
+4. Release needs no commit for each frame: the kernel counts what was written (rx_packets of the receiver).
+   One word holds the difference between that count and the number of records that are gone. So a successor
+   finds the first record that was not delivered, although nothing was stored after the last write().
+5. What is written to the receiver and is no record would break this. So it is announced before (``begin``)
+   and the difference is computed again after it (``rest``). In between, no record is released.
+6. A commit of the release has the values that the receiver's counters are to have, not increments. They are
+   stored in the ledger after the commit, and again by a successor: a counter never goes back, so the larger
+   value is the right one however often that is done.
+7. Memory is used again from the beginning of the data as soon as as much is free there as is held, so that a
+   short delay uses little memory, which stays in the cache. The file is sparse.
+
+What must never happen: that data or a record is overwritten before the release state that frees it is
+committed, or that the index is stored before the copy is complete.
+
+This module is imported by worker processes: it uses the standard library only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from epaird.ipc.counters import (
+    ADDED_SEGMENTS,
+    COALESCED_DATAGRAMS,
+    COALESCED_SUPERFRAMES,
+    HELD_FRAMES,
+    IBYTES,
+    IERRORS,
+    IMCASTS,
+    IMPAIRED,
+    IPACKETS,
+    ISEGMENTS,
+    LATE_BUCKETS,
+    LATE_BUCKETS_MAX,
+    LATE_SUM_NS,
+    OSEGMENTS,
+    PEER_DOWN,
+    REASONS_MAX,
+    WRITE_ERROR,
+)
+from epaird.ipc.ledger import Words
+from epaird.ipc.settlement import writes
+
+_MAGIC: Final = int.from_bytes(b"\xe9epring\n", "little")
+_VERSION: Final = 1
+_PAGE: Final = 4096
+_WORDS: Final = _PAGE // 8
+DATA_MIN: Final = 16 << 20
+"""Bytes of the smallest data area."""
+RECORDS_MIN: Final = 1 << 15
+"""Records of the smallest table."""
+OCTETS_PER_RECORD: Final = 128
+"""Bytes of data for each record of the table."""
+LOG_ENTRIES: Final = 1 << 16
+"""Decisions that the log holds: the last ones."""
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+RECORD: Final = struct.Struct("=QQIIIIQQQQ")
+"""Deadline (ns), offset, length, segments, frames, flags, arrival (ns), octets without virtio_net_hdr, offset
+from which on the data must stay, number of the queue (0: there is one so far)."""
+_KEEP: Final = 6
+"""Word of a record that has the offset from which on the data must stay."""
+MULTICAST: Final = 1
+"""Flag of a record: its frames are for a group."""
+JOINED: Final = 2
+"""Flag of a record: its frames are datagrams that the worker has joined."""
+
+# Places in the file, in pages.
+_STATE: Final = 1
+_INTAKE: Final = 2
+_RELEASE: Final = 4
+_LOG: Final = 6
+_TABLE: Final = _LOG + LOG_ENTRIES * 16 // _PAGE
+# Words of the header.
+_SIZES: Final = slice(2, 4)
+# Words of the state's first page, each in a cache line of its own.
+_INTAKE_INDEX: Final = 0
+_RELEASE_INDEX: Final = 8
+_DIFFERENCE: Final = 16
+
+_BIAS: Final = 1 << 62
+_OTHER_WRITES: Final = 1 << 63
+"""Bit of the difference: something else is being written to the receiver, and no record is released."""
+
+# Words of the intake's state.
+HEAD: Final = 0
+DATA: Final = 1
+LAST: Final = 2
+LOGGED: Final = 3
+FRAMES: Final = 4
+SEGMENTS: Final = 5
+OCTETS: Final = 6
+ADDED: Final = 7
+DECIDED: Final = 8
+COUNTERS: Final = 16
+"""First of the words that have the line's counters, in the order of its slot."""
+DECISIONS: Final = 64
+"""First of the words of the decisions."""
+DECISIONS_MAX: Final = _WORDS - DECISIONS
+
+# Words of the release's state. Words 1 to 3 correspond to FRAMES, SEGMENTS and OCTETS.
+TAIL: Final = 0
+OUT: Final = 1
+DELIVERED: Final = 4
+LATE_SUM: Final = 5
+_COUNTED: Final = 8
+LATE: Final = 32
+
+_RECEIVER: Final = (
+    IPACKETS, IBYTES, IMCASTS, COALESCED_SUPERFRAMES, COALESCED_DATAGRAMS, IERRORS + PEER_DOWN,
+    IERRORS + WRITE_ERROR,
+)  # fmt: skip
+"""The receiver's counters that a commit of the release has, in the order of the words from ``_COUNTED`` on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a ring holds."""
+
+    frames: int = 0
+    """Frames: datagrams that were joined count singly."""
+    segments: int = 0
+    """Segments of these."""
+    octets: int = 0
+    """Their bytes."""
+
+
+@dataclass(slots=True)
+class Released:
+    """Records that are gone from a ring."""
+
+    records: int = 0
+    """Their number: that of the writes."""
+    frames: int = 0
+    """Frames that were delivered."""
+    segments: int = 0
+    """Segments of these."""
+    octets: int = 0
+    """Bytes of these."""
+    multicasts: int = 0
+    """Frames of these that are for a group."""
+    superframes: int = 0
+    """Super-frames of the worker's making among the records."""
+    datagrams: int = 0
+    """Datagrams in these."""
+
+    def add(self, record: tuple[int, ...]) -> None:
+        """Add a record that was delivered."""
+        _, _, _, segments, frames, flags, _, octets, _, _ = record
+        self.records += 1
+        self.frames += frames
+        self.segments += segments
+        self.octets += octets
+        if flags:
+            self.flagged(flags, frames)
+
+    def flagged(self, flags: int, frames: int) -> None:
+        """Add what the flags of a record mean."""
+        if flags & MULTICAST:
+            self.multicasts += frames
+        if flags & JOINED:
+            self.superframes += 1
+            self.datagrams += frames
+
+
+def create(name: str, buffer: int) -> int:
+    """Return the descriptor of a new ring for ``buffer`` bytes of frames; ``name`` is shown in /proc."""
+    octets = -(-max(buffer, DATA_MIN) // _PAGE) * _PAGE
+    records = RECORDS_MIN
+    while records < octets // OCTETS_PER_RECORD:
+        records *= 2
+    fd = os.memfd_create(f"epaird-ring-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, _TABLE * _PAGE + records * RECORD.size + octets)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        os.pwrite(fd, struct.pack("=4Q", _MAGIC, _VERSION, records, octets), 0)
+        os.pwrite(fd, struct.pack("=Q", _BIAS), _STATE * _PAGE + _DIFFERENCE * 8)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+class Ring:
+    """A ring, mapped. It has one writer at any time: the worker that has its line, or the control plane
+    while no worker has it."""
+
+    def __init__(self, fd: int) -> None:
+        """Map the ring; its descriptor stays the caller's. Raises ValueError where it is none."""
+        self.fd = fd
+        records, octets = _sizes(fd)
+        self._map = mmap.mmap(fd, 0)
+        whole = memoryview(self._map)
+        self._views = [whole]
+        self.records = records
+        """Records that the table has."""
+        self.size = octets
+        """Bytes of the data area."""
+        self._table_words = self._part(whole, _TABLE * _PAGE, records * RECORD.size, "Q")
+        self.table = self._part(whole, _TABLE * _PAGE, records * RECORD.size)
+        """The records."""
+        self.data = self._part(whole, _TABLE * _PAGE + records * RECORD.size, octets)
+        """The data."""
+        self._log = self._part(whole, _LOG * _PAGE, LOG_ENTRIES * 16, "Q")
+        self._state = self._part(whole, _STATE * _PAGE, _PAGE, "Q")
+        self._intakes = [self._part(whole, (_INTAKE + copy) * _PAGE, _PAGE, "Q") for copy in (0, 1)]
+        self._releases = [self._part(whole, (_RELEASE + copy) * _PAGE, _PAGE, "Q") for copy in (0, 1)]
+        self.intake = array("Q", self._intakes[self._state[_INTAKE_INDEX] & 1])
+        """The state of the intake; what is changed here takes effect with :meth:`commit_intake`."""
+        self.release = array("Q", self._releases[self._state[_RELEASE_INDEX] & 1])
+        """The state of the release; likewise."""
+        self.head = self.intake[HEAD]
+        """Number of the next record."""
+        self.tail = self.release[TAIL]
+        """Number of the oldest record that is not known as gone."""
+        self.write = self.intake[DATA]
+        """Offset of the next data."""
+        if not 0 <= self.head - self.tail <= records:
+            self.close()
+            raise ValueError("the state of a ring contradicts itself")
+
+    def _part(self, whole: memoryview, start: int, octets: int, form: str = "B") -> memoryview:
+        view = whole[start : start + octets].cast(form)
+        self._views.append(view)
+        return view
+
+    def close(self) -> None:
+        """Unmap the ring."""
+        for view in self._views:
+            view.release()
+        self._views = []
+        self._map.close()
+
+    # Intake.
+
+    def place(self, octets: int) -> int:
+        """Return the offset of so many contiguous free bytes, or -1 while there are none."""
+        if self.head == self.tail:
+            return 0 if octets <= self.size else -1
+        oldest = self._table_words[self.tail % self.records * (RECORD.size // 8) + _KEEP]
+        write = self.write
+        if write < oldest:
+            return write if oldest - write > octets else -1
+        if oldest > octets and oldest > write - oldest:
+            return 0
+        if self.size - write >= octets:
+            return write
+        return 0 if oldest > octets else -1
+
+    def put(
+        self,
+        deadline: int,
+        offset: int,
+        length: int,
+        segments: int,
+        frames: int,
+        flags: int,
+        arrival: int,
+        octets: int,
+        keep: int,
+    ) -> None:
+        """Add a record; it takes effect with :meth:`commit_intake`. There must be room for it.
+
+        The arguments are the fields of RECORD. ``keep`` never goes back but to the beginning of the data."""
+        RECORD.pack_into(
+            self.table, self.head % self.records * RECORD.size,
+            deadline, offset, length, segments, frames, flags, arrival, octets, keep, 0,
+        )  # fmt: skip
+        self.head += 1
+        intake = self.intake
+        intake[FRAMES] += frames
+        intake[SEGMENTS] += segments
+        intake[OCTETS] += octets
+
+    def note(self, segment: int, decision: int) -> None:
+        """Add a decision to the log; it takes effect with :meth:`commit_intake`."""
+        number = self.intake[LOGGED]
+        place = number % LOG_ENTRIES * 2
+        self._log[place], self._log[place + 1] = segment, decision
+        self.intake[LOGGED] = number + 1
+
+    def decide(self, state: tuple[int, ...]) -> None:
+        """Replace the state of the decisions; it takes effect with :meth:`commit_intake`."""
+        intake = self.intake
+        intake[DECIDED] = len(state)
+        intake[DECISIONS : DECISIONS + len(state)] = array("Q", state)
+
+    def decided(self) -> tuple[int, ...]:
+        """Return the state of the decisions, empty before the first one."""
+        count = min(self.intake[DECIDED], DECISIONS_MAX)
+        return tuple(self.intake[DECISIONS : DECISIONS + count])
+
+    def commit_intake(self) -> None:
+        """Publish what was added."""
+        intake = self.intake
+        intake[HEAD], intake[DATA] = self.head, self.write
+        other = 1 - (self._state[_INTAKE_INDEX] & 1)
+        self._intakes[other][:] = memoryview(intake)
+        self._state[_INTAKE_INDEX] = other
+
+    # Release.
+
+    def record(self, number: int) -> tuple[int, ...]:
+        """Return a record: the fields of RECORD."""
+        return RECORD.unpack_from(self.table, number % self.records * RECORD.size)
+
+    def released(self, gone: Released, receiver: Words) -> None:
+        """Commit that the oldest records were delivered, and count them in the receiver's slot."""
+        release = self.release
+        release[TAIL] += gone.records
+        release[OUT] += gone.frames
+        release[OUT + 1] += gone.segments
+        release[OUT + 2] += gone.octets
+        release[DELIVERED] += gone.segments
+        release[_COUNTED] = receiver[IPACKETS] + gone.frames
+        release[_COUNTED + 1] = receiver[IBYTES] + gone.octets
+        release[_COUNTED + 2] = receiver[IMCASTS] + gone.multicasts
+        release[_COUNTED + 3] = receiver[COALESCED_SUPERFRAMES] + gone.superframes
+        release[_COUNTED + 4] = receiver[COALESCED_DATAGRAMS] + gone.datagrams
+        self._commit_release()
+        receiver[IPACKETS] = release[_COUNTED]
+        receiver[IBYTES] = release[_COUNTED + 1]
+        receiver[IMCASTS] = release[_COUNTED + 2]
+        if gone.superframes:
+            receiver[COALESCED_SUPERFRAMES] = release[_COUNTED + 3]
+            receiver[COALESCED_DATAGRAMS] = release[_COUNTED + 4]
+
+    def refused(self, reason: int, receiver: Words) -> None:
+        """Commit that the oldest record was dropped, and count it as ``ierrors`` of the receiver."""
+        release = self.release
+        _, _, _, segments, frames, _, _, octets, _, _ = self.record(self.tail)
+        release[TAIL] += 1
+        release[OUT] += frames
+        release[OUT + 1] += segments
+        release[OUT + 2] += octets
+        for number, word in enumerate(_RECEIVER):
+            release[_COUNTED + number] = receiver[word] + frames * (word == IERRORS + reason)
+        self._commit_release()
+        self._state[_DIFFERENCE] -= 1  # after the commit: settle() takes the larger tail of the two
+        receiver[IERRORS + reason] += frames
+
+    def begin(self) -> None:
+        """Announce writes to the receiver that are no records. All that was released is committed."""
+        self._state[_DIFFERENCE] |= _OTHER_WRITES
+
+    def rest(self, receiver: Words) -> None:
+        """Record that what was written to the receiver until now is counted in its slot."""
+        self._state[_DIFFERENCE] = writes(receiver) - self.tail + _BIAS
+
+    def _commit_release(self) -> None:
+        release = self.release
+        other = 1 - (self._state[_RELEASE_INDEX] & 1)
+        self._releases[other][:] = memoryview(release)
+        self._state[_RELEASE_INDEX] = other
+        self.tail = release[TAIL]
+
+    # Both, and the control plane.
+
+    def held(self) -> Held:
+        """Return what the ring holds."""
+        intake, release = self.intake, self.release
+        frames, segments, octets = (max(0, intake[FRAMES + n] - release[OUT + n]) for n in range(3))
+        return Held(frames, segments, octets)
+
+    def settle(self, written: int | None, receiver: Words) -> Released:
+        """Count what a worker that has died had released, in the receiver's slot; return what was missing.
+
+        ``written`` is the kernel's rx_packets of the receiver; None counts nothing that is not committed.
+        To be called before :func:`epaird.ipc.settlement.settle`. It may be repeated."""
+        release = self.release
+        for number, word in enumerate(_RECEIVER):
+            receiver[word] = max(receiver[word], release[_COUNTED + number])
+        receiver[ADDED_SEGMENTS] = max(receiver[ADDED_SEGMENTS], self.intake[ADDED])
+        gone = Released()
+        difference = self._state[_DIFFERENCE]
+        if written is not None and not difference & _OTHER_WRITES:
+            first = min(written - (difference - _BIAS), self.head)
+            for number in range(self.tail, first):
+                gone.add(self.record(number))
+        if gone.records:
+            for number, word in enumerate(_RECEIVER):
+                release[_COUNTED + number] = receiver[word]
+            self.released(gone, receiver)
+        self.rest(receiver)
+        return gone
+
+    def discard(self, receiver: Words) -> Held:
+        """Drop what the ring holds and count it as ``ierrors`` of the receiver, ``write_error``."""
+        held, release, intake = self.held(), self.release, self.intake
+        release[TAIL] = self.head
+        release[OUT : OUT + 3] = intake[FRAMES : FRAMES + 3]
+        for number, word in enumerate(_RECEIVER):
+            release[_COUNTED + number] = receiver[word] + held.frames * (word == IERRORS + WRITE_ERROR)
+        self._commit_release()
+        for number, word in enumerate(_RECEIVER):
+            receiver[word] = release[_COUNTED + number]
+        self.rest(receiver)
+        return held
+
+    def mirror(self, words: Words) -> None:
+        """Copy the line's counters to its slot."""
+        intake, release = self.intake, self.release
+        words[:HELD_FRAMES] = memoryview(intake)[COUNTERS : COUNTERS + HELD_FRAMES]
+        words[OSEGMENTS] = intake[COUNTERS + OSEGMENTS]
+        words[IMPAIRED : IMPAIRED + REASONS_MAX] = memoryview(intake)[
+            COUNTERS + IMPAIRED : COUNTERS + IMPAIRED + REASONS_MAX
+        ]
+        self.mirror_release(words)
+
+    def mirror_release(self, words: Words) -> None:
+        """Copy those of the counters to its slot that a release changes."""
+        intake, release = self.intake, self.release
+        for number in range(3):
+            words[HELD_FRAMES + number] = max(0, intake[FRAMES + number] - release[OUT + number])
+        words[ISEGMENTS] = release[DELIVERED]
+        words[LATE_SUM_NS] = release[LATE_SUM]
+        words[LATE_BUCKETS : LATE_BUCKETS + LATE_BUCKETS_MAX] = memoryview(release)[LATE : LATE + LATE_BUCKETS_MAX]
+
+    def decisions(self) -> Iterator[tuple[int, int]]:
+        """Yield the logged decisions, oldest first: the number of a segment and its fate."""
+        logged = self.intake[LOGGED]
+        for number in range(max(0, logged - LOG_ENTRIES), logged):
+            place = number % LOG_ENTRIES * 2
+            yield self._log[place], self._log[place + 1]
+
+    def refresh(self) -> None:
+        """Read the state again, which another process changes."""
+        self.intake = array("Q", self._intakes[self._state[_INTAKE_INDEX] & 1])
+        self.release = array("Q", self._releases[self._state[_RELEASE_INDEX] & 1])
+        self.head, self.tail, self.write = self.intake[HEAD], self.release[TAIL], self.intake[DATA]
+
+
+def _sizes(fd: int) -> tuple[int, int]:
+    """Return the records and the bytes of data of a ring; raises ValueError where it is none."""
+    try:
+        header, size = os.pread(fd, 32, 0), os.fstat(fd).st_size
+        sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+    except OSError as error:
+        raise ValueError(f"not a ring: {error}") from error
+    if len(header) < 32:
+        raise ValueError("not a ring: its header is missing")
+    magic, version, records, octets = struct.unpack("=4Q", header)
+    if (magic, version) != (_MAGIC, _VERSION) or not sealed:
+        raise ValueError("not a ring of this version")
+    if not records or records & (records - 1) or _TABLE * _PAGE + records * RECORD.size + octets != size:
+        raise ValueError("the sizes of a ring contradict each other")
+    return records, octets
