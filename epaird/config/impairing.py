@@ -47,7 +47,7 @@ def number(least: float, most: float, example: str) -> object:
     def read(value: object) -> float:
         found = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
         if isinstance(found, bool) or not isinstance(found, int | float) or not least <= found <= most:
-            raise ValueError(f"{shown(value)} is not a number from {least:g} to {most:g}, as in {example}")
+            raise ValueError(f"{shown(value)} is not a number from {least} to {most}, as in {example}")
         return int(found) if found == int(found) else float(found)
 
     return BeforeValidator(read)
@@ -80,6 +80,12 @@ def _loss_share(value: object) -> str:
             f'{shown(value)} is not a percentage, as in "1%", or a table, as in {{ p = "1%", r = "30%" }}'
         )
     return Percentage()(value)
+
+
+def _off(value: object) -> str:
+    if value != "off":
+        raise ValueError(f'{shown(value)} is not "off", the only value here')
+    return "off"
 
 
 def _schedule(value: object) -> object:
@@ -207,7 +213,7 @@ class ImpairSettings(ImpairmentSettings):
 class CarrierPhase(GivenKeys):
     """A part of the time in which the halves of a pair have no carrier."""
 
-    carrier: Annotated[Literal["off"], BeforeValidator(values.one_of("off", "off"))]
+    carrier: Annotated[Literal["off"], BeforeValidator(_off)]
     """Always ``off``: the pair's ``carrier`` applies at other times."""
     at: Time | None = None
     """Beginning, from the moment when the schedule was applied; None is that moment."""

@@ -17,12 +17,14 @@ from epaird.names.cloners import EPAIR
 
 def impossible_impairments(configuration: Configuration) -> Iterator[Conflict]:
     """Yield combinations of keys that cannot be, each once, and sets that do not exist."""
-    found: dict[Conflict, None] = {}
+    found: dict[tuple[Location, str], Conflict] = {}
     for name, table in configuration.impairment.items():
-        found |= dict.fromkeys(_of_set(("impairment", name), table.given()))
+        for conflict in _of_set(("impairment", name), table.given()):
+            found.setdefault((conflict.location, conflict.message), conflict)
     for direction in _directions(configuration):
-        found |= dict.fromkeys(direction.conflicts())
-    yield from found
+        for conflict in direction.conflicts():
+            found.setdefault((conflict.location, conflict.message), conflict)
+    yield from found.values()
     for name, pair in configuration.epair.items():
         for fault in schedule_faults(phase.given() for phase in pair.schedule):
             yield Conflict((EPAIR.name, name, "schedule", *fault.place), fault.message)

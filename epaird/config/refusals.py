@@ -236,7 +236,7 @@ def _about_unknown_key(location: Location) -> str:
         return f"unknown key, did you mean {_ALSO_CALLED[key]}?"
     for _, owner, name in _TABLES:
         if key in _keys(owner):
-            pair = dotted(table[1:2]) or "epair0"
+            pair = dotted(table[1:2]) if len(table) > 1 and table[0] == EPAIR.name else "epair0"
             return f"unknown key here, it belongs to {name.format(pair=pair)}"
     if len(key) <= _COMPARED_MAX and (near := difflib.get_close_matches(key.lower(), known, 1, _SIMILARITY)):
         return f"unknown key, did you mean {near[0]}?"
@@ -278,8 +278,10 @@ def _matches(pattern: tuple[str, ...], location: Location) -> bool:
 
 
 def _key_or_member(location: Location) -> Location:
-    """Return the key of a refused value, or the member of a list that contains it."""
+    """Return the key of a refused value, or the member of a list or the table of losses that contains it.
+
+    Without one of their keys these may be incomplete."""
     for end, part in enumerate(location, 1):
-        if isinstance(part, int):
+        if isinstance(part, int) or (part == "loss" and end > len(("impairment", "lte"))):
             return location[:end]
     return location

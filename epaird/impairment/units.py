@@ -38,14 +38,11 @@ RATES: Final[Mapping[str, int]] = {
     for prefix, factor in _PREFIXES.items()
 }
 """Bits per second of each unit of a rate, in lower case; ``bps`` is bytes per second, as in tc."""
-SIZES: Final[Mapping[str, int]] = {
-    "b": 1,
-    **{
-        prefix + ending: 1024**power
-        for power, prefix in enumerate("kmg", 1)
-        for ending in ("", "b", "ib")
-    },
-}  # fmt: skip
+SIZES: Final[Mapping[str, int]] = {"b": 1} | {
+    prefix + unit: 1024**power // bits
+    for unit, bits in (("", 1), ("b", 1), ("ib", 1), ("bit", 8))
+    for power, prefix in enumerate("kmg", 1)
+}
 """Bytes of each unit of a size, in lower case."""
 PACKETS: Final = ("p", "packet", "packets")
 """Units of a limit in segments."""
