@@ -23,7 +23,7 @@ from epaird.kernel.namespace import Identity
 from epaird.kernel.printable import canonical
 from epaird.names.cloners import Side
 
-NEWER: Final[Mapping[str, object]] = {"pmtu": True, "metric": None}
+NEWER: Final[Mapping[str, object]] = {"pmtu": True, "metric": None, "schedule": [], "impair": {}}
 """Keys of settings that epaird 0.2.0 does not know, with their defaults."""
 
 
@@ -31,9 +31,9 @@ def _without_newer(written: Any) -> Any:  # noqa: ANN401
     """Return settings as they are written, without newer keys that have their default."""
     if isinstance(written, dict):
         return {
-            key: _without_newer(value)
+            key: value if key == "impair" else _without_newer(value)
             for key, value in written.items()
-            if key not in NEWER or value != NEWER[key]
+            if key not in NEWER or (list(value) if isinstance(value, tuple) else value) != NEWER[key]
         }
     if isinstance(written, (list, tuple)):
         return [_without_newer(each) for each in written]
