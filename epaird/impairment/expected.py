@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from epaird.impairment.units import duration
 from epaird.ipc.impairment import LineParameters, LossChain
+
+UNPROTECTED: Final = 20
+"""Bytes of a segment on the wire that its frame check sequence does not protect: preamble 8, gap 12."""
 
 
 def mean_loss(chain: LossChain) -> float:
@@ -39,8 +43,10 @@ def loss_correlation(chain: LossChain) -> float:
 
 
 def segment_error(ber: float, octets: int) -> float:
-    """Return the probability that a segment of so many bytes on the wire has a wrong bit."""
-    return -math.expm1(octets * 8 * math.log1p(-ber)) if ber < 1 else 1.0
+    """Return the probability that a segment of so many bytes on the wire is dropped for a wrong bit.
+
+    Preamble and gap are not among the bits that the frame check sequence protects."""
+    return -math.expm1((octets - UNPROTECTED) * 8 * math.log1p(-ber))
 
 
 def bandwidth_delay_product(parameters: LineParameters) -> int:

@@ -89,71 +89,74 @@ def test_equal_values_are_equal_settings() -> None:
     assert one == other
 
 
+WRONG = """
+[impairment."a b"]
+[impairment.x]
+preset = "geo"
+loss_burst = 0.5
+schedule = [{ at = "1", for = "1us", every = 3, loss = "1", carrier = "off" }, 3]
+[epair.epair0]
+rate = "1mbit"
+schedule = [{ for = "1s" }, { carrier = "on" }, { carrier = "off", loss = "1%" }, 3]
+[epair.epair0.impair]
+delay = 100
+loss = { r = "1%", bad = 1, q = "1%" }
+latency = "1ms"
+mtu = 3
+ber = "1%"
+[epair.epair0.a.impair]
+distribution = "gauss"
+loss = true
+queue = "red"
+ecn = "yes"
+trace = 3
+seed = -1
+schedule = "x"
+preset = "a b"
+buffer = "1kb"
+jitter_correlation = "100%"
+limit = 64
+"""
+REFUSALS = [
+    'epair.epair0.schedule[0].carrier: missing, it is "off"',
+    'epair.epair0.schedule[1].carrier: "on" is not "off", the only value here',
+    "epair.epair0.schedule[2].loss: unknown key here, it belongs to an impairment, [epair.epair0.impair]",
+    'epair.epair0.schedule[3]: 3 is not a table, write { every = "60s", for = "1s", carrier = "off" }',
+    'epair.epair0.impair.delay: 100 has no unit, as in "100ms"',
+    "epair.epair0.impair.loss.p: missing, it is the probability of the bad state after the good one, "
+    'as in "1%"',
+    'epair.epair0.impair.loss.bad: 1 has no unit, write "1%" for percent, or "100%" for the fraction',
+    "epair.epair0.impair.loss.q: unknown key, the keys here are p, r, bad and good",
+    'epair.epair0.impair.ber: "1%" is not a number from 0 to 0.5, as in 1e-9',
+    "epair.epair0.impair.latency: unknown key, did you mean delay?",
+    "epair.epair0.impair.mtu: unknown key here, it belongs to a half, [epair.epair0.a]",
+    'epair.epair0.a.impair.jitter_correlation: "100%" is not less than 100%',
+    'epair.epair0.a.impair.distribution: "gauss" is not uniform, normal, pareto or paretonormal',
+    'epair.epair0.a.impair.loss: true is not a percentage, as in "1%", or a table, '
+    'as in { p = "1%", r = "30%" }',
+    'epair.epair0.a.impair.limit: 64 has no unit, as in "64kb", or "64p" for packets',
+    'epair.epair0.a.impair.queue: "red" is not droptail or codel',
+    'epair.epair0.a.impair.ecn: "yes" is not true or false',
+    'epair.epair0.a.impair.trace: 3 is not the path of a file, as in "lte.up", or "" for none',
+    'epair.epair0.a.impair.buffer: "1kb" is less than 1mb, the least allowed',
+    "epair.epair0.a.impair.seed: -1 is less than 0, the least allowed",
+    'epair.epair0.a.impair.schedule: "x" is not a list, write ["x"]',
+    'epair.epair0.a.impair.preset: "a b" is not a set\'s name: letters, digits, - and _, at most 60',
+    "epair.epair0.rate: unknown key here, it belongs to an impairment, [epair.epair0.impair]",
+    'impairment."a b": "a b" is not a set\'s name: letters, digits, - and _, at most 60',
+    "impairment.x.loss_burst: 0.5 is not a number from 1 to 1000000, as in 3",
+    'impairment.x.schedule[0].loss: "1" has no unit, write "1%" for percent, or "100%" for the fraction',
+    'impairment.x.schedule[0].at: "1" has no unit, as in "1ms"',
+    'impairment.x.schedule[0].for: "1us" is less than 1ms, the least allowed',
+    'impairment.x.schedule[0].every: 3 has no unit, as in "3ms"',
+    "impairment.x.schedule[0].carrier: unknown key here, it belongs to a pair, [epair.epair0]",
+    'impairment.x.schedule[1]: 3 is not a table, write { at = "10s", for = "2s", loss = "100%" }',
+    "impairment.x.preset: unknown key here, it belongs to an impairment, [epair.epair0.impair]",
+]
+
+
 def test_every_key_is_refused_in_its_own_words() -> None:
-    lines = problems("""
-        [impairment."a b"]
-        [impairment.x]
-        preset = "geo"
-        loss_burst = 0.5
-        schedule = [{ at = "1", for = "1us", every = 3, loss = "1", carrier = "off" }, 3]
-        [epair.epair0]
-        rate = "1mbit"
-        schedule = [{ for = "1s" }, { carrier = "on" }, { carrier = "off", loss = "1%" }, 3]
-        [epair.epair0.impair]
-        delay = 100
-        loss = { r = "1%", bad = 1, q = "1%" }
-        latency = "1ms"
-        mtu = 3
-        ber = "1%"
-        [epair.epair0.a.impair]
-        distribution = "gauss"
-        loss = true
-        queue = "red"
-        ecn = "yes"
-        trace = 3
-        seed = -1
-        schedule = "x"
-        preset = "a b"
-        buffer = "1kb"
-        jitter_correlation = "100%"
-        limit = 64
-        """)
-    assert lines == [
-        'epair.epair0.schedule[0].carrier: missing, it is "off"',
-        'epair.epair0.schedule[1].carrier: "on" is not "off", the only value here',
-        "epair.epair0.schedule[2].loss: unknown key here, it belongs to an impairment, [epair.epair0.impair]",
-        'epair.epair0.schedule[3]: 3 is not a table, write { every = "60s", for = "1s", carrier = "off" }',
-        'epair.epair0.impair.delay: 100 has no unit, as in "100ms"',
-        "epair.epair0.impair.loss.p: missing, it is the probability of the bad state after the good one, "
-        'as in "1%"',
-        'epair.epair0.impair.loss.bad: 1 has no unit, write "1%" for percent, or "100%" for the fraction',
-        "epair.epair0.impair.loss.q: unknown key, the keys here are p, r, bad and good",
-        'epair.epair0.impair.ber: "1%" is not a number from 0 to 0.5, as in 1e-9',
-        "epair.epair0.impair.latency: unknown key, did you mean delay?",
-        "epair.epair0.impair.mtu: unknown key here, it belongs to a half, [epair.epair0.a]",
-        'epair.epair0.a.impair.jitter_correlation: "100%" is not less than 100%',
-        'epair.epair0.a.impair.distribution: "gauss" is not uniform, normal, pareto or paretonormal',
-        'epair.epair0.a.impair.loss: true is not a percentage, as in "1%", or a table, '
-        'as in { p = "1%", r = "30%" }',
-        'epair.epair0.a.impair.limit: 64 has no unit, as in "64kb", or "64p" for packets',
-        'epair.epair0.a.impair.queue: "red" is not droptail or codel',
-        'epair.epair0.a.impair.ecn: "yes" is not true or false',
-        'epair.epair0.a.impair.trace: 3 is not the path of a file, as in "lte.up", or "" for none',
-        'epair.epair0.a.impair.buffer: "1kb" is less than 1mb, the least allowed',
-        "epair.epair0.a.impair.seed: -1 is less than 0, the least allowed",
-        'epair.epair0.a.impair.schedule: "x" is not a list, write ["x"]',
-        'epair.epair0.a.impair.preset: "a b" is not a set\'s name: letters, digits, - and _, at most 60',
-        "epair.epair0.rate: unknown key here, it belongs to an impairment, [epair.epair0.impair]",
-        'impairment."a b": "a b" is not a set\'s name: letters, digits, - and _, at most 60',
-        "impairment.x.loss_burst: 0.5 is not a number from 1 to 1000000, as in 3",
-        'impairment.x.schedule[0].loss: "1" has no unit, write "1%" for percent, or "100%" for the fraction',
-        'impairment.x.schedule[0].at: "1" has no unit, as in "1ms"',
-        'impairment.x.schedule[0].for: "1us" is less than 1ms, the least allowed',
-        'impairment.x.schedule[0].every: 3 has no unit, as in "3ms"',
-        "impairment.x.schedule[0].carrier: unknown key here, it belongs to a pair, [epair.epair0]",
-        'impairment.x.schedule[1]: 3 is not a table, write { at = "10s", for = "2s", loss = "100%" }',
-        "impairment.x.preset: unknown key here, it belongs to an impairment, [epair.epair0.impair]",
-    ]  # fmt: skip
+    assert problems(WRONG) == REFUSALS
 
 
 @pytest.mark.parametrize("where", ["impairment.x", "epair.epair0.a.impair"])

@@ -46,8 +46,8 @@ def test_extremes_of_a_chain() -> None:
 
 @pytest.mark.parametrize("ber", [1e-9, 1e-5, 0.01])
 def test_errors_of_a_segment(ber: float) -> None:
-    assert segment_error(ber, 1538) == pytest.approx(1 - (1 - ber) ** (1538 * 8), rel=1e-6)
-    assert segment_error(1, 1) == 1
+    assert segment_error(ber, 1538) == pytest.approx(1 - (1 - ber) ** (1518 * 8), rel=1e-6)
+    assert segment_error(0, 1538) == 0
 
 
 def test_what_delays_add() -> None:
