@@ -436,7 +436,9 @@ class Ring:
             words[HELD_FRAMES + number] = max(0, intake[FRAMES + number] - release[OUT + number])
         words[ISEGMENTS] = release[DELIVERED]
         words[LATE_SUM_NS] = release[LATE_SUM]
-        words[LATE_BUCKETS : LATE_BUCKETS + LATE_BUCKETS_MAX] = memoryview(release)[LATE : LATE + LATE_BUCKETS_MAX]
+        words[LATE_BUCKETS : LATE_BUCKETS + LATE_BUCKETS_MAX] = memoryview(release)[
+            LATE : LATE + LATE_BUCKETS_MAX
+        ]
 
     def decisions(self) -> Iterator[tuple[int, int]]:
         """Yield the logged decisions, oldest first: the number of a segment and its fate."""

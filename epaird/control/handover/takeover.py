@@ -107,6 +107,7 @@ class Takeover:
             half.outgoing = OutgoingLine.adopt(
                 device, self._table, saved.slot, saved.spec, fds, draining=saved.draining
             )
+            half.outgoing.seed, half.outgoing.trace = saved.seed, saved.trace
 
     def _tap(self, device: SavedDevice) -> Tap | None:
         fds = [self._leftovers.fds[slot] for slot in device.slots if slot in self._leftovers.fds]

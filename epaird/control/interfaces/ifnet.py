@@ -225,6 +225,16 @@ class Half(Ifnet):
         return self.settings.sndbuf is not None
 
 
+@dataclass(frozen=True, slots=True)
+class ImpairmentExpiry:
+    """The end of an impairment, and that which applies again then."""
+
+    deadline_ns: int
+    """CLOCK_MONOTONIC."""
+    former: Mapping[str, Any]
+    """The tables of before, as in a request to change the pair."""
+
+
 @dataclass(slots=True, eq=False)
 class Pair:
     """A pair that exists."""
@@ -241,6 +251,8 @@ class Pair:
     destroying: bool = False
     plugged: CarrierRule = "peer"
     """The carrier rule that applies again when ``carrier`` is no longer ``off``."""
+    expiry: ImpairmentExpiry | None = None
+    """When its impairment expires; None where it does not."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

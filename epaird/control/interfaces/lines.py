@@ -43,6 +43,10 @@ class OutgoingLine:
         """The impairment that applies; None for none."""
         self.draining = False
         """True while it has no impairment and its worker has not reported yet that it holds nothing."""
+        self.seed: int | None = None
+        """The seed of both directions, which the user has given or which is random."""
+        self.trace = ""
+        """The path of its trace; empty for none."""
         self._table = table
         self._words = table.line_slot(slot)
         self._ring_fd = ring_fd
@@ -127,6 +131,12 @@ class OutgoingLine:
                 os.close(fd)
         self._trace_fd, self._replay_fd = trace, replay
 
+    def replace_replay(self, fd: int) -> None:
+        """Take over the file of a replay, and close the former one."""
+        if self._replay_fd >= 0:
+            os.close(self._replay_fd)
+        self._replay_fd = fd
+
     def drained(self) -> None:
         """Record that its worker holds nothing and has dropped it."""
         if self.spec is None:
@@ -152,6 +162,11 @@ class OutgoingLine:
         if dropped:
             log.info("%s: unplugged while impairment held %d frames: dropped", self.device, dropped)
         return dropped
+
+    def begin(self, receiver: int) -> None:
+        """Record the receiver of a line whose ring its worker is about to be given for the first time."""
+        if not self._words[TARGET]:
+            self._words[TARGET] = receiver + 1
 
     def leads_to(self, slots: Iterable[int]) -> bool:
         """Return whether it holds frames for a receiver of one of these slots."""

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, SerializerFunctionWrapHandler, WrapSerializer
 
 from epaird.config.settings import LoopbackSettings, PairSettings, namespace_name
-from epaird.control.interfaces.ifnet import CarrierRule, Ifnet, Origin
+from epaird.control.interfaces.ifnet import CarrierRule, Ifnet, ImpairmentExpiry, Origin
 from epaird.control.interfaces.lines import OutgoingLine
 from epaird.control.machine.host import Place
 from epaird.ipc.impairment import LineSpec
@@ -130,11 +130,15 @@ class SavedLine(BaseModel):
     """The impairment that applies; None for none."""
     draining: bool = False
     """True where it has none and may still hold frames."""
+    seed: int | None = None
+    """The seed of both directions."""
+    trace: str = ""
+    """The path of its trace."""
 
     @classmethod
     def of(cls, line: OutgoingLine) -> SavedLine:
         """Return a line in this form."""
-        return cls(slot=line.slot, spec=line.spec, draining=line.draining)
+        return cls(slot=line.slot, spec=line.spec, draining=line.draining, seed=line.seed, trace=line.trace)
 
 
 class SavedHalf(BaseModel):
@@ -160,6 +164,8 @@ class SavedPair(BaseModel):
     plugged: CarrierRule = "peer"
     said: SavedPairSettings | None = None
     """Its settings in the configuration, where the present ones differ."""
+    expiry: ImpairmentExpiry | None = None
+    """When its impairment expires."""
 
     @property
     def devices(self) -> tuple[SavedDevice, ...]:
