@@ -114,6 +114,8 @@ class LineSpec:
     replay: bool = False
     """True where the decisions come from a file: unsigned 64-bit pairs of a segment's number and its fate,
     ascending."""
+    draining: bool = False
+    """True for a line that goes on only until it holds nothing, as after a request to impair nothing."""
 
     def faults(self) -> Iterator[str]:
         """Yield what no line can be, in one line each: numbers out of range."""

@@ -85,8 +85,8 @@ def correction(
     ``senders`` and ``receivers`` are their slots, which must be at rest; ``read``, ``written`` and ``base``
     are as in :func:`settle`, for all queues together; ``joinings`` are what :func:`end_process` returned."""
     sent = max(0, read - sum(each[OPACKETS] + _errors(each, OERRORS) for each in senders))
-    writes = written - sum(map(writes, receivers))
-    delivered, superframes, datagrams = _delivered(writes, joinings)
+    uncounted = written - sum(map(writes, receivers))
+    delivered, superframes, datagrams = _delivered(uncounted, joinings)
     waiting = sum(each[IN_FLIGHT] for each in receivers)
     missing = sum(map(balance, senders, receivers)) - base - waiting + sent - delivered
     return Correction(sent, 0, delivered, superframes, datagrams, max(0, missing))
@@ -162,7 +162,8 @@ def _settle_delivered(receiver: Words, written: int) -> None:
 
 
 def writes(receiver: Sequence[int]) -> int:
-    """Return how many writes to a receiver are counted: each delivers a frame, a super-frame, or a worker's own message."""
+    """Return how many writes to a receiver are counted: each delivers a frame, a super-frame, or a worker's own
+    message."""
     joined = receiver[COALESCED_DATAGRAMS] - receiver[COALESCED_SUPERFRAMES]
     return receiver[IPACKETS] - joined + receiver[TOO_BIG]
 

@@ -41,7 +41,12 @@ class Timer:
         if self.fd < 0:
             raise KernelError.about("timerfd_create", ctypes.get_errno())
         self._spec = TimerSpec()
-        self._arguments = (ctypes.c_int(self.fd), ctypes.c_int(abi.TFD_TIMER_ABSTIME), ctypes.byref(self._spec), None)
+        self._arguments = (
+            ctypes.c_int(self.fd),
+            ctypes.c_int(abi.TFD_TIMER_ABSTIME),
+            ctypes.byref(self._spec),
+            None,
+        )
 
     def arm(self, at_ns: int) -> None:
         """Arm the timer for a time in nanoseconds, or disarm it with 0."""
