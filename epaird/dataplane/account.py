@@ -57,6 +57,14 @@ class Account:
         if multicasts:
             words[OMCASTS] += multicasts
 
+    def sent(self, frames: int, octets: int, multicasts: int) -> None:
+        """Count frames as transmitted; ``multicasts`` of them are for a group."""
+        words = self.words
+        words[OPACKETS] += frames
+        words[OBYTES] += octets
+        if multicasts:
+            words[OMCASTS] += multicasts
+
     def refused(self, reasons: Iterable[int]) -> None:
         """Count frames that could not be transmitted, each for a reason."""
         for reason in reasons:

@@ -122,6 +122,36 @@ class Burst:
         flags = int.from_bytes(self._flags[:count].tobytes())
         return bool(flags & _ONE_IN_EACH_BYTE) or any(self._gso_types[:count].tobytes())
 
+    def superframes(self) -> bool:
+        """Return whether one of the frames is a super-frame."""
+        return any(self._gso_types[: len(self.lengths)].tobytes())
+
+    def replace(self, first: int, frames: Sequence[bytes]) -> list[bytes]:
+        """Put other frames into the slots from ``first`` on; return those that there is no slot for."""
+        fitting = frames[: BURST_FRAMES - first]
+        for slot, frame in zip(self._slots[first:], fitting, strict=False):
+            slot[: len(frame)] = frame
+        self.lengths[first:] = map(len, fitting)
+        return list(frames[len(fitting) :])
+
+    def is_multicast(self, slot: int) -> bool:
+        """Return whether the frame in a slot is for a group."""
+        return bool(self._slots[slot][HEADER] & 1)
+
+    def hold(self, frame: memoryview, verdict: int) -> None:
+        """Hold nothing but a copy of one frame, which is refused."""
+        self._slots[0][: len(frame)] = frame
+        self.lengths, self.verdicts = [len(frame)], {0: verdict}
+
+    def compact(self) -> None:
+        """Remove the frames that have a verdict."""
+        slots = self.accepted()
+        for slot, (frame, length) in enumerate([(self._slots[each], self.lengths[each]) for each in slots]):
+            if slots[slot] != slot:
+                self._slots[slot][:length] = frame[:length]
+        self.lengths = [self.lengths[slot] for slot in slots]
+        self.verdicts = {}
+
     def multicasts(self) -> int:
         """Return how many of the frames are for a group; only for bursts without a verdict."""
         heads = self._destinations[: len(self.lengths)].tobytes()

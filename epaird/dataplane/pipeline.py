@@ -18,6 +18,7 @@ from typing import Protocol
 
 from epaird.dataplane.burst import SLOT, Burst
 from epaird.dataplane.coalesce import Coalescer
+from epaird.dataplane.outlet import Outlet
 from epaird.dataplane.port import Port, reason
 from epaird.dataplane.queue import Queue
 from epaird.ipc.counters import DOWN, FLUSHED, OVERSIZE, WRITE_ERROR
@@ -65,6 +66,9 @@ class Pipeline:
 
         True when there was no more to read. False when there may be, or when the queue has no room for its
         receiver: then nothing was read and ``source`` is on the drain list."""
+        line = source.line
+        if line is not None:
+            return line.transmit()
         queue = self.queue
         room = queue.quota
         if source.receiver.backlog:
@@ -75,12 +79,12 @@ class Pipeline:
                 return False
         if room > source.at_once:  # min() would cost 60 ns
             room = source.at_once
-        return self._forward(source, room)
+        return self.forward(source, room)
 
-    def _forward(self, source: Port, room: int) -> bool:
+    def forward(self, source: Port, room: int, line: Outlet | None = None) -> bool:
         """Read up to ``room`` frames and deliver them, or drop them when ``source`` is down.
 
-        True when there was no more to read."""
+        With ``line``, that holds them. True when there was no more to read."""
         burst = self.burst
         try:
             burst.read(source.read, source.limit, room, source.examine, source.burst_bytes)
@@ -97,11 +101,26 @@ class Pipeline:
                 return burst.exhausted
             if source.stages:
                 self._process(source)
-            source.forwarding.deliver(source, burst)
+            if line is None:
+                source.forwarding.deliver(source, burst)
+            else:
+                line.take(burst)
         return burst.exhausted
 
     def resume(self, target: Port) -> None:
         """Deliver the frames that wait for ``target``, until its device takes no more."""
+        line = target.incoming
+        if line is None:
+            self._resume(target)
+            return
+        if target.backlog:
+            line.begin()
+            self._resume(target)
+            line.rest()
+        if not target.backlog:
+            line.resume()
+
+    def _resume(self, target: Port) -> None:
         backlog, account, multicasts = target.backlog, target.account, target.forwarding.link.multicasts
         while backlog:
             frames = (backlog[0],)
@@ -145,11 +164,21 @@ class Pipeline:
 
         The frames of a port that comes up meanwhile are kept."""
         for source in self.queue.listed(receiver):
-            while source.down and self.queue.may_flush(receiver):
-                if self._forward(source, source.at_once):
+            while source.down and self._may_flush(source):
+                if self.forward(source, source.at_once, source.line):
                     self.queue.unlist(source)
                     self.poller.start_reading(source)
                     break
+
+    def _may_flush(self, source: Port) -> bool:
+        """Return whether a burst that turns out to be sent after ``source`` came up again can be kept."""
+        line = source.line
+        return self.queue.may_flush(source.receiver) if line is None else line.spare
+
+    def refuse(self, source: Port, frame: memoryview, verdict: int) -> None:
+        """Refuse a frame that was not read into the burst."""
+        self.burst.hold(frame, verdict)
+        self._refuse(source)
 
     def _refuse(self, source: Port) -> None:
         """Count the frames that were refused when they were read; answer the last one that is too long and
@@ -163,9 +192,17 @@ class Pipeline:
                 (frame,) = self.burst.frames((slot,))
                 message = source.forwarding.link.too_big(frame, source.limit)
                 if message is not None:
-                    if source.write(message) is None:
-                        source.account.answered()
+                    self._answer(source, message)
                     return
+
+    def _answer(self, source: Port, message: bytes) -> None:
+        line = source.incoming
+        if line is not None:
+            line.begin()
+        if source.write(message) is None:
+            source.account.answered()
+        if line is not None:
+            line.rest()
 
     def _process(self, source: Port) -> None:
         now_ns = self._clock()

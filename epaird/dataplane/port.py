@@ -14,6 +14,7 @@ from epaird.dataplane.account import Account
 from epaird.dataplane.burst import BURST_BYTES, Objection
 from epaird.dataplane.forwarding import Forwarding
 from epaird.dataplane.frames import objection
+from epaird.dataplane.outlet import Outlet
 from epaird.dataplane.stages import Stage
 from epaird.ipc.counters import DOWN, PEER_DOWN, WRITE_ERROR
 from epaird.ipc.ledger import Words
@@ -39,7 +40,9 @@ class Port:
         "examine",
         "fd",
         "forwarding",
+        "incoming",
         "limit",
+        "line",
         "listed",
         "name",
         "oactive",
@@ -79,6 +82,10 @@ class Port:
         """True when its owner gets ICMP messages about packets that are too long for the peer."""
         self.stages: tuple[Stage, ...] = ()
         """Steps for frames read here, before they are delivered."""
+        self.line: Outlet | None = None
+        """The line that holds what is read here, if that is impaired."""
+        self.incoming: Outlet | None = None
+        """The line that delivers here, if its sender is impaired."""
         self.backlog: deque[bytes] = deque()
         """Frames that wait to be delivered here, virtio_net_hdr included, oldest first."""
         self.refs = 1

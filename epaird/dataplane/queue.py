@@ -32,6 +32,10 @@ two cases:
   came up again is kept. Senders are flushed only while at most two quotas wait for their receiver, so one
   burst more than that is the bound.
 
+A port with a line (:mod:`epaird.dataplane.impair.line`) transmits into its ring instead of the queue. When the
+ring is full, the port is blocked and listed in the same way, and its receiver counts as drained once there is
+room again.
+
 What must never happen: a port that is marked OACTIVE and is not on a list, or on the list of a receiver that
 has drained without a restart being due. The original set the flag on overflow without listing the interface,
 and a sender that then paused was never restarted. Its queue was one for all interfaces of a processor, which
@@ -135,12 +139,19 @@ class Queue:
             self._drained[port] = None
 
     def overflow(self, port: Port) -> None:
-        """Block the output of a port that would transmit to a receiver without room, and list it."""
+        """Block the output of a port that would transmit to a receiver without room, or into a line without
+        room, and list it."""
         self._block(port, True)
+        self._drained.pop(port.receiver, None)
         if not port.listed:
             port.mark_listed(True)
             self._lists.setdefault(port.receiver, {})[port] = None
             self._count(1)
+
+    def drained(self, receiver: Port) -> None:
+        """Have the ports on a receiver's drain list restarted: a line for it has room again."""
+        if receiver in self._lists:
+            self._drained[receiver] = None
 
     def unlist(self, port: Port) -> None:
         """Take a port off its drain list: its ring is empty, or its cable is being detached."""
@@ -161,7 +172,7 @@ class Queue:
         To be called when a restart is due. A receiver's turn ends when frames wait for it again."""
         for receiver in tuple(self._drained):
             for port in self.listed(receiver):
-                if receiver.backlog:
+                if receiver.backlog and port.line is None:
                     break
                 if port.listed:
                     self._block(port, False)

@@ -26,7 +26,7 @@ from epaird.kernel.errors import KernelError
 ALLOWED: Final = (
     # For each frame, or each turn of the loop: first, see epaird.kernel.seccomp.
     "read", "write", "epoll_pwait", "epoll_wait", "sched_yield", "getpid", "clock_gettime", "readv", "writev",
-    "poll", "ppoll", "epoll_ctl", "sendmsg", "recvmsg",
+    "poll", "ppoll", "epoll_ctl", "sendmsg", "recvmsg", "timerfd_settime",
     # Descriptors that it has or is sent. It cannot make any but copies, and connections to its own socket.
     "accept4", "close", "close_range", "dup3", "epoll_pwait2", "fstat", "getsockname", "getsockopt", "lseek",
     "pread64", "pwrite64", "recvfrom",
@@ -36,6 +36,7 @@ ALLOWED: Final = (
     "clock_getres", "clock_nanosleep", "futex", "getegid", "geteuid", "getgid", "getppid", "getrandom",
     "getrusage", "gettid", "gettimeofday", "getuid", "membarrier", "nanosleep", "restart_syscall",
     "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sched_getaffinity", "sigaltstack", "time", "times",
+    "timerfd_create",
     # The end
     "exit", "exit_group",
 )  # fmt: skip

@@ -17,9 +17,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final
 
-from epaird.dataplane.burst import BURST_BYTES, frames_at_once
+from epaird.dataplane.attached import AttachedCable
+from epaird.dataplane.burst import BURST_BYTES
 from epaird.dataplane.crossconnect import CrossConnect
 from epaird.dataplane.forwarding import Forwarding
+from epaird.dataplane.impair.lines import Lines
 from epaird.dataplane.pipeline import Pipeline
 from epaird.dataplane.port import Port
 from epaird.dataplane.queue import Queue
@@ -37,7 +39,9 @@ from epaird.ipc.messages import (
     Continue,
     Detach,
     Done,
+    Drained,
     Gone,
+    Impair,
     Keep,
     Message,
     Overflow,
@@ -72,43 +76,6 @@ FORWARDINGS: Final[Mapping[str, Callable[[Pipeline, tuple[Port, ...]], Forwardin
 """By kind of cable, the constructor of its forwarding."""
 
 
-class AttachedCable:
-    """Ports that are attached and detached together."""
-
-    __slots__ = ("deadline", "detached", "forwarding", "keep", "ports", "spec")
-
-    def __init__(self, ports: tuple[Port, ...], spec: CableSpec, forwarding: Forwarding[Port]) -> None:
-        self.ports = ports
-        self.spec = spec
-        """The cable as it was requested."""
-        self.forwarding = forwarding
-        """The forwarding of its ports."""
-        self.detached: Callable[[], None] | None = None
-        """Called once it is detached; None until that is requested."""
-        self.keep = False
-        """True when its descriptors are kept once it is detached."""
-        self.deadline: asyncio.TimerHandle | None = None
-        """The timer after which waiting frames are dropped."""
-
-    @property
-    def free(self) -> bool:
-        """True when no frame waits for it and it is on no drain list: nothing refers to it any more."""
-        return all(port.refs == 1 for port in self.ports)
-
-    def resize(self, mtus: tuple[int, ...]) -> None:
-        """Apply new MTUs, in bytes."""
-        self.spec = self.spec.resized(mtus)
-        limit = self.forwarding.link.read_limit(mtus)
-        for port in self.ports:
-            port.limit = limit
-            port.at_once = frames_at_once(limit)
-
-    def close(self) -> None:
-        """Close its descriptors."""
-        for port in self.ports:
-            os.close(port.fd)
-
-
 class WorkerLoop:
     """A worker from its Start message on."""
 
@@ -130,6 +97,7 @@ class WorkerLoop:
         self._awaiting_room: dict[Port, asyncio.TimerHandle] = {}
         self._queue = Queue(start.queue_limit, self._words)
         self._pipeline = Pipeline(self._queue, self, time.monotonic_ns)
+        self._lines = Lines(self._pipeline, table, start.poll_spin_us, self._drained)
         self._overflowing: set[Port] = set()
         """Ports that were reported as blocked."""
 
@@ -172,6 +140,14 @@ class WorkerLoop:
             port.attached = False
             self.stop_reading(port)
             self._send(Gone(self._cable_of[port], port.name))
+
+    def _drained(self, port: Port) -> None:
+        """Report that a port without impairment has no line any more."""
+        name = self._cable_of[port]
+        cable = self._cables[name]
+        number = cable.ports.index(port)
+        cable.spec = cable.spec.impaired(number, ())
+        self._send(Drained(name, number))
 
     def unknown_family(self, port: Port, version: int) -> None:
         """Report the packet."""
@@ -233,7 +209,8 @@ class WorkerLoop:
         for cable in (*self._cables.values(), *self._kept.values()):
             if cable.detached is None or cable.keep:
                 spec = replace(cable.spec, kind=CableKind.KEPT) if cable.keep else cable.spec
-                yield Attached(spec), tuple(port.fd for port in cable.ports)
+                fds = tuple(port.fd for port in cable.ports)
+                yield Attached(spec), fds + self._lines.descriptors(cable.ports)
 
     def handle(self, request: Message, fds: list[int]) -> None:
         """Carry out a request of the control plane, or begin to, and update the heartbeat.
@@ -242,12 +219,14 @@ class WorkerLoop:
         self._beat()
         match request:
             case Attach():
-                lacks = len(fds) < len(request.cable.ports)
+                lacks = len(fds) < request.cable.descriptors
                 error = self._attach(request.cable, fds)
                 self._send(Done(request.id, error, errno.EMFILE if lacks else 0))
             case Detach() if request.cable in self._kept:
-                self._kept.pop(request.cable).close()
+                self._close(self._kept.pop(request.cable))
                 self._send(Done(request.id))
+            case Impair():
+                self._send(Done(request.id, self._impair(request, fds)))
             case Resize() | Detach() | Keep() | Pause() | Amend() if request.cable not in self._cables:
                 self._send(Done(request.id, f"{request.cable} is not attached"))
             case Pause() | Continue() | Amend():
@@ -260,6 +239,7 @@ class WorkerLoop:
             case Tune():
                 self._queue.limit = request.queue_limit
                 self._spin.tune(request.poll_spin_us)
+                self._lines.tune(request.poll_spin_us)
                 self._send(Done(request.id))
             case Ping():
                 pass
@@ -279,12 +259,13 @@ class WorkerLoop:
             for fd in fds:
                 os.close(fd)
             return f"{spec.name}: {error}"
+        fds, files = fds[: len(spec.ports)], fds[len(spec.ports) :]
         ports = tuple(
             Port(port.name, fd, self._table.slot(port.slot)) for port, fd in zip(spec.ports, fds, strict=True)
         )
         forwarding = FORWARDINGS[spec.kind](self._pipeline, ports)
         if (kept := self._kept.pop(spec.name, None)) is not None:
-            kept.close()
+            self._close(kept)
         cable = self._cables[spec.name] = AttachedCable(ports, spec, forwarding)
         cable.resize(spec.mtus)
         for port, options in zip(ports, spec.ports, strict=True):
@@ -293,17 +274,33 @@ class WorkerLoop:
             self._cable_of[port] = spec.name
         for port in ports:
             port.burst_bytes = BURST_BYTES if port.receiver.offload else 0
+        if error := self._lines.attach(cable, files):
+            self._forget(cable)
+            self._close(cable)
+            return error
+        for port in ports:
             self.start_reading(port)
         return ""
 
+    def _impair(self, request: Impair, fds: list[int]) -> str:
+        """Apply another impairment to a port; return why that is not possible, or an empty string."""
+        cable = self._cables.get(request.cable)
+        if cable is not None:
+            return self._lines.impair(cable, request, fds)
+        for fd in fds:
+            os.close(fd)
+        return f"{request.cable} is not attached"
+
     def _objection(self, spec: CableSpec, fds: list[int]) -> str:
-        if len(fds) < len(spec.ports):
+        if len(fds) < spec.descriptors:
             # The kernel omits descriptors beyond the limit of the process.
             return f"too many open files: its worker may have {OPEN_FILES}: raise LimitNOFILE= of the service"
         if spec.name in self._cables:
             return "is attached already"
         if spec.kind not in FORWARDINGS:
             return f"unknown kind {spec.kind}"
+        if spec.kind != CableKind.CABLE and spec.descriptors > len(spec.ports):
+            return "only a cable between two ports can be impaired"
         return ""
 
     def _settle(self, request: Pause | Continue | Amend) -> str:
@@ -329,6 +326,7 @@ class WorkerLoop:
             self._queue.unlist(port)
             self.stop_reading(port)
             self._stop_awaiting_room(port)
+        self._lines.pause(cable.ports, paused=True)
         self._paused[name] = self._loop.call_later(seconds, self._continue, name)
         return ""
 
@@ -342,6 +340,7 @@ class WorkerLoop:
             if port.backlog:
                 self.await_room(port)
             self.start_reading(port)
+        self._lines.pause(self._cables[name].ports, paused=False)
         return True
 
     def _detach(self, request: Detach | Keep) -> None:
@@ -355,6 +354,7 @@ class WorkerLoop:
             port.attached = False
             self.stop_reading(port)
             self._queue.unlist(port)
+        self._lines.stop(cable.ports)
         cable.deadline = self._loop.call_later(request.patience, self._give_up, request.cable)
         self._release(request.cable)
 
@@ -370,12 +370,20 @@ class WorkerLoop:
             return
         if cable.deadline is not None:
             cable.deadline.cancel()
-        for port in cable.ports:
-            self._stop_awaiting_room(port)
-            del self._cable_of[port]
-        del self._cables[name]
+        self._forget(cable)
         if cable.keep:
             self._kept[name] = cable
         else:
-            cable.close()
+            self._close(cable)
         cable.detached()
+
+    def _forget(self, cable: AttachedCable) -> None:
+        for port in cable.ports:
+            self._stop_awaiting_room(port)
+            del self._cable_of[port]
+        del self._cables[cable.spec.name]
+
+    def _close(self, cable: AttachedCable) -> None:
+        """Close the descriptors of a cable and of its lines."""
+        self._lines.close(cable.ports)
+        cable.close()

@@ -58,6 +58,7 @@ from epaird.ipc.counters import (
     OSEGMENTS,
     PEER_DOWN,
     REASONS_MAX,
+    REORDERED,
     WRITE_ERROR,
 )
 from epaird.ipc.ledger import Words
@@ -237,6 +238,8 @@ class Ring:
         """Number of the oldest record that is not known as gone."""
         self.write = self.intake[DATA]
         """Offset of the next data."""
+        self.last = self.intake[LAST]
+        """Deadline of the last record."""
         if not 0 <= self.head - self.tail <= records:
             self.close()
             raise ValueError("the state of a ring contradicts itself")
@@ -289,6 +292,7 @@ class Ring:
             deadline, offset, length, segments, frames, flags, arrival, octets, keep, 0,
         )  # fmt: skip
         self.head += 1
+        self.last = deadline
         intake = self.intake
         intake[FRAMES] += frames
         intake[SEGMENTS] += segments
@@ -315,7 +319,7 @@ class Ring:
     def commit_intake(self) -> None:
         """Publish what was added."""
         intake = self.intake
-        intake[HEAD], intake[DATA] = self.head, self.write
+        intake[HEAD], intake[DATA], intake[LAST] = self.head, self.write, self.last
         other = 1 - (self._state[_INTAKE_INDEX] & 1)
         self._intakes[other][:] = memoryview(intake)
         self._state[_INTAKE_INDEX] = other
@@ -434,7 +438,7 @@ class Ring:
         intake, release = self.intake, self.release
         for number in range(3):
             words[HELD_FRAMES + number] = max(0, intake[FRAMES + number] - release[OUT + number])
-        words[ISEGMENTS] = release[DELIVERED]
+        words[ISEGMENTS] = release[DELIVERED] + intake[COUNTERS + REORDERED]
         words[LATE_SUM_NS] = release[LATE_SUM]
         words[LATE_BUCKETS : LATE_BUCKETS + LATE_BUCKETS_MAX] = memoryview(release)[
             LATE : LATE + LATE_BUCKETS_MAX

@@ -76,6 +76,8 @@ _NUMBERS: Final[tuple[tuple[str, int | None, int | None], ...]] = (
     ("sigaltstack", 131, 132),
     ("tgkill", 234, 131),
     ("time", 201, None),
+    ("timerfd_create", 283, 85),
+    ("timerfd_settime", 286, 86),
     ("times", 100, 153),
     ("write", 1, 64),
     ("writev", 20, 66),

@@ -1,0 +1,353 @@
+"""The beginning of a line: frames are read from the sender and put into the ring, each with its deadline.
+
+Two ways of reading, because a copy of 64 KB costs more than all the rest, and small datagrams have to be
+joined before they are held:
+
+- Small frames are read into the worker's burst, what is hit is taken out of it, the rest is joined as ever,
+  and what is to be written later is copied to the ring.
+- After a long frame, frames are read straight into the ring, and cut there.
+
+All of a burst is one commit of the ring. Only then is it counted as transmitted: a process that is killed
+before that has lost what it had read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from epaird.dataplane.burst import Burst
+from epaird.dataplane.coalesce import Coalescer
+from epaird.dataplane.frames import HEADER
+from epaird.dataplane.impair.corruption import corrupt
+from epaird.dataplane.impair.decisions import Decisions
+from epaird.dataplane.impair.division import DROP_WORDS, Division, Part, by_segment
+from epaird.dataplane.impair.fates import DROPS, Fate, Hit
+from epaird.dataplane.impair.marking import ecn_capable, mark, mark_in_place
+from epaird.dataplane.impair.pieces import extract, pieces, shape, total_wire_octets, wire_octets
+from epaird.dataplane.port import Port
+from epaird.dataplane.segmenting import segment
+from epaird.dataplane.superframe import NotSegmentable, Shape
+from epaird.ipc.counters import CORRUPTED, CUT, DUPLICATED, MARKED, OSEGMENTS, REORDERED, WRITE_ERROR
+from epaird.ipc.impairment import LineSpec
+from epaird.ipc.ring import ADDED, COUNTERS, JOINED, MULTICAST, Ring
+
+ROOM: Final = 4 << 20
+"""Contiguous bytes of the ring without which nothing is read: a burst, and the copies and headers of its
+pieces."""
+RECORDS_ROOM: Final = 1 << 14
+"""Records without which nothing is read."""
+_SHORTEST: Final = 70
+"""Bytes, virtio_net_hdr included, up to which a frame is padded on a wire."""
+_ON_WIRE: Final = 14
+"""Bytes of a frame on a wire less those with its virtio_net_hdr: 24 - 10."""
+_PART_HEADERS: Final = 256
+"""Bytes that the headers of a part take at most."""
+
+
+class Intake:
+    """Fills the ring of one line."""
+
+    def __init__(
+        self, ring: Ring, source: Port, coalescer: Coalescer, spec: LineSpec, decisions: Decisions
+    ) -> None:
+        """``coalescer`` joins the datagrams of the burst that frames are read into."""
+        self._ring = ring
+        self._source = source
+        self._target = source.receiver
+        self._coalescer = coalescer
+        self._counters = memoryview(ring.intake)[COUNTERS:]
+        self._end = 0
+        """Offset of the end of what is free for this burst."""
+        self._beyond: list[bytes] = []
+        """Frames of a burst for which it has no slots."""
+        self.change(spec, decisions)
+
+    def change(self, spec: LineSpec, decisions: Decisions) -> None:
+        """Apply other decisions from now on."""
+        self.decisions = decisions
+        """What happens to each segment."""
+        self._markable = any(
+            each.codel and each.ecn
+            for each in (spec.parameters, *(phase.parameters for phase in spec.phases))
+        )
+        self._ring.decide(decisions.state())
+
+    def close(self) -> None:
+        """Give up the view of the ring's state."""
+        self._counters.release()
+
+    def begin(self, bursts: int = 1) -> bool:
+        """Begin a burst; False when so many cannot be kept."""
+        ring = self._ring
+        if ring.records - (ring.head - ring.tail) < bursts * RECORDS_ROOM:
+            return False
+        start = ring.place(bursts * ROOM)
+        if start < 0:
+            return False
+        ring.write, self._end = start, start + bursts * ROOM
+        return True
+
+    # Small frames.
+
+    def take(self, burst: Burst, now_ns: int) -> None:
+        """Add the frames of a burst, all of them accepted."""
+        if burst.superframes() or (not self._target.offload and burst.offloaded()):
+            for frame in burst.frames(range(len(burst.lengths))):
+                self.admit(self._copy(frame), len(frame), now_ns)
+            return
+        lengths = burst.lengths
+        count = len(lengths)
+        first = self.decisions.segment
+        numbers: Sequence[int] = range(first, first + count)
+        self._counters[OSEGMENTS] += count
+        if not self.decisions.quiet(now_ns, count, 8 * _wire(lengths)):
+            sizes = [max(each, _SHORTEST) + _ON_WIRE for each in lengths]
+            hits = self.decisions.judge(now_ns, sizes)
+            if hits:
+                numbers = self._edit(burst, hits, first)
+        if burst.lengths:
+            self._publish(burst, numbers, now_ns)
+        if self._beyond:
+            beyond, self._beyond = self._beyond, []
+            for number, frame in zip(numbers[-len(beyond) :], beyond, strict=True):
+                self._put_one(self._copy(frame), len(frame), number, now_ns)
+
+    def _edit(self, burst: Burst, hits: Sequence[Hit], first: int) -> list[int]:
+        """Apply what hits frames of a burst, the first of which has this number as a segment; return the
+        numbers of those that stay."""
+        ring, counters, fates = self._ring, self._counters, by_segment(hits)
+        start = hits[0].segment
+        numbers = list(range(first, first + start))
+        stay: list[bytes] = []
+        for slot, view in enumerate(burst.frames(range(start, len(burst.lengths))), start):
+            hit = fates.get(slot, ())
+            for fate in hit:
+                ring.note(first + slot, fate)
+            if hit and hit[0] in DROPS:
+                counters[DROP_WORDS[hit[0]]] += 1
+                continue
+            frame = bytes(view)
+            if hit and not self._overtake(frame, _single(len(frame)), 0, first + slot, hit):
+                if Fate.CORRUPT in hit:
+                    frame = self._corrupted(view, _single(len(view)), 0, first + slot)
+                stay.append(frame)
+                numbers.append(first + slot)
+            elif not hit:
+                stay.append(frame)
+                numbers.append(first + slot)
+            if Fate.DUPLICATE in hit:
+                counters[DUPLICATED] += 1
+                stay.append(bytes(view))
+                numbers.append(first + slot)
+        self._beyond = burst.replace(start, stay)
+        return numbers
+
+    def _publish(self, burst: Burst, numbers: Sequence[int], now_ns: int) -> None:
+        """Add the frames of a burst to the ring, datagrams joined."""
+        decisions, lengths = self.decisions, burst.lengths
+        count = len(lengths)
+        wire = _wire(lengths)
+        due: int | Fate = Fate.QUEUE_FULL
+        if not decisions.shaped or 1 < count and wire <= decisions.piece_octets:
+            due = decisions.deadline(now_ns, wire, count)
+        if isinstance(due, Fate):
+            for number, frame in zip(numbers, burst.frames(range(count)), strict=False):
+                self._put_one(self._copy(frame), len(frame), number, now_ns)
+            return
+        groups = burst.multicasts()
+        joined = self._coalescer.join(lengths) if self._source.coalesce else None
+        if joined is None:
+            self._put_singly(burst, range(count), due, now_ns, groups)
+            return
+        for buffers, slots in joined:
+            if buffers is None:
+                self._put_singly(burst, slots, due, now_ns, groups)
+                continue
+            octets = sum([lengths[slot] for slot in slots]) - HEADER * len(slots)
+            flags = JOINED | (MULTICAST if groups and burst.is_multicast(slots[0]) else 0)
+            frame = b"".join(buffers)
+            offset = self._copy(frame)
+            self._ring.put(due, offset, len(frame), len(slots), len(slots), flags, now_ns, octets, offset)
+
+    def _put_singly(self, burst: Burst, slots: Sequence[int], due: int, now_ns: int, groups: int) -> None:
+        frames = burst.frames(slots)
+        offset = self._copy(b"".join(frames))
+        put = self._ring.put
+        for frame in frames:
+            length = len(frame)
+            put(
+                due, offset, length, 1, 1, frame[HEADER] & 1 if groups else 0, now_ns, length - HEADER, offset
+            )
+            offset += length
+
+    def _put_one(self, offset: int, length: int, number: int, now_ns: int) -> None:
+        """Add a frame of one segment to which nothing happens before the queue."""
+        ring, decisions = self._ring, self.decisions
+        frame = ring.data[offset : offset + length]
+        octets = max(length, _SHORTEST) + _ON_WIRE
+        due = decisions.deadline(now_ns, octets, 1, self._markable and ecn_capable(frame, length))
+        if isinstance(due, Fate):
+            ring.note(number, due)
+            self._counters[DROP_WORDS[due]] += 1
+            return
+        if decisions.marked and mark_in_place(frame, length):
+            ring.note(number, Fate.MARK)
+            self._counters[MARKED] += 1
+        ring.put(due, offset, length, 1, 1, frame[HEADER] & 1, now_ns, length - HEADER, offset)
+
+    def _copy(self, frame: bytes | memoryview) -> int:
+        """Copy a frame to the ring; return where it is."""
+        ring = self._ring
+        offset = ring.write
+        ring.write = end = offset + len(frame)
+        ring.data[offset:end] = frame
+        return offset
+
+    # Any frames, in the ring.
+
+    def admit(self, offset: int, length: int, now_ns: int) -> None:
+        """Add a frame that lies in the ring, before ``ring.write``."""
+        ring = self._ring
+        frame = ring.data[offset : offset + length]
+        if self._target.offload or not (frame[0] & 1 or frame[1]):
+            self._admit(frame, offset, now_ns)
+            return
+        try:
+            segments = segment(frame)
+        except NotSegmentable:
+            self._refuse()
+            return
+        if not self._fits(len(segments), sum(map(len, segments))):
+            return
+        ring.intake[ADDED] += len(segments) - 1
+        for each in segments:
+            at = self._copy(each)
+            self._admit(ring.data[at : at + len(each)], at, now_ns)
+
+    def _admit(self, frame: memoryview, offset: int, now_ns: int) -> None:
+        """Decide about a frame and add what stays of it."""
+        decisions, length = self.decisions, len(frame)
+        found = shape(frame, length)
+        segments = found.segments
+        wire = total_wire_octets(found)
+        number = decisions.segment
+        hits: Sequence[Hit] = ()
+        if not decisions.quiet(now_ns, segments, 8 * wire):
+            last = wire_octets(found, segments - 1)
+            hits = decisions.judge(now_ns, [wire_octets(found, 0)] * (segments - 1) + [last])
+        self._counters[OSEGMENTS] += segments
+        if not hits:
+            if segments == 1:
+                self._put_one(offset, length, number, now_ns)
+                return
+            if not decisions.shaped or wire <= decisions.piece_octets:
+                due = decisions.deadline(now_ns, wire, segments)
+                if not isinstance(due, Fate):
+                    group = frame[HEADER] & MULTICAST
+                    self._ring.put(due, offset, length, segments, 1, group, now_ns, length - HEADER, offset)
+                    return
+        if self._fits(segments, length):
+            self._divide(frame, offset, found, hits, number, now_ns)
+        else:
+            self._counters[OSEGMENTS] -= segments - 1
+
+    def _fits(self, parts: int, octets: int) -> bool:
+        """Return whether a frame can be divided into so many parts; else it is refused.
+
+        What a kernel sends always can. A frame made by a program may have more segments than any MTU allows."""
+        ring = self._ring
+        room = ring.records - (ring.head - ring.tail)
+        if 2 * parts < room and 2 * (octets + parts * _PART_HEADERS) < self._end - ring.write:
+            return True
+        self._refuse()
+        return False
+
+    def _divide(
+        self, frame: memoryview, offset: int, found: Shape, hits: Sequence[Hit], number: int, now_ns: int
+    ) -> None:
+        """Add the parts of a frame whose first segment has this number."""
+
+        def overtake(place: int, fates: Collection[Fate]) -> bool:
+            return self._overtake(frame, found, place, number + place, fates)
+
+        markable = self._markable and ecn_capable(frame, len(frame))
+        division = Division(self.decisions, found, now_ns, markable=markable, overtake=overtake)
+        division.divide(hits)
+        ring, counters = self._ring, self._counters
+        for place, fate in division.fates:
+            ring.note(number + place, fate)
+            if fate in DROPS:
+                counters[DROP_WORDS[fate]] += 1
+        counters[CUT] += len(division.parts) + division.overtaken + division.dropped - 1
+        counters[DUPLICATED] += len(division.twice)
+        copies = {part: self._changed(frame, found, part, number) for part in division.parts if part.fate}
+        twice = [extract(frame, found, each, each + 1) for each in division.twice]
+        group = frame[HEADER] & MULTICAST
+        stays = [(part.start, part.stop) for part in division.parts if part not in copies]
+        cut = iter(pieces(frame, found, stays))
+        last = max(now_ns, ring.last)
+        for part in division.parts:
+            copy = copies.get(part)
+            if copy is None:
+                piece = next(cut)
+                at, length, copy = offset + piece.offset, piece.length, piece.copy
+            if copy is not None:
+                at, length = self._copy(copy), len(copy)
+            last = part.deadline
+            ring.put(last, at, length, part.stop - part.start, 1, group, now_ns, length - HEADER, offset)
+        for copy in twice:
+            ring.put(last, self._copy(copy), len(copy), 1, 1, group, now_ns, len(copy) - HEADER, offset)
+
+    def _changed(self, frame: memoryview, found: Shape, part: Part, number: int) -> bytes:
+        """Return a segment that is corrupted or marked."""
+        if part.fate is Fate.CORRUPT:
+            return self._corrupted(frame, found, part.start, number + part.start)
+        marked = mark(frame, found, part.start)
+        if marked is None:
+            return extract(frame, found, part.start, part.stop)
+        self._counters[MARKED] += 1
+        return marked
+
+    def _corrupted(self, frame: memoryview, found: Shape, place: int, number: int) -> bytes:
+        self._counters[CORRUPTED] += 1
+        return corrupt(frame, found, place, self.decisions.corrupt_bit(number, 1 << 32))
+
+    def _overtake(
+        self, frame: memoryview | bytes, found: Shape, place: int, number: int, fates: Collection[Fate]
+    ) -> bool:
+        """Write a segment before everything that is held, if that is among its fates; False when it is not,
+        or when the receiver takes nothing."""
+        target, ring = self._target, self._ring
+        if Fate.REORDER not in fates or target.backlog:
+            return False
+        view = memoryview(frame)
+        if Fate.CORRUPT in fates:
+            single = self._corrupted(view, found, place, number)
+        else:
+            single = extract(view, found, place, place + 1)
+        ring.begin()
+        error = target.write(single)
+        if error is None:
+            target.account.received((single,), single[HEADER] & 1)
+            self._counters[REORDERED] += 1
+        ring.rest(target.account.words)
+        if error is not None and Fate.CORRUPT in fates:
+            self._counters[CORRUPTED] -= 1
+        return error is None
+
+    def _refuse(self) -> None:
+        """Count a frame that cannot be held."""
+        self._target.account.lost(WRITE_ERROR)
+
+
+def _single(length: int) -> Shape:
+    """Return the shape of a frame of one segment."""
+    return Shape(length, 0, 1, length, 0, 0, False, False)
+
+
+def _wire(lengths: Sequence[int]) -> int:
+    """Return the bytes on the wire of frames of one segment, from their lengths with virtio_net_hdr."""
+    count, first = len(lengths), lengths[0]
+    if first >= _SHORTEST and lengths.count(first) == count:
+        return (first + _ON_WIRE) * count
+    return sum([max(length, _SHORTEST) for length in lengths]) + _ON_WIRE * count
