@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -363,6 +364,7 @@ def reading(ifnet: Ifnet, statistics: LinkStatistics, table: Table) -> Interface
         words=words,
         strayed=ifnet.stray.netns if ifnet.stray is not None else "",
         leads_to=ifnet.stray.leads_to if ifnet.stray is not None else "",
+        line=ifnet.line.reading() if ifnet.line is not None else None,
     )
 
 

@@ -172,7 +172,7 @@ class Impairments:
 
 def tables(settings: PairSettings) -> dict[str, Any]:
     """Return the tables of a pair's impairments, as in a request to change the pair."""
-    halves = {side: {"impair": settings.half(side).impair.given()} for side in SIDES}
+    halves: dict[str, Any] = {side: {"impair": settings.half(side).impair.given()} for side in SIDES}
     return {"impair": settings.impair.given(), **halves}
 
 
