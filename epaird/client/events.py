@@ -16,6 +16,7 @@ class Event(Model):
     what: str
     """`created`, `up`, `down`, `carrier`, `nocarrier`, `renamed`, `moved`, `strayed` (the name of its
     namespace leads elsewhere now), `returned` (it leads to it again), `unregistering`, `destroyed`,
+    `impaired` (another impairment applies to what it transmits),
     `overflow` (its output is blocked), `drained` (it no longer is), or `lost`: events were dropped because
     this reader was too slow."""
     interface: str

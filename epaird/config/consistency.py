@@ -12,6 +12,7 @@ from itertools import permutations
 
 from epaird.config.addressing import AddressSettings
 from epaird.config.conflict import HOME, Conflict, in_words
+from epaird.config.impairments import impossible_impairments, surprising_impairments
 from epaird.config.routing import repeated_routes, unreachable_hops
 from epaird.config.settings import Configuration, ConfiguredHalf, ConfiguredInterface, ConfiguredLoopback
 from epaird.config.values import Location, dotted
@@ -33,6 +34,7 @@ def conflicts(configuration: Configuration) -> Iterator[Conflict]:
     yield from _impossible_peers(configuration)
     yield from unreachable_hops(configuration)
     yield from repeated_routes(configuration)
+    yield from impossible_impairments(configuration)
 
 
 def remarks(configuration: Configuration) -> Iterator[tuple[Location, str]]:
@@ -46,6 +48,7 @@ def remarks(configuration: Configuration) -> Iterator[tuple[Location, str]]:
             if address.nodad and address.version == 4:
                 location = (*interface.location, "addresses", index)
                 yield location, "nodad has no effect, IPv4 has no duplicate address detection"
+    yield from surprising_impairments(configuration)
 
 
 def _repeated_namespaces(configuration: Configuration) -> Iterator[Conflict]:

@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from epaird.config.addressing import AddressSettings, RouteSettings
+from epaird.config.impairing import (
+    LOSS_SHARE,
+    LOSS_TABLE,
+    CarrierPhase,
+    ImpairmentSettings,
+    ImpairSettings,
+    LossSettings,
+    PhaseSettings,
+)
 from epaird.config.settings import (
     Configuration,
     DaemonSettings,
@@ -20,31 +29,51 @@ from epaird.config.settings import (
     PairSettings,
 )
 from epaird.config.table import Settings
-from epaird.config.values import Location, dotted, shown
+from epaird.config.values import Location, dotted
 from epaird.names.cloners import EPAIR
-from epaird.names.grammar import InvalidName
+from epaird.names.grammar import InvalidName, shown
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _ANY: Final = "*"
 _TABLES: Final[tuple[tuple[tuple[str, ...], type[Settings], str], ...]] = (
+    (("epair", _ANY, "impair"), ImpairSettings, "an impairment, [epair.{pair}.impair]"),
     (("daemon",), DaemonSettings, "[daemon]"),
     (("metrics",), MetricsSettings, "[metrics]"),
     (("namespaces",), NamespacesSettings, "[namespaces]"),
     (("epair", _ANY), PairSettings, "a pair, [epair.{pair}]"),
     (("epair", _ANY, _ANY), HalfSettings, "a half, [epair.{pair}.a]"),
     (("lo", _ANY), LoopbackSettings, "a loopback, [lo.lo1]"),
+    (("epair", _ANY, _ANY, "impair"), ImpairSettings, "an impairment, [epair.{pair}.impair]"),
+    (("impairment", _ANY), ImpairmentSettings, "a set of impairments, [impairment.lte]"),
 )
 """The tables of a file: location, model, and name in a message about a key that is in a wrong table."""
 _SIMILARITY: Final = 0.6
 """Least similarity, 0 to 1, of two keys of which one is a likely misspelling of the other."""
 _COMPARED_MAX: Final = 64
 """Longest key, in characters, that may be a misspelling; a comparison takes time by its square."""
-_MEMBERS: Final[dict[str, type[Settings]]] = {"addresses": AddressSettings, "routes": RouteSettings}
-"""Models of the tables in a list, by the list's key."""
+_INNER: Final[tuple[tuple[tuple[str, ...], type[Settings]], ...]] = (
+    (("addresses", _ANY), AddressSettings),
+    (("routes", _ANY), RouteSettings),
+    (("impair", "schedule", _ANY), PhaseSettings),
+    (("impairment", _ANY, "schedule", _ANY), PhaseSettings),
+    (("schedule", _ANY), CarrierPhase),
+    (("loss",), LossSettings),
+)
+"""Models of the tables that are values or in lists, by the end of their location."""
+_EXAMPLES: Final[dict[type[Settings], str]] = {
+    RouteSettings: '{ to = "default", via = "10.0.0.2" }',
+    PhaseSettings: '{ at = "10s", for = "2s", loss = "100%" }',
+    CarrierPhase: '{ every = "60s", for = "1s", carrier = "off" }',
+}
+"""Examples of the tables in a list."""
+_FORMS: Final = frozenset({LOSS_TABLE, LOSS_SHARE})
+"""Parts of a location that pydantic adds and that are not in the file."""
 _REQUIRED: Final = {
     "to": '"default" or the network the route leads to',
+    "p": 'the probability of the bad state after the good one, as in "1%"',
+    "carrier": '"off"',
     "address": 'the address with its prefix length, as in "10.0.0.1/24"',
 }
 _ALSO_CALLED: Final = {
@@ -66,6 +95,22 @@ _ALSO_CALLED: Final = {
     "pointopoint": "peer",
     "socket": "control_socket",
     "address": "addresses",
+    "impairment": "impair",
+    "impairments": "impairment",
+    "latency": "delay",
+    "bandwidth": "rate",
+    "bw": "rate",
+    "drop": "loss",
+    "packet_loss": "loss",
+    "plr": "loss",
+    "burst": "loss_burst",
+    "correlation": "jitter_correlation",
+    "duplication": "duplicate",
+    "corruption": "corrupt",
+    "reordering": "reorder",
+    "duration": "for",
+    "start": "at",
+    "queue": "queues",
     "epairs": "epair",
     "pair": "epair",
 }
@@ -137,7 +182,7 @@ class Removed:
 
 def refusals(error: ValidationError) -> Iterator[Refusal]:
     """Yield everything that the models have refused."""
-    details = error.errors(include_url=False)
+    details = [_without_forms(each) for each in error.errors(include_url=False)]
     misnamed = {detail["loc"][:-1] for detail in details if _is_about_name(detail)}
     for detail in details:
         location = detail["loc"]
@@ -147,6 +192,12 @@ def refusals(error: ValidationError) -> Iterator[Refusal]:
             yield Refusal(location, _about_unknown_key(location), location)
         elif location not in misnamed:
             yield Refusal(location, _message(detail), _key_or_member(location))
+
+
+def _without_forms(detail: ErrorDetails) -> ErrorDetails:
+    """Return a detail with the location that its value has in the file."""
+    detail["loc"] = tuple(part for part in detail["loc"] if part not in _FORMS)
+    return detail
 
 
 def _is_about_name(detail: ErrorDetails) -> bool:
@@ -171,21 +222,21 @@ def _message(detail: ErrorDetails) -> str:
 
 
 def _example_table(location: Location) -> str:
-    if isinstance(location[-1], int):  # a route, addresses can be texts
-        return '{ to = "default", via = "10.0.0.2" }'
+    if isinstance(location[-1], int):
+        return _EXAMPLES[_model(location)]
     return "[epair.epair0]" if location == ("epair",) else f"[{dotted(location)}]"
 
 
 def _about_unknown_key(location: Location) -> str:
     table, key = location[:-1], str(location[-1])
-    known = _model(table).model_fields
+    known = _keys(_model(table))
     if not table and _is_pair_name(key):
         return f"unknown key, a pair is written [epair.{key}]"
     if _ALSO_CALLED.get(key) in known:
         return f"unknown key, did you mean {_ALSO_CALLED[key]}?"
     for _, owner, name in _TABLES:
-        if key in owner.model_fields:
-            pair = dotted(table[1:2]) or "epair0"
+        if key in _keys(owner):
+            pair = dotted(table[1:2]) if len(table) > 1 and table[0] == EPAIR.name else "epair0"
             return f"unknown key here, it belongs to {name.format(pair=pair)}"
     if len(key) <= _COMPARED_MAX and (near := difflib.get_close_matches(key.lower(), known, 1, _SIMILARITY)):
         return f"unknown key, did you mean {near[0]}?"
@@ -200,6 +251,11 @@ def _is_pair_name(key: str) -> bool:
     return True
 
 
+def _keys(model: type[Settings]) -> tuple[str, ...]:
+    """Return the keys of a table."""
+    return tuple(field.alias or name for name, field in model.model_fields.items())
+
+
 def _listed(words: Collection[str]) -> str:
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
@@ -210,16 +266,22 @@ def _model(location: Location) -> type[Settings]:
     if not location:
         return Configuration
     for pattern, model, _ in _TABLES:
-        if len(pattern) == len(location) and all(
-            wanted in (_ANY, part) for wanted, part in zip(pattern, location, strict=True)
-        ):
+        if _matches(pattern, location):
             return model
-    return next(_MEMBERS[part] for part in reversed(location) if part in _MEMBERS)
+    return next(model for pattern, model in _INNER if _matches(pattern, location[-len(pattern) :]))
+
+
+def _matches(pattern: tuple[str, ...], location: Location) -> bool:
+    return len(pattern) == len(location) and all(
+        wanted in (_ANY, part) for wanted, part in zip(pattern, location, strict=True)
+    )
 
 
 def _key_or_member(location: Location) -> Location:
-    """Return the key of a refused value, or the member of a list that contains it."""
+    """Return the key of a refused value, or the member of a list or the table of losses that contains it.
+
+    Without one of their keys these may be incomplete."""
     for end, part in enumerate(location, 1):
-        if isinstance(part, int):
+        if isinstance(part, int) or (part == "loss" and end > len(("impairment", "lte"))):
             return location[:end]
     return location

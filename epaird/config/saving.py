@@ -33,6 +33,10 @@ def text(configuration: Configuration, remarks: Iterable[str] = ()) -> str:
         if interfaces != Configuration.model_fields[kind].default:
             tables[kind] = {name: _changed_keys(interfaces[name]) for name in sorted(interfaces, key=order)}
     comments = "".join(f"# {remark}\n" for remark in remarks)
+    if configuration.impairment:
+        tables["impairment"] = {
+            name: _changed_keys(table) for name, table in configuration.impairment.items()
+        }
     return (
         HEADER + comments + "".join(f"\n[{name}]\n" + "".join(_table(keys)) for name, keys in tables.items())
     )

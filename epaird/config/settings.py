@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
 from pydantic import AfterValidator, BeforeValidator
 
 from epaird.config import ipvalues, values
 from epaird.config.addressing import AddressSettings, RouteSettings
+from epaird.config.impairing import CarrierSchedule, ImpairmentSettings, ImpairSettings, SetName
 from epaird.config.table import Settings
 from epaird.config.values import Location, Seconds, WholeNumber
 from epaird.names.cloners import EPAIR, LO, SIDES, Side
@@ -79,6 +80,8 @@ class HalfSettings(Settings):
     peer: Annotated[str, BeforeValidator(values.peer)] | None = None
     """The peer by its own name, empty for none; None is the other half of the pair, unless that half is
     plugged into another one."""
+    impair: ImpairSettings = ImpairSettings()
+    """Impairment of what this half transmits; its keys take precedence over those of the pair."""
 
 
 class PairSettings(Settings):
@@ -96,6 +99,10 @@ class PairSettings(Settings):
         Literal["peer", "always", "off"], BeforeValidator(values.one_of("peer", "always", "off"))
     ] = "peer"
     """Rule for the halves' carrier: while both are up, while they are plugged in at all, or never."""
+    schedule: CarrierSchedule = ()
+    """Times at which the halves have no carrier, whatever ``carrier`` is."""
+    impair: ImpairSettings = ImpairSettings()
+    """Impairment of both directions."""
     a: HalfSettings = HalfSettings()
     b: HalfSettings = HalfSettings()
 
@@ -325,6 +332,8 @@ class Configuration(Settings):
     """The pairs by name, in the order of the file."""
     lo: Mapping[LoopbackName, LoopbackSettings] | None = None
     """The loopbacks by name; None if there are none and none can be created."""
+    impairment: Mapping[SetName, ImpairmentSettings] = {}
+    """Named sets of impairments, beside those that are shipped."""
 
     @property
     def halves(self) -> tuple[ConfiguredHalf, ...]:
@@ -344,6 +353,11 @@ class Configuration(Settings):
     def interfaces(self) -> tuple[ConfiguredInterface, ...]:
         """Every device."""
         return (*self.halves, *self.loopbacks)
+
+    @property
+    def presets(self) -> dict[str, dict[str, Any]]:
+        """The keys of the named sets that are in the file."""
+        return {name: table.given() for name, table in self.impairment.items()}
 
     def settings_by_name(self) -> dict[str, InterfaceSettings]:
         """Return every interface's table by the name it is created and destroyed by, loopbacks first."""

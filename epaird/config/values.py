@@ -1,4 +1,4 @@
-"""Readers of single values of the configuration, and how messages show values and their locations.
+"""Readers of single values of the configuration, and how messages show their locations.
 
 Each reader takes a value as tomllib returns it, or one it has read before, and returns it checked, or raises
 ValueError with one line that repeats the value and gives the allowed values. Readers of IP addresses are in
@@ -11,14 +11,13 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, time
 from pathlib import Path
 from typing import Final
 
 from epaird.kernel.printable import canonical
 from epaird.names import mac
 from epaird.names.cloners import half_of
-from epaird.names.grammar import check_device_name, check_namespace_name, quoted
+from epaird.names.grammar import check_device_name, check_namespace_name, quoted, shown
 
 Location = tuple[str | int, ...]
 """Place of a value in the file: ``("epair", "epair0", "a", "addresses", 1)``."""
@@ -29,7 +28,6 @@ SUN_PATH_MAX: Final = 107
 _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _RUN_FILES: Final = re.compile(r"lock|((state|namespaces)\.json|state\.journal)(\.new)?|worker-[0-9]+\.sock")
 """Names in the directory of the control socket that the daemon uses."""
-_SHOWN_DIGITS: Final = 40
 _QUOTES: Final = "{} is text, leave the quotes out"
 
 
@@ -43,29 +41,6 @@ def dotted(location: Location) -> str:
             key = part if _BARE_KEY.fullmatch(part) else quoted(part)
             text += f".{key}" if text else key
     return text
-
-
-def shown(value: object) -> str:
-    """Return a value as a message repeats it, on one line."""
-    match value:
-        case str():
-            return quoted(value)
-        case bool():
-            return "true" if value else "false"
-        case int():
-            # Python refuses to write very large numbers in decimal.
-            digits = str(value) if value.bit_length() < 1024 else hex(value)
-            return digits if len(digits) <= _SHOWN_DIGITS else digits[:_SHOWN_DIGITS] + "..."
-        case float():
-            return str(value)
-        case list() | tuple():
-            return "a list"
-        case dict():
-            return "a table"
-        case date() | time():
-            return f"the date or time {value}"
-        case _:
-            return quoted(str(value))
 
 
 @dataclass(frozen=True, slots=True)

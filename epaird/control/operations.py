@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from epaird.client.events import Event
+from epaird.client.impairment import PairImpairment
 from epaird.control.readings import InterfaceReading, MissingReading, ProcessReading, Reading
 from epaird.plan.actions import Action
 
@@ -58,6 +59,22 @@ class Operations(Protocol):
 
     async def unpatch(self, name: str) -> None:
         """Patch a half to none: it and its old peer have no carrier."""
+
+    def impairment(self, name: str) -> PairImpairment:
+        """Return the impairment of what a half transmits, or of both directions of a pair."""
+
+    async def impair(
+        self, name: str, keys: Mapping[str, object], *, whole: bool, seconds: float | None = None
+    ) -> None:
+        """Set keys of an impairment, whose value None removes them; all others too if ``whole``.
+
+        After ``seconds`` the impairment of before applies again."""
+
+    def decisions(self, name: str, most: int) -> list[dict[str, object]]:
+        """Return the last decisions about what a half transmits, at most so many."""
+
+    async def replay(self, name: str, decisions: Sequence[tuple[int, int]]) -> None:
+        """Repeat decisions about what a half transmits."""
 
     async def upgrade(self) -> None:
         """Execute the program as it is on disk now, which replaces the workers one by one; nothing is lost.

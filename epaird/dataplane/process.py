@@ -141,7 +141,7 @@ class WorkerProcess:
             return
         start = self._start
         adopted = Adopted(
-            os.getpid(), start.worker, start.slot, start.queue_limit, start.poll_spin_us, PROTOCOL
+            os.getpid(), start.worker, start.slot, start.queue_limit, start.poll_spin_us, PROTOCOL, lines=True
         )
         self._channel.send(adopted, (self._table.fd,))
         for attached, fds in self._worker.attached():

@@ -100,7 +100,9 @@ class Sandbox:
 
     def description(self) -> Description:
         """Return what this process is and which layers it has."""
-        return Description(__version__, self._landlock, tuple(self._namespaces), tuple(self._missing))
+        return Description(
+            __version__, self._landlock, tuple(self._namespaces), tuple(self._missing), lines=True
+        )
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:

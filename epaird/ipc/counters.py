@@ -141,6 +141,8 @@ LINE_HELD_BYTES: Final = 7
 OSEGMENTS: Final = 8
 ISEGMENTS: Final = 9
 LATE_SUM_NS: Final = 10
+TARGET: Final = 11
+"""Written by the control plane, while no worker has the line."""
 IMPAIRED: Final = 16
 LATE_BUCKETS: Final = IMPAIRED + REASONS_MAX
 LATE_BOUNDS_NS: Final = (
@@ -341,6 +343,10 @@ IMPAIRMENT: Final = (
     Counter(
         "late_sum_ns", LATE_SUM_NS, "nanoseconds",
         "Sum of the times between the moments when frames were due and when they were delivered",
+    ),
+    Counter(
+        "target", TARGET, "state",
+        "1 + the slot of the receiver whose frames the line's ring holds; 0 for none", "gauge",
     ),
     Counter(
         "late_buckets", LATE_BUCKETS, "frames",

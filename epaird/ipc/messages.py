@@ -87,6 +87,11 @@ class CableSpec:
         return tuple(port.slot for port in self.ports)
 
     @property
+    def line_slots(self) -> tuple[int, ...]:
+        """Slots of the ledger of its lines."""
+        return tuple(line.slot for port in self.ports for line in port.line)
+
+    @property
     def mtus(self) -> tuple[int, ...]:
         """MTUs of its ports in bytes."""
         return tuple(port.mtu for port in self.ports)
@@ -266,6 +271,8 @@ class Adopted:
     poll_spin_us: int = 0
     protocol: int = 0
     """The protocol that it speaks; 0 is older than the first numbered one."""
+    lines: bool = False
+    """True where it carries out impairment; a worker of 0.4.0 or older does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +311,8 @@ class Description:
     """Kinds of its namespaces that are its own and hold nothing, as /proc/PID/ns names them."""
     missing: tuple[str, ...] = ()
     """Layers of its sandbox that it lacks, each with the reason."""
+    lines: bool = False
+    """True where it carries out impairment; a worker of 0.4.0 or older does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,30 +380,7 @@ class Unknown:
 
 
 Message = (
-    Start
-    | Attach
-    | Resize
-    | Impair
-    | Detach
-    | Keep
-    | Pause
-    | Continue
-    | Amend
-    | Tune
-    | Ping
-    | Listen
-    | End
-    | Adopt
-    | Adopted
-    | Attached
-    | Ready
-    | Describe
-    | Description
-    | Done
-    | Gone
-    | Drained
-    | Overflow
-    | UnknownFamily
-    | More
-    | Unknown
-)
+    Start | Attach | Resize | Impair | Detach | Keep | Pause | Continue | Amend | Tune | Ping
+    | Listen | End | Adopt | Adopted | Attached | Ready | Describe | Description | Done | Gone
+    | Drained | Overflow | UnknownFamily | More | Unknown
+)  # fmt: skip

@@ -5,6 +5,14 @@ At rest every frame has exactly one fate:
     kernel tx_packets(a) = opackets(a) + oerrors(a, every reason)
     opackets(a) + added segments(b) = ipackets(b) + queued and in flight to b + ierrors(b, every reason)
 
+Where impairment holds, drops, cuts and doubles frames that a sends, the counters of this line are terms, too:
+
+    opackets(a) + added segments(b) + cut + duplicated =
+        ipackets(b) + held + queued and in flight to b + ierrors(b, every reason) + impaired(every reason)
+
+What a line holds is in its ring (:mod:`epaird.ipc.ring`) and outlives the worker: a frame that was read and
+is not in it yet is lost with the worker, and no other.
+
 A worker can be killed between any two stores to the ledger. The kernel's own counters then show how many
 frames it had read and written, and the difference is counted as ``worker_lost``.
 
@@ -20,13 +28,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from epaird.ipc.counters import (
     ADDED_SEGMENTS,
     COALESCED_DATAGRAMS,
     COALESCED_SUPERFRAMES,
+    CUT,
+    DUPLICATED,
     HELD_BYTES,
+    HELD_FRAMES,
     IERRORS,
+    IMPAIRED,
     IN_FLIGHT,
     IPACKETS,
     JOINING,
@@ -63,12 +76,38 @@ class Correction:
         return self != Correction()
 
 
-def balance(sender: Sequence[int], receiver: Sequence[int]) -> int:
-    """Return the frames that the sender transmitted, as many as they became when they were segmented, less
-    the frames of the receiver that have a fate.
+class LineRing(Protocol):
+    """A line's ring, as far as accounts are settled with it (:class:`epaird.ipc.ring.Ring`)."""
+
+    def settle(self, written: int | None, receiver: Words) -> object:
+        """Count in the receiver's slot what the kernel has delivered and nobody has counted."""
+
+    def mirror(self, words: Words) -> None:
+        """Copy the line's counters to its slot of the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class LineAccount:
+    """The line of one direction of a cable."""
+
+    words: Words
+    """Its slot of the ledger."""
+    ring: LineRing
+    """What it holds."""
+
+
+def balance(sender: Sequence[int], receiver: Sequence[int], line: Sequence[int] | None = None) -> int:
+    """Return the frames that the sender transmitted, as many as they became when they were segmented, cut or
+    doubled, less those that a line holds or has dropped, and those of the receiver that have a fate.
 
     The balance is 0 at rest as long as neither interface was ever patched to another one."""
-    return sender[OPACKETS] + receiver[ADDED_SEGMENTS] - receiver[IPACKETS] - _errors(receiver, IERRORS)
+    became = sender[OPACKETS] + receiver[ADDED_SEGMENTS] + (line_balance(line) if line is not None else 0)
+    return became - receiver[IPACKETS] - _errors(receiver, IERRORS)
+
+
+def line_balance(line: Sequence[int]) -> int:
+    """Return the frames that a line has added to those it carried, less those that it dropped or holds."""
+    return line[CUT] + line[DUPLICATED] - _errors(line, IMPAIRED) - line[HELD_FRAMES]
 
 
 def correction(
@@ -79,16 +118,20 @@ def correction(
     written: int,
     base: int,
     joinings: Sequence[int] = (),
+    line: Sequence[int] | None = None,
 ) -> Correction:
     """Return what is missing in the counters of all queues of one direction of a cable.
 
     ``senders`` and ``receivers`` are their slots, which must be at rest; ``read``, ``written`` and ``base``
-    are as in :func:`settle`, for all queues together; ``joinings`` are what :func:`end_process` returned."""
+    are as in :func:`settle`, for all queues together; ``joinings`` are what :func:`end_process` returned;
+    ``line`` is the slot of their line, settled by :func:`settle_line`."""
     sent = max(0, read - sum(each[OPACKETS] + _errors(each, OERRORS) for each in senders))
-    uncounted = written - sum(map(writes, receivers))
-    delivered, superframes, datagrams = _delivered(uncounted, joinings)
+    missed = written - sum(map(writes, receivers))
+    delivered, superframes, datagrams = _delivered(missed, joinings)
     waiting = sum(each[IN_FLIGHT] for each in receivers)
     missing = sum(map(balance, senders, receivers)) - base - waiting + sent - delivered
+    if line is not None:
+        missing += line_balance(line)
     return Correction(sent, 0, delivered, superframes, datagrams, max(0, missing))
 
 
@@ -118,19 +161,39 @@ def end_process(sender: Words, receiver: Words) -> int:
     return joining
 
 
-def settle(sender: Words, receiver: Words, *, read: int | None, written: int | None, base: int = 0) -> int:
+def settle_line(receivers: Sequence[Words], line: LineAccount, *, written: int | None) -> None:
+    """Count the frames of a line that were delivered and not counted, and copy the counters of its ring.
+
+    ``receivers`` are the slots of all queues of the target, which must be at rest; ``written`` is as in
+    :func:`settle`. The worker that had the ring has died, and no other one has it yet."""
+    first, *others = receivers
+    line.ring.settle(None if written is None else written - sum(map(writes, others)), first)
+    line.ring.mirror(line.words)
+
+
+def settle(
+    sender: Words,
+    receiver: Words,
+    *,
+    read: int | None,
+    written: int | None,
+    base: int = 0,
+    line: LineAccount | None = None,
+) -> int:
     """Account for the frames that a worker had in hand when it died, in one direction of a cable.
 
     ``read`` is the kernel's count of frames taken from the sender's device (tx_packets), ``written`` its
     count of frames delivered to the receiver's device (rx_packets); nothing may read or write them during
     the call. Where they are None, the worker's own counts are taken as they are. ``base`` is the balance at
-    the time when the two were patched together. Frames that were read and did not arrive are counted as
-    ``worker_lost``; returns how many there were."""
+    the time when the two were patched together. Frames that were read and did not arrive, nor are held by
+    the ``line``, are counted as ``worker_lost``; returns how many there were."""
+    if line is not None:
+        settle_line((receiver,), line, written=written)
     if written is not None:
         _settle_delivered(receiver, written)
     if read is not None:
         sender[OPACKETS] = max(sender[OPACKETS], read - _errors(sender, OERRORS))
-    lost = max(0, balance(sender, receiver) - base)
+    lost = max(0, balance(sender, receiver, None if line is None else line.words) - base)
     receiver[IERRORS + WORKER_LOST] += lost
     _clear_held(sender, receiver)
     return lost
@@ -162,8 +225,7 @@ def _settle_delivered(receiver: Words, written: int) -> None:
 
 
 def writes(receiver: Sequence[int]) -> int:
-    """Return how many writes to a receiver are counted: each delivers a frame, a super-frame, or a worker's own
-    message."""
+    """Return how many writes are counted: each delivers a frame, a super-frame, or a worker's own message."""
     joined = receiver[COALESCED_DATAGRAMS] - receiver[COALESCED_SUPERFRAMES]
     return receiver[IPACKETS] - joined + receiver[TOO_BIG]
 

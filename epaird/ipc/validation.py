@@ -125,7 +125,7 @@ def _validate_cable(cable: CableSpec, slots: int) -> None:
         _in(port.slot, range(slots), "slot")
         _in(port.mtu, MTUS, "MTU")
         _validate_lines(port, slots)
-    taken = [*cable.slots, *(line.slot for port in cable.ports for line in port.line)]
+    taken = [*cable.slots, *cable.line_slots]
     if len(set(taken)) < len(taken):
         raise InvalidMessage(f"{cable.name} has one slot twice")
 

@@ -6,6 +6,7 @@ A name is given and returned in the printable form (:mod:`epaird.kernel.printabl
 from __future__ import annotations
 
 import errno
+from datetime import date, time
 from typing import Final
 
 from epaird.kernel.abi import IFNAMSIZ
@@ -17,6 +18,8 @@ NAME_MAX: Final = 255
 _WHITE_SPACE: Final = frozenset(b" \t\n\v\f\r")
 _QUOTED_CHARACTERS: Final = 60
 """Characters of a foreign text that a message repeats."""
+_SHOWN_DIGITS: Final = 40
+"""Digits of a number that a message repeats."""
 
 
 class InvalidName(ValueError):
@@ -35,6 +38,29 @@ def quoted(text: str) -> str:
     kept = text if len(text) <= _QUOTED_CHARACTERS else text[: _QUOTED_CHARACTERS - 3] + "..."
     escaped = kept.replace('"', '\\"')
     return '"' + "".join(c if c.isprintable() else _escape(c) for c in escaped) + '"'
+
+
+def shown(value: object) -> str:
+    """Return a value as a message repeats it, on one line."""
+    match value:
+        case str():
+            return quoted(value)
+        case bool():
+            return "true" if value else "false"
+        case int():
+            # Python refuses to write very large numbers in decimal.
+            digits = str(value) if value.bit_length() < 1024 else hex(value)
+            return digits if len(digits) <= _SHOWN_DIGITS else digits[:_SHOWN_DIGITS] + "..."
+        case float():
+            return str(value)
+        case list() | tuple():
+            return "a list"
+        case dict():
+            return "a table"
+        case date() | time():
+            return f"the date or time {value}"
+        case _:
+            return quoted(str(value))
 
 
 def check_device_name(name: str) -> str:

@@ -15,11 +15,13 @@ from dataclasses import replace
 from pydantic import BaseModel
 
 from epaird.config import wiring
+from epaird.config.impairing import ImpairmentSettings
 from epaird.config.settings import (
     Claim,
     Configuration,
     InterfaceSettings,
     LoopbackSettings,
+    PairSettings,
     namespace_name,
 )
 from epaird.config.wiring import Peers
@@ -57,8 +59,12 @@ def plan(
         _changed(name, new[name], found, holders)
         for name in new
         if name in old
-        and old[name] != new[name]
-        and (found := tuple(_differences(old[name], new[name], before.get(name))))
+        and (
+            found := (
+                *(_differences(old[name], new[name], before.get(name)) if old[name] != new[name] else ()),
+                *_preset_differences(new[name], now, then),
+            )
+        )
     ]
     in_place = tuple(step for step in changes if isinstance(step, Change))
     recreated = tuple(_recreated(changes, old))
@@ -92,16 +98,22 @@ def _without(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
 def flattened(settings: BaseModel, prefix: str = "") -> dict[str, object]:
     """Return the values of a table and of the tables in it by key, ``a.mtu``.
 
-    A namespace has its canonical spelling; ``peer`` is left out, because patches change it."""
+    A namespace has its canonical spelling; ``peer`` is left out, because patches change it. A table that a
+    key may have instead of another value is a value."""
     values: dict[str, object] = {}
     for name, value in settings:
-        if isinstance(value, BaseModel):
+        if isinstance(value, BaseModel) and is_table(settings, name):
             values |= flattened(value, f"{prefix}{name}.")
         elif name == "netns":
             values[prefix + name] = namespace_name(value) or None
         elif name != "peer":
             values[prefix + name] = value
     return values
+
+
+def is_table(settings: BaseModel, key: str) -> bool:
+    """Return whether a key of a table is always a table, which may be empty."""
+    return isinstance(type(settings).model_fields[key].default, BaseModel)
 
 
 def _claims(name: str, settings: InterfaceSettings) -> Iterator[Claim]:
@@ -208,6 +220,19 @@ def _relocated(strays: Iterable[Relocate], then: Configuration, fresh: Collectio
     for each in strays:
         if namespaces.get(each.device) == namespace_name(each.netns):
             yield each
+
+
+def _preset_differences(
+    settings: InterfaceSettings, now: Configuration, then: Configuration
+) -> Iterator[Difference]:
+    """Yield what differs in the named sets that a pair is impaired by, ``impairment.lte.rate``."""
+    if not isinstance(settings, PairSettings) or now.impairment == then.impairment:
+        return
+    tables = (settings.impair, settings.a.impair, settings.b.impair)
+    for name in dict.fromkeys(table.preset for table in tables if table.preset):
+        old, new = (each.impairment.get(name, ImpairmentSettings()) for each in (now, then))
+        for each in _differences(old, new):
+            yield Difference(f"impairment.{name}.{each.key}", each.old, each.new)
 
 
 def _differences(old: BaseModel, new: BaseModel, applied: BaseModel | None = None) -> Iterator[Difference]:

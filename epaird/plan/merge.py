@@ -16,6 +16,7 @@ from epaird.config import wiring
 from epaird.config.settings import Configuration, InterfaceSettings, PairSettings
 from epaird.config.wiring import Peers
 from epaird.names.cloners import CLONERS, EPAIR, half_of
+from epaird.plan.diff import is_table
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -65,7 +66,7 @@ def _merged(now: M | None, before: object, then: M) -> M:
     update: dict[str, Any] = {}
     for name in type(then).model_fields:
         present, applied, wanted = (getattr(each, name) for each in (now, before, then))
-        if isinstance(wanted, BaseModel):
+        if isinstance(wanted, BaseModel) and is_table(then, name):
             update[name] = _merged(present, applied, wanted)
         else:
             update[name] = present if applied == wanted else wanted

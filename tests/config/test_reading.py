@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from epaird.config.addressing import RouteSettings
 from epaird.config.bounds import MAX_BYTES, TOML, excess
+from epaird.config.impairing import ImpairSettings
 from epaird.config.reading import (
     InvalidConfiguration,
     content,
@@ -81,19 +82,24 @@ def test_the_sample_shows_every_key_with_its_default() -> None:
         (given_keys["lo"]["lo1"], LoopbackSettings),
     ):
         assert set(table) == set(model.model_fields)
+    impair = given_keys["epair"]["epair0"]["a"]["impair"] | given_keys["epair"]["epair0"]["impair"]
+    assert set(impair) | set(given_keys["impairment"]["lte"]) == set(ImpairSettings.model_fields)
     # A key that is commented out shows its default, if it has one.
     left_out = parse(tomllib.loads(text))
     with_all = parse(tomllib.loads(shown))
     assert with_all.daemon == left_out.daemon == DaemonSettings()
     assert with_all.metrics == left_out.metrics == MetricsSettings()
-    shared = {"a", "b"}
+    shared = {"a", "b", "impair", "schedule"}
     assert with_all.epair["epair0"].model_dump(exclude=shared) == PairSettings().model_dump(exclude=shared)
     loopback = with_all.loopbacks[1].settings
     examples = {"netns": None, "name": None, "addresses": ()}
     assert loopback.model_copy(update=examples) == LoopbackSettings()
     assert left_out.loopbacks == ()
     a, b = left_out.epair["epair0"].a, with_all.epair["epair0"].a
-    assert b.model_copy(update={"mac": None, "sndbuf": None, "routes": (), "peer": None}) == a
+    assert (
+        b.model_copy(update={"mac": None, "sndbuf": None, "routes": (), "peer": None, "impair": a.impair})
+        == a
+    )
 
 
 def test_a_pair_needs_nothing_but_its_name() -> None:

@@ -53,8 +53,9 @@ def test_every_problem_is_reported_at_once() -> None:
         "epair.epair0.mtu: unknown key here, it belongs to a half, [epair.epair0.a]",
         "epair.epair1.a: 3 is not a table, write [epair.epair1.a]",
         'epair.epair07: "epair07" has a leading zero, write "epair7"',
-        "epair.epair2.c: unknown key, the keys here are queues, offload, coalesce, pmtu, carrier, a and b",
-        "colour: unknown key, the keys here are daemon, metrics, namespaces, epair and lo",
+        "epair.epair2.c: unknown key, the keys here are queues, offload, coalesce, pmtu, carrier, schedule, "
+        "impair, a and b",
+        "colour: unknown key, the keys here are daemon, metrics, namespaces, epair, lo and impairment",
         "epair0: unknown key, a pair is written [epair.epair0]",
         "metric: unknown key, did you mean metrics?",
         'namespaces.create[2]: "red" is listed twice',
@@ -71,7 +72,7 @@ def test_keys_with_other_names_in_other_tools() -> None:
     assert problems(text) == [
         "epair.epair3.a.hwaddr: unknown key, did you mean mac?",
         "epair.epair3.a.gateway: unknown key, the keys here are "
-        "netns, name, mac, mtu, up, txqueuelen, sndbuf, addresses, routes and peer",
+        "netns, name, mac, mtu, up, txqueuelen, sndbuf, addresses, routes, peer and impair",
         "epair.epair3.a.adresses: unknown key, did you mean addresses?",
         "epair.epair3.a.MTU: unknown key, did you mean mtu?",
         "epair.epair3.a.queues: unknown key here, it belongs to a pair, [epair.epair3]",

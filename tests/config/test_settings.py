@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from pydantic import ValidationError
@@ -41,15 +42,18 @@ def test_the_defaults() -> None:
                 "coalesce": True,
                 "pmtu": True,
                 "carrier": "peer",
+                "schedule": (),
+                "impair": {},
                 "a": HALF,
                 "b": HALF,
             }
         },
         "lo": None,
+        "impairment": {},
     }
 
 
-HALF = {
+HALF: Final[dict[str, Any]] = {
     "netns": None,
     "name": None,
     "mac": None,
@@ -60,6 +64,7 @@ HALF = {
     "addresses": (),
     "routes": (),
     "peer": None,
+    "impair": {},
 }
 
 

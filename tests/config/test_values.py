@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.config import values
-from epaird.config.values import WholeNumber, dotted, shown
+from epaird.config.values import WholeNumber, dotted
+from epaird.names.grammar import shown
 
 EXAMPLE = WholeNumber(2, 9, upper_limit="a hand's 9 fingers")
 TOML_VALUES = st.recursive(

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epaird.dataplane.impair.fates import Fate
 from epaird.ipc.impairment import (
     BUFFER_MAX,
     DISTRIBUTIONS,
+    FATES,
     PHASES_MAX,
     RATE_MAX,
     TIME_MAX_NS,
@@ -37,6 +39,11 @@ LINES = st.builds(
 
 def having(key: str, value: Any) -> LineParameters:  # noqa: ANN401
     return LineParameters(**{key: value})
+
+
+def test_the_fates_are_those_of_the_workers() -> None:
+    assert [fate.name.lower() for fate in Fate] == list(FATES)
+    assert [fate.value for fate in Fate] == list(range(1, len(FATES) + 1))
 
 
 @given(LINES)

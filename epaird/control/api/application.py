@@ -24,7 +24,7 @@ from starlette.routing import Match
 from epaird import __version__
 from epaird.client.events import Event
 from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
-from epaird.control.api import configuration, daemon, interfaces, problems
+from epaird.control.api import configuration, daemon, impairment, interfaces, problems
 from epaird.control.api.acceptable import NotAcceptable, check_acceptable
 from epaird.control.api.changes import Changes
 from epaird.control.api.credentials import Peer
@@ -85,6 +85,7 @@ class Api(FastAPI):
         self.changes: Final = Changes()
         self.streams: Final = Streams(operations.events)
         interfaces.add_routes(self, operations, self.changes)
+        impairment.add_routes(self, operations, self.changes)
         daemon.add_routes(self, operations, self.changes, clock)
         daemon.add_events(self, self.streams)
         configuration.add_routes(self, reloads, self.changes)

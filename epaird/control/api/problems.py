@@ -17,9 +17,10 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from epaird.config.reading import REPORTED_MAX
-from epaird.config.values import dotted, shown
+from epaird.config.values import dotted
 from epaird.control.operations import Refused
 from epaird.kernel.errors import KernelError
+from epaird.names.grammar import shown
 
 MEDIA_TYPE: Final = "application/problem+json"
 

@@ -16,6 +16,7 @@ believed (:mod:`epaird.ipc.validation`). Which process it is, the kernel reports
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import socket
@@ -75,6 +76,8 @@ class OrphanAnswer:
     """Its cables by name."""
     fds: dict[int, int] = field(default_factory=dict)
     """Descriptors of devices that are not known otherwise, by the slot of the ledger."""
+    lines: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Descriptors of lines that are not known otherwise, by the slot of the ledger."""
     pid: int = 0
     """Its process id, from the kernel; 0 while it is not known."""
     pidfd: int = -1
@@ -83,11 +86,12 @@ class OrphanAnswer:
     def close(self) -> None:
         """Close everything except the pidfd."""
         self.connection.close()
-        for fd in (self.ledger_fd, *self.fds.values()):
+        for fd in (self.ledger_fd, *self.fds.values(), *itertools.chain(*self.lines.values())):
             if fd >= 0:
                 os.close(fd)
         self.ledger_fd = -1
         self.fds.clear()
+        self.lines.clear()
 
 
 @dataclass(slots=True, eq=False)
@@ -201,15 +205,29 @@ class Inquiry:
         answer = self.answer
         if cable.name in answer.cables or not self._read.isdisjoint(cable.slots):
             raise InvalidMessage(f"it reports {cable.name} twice")
-        if not all(tunqueue.is_queue(fd, ethernet=_ETHERNET.get(cable.kind)) for fd in fds):
+        ports, files = fds[: len(cable.ports)], iter(fds[len(cable.ports) :])
+        if not all(tunqueue.is_queue(fd, ethernet=_ETHERNET.get(cable.kind)) for fd in ports):
             raise InvalidMessage(f"{cable.name}: a descriptor is not that of a device")
+        lines = {
+            line.slot: tuple(itertools.islice(files, 1 + line.trace + line.replay))
+            for port in cable.ports
+            for line in port.line
+        }
+        if not all(is_memory_file(fd) for fd in itertools.chain(*lines.values())):
+            raise InvalidMessage(f"{cable.name}: a descriptor is not that of a memory file")
         answer.cables[cable.name] = cable
         self._read.update(cable.slots)
-        for slot, fd in zip(cable.slots, fds, strict=True):
+        for slot, fd in zip(cable.slots, ports, strict=True):
             if slot in self.known:
                 os.close(fd)
             else:
                 answer.fds[slot] = fd
+        for slot, found in lines.items():
+            if slot in self.known or slot in answer.lines:
+                for fd in found:
+                    os.close(fd)
+            else:
+                answer.lines[slot] = found
         self.deadline = min(time.monotonic() + ANSWER_S, self._latest)
 
     def _confirm(self) -> None:

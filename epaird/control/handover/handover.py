@@ -11,7 +11,7 @@ from typing import Final
 from epaird.control.handover.fdstore import FdStore
 from epaird.control.handover.journal import Entry
 from epaird.control.handover.notify import Notifier
-from epaird.control.handover.predecessor import LEDGER
+from epaird.control.handover.predecessor import LEDGER, LINE
 from epaird.control.handover.rundirectory import RunDirectory
 from epaird.control.handover.state import (
     FILE,
@@ -130,6 +130,12 @@ class Handover:
         The state is among them, because the file may be one that cannot be written."""
         found = [(name, os.dup(fd)) for name, fd in self._own()]
         found += [(ifnet.device, fd) for ifnet in self._registry.ifnets for fd in ifnet.tap.fds]
+        found += [
+            (ifnet.device + LINE, fd)
+            for ifnet in self._registry.ifnets
+            if ifnet.line is not None
+            for fd in ifnet.line.files
+        ]
         try:
             found.append((STATE, memory_file(self._state())))
         except Exception as error:  # noqa: BLE001  it is too late to refuse the upgrade
@@ -196,5 +202,11 @@ class Handover:
 
 
 def _stored(ifnets: Iterable[Ifnet]) -> dict[str, tuple[object, tuple[int, ...]]]:
-    """Return the descriptors of interfaces as the service manager is to keep them."""
-    return {ifnet.device: (ifnet.tap, ifnet.tap.fds) for ifnet in ifnets if not ifnet.destroying}
+    """Return the descriptors of interfaces and their lines as the service manager is to keep them."""
+    found: dict[str, tuple[object, tuple[int, ...]]] = {}
+    for ifnet in ifnets:
+        if not ifnet.destroying:
+            found[ifnet.device] = (ifnet.tap, ifnet.tap.fds)
+            if ifnet.line is not None:
+                found[ifnet.device + LINE] = (ifnet.line, ifnet.line.files)
+    return found

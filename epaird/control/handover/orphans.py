@@ -156,7 +156,8 @@ class Orphans:
             link.adopt(orphan.path, orphan.cables.values(), understands=orphan.about.protocol == PROTOCOL)
             linked = _Linked(orphan, None, link)
         else:
-            linked = _Linked(orphan, worker, worker.adopt(launched, orphan.path, orphan.cables.values()))
+            cables, lines = orphan.cables.values(), orphan.about.lines
+            linked = _Linked(orphan, worker, worker.adopt(launched, orphan.path, cables, lines=lines))
             self._give(orphan, worker)
         self._linked.append(linked)
         for cable, spec in orphan.cables.items():
@@ -218,6 +219,7 @@ class Orphans:
         else:
             queue.cable.settle_queue(queue.number, measure(queue.cable.ends) if holders else resting)
         queue.cable.handed_over[queue.number] = True
+        queue.cable.lead_lines()
         await self._attach(queue)
 
     async def _resize(self, queue: _Queue) -> None:

@@ -29,6 +29,7 @@ from epaird.control.handover.ledgers import SLOTS
 from epaird.control.handover.notify import Inherited
 from epaird.control.handover.soundness import fault_of
 from epaird.control.handover.state import State
+from epaird.control.interfaces.saved import SavedLine
 from epaird.control.workers.socketfile import by_directory, socket_name
 from epaird.ipc.encoding import InvalidMessage
 from epaird.ipc.messages import PROTOCOL, Adopted, CableSpec
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 LEDGER: Final = "ledger"
 """The name under which the ledger's memory file is passed."""
+LINE: Final = ".line"
+"""What follows the name of a device in the name under which the files of its line are passed."""
 
 
 @dataclass(slots=True)
@@ -71,6 +74,9 @@ class Leftovers:
     orphans: list[Orphan] = field(default_factory=list)
     fds: dict[int, int] = field(default_factory=dict)
     """Descriptors of devices, by the slot of the ledger of the same queue."""
+    lines: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Descriptors of lines, by their slot of the ledger: the ring, the trace and the replay, as far as each
+    has them."""
     passed: set[str] = field(default_factory=set)
     """Names of devices whose descriptors were passed."""
     filed: set[int] = field(default_factory=set)
@@ -114,9 +120,10 @@ class Leftovers:
 
     def close(self) -> None:
         """Close the descriptors that were not taken over; the kernel then destroys these devices."""
-        for fd in self.fds.values():
+        for fd in (*self.fds.values(), *(fd for fds in self.lines.values() for fd in fds)):
             os.close(fd)
         self.fds.clear()
+        self.lines.clear()
 
 
 def find_leftovers(
@@ -148,7 +155,7 @@ def find_leftovers(
     if leftovers.state is not None:
         check(leftovers.state)
     _take_passed(leftovers, passed, (*keep, state.STATE))
-    for inquiry in ask(sorted(directory.glob(socket_name("*"))), SLOTS, leftovers.fds):
+    for inquiry in ask(sorted(directory.glob(socket_name("*"))), SLOTS, {*leftovers.fds, *leftovers.lines}):
         _take_orphan(leftovers, inquiry)
     # Two have one number if it was being renewed. The first one is adopted.
     leftovers.orphans.sort(key=lambda each: (each.about.protocol == PROTOCOL, len(each.cables)), reverse=True)
@@ -175,6 +182,10 @@ def _take_passed(leftovers: Leftovers, passed: Iterable[Inherited], keep: Collec
         for slot, fd in zip(device.slots, by_name.pop(device.name, ()), strict=False):
             leftovers.fds[slot] = fd
             leftovers.passed.add(device.name)
+    for device_name, line in _lines(leftovers.state).items():
+        if fds := by_name.pop(device_name + LINE, None):
+            leftovers.lines[line.slot] = tuple(fds)
+            leftovers.passed.add(device_name + LINE)
     for name, fds in by_name.items():
         leftovers.unknown.append(name)
         for fd in fds:
@@ -206,6 +217,12 @@ def _take_orphan(leftovers: Leftovers, inquiry: Inquiry) -> None:
             os.close(fd)
         else:
             leftovers.fds[slot] = fd
+    for slot, fds in answer.lines.items():
+        if slot in leftovers.lines:
+            for fd in fds:
+                os.close(fd)
+        else:
+            leftovers.lines[slot] = fds
 
 
 def _contradiction(leftovers: Leftovers, answer: OrphanAnswer) -> Exception | None:
@@ -221,6 +238,10 @@ def _contradiction(leftovers: Leftovers, answer: OrphanAnswer) -> Exception | No
         for port in cable.ports:
             if owners.get(port.slot, port.name) != port.name:
                 return InvalidMessage(f"it reports {port.name} in the slot of {owners[port.slot]}")
+            name = port.name + LINE
+            for line in port.line:
+                if owners.get(line.slot, name) != name:
+                    return InvalidMessage(f"it reports {name} in the slot of {owners[line.slot]}")
     return None
 
 
@@ -229,7 +250,14 @@ def _owners(known: State | None) -> dict[int, str]:
     if known is None:
         return {}
     owners = {worker.slot: _worker(worker.number) for worker in known.workers}
+    owners |= {line.slot: device + LINE for device, line in _lines(known).items()}
     return owners | {slot: device.name for device in known.devices for slot in device.slots}
+
+
+def _lines(known: State | None) -> dict[str, SavedLine]:
+    """Return the lines of all devices, by the name of the device."""
+    clones = known.clones if known is not None else ()
+    return {device: line for clone in clones for device, line in clone.lines.items()}
 
 
 def _worker(number: int) -> str:

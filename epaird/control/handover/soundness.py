@@ -46,6 +46,10 @@ def _faults(state: State) -> Iterator[str]:
     yield from _repeated("interface", (quoted(clone.name) for clone in state.clones))
     slots = [worker.slot for worker in state.workers]
     slots += [slot for device in state.devices for slot in device.slots]
+    lines = [line for clone in state.clones for line in clone.lines.values()]
+    slots += [line.slot for line in lines]
+    for line in lines:
+        yield from line.spec.faults() if line.spec is not None else ()
     yield from _outside("a slot", slots, range(SLOTS))
     yield from _repeated("slot", slots)
     yield from _faults_of_peers(state)

@@ -16,11 +16,12 @@ from epaird.control.handover.ledgers import finish_migration
 from epaird.control.handover.orphans import Orphans
 from epaird.control.handover.predecessor import Leftovers
 from epaird.control.interfaces.cables import Cable
-from epaird.control.interfaces.ifnet import Ifnet
+from epaird.control.interfaces.ifnet import Clone, Ifnet
 from epaird.control.interfaces.kind import AnyKind
+from epaird.control.interfaces.lines import OutgoingLine
 from epaird.control.interfaces.measuring import measured
 from epaird.control.interfaces.registry import Registry
-from epaird.control.interfaces.saved import SavedClone, SavedDevice
+from epaird.control.interfaces.saved import SavedClone, SavedDevice, SavedLine
 from epaird.control.machine.host import Host
 from epaird.control.workers.readers import Readers
 from epaird.control.workers.worker import Worker
@@ -59,6 +60,8 @@ class Takeover:
         """Saved devices that were adopted, by name."""
         self._dropped: list[SavedDevice] = []
         """Saved devices that were not adopted; their slots are released already."""
+        self._dropped_lines: set[int] = set()
+        """Slots of lines that were not adopted; they are released already."""
         self._cables: list[Cable[Any]] = []
 
     async def take_over(self) -> None:
@@ -92,8 +95,19 @@ class Takeover:
         if len(present) < len(taps):
             self._drop(saved, present)
             return
-        kind.adopt(saved, present)
+        clone = kind.adopt(saved, present)
+        for device, line in saved.lines.items():
+            self._adopt_line(clone, device, line)
         self._saved |= {device.name: device for device in saved.devices}
+
+    def _adopt_line(self, clone: Clone, device: str, saved: SavedLine) -> None:
+        half = next((each.plug for each in clone.ifnets if each.device == device), None)
+        if half is not None:
+            fds = self._leftovers.lines.pop(saved.slot, ())
+            half.outgoing = OutgoingLine.adopt(
+                device, self._table, saved.slot, saved.spec, fds, draining=saved.draining
+            )
+            half.outgoing.seed, half.outgoing.trace = saved.seed, saved.trace
 
     def _tap(self, device: SavedDevice) -> Tap | None:
         fds = [self._leftovers.fds[slot] for slot in device.slots if slot in self._leftovers.fds]
@@ -118,6 +132,11 @@ class Takeover:
                 if (fd := self._leftovers.fds.pop(slot, None)) is not None:
                     os.close(fd)
                 self._slots.release(slot)
+        for line in saved.lines.values():
+            for fd in self._leftovers.lines.pop(line.slot, ()):
+                os.close(fd)
+            self._slots.release(line.slot)
+            self._dropped_lines.add(line.slot)
 
     def _adopt_cables(self, kind: AnyKind) -> None:
         """Record the cables as they were, without a request to a worker."""
@@ -155,6 +174,7 @@ class Takeover:
         """Release the slots of workers that are gone: of surplus orphans, and of half-done renewals."""
         used = {worker.slot for worker in self._workers}
         used |= {slot for ifnet in self._registry.ifnets for slot in ifnet.slots}
-        dropped = {slot for device in self._dropped for slot in device.slots}
+        used |= {ifnet.line.slot for ifnet in self._registry.ifnets if ifnet.line is not None}
+        dropped = {slot for device in self._dropped for slot in device.slots} | self._dropped_lines
         for slot in sorted(self._leftovers.slots - used - dropped):
             self._slots.release(slot)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from epaird.control.interfaces.lines import OutgoingLine
 from epaird.control.tasks import spawn, together
 from epaird.control.workers.worker import Attachment, Worker
 from epaird.ipc import ledger, settlement
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import CableKind, CableSpec, PortSpec
-from epaird.ipc.settlement import Correction
+from epaird.ipc.settlement import Correction, LineAccount
 from epaird.kernel.statistics import LinkStatistics
 from epaird.kernel.tun import Tap
 
@@ -36,6 +37,10 @@ class CableEnd(Protocol):
     """MTU in bytes."""
     cable: Cable[Any] | None
     """The cable that it is an end of."""
+
+    @property
+    def line(self) -> OutgoingLine | None:
+        """The impairment of what it transmits; None if it never had one."""
 
     @property
     def offload(self) -> bool:
@@ -98,6 +103,7 @@ class Cable(Generic[E]):
         Raises WorkerLost or WorkerRefused, and then no queue is attached."""
         for end in self.ends:
             end.cable = self
+        self.lead_lines()
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(self.detach)
             for queue, (name, worker) in enumerate(self.queues):
@@ -105,12 +111,34 @@ class Cable(Generic[E]):
                 await worker.attach(self._attachment(queue, name))
             undo.pop_all()
 
+    def lead_lines(self) -> None:
+        """Lead the lines of its ends to their receivers. No worker may have any queue of it."""
+        receivers = {sender: receiver.slots[0] for sender, receiver in self._directions}
+        for end in self.ends:
+            if end.line is not None:
+                end.line.lead_to(receivers.get(end))
+
     def rebase(self, queue: int) -> None:
         """Take the present counters of the ends as the base from which lost frames are calculated."""
         for sender, receiver in self._directions:
+            # A line has one slot for all queues.
+            line = sender.line.words if sender.line is not None and queue == 0 else None
             self._bases[queue, sender] = settlement.balance(
-                self._table.read(sender.slots[queue]), self._table.read(receiver.slots[queue])
+                self._table.read(sender.slots[queue]), self._table.read(receiver.slots[queue]), line
             )
+
+    async def impair(self, sender: E) -> None:
+        """Have the workers apply the present impairment of an end. Raises WorkerRefused."""
+        line = sender.line
+        if line is None or self._kind != CableKind.CABLE:
+            return
+        port = self.ends.index(sender)
+        await together(
+            *(
+                worker.impairing.apply(self.wanted(queue), port)
+                for queue, (_, worker) in enumerate(self.queues)
+            )
+        )
 
     def adopt(self, bases: Mapping[tuple[int, E], int]) -> None:
         """Record the cable as attached, as a predecessor had it, with its ``bases``.
@@ -174,6 +202,7 @@ class Cable(Generic[E]):
         """Account likewise for one queue, whichever worker forwarded it."""
         if len(self.workers) > 1:
             self._end_process(queue)
+            self._settle_lines(measured)
             return
         if self._kind == CableKind.UNPLUGGED:
             (end,) = self.ends
@@ -181,12 +210,25 @@ class Cable(Generic[E]):
             settlement.settle_unplugged(self._table.slot(end.slots[queue]), read=read)
         for sender, receiver in self._directions:
             known = sender in measured and receiver in measured
-            settlement.settle(
-                *self._slots(queue, sender, receiver),
-                read=measured[sender].tx_packets if known else None,
-                written=measured[receiver].rx_packets if known else None,
-                base=self._bases.get((queue, sender), 0),
-            )
+            with _account(sender) as line:
+                settlement.settle(
+                    *self._slots(queue, sender, receiver),
+                    read=measured[sender].tx_packets if known else None,
+                    written=measured[receiver].rx_packets if known else None,
+                    base=self._bases.get((queue, sender), 0),
+                    line=line,
+                )
+
+    def _settle_lines(self, measured: Mapping[E, LinkStatistics]) -> None:
+        """Settle the rings of lines: the one worker that had all queues has died, and none has them yet."""
+        for sender, receiver in self._directions:
+            with _account(sender) as line:
+                if line is not None:
+                    settlement.settle_line(
+                        [self._table.slot(slot) for slot in receiver.slots],
+                        line,
+                        written=measured[receiver].rx_packets if receiver in measured else None,
+                    )
 
     def corrections(self, measured: Mapping[E, LinkStatistics]) -> tuple[Correction, ...]:
         """Return the frames that the counters of all queues together lack, for each end as the sender.
@@ -203,6 +245,7 @@ class Cable(Generic[E]):
                 written=measured[receiver].rx_packets,
                 base=sum(self.bases(sender)),
                 joinings=self._joinings.get(receiver, ()),
+                line=sender.line.words if sender.line is not None else None,
             )
             for sender, receiver in self._directions
         )
@@ -234,11 +277,17 @@ class Cable(Generic[E]):
         return [self._table.read(slot) for slot in end.slots]
 
     def _attachment(self, queue: int, name: str) -> Attachment:
+        lines = [end.line if self._kind == CableKind.CABLE else None for end in self.ends]
         ports = tuple(
-            PortSpec(end.device, end.slots[queue], end.mtu, end.offload, end.pmtu) for end in self.ends
-        )
+            PortSpec(
+                end.device, end.slots[queue], end.mtu, end.offload, end.pmtu,
+                line.specs if line is not None else (),
+            )
+            for end, line in zip(self.ends, lines, strict=True)
+        )  # fmt: skip
         spec = CableSpec(name, ports, self._kind, self._coalesce)
-        return Attachment(spec, tuple(end.tap.fds[queue] for end in self.ends))
+        files = tuple(line.fds if line is not None else () for line in lines)
+        return Attachment(spec, tuple(end.tap.fds[queue] for end in self.ends), files)
 
     @property
     def _mtus(self) -> tuple[int, ...]:
@@ -254,3 +303,13 @@ class Cable(Generic[E]):
 
     def _slots(self, queue: int, sender: E, receiver: E) -> tuple[ledger.Words, ledger.Words]:
         return self._table.slot(sender.slots[queue]), self._table.slot(receiver.slots[queue])
+
+
+@contextlib.contextmanager
+def _account(sender: CableEnd) -> Iterator[LineAccount | None]:
+    """Provide the account of the line of an end, None where it has none."""
+    if sender.line is None:
+        yield None
+        return
+    with sender.line.account() as account:
+        yield account

@@ -6,9 +6,11 @@ import contextlib
 import errno
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
+from epaird.client.impairment import PairImpairment
 from epaird.config.reading import InvalidConfiguration, parse
 from epaird.control.interfaces.events import EventReader
 from epaird.control.interfaces.ifnet import Half
+from epaird.control.interfaces.impairrequests import ImpairmentRequests
 from epaird.control.interfaces.inplace import busy, with_notes
 from epaird.control.interfaces.registry import Found, Registry
 from epaird.control.operations import Refused
@@ -39,6 +41,7 @@ class FrontEnd:
         self._upgrade = upgrade
         self._workers = workers
         self._commit = commit
+        self.impairments = ImpairmentRequests(registry, self.change)
 
     async def create(self, name: str, settings: Mapping[str, object]) -> str:
         """Create an interface. Raises Refused."""
@@ -118,6 +121,32 @@ class FrontEnd:
                 self._registry.bus.changed()
         self._commit(touched)
 
+    def impairment(self, name: str) -> PairImpairment:
+        """Return the impairment of what a half transmits, or of both directions. Raises Refused."""
+        with _refusing():
+            return self.impairments.show(self._find(name))
+
+    async def impair(
+        self, name: str, keys: Mapping[str, object], *, whole: bool, seconds: float | None = None
+    ) -> None:
+        """Set keys of an impairment. Raises Refused."""
+        with _refusing():
+            found = self._find(name)
+            await self.impairments.set(found, keys, whole=whole, seconds=seconds)
+        self._commit((found.clone.name,))
+
+    def decisions(self, name: str, most: int) -> list[dict[str, object]]:
+        """Return the last decisions about what a half transmits. Raises Refused."""
+        with _refusing():
+            return self.impairments.decisions(self._find(name), most)
+
+    async def replay(self, name: str, decisions: Sequence[tuple[int, int]]) -> None:
+        """Repeat decisions about what a half transmits. Raises Refused."""
+        with _refusing():
+            found = self._find(name)
+            await self.impairments.replay(found, decisions)
+        self._commit((found.clone.name,))
+
     async def upgrade(self) -> None:
         """Execute the program as it is on disk now, while the workers continue. Raises Refused."""
         if self._upgrade is None:
@@ -172,7 +201,8 @@ class FrontEnd:
 
     async def _create(self, cloner: Cloner, name: str, settings: Mapping[str, object]) -> None:
         # The settings are checked before the name, so that a mistake in them is reported first.
-        configuration = parse({cloner.name: {name: settings}})
+        presets = self._registry.pairs.impairments.presets
+        configuration = parse({cloner.name: {name: settings}, "impairment": presets})
         (kind,) = (kind for kind in self._registry.kinds if kind.cloner is cloner)
         await self._registry.create(name, kind.table_of(configuration)[name], "runtime")
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from epaird.config.addressing import AddressSettings, RouteSettings, installed_routes
 from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings, namespace_name
 from epaird.control.interfaces.cables import Cable
+from epaird.control.interfaces.lines import OutgoingLine
 from epaird.control.machine.host import Place
 from epaird.control.readings import InterfaceReading
 from epaird.control.workers.worker import Worker
@@ -119,6 +120,11 @@ class Ifnet(ABC):
         return None
 
     @property
+    def line(self) -> OutgoingLine | None:
+        """The impairment of what it transmits; None for a kind that has none, and one that never had."""
+        return None
+
+    @property
     def lladdr(self) -> str | None:
         """The hardware address that it is given; None for a device without one."""
         return None
@@ -174,6 +180,8 @@ class Half(Ifnet):
     """The last argument of TUNSETCARRIER; a new device has carrier. None: unknown."""
     offload_on: bool | None = True
     """The last argument of Host.set_offload; a new device has the offloads of its pair. None: unknown."""
+    outgoing: OutgoingLine | None = None
+    """The impairment of what it transmits, from the first one on."""
     rewiring: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while its peer or its cable changes."""
 
@@ -186,6 +194,11 @@ class Half(Ifnet):
     def plug(self) -> Half:
         """The half itself."""
         return self
+
+    @property
+    def line(self) -> OutgoingLine | None:
+        """The impairment of what it transmits; None if it never had one."""
+        return self.outgoing
 
     @property
     def lladdr(self) -> str:
@@ -212,6 +225,16 @@ class Half(Ifnet):
         return self.settings.sndbuf is not None
 
 
+@dataclass(frozen=True, slots=True)
+class ImpairmentExpiry:
+    """The end of an impairment, and that which applies again then."""
+
+    deadline_ns: int
+    """CLOCK_MONOTONIC."""
+    former: Mapping[str, Any]
+    """The tables of before, as in a request to change the pair."""
+
+
 @dataclass(slots=True, eq=False)
 class Pair:
     """A pair that exists."""
@@ -228,6 +251,8 @@ class Pair:
     destroying: bool = False
     plugged: CarrierRule = "peer"
     """The carrier rule that applies again when ``carrier`` is no longer ``off``."""
+    expiry: ImpairmentExpiry | None = None
+    """When its impairment expires; None where it does not."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

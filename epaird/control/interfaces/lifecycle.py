@@ -208,6 +208,9 @@ class Lifecycle(ABC, Generic[C, I, S]):
     async def _detach_peers(self, down: contextlib.AsyncExitStack, clone: C) -> None:
         """Prevent changes of interfaces that refer to a clone, and have ``down`` connect them elsewhere."""
 
+    def _detached(self, clone: C) -> None:
+        """Complete the account of a clone that is being destroyed, once no worker has any of its cables."""
+
     @abstractmethod
     async def _move_references(self, clone: C) -> None:
         """Change everything else that refers to a clone, before its devices are destroyed."""
@@ -249,4 +252,6 @@ class Lifecycle(ABC, Generic[C, I, S]):
             async def move_references() -> None:
                 await self._move_references(clone)
 
-            await self._environment.unregistering.unregister(ifnets, move_references)
+            await self._environment.unregistering.unregister(
+                ifnets, move_references, lambda: self._detached(clone)
+            )

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from epaird.config.settings import PairSettings
 from epaird.control.interfaces.flags import sndbuf
 from epaird.control.interfaces.ifnet import Half, Ifnet, Pair
+from epaird.control.interfaces.impairments import Impairments, tables
 from epaird.control.interfaces.inplace import DeviceChange, refuse_fixed, warn_of_missing
 from epaird.control.interfaces.pairaddresses import PairAddresses
 from epaird.control.interfaces.patching import Patching
@@ -26,22 +27,26 @@ class PairChange:
         host: Host,
         patching: Patching,
         addresses: PairAddresses,
+        impairments: Impairments,
     ) -> None:
         """``requested`` are the keys of each half that are set even if they are as recorded."""
         self.clone = pair
         self.devices: list[DeviceChange] = []
         self._before, self._after = pair.settings, after
-        self._plugged = pair.plugged
+        self._plugged, self._expiry = pair.plugged, pair.expiry
         self._requested = requested
         self._macs: list[tuple[Half, str, str]] = []
         """Each half with its former and its new hardware address."""
         self._host = host
         self._patching = patching
         self._addresses = addresses
+        self._impairments = impairments
+        self._lines = {half: half.line.spec if half.line is not None else None for half in pair.halves}
 
     def prepare(self) -> None:
         """Check the settings and take the hardware addresses. Raises Refused or KernelError."""
         pair, before, after = self.clone, self._before, self._after
+        self._impairments.wanted(after)
         refuse_fixed(pair.name, before.model_dump(), after.model_dump())
         for side in SIDES:
             refuse_fixed(f"{pair.name}{side}", *(each.half(side).model_dump() for each in (before, after)))
@@ -59,7 +64,10 @@ class PairChange:
         if self._after.carrier == "off" != self._before.carrier:
             self.clone.plugged = self._before.carrier
         self.clone.record(self._after)
-        await self._forward()
+        if tables(self._before) != tables(self._after):
+            self.clone.expiry = None
+        changed = await self._impairments.record(self.clone, self._after)
+        await self._impairments.apply(changed, rewired=await self._forward())
         for half, former, _ in self._macs:
             self._addresses.release_unused(half, former)
         if self._after.offload and not self._before.offload:
@@ -72,16 +80,19 @@ class PairChange:
             self._addresses.release_unused(half, mac)
         for half in self.clone.halves:
             self._set_sndbuf(half, self._after, self._before)
-        self.clone.plugged = self._plugged
+        self.clone.plugged, self.clone.expiry = self._plugged, self._expiry
         self.clone.record(self._before)
-        await self._forward()
+        changed = await self._impairments.restore(self._lines)
+        await self._impairments.apply(changed, rewired=await self._forward())
 
-    async def _forward(self) -> None:
-        """Have the cables forward by the present settings."""
-        if _wiring(self._before) != _wiring(self._after):
+    async def _forward(self) -> bool:
+        """Have the cables forward by the present settings; return whether they were rewired."""
+        rewired = _wiring(self._before) != _wiring(self._after)
+        if rewired:
             await self._patching.rewire_pair(self.clone)
         for half in self.clone.halves:
             self._patching.up_changed(half)
+        return rewired
 
     def _set_sndbuf(self, half: Half, before: PairSettings, after: PairSettings) -> None:
         then = after.half(half.side)

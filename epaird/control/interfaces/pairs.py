@@ -12,15 +12,18 @@ from epaird.config.settings import Configuration, PairSettings
 from epaird.control.interfaces import pairsettings
 from epaird.control.interfaces.cables import Cable
 from epaird.control.interfaces.ifnet import Half, Ifnet, Origin, Pair, link_settings
+from epaird.control.interfaces.impairments import Impairments
 from epaird.control.interfaces.inplace import warn_of_missing
 from epaird.control.interfaces.kind import NO_KEYS, Environment
 from epaird.control.interfaces.lifecycle import Lifecycle
 from epaird.control.interfaces.pairaddresses import PairAddresses
 from epaird.control.interfaces.pairchanges import PairChange
 from epaird.control.interfaces.patching import Patching
-from epaird.control.interfaces.saved import SavedDevice, SavedHalf, SavedPair
+from epaird.control.interfaces.saved import SavedDevice, SavedHalf, SavedLine, SavedPair
 from epaird.control.machine.host import Place
+from epaird.control.operations import Refused
 from epaird.control.tasks import together
+from epaird.kernel.errors import KernelError
 from epaird.kernel.tun import Tap
 from epaird.names import cloners as names
 from epaird.names.cloners import EPAIR
@@ -35,8 +38,9 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
 
     def __init__(self, environment: Environment, macs: MacPool) -> None:
         super().__init__(environment)
-        self.patching = Patching(environment.host, environment.table)
+        self.patching = Patching(environment.host, environment.table, lambda: self.ifnets)
         self._addresses = PairAddresses(macs, environment.host)
+        self.impairments = Impairments(environment.table, environment.slots, self.patching, environment.bus)
 
     def half(self, device: str) -> Half | None:
         """Return the half of this name."""
@@ -49,7 +53,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         """Return the change of a pair to other settings."""
         return PairChange(
             clone, after, requested,
-            host=self._host, patching=self.patching, addresses=self._addresses,
+            host=self._host, patching=self.patching, addresses=self._addresses, impairments=self.impairments,
         )  # fmt: skip
 
     def requested(
@@ -92,6 +96,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
             halves=(_saved_half(a), _saved_half(b)),
             plugged=clone.plugged,
             said=configured if configured != clone.settings else None,
+            expiry=clone.expiry,
         )
 
     def adopt(self, saved: SavedPair, taps: Sequence[Tap]) -> Pair:
@@ -102,6 +107,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         every = self._environment.workers
         workers = tuple(every[number % len(every)] for number in saved.workers)
         pair = Pair(saved.name, saved.settings, (a, b), workers, saved.origin, plugged=saved.plugged)
+        pair.expiry = saved.expiry
         self._clones[pair.name] = pair
         for half, saved_half in zip((a, b), saved.halves, strict=True):
             half.pair = pair
@@ -115,7 +121,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
 
     def merged(self, clone: Pair, ifnet: Half | None, request: Mapping[str, object]) -> PairSettings:
         """Return the pair's settings with the keys of a request changed."""
-        return pairsettings.merged_settings(clone, ifnet, request)
+        return pairsettings.merged_settings(clone, ifnet, request, self.impairments.presets)
 
     def table_of(self, configuration: Configuration) -> Mapping[str, PairSettings]:
         """Return the tables of pairs in a configuration."""
@@ -166,6 +172,9 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         pair = Pair(name, settings, (a, b), chosen, origin)
         for half in pair.halves:
             half.pair = pair
+        for half in pair.halves:
+            undo.callback(self.impairments.release, half)
+        await self._impair(pair, settings)
         undo.push_async_callback(self._disconnect, pair)
         await self.patching.connect_new(pair)
         for half in pair.halves:
@@ -179,6 +188,13 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
             await self._host.configure(half.tap, half.place, link_settings(half.settings, half.mac))
             half.up = half.settings.up
         return pair
+
+    async def _impair(self, pair: Pair, settings: PairSettings) -> None:
+        """Give a new pair its lines. Raises KernelError."""
+        try:
+            await self.impairments.record(pair, settings)
+        except Refused as error:
+            raise KernelError(error.errno, f"{pair.name}: {error}") from error
 
     def _created(self, ifnet: Half) -> None:
         self.patching.update_carrier(ifnet)
@@ -195,6 +211,9 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
 
     async def _move_references(self, clone: Pair) -> None:
         self.patching.abandon(clone)
+
+    def _detached(self, clone: Pair) -> None:
+        self.patching.end_lines(clone)
 
     def _load(self, index: int) -> int:
         """Return the number of cables of the worker that an interface index leads to.
@@ -246,6 +265,7 @@ def _saved_half(half: Half) -> SavedHalf:
         side=half.side,
         mac=half.mac,
         peer=half.peer.device if half.peer is not None else None,
+        line=SavedLine.of(half.line) if half.line is not None else None,
     )
 
 

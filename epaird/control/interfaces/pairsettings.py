@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from epaird.config.reading import parse
@@ -16,8 +17,13 @@ from epaird.names.cloners import SIDES
 _PAIR_KEYS: Final = frozenset(PairSettings.model_fields) - set(SIDES)
 
 
-def merged_settings(pair: Pair, half: Half | None, request: Mapping[str, object]) -> PairSettings:
-    """Return the pair's settings with the keys of a request changed.
+def merged_settings(
+    pair: Pair,
+    half: Half | None,
+    request: Mapping[str, object],
+    presets: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+) -> PairSettings:
+    """Return the pair's settings with the keys of a request changed. ``presets`` are sets of impairments.
 
     The keys are those of the half's table, if a half is given. Otherwise a key of a half's table is changed
     for both halves. Raises Refused or InvalidConfiguration."""
@@ -39,7 +45,7 @@ def merged_settings(pair: Pair, half: Half | None, request: Mapping[str, object]
             wanted[key] = value
     if any(isinstance(wanted[side], dict) and "peer" in wanted[side] for side in SIDES):
         raise Refused(errno.EINVAL, f"{pair.name}: peer is changed by patch and unpatch")
-    found = parse({"epair": {pair.name: wanted}}).epair[pair.name]
+    found = parse({"epair": {pair.name: wanted}, "impairment": presets}).epair[pair.name]
     # Left out before: the peer is not in this configuration, which would be inconsistent.
     return _with_halves(found, {side: found.half(side).model_copy(update=peers[side]) for side in SIDES})
 

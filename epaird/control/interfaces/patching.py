@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from epaird.config.wiring import initial_peers
 from epaird.control.interfaces.cables import Cable
@@ -35,7 +35,9 @@ log = logging.getLogger(__name__)
 class Patching:
     """The patch panel."""
 
-    def __init__(self, host: Host, table: Table) -> None:
+    def __init__(self, host: Host, table: Table, halves: Callable[[], Iterable[Half]]) -> None:
+        """``halves`` returns the halves of all pairs."""
+        self.halves = halves
         self._host = host
         self._table = table
 
@@ -104,6 +106,10 @@ class Patching:
         settle_detached(self._host, cables)
         for half in ends:
             self.update_offload(half)
+            if half.line is not None:
+                # Before any of them is forwarded again: nothing else may write to the slots of receivers.
+                connected = half.peer is not None and _connected(half)
+                half.line.lead_to(half.peer.slots[0] if connected and half.peer is not None else None)
         try:
             for half in sorted(ends, key=lambda each: each.device):
                 if half.cable is None and not half.destroying:
@@ -141,6 +147,15 @@ class Patching:
         else:
             half.offload_on = wanted
 
+    def end_lines(self, pair: Pair) -> None:
+        """Drop what is held for the halves of a pair that is being destroyed, or comes from them.
+
+        No worker has any of their cables."""
+        slots = {slot for half in pair.halves for slot in half.slots}
+        for half in self.halves():
+            if half.line is not None and (half.pair is pair or half.line.leads_to(slots)):
+                half.line.lead_to(None)
+
     def up_changed(self, half: Half) -> None:
         """Update the carrier of a half that was set up or down, and that of its peer."""
         for each in (half, half.peer):
@@ -163,6 +178,9 @@ class Patching:
     def cable_of(self, half: Half) -> Cable[Half]:
         """Return the cable that a half is to be an end of as it is patched now, not attached yet."""
         pair, peer = half.pair, half.peer
+        workers = pair.workers
+        if peer is not None and (half.line is not None or peer.line is not None):
+            workers = workers[:1] * len(workers)  # a line has one ring, which one worker has
         if peer is None or not _connected(half):
             return Cable(self._table, half.device, CableKind.UNPLUGGED, (half,), pair.workers)
         own = peer.pair is pair
@@ -171,7 +189,7 @@ class Patching:
             pair.name if own else f"{half.device}-{peer.device}",
             CableKind.CABLE,
             (half, peer),
-            pair.workers,
+            workers,
             coalesce=_coalesces(half) and _coalesces(peer),
         )
 

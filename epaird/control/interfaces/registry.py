@@ -22,7 +22,7 @@ from epaird.control.readings import InterfaceReading, MissingReading, Reading
 from epaird.control.tasks import together, whole
 from epaird.control.workers.worker import Worker
 from epaird.ipc.ledger import Table
-from epaird.ipc.messages import Overflow, UnknownFamily
+from epaird.ipc.messages import Drained, Overflow, UnknownFamily
 from epaird.ipc.slots import Slots
 from epaird.kernel.errors import KernelError
 from epaird.kernel.namespace import is_of_process
@@ -301,9 +301,14 @@ class Registry:
         for kind in self.kinds:
             kind.balance()
 
-    def worker_reported(self, worker: Worker, report: Overflow | UnknownFamily) -> None:
+    def worker_reported(self, worker: Worker, report: Drained | Overflow | UnknownFamily) -> None:
         """Publish or log what a worker has reported."""
         match report:
+            case Drained():
+                half = self.pairs.half(worker.impairing.drained(report.cable, report.port))
+                if half is not None and half.line is not None:
+                    half.line.drained()
+                    self.bus.changed()
             case Overflow():
                 what = "overflow" if report.full else "drained"
                 self.bus.publish(what, report.name, f"worker {worker.number}")

@@ -15,13 +15,15 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, SerializerFunctionWrapHandler, WrapSerializer
 
 from epaird.config.settings import LoopbackSettings, PairSettings, namespace_name
-from epaird.control.interfaces.ifnet import CarrierRule, Ifnet, Origin
+from epaird.control.interfaces.ifnet import CarrierRule, Ifnet, ImpairmentExpiry, Origin
+from epaird.control.interfaces.lines import OutgoingLine
 from epaird.control.machine.host import Place
+from epaird.ipc.impairment import LineSpec
 from epaird.kernel.namespace import Identity
 from epaird.kernel.printable import canonical
 from epaird.names.cloners import Side
 
-NEWER: Final[Mapping[str, object]] = {"pmtu": True, "metric": None}
+NEWER: Final[Mapping[str, object]] = {"pmtu": True, "metric": None, "schedule": [], "impair": {}}
 """Keys of settings that epaird 0.2.0 does not know, with their defaults."""
 
 
@@ -29,9 +31,9 @@ def _without_newer(written: Any) -> Any:  # noqa: ANN401
     """Return settings as they are written, without newer keys that have their default."""
     if isinstance(written, dict):
         return {
-            key: _without_newer(value)
+            key: value if key == "impair" else _without_newer(value)
             for key, value in written.items()
-            if key not in NEWER or value != NEWER[key]
+            if key not in NEWER or (list(value) if isinstance(value, tuple) else value) != NEWER[key]
         }
     if isinstance(written, (list, tuple)):
         return [_without_newer(each) for each in written]
@@ -120,6 +122,25 @@ class SavedDevice(BaseModel):
         return Identity(*self.place.identity) if unmoved else None
 
 
+class SavedLine(BaseModel):
+    """The line of a half."""
+
+    slot: int
+    spec: LineSpec | None = None
+    """The impairment that applies; None for none."""
+    draining: bool = False
+    """True where it has none and may still hold frames."""
+    seed: int | None = None
+    """The seed of both directions."""
+    trace: str = ""
+    """The path of its trace."""
+
+    @classmethod
+    def of(cls, line: OutgoingLine) -> SavedLine:
+        """Return a line in this form."""
+        return cls(slot=line.slot, spec=line.spec, draining=line.draining, seed=line.seed, trace=line.trace)
+
+
 class SavedHalf(BaseModel):
     """A half."""
 
@@ -128,6 +149,8 @@ class SavedHalf(BaseModel):
     mac: str
     peer: str | None
     """Name of the half it is patched to."""
+    line: SavedLine | None = None
+    """The impairment of what it transmits; None if it never had one."""
 
 
 class SavedPair(BaseModel):
@@ -141,11 +164,18 @@ class SavedPair(BaseModel):
     plugged: CarrierRule = "peer"
     said: SavedPairSettings | None = None
     """Its settings in the configuration, where the present ones differ."""
+    expiry: ImpairmentExpiry | None = None
+    """When its impairment expires."""
 
     @property
     def devices(self) -> tuple[SavedDevice, ...]:
         """The devices of both halves."""
         return tuple(half.device for half in self.halves)
+
+    @property
+    def lines(self) -> dict[str, SavedLine]:
+        """The lines of its halves, by the name of the device."""
+        return {half.device.name: half.line for half in self.halves if half.line is not None}
 
 
 class SavedLoopback(BaseModel):
@@ -167,6 +197,11 @@ class SavedLoopback(BaseModel):
     def devices(self) -> tuple[SavedDevice, ...]:
         """Its one device."""
         return (self.device,)
+
+    @property
+    def lines(self) -> dict[str, SavedLine]:
+        """No lines."""
+        return {}
 
 
 SavedClone = SavedPair | SavedLoopback

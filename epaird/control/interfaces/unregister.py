@@ -44,16 +44,24 @@ class Unregistering:
         """Time for which the frames in flight may wait for a receiver that takes none."""
 
     async def unregister(
-        self, ifnets: Sequence[Ifnet], move_references: Callable[[], Awaitable[None]]
+        self,
+        ifnets: Sequence[Ifnet],
+        move_references: Callable[[], Awaitable[None]],
+        detached: Callable[[], None] = lambda: None,
     ) -> None:
         """Remove the interfaces of one clone.
 
-        ``move_references`` changes everything that refers to them. All steps are carried out even when one
+        ``move_references`` changes everything that refers to them, and ``detached`` is called once no worker
+        has any of their cables. All steps are carried out even when one
         fails; then the first failure is raised."""
         async with contextlib.AsyncExitStack() as down:
             for ifnet in ifnets:
                 for slot in ifnet.slots:
                     down.callback(self._slots.release, slot)
+                if ifnet.line is not None:
+                    down.callback(self._slots.release, ifnet.line.slot)
+                    down.callback(ifnet.line.close)
+            down.callback(detached)
             cables = {ifnet.cable for ifnet in ifnets if ifnet.cable is not None}
             closing = spawn(
                 together(*(cable.detach(self.drain_timeout_s) for cable in cables)), "closing", awaited=True

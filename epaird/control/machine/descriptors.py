@@ -60,7 +60,10 @@ class Purpose(enum.IntEnum):
 
 def queues_of(settings: InterfaceSettings) -> int:
     """Return how many descriptors the devices of an interface take."""
-    return 2 * settings.queues if isinstance(settings, PairSettings) else 1
+    if not isinstance(settings, PairSettings):
+        return 1
+    impaired = [bool(settings.impair.given() or half.impair.given()) for half in (settings.a, settings.b)]
+    return 2 * settings.queues + 2 * sum(impaired)  # a ring and, perhaps, a trace
 
 
 def check_start(configuration: Configuration) -> None:

@@ -76,6 +76,8 @@ class Applying:
         self._undo.append(partial(self._restore_withdrawn, frozenset(self._registry.withdrawn)))
         self._undo.append(partial(self._restore_peers, peers(self._registry)))
         self._undo += [partial(self._shrink, self._current), partial(self._reconfigure, self._current)]
+        self._undo.append(partial(self._use_presets, self._current))
+        await self._use_presets(self._wanted)
         await self._reconfigure(self._wanted)
         for name in plan.namespaces_created:
             self._undo.append(partial(self._namespaces.remove, name))
@@ -90,6 +92,9 @@ class Applying:
             await self._namespaces.remove(name)
         await self._relocate(plan.relocated)
         await self._shrink(self._wanted)
+
+    async def _use_presets(self, configuration: Configuration) -> None:
+        self._registry.pairs.impairments.presets = configuration.presets
 
     async def _steps(self) -> None:
         steps = self._plan.steps

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from epaird.ipc.messages import CableSpec
 
@@ -27,8 +27,25 @@ class Attachment:
 
     spec: CableSpec
     """Its ports and what is done with their frames."""
-    fds: tuple[int, ...]
+    ports: tuple[int, ...]
     """Descriptors of its ports, in order, which the control plane keeps open."""
+    files: tuple[tuple[int, ...], ...] = ()
+    """Descriptors of the lines of its ports, by port, which it keeps open likewise; empty without lines."""
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """All descriptors, in the order in which they travel."""
+        return (*self.ports, *(fd for files in self.files for fd in files))
+
+    def without_lines(self) -> Attachment:
+        """Return the same cable for a process that does not carry out impairment."""
+        ports = tuple(replace(port, line=()) for port in self.spec.ports)
+        return Attachment(replace(self.spec, ports=ports), self.ports)
+
+    def without_line(self, port: int) -> Attachment:
+        """Return the same cable without the line of one port."""
+        files = tuple(() if number == port else each for number, each in enumerate(self.files))
+        return Attachment(self.spec.impaired(port, ()), self.ports, files)
 
     @property
     def cable(self) -> str:

@@ -18,12 +18,14 @@ from pathlib import Path
 from epaird.control.machine.privatefiles import file_identity
 from epaird.control.workers.attachment import Attachment, WorkerLost, WorkerRefused
 from epaird.control.workers.claims import Claims
+from epaird.control.workers.holdings import Holdings
 from epaird.control.workers.output import Output
 from epaird.control.workers.processes import Launched, kill, reap
 from epaird.control.workers.readers import Readers
 from epaird.control.workers.socketfile import listening_socket, socket_name
 from epaird.ipc.channel import Channel
 from epaird.ipc.encoding import InvalidMessage
+from epaird.ipc.impairment import LineSpec
 from epaird.ipc.messages import (
     Adopted,
     Amend,
@@ -37,6 +39,7 @@ from epaird.ipc.messages import (
     Detach,
     Done,
     End,
+    Impair,
     Keep,
     Listen,
     Message,
@@ -84,9 +87,7 @@ class Link:
         self._on_end = on_end
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[None]] = {}
-        self._readers = readers if readers is not None else Readers()
-        self._slots: dict[str, tuple[int, ...]] = {}
-        """Slots of the cables that the process may read, by cable."""
+        self._holdings = Holdings(self, readers if readers is not None else Readers())
         self._waiting: dict[str, int] = {}
         """Requests to attach a cable that another process may still read, by cable."""
         self._attaching: dict[int, CableSpec] = {}
@@ -101,11 +102,17 @@ class Link:
         self._socket_file: tuple[int, int] | None = None
         """Device and inode of the socket that it listens on."""
         self._understands = True
+        self._lines = False
 
     @property
     def pid(self) -> int:
         """Process id."""
         return self.process.pid
+
+    @property
+    def carries_lines(self) -> bool:
+        """True where the process carries out impairment; one of 0.4.0 or older does not."""
+        return self._lines or (self.description is not None and self.description.lines)
 
     async def begin(self, start: Start, table_fd: int, directory: Path | None) -> None:
         """Send the first message and wait until the process is ready.
@@ -128,19 +135,26 @@ class Link:
             raise self._lost()
         self.running = True
 
-    def adopt(self, path: Path | None, cables: Iterable[CableSpec] = (), *, understands: bool = True) -> None:
+    def adopt(
+        self,
+        path: Path | None,
+        cables: Iterable[CableSpec] = (),
+        *,
+        understands: bool = True,
+        lines: bool = False,
+    ) -> None:
         """Treat the process as ready: a predecessor started it, and gave it ``cables``. ``path`` is where it
-        listens.
+        listens; with ``lines`` it carries out impairment.
 
         A process that does not understand this version is only sent Detach and End."""
         self._socket = path
         self._socket_file = file_identity(path) if path is not None else None
         self._understands = understands
+        self._lines = lines
         for cable in cables:
             self._claims.give([cable])
             if cable.kind != CableKind.KEPT:
-                self._slots[cable.name] = cable.slots
-                self._readers.record(self, cable.slots)
+                self._holdings.record(cable)
         self.running = True
         if understands:
             self._describe()
@@ -188,20 +202,21 @@ class Link:
 
     def attach(self, attachment: Attachment) -> asyncio.Future[None]:
         """Request that a cable is forwarded, once no other process may read it."""
+        if not self.carries_lines:
+            attachment = attachment.without_lines()
         spec = attachment.spec
         request = Attach(next(self._ids), spec)
         answer = self._expect(request.id)
 
         def granted() -> None:
             self._waiting.pop(spec.name, None)
-            self._slots[spec.name] = spec.slots
             self._claims.give([spec])
             self._channel.send(request, attachment.fds)
 
         if not answer.done():
             self._attaching[request.id] = spec
             self._waiting[spec.name] = request.id
-            self._readers.claim(self, spec.slots, granted)
+            self._holdings.claim(spec, granted)
             if spec.name in self._waiting:
                 log.warning("%s (pid %d): %s waits for another process", self._name, self.pid, spec.name)
         return answer
@@ -209,6 +224,12 @@ class Link:
     def resize(self, cable: str, mtus: tuple[int, ...]) -> asyncio.Future[None]:
         """Request that new MTUs, in bytes, apply to a cable."""
         return self._request(Resize(next(self._ids), cable, mtus))
+
+    def impair(
+        self, cable: str, port: int, line: tuple[LineSpec, ...], fds: tuple[int, ...]
+    ) -> asyncio.Future[None]:
+        """Request that another impairment applies to what a port transmits."""
+        return self._request(Impair(next(self._ids), cable, port, line), fds)
 
     def detach(self, cable: str, patience: float) -> asyncio.Future[None]:
         """Request that a cable is detached and its descriptors are closed."""
@@ -259,7 +280,7 @@ class Link:
                 answer.exception()  # its caller may have given up
         self._answers.clear()
         for request in self._waiting.values():
-            self._readers.release(self, self._attaching[request].slots)
+            self._holdings.withdraw(self._attaching[request])
         self._waiting.clear()
         self._attaching.clear()
         self._detaching.clear()
@@ -285,7 +306,7 @@ class Link:
         Return how it ended, in words."""
         how = await reap(self.process, patience_s)
         self.abandon()
-        self._readers.release_all(self)
+        self._holdings.release_all()
         self._channel.close()
         if self._socket is not None:
             self._socket.unlink(missing_ok=True)
@@ -294,7 +315,7 @@ class Link:
 
     def _request(
         self,
-        request: Describe | Resize | Detach | Keep | Pause | Continue | Amend | Tune | Listen,
+        request: Describe | Resize | Impair | Detach | Keep | Pause | Continue | Amend | Tune | Listen,
         fds: tuple[int, ...] = (),
     ) -> asyncio.Future[None]:
         """Send a request; return its answer, which fails with WorkerRefused or WorkerLost."""
@@ -323,10 +344,9 @@ class Link:
             self._detaching[request.id] = request.cable
         return self._request(request)
 
-    def _release(self, cable: str, slots: tuple[int, ...]) -> None:
-        self._slots.pop(cable, None)
+    def _release(self, cable: str) -> None:
         self._claims.withdraw(cable, time.monotonic())
-        self._readers.release(self, slots)
+        self._holdings.release(cable)
 
     def _received(self, message: Message, fds: list[int]) -> None:
         for fd in fds:  # no message to the control plane has any here
@@ -360,9 +380,10 @@ class Link:
     def _answered(self, request: int, error: str = "", number: int = 0) -> None:
         # A request whose caller was cancelled is carried out all the same.
         if (cable := self._detaching.pop(request, None)) is not None:
-            self._release(cable, self._slots.get(cable, ()))
+            self._release(cable)
         if (spec := self._attaching.pop(request, None)) is not None and error:
-            self._release(spec.name, spec.slots)
+            self._claims.withdraw(spec.name, time.monotonic())
+            self._holdings.withdraw(spec)
         answer = self._answers.pop(request)
         if answer.done():
             return

@@ -72,7 +72,9 @@ class WorkerPool(Sequence[Worker]):
         self._movables = movables
         self._move = move
         self._watchdog: asyncio.Task[None] | None = None
-        self._workers = [make(number) for number in range(count)]
+        self._renewing: set[int] = set()
+        """Processes that are renewed because they cannot do what was requested, by pid."""
+        self._workers = [self._made(number) for number in range(count)]
 
     @overload
     def __getitem__(self, index: int) -> Worker: ...
@@ -143,7 +145,7 @@ class WorkerPool(Sequence[Worker]):
         """Grow the pool to ``count`` workers; new ones take their share of the cables.
 
         Raises WorkerLost, and then the pool is unchanged."""
-        new = [self._make(number) for number in range(len(self._workers), count)]
+        new = [self._made(number) for number in range(len(self._workers), count)]
         try:
             await together(*(worker.start() for worker in new))
         except BaseException:
@@ -203,6 +205,22 @@ class WorkerPool(Sequence[Worker]):
             if not processes:
                 break
         log.info("upgraded to epaird %s", __version__)
+
+    def _made(self, number: int) -> Worker:
+        worker = self._make(number)
+        worker.impairing.outdated = lambda: self._outdated(worker)
+        return worker
+
+    def _outdated(self, worker: Worker) -> None:
+        """Renew a worker whose process is of an older version and cannot do what was requested."""
+        pid = worker.pid
+        if pid is None or pid in self._renewing:
+            return
+        log.warning("worker %d (pid %d) is of an older version without impairment; renewing it",
+                    worker.number, pid)  # fmt: skip
+        self._renewing.add(pid)
+        renewing = spawn(self.renew({pid}), f"renewing worker {worker.number}")
+        renewing.add_done_callback(lambda _: self._renewing.discard(pid))
 
     async def _renewed(self, processes: Collection[int]) -> set[int]:
         """Try to renew each of these processes once; return those that are left."""

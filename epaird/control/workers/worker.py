@@ -16,6 +16,7 @@ from pathlib import Path
 from epaird.control.readings import WorkerReading
 from epaird.control.workers import starting
 from epaird.control.workers.attachment import Attachment, WorkerLost, WorkerRefused
+from epaird.control.workers.impairing import Impairing
 from epaird.control.workers.link import Link
 from epaird.control.workers.processes import Launched, Spares
 from epaird.control.workers.readers import Readers
@@ -25,7 +26,7 @@ from epaird.control.workers.starting import Starter
 from epaird.control.workers.states import ENDED, FORWARDING, SETTLED, WorkerState, advance
 from epaird.control.workers.workerslot import WorkerSlot
 from epaird.ipc.ledger import Table
-from epaird.ipc.messages import CableSpec, Gone, Message, Overflow, Start, UnknownFamily
+from epaird.ipc.messages import CableSpec, Drained, Gone, Message, Overflow, Start, UnknownFamily
 
 __all__ = ["Attachment", "Worker", "WorkerLost", "WorkerRefused"]
 
@@ -45,7 +46,7 @@ class Worker:
         poll_spin_us: int,
         device_gone: Callable[[str, str], None],
         died: Callable[[Worker], Awaitable[None]],
-        notify: Callable[[Worker, Overflow | UnknownFamily], None] | None = None,
+        notify: Callable[[Worker, Drained | Overflow | UnknownFamily], None] | None = None,
         changed: Callable[[], None] | None = None,
         spares: Spares | None = None,
         directory: Path | None = None,
@@ -75,6 +76,8 @@ class Worker:
         self._replacing = Replacing(
             self._name, self._starter, settle=self._settle_death, start=self._start_again
         )
+        self.impairing = Impairing(self.attachments, self.holder)
+        """Changes of the impairment of its cables."""
         self.state = WorkerState.DEAD
         self._settled = asyncio.Event()
         """Set in a state of SETTLED."""
@@ -119,14 +122,16 @@ class Worker:
                     raise
                 log.warning("%s; starting another", error)
 
-    def adopt(self, launched: Launched, path: Path, cables: Collection[CableSpec]) -> Link:
+    def adopt(
+        self, launched: Launched, path: Path, cables: Collection[CableSpec], *, lines: bool = False
+    ) -> Link:
         """Take over a predecessor's process, which listens at ``path`` and was given ``cables``.
 
         ``attachments`` are to be those of them that it forwards for this worker: no others. If it dies, its
         replacement is given these, and no other process may read them then."""
         self._enter(WorkerState.READY)
         link = self._link = self._link_to(launched)
-        link.adopt(path, cables)
+        link.adopt(path, cables, lines=lines)
         return link
 
     async def renew(self, slot: int) -> None:
@@ -361,7 +366,7 @@ class Worker:
     def _on_message(self, message: Message) -> None:
         if isinstance(message, Gone):
             self._device_gone(message.cable, message.name)
-        elif isinstance(message, Overflow | UnknownFamily) and self._notify is not None:
+        elif isinstance(message, Drained | Overflow | UnknownFamily) and self._notify is not None:
             self._notify(self, message)
 
     def _on_end(self, link: Link) -> None:

@@ -1,0 +1,69 @@
+"""What an impairment is expected to do, by formula: for the command line, ``check`` and dashboards."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from epaird.impairment.units import duration
+from epaird.ipc.impairment import LineParameters, LossChain
+
+UNPROTECTED: Final = 20
+"""Bytes of a segment on the wire that its frame check sequence does not protect: preamble 8, gap 12."""
+
+
+def mean_loss(chain: LossChain) -> float:
+    """Return the share of segments that a chain loses in the long run."""
+    bad = _bad(chain)
+    return bad * chain.bad + (1 - bad) * chain.good
+
+
+def mean_burst(chain: LossChain) -> float:
+    """Return the mean length of a run of losses: 0 without losses, infinite where every segment is lost.
+
+    It is the share of losses divided by that of segments that are lost while the next one is not."""
+    loss = mean_loss(chain)
+    if loss == 0:
+        return 0.0
+    bad = _bad(chain)
+    kept_after_bad = chain.r * (1 - chain.good) + (1 - chain.r) * (1 - chain.bad)
+    kept_after_good = chain.p * (1 - chain.bad) + (1 - chain.p) * (1 - chain.good)
+    ends = bad * chain.bad * kept_after_bad + (1 - bad) * chain.good * kept_after_good
+    return loss / ends if ends > 0 else math.inf
+
+
+def loss_correlation(chain: LossChain) -> float:
+    """Return the correlation of the fates of two neighbours; 0 where all fates are equal."""
+    loss = mean_loss(chain)
+    if loss in (0, 1):
+        return 0.0
+    bad = _bad(chain)
+    covariance = bad * (1 - bad) * (1 - chain.p - chain.r) * (chain.bad - chain.good) ** 2
+    return covariance / (loss * (1 - loss))
+
+
+def segment_error(ber: float, octets: int) -> float:
+    """Return the probability that a segment of so many bytes on the wire is dropped for a wrong bit.
+
+    Preamble and gap are not among the bits that the frame check sequence protects."""
+    return -math.expm1((octets - UNPROTECTED) * 8 * math.log1p(-ber))
+
+
+def bandwidth_delay_product(parameters: LineParameters) -> int:
+    """Return the bytes that delay and jitter hold at the full rate; 0 without a rate."""
+    delay_ns = parameters.delay_ns + (parameters.jitter_ns if parameters.delay_ns else 0)
+    return parameters.rate * delay_ns // (8 * 10**9)
+
+
+def added_round_trip(one: LineParameters, other: LineParameters) -> str:
+    """Return what the delays of both directions add to a round trip: ``adds 200ms to a round trip``.
+
+    Empty if neither delays."""
+    total = one.delay_ns + other.delay_ns
+    return f"adds {duration(total)} to a round trip" if total else ""
+
+
+def _bad(chain: LossChain) -> float:
+    """Return the share of time in the bad state; a chain that never changes stays in the good one."""
+    total = chain.p + chain.r
+    return chain.p / total if total else 0.0

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaird.impairment.expected import (
+    added_round_trip,
+    bandwidth_delay_product,
+    loss_correlation,
+    mean_burst,
+    mean_loss,
+    segment_error,
+)
+from epaird.ipc.impairment import LineParameters, LossChain
+
+SHARE = st.floats(0.01, 0.99)
+
+
+@given(SHARE, SHARE, SHARE, SHARE)
+def test_losses_of_a_chain_agree_with_its_steps(p: float, r: float, bad: float, good: float) -> None:
+    """The exact distribution is stepped: states with probabilities instead of a random state."""
+    chain = LossChain(p, r, bad, good)
+    state = 1.0
+    for _ in range(2000):
+        state = state * (1 - r) + (1 - state) * p
+    lost = state * bad + (1 - state) * good
+    kept_next = state * bad * (r * (1 - good) + (1 - r) * (1 - bad)) + (1 - state) * good * (
+        p * (1 - bad) + (1 - p) * (1 - good)
+    )
+    assert math.isclose(mean_loss(chain), lost, rel_tol=1e-6)
+    assert math.isclose(mean_burst(chain), lost / kept_next, rel_tol=1e-6)
+    both = lost - kept_next
+    correlation = (both - lost**2) / (lost * (1 - lost))
+    assert math.isclose(loss_correlation(chain), correlation, rel_tol=1e-6, abs_tol=1e-6)
+
+
+def test_extremes_of_a_chain() -> None:
+    assert (mean_loss(LossChain()), mean_burst(LossChain()), loss_correlation(LossChain())) == (0, 0, 0)
+    everything = LossChain(1, 0)
+    assert (mean_loss(everything), mean_burst(everything)) == (1, math.inf)
+    assert mean_loss(LossChain(0, 0)) == 0
+
+
+@pytest.mark.parametrize("ber", [1e-9, 1e-5, 0.01])
+def test_errors_of_a_segment(ber: float) -> None:
+    assert segment_error(ber, 1538) == pytest.approx(1 - (1 - ber) ** (1518 * 8), rel=1e-6)
+    assert segment_error(0, 1538) == 0
+
+
+def test_what_delays_add() -> None:
+    line = LineParameters(delay_ns=100_000_000)
+    assert added_round_trip(line, line) == "adds 200ms to a round trip"
+    assert added_round_trip(line, LineParameters()) == "adds 100ms to a round trip"
+    assert added_round_trip(LineParameters(), LineParameters()) == ""
+
+
+def test_what_a_delay_holds() -> None:
+    assert bandwidth_delay_product(LineParameters(delay_ns=100_000_000, rate=10**10)) == 125_000_000
+    assert bandwidth_delay_product(LineParameters(delay_ns=100_000_000)) == 0
+    with_jitter = LineParameters(delay_ns=100_000_000, jitter_ns=100_000_000, rate=8000)
+    assert bandwidth_delay_product(with_jitter) == 200

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import pytest
+
+from epaird.config.impairing import ImpairmentSettings, set_name
+from epaird.config.reading import parse, remarks
+from epaird.impairment.presets import SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_set_is_valid_and_canonical_and_names_its_source(name: str) -> None:
+    preset = SHIPPED[name]
+    assert set_name(name) == name
+    assert ImpairmentSettings.model_validate(preset.keys).given() == preset.keys
+    assert preset.summary
+    assert preset.source
+    configuration = parse({"epair": {"epair0": {"impair": {"preset": name}}}})
+    assert all("without limit" in remark for remark in remarks(configuration))
+
+
+def test_there_are_a_dozen_at_most() -> None:
+    assert len(SHIPPED) <= 12
