@@ -32,9 +32,9 @@ two cases:
   came up again is kept. Senders are flushed only while at most two quotas wait for their receiver, so one
   burst more than that is the bound.
 
-A port with a line (:mod:`epaird.dataplane.impair.line`) transmits into its ring instead of the queue. When the
-ring is full, the port is blocked and listed in the same way, and its receiver counts as drained once there is
-room again.
+A port with a line (:mod:`epaird.dataplane.impair.line`) transmits into its ring instead of the queue. When
+the ring is full, the port is blocked and listed in the same way, and its receiver counts as drained once
+there is room again.
 
 What must never happen: a port that is marked OACTIVE and is not on a list, or on the list of a receiver that
 has drained without a restart being due. The original set the flag on overflow without listing the interface,

@@ -47,6 +47,7 @@ from epaird.ipc.messages import (
     Overflow,
     Pause,
     Ping,
+    PortSpec,
     Resize,
     Start,
     Tune,
@@ -218,15 +219,11 @@ class WorkerLoop:
         Raises ValueError for a message that is no request."""
         self._beat()
         match request:
-            case Attach():
-                lacks = len(fds) < request.cable.descriptors
-                error = self._attach(request.cable, fds)
-                self._send(Done(request.id, error, errno.EMFILE if lacks else 0))
+            case Attach() | Impair():
+                self._carry_out(request, fds)
             case Detach() if request.cable in self._kept:
                 self._close(self._kept.pop(request.cable))
                 self._send(Done(request.id))
-            case Impair():
-                self._send(Done(request.id, self._impair(request, fds)))
             case Resize() | Detach() | Keep() | Pause() | Amend() if request.cable not in self._cables:
                 self._send(Done(request.id, f"{request.cable} is not attached"))
             case Pause() | Continue() | Amend():
@@ -252,6 +249,16 @@ class WorkerLoop:
         for fd in fds:
             os.close(fd)
         self._send(Done(request.id, f"unknown request {request.name}"))
+
+    def _carry_out(self, request: Attach | Impair, fds: list[int]) -> None:
+        """Carry out a request that comes with descriptors."""
+        if isinstance(request, Attach):
+            lacks = len(fds) < request.cable.descriptors
+            error = self._attach(request.cable, fds)
+        else:
+            lacks = len(fds) < PortSpec(line=request.line).files
+            error = self._impair(request, fds)
+        self._send(Done(request.id, error, errno.EMFILE if lacks else 0))
 
     def _attach(self, spec: CableSpec, fds: list[int]) -> str:
         """Begin to forward a cable; return why that is not possible, or an empty string."""

@@ -32,14 +32,10 @@ This module is imported by worker processes: it uses the standard library only.
 
 from __future__ import annotations
 
-import fcntl
 import mmap
-import os
-import struct
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Literal
 
 from epaird.ipc.counters import (
     ADDED_SEGMENTS,
@@ -56,152 +52,51 @@ from epaird.ipc.counters import (
     LATE_BUCKETS_MAX,
     LATE_SUM_NS,
     OSEGMENTS,
-    PEER_DOWN,
     REASONS_MAX,
     REORDERED,
     WRITE_ERROR,
 )
 from epaird.ipc.ledger import Words
+from epaird.ipc.ringfile import (
+    ADDED,
+    BIAS,
+    COUNTED,
+    COUNTERS,
+    DATA,
+    DECIDED,
+    DECISIONS,
+    DECISIONS_MAX,
+    DELIVERED,
+    DIFFERENCE,
+    FRAMES,
+    HEAD,
+    INTAKE,
+    INTAKE_INDEX,
+    KEEP,
+    LAST,
+    LATE,
+    LATE_SUM,
+    LOG,
+    LOG_ENTRIES,
+    LOGGED,
+    OCTETS,
+    OTHER_WRITES,
+    OUT,
+    PAGE,
+    RECEIVER,
+    RECORD,
+    RELEASE,
+    RELEASE_INDEX,
+    SEGMENTS,
+    STATE,
+    TABLE,
+    TAIL,
+    Held,
+    Released,
+    sizes,
+)
+from epaird.ipc.ringfile import create as create
 from epaird.ipc.settlement import writes
-
-_MAGIC: Final = int.from_bytes(b"\xe9epring\n", "little")
-_VERSION: Final = 1
-_PAGE: Final = 4096
-_WORDS: Final = _PAGE // 8
-DATA_MIN: Final = 16 << 20
-"""Bytes of the smallest data area."""
-RECORDS_MIN: Final = 1 << 15
-"""Records of the smallest table."""
-OCTETS_PER_RECORD: Final = 128
-"""Bytes of data for each record of the table."""
-LOG_ENTRIES: Final = 1 << 16
-"""Decisions that the log holds: the last ones."""
-_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-
-RECORD: Final = struct.Struct("=QQIIIIQQQQ")
-"""Deadline (ns), offset, length, segments, frames, flags, arrival (ns), octets without virtio_net_hdr, offset
-from which on the data must stay, number of the queue (0: there is one so far)."""
-_KEEP: Final = 6
-"""Word of a record that has the offset from which on the data must stay."""
-MULTICAST: Final = 1
-"""Flag of a record: its frames are for a group."""
-JOINED: Final = 2
-"""Flag of a record: its frames are datagrams that the worker has joined."""
-
-# Places in the file, in pages.
-_STATE: Final = 1
-_INTAKE: Final = 2
-_RELEASE: Final = 4
-_LOG: Final = 6
-_TABLE: Final = _LOG + LOG_ENTRIES * 16 // _PAGE
-# Words of the header.
-_SIZES: Final = slice(2, 4)
-# Words of the state's first page, each in a cache line of its own.
-_INTAKE_INDEX: Final = 0
-_RELEASE_INDEX: Final = 8
-_DIFFERENCE: Final = 16
-
-_BIAS: Final = 1 << 62
-_OTHER_WRITES: Final = 1 << 63
-"""Bit of the difference: something else is being written to the receiver, and no record is released."""
-
-# Words of the intake's state.
-HEAD: Final = 0
-DATA: Final = 1
-LAST: Final = 2
-LOGGED: Final = 3
-FRAMES: Final = 4
-SEGMENTS: Final = 5
-OCTETS: Final = 6
-ADDED: Final = 7
-DECIDED: Final = 8
-COUNTERS: Final = 16
-"""First of the words that have the line's counters, in the order of its slot."""
-DECISIONS: Final = 64
-"""First of the words of the decisions."""
-DECISIONS_MAX: Final = _WORDS - DECISIONS
-
-# Words of the release's state. Words 1 to 3 correspond to FRAMES, SEGMENTS and OCTETS.
-TAIL: Final = 0
-OUT: Final = 1
-DELIVERED: Final = 4
-LATE_SUM: Final = 5
-_COUNTED: Final = 8
-LATE: Final = 32
-
-_RECEIVER: Final = (
-    IPACKETS, IBYTES, IMCASTS, COALESCED_SUPERFRAMES, COALESCED_DATAGRAMS, IERRORS + PEER_DOWN,
-    IERRORS + WRITE_ERROR,
-)  # fmt: skip
-"""The receiver's counters that a commit of the release has, in the order of the words from ``_COUNTED`` on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What a ring holds."""
-
-    frames: int = 0
-    """Frames: datagrams that were joined count singly."""
-    segments: int = 0
-    """Segments of these."""
-    octets: int = 0
-    """Their bytes."""
-
-
-@dataclass(slots=True)
-class Released:
-    """Records that are gone from a ring."""
-
-    records: int = 0
-    """Their number: that of the writes."""
-    frames: int = 0
-    """Frames that were delivered."""
-    segments: int = 0
-    """Segments of these."""
-    octets: int = 0
-    """Bytes of these."""
-    multicasts: int = 0
-    """Frames of these that are for a group."""
-    superframes: int = 0
-    """Super-frames of the worker's making among the records."""
-    datagrams: int = 0
-    """Datagrams in these."""
-
-    def add(self, record: tuple[int, ...]) -> None:
-        """Add a record that was delivered."""
-        _, _, _, segments, frames, flags, _, octets, _, _ = record
-        self.records += 1
-        self.frames += frames
-        self.segments += segments
-        self.octets += octets
-        if flags:
-            self.flagged(flags, frames)
-
-    def flagged(self, flags: int, frames: int) -> None:
-        """Add what the flags of a record mean."""
-        if flags & MULTICAST:
-            self.multicasts += frames
-        if flags & JOINED:
-            self.superframes += 1
-            self.datagrams += frames
-
-
-def create(name: str, buffer: int) -> int:
-    """Return the descriptor of a new ring for ``buffer`` bytes of frames; ``name`` is shown in /proc."""
-    octets = -(-max(buffer, DATA_MIN) // _PAGE) * _PAGE
-    records = RECORDS_MIN
-    while records < octets // OCTETS_PER_RECORD:
-        records *= 2
-    fd = os.memfd_create(f"epaird-ring-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        os.ftruncate(fd, _TABLE * _PAGE + records * RECORD.size + octets)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-        os.pwrite(fd, struct.pack("=4Q", _MAGIC, _VERSION, records, octets), 0)
-        os.pwrite(fd, struct.pack("=Q", _BIAS), _STATE * _PAGE + _DIFFERENCE * 8)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
 
 
 class Ring:
@@ -211,7 +106,7 @@ class Ring:
     def __init__(self, fd: int) -> None:
         """Map the ring; its descriptor stays the caller's. Raises ValueError where it is none."""
         self.fd = fd
-        records, octets = _sizes(fd)
+        records, octets = sizes(fd)
         self._map = mmap.mmap(fd, 0)
         whole = memoryview(self._map)
         self._views = [whole]
@@ -219,18 +114,18 @@ class Ring:
         """Records that the table has."""
         self.size = octets
         """Bytes of the data area."""
-        self._table_words = self._part(whole, _TABLE * _PAGE, records * RECORD.size, "Q")
-        self.table = self._part(whole, _TABLE * _PAGE, records * RECORD.size)
+        self._table_words = self._part(whole, TABLE * PAGE, records * RECORD.size, "Q")
+        self.table = self._part(whole, TABLE * PAGE, records * RECORD.size)
         """The records."""
-        self.data = self._part(whole, _TABLE * _PAGE + records * RECORD.size, octets)
+        self.data = self._part(whole, TABLE * PAGE + records * RECORD.size, octets)
         """The data."""
-        self._log = self._part(whole, _LOG * _PAGE, LOG_ENTRIES * 16, "Q")
-        self._state = self._part(whole, _STATE * _PAGE, _PAGE, "Q")
-        self._intakes = [self._part(whole, (_INTAKE + copy) * _PAGE, _PAGE, "Q") for copy in (0, 1)]
-        self._releases = [self._part(whole, (_RELEASE + copy) * _PAGE, _PAGE, "Q") for copy in (0, 1)]
-        self.intake = array("Q", self._intakes[self._state[_INTAKE_INDEX] & 1])
+        self._log = self._part(whole, LOG * PAGE, LOG_ENTRIES * 16, "Q")
+        self._state = self._part(whole, STATE * PAGE, PAGE, "Q")
+        self._intakes = [self._part(whole, (INTAKE + copy) * PAGE, PAGE, "Q") for copy in (0, 1)]
+        self._releases = [self._part(whole, (RELEASE + copy) * PAGE, PAGE, "Q") for copy in (0, 1)]
+        self.intake = array("Q", self._intakes[self._state[INTAKE_INDEX] & 1])
         """The state of the intake; what is changed here takes effect with :meth:`commit_intake`."""
-        self.release = array("Q", self._releases[self._state[_RELEASE_INDEX] & 1])
+        self.release = array("Q", self._releases[self._state[RELEASE_INDEX] & 1])
         """The state of the release; likewise."""
         self.head = self.intake[HEAD]
         """Number of the next record."""
@@ -244,8 +139,8 @@ class Ring:
             self.close()
             raise ValueError("the state of a ring contradicts itself")
 
-    def _part(self, whole: memoryview, start: int, octets: int, form: str = "B") -> memoryview:
-        view = whole[start : start + octets].cast(form)
+    def _part(self, whole: memoryview, start: int, octets: int, form: Literal["B", "Q"] = "B") -> memoryview:
+        view: memoryview = whole[start : start + octets].cast(form)
         self._views.append(view)
         return view
 
@@ -262,7 +157,7 @@ class Ring:
         """Return the offset of so many contiguous free bytes, or -1 while there are none."""
         if self.head == self.tail:
             return 0 if octets <= self.size else -1
-        oldest = self._table_words[self.tail % self.records * (RECORD.size // 8) + _KEEP]
+        oldest = self._table_words[self.tail % self.records * (RECORD.size // 8) + KEEP]
         write = self.write
         if write < oldest:
             return write if oldest - write > octets else -1
@@ -320,9 +215,9 @@ class Ring:
         """Publish what was added."""
         intake = self.intake
         intake[HEAD], intake[DATA], intake[LAST] = self.head, self.write, self.last
-        other = 1 - (self._state[_INTAKE_INDEX] & 1)
+        other = 1 - (self._state[INTAKE_INDEX] & 1)
         self._intakes[other][:] = memoryview(intake)
-        self._state[_INTAKE_INDEX] = other
+        self._state[INTAKE_INDEX] = other
 
     # Release.
 
@@ -338,18 +233,18 @@ class Ring:
         release[OUT + 1] += gone.segments
         release[OUT + 2] += gone.octets
         release[DELIVERED] += gone.segments
-        release[_COUNTED] = receiver[IPACKETS] + gone.frames
-        release[_COUNTED + 1] = receiver[IBYTES] + gone.octets
-        release[_COUNTED + 2] = receiver[IMCASTS] + gone.multicasts
-        release[_COUNTED + 3] = receiver[COALESCED_SUPERFRAMES] + gone.superframes
-        release[_COUNTED + 4] = receiver[COALESCED_DATAGRAMS] + gone.datagrams
+        release[COUNTED] = receiver[IPACKETS] + gone.frames
+        release[COUNTED + 1] = receiver[IBYTES] + gone.octets
+        release[COUNTED + 2] = receiver[IMCASTS] + gone.multicasts
+        release[COUNTED + 3] = receiver[COALESCED_SUPERFRAMES] + gone.superframes
+        release[COUNTED + 4] = receiver[COALESCED_DATAGRAMS] + gone.datagrams
         self._commit_release()
-        receiver[IPACKETS] = release[_COUNTED]
-        receiver[IBYTES] = release[_COUNTED + 1]
-        receiver[IMCASTS] = release[_COUNTED + 2]
+        receiver[IPACKETS] = release[COUNTED]
+        receiver[IBYTES] = release[COUNTED + 1]
+        receiver[IMCASTS] = release[COUNTED + 2]
         if gone.superframes:
-            receiver[COALESCED_SUPERFRAMES] = release[_COUNTED + 3]
-            receiver[COALESCED_DATAGRAMS] = release[_COUNTED + 4]
+            receiver[COALESCED_SUPERFRAMES] = release[COUNTED + 3]
+            receiver[COALESCED_DATAGRAMS] = release[COUNTED + 4]
 
     def refused(self, reason: int, receiver: Words) -> None:
         """Commit that the oldest record was dropped, and count it as ``ierrors`` of the receiver."""
@@ -359,25 +254,25 @@ class Ring:
         release[OUT] += frames
         release[OUT + 1] += segments
         release[OUT + 2] += octets
-        for number, word in enumerate(_RECEIVER):
-            release[_COUNTED + number] = receiver[word] + frames * (word == IERRORS + reason)
+        for number, word in enumerate(RECEIVER):
+            release[COUNTED + number] = receiver[word] + frames * (word == IERRORS + reason)
         self._commit_release()
-        self._state[_DIFFERENCE] -= 1  # after the commit: settle() takes the larger tail of the two
+        self._state[DIFFERENCE] -= 1  # after the commit: settle() takes the larger tail of the two
         receiver[IERRORS + reason] += frames
 
     def begin(self) -> None:
         """Announce writes to the receiver that are no records. All that was released is committed."""
-        self._state[_DIFFERENCE] |= _OTHER_WRITES
+        self._state[DIFFERENCE] |= OTHER_WRITES
 
     def rest(self, receiver: Words) -> None:
         """Record that what was written to the receiver until now is counted in its slot."""
-        self._state[_DIFFERENCE] = writes(receiver) - self.tail + _BIAS
+        self._state[DIFFERENCE] = writes(receiver) - self.tail + BIAS
 
     def _commit_release(self) -> None:
         release = self.release
-        other = 1 - (self._state[_RELEASE_INDEX] & 1)
+        other = 1 - (self._state[RELEASE_INDEX] & 1)
         self._releases[other][:] = memoryview(release)
-        self._state[_RELEASE_INDEX] = other
+        self._state[RELEASE_INDEX] = other
         self.tail = release[TAIL]
 
     # Both, and the control plane.
@@ -394,18 +289,18 @@ class Ring:
         ``written`` is the kernel's rx_packets of the receiver; None counts nothing that is not committed.
         To be called before :func:`epaird.ipc.settlement.settle`. It may be repeated."""
         release = self.release
-        for number, word in enumerate(_RECEIVER):
-            receiver[word] = max(receiver[word], release[_COUNTED + number])
+        for number, word in enumerate(RECEIVER):
+            receiver[word] = max(receiver[word], release[COUNTED + number])
         receiver[ADDED_SEGMENTS] = max(receiver[ADDED_SEGMENTS], self.intake[ADDED])
         gone = Released()
-        difference = self._state[_DIFFERENCE]
-        if written is not None and not difference & _OTHER_WRITES:
-            first = min(written - (difference - _BIAS), self.head)
+        difference = self._state[DIFFERENCE]
+        if written is not None and not difference & OTHER_WRITES:
+            first = min(written - (difference - BIAS), self.head)
             for number in range(self.tail, first):
                 gone.add(self.record(number))
         if gone.records:
-            for number, word in enumerate(_RECEIVER):
-                release[_COUNTED + number] = receiver[word]
+            for number, word in enumerate(RECEIVER):
+                release[COUNTED + number] = receiver[word]
             self.released(gone, receiver)
         self.rest(receiver)
         return gone
@@ -415,17 +310,17 @@ class Ring:
         held, release, intake = self.held(), self.release, self.intake
         release[TAIL] = self.head
         release[OUT : OUT + 3] = intake[FRAMES : FRAMES + 3]
-        for number, word in enumerate(_RECEIVER):
-            release[_COUNTED + number] = receiver[word] + held.frames * (word == IERRORS + WRITE_ERROR)
+        for number, word in enumerate(RECEIVER):
+            release[COUNTED + number] = receiver[word] + held.frames * (word == IERRORS + WRITE_ERROR)
         self._commit_release()
-        for number, word in enumerate(_RECEIVER):
-            receiver[word] = release[_COUNTED + number]
+        for number, word in enumerate(RECEIVER):
+            receiver[word] = release[COUNTED + number]
         self.rest(receiver)
         return held
 
     def mirror(self, words: Words) -> None:
         """Copy the line's counters to its slot."""
-        intake, release = self.intake, self.release
+        intake = self.intake
         words[:HELD_FRAMES] = memoryview(intake)[COUNTERS : COUNTERS + HELD_FRAMES]
         words[OSEGMENTS] = intake[COUNTERS + OSEGMENTS]
         words[IMPAIRED : IMPAIRED + REASONS_MAX] = memoryview(intake)[
@@ -453,23 +348,6 @@ class Ring:
 
     def refresh(self) -> None:
         """Read the state again, which another process changes."""
-        self.intake = array("Q", self._intakes[self._state[_INTAKE_INDEX] & 1])
-        self.release = array("Q", self._releases[self._state[_RELEASE_INDEX] & 1])
+        self.intake = array("Q", self._intakes[self._state[INTAKE_INDEX] & 1])
+        self.release = array("Q", self._releases[self._state[RELEASE_INDEX] & 1])
         self.head, self.tail, self.write = self.intake[HEAD], self.release[TAIL], self.intake[DATA]
-
-
-def _sizes(fd: int) -> tuple[int, int]:
-    """Return the records and the bytes of data of a ring; raises ValueError where it is none."""
-    try:
-        header, size = os.pread(fd, 32, 0), os.fstat(fd).st_size
-        sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
-    except OSError as error:
-        raise ValueError(f"not a ring: {error}") from error
-    if len(header) < 32:
-        raise ValueError("not a ring: its header is missing")
-    magic, version, records, octets = struct.unpack("=4Q", header)
-    if (magic, version) != (_MAGIC, _VERSION) or not sealed:
-        raise ValueError("not a ring of this version")
-    if not records or records & (records - 1) or _TABLE * _PAGE + records * RECORD.size + octets != size:
-        raise ValueError("the sizes of a ring contradict each other")
-    return records, octets

@@ -1,7 +1,7 @@
 """What becomes of one frame: which of its segments stay together, and when each part is due. No I/O.
 
-A frame whose segments are hit by nothing stays whole. Otherwise it is divided at what is hit, and at a rate so
-low that it would take more than a millisecond."""
+A frame whose segments are hit by nothing stays whole. Otherwise it is divided at what is hit, and at a rate
+so low that it would take more than a millisecond."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Division:
         markable: bool,
         overtake: Callable[[int, Collection[Fate]], bool],
     ) -> None:
-        """``markable`` is whether the frame is ECN-capable. ``overtake`` delivers a segment at once, which has
-        some fates, and returns whether that was possible."""
+        """``markable`` is whether the frame is ECN-capable. ``overtake`` delivers a segment at once, which
+        has some fates, and returns whether that was possible."""
         self.parts: list[Part] = []
         """What stays, in order."""
         self.fates: list[tuple[int, Fate]] = []

@@ -29,7 +29,8 @@ from epaird.dataplane.segmenting import segment
 from epaird.dataplane.superframe import NotSegmentable, Shape
 from epaird.ipc.counters import CORRUPTED, CUT, DUPLICATED, MARKED, OSEGMENTS, REORDERED, WRITE_ERROR
 from epaird.ipc.impairment import LineSpec
-from epaird.ipc.ring import ADDED, COUNTERS, JOINED, MULTICAST, Ring
+from epaird.ipc.ring import Ring
+from epaird.ipc.ringfile import ADDED, COUNTERS, JOINED, MULTICAST
 
 ROOM: Final = 4 << 20
 """Contiguous bytes of the ring without which nothing is read: a burst, and the copies and headers of its
@@ -92,8 +93,8 @@ class Intake:
     def take(self, burst: Burst, now_ns: int) -> None:
         """Add the frames of a burst, all of them accepted."""
         if burst.superframes() or (not self._target.offload and burst.offloaded()):
-            for frame in burst.frames(range(len(burst.lengths))):
-                self.admit(self._copy(frame), len(frame), now_ns)
+            for view in burst.frames(range(len(burst.lengths))):
+                self.admit(self._copy(view), len(view), now_ns)
             return
         lengths = burst.lengths
         count = len(lengths)
@@ -148,11 +149,11 @@ class Intake:
         count = len(lengths)
         wire = _wire(lengths)
         due: int | Fate = Fate.QUEUE_FULL
-        if not decisions.shaped or 1 < count and wire <= decisions.piece_octets:
+        if not decisions.shaped or (count > 1 and wire <= decisions.piece_octets):
             due = decisions.deadline(now_ns, wire, count)
         if isinstance(due, Fate):
-            for number, frame in zip(numbers, burst.frames(range(count)), strict=False):
-                self._put_one(self._copy(frame), len(frame), number, now_ns)
+            for number, view in zip(numbers, burst.frames(range(count)), strict=False):
+                self._put_one(self._copy(view), len(view), number, now_ns)
             return
         groups = burst.multicasts()
         joined = self._coalescer.join(lengths) if self._source.coalesce else None
@@ -254,7 +255,7 @@ class Intake:
     def _fits(self, parts: int, octets: int) -> bool:
         """Return whether a frame can be divided into so many parts; else it is refused.
 
-        What a kernel sends always can. A frame made by a program may have more segments than any MTU allows."""
+        What a kernel sends always can. A frame made by a program may have more segments than that."""
         ring = self._ring
         room = ring.records - (ring.head - ring.tail)
         if 2 * parts < room and 2 * (octets + parts * _PART_HEADERS) < self._end - ring.write:

@@ -1,12 +1,12 @@
 """A line: the impairment of what one port transmits, from its device to its receiver's.
 
-Frames are read into a ring in shared memory together with their deadlines (:mod:`.intake`), and written from
-there when they are due (:mod:`.release`). The rules:
+Frames are read into a ring in shared memory together with their deadlines, and written from there when they
+are due: :mod:`epaird.dataplane.impair.intake`, :mod:`epaird.dataplane.impair.release`. The rules:
 
 1. Frames stay in order: a deadline is never before the one in front of it, whatever changes. Only a segment
    that is to be reordered is written before what is held.
-2. Nothing is dropped for want of room. A line whose ring is full does not read: its port is marked OACTIVE and
-   listed, and the kernel's ring fills. When there is room again the receiver counts as drained.
+2. Nothing is dropped for want of room. A line whose ring is full does not read: its port is marked OACTIVE
+   and listed, and the kernel's ring fills. When there is room again the receiver counts as drained.
 3. A receiver that takes nothing blocks the line; it goes on when the receiver has room.
 4. A line whose impairment is removed goes on without one until it holds nothing, and is dropped then.
 5. Whatever a worker knows of a line is in the ring after each burst, so another process can go on with it.
@@ -28,7 +28,8 @@ from epaird.dataplane.port import Port
 from epaird.ipc.counters import ADDED_SEGMENTS, DOWN, FLUSHED
 from epaird.ipc.impairment import LineSpec
 from epaird.ipc.ledger import Words
-from epaird.ipc.ring import ADDED, HEAD, OCTETS, OUT, Ring
+from epaird.ipc.ring import Ring
+from epaird.ipc.ringfile import ADDED, HEAD, OCTETS, OUT
 
 LONG: Final = 4096
 """Bytes of a frame after which frames are read straight into the ring."""
@@ -45,9 +46,16 @@ class Line:
     )  # fmt: skip
 
     def __init__(
-        self, spec: LineSpec, ring: Ring, decisions: Decisions, source: Port, words: Words, pipeline: Pipeline,
-        timetable: Timetable, clock: Callable[[], int],
-    ) -> None:  # fmt: skip
+        self,
+        spec: LineSpec,
+        ring: Ring,
+        decisions: Decisions,
+        source: Port,
+        words: Words,
+        pipeline: Pipeline,
+        timetable: Timetable,
+        clock: Callable[[], int],
+    ) -> None:
         """Become the line of ``source`` and continue with what the ring holds.
 
         ``decisions`` continue with the ring's state, ``words`` is the line's slot of the ledger. The
@@ -97,10 +105,7 @@ class Line:
             pipeline.queue.overflow(source)
             pipeline.poller.stop_reading(source)
             return False
-        if self._long:
-            exhausted = self._read_long()
-        else:
-            exhausted = pipeline.forward(source, source.at_once, self)
+        exhausted = self._read_long() if self._long else pipeline.forward(source, source.at_once, self)
         if self._timetable.next_ns <= (now_ns := self._clock()):
             self._timetable.run(now_ns)
         else:

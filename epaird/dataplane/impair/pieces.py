@@ -58,7 +58,7 @@ class Piece(NamedTuple):
 def shape(frame: memoryview, length: int) -> Shape:
     """Return how the frame of ``length`` bytes at the start of ``frame`` divides into segments.
 
-    A frame that is no super-frame, or that is not understood, is one segment. Takes about 1.3 us for a
+    A frame that is no super-frame, or that is not understood, is one segment. Takes about 1.2 us for a
     super-frame, 0.4 us for others."""
     if length > HEADER and frame[1]:
         try:
@@ -100,12 +100,15 @@ def pieces(frame: memoryview, shape: Shape, kept: Sequence[tuple[int, int]]) -> 
     ``frame`` has the super-frame at its start and is changed: nothing else of it is of use afterwards."""
     if len(kept) == 1 and kept[0] == (0, shape.segments):
         return [Piece(0, shape.length, shape.segments, 0, None)]
+    made: list[Piece] = []
+    if not kept:
+        return made
     headers = PartHeaders.of(frame, shape)
     header, size, segments, length = shape[:4]
-    made = []
-    after = -segments  # there is always room before the first piece
+    after = 0
     for start, stop in kept:
-        if not start or (start - after) * size >= header:
+        # There is always room before the first piece: that of the super-frame's headers.
+        if not made or (start - after) * size >= header:
             offset = start * size
             end = length if stop == segments else header + stop * size
             frame[offset : offset + header] = _head(headers, start, stop, end - offset - header)
@@ -133,7 +136,7 @@ def _head(headers: PartHeaders, start: int, stop: int, payload: int) -> bytearra
     size, header = shape.size, shape.header - HEADER
     if stop - start == 1:
         gso_type, size, header = VIRTIO_NET_HDR_GSO_NONE, 0, 0
-    elif start and gso_type & VIRTIO_NET_HDR_GSO_ECN:
+    elif start:
         # The flag means that the first segment has CWR.
         gso_type &= ~VIRTIO_NET_HDR_GSO_ECN
     checksum = TCP_CHECKSUM if shape.tcp else UDP_CHECKSUM

@@ -1,7 +1,7 @@
 """The end of a line: frames that are due are written to the receiver from the ring.
 
-The kernel counts what is written, so nothing is stored between two writes (:mod:`epaird.ipc.ring`). One commit
-counts them all at the end."""
+The kernel counts what is written, so nothing is stored between two writes (:mod:`epaird.ipc.ring`). One
+commit counts them all at the end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Final
 
 from epaird.dataplane.port import Port, reason
 from epaird.ipc.counters import LATE_BOUNDS_NS
-from epaird.ipc.ring import LATE, LATE_SUM, RECORD, Released, Ring
+from epaird.ipc.ring import Ring
+from epaird.ipc.ringfile import LATE, LATE_SUM, RECORD, Released
 
 RECORDS_AT_ONCE: Final = 256
 """Most frames that are released before other ports get a turn."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 
 import pytest
@@ -98,3 +99,117 @@ def test_a_copy_is_the_frame_that_a_piece_would_be(case: tuple[Offloaded, Ranges
     found = shape(memoryview(sent), len(sent))
     copies = [extract(memoryview(sent), found, *each) for each in kept]
     assert copies == cut(sent, kept)[1]
+
+
+def virtio(frame: bytes) -> tuple[int, ...]:
+    return struct.unpack_from("<BBHHHH", frame)
+
+
+def test_the_virtio_net_hdr_of_pieces() -> None:
+    """As virtio_net_hdr_from_skb() writes it, but for hdr_len: that is the length of all headers."""
+    sent = bytes(BASE.but(tcp_flags=0x99))
+    _, frames = cut(sent, [(0, 1), (1, 3), (3, 4)])
+    assert [virtio(each) for each in frames] == [
+        (1, 0, 0, 0, 34, 16),
+        (1, 1, 54, 1000, 34, 16),
+        (1, 0, 0, 0, 34, 16),
+    ]
+    _, frames = cut(sent, [(0, 2), (2, 4)])
+    assert [virtio(each) for each in frames] == [(1, 0x81, 54, 1000, 34, 16), (1, 1, 54, 1000, 34, 16)]
+    _, frames = cut(bytes(BASE.but(protocol=UDP, version=6)), [(1, 2), (2, 4)])
+    assert [virtio(each) for each in frames] == [(1, 0, 0, 0, 54, 6), (1, 5, 62, 1000, 54, 6)]
+
+
+@pytest.mark.parametrize("frame", [BASE, BASE.but(version=6, tags=TAGS[0]), BASE.but(protocol=UDP)])
+def test_pieces_of_a_super_frame_with_a_whole_checksum_have_an_unfinished_one(frame: Offloaded) -> None:
+    """Its own covers segments that a piece has not. DATA_VALID would be about that one."""
+    sent = bytes(frame)
+    kept = [(0, 1), (2, 4)]
+    whole = struct.pack("<BBHHHH", 2, sent[1], 0, 1000, 0, 0) + sent[HEADER:]
+    assert cut(whole, kept)[1] == cut(sent, kept)[1]
+
+
+def test_nothing_is_written_where_every_segment_stays() -> None:
+    sent = bytes(BASE)
+    view = memoryview(sent).toreadonly()
+    assert pieces(view, shape(view, len(sent)), [(0, 4)]) == [Piece(0, len(sent), 4, 0, None)]
+    assert pieces(view, shape(view, len(sent)), []) == []
+    assert extract(view, shape(view, len(sent)), 0, 4) == sent
+
+
+def test_a_frame_of_one_segment_stays_or_goes() -> None:
+    sent = bytes(BASE.but(gso_size=0))
+    view = memoryview(sent + b"more").toreadonly()
+    found = shape(view, len(sent))
+    assert pieces(view, found, [(0, 1)]) == [Piece(0, len(sent), 1, 0, None)]
+    assert pieces(view, found, []) == []
+    assert extract(view, found, 0, 1) == sent
+
+
+@pytest.mark.parametrize(
+    ("size", "kept", "copied"),
+    [
+        (1, [(2, 3), (3, 4)], [False, True]),
+        (1000, [(0, 1), (2, 4)], [False, False]),
+        (1000, [(1, 2), (2, 4)], [False, True]),
+        (64, [(0, 1), (2, 4)], [False, False]),
+        (63, [(0, 1), (2, 4)], [False, True]),
+        (32, [(0, 1), (3, 4)], [False, False]),
+        (31, [(0, 1), (3, 4)], [False, True]),
+    ],
+)
+def test_a_piece_is_copied_where_the_room_before_it_is_short(
+    size: int, kept: Ranges, copied: list[bool]
+) -> None:
+    """All headers of BASE are 64 bytes."""
+    made, _ = cut(bytes(BASE.but(gso_size=size, payload=b"x" * 4 * size)), kept, room=100)
+    assert [each.copy is not None for each in made] == copied
+    assert [each.offset for each in made] == [
+        0 if copy else start * size for copy, (start, _) in zip(copied, kept, strict=True)
+    ]
+
+
+SINGLE = [
+    BASE.but(gso_size=0),
+    BASE.but(payload=b"x" * 1000),
+    BASE.but(payload=b""),
+    BASE.but(gso_type=3),
+    BASE.but(gso_type=0x21),
+    BASE.but(gso_type=0x80),
+    BASE.but(version=6, gso_type=1),
+    BASE.but(protocol=UDP, gso_type=1),
+    BASE.but(gso_type=5),
+    BASE.but(gso_type=1, gso_size=0),
+]
+
+
+@pytest.mark.parametrize("frame", SINGLE)
+def test_what_is_no_super_frame_is_one_segment(frame: Offloaded) -> None:
+    sent = bytes(frame)
+    assert shape(memoryview(sent + b"more"), len(sent)) == (len(sent), 0, 1, len(sent), 0, 0, False, False)
+
+
+@given(
+    st.binary(max_size=200), st.sampled_from((0, 1, 3, 4, 5, 0x81)), st.integers(0, 300), st.integers(0, 300)
+)
+def test_garbage_is_some_number_of_segments(rest: bytes, kind: int, start: int, length: int) -> None:
+    frame = struct.pack("<BBHHHH", 1, kind, 0, 10, start, 16) + rest
+    check_all(frame, min(length, len(frame)))
+
+
+@given(offloaded(), st.integers(0, 120), st.integers(0, 255), st.integers(0, 3000))
+def test_damaged_headers_never_raise(frame: Offloaded, place: int, byte: int, length: int) -> None:
+    damaged = bytearray(bytes(frame))
+    damaged[min(place, len(damaged) - 1)] = byte
+    check_all(bytes(damaged), len(damaged))
+    check_all(bytes(damaged), min(length, len(damaged)))
+
+
+def check_all(sent: bytes, length: int) -> None:
+    """Check that every second segment can be cut out, and that nothing beyond the frame is changed."""
+    buffer = memoryview(bytearray(sent))
+    found = shape(buffer, length)
+    assert found.length == length
+    made = pieces(buffer, found, [(number, number + 1) for number in range(0, found.segments, 2)])
+    assert all((each.offset >= 0 and each.offset + each.length <= length) or each.copy for each in made)
+    assert buffer[length:] == sent[length:]

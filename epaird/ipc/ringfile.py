@@ -1,0 +1,180 @@
+"""The memory file of a ring: its layout, its records, its creation.
+
+:mod:`epaird.ipc.ring` explains how they are used. This module is imported by worker processes: it uses the
+standard library only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from epaird.ipc.counters import (
+    COALESCED_DATAGRAMS,
+    COALESCED_SUPERFRAMES,
+    IBYTES,
+    IERRORS,
+    IMCASTS,
+    IPACKETS,
+    PEER_DOWN,
+    WRITE_ERROR,
+)
+
+_MAGIC: Final = int.from_bytes(b"\xe9epring\n", "little")
+_VERSION: Final = 1
+PAGE: Final = 4096
+_WORDS: Final = PAGE // 8
+DATA_MIN: Final = 16 << 20
+"""Bytes of the smallest data area."""
+RECORDS_MIN: Final = 1 << 15
+"""Records of the smallest table."""
+OCTETS_PER_RECORD: Final = 128
+"""Bytes of data for each record of the table."""
+LOG_ENTRIES: Final = 1 << 16
+"""Decisions that the log holds: the last ones."""
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+RECORD: Final = struct.Struct("=QQIIIIQQQQ")
+"""Deadline (ns), offset, length, segments, frames, flags, arrival (ns), octets without virtio_net_hdr, offset
+from which on the data must stay, number of the queue (0: there is one so far)."""
+KEEP: Final = 6
+"""Word of a record that has the offset from which on the data must stay."""
+MULTICAST: Final = 1
+"""Flag of a record: its frames are for a group."""
+JOINED: Final = 2
+"""Flag of a record: its frames are datagrams that the worker has joined."""
+
+# Places in the file, in pages.
+STATE: Final = 1
+INTAKE: Final = 2
+RELEASE: Final = 4
+LOG: Final = 6
+TABLE: Final = LOG + LOG_ENTRIES * 16 // PAGE
+# Words of the header.
+_SIZES: Final = slice(2, 4)
+# Words of the state's first page, each in a cache line of its own.
+INTAKE_INDEX: Final = 0
+RELEASE_INDEX: Final = 8
+DIFFERENCE: Final = 16
+
+BIAS: Final = 1 << 62
+OTHER_WRITES: Final = 1 << 63
+"""Bit of the difference: something else is being written to the receiver, and no record is released."""
+
+# Words of the intake's state.
+HEAD: Final = 0
+DATA: Final = 1
+LAST: Final = 2
+LOGGED: Final = 3
+FRAMES: Final = 4
+SEGMENTS: Final = 5
+OCTETS: Final = 6
+ADDED: Final = 7
+DECIDED: Final = 8
+COUNTERS: Final = 16
+"""First of the words that have the line's counters, in the order of its slot."""
+DECISIONS: Final = 64
+"""First of the words of the decisions."""
+DECISIONS_MAX: Final = _WORDS - DECISIONS
+
+# Words of the release's state. Words 1 to 3 correspond to FRAMES, SEGMENTS and OCTETS.
+TAIL: Final = 0
+OUT: Final = 1
+DELIVERED: Final = 4
+LATE_SUM: Final = 5
+COUNTED: Final = 8
+LATE: Final = 32
+
+RECEIVER: Final = (
+    IPACKETS, IBYTES, IMCASTS, COALESCED_SUPERFRAMES, COALESCED_DATAGRAMS, IERRORS + PEER_DOWN,
+    IERRORS + WRITE_ERROR,
+)  # fmt: skip
+"""The receiver's counters that a commit of the release has, in the order of the words from ``COUNTED`` on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a ring holds."""
+
+    frames: int = 0
+    """Frames: datagrams that were joined count singly."""
+    segments: int = 0
+    """Segments of these."""
+    octets: int = 0
+    """Their bytes."""
+
+
+@dataclass(slots=True)
+class Released:
+    """Records that are gone from a ring."""
+
+    records: int = 0
+    """Their number: that of the writes."""
+    frames: int = 0
+    """Frames that were delivered."""
+    segments: int = 0
+    """Segments of these."""
+    octets: int = 0
+    """Bytes of these."""
+    multicasts: int = 0
+    """Frames of these that are for a group."""
+    superframes: int = 0
+    """Super-frames of the worker's making among the records."""
+    datagrams: int = 0
+    """Datagrams in these."""
+
+    def add(self, record: tuple[int, ...]) -> None:
+        """Add a record that was delivered."""
+        _, _, _, segments, frames, flags, _, octets, _, _ = record
+        self.records += 1
+        self.frames += frames
+        self.segments += segments
+        self.octets += octets
+        if flags:
+            self.flagged(flags, frames)
+
+    def flagged(self, flags: int, frames: int) -> None:
+        """Add what the flags of a record mean."""
+        if flags & MULTICAST:
+            self.multicasts += frames
+        if flags & JOINED:
+            self.superframes += 1
+            self.datagrams += frames
+
+
+def create(name: str, buffer: int) -> int:
+    """Return the descriptor of a new ring for ``buffer`` bytes of frames; ``name`` is shown in /proc."""
+    octets = -(-max(buffer, DATA_MIN) // PAGE) * PAGE
+    records = RECORDS_MIN
+    while records < octets // OCTETS_PER_RECORD:
+        records *= 2
+    fd = os.memfd_create(f"epaird-ring-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(fd, TABLE * PAGE + records * RECORD.size + octets)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+        os.pwrite(fd, struct.pack("=4Q", _MAGIC, _VERSION, records, octets), 0)
+        os.pwrite(fd, struct.pack("=Q", BIAS), STATE * PAGE + DIFFERENCE * 8)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def sizes(fd: int) -> tuple[int, int]:
+    """Return the records and the bytes of data of a ring; raises ValueError where it is none."""
+    try:
+        header, size = os.pread(fd, 32, 0), os.fstat(fd).st_size
+        sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+    except OSError as error:
+        raise ValueError(f"not a ring: {error}") from error
+    if len(header) < 32:
+        raise ValueError("not a ring: its header is missing")
+    magic, version, records, octets = struct.unpack("=4Q", header)
+    if (magic, version) != (_MAGIC, _VERSION) or not sealed:
+        raise ValueError("not a ring of this version")
+    if not records or records & (records - 1) or TABLE * PAGE + records * RECORD.size + octets != size:
+        raise ValueError("the sizes of a ring contradict each other")
+    return records, octets
