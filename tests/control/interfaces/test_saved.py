@@ -56,6 +56,23 @@ async def test_settings_have_no_newer_key_that_is_at_its_default() -> None:
 
 
 @on_loop
+async def test_a_saved_impairment_has_every_key_that_was_given() -> None:
+    async with make_scene() as scene:
+        phases = [{"loss": "100%", "at": "1s", "for": "2s"}]
+        settings = {"impair": {"delay": "1ms", "schedule": phases}, "a": {"impair": {"schedule": []}}}
+        schedule = [{"carrier": "off", "at": "1s"}]
+        await scene.interfaces.create("epair0", {**settings, "schedule": schedule})
+        (pair,) = scene.registry.pairs
+        saved = scene.registry.pairs.save(pair, None)
+        written = json.loads(saved.model_dump_json())["settings"]
+        assert set(written) == KEYS_OF_0_2_0 | {"impair", "schedule"}
+        assert (written["impair"], written["a"]["impair"]) == (settings["impair"], settings["a"]["impair"])
+        assert written["schedule"] == schedule
+        assert "impair" not in written["b"]
+        assert SavedPair.model_validate_json(saved.model_dump_json()).settings == pair.settings
+
+
+@on_loop
 async def test_a_written_interface_is_read_back() -> None:
     async with make_scene() as scene:
         await scene.interfaces.create("epair0", {"a": {"mtu": 9000}})
