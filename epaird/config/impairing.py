@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     Tag,
+    WithJsonSchema,
     model_serializer,
 )
 
@@ -39,6 +40,10 @@ _DAY: Final = 86_400 * 10**9
 _TIME: Final = Duration(0, 365 * _DAY)
 _PERIOD: Final = Duration(10**6, 365 * _DAY)
 _SCHEDULE: Final = values.list_of('[{ at = "10s", for = "2s", loss = "100%" }]')
+
+
+NUMBER_SCHEMA: Final = WithJsonSchema({"type": ["number", "string"]})
+"""A number, which a command line sends as text."""
 
 
 def number(least: float, most: float, example: str) -> object:
@@ -101,7 +106,7 @@ Time = Annotated[str, BeforeValidator(_TIME)]
 class GivenKeys(Settings):
     """A table that consists of the keys that it was given: every other one is None."""
 
-    model_config = ConfigDict(serialize_by_alias=True)
+    model_config = ConfigDict(serialize_by_alias=True, use_attribute_docstrings=True)
 
     def given(self) -> dict[str, Any]:
         """Return the keys that were given and their canonical values."""
@@ -157,13 +162,13 @@ class LineSettings(GivenKeys):
     """Share of segments that are lost, or the chain that loses them."""
     loss_correlation: Annotated[str, BeforeValidator(Percentage(below=True))] | None = None
     """Correlation of the fates of neighbours."""
-    loss_burst: Annotated[int | float, number(1, 1_000_000, "3")] | None = None
+    loss_burst: Annotated[int | float, number(1, 1_000_000, "3"), NUMBER_SCHEMA] | None = None
     """Mean length of a run of losses, in segments."""
     duplicate: Share | None = None
     """Share of segments that are delivered twice."""
     corrupt: Share | None = None
     """Share of segments that are delivered with a flipped bit that no checksum repairs."""
-    ber: Annotated[int | float, number(0, 0.5, "1e-9")] | None = None
+    ber: Annotated[int | float, number(0, 0.5, "1e-9"), NUMBER_SCHEMA] | None = None
     """Probability that a bit on the wire is wrong; its segment is dropped."""
     reorder: Share | None = None
     """Share of segments that overtake those that are delayed."""

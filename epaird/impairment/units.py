@@ -61,7 +61,7 @@ class Duration:
         """Return the canonical text; raises ValueError."""
         number, unit = _split(value)
         if number is not None and not unit:
-            if number == 0:
+            if number == 0 and isinstance(value, str):
                 unit = "s"
             else:
                 raise ValueError(f'{shown(value)} has no unit, as in "{_plain(number)}ms"')
@@ -82,7 +82,7 @@ class Percentage:
     def __call__(self, value: object) -> str:
         """Return the canonical text; raises ValueError."""
         number, unit = _split(value)
-        if number is not None and not unit and number:
+        if number is not None and not unit and (number or not isinstance(value, str)):
             share = f', or "{_plain(number * 100)}%" for the fraction' if number <= 1 else ""
             raise ValueError(f'{shown(value)} has no unit, write "{_plain(number)}%" for percent{share}')
         if number is None or unit not in ("%", ""):
@@ -105,7 +105,7 @@ class BitRate:
     def __call__(self, value: object) -> str:
         """Return the canonical text; raises ValueError."""
         number, unit = _split(value)
-        if number == 0 and unit.lower() in ("", *RATES):
+        if number == 0 and isinstance(value, str) and unit.lower() in ("", *RATES):
             return rate(0)
         if number is not None and not unit:
             raise ValueError(f'{shown(value)} has no unit, as in "{_plain(number)}mbit"')

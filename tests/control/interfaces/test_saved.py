@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from epaird.control.interfaces.saved import SavedLoopback, SavedPair, SavedPlace
 from tests.control.interfaces.scene import make_scene
@@ -59,7 +60,10 @@ async def test_settings_have_no_newer_key_that_is_at_its_default() -> None:
 async def test_a_saved_impairment_has_every_key_that_was_given() -> None:
     async with make_scene() as scene:
         phases = [{"loss": "100%", "at": "1s", "for": "2s"}]
-        settings = {"impair": {"delay": "1ms", "schedule": phases}, "a": {"impair": {"schedule": []}}}
+        settings: dict[str, Any] = {
+            "impair": {"delay": "1ms", "schedule": phases},
+            "a": {"impair": {"schedule": []}},
+        }
         schedule = [{"carrier": "off", "at": "1s"}]
         await scene.interfaces.create("epair0", {**settings, "schedule": schedule})
         (pair,) = scene.registry.pairs
