@@ -132,6 +132,7 @@ def test_the_state_of_waiting_is_complete(limits: list[int], steps: list[tuple[i
         if index % 3 == 0:
             second = Waiting(limit, shaper.busy_until, second.words(shaper.busy_until))
         assert first.count(now) <= sum(count for _, count in steps[:index])
+        second.count(now)
         begin = shaper.start(now)
         left = shaper.leave(now, 1538 * segments, segments)
         first.add(begin, left, segments)
