@@ -58,6 +58,17 @@ def test_memory_grows_and_shrinks() -> None:
 
 
 @pytest.mark.real
+def test_descriptors_and_the_name_of_the_process_can_be_changed() -> None:
+    done = confined(
+        "import ctypes, fcntl\nfrom epaird.kernel import abi\n"
+        "fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL))\n"
+        "copy = os.dup(1)\nos.set_inheritable(copy, False)\nos.set_blocking(copy, True)\nos.close(copy)\n"
+        "assert ctypes.CDLL(None).prctl(abi.PR_SET_NAME, b'confined') == 0\nos.write(1, b'done')\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done", "")
+
+
+@pytest.mark.real
 def test_a_traceback_is_printed_without_the_lines_of_the_source() -> None:
     done = confined("def fails():\n    raise ValueError('seen')\nfails()\n")
     assert done.returncode == 1
