@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar, overload
 
 from epaird import __version__
@@ -192,38 +192,45 @@ class WorkerPool(Sequence[Worker]):
             )
         )
 
-    async def renew(self, processes: Collection[int]) -> None:
-        """Replace each of these processes, by pid, by one of the installed code, one after the other.
+    async def renew(self, *, upgraded: bool) -> None:
+        """Replace the processes that a predecessor started and that run other code, one after the other.
 
-        This is the last part of an upgrade. A renewal that fails is tried again until it succeeds, or until
-        the process ends."""
+        This is the last part of every takeover. Other code is another version; once ``upgraded``, every
+        process of the predecessor runs other code, since the version need not differ. A renewal that fails is
+        tried again until it succeeds, or until the process ends."""
         for pause in itertools.chain((0.0, *RENEW_AGAIN_S), itertools.repeat(RENEW_AGAIN_S[-1])):
             await asyncio.sleep(pause)
-            processes = await self._renewed(processes)
-            if not processes:
+            renewed = [await self._renewed(worker, upgraded) for worker in tuple(self._workers)]
+            if all(renewed):
                 break
-        log.info("upgraded to epaird %s", __version__)
+        if upgraded:
+            log.info("upgraded to epaird %s", __version__)
 
-    async def _renewed(self, processes: Collection[int]) -> set[int]:
-        """Try to renew each of these processes once; return those that are left."""
-        for worker in tuple(self._workers):
-            if worker.pid not in processes:
-                continue
-            try:
-                before, slot = worker.slot, self._slots.take()
-            except LedgerFull as error:
-                log.warning("worker %d is not renewed: %s; it is tried again", worker.number, error)
-                continue
-            try:
-                await worker.renew(slot)
-            except WorkerLost as error:
-                self._slots.release(slot)
-                log.warning("%s; the renewal is tried again", error)
-            else:
-                self._slots.release(before)
-                log.info("worker %d is renewed (pid %d)", worker.number, worker.pid)
-            self.keep_spare()
-        return {worker.pid for worker in self._workers if worker.pid is not None}.intersection(processes)
+    async def _renewed(self, worker: Worker, upgraded: bool) -> bool:
+        """Renew a worker once if its process runs other code; return whether it runs this code now."""
+        if not worker.adopted:
+            return True
+        why = ""
+        try:
+            if not upgraded:
+                if not (version := await worker.other_version()):
+                    return True
+                why = f": its process was of epaird {version}"
+            before, slot = worker.slot, self._slots.take()
+        except (LedgerFull, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            log.warning("worker %d is not renewed: %s; it is tried again", worker.number, reason)
+            return False
+        try:
+            await worker.renew(slot)
+        except WorkerLost as error:
+            self._slots.release(slot)
+            log.warning("%s; the renewal is tried again", error)
+        else:
+            self._slots.release(before)
+            log.info("worker %d is renewed (pid %d)%s", worker.number, worker.pid, why)
+        self.keep_spare()
+        return not worker.adopted
 
     async def _remove(self, worker: Worker) -> None:
         await worker.stop()
