@@ -248,9 +248,31 @@ HOSTILE = {
 def test_a_hostile_file_takes_little_memory_and_time(file: Path, text: bytes) -> None:
     """The whole process is bounded: by 512 MB, of which Python and its libraries take a fifth."""
     file.write_bytes(text)
+    assert_refused_within(1 << 29, file)
+
+
+TENTH = TOML.entries // 10
+COSTLY = {
+    "addresses": b"[epair.epair0.a]\naddresses=["
+    + b",".join(b"'fd%02x::%x/64'" % divmod(number, 1 << 16) for number in range(TENTH))
+    + b"]",
+    "tables": b"".join(b"[x%d]\n" % number for number in range(TENTH)),
+    "deep tables": b"".join(b"[x%d" % number + b".a" * 15 + b"]\n" for number in range(TENTH // 16)),
+}
+
+
+@pytest.mark.parametrize("text", COSTLY.values(), ids=COSTLY.keys())
+def test_a_file_of_a_tenth_of_the_bounds_takes_a_tenth_of_the_memory(file: Path, text: bytes) -> None:
+    """Of 256 MB, Python and its libraries take two fifths."""
+    file.write_bytes(text)
+    assert_refused_within(1 << 28, file)
+
+
+def assert_refused_within(memory: int, file: Path) -> None:
+    """Check that a file is refused by a process with this much memory, and 30 s of processor time."""
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
 
     done = subprocess.run(
