@@ -106,6 +106,17 @@ def test_each_machine_has_what_the_hot_path_calls(machine: str) -> None:
     assert set(ALLOWED) <= {name for each in SYSCALLS.values() for name in each}
 
 
+@pytest.mark.real
+def test_in_a_user_namespace_the_user_that_is_kept_is_reported_as_missing() -> None:
+    program = (
+        "from epaird.dataplane.sandbox import Sandbox\nsandbox = Sandbox()\nsandbox.prepare()\n"
+        "sandbox.close()\nprint(*sandbox.description().missing, sep='|')"
+    )
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", program]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert [each.partition(":")[0] for each in done.stdout.split("|")] == ["changing to user 65534"]
+
+
 def test_a_layer_that_the_machine_lacks_is_reported_and_the_others_are_applied(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
