@@ -84,8 +84,8 @@ def _empty_bounding_set() -> None:
 
 
 def _change_user() -> str:
-    """Change the user as far as it is permitted; return the first refusal, or an empty string."""
-    refusals: list[str] = []
+    """Change the user as far as it is permitted; return the last refusal, or an empty string."""
+    refusal = ""
     steps: tuple[Callable[[], None], ...] = (
         lambda: os.setgroups([]),
         lambda: os.setresgid(NOBODY, NOBODY, NOBODY),
@@ -95,12 +95,12 @@ def _change_user() -> str:
         try:
             step()
         except OSError as error:
-            refused = KernelError.about("changing to user 65534", error.errno)
             # Root may not change its user here, or the user namespace has no such user.
             if error.errno not in (errno.EPERM, errno.EINVAL):
-                raise refused from error
-            refusals.append(str(refused))
-    return refusals[0] if refusals else ""
+                raise KernelError.about("changing to user 65534", error.errno) from error
+            reason = "the user namespace has no such user" if error.errno == errno.EINVAL else error.strerror
+            refusal = f"changing to user 65534: {reason}"
+    return refusal
 
 
 def _prctl(subject: str, option: int, argument: int) -> None:
