@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.config import values
-from epaird.config.values import WholeNumber, dotted, shown
+from epaird.config.values import Seconds, WholeNumber, dotted, shown
 
 EXAMPLE = WholeNumber(2, 9, upper_limit="a hand's 9 fingers")
 TOML_VALUES = st.recursive(
@@ -19,6 +19,7 @@ TOML_VALUES = st.recursive(
 )
 READERS: list[Callable[[object], object]] = [
     EXAMPLE,
+    Seconds(0.5, 60),
     values.number_or("auto", EXAMPLE),
     values.one_of("this", "that"),
     values.boolean,
@@ -61,6 +62,26 @@ def test_whole_numbers() -> None:
     assert refusal(EXAMPLE, "3") == '"3" is text, leave the quotes out'
     assert refusal(EXAMPLE, "three") == '"three" is not a whole number from 2 to 9'
     assert refusal(EXAMPLE, 16**5000) == f"0x1{'0' * 37}... is more than a hand's 9 fingers"
+
+
+def test_the_limits_of_a_number_are_in_the_message_unless_they_have_words() -> None:
+    assert refusal(WholeNumber(2, 9), 10) == "10 is more than 9, the most allowed"
+    assert refusal(WholeNumber(2, 9, lower_limit="a pair's 2"), 1) == "1 is less than a pair's 2"
+
+
+@pytest.mark.parametrize("value", [0, 0.5, 1, 59.9, 60, -0.0])
+def test_durations(value: float) -> None:
+    found = Seconds(0.5, 60)(value)
+    assert found == value
+    assert isinstance(found, float)
+
+
+@pytest.mark.parametrize(
+    "value", [0.49, 60.1, -1, True, False, "1", None, float("nan"), float("inf"), 1 << 5000]
+)
+def test_durations_outside_of_the_limits_and_other_values_are_refused(value: object) -> None:
+    reason = "is not a number of seconds from 0.5 to 60, or 0"
+    assert refusal(Seconds(0.5, 60), value) == f"{shown(value)} {reason}"
 
 
 def test_words() -> None:
@@ -107,9 +128,12 @@ def test_values_are_shown_on_one_line() -> None:
     assert shown("a\nb") == '"a\\nb"'
     assert shown(True) == "true"
     assert shown(3) == "3"
+    assert shown(10**39) == "1" + 39 * "0"
+    assert shown(10**40) == "1" + 39 * "0" + "..."
     assert shown(float("inf")) == "inf"
     assert shown([1]) == "a list"
     assert shown({}) == "a table"
+    assert shown(None) == '"None"'
     assert shown(datetime(2026, 1, 2, tzinfo=UTC)) == "the date or time 2026-01-02 00:00:00+00:00"
 
 
