@@ -28,6 +28,8 @@ READERS: list[Callable[[object], object]] = [
     values.namespace,
     values.socket_path,
     values.hardware_address,
+    values.hardware_address_or_stable,
+    values.peer,
     values.list_of("[1]"),
 ]
 
@@ -109,7 +111,31 @@ def test_namespaces_and_paths() -> None:
     )
     assert "leave the key out" in refusal(values.namespace, "")
     assert values.socket_path("/run/x.sock") == Path("/run/x.sock")
+    assert refusal(values.namespace, "/run/a\nb") == (
+        '"/run/a\\nb" has a character in it that does not print'
+    )
+    assert len(str(values.socket_path("/" + "x" * 106))) == 107
     assert "has 108 bytes, a socket's path has at most 107" in refusal(values.socket_path, "/" + "x" * 107)
+
+
+def test_names() -> None:
+    assert values.device_name("eth0") == "eth0"
+    assert refusal(values.device_name, "lo") == '"lo" is taken: every namespace has a lo of its own'
+    assert refusal(values.device_name, 3) == '3 is not a device\'s name, as in "eth0"'
+    assert values.namespace_name("red") == "red"
+    assert "has a / in it" in refusal(values.namespace_name, "/run/netns/red")
+    assert values.peer("epair1b") == "epair1b"
+    assert values.peer("") == ""
+    assert refusal(values.peer, "epair1") == '"epair1" is not a half\'s name, as in "epair1b"'
+    assert refusal(values.peer, 1) == '1 is not a half\'s name, as in "epair1b", or "" for none'
+
+
+def test_hardware_addresses() -> None:
+    for reader in (values.hardware_address, values.hardware_address_or_stable):
+        assert reader("02:5D:11:22:33:0A") == "02:5d:11:22:33:0a"
+        assert refusal(reader, 2) == '2 is not a hardware address, as in "02:5d:11:22:33:0a"'
+    assert values.hardware_address_or_stable("stable") == "stable"
+    assert '"stable" is not a hardware address' in refusal(values.hardware_address, "stable")
 
 
 def test_lists() -> None:
