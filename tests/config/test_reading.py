@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import tomllib
@@ -25,6 +28,8 @@ from epaird.config.reading import (
     is_blank,
     load,
     parse,
+    quoted_path,
+    read,
     remarks,
 )
 from epaird.config.saving import text as saved
@@ -37,6 +42,7 @@ from epaird.config.settings import (
     NamespacesSettings,
     PairSettings,
 )
+from tests.loop import descriptors
 
 SAMPLE = Path(__file__).parents[2] / "config" / "epaird.toml"
 
@@ -224,6 +230,51 @@ def test_only_a_regular_file_of_bounded_size_is_read(tmp_path: Path, file: Path)
         assert refused.value.problems == (f"{path}: {problem}",)
     with pytest.raises(InvalidConfiguration, match="is not a path"):
         content("\0")
+
+
+def test_a_file_that_is_leased_is_not_waited_for(file: Path) -> None:
+    """The kernel lets an open() wait for the holder of a lease for 45 s."""
+    file.write_bytes(b"")
+    usual = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    with file.open("r+b") as holder:
+        fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        with pytest.raises(InvalidConfiguration, match="resource temporarily unavailable"):
+            content(file)
+    signal.signal(signal.SIGIO, usual)
+
+
+def test_a_file_is_read_with_its_digest_and_closed(file: Path) -> None:
+    file.write_bytes(b"[epair.epair0]\n")
+    before = descriptors()
+    found = read(file)
+    assert descriptors() == before
+    assert found.configuration == parse({"epair": {"epair0": {}}})
+    assert found.sha256 == hashlib.sha256(b"[epair.epair0]\n").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b" " * (MAX_BYTES + 1), "x.toml: is larger than 8 MiB, the largest file allowed"),
+        (b"a = 1\n\n\xff", "x.toml, line 3: not UTF-8 text"),
+        (
+            b"a = 1\nb = " + b"[" * 17,
+            "x.toml, line 2: tables or lists are nested deeper than 16 levels, the most allowed",
+        ),
+    ],
+)
+def test_bytes_that_are_not_parsed(text: bytes, problem: str) -> None:
+    with pytest.raises(InvalidConfiguration) as refused:
+        decode(text, "x.toml")
+    assert refused.value.problems == (problem,)
+
+
+def test_the_text_of_a_refusal_is_every_line_of_it() -> None:
+    assert str(InvalidConfiguration(["one", "two"])) == "one\ntwo"
+
+
+def test_a_path_has_quotes_only_if_it_needs_them() -> None:
+    assert [quoted_path(path) for path in ("/a b", "", "a\n")] == ["/a b", '""', '"a\\n"']
 
 
 @pytest.mark.parametrize("text", [b"", b" \n", b"\r\n\t\f\v", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])
