@@ -90,7 +90,7 @@ soak: root programs $(STAMP)-test ## as root: random accidents under traffic for
 	    $(if $(OPERATIONS),--operations $(OPERATIONS))
 
 .PHONY: mutate
-mutate: programs $(STAMP)-test ## change MODULE (or each module in turn) a little, and list changes that its tests miss
+mutate: root programs $(STAMP)-test ## as root: change MODULE (or each module) a little, and list changes that its tests miss
 	@exec $(BIN)/python -m tests.mutation $(MODULE)
 
 .PHONY: fuzz

@@ -121,7 +121,7 @@ class _Holders:
         self, interface: ConfiguredInterface, sibling: str | None, address: AddressSettings
     ) -> ConfiguredInterface | None:
         """Add an address; return the first interface with one that excludes it. ``sibling`` is the device
-        of the other half."""
+        of the other half. All addresses of an interface have to be added before those of the next one."""
         ip, device = address.ip, interface.device
         claims: list[tuple[object, ...]] = []
         if address.version == 6:
@@ -134,13 +134,8 @@ class _Holders:
         place = ("namespace", interface.namespace, ip, address.peer)
         if not address.is_link_local:
             first = self._first.setdefault(place, (self._number, interface))[1]
-            # The place is also recorded for a second device, because a device does not exclude itself.
-            second = ("second", *place)
             if first is not interface:
                 others.append(place)
-                self._first.setdefault(second, (self._number, interface))
-            else:
-                others.append(second)
         found = [self._first[each] for each in (*claims, *others) if each in self._first]
         for claim in (*claims, ("any", device, ip)):
             self._first.setdefault(claim, (self._number, interface))

@@ -46,12 +46,8 @@ ORPHAN_TIMEOUT: Final = Seconds(0.1, 86_400)
 DRAIN_TIMEOUT: Final = Seconds(0.1, 60)
 
 Claim = tuple[str, ...]
-"""A property that only one interface can have at a time: its kind (``device``, ``mac``, ``address`` or
-``rules``), its scope and its value."""
-
-_POLICY_ROUTING_TABLES: Final = 1 << 16
-"""Routing tables for loopbacks (TABLES of epaird.kernel.policy); units equal modulo this number share
-one."""
+"""A property that only one interface can have at a time: its kind (``device``, ``mac`` or ``address``), its
+scope and its value."""
 
 
 class HalfSettings(Settings):
@@ -312,10 +308,6 @@ class ConfiguredLoopback(ConfiguredInterface):
     def location(self) -> Location:
         """Location of its table in the file."""
         return (LO.name, self.device)
-
-    def _claims_of_kind(self) -> Iterable[Claim]:
-        if self.settings.policy_routing:
-            yield "rules", self.namespace, str((LO.unit(self.device) or 0) % _POLICY_ROUTING_TABLES)
 
 
 PairName = Annotated[str, AfterValidator(EPAIR.check)]

@@ -134,7 +134,6 @@ class Daemon:
         undo.callback(held.host.stop_watching)
         left = held.leftovers
         takes_over, configured = left.usable, left.configured
-        inherited = {orphan.pid for orphan in left.orphans}
         workers_before = len(left.state.workers) if left.state is not None else 0
         self._registry.pairs.impairments.presets = configuration.presets
         if self._in_force.path is not None:
@@ -170,8 +169,9 @@ class Daemon:
         left_over = set(self._namespaces.owned) - set(configuration.namespaces.create)
         if takes_over or left_over or any(half.settings.peer is not None for half in configuration.halves):
             await self.reloads.catch_up(configured)
-        if takes_over and os.environ.pop(reexec.UPGRADED, ""):
-            undo.callback(spawn(self._workers.renew(inherited), "renewing the workers").cancel)
+        if takes_over:
+            upgraded = bool(os.environ.pop(reexec.UPGRADED, ""))
+            undo.callback(spawn(self._workers.renew(upgraded=upgraded), "renewing the workers").cancel)
         self._at_end("answering requests", control.stop)  # before anything is taken down
         self._started = True
         self.waits_for = "running"

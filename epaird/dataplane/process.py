@@ -44,8 +44,8 @@ SPARE: Final = "epaird-spare"
 """Name of a process that is no worker yet, as ps -o comm shows it."""
 WORKER: Final = "epaird-w"
 """Name of a worker, without its number at the end."""
-FAILED: Final = 70
-"""Exit status: EX_SOFTWARE of sysexits.h."""
+FAILED: Final = os.EX_SOFTWARE
+"""Exit status of a process that ends by an internal error."""
 
 _ARENA: Final = 1 << 20
 """Bytes that Python's allocator maps at a time (Objects/obmalloc.c)."""
@@ -188,7 +188,7 @@ def _spare_memory() -> bytes:
 
 
 async def run(
-    connection: socket.socket, owner: int, comm: int, sandbox: Sandbox, *, describe: bool = False
+    connection: socket.socket, owner: int, comm: int, sandbox: Sandbox, *, describe: bool
 ) -> NoReturn:
     """Close the sandbox and run a worker process until it ends; with ``describe``, report what it is first.
 

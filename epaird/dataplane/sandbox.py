@@ -85,7 +85,8 @@ class Sandbox:
                 isolation.enter_empty(kind)
                 self._namespaces.append(kind)
         privileges.limit_resources()
-        privileges.drop_all()
+        if refusal := privileges.drop_all():
+            self._missing.append(refusal)
         with self._reporting():
             self._landlock = landlock.deny_everything()
         with self._reporting():

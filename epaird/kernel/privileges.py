@@ -50,24 +50,27 @@ def limit_resources() -> None:
         resource.setrlimit(limit, (0, 0))
 
 
-def drop_all() -> None:
+def drop_all() -> str:
     """Change to the overflow user (if root), clear every capability set, and prevent regaining any.
 
     The process also leaves no core file, which might contain traffic, and other processes of its user
     cannot trace it. A step that an unprivileged process may not take is skipped when its effect does not
-    matter without the others: the bounding set without CAP_SETPCAP, the user without CAP_SETUID. Raises
-    KernelError when any other step fails.
+    matter without the others: the bounding set without CAP_SETPCAP, the user without CAP_SETUID. Returns why
+    root could not change its user; empty if it has, or is not root. Raises KernelError when another step
+    fails.
     """
+    kept = ""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl("ambient capabilities", abi.PR_CAP_AMBIENT, abi.PR_CAP_AMBIENT_CLEAR_ALL)
     _empty_bounding_set()
     if os.geteuid() == 0:
-        _change_user()
+        kept = _change_user()
     header = _CAPABILITY_HEADER.pack(abi.LINUX_CAPABILITY_VERSION_3, 0)
     if _LIBC.capset(header, _NO_CAPABILITIES) < 0:
         raise KernelError.about("dropping capabilities", ctypes.get_errno())
     _prctl("no_new_privs", abi.PR_SET_NO_NEW_PRIVS, 1)
     _prctl("dumpable", abi.PR_SET_DUMPABLE, 0)
+    return kept
 
 
 def _empty_bounding_set() -> None:
@@ -80,7 +83,9 @@ def _empty_bounding_set() -> None:
             raise
 
 
-def _change_user() -> None:
+def _change_user() -> str:
+    """Change the user as far as it is permitted; return the last refusal, or an empty string."""
+    refusal = ""
     steps: tuple[Callable[[], None], ...] = (
         lambda: os.setgroups([]),
         lambda: os.setresgid(NOBODY, NOBODY, NOBODY),
@@ -93,6 +98,9 @@ def _change_user() -> None:
             # Root may not change its user here, or the user namespace has no such user.
             if error.errno not in (errno.EPERM, errno.EINVAL):
                 raise KernelError.about("changing to user 65534", error.errno) from error
+            reason = "the user namespace has no such user" if error.errno == errno.EINVAL else error.strerror
+            refusal = f"changing to user 65534: {reason}"
+    return refusal
 
 
 def _prctl(subject: str, option: int, argument: int) -> None:

@@ -53,6 +53,20 @@ def test_an_address_is_read_as_it_was_written(found: AddressSettings) -> None:
     assert hash(address(found.model_dump())) == hash(found)
 
 
+def test_an_address_in_a_schema_is_a_text_or_a_table() -> None:
+    text, table = AddressSettings.model_json_schema()["anyOf"]
+    assert text == {"type": "string", "examples": ["10.0.0.1/24"]}
+    assert table["properties"].keys() == {"address", "peer", "nodad"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("fe80::1/64", True), ("169.254.0.1/16", True), ("fd00::1/64", False), ("10.0.0.1/24", False)],
+)
+def test_an_address_is_valid_on_one_link_or_on_several(text: str, expected: bool) -> None:
+    assert address(text).is_link_local is expected
+
+
 @given(addresses())
 def test_the_networks_of_an_address(found: AddressSettings) -> None:
     assert {network.version for network in found.networks} == {found.version}

@@ -11,7 +11,7 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaird.config.bounds import JSON, TOML, WORD_MAX, Bounds, excess
+from epaird.config.bounds import JSON, MAX_BYTES, TOML, WORD_MAX, Bounds, excess
 
 DEEP: Final = "tables or lists are nested deeper than 16 levels, the most allowed"
 LONG: Final = "a number or a key is longer than 500 characters, the most allowed"
@@ -57,12 +57,35 @@ def test_what_takes_too_much_is_found(text: str, line: int, message: str) -> Non
         f'a = """"{DECOY}""\n\\"""{DECOY}"""',
         f"a = '''{DECOY}''\n{DECOY}'''",
         f'a = "" # {DECOY}',
+        f'a = """\\\n{DECOY}"""',
         f'a = "{"x" * 10_000}"',
         "a" * WORD_MAX + " = " + "1" * WORD_MAX,
     ],
 )
 def test_what_is_within_a_text_or_a_comment_does_not_count(text: str) -> None:
     assert excess(text, TOML) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 16 + "]" * 16, None),
+        ('{"a": ' * 16, None),
+        ('{"a": ' * 17, "objects or lists are nested deeper than 16 levels, the most allowed"),
+        ("[" + "1," * 19_999 + "1]", None),
+        ("[" + "1," * 20_000 + "1]", "there are more than 20000 keys and members of lists, the most allowed"),
+        (f'{{"a": "{DECOY}"}}', None),
+        ("1" * WORD_MAX, None),
+        ("1" * (WORD_MAX + 1), LONG),
+    ],
+)
+def test_bodies_have_bounds_of_their_own(text: str, message: str | None) -> None:
+    found = excess(text, JSON)
+    assert (found.message if found is not None else None) == message
+
+
+def test_a_file_may_be_as_large_as_documented() -> None:
+    assert MAX_BYTES == 8 * 1024 * 1024
 
 
 _values = st.recursive(

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from epaird.config import ipvalues
 from tests.config.test_values import TOML_VALUES, refusal
 
+LONG_NAME = ".".join(("x" * 63, "x" * 63, "x" * 63, "x" * 61))
+"""A host's name of 253 characters, the most that DNS allows."""
 READERS: list[Callable[[object], object]] = [
     ipvalues.interface_address,
     ipvalues.destination,
@@ -39,6 +41,7 @@ def test_any_value_is_accepted_or_refused(reader: Callable[[object], object], va
         ("[::1]:9862", "::1", 9862),
         ("[fe80::1%eth0]:1", "fe80::1%eth0", 1),
         ("localhost:0", "localhost", 0),
+        (f"{LONG_NAME}:1", LONG_NAME, 1),
         ("metrics.example.org:65535", "metrics.example.org", 65535),
     ],
 )
@@ -64,6 +67,8 @@ def test_addresses_to_listen_on(text: str, host: str, port: int) -> None:
         ("localhost:http", '"localhost:http": "http" is not a port, 0 to 65535'),
         ("localhost:65536", '"localhost:65536": "65536" is not a port, 0 to 65535'),
         ("localhost:", '"localhost:": "" is not a port, 0 to 65535'),
+        ("[fd00::1:80", '"[fd00::1:80": "[fd00::1" is not an address or a host\'s name'),
+        ("a..b:1", '"a..b:1": "a..b" is not an address or a host\'s name'),
         ("a b:1", '"a b:1": "a b" is not an address or a host\'s name'),
         (
             "http://localhost:1",
@@ -75,11 +80,16 @@ def test_refused_addresses_to_listen_on(text: str, reason: str) -> None:
     assert refusal(ipvalues.listen_address, text) == reason
 
 
+def test_a_host_has_a_name_that_dns_allows() -> None:
+    assert "is not an address or a host's name" in refusal(ipvalues.listen_address, f"{LONG_NAME}x:1")
+
+
 @pytest.mark.parametrize(
     "text", ["10.0.0.1/24", "10.0.0.0/31", "10.0.0.1/32", "fd00::1/64", "fe80::1/64", "fd00::/127"]
 )
 def test_addresses_of_interfaces(text: str) -> None:
-    assert ipvalues.interface_address(text) == ipaddress.ip_interface(text)
+    found = ipvalues.interface_address(text)
+    assert found == ipvalues.interface_address(found) == ipaddress.ip_interface(text)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +104,7 @@ def test_addresses_of_interfaces(text: str) -> None:
         ),
         ("fd00::1/129", '"fd00::1/129": "129" is not a prefix length of IPv6, 0 to 128'),
         ("10.0.0.0/24", '"10.0.0.0/24" is the network itself, its first address is 10.0.0.1'),
+        ("10.0.0.4/30", '"10.0.0.4/30" is the network itself, its first address is 10.0.0.5'),
         ("fd00::/64", '"fd00::/64" is the network itself, its first address is fd00::1'),
         ("10.0.0.255/24", '"10.0.0.255/24" is its network\'s broadcast address'),
         ("127.0.0.1/8", '"127.0.0.1/8" is a loopback address, it belongs to lo'),
@@ -116,6 +127,11 @@ def test_destinations() -> None:
     assert ipvalues.destination("10.1.0.0/16") == ipaddress.ip_network("10.1.0.0/16")
     assert ipvalues.destination("10.1.0.5") == ipaddress.ip_network("10.1.0.5/32")
     assert ipvalues.destination("fd01::/64") == ipaddress.ip_network("fd01::/64")
+    network = ipaddress.ip_network("10.1.0.0/16")
+    assert ipvalues.destination(network) == network
+    assert refusal(ipvalues.destination, "fe80::%eth0/64") == (
+        '"fe80::%eth0/64" has a zone (%), the half itself is the zone here'
+    )
     assert refusal(ipvalues.destination, "10.1.0.5/16") == (
         '"10.1.0.5/16" is one address of a network, the network is 10.1.0.0/16'
     )
@@ -125,8 +141,50 @@ def test_destinations() -> None:
 
 
 def test_next_hops() -> None:
-    assert ipvalues.next_hop("fe80::1") == ipaddress.ip_address("fe80::1")
+    found = ipvalues.next_hop("fe80::1")
+    assert found == ipvalues.next_hop(found) == ipaddress.ip_address("fe80::1")
+    assert refusal(ipvalues.next_hop, "fe80::1%eth0") == (
+        '"fe80::1%eth0" has a zone (%), the half itself is the zone here'
+    )
     assert refusal(ipvalues.next_hop, "10.0.0.2/24") == (
         '"10.0.0.2/24" has a prefix length, the next hop is one address'
     )
     assert "placeholder" in refusal(ipvalues.next_hop, "0.0.0.0")  # noqa: S104
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        ("10.0.0.2", None),
+        ("10.0.0.0", None),
+        ("10.0.0.2", "10.0.0.1/24"),
+        ("10.0.0.2/24", "10.0.0.1/24"),
+        ("10.9.0.2", "10.0.0.1/32"),
+        ("10.0.0.0", "10.0.0.1/31"),
+        ("fd01::2", "fd00::1/64"),
+        ("fd01::", "fd00::1/64"),
+        ("fe80::2/64", "fe80::1/64"),
+    ],
+)
+def test_peers_of_an_address(text: str, own: str | None) -> None:
+    interface = ipaddress.ip_interface(own) if own is not None else None
+    found = ipvalues.peer_address(text, interface)
+    assert found == ipvalues.peer_address(found, interface) == ipaddress.ip_address(text.partition("/")[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("10.0.0", '"10.0.0" is not the address at the other end, as in "10.0.0.2"'),
+        ("fe80::2%eth0", '"fe80::2%eth0" has a zone (%), the half itself is the zone here'),
+        ("224.0.0.1", '"224.0.0.1" is a group\'s address'),
+        ("fd00::2", '"fd00::2" is not an IPv4 address, as 10.0.0.1/24 is'),
+        ("10.0.0.2/25", '"10.0.0.2/25" has another prefix length than 10.0.0.1/24, leave it out here'),
+        ("10.0.0.1", '"10.0.0.1" is the own address, a peer has another one'),
+        ("10.1.0.0", '"10.1.0.0" is the network itself, its first address is 10.1.0.1'),
+        ("10.1.0.255", '"10.1.0.255" is its network\'s broadcast address'),
+    ],
+)
+def test_refused_peers_of_an_address(text: str, reason: str) -> None:
+    own = ipaddress.ip_interface("10.0.0.1/24")
+    assert refusal(lambda value: ipvalues.peer_address(value, own), text) == reason

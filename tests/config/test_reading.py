@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import tomllib
@@ -26,6 +29,8 @@ from epaird.config.reading import (
     is_blank,
     load,
     parse,
+    quoted_path,
+    read,
     remarks,
 )
 from epaird.config.saving import text as saved
@@ -38,6 +43,7 @@ from epaird.config.settings import (
     NamespacesSettings,
     PairSettings,
 )
+from tests.loop import descriptors
 
 SAMPLE = Path(__file__).parents[2] / "config" / "epaird.toml"
 
@@ -232,6 +238,51 @@ def test_only_a_regular_file_of_bounded_size_is_read(tmp_path: Path, file: Path)
         content("\0")
 
 
+def test_a_file_that_is_leased_is_not_waited_for(file: Path) -> None:
+    """The kernel lets an open() wait for the holder of a lease for 45 s."""
+    file.write_bytes(b"")
+    usual = signal.signal(signal.SIGIO, signal.SIG_IGN)
+    with file.open("r+b") as holder:
+        fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        with pytest.raises(InvalidConfiguration, match="resource temporarily unavailable"):
+            content(file)
+    signal.signal(signal.SIGIO, usual)
+
+
+def test_a_file_is_read_with_its_digest_and_closed(file: Path) -> None:
+    file.write_bytes(b"[epair.epair0]\n")
+    before = descriptors()
+    found = read(file)
+    assert descriptors() == before
+    assert found.configuration == parse({"epair": {"epair0": {}}})
+    assert found.sha256 == hashlib.sha256(b"[epair.epair0]\n").hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b" " * (MAX_BYTES + 1), "x.toml: is larger than 8 MiB, the largest file allowed"),
+        (b"a = 1\n\n\xff", "x.toml, line 3: not UTF-8 text"),
+        (
+            b"a = 1\nb = " + b"[" * 17,
+            "x.toml, line 2: tables or lists are nested deeper than 16 levels, the most allowed",
+        ),
+    ],
+)
+def test_bytes_that_are_not_parsed(text: bytes, problem: str) -> None:
+    with pytest.raises(InvalidConfiguration) as refused:
+        decode(text, "x.toml")
+    assert refused.value.problems == (problem,)
+
+
+def test_the_text_of_a_refusal_is_every_line_of_it() -> None:
+    assert str(InvalidConfiguration(["one", "two"])) == "one\ntwo"
+
+
+def test_a_path_has_quotes_only_if_it_needs_them() -> None:
+    assert [quoted_path(path) for path in ("/a b", "", "a\n")] == ["/a b", '""', '"a\\n"']
+
+
 @pytest.mark.parametrize("text", [b"", b" \n", b"\r\n\t\f\v", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])
 def test_a_file_without_a_character_that_prints_is_blank(text: bytes) -> None:
     assert is_blank(text)
@@ -254,9 +305,31 @@ HOSTILE = {
 def test_a_hostile_file_takes_little_memory_and_time(file: Path, text: bytes) -> None:
     """The whole process is bounded: by 512 MB, of which Python and its libraries take a fifth."""
     file.write_bytes(text)
+    assert_refused_within(1 << 29, file)
+
+
+TENTH = TOML.entries // 10
+COSTLY = {
+    "addresses": b"[epair.epair0.a]\naddresses=["
+    + b",".join(b"'fd%02x::%x/64'" % divmod(number, 1 << 16) for number in range(TENTH))
+    + b"]",
+    "tables": b"".join(b"[x%d]\n" % number for number in range(TENTH)),
+    "deep tables": b"".join(b"[x%d" % number + b".a" * 15 + b"]\n" for number in range(TENTH // 16)),
+}
+
+
+@pytest.mark.parametrize("text", COSTLY.values(), ids=COSTLY.keys())
+def test_a_file_of_a_tenth_of_the_bounds_takes_a_tenth_of_the_memory(file: Path, text: bytes) -> None:
+    """Of 256 MB, Python and its libraries take two fifths."""
+    file.write_bytes(text)
+    assert_refused_within(1 << 28, file)
+
+
+def assert_refused_within(memory: int, file: Path) -> None:
+    """Check that a file is refused by a process with this much memory, and 30 s of processor time."""
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
 
     done = subprocess.run(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from epaird.config.refusals import Removed
+from epaird.config.values import Location
 from tests.config.test_reading import problems
 
 
@@ -115,3 +117,34 @@ def test_keys_of_addresses_and_routes_with_other_names_in_other_tools() -> None:
 )
 def test_tables_are_tables(text: str, problem: str) -> None:
     assert problems(text) == [problem]
+
+
+def test_an_unknown_key_of_a_loopback_is_told_a_loopbacks_keys() -> None:
+    assert problems("[lo.lo1]\ncolour = 1") == [
+        "lo.lo1.colour: unknown key, the keys here are "
+        "netns, name, mode, policy_routing, mtu, up, txqueuelen and addresses"
+    ]
+
+
+def test_what_is_removed_is_left_out_of_a_document() -> None:
+    document = {"a": {"b": [1, 2, 3], "c": 4}, "d": 5, "e": 6}
+    removed = Removed([("a", "b", 1), ("d", "deeper"), ("e",)])
+    assert removed.without(document) == {"a": {"b": [1, 3], "c": 4}, "d": 5}
+    assert Removed().without(document) is document
+
+
+@pytest.mark.parametrize(
+    ("place", "concerned"),
+    [
+        ((), True),
+        (("a",), True),
+        (("a", "b"), True),
+        (("a", "b", "c"), True),
+        (("a", "b", "c", 0), True),
+        (("a", "d"), False),
+        (("b",), False),
+        (("b", "a", "b"), False),
+    ],
+)
+def test_a_removed_part_concerns_what_contains_it_and_what_is_in_it(place: Location, concerned: bool) -> None:
+    assert Removed([("a", "b")]).concerns(place) is concerned

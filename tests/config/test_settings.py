@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from pydantic import ValidationError
 
+from epaird.config import settings
 from epaird.config.settings import (
     Configuration,
     ConfiguredHalf,
     ConfiguredLoopback,
+    DaemonSettings,
     HalfSettings,
     LoopbackSettings,
     MetricsSettings,
@@ -66,6 +70,59 @@ HALF: Final[dict[str, Any]] = {
     "peer": None,
     "impair": {},
 }
+
+
+def test_the_defaults_of_a_loopback() -> None:
+    assert LoopbackSettings().model_dump() == {
+        "netns": None,
+        "name": None,
+        "mode": "reflect",
+        "policy_routing": False,
+        "mtu": 33_624,
+        "up": True,
+        "txqueuelen": 10_000,
+        "addresses": (),
+    }
+    assert LoopbackSettings().routes == ()
+
+
+@pytest.mark.parametrize(
+    ("reader", "least", "most", "step"),
+    [
+        (settings.TAP_MTU, 68, 65_521, 1),
+        (settings.TUN_MTU, 68, 65_535, 1),
+        (settings.QUEUES, 1, 256, 1),
+        (settings.TXQUEUELEN, 1, 524_288, 1),
+        (settings.SNDBUF, 4096, 2_147_483_647, 1),
+        (settings.QUEUE_LIMIT, 1, 1_000_000, 1),
+        (settings.POLL_SPIN, 0, 1000, 1),
+        (settings.WORKERS, 1, 1024, 1),
+        (settings.WORKER_TIMEOUT, 0.5, 60, 0.01),
+        (settings.ORPHAN_TIMEOUT, 0.1, 86_400, 0.01),
+        (settings.DRAIN_TIMEOUT, 0.1, 60, 0.01),
+    ],
+)
+def test_the_documented_limits(
+    reader: Callable[[object], float], least: float, most: float, step: float
+) -> None:
+    assert (reader(least), reader(most)) == (least, most)
+    for refused in (least - step, most + step):
+        with pytest.raises(ValueError, match=r"is (less|more) than|is not a number of seconds"):
+            reader(refused)
+
+
+@pytest.fixture
+def _one_core() -> Iterator[None]:
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.usefixtures("_one_core")
+def test_there_are_as_many_workers_as_cores_for_this_process_or_as_configured() -> None:
+    assert DaemonSettings().worker_count == 1
+    assert DaemonSettings(workers=3).worker_count == 3
 
 
 def test_settings_are_values() -> None:
@@ -126,6 +183,12 @@ def test_an_interface_has_its_devices() -> None:
     assert [half.interface for half in pair.devices("epair7")] == ["epair7", "epair7"]
     assert loopback.devices("lo1") == (ConfiguredLoopback("lo1", loopback),)
     assert loopback.devices("lo1")[0].interface == "lo1"
+    assert loopback.devices("lo1")[0].location == ("lo", "lo1")
+
+
+def test_the_interfaces_are_the_halves_and_the_loopbacks() -> None:
+    configuration = Configuration.model_validate({"epair": {"epair7": {}}, "lo": {"lo1": {}}})
+    assert [each.device for each in configuration.interfaces] == ["epair7a", "epair7b", "lo0", "lo1"]
 
 
 def test_settings_by_name_include_lo0_where_there_are_loopbacks() -> None:
@@ -147,6 +210,4 @@ def test_claims_that_only_one_device_can_have() -> None:
     }
     stable = ConfiguredHalf("epair0", "a", HalfSettings(mac="stable"))
     assert ("mac", "epair0a") in set(stable.claims())
-    loopback = LoopbackSettings(mode="verbatim", policy_routing=True)
-    assert ("rules", "", "1") in set(ConfiguredLoopback("lo1", loopback).claims())
     assert set(ConfiguredLoopback("lo1", LoopbackSettings()).claims()) == {("device", "", "lo1")}

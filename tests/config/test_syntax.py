@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from epaird.config import syntax
 from epaird.config.reading import InvalidConfiguration, load
 
 
@@ -47,6 +48,8 @@ def syntax_problem(file: Path, content: bytes) -> str:
         (b"a: 3\n", ', line 1, column 2: ": 3" is where the = after a key should be'),
         (b"!\n", ', line 1, column 1: "!" is not a key, a [table] or a # comment'),
         (b'a = "x\n', ", line 1, column 7: the text is not closed by a quote"),
+        (b"a = 'x", ", line 1, column 7: the text is not closed by a quote"),
+        (b"a = 1\nlonger = [\n1", ", line 3, column 2: the list is not closed by ]"),
         (b'a = "x', ", line 1, column 7: the text is not closed by a quote"),
         (b"[epair.epair0\n", ", line 1, column 14: the table's name is not closed by ]"),
         (b"[epair.epair0]\n[epair.epair0]\n", ", line 2, column 14: [epair.epair0] is defined twice"),
@@ -56,3 +59,16 @@ def syntax_problem(file: Path, content: bytes) -> str:
 )
 def test_broken_toml_is_one_line_with_its_place(file: Path, content: bytes, problem: str) -> None:
     assert syntax_problem(file, content) == problem
+
+
+def test_a_message_that_is_not_known_is_repeated() -> None:
+    assert syntax.syntax_problem("Out of luck", "a = 1") == ": out of luck"
+    assert syntax.syntax_problem("Out of luck (at line 1, column 5)", "a = 1") == (
+        ", line 1, column 5: out of luck"
+    )
+    assert syntax.syntax_problem("Out\nof luck", "a = 1") == ': "Out\\nof luck"'
+
+
+@pytest.mark.parametrize(("sentence", "lower"), [("No Such File", "no Such File"), ("A", "a"), ("", "")])
+def test_a_sentence_begins_in_lower_case(sentence: str, lower: str) -> None:
+    assert syntax.lowered(sentence) == lower

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.config import values
-from epaird.config.values import WholeNumber, dotted
+from epaird.config.values import Seconds, WholeNumber, dotted
 from epaird.names.grammar import shown
 
 EXAMPLE = WholeNumber(2, 9, upper_limit="a hand's 9 fingers")
@@ -20,6 +20,7 @@ TOML_VALUES = st.recursive(
 )
 READERS: list[Callable[[object], object]] = [
     EXAMPLE,
+    Seconds(0.5, 60),
     values.number_or("auto", EXAMPLE),
     values.one_of("this", "that"),
     values.boolean,
@@ -28,6 +29,8 @@ READERS: list[Callable[[object], object]] = [
     values.namespace,
     values.socket_path,
     values.hardware_address,
+    values.hardware_address_or_stable,
+    values.peer,
     values.list_of("[1]"),
 ]
 
@@ -64,6 +67,26 @@ def test_whole_numbers() -> None:
     assert refusal(EXAMPLE, 16**5000) == f"0x1{'0' * 37}... is more than a hand's 9 fingers"
 
 
+def test_the_limits_of_a_number_are_in_the_message_unless_they_have_words() -> None:
+    assert refusal(WholeNumber(2, 9), 10) == "10 is more than 9, the most allowed"
+    assert refusal(WholeNumber(2, 9, lower_limit="a pair's 2"), 1) == "1 is less than a pair's 2"
+
+
+@pytest.mark.parametrize("value", [0, 0.5, 1, 59.9, 60, -0.0])
+def test_durations(value: float) -> None:
+    found = Seconds(0.5, 60)(value)
+    assert found == value
+    assert isinstance(found, float)
+
+
+@pytest.mark.parametrize(
+    "value", [0.49, 60.1, -1, True, False, "1", None, float("nan"), float("inf"), 1 << 5000]
+)
+def test_durations_outside_of_the_limits_and_other_values_are_refused(value: object) -> None:
+    reason = "is not a number of seconds from 0.5 to 60, or 0"
+    assert refusal(Seconds(0.5, 60), value) == f"{shown(value)} {reason}"
+
+
 def test_words() -> None:
     reader = values.one_of("a", "b", "c")
     assert reader("b") == "b"
@@ -89,7 +112,31 @@ def test_namespaces_and_paths() -> None:
     )
     assert "leave the key out" in refusal(values.namespace, "")
     assert values.socket_path("/run/x.sock") == Path("/run/x.sock")
+    assert refusal(values.namespace, "/run/a\nb") == (
+        '"/run/a\\nb" has a character in it that does not print'
+    )
+    assert len(str(values.socket_path("/" + "x" * 106))) == 107
     assert "has 108 bytes, a socket's path has at most 107" in refusal(values.socket_path, "/" + "x" * 107)
+
+
+def test_names() -> None:
+    assert values.device_name("eth0") == "eth0"
+    assert refusal(values.device_name, "lo") == '"lo" is taken: every namespace has a lo of its own'
+    assert refusal(values.device_name, 3) == '3 is not a device\'s name, as in "eth0"'
+    assert values.namespace_name("red") == "red"
+    assert "has a / in it" in refusal(values.namespace_name, "/run/netns/red")
+    assert values.peer("epair1b") == "epair1b"
+    assert values.peer("") == ""
+    assert refusal(values.peer, "epair1") == '"epair1" is not a half\'s name, as in "epair1b"'
+    assert refusal(values.peer, 1) == '1 is not a half\'s name, as in "epair1b", or "" for none'
+
+
+def test_hardware_addresses() -> None:
+    for reader in (values.hardware_address, values.hardware_address_or_stable):
+        assert reader("02:5D:11:22:33:0A") == "02:5d:11:22:33:0a"
+        assert refusal(reader, 2) == '2 is not a hardware address, as in "02:5d:11:22:33:0a"'
+    assert values.hardware_address_or_stable("stable") == "stable"
+    assert '"stable" is not a hardware address' in refusal(values.hardware_address, "stable")
 
 
 def test_lists() -> None:
@@ -108,9 +155,12 @@ def test_values_are_shown_on_one_line() -> None:
     assert shown("a\nb") == '"a\\nb"'
     assert shown(True) == "true"
     assert shown(3) == "3"
+    assert shown(10**39) == "1" + 39 * "0"
+    assert shown(10**40) == "1" + 39 * "0" + "..."
     assert shown(float("inf")) == "inf"
     assert shown([1]) == "a list"
     assert shown({}) == "a table"
+    assert shown(None) == '"None"'
     assert shown(datetime(2026, 1, 2, tzinfo=UTC)) == "the date or time 2026-01-02 00:00:00+00:00"
 
 

@@ -69,6 +69,7 @@ def attempts(terminal: int) -> dict[str, int]:
         "fcntl F_SETOWN": (72, terminal, F_SETOWN, os.getppid()),
         "prctl PR_SET_DUMPABLE": (157, PR_SET_DUMPABLE, 1, 0, 0, 0),
         "tgkill of the parent": (234, os.getppid(), os.getppid(), 0),
+        "tgkill of another process's thread": (234, os.getppid(), os.getpid(), 0),
         "mmap PROT_EXEC": (9, None, ctypes.c_size_t(4096), EXECUTABLE, 0x22, -1, 0),
         "mprotect PROT_EXEC": (10, ctypes.c_void_p(0), ctypes.c_size_t(4096), EXECUTABLE),
         "execveat of a descriptor": (322, terminal, b"", None, None, AT_EMPTY_PATH),

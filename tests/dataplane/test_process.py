@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -38,6 +39,7 @@ from epaird.ipc.messages import (
     Start,
 )
 from tests.dataplane.conftest import Owner, frame
+from tests.waiting import DEADLINE_S
 
 CABLE = CableSpec("epair0", (PortSpec("epair0a", 2, 1500), PortSpec("epair0b", 3, 1500)))
 
@@ -79,7 +81,7 @@ class Subject:
         """Become another control plane."""
         self.control.close()
         self.control = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.control.settimeout(30)
+        self.control.settimeout(DEADLINE_S)
         self.control.connect(str(self.path))
 
     def comm(self) -> str:
@@ -87,19 +89,22 @@ class Subject:
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Subject]:
+def worker(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """A process; the parameter is the rest of its command line."""
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    near.settimeout(30)
+    near.settimeout(DEADLINE_S)
+    rest = getattr(request, "param", ())
     process = subprocess.Popen(
-        [sys.executable, "-I", "-m", "epaird.dataplane", str(far.fileno())], pass_fds=(far.fileno(),)
-    )
+        [sys.executable, "-I", "-m", "epaird.dataplane", str(far.fileno()), *rest],
+        pass_fds=(far.fileno(),), stderr=subprocess.PIPE,
+    )  # fmt: skip
     far.close()
     table = Table.create(8)
     worker = Subject(process, near, table, tmp_path / "worker.sock")
     yield worker
     worker.control.close()
     process.kill()
-    process.wait()
+    process.communicate()
     os.close(table.fd)
 
 
@@ -113,7 +118,7 @@ def owners() -> Iterator[tuple[Owner, Owner]]:
 
 def test_a_spare_process_ends_with_the_control_plane(worker: Subject) -> None:
     worker.control.close()
-    assert worker.process.wait(30) == 0
+    assert worker.process.wait(DEADLINE_S) == 0
 
 
 def test_the_process_has_the_name_of_its_role(worker: Subject) -> None:
@@ -126,14 +131,14 @@ def test_the_process_has_the_name_of_its_role(worker: Subject) -> None:
 def test_it_ends_on_request(worker: Subject) -> None:
     worker.start(3600)
     worker.send(End())
-    assert worker.process.wait(30) == 0
+    assert worker.process.wait(DEADLINE_S) == 0
 
 
 @pytest.mark.parametrize("timeout", [0, 0.1])
 def test_an_orphan_ends_when_no_control_plane_connects(worker: Subject, timeout: float) -> None:
     worker.start(timeout)
     worker.control.close()
-    assert worker.process.wait(30) == 0
+    assert worker.process.wait(DEADLINE_S) == 0
 
 
 def test_an_orphan_forwards_and_reports_to_the_next_control_plane(
@@ -163,7 +168,7 @@ def test_an_orphan_forwards_and_reports_to_the_next_control_plane(
     worker.send(Detach(5, "epair0", 1.0))
     assert worker.receive()[0] == Done(5)
     worker.send(End())
-    assert worker.process.wait(30) == 0
+    assert worker.process.wait(DEADLINE_S) == 0
 
 
 def test_a_cable_that_is_being_detached_is_not_reported(worker: Subject, owners: tuple[Owner, Owner]) -> None:
@@ -183,6 +188,39 @@ def test_a_cable_that_is_being_detached_is_not_reported(worker: Subject, owners:
     assert worker.receive()[0] == Done(1)
 
 
+@pytest.mark.parametrize("worker", [("describe",)], indirect=True)
+def test_its_command_line_requires_a_description(worker: Subject) -> None:
+    assert isinstance(worker.receive()[0], Description)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("worker", [("describe",)], indirect=True)
+def test_its_sandbox_is_closed_when_it_describes_itself(worker: Subject) -> None:
+    def filters(pid: int) -> int:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Seccomp_filters:"))
+
+    worker.receive()
+    assert filters(worker.process.pid) == filters(os.getpid()) + 2
+
+
+def test_a_standard_error_that_was_replaced_is_closed(worker: Subject) -> None:
+    worker.start(3600)
+    replaced: list[int] = []
+    for number in range(2):
+        reading, writing = os.pipe()
+        worker.send(Describe(number), writing)
+        os.close(writing)
+        replaced.append(reading)
+        assert isinstance(worker.receive()[0], Description)
+        assert worker.receive()[0] == Done(number)
+    first, second = replaced
+    assert select.select(replaced, [], [], 0)[0] == [first]
+    assert os.read(first, 1) == b""
+    for fd in (first, second):
+        os.close(fd)
+
+
 def test_it_describes_itself_and_takes_another_standard_error(worker: Subject) -> None:
     worker.start(3600)
     reading, writing = os.pipe()
@@ -193,7 +231,7 @@ def test_it_describes_itself_and_takes_another_standard_error(worker: Subject) -
     assert description.version == __version__
     assert worker.receive()[0] == Done(9)
     worker.control.send(b"not a message")
-    assert worker.process.wait(30) == FAILED
+    assert worker.process.wait(DEADLINE_S) == FAILED
     with os.fdopen(reading, "rb") as errors:
         assert b"internal error" in errors.read()
 
@@ -201,7 +239,9 @@ def test_it_describes_itself_and_takes_another_standard_error(worker: Subject) -
 def test_an_unexpected_exception_ends_it(worker: Subject) -> None:
     worker.start(3600)
     worker.control.send(b"not a message")
-    assert worker.process.wait(30) == FAILED
+    _, errors = worker.process.communicate(timeout=DEADLINE_S)
+    assert worker.process.returncode == FAILED == os.EX_SOFTWARE
+    assert b"internal error or out of memory: InvalidMessage(" in errors
 
 
 def test_a_worker_listens_where_it_is_asked_to(worker: Subject, tmp_path: Path) -> None:

@@ -58,6 +58,17 @@ def test_memory_grows_and_shrinks() -> None:
 
 
 @pytest.mark.real
+def test_descriptors_and_the_name_of_the_process_can_be_changed() -> None:
+    done = confined(
+        "import ctypes, fcntl\nfrom epaird.kernel import abi\n"
+        "fcntl.fcntl(1, fcntl.F_SETFL, fcntl.fcntl(1, fcntl.F_GETFL))\n"
+        "copy = os.dup(1)\nos.set_inheritable(copy, False)\nos.set_blocking(copy, True)\nos.close(copy)\n"
+        "assert ctypes.CDLL(None).prctl(abi.PR_SET_NAME, b'confined') == 0\nos.write(1, b'done')\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done", "")
+
+
+@pytest.mark.real
 def test_a_traceback_is_printed_without_the_lines_of_the_source() -> None:
     done = confined("def fails():\n    raise ValueError('seen')\nfails()\n")
     assert done.returncode == 1
@@ -93,6 +104,17 @@ def test_each_machine_has_what_the_hot_path_calls(machine: str) -> None:
     assert set(rules(1)) <= numbers.keys()
     assert not set(ALLOWED) & set(rules(1))
     assert set(ALLOWED) <= {name for each in SYSCALLS.values() for name in each}
+
+
+@pytest.mark.real
+def test_in_a_user_namespace_the_user_that_is_kept_is_reported_as_missing() -> None:
+    program = (
+        "from epaird.dataplane.sandbox import Sandbox\nsandbox = Sandbox()\nsandbox.prepare()\n"
+        "sandbox.close()\nprint(*sandbox.description().missing, sep='|')"
+    )
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", program]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert [each.partition(":")[0] for each in done.stdout.split("|")] == ["changing to user 65534"]
 
 
 def test_a_layer_that_the_machine_lacks_is_reported_and_the_others_are_applied(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from epaird.ipc.channel import FDS_MAX, Assembler, Channel, packets, receive
-from epaird.ipc.encoding import encode
+from epaird.ipc.channel import FDS_MAX, PACKETS_AT_ONCE, Assembler, Channel, packets, receive
+from epaird.ipc.encoding import InvalidMessage, encode
 from epaird.ipc.messages import Done, Gone, Message, More
 from tests.loop import descriptors, on_loop, turns
 from tests.waiting import eventually
@@ -253,6 +253,76 @@ async def test_a_receiver_that_fails_loses_one_message_and_no_other() -> None:
         assert [type(failure) for failure in failures] == [ZeroDivisionError]
 
 
+@on_loop
+async def test_a_sender_of_many_messages_does_not_keep_the_loop_busy() -> None:
+    connection, other = pair()
+    taken: list[int] = []
+    with other:
+        far = End()
+
+        def received(message: Message, fds: list[int]) -> None:
+            if not far.messages:
+                asyncio.get_running_loop().call_soon(lambda: taken.append(len(far.messages)))
+            far.received(message, fds)
+
+        for number in range(PACKETS_AT_ONCE + 10):
+            other.send(encode(Done(number)))
+        far.channel = Channel(connection, received, far.has_ended)
+        await eventually(lambda: len(far.messages) == PACKETS_AT_ONCE + 10)
+        far.channel.close()
+    assert taken == [PACKETS_AT_ONCE]
+
+
+@pytest.mark.parametrize(
+    ("packet", "passed", "reason"),
+    [
+        (b"[]", 0, "not a message: not an object"),
+        (encode(Done(1)), 1, "a message has more than 0 descriptors"),
+        (encode(Done(2)), 0, "number 2 is refused"),
+    ],
+)
+@on_loop
+async def test_a_channel_closes_at_the_first_message_that_is_refused(
+    packet: bytes, passed: int, reason: str
+) -> None:
+    """By the channel, for what the packet is, or by the receiver, for what the message says."""
+
+    def refuse(message: Message, fds: list[int]) -> None:
+        if message == Done(2):
+            raise InvalidMessage("number 2 is refused")
+
+    connection, other = pair()
+    refused: list[InvalidMessage] = []
+    near = End()
+    near.channel = Channel(connection, refuse, near.has_ended, refused.append, most=0)
+    with other:
+        for _ in range(2):
+            socket.send_fds(other, [packet], [other.fileno()] * passed)
+        await eventually(lambda: refused)
+        await turns()
+        assert [str(each) for each in refused] == [reason]
+        assert connection.fileno() == -1
+        assert not near.ended
+
+
+@on_loop
+async def test_a_refused_message_is_an_unexpected_exception_where_nothing_is_to_be_refused() -> None:
+    failures: list[object] = []
+    loop = asyncio.get_running_loop()
+    usual = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _loop, context: failures.append(context["exception"]))
+    connection, other = pair()
+    near = End()
+    near.open(connection)
+    with other:
+        other.send(b"[]")
+        other.send(encode(Done(1)))
+        await eventually(lambda: near.messages)
+        near.channel.close()
+    loop.set_exception_handler(usual)
+    assert [type(failure) for failure in failures] == [InvalidMessage]
+
+
 @pytest.mark.parametrize("closer", [0, 1])
 def test_nothing_is_left_open(closer: int) -> None:
     async def close() -> None:
@@ -299,6 +369,33 @@ def test_descriptors_of_a_message_that_never_comes_are_closed() -> None:
     assert assembler.add(encode(More()), [os.memfd_create("third")]) is None
     assembler.close()
     assert descriptors() == before
+
+
+def test_a_message_has_as_many_descriptors_as_it_may_have_and_no_packet_of_it_is_without() -> None:
+    before = descriptors()
+    assembler = Assembler(2)
+    assert assembler.add(encode(More()), [os.memfd_create("first")]) is None
+    complete = assembler.add(encode(Done(1)), [os.memfd_create("second")])
+    assert complete is not None
+    assert (complete[0], len(complete[1])) == (Done(1), 2)
+    for fd in complete[1]:
+        os.close(fd)
+    assert assembler.add(encode(More()), [os.memfd_create("first"), os.memfd_create("second")]) is None
+    with pytest.raises(InvalidMessage, match=r"^a message has more than 2 descriptors$"):
+        assembler.add(encode(Done(1)), [os.memfd_create("third")])
+    assert assembler.add(encode(More()), [os.memfd_create("first")]) is None
+    with pytest.raises(InvalidMessage, match=r"^a message that carries descriptors has none$"):
+        assembler.add(encode(More()), [])
+    assert descriptors() == before
+
+
+def test_the_descriptors_of_an_empty_packet_are_closed() -> None:
+    near, far = pair()
+    with near, far, Path(os.devnull).open() as file:
+        socket.send_fds(near, [b""], [file.fileno()])
+        before = descriptors()
+        assert receive(far) == (b"", [])
+        assert descriptors() == before
 
 
 @on_loop

@@ -70,6 +70,7 @@ def test_two_names_have_two_forms(one: bytes, other: bytes) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
+@example("e\u0301")
 def test_any_text_has_a_canonical_form(text: str) -> None:
     form = canonical(text)
     assert form == printable(raw(text))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -54,6 +55,21 @@ def test_an_unprivileged_process_may_call_it_too() -> None:
     shown = status(import_first + program)
     assert int(shown["CapEff"], 16) == int(shown["CapPrm"], 16) == 0
     assert shown["NoNewPrivs"] == "1"
+
+
+@pytest.mark.real
+def test_root_of_a_user_namespace_without_another_user_stays_itself_and_says_so() -> None:
+    """It loses every capability all the same."""
+    program = (
+        "import json, re\nfrom epaird.kernel import privileges\nkept = privileges.drop_all()\n"
+        "status = open('/proc/self/status').read()\n"
+        "print(json.dumps([kept, *re.findall(r'^(?:Uid|CapEff|NoNewPrivs):\\s*(\\w+)', status, re.M)]))"
+    )
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", program]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    kept, uid, capabilities, no_new_privs = json.loads(shown)
+    assert kept == "changing to user 65534: the user namespace has no such user"
+    assert (uid, int(capabilities, 16), no_new_privs) == ("0", 0, "1")
 
 
 @pytest.mark.real

@@ -13,35 +13,22 @@ from pathlib import Path
 from typing import Final
 
 from tests.mutation.accepted import accepted
+from tests.mutation.isolation import isolate
 from tests.mutation.running import TestsFail, outcomes
 
 ROOT: Final = Path(__file__).parents[2]
 PERCENT: Final = 95
 ROOMS: Final = ("dataplane", "ipc", "plan", "names", "config")
 MORE: Final = (Path("epaird/client/counters.py"),)
-LEFT_OUT: Final = ("epaird/dataplane/__main__.py", "epaird/dataplane/process.py")
-"""Modules whose tests start them as processes of their own, which import what is on disk."""
-ISOLATED: Final = "EPAIRD_MUTATION_ISOLATED"
-PREPARE: Final = "mkdir -p /run/netns; mount -t tmpfs tmpfs /run/netns; ip link set lo up"
-UNSHARE: Final = ("unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 def modules() -> Iterator[Path]:
     """The modules that are mutated if none is named."""
     for room in ROOMS:
         for path in sorted(Path("epaird", room).glob("*.py")):
-            if path.stat().st_size and str(path) not in LEFT_OUT:
+            if path.stat().st_size:
                 yield path
     yield from MORE
-
-
-def isolate(arguments: list[str]) -> None:
-    """As root, run again in namespaces of its own: a mutation may do anything, and leaves nothing behind."""
-    if os.geteuid() != 0 or ISOLATED in os.environ:
-        return
-    os.environ[ISOLATED] = "1"
-    script = f'{PREPARE}; exec "$0" -m tests.mutation "$@"'
-    os.execvp(UNSHARE[0], [*UNSHARE, "sh", "-c", script, sys.executable, *arguments])  # noqa: S606
 
 
 def check(module: Path) -> bool:
@@ -80,6 +67,9 @@ def main(arguments: list[str]) -> int:
     named = [Path(each) for each in arguments]
     if unknown := [str(each) for each in named if not each.is_file()]:
         sys.stderr.write(f"no such module: {' '.join(unknown)}\n")
+        return 2
+    if os.geteuid() != 0:
+        sys.stderr.write("needs root, for namespaces of its own\n")
         return 2
     isolate(arguments)
     results = [check(each) for each in named or modules()]

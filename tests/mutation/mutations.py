@@ -48,6 +48,7 @@ COMPARISONS: Final[dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]]] = {
 }
 FUNCTIONS: Final = {"min": "max", "max": "min", "any": "all", "all": "any"}
 SCOPES: Final = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+STATEMENTS: Final = (ast.stmt, ast.match_case, ast.Module)
 UNMUTATED_FIELDS: Final = frozenset({"annotation", "returns", "format_spec", "type_params"})
 UNMUTATED_CALLS: Final = frozenset({"TypeVar", "NewType", "NamedTuple", "dataclass", "cast"})
 TYPE: Final = re.compile(r"[A-Z]\w*[a-z]\w*|int|str|bytes|bool|float|list|dict|tuple|set|memoryview")
@@ -173,7 +174,7 @@ def _is_condition(node: ast.expr, parent: ast.AST, field: str) -> bool:
 def _described(path: Path, place: Place, replacement: ast.AST) -> str:
     """Return the function or class, and the code around a change before and after it."""
     where = ".".join(node.name for node in path if isinstance(node, SCOPES)) or "module"
-    statement = max(index for index, node in enumerate(path) if isinstance(node, ast.stmt | ast.Module))
+    statement = max(index for index, node in enumerate(path) if isinstance(node, STATEMENTS))
     candidates = [node for node in path[statement:] if _can_be_shown(node)]
     shown = next((node for node in candidates if len(_text(node)) <= SHOWN), candidates[-1])
     before = _text(shown)
@@ -187,7 +188,7 @@ def _described(path: Path, place: Place, replacement: ast.AST) -> str:
 
 
 def _can_be_shown(node: object) -> bool:
-    return isinstance(node, ast.stmt | ast.expr | ast.comprehension | ast.keyword)
+    return isinstance(node, ast.stmt | ast.match_case | ast.expr | ast.comprehension | ast.keyword)
 
 
 def _text(node: ast.AST) -> str:

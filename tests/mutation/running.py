@@ -1,7 +1,8 @@
 """Run a module's own tests against each of its mutations, in forks of one process that has imported the rest.
 
 Starting Python and importing pytest, hypothesis and the program takes many times as long as the tests of a
-module, so this happens once. A fork then imports the mutated module and whatever imports it.
+module, so this happens once. A fork then imports the mutated module and whatever imports it, and so does each
+process that the tests start: the mutated code is where Python caches the compiled module.
 """
 
 from __future__ import annotations
@@ -10,30 +11,35 @@ import ast
 import gc
 import importlib
 import importlib.util
+import marshal
 import os
 import pickle
 import resource
 import select
 import signal
+import struct
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType
+from typing import Final
 
 import hypothesis
 import pytest
 
+from tests.mutation.isolation import end_children, private
 from tests.mutation.mutations import Mutation, mutations
 
 MEMORY = 4 << 30
 """Bytes of address space of a run: a mutation can make a loop that never ends."""
 PROFILE = "mutation"
+
+_UNCHECKED: Final = struct.pack("=Iq", 1, 0)
+"""The flags of compiled code that has a hash of the source but is not compared with it, and a hash."""
 
 hypothesis.settings.register_profile(
     PROFILE,
@@ -69,14 +75,20 @@ def own_tests(module: Path) -> list[str]:
 
 
 def outcomes(module: Path) -> Iterator[Outcome]:
-    """Yield what a module's tests make of each of its mutations. Raises TestsFail."""
-    name = ".".join(module.with_suffix("").parts)
+    """Yield what a module's tests make of each of its mutations. Raises TestsFail, and RuntimeError outside
+    namespaces of its own."""
+    cache = Path(importlib.util.cache_from_source(str(module)))
+    with private(cache.parent):
+        yield from _outcomes(module, cache)
+
+
+def _outcomes(module: Path, cache: Path) -> Iterator[Outcome]:
     tests = own_tests(module)
     tree = ast.parse(module.read_text())
     begin = time.monotonic()
     imported = _imported_by(tests)
     limit_s = 2 + 4 * (time.monotonic() - begin)
-    with _missing(name):
+    with _missing(".".join(module.with_suffix("").parts)):
         for each in imported:
             _import(each)
     gc.freeze()
@@ -85,7 +97,7 @@ def outcomes(module: Path) -> Iterator[Outcome]:
         def run(mutation: Mutation = mutation) -> int:
             mutation.apply()
             code = compile(ast.fix_missing_locations(tree), str(module), "exec", dont_inherit=True)
-            sys.meta_path.insert(0, _Replacing(name, str(module.resolve()), code))
+            cache.write_bytes(_compiled(code))
             return _tested(tests)
 
         yield Outcome(mutation, _in_fork(run, limit_s) != pytest.ExitCode.OK)
@@ -132,38 +144,14 @@ def _import(name: str) -> None:
         importlib.import_module(name)
 
 
-class _Loader(SourceFileLoader):
-    """Loads a module from code that is there."""
-
-    def __init__(self, name: str, path: str, code: CodeType) -> None:
-        super().__init__(name, path)
-        self._code = code
-
-    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002
-        return self._code
-
-
-class _Replacing(MetaPathFinder):
-    """Finds the mutated module in place of the one on disk."""
-
-    def __init__(self, name: str, path: str, code: CodeType) -> None:
-        self._name = name
-        self._loader = _Loader(name, path, code)
-
-    def find_spec(
-        self,
-        fullname: str,
-        path: Sequence[str] | None,  # noqa: ARG002
-        target: ModuleType | None = None,  # noqa: ARG002
-    ) -> ModuleSpec | None:
-        if fullname != self._name:
-            return None
-        return importlib.util.spec_from_loader(fullname, self._loader)
+def _compiled(code: CodeType) -> bytes:
+    """Return a file of compiled code that Python uses whatever the source is (PEP 552)."""
+    return importlib.util.MAGIC_NUMBER + _UNCHECKED + marshal.dumps(code)
 
 
 def _in_fork(run: Callable[[], int], limit_s: float | None, *, quiet: bool = True) -> int | None:
-    """Return the exit code of a function that runs in a fork, in a session of its own that ends with it; None
-    when it did not end in time."""
+    """Return the exit code of a function that runs in a fork, with which all processes that it has started
+    end; None when it did not end in time."""
     sys.stdout.flush()
     pid = os.fork()
     if not pid:
@@ -182,6 +170,7 @@ def _in_fork(run: Callable[[], int], limit_s: float | None, *, quiet: bool = Tru
     poll.register(process, select.POLLIN)
     in_time = bool(poll.poll(None if limit_s is None else 1000 * limit_s))
     os.close(process)
-    os.killpg(pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
+    end_children()
     return os.waitstatus_to_exitcode(status) if in_time else None

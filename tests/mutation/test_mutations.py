@@ -66,6 +66,11 @@ def test_a_name_gives_the_function_and_both_forms_and_no_line() -> None:
     assert [each.name for each in moved] == [each.name for each in found]
 
 
+def test_the_name_of_a_change_of_a_guard_gives_its_case() -> None:
+    (found,) = mutations(ast.parse("match x:\n    case C() if y == z:\n        pass"))
+    assert found.name == "module: case C() if y == z: -> case C() if y != z:"
+
+
 def test_names_are_unique() -> None:
     names = [each.name for each in mutations(ast.parse("f(1, 1, 1)\n" * 3))]
     assert len(set(names)) == len(names) == 3 * 7

@@ -17,6 +17,7 @@ from epaird.ipc.messages import Attach, Message
 
 NEWER: Final = """
 import json
+import epaird.dataplane.sandbox
 from epaird.dataplane.__main__ import main
 from epaird.ipc import channel
 from epaird.ipc.encoding import encode
@@ -31,6 +32,7 @@ def packets(message, fds):
     yield newer(message), tuple(fds)
 
 channel.packets = packets
+epaird.dataplane.sandbox.__version__ = "99.0"
 main()
 """
 

@@ -9,16 +9,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.scenarios.ctl import EPAIRCTL, control_socket
 from tests.scenarios.faults import Cable
-from tests.scenarios.lab import Lab, process_name
+from tests.scenarios.lab import Daemon, Lab, process_name
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
+VERSIONED = (sys.executable, str(Path(__file__).with_name("versioned_workers.py")))
 OTHERS = "".join(f"[epair.epair{unit}]\n" for unit in range(1, 8))
 
 
@@ -53,6 +55,12 @@ def assert_only_workers(cable: Cable, workers: int) -> None:
     assert names == {f"epaird-w{number}" for number in range(workers)}
     sockets = {path.name for path in (cable.lab.directory / "run").glob("worker-*.sock")}
     assert sockets == {f"worker-{pid}.sock" for pid in cable.daemon.workers()}
+
+
+def assert_not_restarted(cable: Cable) -> None:
+    """Check that no worker has died."""
+    page = cable.daemon.metrics()
+    assert [page.worker(str(number)).restarts for number in range(2)] == [0, 0]
 
 
 @HOW
@@ -90,13 +98,12 @@ def test_workers_of_older_code(lab: Lab, how: Callable[[Cable], None]) -> None:
     assert row.outcome.lost == 0
     assert older.isdisjoint(cable.daemon.workers())
     assert_only_workers(cable, 2)
-    page = cable.daemon.metrics()
-    assert [page.worker(str(number)).restarts for number in range(2)] == [0, 0]
+    assert_not_restarted(cable)
     assert not cable.daemon.log_lines_with(") ended:")
 
 
-def test_workers_of_newer_code_are_adopted(lab: Lab) -> None:
-    """After a rollback, unknown fields and messages are ignored and no worker is replaced."""
+def test_workers_of_newer_code_are_adopted_and_renewed(lab: Lab) -> None:
+    """After a rollback, unknown fields and messages are ignored until the worker is renewed."""
     wrapper = (sys.executable, str(Path(__file__).with_name("newer_workers.py")))
     start = functools.partial(lab.launch, wrapper=wrapper)
     cable = Cable(lab, OTHERS, start=start, workers=2)
@@ -104,13 +111,72 @@ def test_workers_of_newer_code_are_adopted(lab: Lab) -> None:
     with cable.stream() as stream:
         cable.wait_for_frames()
         kill_and_restart(cable)
+        assert cable.daemon.log_lines_with(", 2 of 2 workers")
+        cable.daemon.wait_for_log_lines("is renewed", 2)
         cable.wait_for_frames()
         row = cable.record("killed: workers of newer code", 20_000, before, stream)
     assert row.outcome.lost == 0
-    assert set(cable.daemon.workers()) == newer
+    assert newer.isdisjoint(cable.daemon.workers())
     assert_only_workers(cable, 2)
-    page = cable.daemon.metrics()
-    assert [page.worker(str(number)).restarts for number in range(2)] == [0, 0]
+    assert_not_restarted(cable)
+
+
+@pytest.mark.parametrize("queues", [1, 2], ids=["one queue", "two queues"])
+@pytest.mark.parametrize("version", ["0.3.9", "undescribed"])
+def test_workers_of_another_version_are_renewed_without_an_upgrade(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, version: str, queues: int
+) -> None:
+    """A service that is started again takes them over, as after a crash in the middle of an upgrade."""
+    monkeypatch.setenv("EPAIRD_WORKERS", version)
+
+    def start(text: str, **daemon: Any) -> Daemon:  # noqa: ANN401
+        text = text.replace("[epair.epair0]\n", f"[epair.epair0]\nqueues = {queues}\n")
+        return lab.launch(text, wrapper=VERSIONED, **daemon)
+
+    cable = Cable(lab, OTHERS, start=start, workers=2)
+    before, other = cable.page(), set(cable.daemon.workers())
+    with cable.stream() as stream:
+        cable.wait_for_frames()
+        kill_and_restart(cable)
+        cable.daemon.wait_for_log_lines("is renewed", 2)
+        cable.wait_for_frames()
+        row = cable.record(f"killed: workers of {version}", 20_000, before, stream)
+    assert row.outcome.lost == 0
+    assert other.isdisjoint(cable.daemon.workers())
+    reported = "0.3.0 or older" if version == "undescribed" else version
+    for number in range(2):
+        (line,) = cable.daemon.log_lines_with(f"worker {number} is renewed")
+        assert line.endswith(f": its process was of epaird {reported}")
+    assert_only_workers(cable, 2)
+    assert_not_restarted(cable)
+
+
+def test_an_upgrade_that_is_cut_is_completed_by_the_successor(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The control plane is killed when one worker is renewed and the other is not."""
+    monkeypatch.setenv("EPAIRD_WORKERS", "0.3.9")
+    monkeypatch.setenv("EPAIRD_CUT_RENEWAL", "1")
+    start = functools.partial(lab.launch, wrapper=VERSIONED)
+    cable = Cable(lab, OTHERS, start=start, workers=2)
+    before = cable.page()
+    with cable.stream() as stream:
+        cable.wait_for_frames()
+        cable.daemon.signal(signal.SIGUSR2)
+        cable.daemon.wait_exit()
+        halfway = {process_name(pid): pid for pid in cable.daemon.workers()}
+        cable.restart()
+        cable.daemon.wait_for_log("is renewed")
+        cable.wait_for_frames()
+        row = cable.record("killed amid an upgrade", 20_000, before, stream)
+    assert row.outcome.lost == 0
+    assert_only_workers(cable, 2)
+    after = {process_name(pid): pid for pid in cable.daemon.workers()}
+    assert after["epaird-w0"] == halfway["epaird-w0"]
+    assert after["epaird-w1"] != halfway["epaird-w1"]
+    (line,) = cable.daemon.log_lines_with("is renewed")
+    assert line.endswith(": its process was of epaird 0.3.9")
+    assert_not_restarted(cable)
 
 
 def test_an_adopted_worker_that_is_stopped(lab: Lab) -> None:

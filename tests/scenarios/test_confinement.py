@@ -24,7 +24,7 @@ from epaird.dataplane.sandbox import Sandbox
 from epaird.kernel import isolation, privileges
 # As under the service: the control plane's own user, and its files.
 isolation.KINDS = {}
-privileges._change_user = lambda: None
+privileges._change_user = lambda: ""
 sandbox = Sandbox()
 sandbox.prepare()
 given = socket.socket(socket.AF_UNIX)

@@ -15,8 +15,6 @@ class Impairing:
     def __init__(self, attachments: dict[str, Attachment], holder: Callable[[str], Awaitable[Link]]) -> None:
         """``attachments`` are the worker's; ``holder`` returns the link to the process that has a cable, or
         raises WorkerLost."""
-        self.outdated: Callable[[], None] = lambda: None
-        """Called when the process is of an older version, which does not carry out impairment."""
         self._attachments = attachments
         self._holder = holder
 
@@ -32,8 +30,8 @@ class Impairing:
             link = await self._holder(cable)
             line = wanted.spec.ports[port].line
             if not link.carries_lines:
-                self.outdated()
-            elif any(each.draining for each in line):
+                return  # it is of an older version, and renewed
+            if any(each.draining for each in line):
                 await link.impair(cable, port, (), ())
             else:
                 await link.impair(cable, port, line, wanted.files[port] if line else ())

@@ -19,7 +19,7 @@ from epaird.control.machine.privatefiles import file_identity
 from epaird.control.workers.attachment import Attachment, WorkerLost, WorkerRefused
 from epaird.control.workers.claims import Claims
 from epaird.control.workers.holdings import Holdings
-from epaird.control.workers.output import Output
+from epaird.control.workers.describing import Examination
 from epaird.control.workers.processes import Launched, kill, reap
 from epaird.control.workers.readers import Readers
 from epaird.control.workers.socketfile import listening_socket, socket_name
@@ -103,6 +103,8 @@ class Link:
         """Device and inode of the socket that it listens on."""
         self._understands = True
         self._lines = False
+        self._examination: Examination | None = None
+        """The examination of a predecessor's process."""
 
     @property
     def pid(self) -> int:
@@ -157,23 +159,23 @@ class Link:
                 self._holdings.record(cable)
         self.running = True
         if understands:
-            self._describe()
+            self._examination = Examination(self._name, self.pid, self._describe)
 
-    def _describe(self) -> None:
-        """Request a description, which a process of 0.3.0 or older refuses, and log its error messages."""
-        try:
-            output = Output()
-        except OSError as error:
-            log.warning("%s (pid %d): its error messages are lost: %s", self._name, self.pid, error.strerror)
-            return
-        output.follow(self.pid)
+    @property
+    def examined(self) -> bool:
+        """True when a predecessor started the process, which can be asked for its version."""
+        return self._examination is not None
 
-        def done(answer: asyncio.Future[None]) -> None:
-            os.close(output.writing)
-            if not answer.cancelled():
-                answer.exception()
+    async def other_version(self) -> str:
+        """Return the version that the process runs if it is not this one's, otherwise an empty string.
 
-        self._request(Describe(next(self._ids)), (output.writing,)).add_done_callback(done)
+        Raises OSError when the process does not answer, or cannot be asked, and WorkerLost when it ends."""
+        if self._examination is None:
+            return ""  # it was started by this process
+        return await self._examination.other_version(lambda: self.description)
+
+    def _describe(self, output: int) -> asyncio.Future[None]:
+        return self._request(Describe(next(self._ids)), (output,))
 
     @property
     def can_be_found(self) -> bool:

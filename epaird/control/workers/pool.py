@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar, overload
 
 from epaird import __version__
@@ -72,9 +72,7 @@ class WorkerPool(Sequence[Worker]):
         self._movables = movables
         self._move = move
         self._watchdog: asyncio.Task[None] | None = None
-        self._renewing: set[int] = set()
-        """Processes that are renewed because they cannot do what was requested, by pid."""
-        self._workers = [self._made(number) for number in range(count)]
+        self._workers = [make(number) for number in range(count)]
 
     @overload
     def __getitem__(self, index: int) -> Worker: ...
@@ -145,7 +143,7 @@ class WorkerPool(Sequence[Worker]):
         """Grow the pool to ``count`` workers; new ones take their share of the cables.
 
         Raises WorkerLost, and then the pool is unchanged."""
-        new = [self._made(number) for number in range(len(self._workers), count)]
+        new = [self._make(number) for number in range(len(self._workers), count)]
         try:
             await together(*(worker.start() for worker in new))
         except BaseException:
@@ -194,54 +192,45 @@ class WorkerPool(Sequence[Worker]):
             )
         )
 
-    async def renew(self, processes: Collection[int]) -> None:
-        """Replace each of these processes, by pid, by one of the installed code, one after the other.
+    async def renew(self, *, upgraded: bool) -> None:
+        """Replace the processes that a predecessor started and that run other code, one after the other.
 
-        This is the last part of an upgrade. A renewal that fails is tried again until it succeeds, or until
-        the process ends."""
+        This is the last part of every takeover. Other code is another version; once ``upgraded``, every
+        process of the predecessor runs other code, since the version need not differ. A renewal that fails is
+        tried again until it succeeds, or until the process ends."""
         for pause in itertools.chain((0.0, *RENEW_AGAIN_S), itertools.repeat(RENEW_AGAIN_S[-1])):
             await asyncio.sleep(pause)
-            processes = await self._renewed(processes)
-            if not processes:
+            renewed = [await self._renewed(worker, upgraded) for worker in tuple(self._workers)]
+            if all(renewed):
                 break
-        log.info("upgraded to epaird %s", __version__)
+        if upgraded:
+            log.info("upgraded to epaird %s", __version__)
 
-    def _made(self, number: int) -> Worker:
-        worker = self._make(number)
-        worker.impairing.outdated = lambda: self._outdated(worker)
-        return worker
-
-    def _outdated(self, worker: Worker) -> None:
-        """Renew a worker whose process is of an older version and cannot do what was requested."""
-        pid = worker.pid
-        if pid is None or pid in self._renewing:
-            return
-        log.warning("worker %d (pid %d) is of an older version without impairment; renewing it",
-                    worker.number, pid)  # fmt: skip
-        self._renewing.add(pid)
-        renewing = spawn(self.renew({pid}), f"renewing worker {worker.number}")
-        renewing.add_done_callback(lambda _: self._renewing.discard(pid))
-
-    async def _renewed(self, processes: Collection[int]) -> set[int]:
-        """Try to renew each of these processes once; return those that are left."""
-        for worker in tuple(self._workers):
-            if worker.pid not in processes:
-                continue
-            try:
-                before, slot = worker.slot, self._slots.take()
-            except LedgerFull as error:
-                log.warning("worker %d is not renewed: %s; it is tried again", worker.number, error)
-                continue
-            try:
-                await worker.renew(slot)
-            except WorkerLost as error:
-                self._slots.release(slot)
-                log.warning("%s; the renewal is tried again", error)
-            else:
-                self._slots.release(before)
-                log.info("worker %d is renewed (pid %d)", worker.number, worker.pid)
-            self.keep_spare()
-        return {worker.pid for worker in self._workers if worker.pid is not None}.intersection(processes)
+    async def _renewed(self, worker: Worker, upgraded: bool) -> bool:
+        """Renew a worker once if its process runs other code; return whether it runs this code now."""
+        if not worker.adopted:
+            return True
+        why = ""
+        try:
+            if not upgraded:
+                if not (version := await worker.other_version()):
+                    return True
+                why = f": its process was of epaird {version}"
+            before, slot = worker.slot, self._slots.take()
+        except (LedgerFull, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            log.warning("worker %d is not renewed: %s; it is tried again", worker.number, reason)
+            return False
+        try:
+            await worker.renew(slot)
+        except WorkerLost as error:
+            self._slots.release(slot)
+            log.warning("%s; the renewal is tried again", error)
+        else:
+            self._slots.release(before)
+            log.info("worker %d is renewed (pid %d)%s", worker.number, worker.pid, why)
+        self.keep_spare()
+        return not worker.adopted
 
     async def _remove(self, worker: Worker) -> None:
         await worker.stop()

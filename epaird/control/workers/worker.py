@@ -103,6 +103,18 @@ class Worker:
         """Process id of its process, or of the last one; None when there was none."""
         return self._link.pid if self._link is not None else None
 
+    @property
+    def adopted(self) -> bool:
+        """True while its process is one that a predecessor started."""
+        return self._link is not None and self._link.examined
+
+    async def other_version(self) -> str:
+        """Return the version of its process as :meth:`Link.other_version`. Raises OSError."""
+        try:
+            return await self._link.other_version() if self._link is not None else ""
+        except WorkerLost:
+            return ""  # the replacement is started by this control plane
+
     async def start(self, attempts: int = 1) -> None:
         """Start a process, unless one is on its way already, and wait until it is ready.
 

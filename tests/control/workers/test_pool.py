@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epaird import __version__
 from epaird.config.settings import DaemonSettings
 from epaird.control.workers import pool
 from epaird.control.workers.pool import WorkerPool, shared
@@ -62,14 +64,25 @@ class RecordingWorker(Worker):
             number, table, slot, queue_limit=1, poll_spin_us=0,
             device_gone=lambda _cable, _device: None, died=died,
         )  # fmt: skip
-        self._pid = 1000 + number
+        self.version: str | OSError | None = None
+        """The result of other_version(); None for a process that no predecessor started."""
         self.calls: list[str] = []
         self.failure: Exception | None = None
         """Raised by start() and renew()."""
 
     @property
     def pid(self) -> int | None:
-        return self._pid
+        return 1000 + self.number
+
+    @property
+    def adopted(self) -> bool:
+        return self.version is not None
+
+    async def other_version(self) -> str:
+        self.calls.append("ask")
+        if isinstance(self.version, OSError):
+            raise self.version
+        return self.version or ""
 
     async def start(self, attempts: int = 1) -> None:  # noqa: ARG002
         self.calls.append("start")
@@ -88,7 +101,7 @@ class RecordingWorker(Worker):
         if self.failure is not None:
             raise self.failure
         self._slot.move(slot)
-        self._pid += 100
+        self.version = None
 
     async def tune(self, *, queue_limit: int, poll_spin_us: int, orphan_timeout: float) -> None:
         self.calls.append(f"tune {queue_limit} {poll_spin_us} {orphan_timeout}")
@@ -220,14 +233,17 @@ async def test_settings_are_applied_once() -> None:
 
 
 @on_loop
-async def test_processes_of_a_predecessor_are_renewed_one_after_the_other(
+async def test_after_an_upgrade_every_process_of_the_predecessor_is_renewed(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its code may differ although its version does not."""
+    caplog.set_level(logging.INFO)
     with make_scene(3) as scene:
         kept: list[int] = []
         monkeypatch.setattr(scene.pool, "keep_spare", lambda: kept.append(1))
         before = [worker.slot for worker in scene.pool]
-        await scene.pool.renew({1000, 1002, 77})
+        scene.made[0].version = scene.made[2].version = ""
+        await scene.pool.renew(upgraded=True)
         assert [worker.calls for worker in scene.made] == [["renew"], [], ["renew"]]
         assert [worker.slot == slot for worker, slot in zip(scene.pool, before, strict=True)] == [
             False,
@@ -235,8 +251,48 @@ async def test_processes_of_a_predecessor_are_renewed_one_after_the_other(
             False,
         ]
         assert {worker.slot for worker in scene.pool} == scene.slots.taken
-        assert caplog.messages == []
+        assert caplog.messages == [
+            "worker 0 is renewed (pid 1000)",
+            "worker 2 is renewed (pid 1002)",
+            f"upgraded to epaird {__version__}",
+        ]
         assert len(kept) == 2
+
+
+@on_loop
+async def test_without_an_upgrade_only_processes_of_another_version_are_renewed(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    with make_scene(4) as scene:
+        monkeypatch.setattr(scene.pool, "keep_spare", lambda: None)
+        scene.made[0].version, scene.made[1].version, scene.made[3].version = "0.3.9", "", "99.0"
+        slot = scene.pool[1].slot
+        await scene.pool.renew(upgraded=False)
+        assert [worker.calls for worker in scene.made] == [["ask", "renew"], ["ask"], [], ["ask", "renew"]]
+        assert scene.pool[1].slot == slot
+        assert {worker.slot for worker in scene.pool} == scene.slots.taken
+        assert caplog.messages == [
+            "worker 0 is renewed (pid 1000): its process was of epaird 0.3.9",
+            "worker 3 is renewed (pid 1003): its process was of epaird 99.0",
+        ]
+
+
+@on_loop
+async def test_a_process_that_does_not_report_its_version_delays_no_other_and_is_asked_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "RENEW_AGAIN_S", (0.0, 0.01))
+    with make_scene(2) as scene:
+        monkeypatch.setattr(scene.pool, "keep_spare", lambda: None)
+        scene.made[0].version, scene.made[1].version = TimeoutError(110, "no answer"), "0.3.9"
+        renewing = asyncio.create_task(scene.pool.renew(upgraded=False))
+        await eventually(lambda: scene.made[0].calls.count("ask") > 2)
+        assert scene.made[1].calls == ["ask", "renew"]
+        scene.made[0].version = ""
+        await renewing
+        assert "renew" not in scene.made[0].calls
+        assert set(caplog.messages) == {"worker 0 is not renewed: no answer; it is tried again"}
 
 
 @on_loop
@@ -249,7 +305,8 @@ async def test_a_renewal_that_fails_is_tried_again(
         monkeypatch.setattr(scene.pool, "keep_spare", lambda: None)
         scene.made[2].failure = WorkerLost("worker 2 (pid 7) was not ready within 1 s and was killed")
         before = scene.pool[2].slot
-        renewing = asyncio.create_task(scene.pool.renew({1000, 1002}))
+        scene.made[0].version = scene.made[2].version = ""
+        renewing = asyncio.create_task(scene.pool.renew(upgraded=True))
         await eventually(lambda: len(scene.made[2].calls) > 1)
         assert scene.made[0].calls == ["renew"]
         assert scene.pool[2].slot == before
