@@ -15,6 +15,10 @@ from typing import Final
 
 DISTRIBUTIONS: Final = ("uniform", "normal", "pareto", "paretonormal")
 """Distributions of the delay."""
+FATES: Final = (
+    "loss", "ber", "schedule", "duplicate", "corrupt", "reorder", "queue_full", "aqm", "mark"
+)  # fmt: skip
+"""Decisions about segments, by their numbers from 1 on, as the log and a replay have them."""
 PHASES_MAX: Final = 32
 """Phases of a schedule: two lines with that many fit one packet."""
 TIME_MAX_NS: Final = 1 << 62
@@ -114,6 +118,8 @@ class LineSpec:
     replay: bool = False
     """True where the decisions come from a file: unsigned 64-bit pairs of a segment's number and its fate,
     ascending."""
+    draining: bool = False
+    """True for a line that goes on only until it holds nothing, as after a request to impair nothing."""
 
     def faults(self) -> Iterator[str]:
         """Yield what no line can be, in one line each: numbers out of range."""
