@@ -24,7 +24,9 @@ def independent(probability: float) -> LossChain:
     return LossChain(probability, 1 - probability)
 
 
-def fates(decisions: Decisions, sizes: list[int], parts: list[int], now_ns: int = 0) -> list[tuple[int, Fate]]:
+def fates(
+    decisions: Decisions, sizes: list[int], parts: list[int], now_ns: int = 0
+) -> list[tuple[int, Fate]]:
     """Judge segments in calls of so many, after asking whether they are quiet; return absolute numbers."""
     found = []
     done = 0
