@@ -20,10 +20,10 @@ RATE = 2_000
 DELAY = '\n[epair.epair0.impair]\ndelay = "150ms"\n'
 
 
-def impaired(lab: Lab, text: str = DELAY, **settings: object) -> Daemon:
+def impaired(lab: Lab, text: str = DELAY) -> Daemon:
     lab.namespace("red", ipv6=False)
     lab.namespace("blue", ipv6=False)
-    return lab.daemon(pair(ipv6=False, **settings) + text, workers=1)
+    return lab.daemon(pair(ipv6=False) + text, workers=1)
 
 
 def stream(lab: Lab) -> DatagramStream:
@@ -68,3 +68,30 @@ def test_nothing_that_is_held_is_lost(lab: Lab, fault: Callable[[Lab, Daemon], D
     assert outcome.lost == errors["worker_lost"]
     assert errors["worker_lost"] <= 64, "at most the burst in hand"
     assert page.held("epair0a") == 0
+
+
+def test_a_change_in_place_loses_and_reorders_nothing(lab: Lab) -> None:
+    daemon = impaired(lab)
+    with stream(lab) as sending:
+        wait_until_held(daemon)
+        for delay in ("10ms", "200ms", "20ms"):
+            daemon.edit_file(daemon.file.read_text().rsplit('"', 2)[1], delay)
+            epairctl(lab, "reload")
+        daemon.edit_file('\n[epair.epair0.impair]\ndelay = "20ms"\n', "")
+        epairctl(lab, "reload")
+        until(lambda: daemon.metrics().held("epair0a") == 0, daemon.__repr__)
+        outcome = sending.end()
+    assert (outcome.lost, outcome.ordered) == (0, True)
+    daemon.at_rest()
+
+
+def test_what_is_held_when_the_cable_is_unplugged_is_counted(lab: Lab) -> None:
+    daemon = impaired(lab)
+    with stream(lab):
+        wait_until_held(daemon)
+        epairctl(lab, "unpatch", "epair0a")
+        daemon.wait_for_log("unplugged while impairment held")
+        epairctl(lab, "patch", "epair0a", "epair0b")
+        wait_until_held(daemon)
+    page = daemon.metrics()
+    assert page.interface("epair0b").ierrors["write_error"] > 50
