@@ -19,6 +19,7 @@ from epaird.ipc.impairment import LineSpec
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import CableKind, Impair, PortSpec
 from epaird.ipc.ring import Ring
+from epaird.ipc.ringfile import same
 from epaird.kernel.timerfd import Timer
 
 SPIN_NS: Final = 100_000
@@ -117,7 +118,7 @@ class Lines:
         held = self._held.get(port)
         if held is None:
             return self._attach(port, spec, fds)
-        if not os.path.sameopenfile(held.fds[0], fds[0]):
+        if not same(held.fds[0], fds[0]):
             if not held.line.empty:
                 return f"{port.name}: another ring cannot be used while frames are held"
             self._forget(port)
@@ -226,7 +227,7 @@ def _decisions(spec: LineSpec, state: Sequence[int], fds: Sequence[int]) -> Deci
 
 def _numbers(fd: int) -> memoryview:
     """Return the unsigned 64-bit numbers in a file. They stay mapped as long as they are used."""
-    size = os.fstat(fd).st_size // 8 * 8
+    size = os.lseek(fd, 0, os.SEEK_END) // 8 * 8  # fstat() is denied in the sandbox
     return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_READ) if size else b"").cast("Q")
 
 
