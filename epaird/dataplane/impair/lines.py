@@ -22,6 +22,8 @@ from epaird.ipc.ring import Ring
 from epaird.ipc.ringfile import same
 from epaird.kernel.timerfd import Timer
 
+WRITE_NS: Final = 15_000
+"""Nanoseconds between the decision to release a frame and its arrival, while polling."""
 SPIN_NS: Final = 100_000
 """Most nanoseconds to poll before a frame is due, where the worker polls at all."""
 
@@ -48,7 +50,7 @@ class Lines:
         self._pipeline = pipeline
         self._table = table
         self._drained = drained
-        self._timetable = Timetable(self._arm)
+        self._timetable = Timetable(self._arm, time.monotonic_ns)
         self._timer: Timer | None = None
         self._polling = False
         self._held: dict[Port, HeldLine] = {}
@@ -175,8 +177,7 @@ class Lines:
 
     def _due(self) -> None:
         timetable = self._timetable
-        now_ns = time.monotonic_ns()
-        timetable.run(now_ns)
+        timetable.woken()
         if timetable.early_ns and not self._polling:
             self._polling = True
             self._poll()
@@ -185,8 +186,8 @@ class Lines:
         """Run what is due, and poll while something will be soon."""
         timetable = self._timetable
         now_ns = time.monotonic_ns()
-        if timetable.next_ns <= now_ns:
-            timetable.run(now_ns)
+        if timetable.next_ns <= now_ns + WRITE_NS:
+            timetable.run(now_ns, WRITE_NS)
         if timetable.next_ns - now_ns > timetable.early_ns:
             self._polling = False
         else:

@@ -178,8 +178,8 @@ def test_answers_about_long_frames_do_not_disturb_what_is_held(cable: Cable) -> 
     packet = bytes.fromhex("450003e8000040004011000001020304050607080000000000000000").ljust(1000, b"x")
     long = bytes(10) + b"\x02\0\0\0\0\x0b\x02\0\0\0\0\x0a\x08\0" + packet
     for _ in range(3):
-        cable.a.send(long)
         before = cable.words(1)[TOO_BIG]
+        cable.a.send(long)
         until(lambda: cable.words(1)[TOO_BIG] > before)  # noqa: B023
     cable.kill()
     assert cable.settle() == 0
