@@ -17,6 +17,7 @@ accepted keeps its time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from epaird.dataplane.impair.fates import DROPS, Fate, Hit
@@ -32,7 +33,7 @@ from epaird.ipc.impairment import LineParameters, LineSpec
 
 __all__ = ("DROPS", "STATE_WORDS", "Decisions", "Fate", "Hit")
 
-STATE_WORDS: Final = 32
+STATE_WORDS: Final = 44
 """Unsigned 64-bit words of the state of one line."""
 
 _LAYOUT: Final = 1
@@ -41,6 +42,7 @@ _REPLAY: Final = _QUEUE + QUEUE_WORDS
 _PROCESSES: Final = _REPLAY + 2
 _NEW: Final = (0,) * STATE_WORDS
 _SPARE: Final = (0,) * (STATE_WORDS - _PROCESSES - PROCESSES_WORDS)
+_NO_REPLAY: Final = (0, 0)
 _NO_PROCESSES: Final = (0,) * (STATE_WORDS - _PROCESSES)
 
 
@@ -48,8 +50,9 @@ class Decisions:
     """The decisions of one line."""
 
     __slots__ = (
-        "_change_ns", "_delay_ns", "_drawn", "_last", "_path", "_queue", "_queue_words", "_replay", "_source",
-        "_spec", "_trace", "bits", "marked", "piece_octets", "segment", "shaped",
+        "_change_ns", "_delay_ns", "_drawn", "_last", "_path", "_path_parameters", "_queue",
+        "_queue_words", "_replay", "_source", "_spec", "_trace", "bits", "marked",
+        "piece_octets", "segment", "shaped",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +83,8 @@ class Decisions:
         self.piece_octets = 0
         """Bytes on the wire that take a millisecond in the mean; 0 without a rate."""
         self._spec = spec
+        if trace is not None:
+            Opportunities(trace, spec.applied_ns)
         self._trace = trace
         self._replay = replay
         self._last: int = words[3]
@@ -88,6 +93,7 @@ class Decisions:
         self._drawn = words[_REPLAY:]
         self._source: Processes | Replay = Replay((), 0, 0)
         self._path: PathDelay | None = None
+        self._path_parameters: tuple[int, int, float, str] | None = None
         self._delay_ns = 0
         self._change_ns = 0
 
@@ -113,7 +119,7 @@ class Decisions:
         self.bits += 8 * sum(sizes) - UNCHECKED_BITS * len(sizes)
         if self.segment <= self._source.next and self.bits <= self._source.next_bit:
             return []
-        hits = self._source.hits(first, bit, sizes)
+        hits = self._source.hits(first, bit, sizes, self.bits)
         self._keep()
         return hits
 
@@ -150,28 +156,38 @@ class Decisions:
         """Apply the parameters of this moment."""
         spec = self._spec
         parameters, self._change_ns = parameters_at(spec, now_ns)
+        self._begin_queue(parameters)
+        path = (
+            parameters.delay_ns, parameters.jitter_ns, parameters.jitter_correlation, parameters.distribution
+        )  # fmt: skip
+        if path != self._path_parameters:
+            self._path_parameters = path
+            self._delay_ns = parameters.delay_ns
+            self._path = None
+            if parameters.jitter_ns:
+                self._path = PathDelay(Stream(spec.seed, StreamNumber.DELAY), parameters, spec.applied_ns)
+        self._begin_processes(parameters)
+
+    def _begin_queue(self, parameters: LineParameters) -> None:
+        """Replace the queue. What it has accepted keeps its time."""
         if self._queue is not None:
             self._queue_words = self._queue.words()
-        self._queue = None
-        self.marked = False
+        if self._replay is not None:
+            parameters = replace(parameters, limit_bytes=0, limit_segments=0, codel=False)
         bottleneck: Bottleneck | None = None
         if self._trace is not None:
-            bottleneck = Opportunities(self._trace, spec.applied_ns, self._queue_words)
+            bottleneck = Opportunities(self._trace, self._spec.applied_ns, self._queue_words)
         elif parameters.rate:
             bottleneck = Shaper(parameters.rate, self._queue_words)
-        if bottleneck is not None:
-            self._queue = LineQueue(bottleneck, parameters, self._queue_words)
+        self.marked = False
         self.shaped = bottleneck is not None
+        self._queue = None
         self.piece_octets = 0
         if bottleneck is not None:
+            self._queue = LineQueue(bottleneck, parameters, self._queue_words)
             self.piece_octets = max(1, bottleneck.mean_rate * PIECE_NS // (8 * SECOND))
-        self._delay_ns = parameters.delay_ns
-        self._path = None
-        if parameters.jitter_ns:
-            self._path = PathDelay(Stream(spec.seed, StreamNumber.DELAY), parameters, spec.applied_ns)
-        self._begin(parameters)
 
-    def _begin(self, parameters: LineParameters) -> None:
+    def _begin_processes(self, parameters: LineParameters) -> None:
         """Let the processes of these parameters go on, or begin."""
         spec = self._spec
         origin, *drawn = self._drawn[1:]
@@ -187,4 +203,4 @@ class Decisions:
 
     def _keep(self) -> None:
         if isinstance(self._source, Processes):
-            self._drawn = (0, 0, *self._source.words(), *_SPARE)
+            self._drawn = _NO_REPLAY + self._source.words() + _SPARE

@@ -8,10 +8,11 @@ changes of the impairment and phases of its schedule, and is drawn anew where on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
-from epaird.dataplane.impair.streams import NEVER, Stream
+from epaird.dataplane.impair.streams import NEVER, Stream, scale_of
 from epaird.ipc.impairment import LossChain
 
 HITS_WORDS: Final = 2
@@ -26,12 +27,12 @@ would otherwise take a long time for one draw."""
 class Hits:
     """Places that are hit independently of each other."""
 
-    __slots__ = ("_fingerprint", "_probability", "_stream", "next")
+    __slots__ = ("_fingerprint", "_scale", "_stream", "next")
 
     def __init__(self, stream: Stream, probability: float, start: int, words: Sequence[int] = ()) -> None:
         """Go on from the state in ``words`` if it is of the same process; else draw the places from ``start``
         on."""
-        self._probability = probability
+        self._scale = scale_of(probability)
         self._stream = stream
         self._fingerprint = stream.fingerprint(probability)
         self.next = NEVER
@@ -43,7 +44,8 @@ class Hits:
 
     def draw(self, start: int) -> None:
         """Draw the first place from ``start`` on."""
-        self.next = min(NEVER, start + self._stream.failures(start, self._probability))
+        place = start + self._stream.failures(start, self._scale)
+        self.next = min(NEVER, place)
 
     def take(self, stop: int) -> list[int]:
         """Return the places before ``stop`` that are hit, and go on behind them."""
@@ -53,7 +55,7 @@ class Hits:
             self.draw(self.next + 1)
         return found
 
-    def words(self) -> tuple[int, ...]:
+    def words(self) -> tuple[int, int]:
         """Return the state."""
         return self._fingerprint, self.next
 
@@ -61,32 +63,38 @@ class Hits:
 class ChainHits:
     """Places that are hit in runs: a Gilbert-Elliott chain.
 
-    The chain is in one state until ``end``, drawn when the state begins; within a state, hits are
-    independent.
+    The chain is in one state until an end that is drawn when the state begins; within a state, hits are
+    independent. A chain whose next state does not depend on the present one has no memory. It needs no
+    states: one draw finds the next hit.
     """
 
-    __slots__ = ("_bad", "_chain", "_end", "_fingerprint", "_found", "_hits", "_states", "next")
+    __slots__ = ("_bad", "_end", "_fingerprint", "_found", "_hits", "_leaving", "_scales", "_states", "next")
 
     def __init__(
         self, hits: Stream, states: Stream, chain: LossChain, start: int, words: Sequence[int] = ()
     ) -> None:
         """Go on from the state in ``words`` if it is of the same process; else draw the places from ``start``
         on. The first state is drawn, too, as often bad as in the long run."""
-        self._chain = chain
+        p, r, good = chain.p, chain.r, chain.good
+        if math.isclose(p + r, 1):
+            p, r, good = 0.0, 1.0, p * chain.bad + r * good
         self._hits = hits
         self._states = states
+        self._scales = scale_of(good), scale_of(chain.bad)
+        self._leaving = scale_of(p), scale_of(r)
         self._fingerprint = hits.fingerprint(chain.p, chain.r, chain.bad, chain.good)
-        self.next = NEVER
-        """The next place to stop at. It is hit, or the draw goes on from there."""
         if words and words[0] == self._fingerprint:
             self.next, self._end = words[1], words[2]
-            self._bad, self._found = bool(words[3] & 1), bool(words[3] & 2)
+            self._bad, self._found = words[3] & 1, bool(words[3] & 2)
             return
-        total = chain.p + chain.r
-        self._bad = False
-        self._end = start
+        self.next = NEVER
+        """The next place to stop at. It is hit, or the draw goes on from there."""
         self._found = False
-        self._enter(bad=bool(total) and states.unit(start ^ NEVER) <= chain.p / total, at=start)
+        self._bad = int(p > 0 and states.unit(start ^ NEVER) <= p / (p + r))
+        """1 in the bad state, 0 in the good one: the index of its numbers."""
+        self._end = start
+        """The place at which the present state ends."""
+        self._stay(start)
         self._draw(start)
 
     def take(self, stop: int) -> list[int]:
@@ -100,7 +108,7 @@ class ChainHits:
                 self._draw(self.next)
         return found
 
-    def words(self) -> tuple[int, ...]:
+    def words(self) -> tuple[int, int, int, int]:
         """Return the state."""
         return self._fingerprint, self.next, self._end, self._bad | self._found << 1
 
@@ -108,16 +116,16 @@ class ChainHits:
         """Draw the first place from ``start`` on, which is in the present state or at its end."""
         for _ in range(_STATES_AHEAD):
             if start >= self._end:
-                start = self._end
-                self._enter(bad=not self._bad, at=start)
-            place = start + self._hits.failures(start, self._chain.bad if self._bad else self._chain.good)
+                self._bad ^= 1
+                self._stay(start)
+            place = start + self._hits.failures(start, self._scales[self._bad])
             if place < self._end or self._end >= NEVER:
                 self.next, self._found = min(NEVER, place), True
                 return
             start = self._end
         self.next, self._found = start, False
 
-    def _enter(self, *, bad: bool, at: int) -> None:
-        self._bad = bad
-        leaving = self._chain.r if bad else self._chain.p
-        self._end = min(NEVER, at + 1 + self._states.failures(at, leaving))
+    def _stay(self, start: int) -> None:
+        """Draw the end of the state that begins at ``start``."""
+        end = start + 1 + self._states.failures(start, self._leaving[self._bad])
+        self._end = min(NEVER, end)

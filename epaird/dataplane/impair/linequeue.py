@@ -7,11 +7,14 @@ from typing import Final
 
 from epaird.dataplane.impair.codel import CODEL_WORDS, Advice, CoDel, target_of
 from epaird.dataplane.impair.fates import Fate
-from epaird.dataplane.impair.shaper import BOTTLENECK_WORDS, Bottleneck, Waiting
+from epaird.dataplane.impair.shaper import BOTTLENECK_WORDS, WAITING_WORDS, Bottleneck, Waiting
 from epaird.ipc.impairment import LineParameters
 
-QUEUE_WORDS: Final = BOTTLENECK_WORDS + 1 + CODEL_WORDS
+QUEUE_WORDS: Final = BOTTLENECK_WORDS + WAITING_WORDS + CODEL_WORDS
 """Words of the state of :class:`LineQueue`."""
+_CODEL: Final = BOTTLENECK_WORDS + WAITING_WORDS
+_NOTHING_WAITS: Final = (0,) * WAITING_WORDS
+_NO_CODEL: Final = (0,) * CODEL_WORDS
 
 
 class LineQueue:
@@ -21,11 +24,13 @@ class LineQueue:
 
     def __init__(self, bottleneck: Bottleneck, parameters: LineParameters, words: Sequence[int]) -> None:
         """Go on from ``words``, whose part for the bottleneck the caller has used."""
-        waiting, *codel = words[BOTTLENECK_WORDS:QUEUE_WORDS]
+        waiting, codel = words[BOTTLENECK_WORDS:_CODEL], words[_CODEL:QUEUE_WORDS]
         self._bottleneck = bottleneck
         self._limit_bytes = parameters.limit_bytes
         self._limit_segments = parameters.limit_segments
-        self._waiting = Waiting(waiting, bottleneck.busy_until) if self._limit_segments else None
+        self._waiting: Waiting | None = None
+        if self._limit_segments:
+            self._waiting = Waiting(self._limit_segments, bottleneck.busy_until, waiting)
         self._codel = CoDel(target_of(bottleneck.mean_rate), codel) if parameters.codel else None
         self._ecn = parameters.ecn
         self.marked = False
@@ -41,26 +46,31 @@ class LineQueue:
             if advice is Advice.DROP:
                 return Fate.AQM
             self.marked = advice is Advice.MARK
+        if self._waiting is None:
+            return self._bottleneck.leave(now_ns, octets, segments)
+        begin = self._bottleneck.start(now_ns)
         left = self._bottleneck.leave(now_ns, octets, segments)
-        if self._waiting is not None:
-            self._waiting.add(left, segments)
+        self._waiting.add(begin, left, segments)
         return left
 
     def words(self) -> tuple[int, ...]:
         """Return the state."""
-        waiting = self._waiting.count if self._waiting is not None else 0
-        codel = self._codel.words() if self._codel is not None else (0,) * CODEL_WORDS
-        return (*self._bottleneck.words(), waiting, *codel)
+        waiting = (
+            _NOTHING_WAITS if self._waiting is None else self._waiting.words(self._bottleneck.busy_until)
+        )
+        codel = _NO_CODEL if self._codel is None else self._codel.words()
+        return self._bottleneck.words() + waiting + codel
 
     def _full(self, now_ns: int, octets: int, segments: int) -> bool:
         """Return whether there is no room. A queue that is empty takes one segment however small the limit
         is."""
+        waiting = self._waiting.count(now_ns) if self._waiting is not None else 0
         backlog = self._bottleneck.backlog(now_ns)
         if not backlog and segments == 1:
             return False
         if self._limit_bytes and backlog + octets > self._limit_bytes:
             return True
-        return self._waiting is not None and self._waiting.settle(now_ns) + segments > self._limit_segments
+        return self._limit_segments > 0 and waiting + segments > self._limit_segments
 
     def _advice(self, codel: CoDel, now_ns: int, octets: int, segments: int, *, markable: bool) -> Advice:
         start = self._bottleneck.start(now_ns)

@@ -19,7 +19,10 @@ UNCHECKED_BITS: Final = 160
 class Processes:
     """The processes of one set of parameters. Each has a stream of its own."""
 
-    __slots__ = ("_ber", "_fates", "_loss", "_loss_fate", "next", "next_bit")
+    __slots__ = (
+        "_ber", "_corrupt", "_duplicate", "_loss", "_loss_fate", "_others", "_reorder", "_words", "next",
+        "next_bit",
+    )  # fmt: skip
 
     def __init__(
         self, seed: int, parameters: LineParameters, loss: Fate, segment: int, bit: int, words: Sequence[int]
@@ -34,41 +37,51 @@ class Processes:
             segment,
             words[:CHAIN_WORDS],
         )
-        offset = CHAIN_WORDS
-        found = []
-        for number, probability, start in (
-            (StreamNumber.BER, parameters.ber, bit),
-            (StreamNumber.DUPLICATE, parameters.duplicate, segment),
-            (StreamNumber.CORRUPT, parameters.corrupt, segment),
-            (StreamNumber.REORDER, parameters.reorder, segment),
-        ):
-            saved = words[offset : offset + HITS_WORDS]
-            found.append(Hits(Stream(seed, number), probability, start, saved))
-            offset += HITS_WORDS
-        self._ber = found[0]
-        self._fates = tuple(zip(found[1:], (Fate.DUPLICATE, Fate.CORRUPT, Fate.REORDER), strict=True))
+        saved = words[CHAIN_WORDS:]
+        self._ber = Hits(Stream(seed, StreamNumber.BER), parameters.ber, bit, saved)
+        saved = saved[HITS_WORDS:]
+        self._duplicate = Hits(Stream(seed, StreamNumber.DUPLICATE), parameters.duplicate, segment, saved)
+        saved = saved[HITS_WORDS:]
+        self._corrupt = Hits(Stream(seed, StreamNumber.CORRUPT), parameters.corrupt, segment, saved)
+        saved = saved[HITS_WORDS:]
+        self._reorder = Hits(Stream(seed, StreamNumber.REORDER), parameters.reorder, segment, saved)
+        self._others = 0
+        """The next segment that is hit, other than by a loss."""
+        self._words: tuple[int, ...] = ()
+        """The state, other than that of the losses."""
+        self.next_bit = 0
+        """The next bit that is wrong."""
         self._look()
+        self.next = min(self._loss.next, self._others)
+        """The next segment that something may happen to."""
 
-    def hits(self, first: int, bit: int, sizes: Sequence[int]) -> list[Hit]:
+    def hits(self, first: int, bit: int, sizes: Sequence[int], stop_bit: int) -> list[Hit]:
         """Return the fates of the next segments, the first of which has the number ``first`` and begins with
-        ``bit``, in order. A segment that is dropped has no other fate."""
+        ``bit``, in order; ``stop_bit`` is the bit behind the last. A segment that is dropped has no other
+        fate."""
         stop = first + len(sizes)
+        fate, lost = self._loss_fate, self._loss.take(stop)
+        if self._others >= stop and self.next_bit >= stop_bit:
+            self.next = min(self._loss.next, self._others)
+            return [Hit(place - first, fate) for place in lost]
         dropped = self._bit_errors(bit, sizes)
-        for place in self._loss.take(stop):
-            dropped[place - first] = self._loss_fate
+        dropped.update((place - first, fate) for place in lost)
         found = [Hit(segment, fate) for segment, fate in dropped.items()]
-        for process, fate in self._fates:
-            if process.next < stop:
-                segments = (place - first for place in process.take(stop))
-                found += [Hit(segment, fate) for segment in segments if segment not in dropped]
-        found.sort()
+        for process, fate in (
+            (self._duplicate, Fate.DUPLICATE),
+            (self._corrupt, Fate.CORRUPT),
+            (self._reorder, Fate.REORDER),
+        ):
+            segments = (place - first for place in process.take(stop))
+            found += [Hit(segment, fate) for segment in segments if segment not in dropped]
         self._look()
+        self.next = min(self._loss.next, self._others)
+        found.sort()
         return found
 
     def words(self) -> tuple[int, ...]:
         """Return the state."""
-        others = (process.words() for process, _ in self._fates)
-        return (*self._loss.words(), *self._ber.words(), *(word for words in others for word in words))
+        return self._loss.words() + self._words
 
     def _bit_errors(self, bit: int, sizes: Sequence[int]) -> dict[int, Fate]:
         """Return the segments with a wrong bit. One is enough: the draw goes on behind the segment."""
@@ -82,7 +95,8 @@ class Processes:
         return found
 
     def _look(self) -> None:
-        self.next = min(self._loss.next, *(process.next for process, _ in self._fates))
-        """The next segment that something may happen to."""
+        """Note what is next, other than a loss."""
+        self._others = min(self._duplicate.next, self._corrupt.next, self._reorder.next)
         self.next_bit = self._ber.next
-        """The next bit that is wrong."""
+        processes = (self._ber, self._duplicate, self._corrupt, self._reorder)
+        self._words = tuple(word for process in processes for word in process.words())

@@ -30,7 +30,7 @@ class Replay:
         """The next bit that is wrong: none, what it did to its segment is in the file."""
         self._look()
 
-    def hits(self, first: int, bit: int, sizes: Sequence[int]) -> list[Hit]:  # noqa: ARG002
+    def hits(self, first: int, bit: int, sizes: Sequence[int], stop_bit: int) -> list[Hit]:  # noqa: ARG002
         """Return the fates of the next segments, the first of which has the number ``first``."""
         found = []
         stop = first + len(sizes)

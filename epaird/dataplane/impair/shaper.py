@@ -26,6 +26,13 @@ PIECE_NS: Final = 1_000_000
 """Time of the rate that a piece of a super-frame is to have at least."""
 BOTTLENECK_WORDS: Final = 4
 """Words of the state of a bottleneck, beginning with ``busy_until``."""
+WAITING_GROUPS: Final = 12
+"""Groups of segments that wait."""
+WAITING_WORDS: Final = 1 + WAITING_GROUPS
+"""Words of the state of :class:`Waiting`."""
+_COUNT_BITS: Final = 20
+_COUNT: Final = (1 << _COUNT_BITS) - 1
+_AHEAD: Final = (1 << 64 - _COUNT_BITS) - 1
 _BITS: Final = 8 * SECOND
 
 
@@ -108,33 +115,58 @@ class Shaper:
 
 
 class Waiting:
-    """The number of segments in the queue, for a limit in segments."""
+    """The number of segments in the queue, for a limit in segments.
 
-    __slots__ = ("_departures", "_restored", "_until", "count")
+    Segments that follow each other are counted in groups that leave evenly, from the beginning of the first
+    to the end of the last. That is exact where they are equally long, and for limits up to 11, where each is
+    a group. So a few words are the whole state.
+    """
 
-    def __init__(self, count: int = 0, until: int = 0) -> None:
-        """``count`` segments leave until then. When each of them does is not part of the state: they are
-        taken to be equally long, until the last of them has left."""
-        self._departures: deque[tuple[int, int]] = deque()
-        self._restored = count
-        self._until = until
-        self.count = count
-        """Segments that had not left at the last :meth:`settle`, and those that were added since."""
+    __slots__ = ("_begin", "_groups", "_size", "_total")
 
-    def settle(self, now_ns: int) -> int:
-        """Forget what has left by now; return the number of those that have not."""
-        if self._restored:
-            share = max(0, self._until - now_ns)
-            self._departures.extend(
-                (now_ns + share * number // self._restored, 1) for number in range(1, self._restored + 1)
-            )
-            self._restored = 0
-        departures = self._departures
-        while departures and departures[0][0] <= now_ns:
-            self.count -= departures.popleft()[1]
-        return self.count
+    def __init__(self, limit: int, busy_until: int, words: Sequence[int] = ()) -> None:
+        """``limit`` is the number of segments to count up to. Go on from ``words``, which were taken when the
+        bottleneck had this ``busy_until``."""
+        self._size = max(1, -(-limit // (WAITING_GROUPS - 1)))
+        self._begin = words[0] if words else 0
+        """When the first group began to leave."""
+        self._groups = deque(
+            [busy_until - (word >> _COUNT_BITS), word & _COUNT] for word in words[1:] if word
+        )
+        """When each group has left, and its segments."""
+        self._total = sum(count for _, count in self._groups)
 
-    def add(self, departure: int, segments: int) -> None:
-        """Note segments that leave at ``departure``."""
-        self._departures.append((departure, segments))
-        self.count += segments
+    def count(self, now_ns: int) -> int:
+        """Return the number of segments that have not left."""
+        groups = self._groups
+        while groups and groups[0][0] <= now_ns:
+            self._begin, count = groups.popleft()
+            self._total -= count
+        if not groups:
+            return 0
+        end, count = groups[0]
+        if self._begin >= now_ns:
+            return self._total
+        return self._total - (now_ns - self._begin) * count // (end - self._begin)
+
+    def add(self, begin: int, departure: int, segments: int) -> None:
+        """Add segments that are the last to leave, at ``departure``; the first of them begins at
+        ``begin``."""
+        groups = self._groups
+        self._total += segments
+        if groups and (groups[-1][1] < self._size or len(groups) == WAITING_GROUPS):
+            groups[-1][0] = departure
+            groups[-1][1] += segments
+            return
+        if not groups:
+            self._begin = begin
+        groups.append([departure, segments])
+
+    def words(self, busy_until: int) -> tuple[int, ...]:
+        """Return the state: :data:`WAITING_WORDS` words."""
+        words = [self._begin]
+        for departure, count in self._groups:
+            ahead = min(max(0, busy_until - departure), _AHEAD)
+            words.append(ahead << _COUNT_BITS | min(count, _COUNT))
+        words += (0,) * (WAITING_WORDS - len(words))
+        return tuple(words)

@@ -38,6 +38,15 @@ class StreamNumber(IntEnum):
     DELAY = 7
 
 
+def scale_of(probability: float) -> float:
+    """Return what the logarithm of a random number is multiplied by to count failures: between minus
+    infinity, for never, and 0, for always."""
+    if probability >= 1:
+        return 0.0
+    chance = math.log1p(-probability) if probability > 0 else 0.0
+    return 1 / chance if chance else -math.inf
+
+
 def mixed(value: int) -> int:
     """Return a word whose bits all depend on each bit of ``value``."""
     value = ((value ^ value >> 30) * 0xBF58476D1CE4E5B9) & _MASK
@@ -66,13 +75,17 @@ class Stream:
         """Return the number of a place, of the standard normal distribution (Box and Muller)."""
         return math.sqrt(-2 * math.log(self.unit(2 * place))) * math.cos(math.tau * self.unit(2 * place + 1))
 
-    def failures(self, place: int, probability: float) -> int:
-        """Return how many trials of this probability fail before the first that succeeds."""
-        if probability >= 1:
+    def failures(self, place: int, scale: float) -> int:
+        """Return how many trials fail before the first that succeeds, of the probability with this
+        :func:`scale_of`."""
+        if not scale:
             return 0
-        if probability <= 0:
+        if scale == -math.inf:
             return NEVER
-        count = math.log(self.unit(place)) / math.log1p(-probability)
+        value = (self._origin + _GOLDEN * (place + 1)) & _MASK
+        value = ((value ^ value >> 30) * 0xBF58476D1CE4E5B9) & _MASK
+        value = ((value ^ value >> 27) * 0x94D049BB133111EB) & _MASK
+        count = math.log((((value ^ value >> 31) >> 11) + 1) * _UNIT) * scale
         return int(count) if count < NEVER else NEVER
 
     def fingerprint(self, *numbers: float) -> int:
