@@ -15,12 +15,20 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from prometheus_client.core import Metric
+from prometheus_client.core import HistogramMetricFamily, Metric
 
 from epaird.control.metrics.collector import metrics_registry
 from epaird.control.metrics.exposition import Columns
 from epaird.control.readings import Reading
-from epaird.ipc.counters import INTERFACE, REASON_HELP, STATISTICS, WORKER, Counter
+from epaird.ipc.counters import (
+    IMPAIRMENT,
+    INTERFACE,
+    LINE_REASON_HELP,
+    REASON_HELP,
+    STATISTICS,
+    WORKER,
+    Counter,
+)
 
 ROOT: Final = Path(__file__).parent.parent
 METRICS: Final = Path("docs/metrics.md")
@@ -33,7 +41,7 @@ _SUFFIXES: Final = {"counter": "_total", "info": "_info"}
 """Suffixes of the samples' names, by a family's type."""
 _UNITS: Final = {
     "_timestamp_seconds": "seconds since the epoch", "_seconds": "seconds", "_bytes": "bytes",
-    "_frames": "frames",
+    "_frames": "frames", "_ratio": "ratio", "_per_second": "bytes per second",
 }  # fmt: skip
 """Units by the end of a family's name, for families outside the catalogue."""
 
@@ -75,7 +83,7 @@ def _metrics() -> Iterator[str]:
         "## Metric families",
         "",
     )
-    units = {counter.metric: counter.unit for counter in (*INTERFACE, *WORKER) if counter.metric}
+    units = {counter.metric: counter.unit for counter in (*INTERFACE, *IMPAIRMENT, *WORKER) if counter.metric}
     rows = []
     for family in metrics_registry(lambda: Reading((), ())).collect():
         name = family.name + _SUFFIXES.get(family.type, "")
@@ -93,9 +101,18 @@ def _metrics() -> Iterator[str]:
     yield from _table(("Counter", "Unit", "Metric", "Meaning"), counters)
     yield from ("", "## Reasons of `oerrors` and `ierrors`", "")
     yield from _table(("Reason", "Meaning"), ((f"`{name}`", text) for name, text in REASON_HELP.items()))
+    yield from ("", "## Reasons of `epaird_impaired_total`", "")
+    yield from _table(("Reason", "Meaning"), ((f"`{name}`", text) for name, text in LINE_REASON_HELP.items()))
+    yield from (
+        "",
+        "`device` of the impairment's metrics is the half that transmits. A half has them from its first",
+        "impairment on, until it is destroyed.",
+    )
 
 
 def _labels(family: Metric) -> str:
+    if isinstance(family, HistogramMetricFamily):
+        return "`device`, `le`"
     names = family.samples.labels.names if isinstance(family.samples, Columns) else ()
     return ", ".join(f"`{name}`" for name in names)
 

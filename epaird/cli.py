@@ -86,7 +86,7 @@ def check(file: Path) -> int:
     from epaird.config.reading import quoted_path, remarks
 
     configuration = found.configuration
-    if problems := tuple(_misplaced(configuration)):
+    if problems := (*_misplaced(configuration), *_traces(configuration, file)):
         for problem in problems:
             _report(problem)
         return PROBLEMS
@@ -155,6 +155,23 @@ def _misplaced(configuration: Configuration) -> Iterator[str]:
                 if path.stat().st_dev != nsfs:
                     place = dotted((*each.location, "netns"))
                     yield f"{place}: {each.namespace}: is not a network namespace"
+
+
+def _traces(configuration: Configuration, file: Path) -> Iterator[str]:
+    """Yield a line for each trace that cannot be read."""
+    from epaird.config.impairments import traces
+    from epaird.config.reading import InvalidConfiguration, content
+    from epaird.config.values import dotted
+    from epaird.impairment.traces import TraceError, located, parse
+
+    for place, trace in traces(configuration):
+        path = located(trace, file)
+        try:
+            parse(content(path))
+        except InvalidConfiguration as error:
+            yield f"{dotted(place)}: {error}"
+        except TraceError as error:
+            yield f"{dotted(place)}: {path}, {error}"
 
 
 def _shortage(configuration: Configuration) -> list[str]:

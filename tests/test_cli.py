@@ -164,3 +164,19 @@ def test_check_imports_nothing_of_the_daemon() -> None:
         [sys.executable, "-c", program, str(SAMPLE)], capture_output=True, text=True, check=True
     )
     assert done.stdout == f"{SAMPLE}: ok, 1 pair\n\n"
+
+
+def test_check_reads_traces_from_the_directory_of_the_file(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "lab.toml"
+    file.write_text('[epair.epair0.a.impair]\ntrace = "lte.up"\nlimit = "64kb"\n')
+    assert cli.main(["check", str(file)]) == 1
+    line = f"epair.epair0.a.impair.trace: {tmp_path}/lte.up: no such file or directory"
+    assert line in capfd.readouterr().err
+    (tmp_path / "lte.up").write_text("1\nsecret\n")
+    assert cli.main(["check", str(file)]) == 1
+    line = f"epair.epair0.a.impair.trace: {tmp_path}/lte.up, line 2: not a whole number of milliseconds\n"
+    assert capfd.readouterr().err.endswith(line)
+    (tmp_path / "lte.up").write_text("1\n2\n")
+    assert cli.main(["check", str(file)]) == 0

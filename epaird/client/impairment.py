@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,3 +40,9 @@ class PairImpairment(Model):
     """What the delays of both directions add: `adds 200ms to a round trip`; empty for nothing."""
     expires_in: float | None = None
     """Seconds after which the impairment of before applies again; null where it does not expire."""
+
+    @classmethod
+    def arguments(cls, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields' values, with the directions parsed."""
+        directions = [DirectionImpairment.parse(each) for each in document["directions"]]
+        return {**super().arguments(document), "directions": directions}

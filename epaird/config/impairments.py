@@ -43,6 +43,21 @@ def surprising_impairments(configuration: Configuration) -> Iterator[tuple[Locat
             yield (EPAIR.name, name, "schedule"), message
 
 
+def traces(configuration: Configuration) -> Iterator[tuple[Location, str]]:
+    """Yield the traces that are in use or in a named set, each once: the place, and the path."""
+    found = {
+        ("impairment", name, "trace"): table.trace
+        for name, table in configuration.impairment.items()
+        if table.trace
+    }
+    in_tables: dict[Location, str] = {
+        direction.place("trace"): direction.keys["trace"]
+        for direction in _directions(configuration)
+        if direction.keys.get("trace")
+    }
+    yield from (in_tables | found).items()
+
+
 def _of_set(place: Location, keys: dict[str, Any]) -> Iterator[Conflict]:
     """Yield what cannot be in a named set, whatever the tables have that use it."""
     for fault in exclusions(keys):

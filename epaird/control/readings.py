@@ -8,11 +8,24 @@ from typing import Any, Final
 
 from epaird.client.counters import InterfaceCounters
 from epaird.ipc.counters import HELD_BYTES, IN_FLIGHT, LISTED, OACTIVE, REASONS, STATISTICS
+from epaird.ipc.impairment import LineParameters
 
 _PLAIN: Final = tuple((each.name, each.word) for each in STATISTICS if not each.by_reason)
 _BY_REASON: Final = tuple(
     (each.name, slice(each.word, each.word + len(REASONS))) for each in STATISTICS if each.by_reason
 )
+
+
+@dataclass(frozen=True, slots=True)
+class LineReading:
+    """The impairment of what one half transmits, at one moment."""
+
+    device: str
+    """Half that transmits: ``epair0a``."""
+    words: Sequence[int]
+    """SLOT_WORDS numbers, in the places that the catalogue gives to a line's counters."""
+    parameters: LineParameters
+    """The parameters that apply, outside its schedule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,8 @@ class InterfaceReading:
     """Name or path of its namespace when that leads elsewhere now, or nowhere; otherwise empty."""
     leads_to: str = ""
     """Namespace that ``strayed`` leads to now, ``net:[4026532001]``; empty for none."""
+    line: LineReading | None = None
+    """The impairment of what it transmits; None if it never had one."""
 
     @property
     def refs(self) -> int:

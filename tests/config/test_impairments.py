@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from epaird.config.impairments import traces
 from epaird.config.reading import InvalidConfiguration, parse, remarks
 
 
@@ -108,3 +109,13 @@ def test_what_may_surprise_is_noted_once_and_at_its_place() -> None:
     assert remarks(parse(pair({"impair": {"preset": "dsl-up"}}))) == (
         f"epair.epair0.impair.preset: {unlimited}",
     )
+
+
+def test_traces_and_their_places() -> None:
+    found = pair(
+        {"impair": {"trace": "t"}, "a": {"impair": {"trace": "", "rate": "1mbit"}}}, x={"trace": "u"}
+    )
+    assert dict(traces(parse(found))) == {
+        ("epair", "epair0", "impair", "trace"): "t",
+        ("impairment", "x", "trace"): "u",
+    }

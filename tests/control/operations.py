@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from epaird.client.impairment import DirectionImpairment, PairImpairment
 from epaird.config.settings import HalfSettings, LoopbackSettings, PairSettings
 from epaird.config.table import Settings
 from epaird.config.values import dotted
@@ -63,6 +64,25 @@ class FakeOperations:
         self.requested.append(("create", name, dict(settings)))
         self.bus.publish("created", name)
         return name
+
+    def impairment(self, name: str) -> PairImpairment:
+        self._owner(name)
+        return PairImpairment(name, [DirectionImpairment(f"{name}a", f"{name}b", {"delay": "100ms"}, seed=7)])
+
+    async def impair(
+        self, name: str, keys: Mapping[str, object], *, whole: bool, seconds: float | None = None
+    ) -> None:
+        await self._change()
+        self._owner(name)
+        self.requested.append(("impair", name, dict(keys), whole, seconds))
+
+    def decisions(self, name: str, most: int) -> list[dict[str, object]]:
+        self._owner(name)
+        return [{"segment": segment, "decision": "loss"} for segment in range(min(most, 3))]
+
+    async def replay(self, name: str, decisions: Sequence[tuple[int, int]]) -> None:
+        await self._change()
+        self.requested.append(("replay", name, list(decisions)))
 
     async def upgrade(self) -> None:
         await self._change()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from epaird.control.readings import InterfaceReading, ProcessReading, Reading, WorkerReading
-from epaird.ipc.counters import INTERFACE, READING_WORDS
+from epaird.control.readings import InterfaceReading, LineReading, ProcessReading, Reading, WorkerReading
+from epaird.ipc.counters import INTERFACE, READING_WORDS, SLOT_WORDS
+from epaird.ipc.impairment import LineParameters
 
 
 def words(**counts: int | tuple[int, ...]) -> list[int]:
@@ -40,6 +41,7 @@ def interface(device: str, **changes: Any) -> InterfaceReading:  # noqa: ANN401
         carrier=True,
         mtu=1500,
         words=words(**counts),
+        line=LineReading(device, list(range(SLOT_WORDS)), LineParameters(delay_ns=10**8, rate=10**7)),
     )
     return replace(idle, **changes)
 

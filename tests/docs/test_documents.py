@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from epaird.config.impairing import CarrierPhase, GivenKeys, ImpairSettings, LossSettings, PhaseSettings
 from epaird.config.settings import Configuration
 from epaird.config.table import Settings
+from epaird.impairment.presets import SHIPPED
 from epaird.ipc.counters import INTERFACE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -96,11 +98,25 @@ def test_the_readme_shows_the_counters_of_the_catalogue() -> None:
     assert set(shown) <= {(each.metric, each.help) for each in INTERFACE}
 
 
+def documented(page: str) -> Counter[str]:
+    """Return the keys that have a row in a page of docs, with the number of their rows."""
+    cells = re.findall(r"^\| (`[^|]*`) \|", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+    return Counter(key for cell in cells for key in CODE.findall(cell))
+
+
 def test_the_configuration_page_has_a_row_for_every_key_of_every_table() -> None:
+    tables = [table for table in Settings.__subclasses__() if table not in (Configuration, GivenKeys)]
+    assert documented("configuration.md") == Counter(key for table in tables for key in table.model_fields)
     page = (ROOT / "docs" / "configuration.md").read_text()
-    cells = re.findall(r"^\| (`[^|]*`) \|", page, re.MULTILINE)
-    documented = Counter(key for cell in cells for key in CODE.findall(cell))
-    tables = [table for table in Settings.__subclasses__() if table is not Configuration]
-    assert documented == Counter(key for table in tables for key in table.model_fields)
     for table in Configuration.model_fields:
         assert re.search(rf"^##.*`\[{table}[\].]", page, re.MULTILINE), table
+
+
+def test_the_page_of_impairments_has_a_row_for_every_key_and_every_set() -> None:
+    page = documented("impairment.md")
+    for table in (ImpairSettings, LossSettings, PhaseSettings, CarrierPhase):
+        assert {field.alias or key for key, field in table.model_fields.items()} <= page.keys()
+    text = (ROOT / "docs" / "impairment.md").read_text()
+    for name, preset in SHIPPED.items():
+        row = f"| `{name}` | {preset.keys['delay']} | {preset.keys.get('rate', '')} | {preset.source} |"
+        assert row in text

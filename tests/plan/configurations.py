@@ -43,6 +43,7 @@ def _half(draw: st.DrawFn, others: list[str], number: int) -> dict[str, Any]:
         "addresses": st.sampled_from([[], [f"10.0.{number}.1/24"], ["10.9.0.1/24"], _peers(number)]),
         "routes": st.lists(_routes(number), max_size=4),
         "peer": st.sampled_from([*others, ""]),
+        "impair": st.sampled_from([{"delay": "1ms"}, {"loss": "1%"}, {"loss": {"p": "1%"}}, {"preset": "x"}]),
     }.items():
         if draw(st.integers(0, 3)) == 0:
             table[key] = draw(values)
@@ -56,12 +57,15 @@ def configurations(draw: st.DrawFn) -> Configuration:
     others = [f"epair{number}{side}" for number in numbers for side in "ab"]
     document: dict[str, Any] = {
         "epair": {},
+        "impairment": {"x": draw(st.sampled_from([{}, {"delay": "2ms"}, {"rate": "2mbit", "limit": "9p"}]))},
         "namespaces": {"create": sorted(draw(st.sets(st.sampled_from("rg"))))},
     }
     for number in sorted(numbers):
         table: dict[str, Any] = {"a": _half(draw, others, number), "b": _half(draw, others, number + 4)}
         if draw(st.integers(0, 3)) == 0:
-            table |= {"queues": 2, "carrier": "off"}
+            table |= {"queues": 2, "carrier": "off", "schedule": [{"at": "1s", "carrier": "off"}]}
+        if draw(st.integers(0, 3)) == 0:
+            table |= {"impair": {"rate": "1mbit", "schedule": [{"loss": "100%", "for": "1s"}]}}
         table |= {key: False for key in ("offload", "coalesce", "pmtu") if draw(st.integers(0, 5)) == 0}
         document["epair"][f"epair{number}"] = table
         try:

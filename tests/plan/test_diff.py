@@ -233,3 +233,33 @@ def test_halves_are_plugged_after_every_interface_is_created() -> None:
     unplugged = parse({"epair": {"epair0": {"a": {"peer": ""}}}})
     assert plan(now, unplugged).patches == (Patch("epair0a", "epair0b", None),)
     assert isinstance(actions(plan(now, unplugged))[0], Action)
+
+
+def impaired(impair: dict[str, Any], **sets: dict[str, Any]) -> Configuration:
+    return parse({"epair": {"epair0": {"a": {"impair": impair}}, "epair1": {}}, "impairment": sets})
+
+
+def details(now: Configuration, then: Configuration) -> list[str]:
+    """Return the details of a plan that changes one pair in place, in the words of its description."""
+    (action,) = actions(plan(now, then))
+    assert (action.verb, action.name) == ("change", "epair0")
+    return [f"{detail.key}: {detail.old} -> {detail.new}" for detail in action.details]
+
+
+def test_an_impairment_changes_in_place_key_by_key() -> None:
+    now, then = impaired({"delay": "1ms", "loss": {"p": "1%"}}), impaired({"delay": "2ms"})
+    assert details(now, then) == [
+        "a.impair.delay: 1ms -> 2ms",
+        "a.impair.loss: {p = 1%} -> (none)",
+    ]
+    assert details(impaired({"loss": "1%"}), impaired({"loss": {"p": "1%"}})) == [
+        "a.impair.loss: 1% -> {p = 1%}"
+    ]
+    assert plan(impaired({"delay": "0.1s"}), impaired({"delay": "100ms"})).empty
+
+
+def test_a_named_set_that_changes_changes_the_pairs_that_use_it() -> None:
+    preset = {"preset": "x"}
+    now, then = impaired(preset, x={"rate": "1mbit"}), impaired(preset, x={"delay": "1ms"})
+    assert details(now, then) == ["impairment.x.delay: (none) -> 1ms", "impairment.x.rate: 1mbit -> (none)"]
+    assert plan(impaired({}, x={"rate": "1mbit"}), impaired({}, x={})).empty

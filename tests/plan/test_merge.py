@@ -106,3 +106,14 @@ def test_what_a_request_has_destroyed_is_left_out_and_nothing_is_plugged_into_it
     assert list(found.settings_by_name()) == ["lo0", "lo1", "epair1"]
     assert (found.epair["epair1"].a.peer, found.epair["epair1"].b.mtu) == ("", 1400)
     assert without(configuration, ()) == configuration
+
+
+def test_keys_of_an_impairment_that_were_changed_at_runtime_stay() -> None:
+    before = configured(epair0={"impair": {"delay": "1ms", "loss": {"p": "1%"}}})
+    now = configured(epair0={"impair": {"delay": "1ms", "loss": "2%"}, "a": {"impair": {"rate": "1mbit"}}})
+    then = configured(epair0={"impair": {"delay": "3ms", "loss": {"p": "1%"}}})
+    wanted = configured(epair0={"impair": {"delay": "3ms", "loss": "2%"}, "a": {"impair": {"rate": "1mbit"}}})
+    assert found(now, before, then) == wanted
+    assert found(now, before, configured(epair0={"impair": {"loss": "5%"}})) == configured(
+        epair0={"impair": {"loss": "5%"}, "a": {"impair": {"rate": "1mbit"}}}
+    )

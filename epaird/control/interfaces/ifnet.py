@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -253,6 +254,8 @@ class Pair:
     """The carrier rule that applies again when ``carrier`` is no longer ``off``."""
     expiry: ImpairmentExpiry | None = None
     """When its impairment expires; None where it does not."""
+    scheduled_ns: int = 0
+    """CLOCK_MONOTONIC when the schedule of its carrier was applied."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -363,6 +366,7 @@ def reading(ifnet: Ifnet, statistics: LinkStatistics, table: Table) -> Interface
         words=words,
         strayed=ifnet.stray.netns if ifnet.stray is not None else "",
         leads_to=ifnet.stray.leads_to if ifnet.stray is not None else "",
+        line=ifnet.line.reading() if ifnet.line is not None else None,
     )
 
 

@@ -53,6 +53,11 @@ class Impairments:
         self._patching = patching
         self._bus = bus
 
+    def use(self, presets: Mapping[str, Mapping[str, Any]], configuration: Path | None) -> None:
+        """Use the named sets of a configuration, and look for traces beside its file if it has one."""
+        self.presets = presets
+        self.configuration = configuration if configuration is not None else self.configuration
+
     def wanted(self, settings: PairSettings) -> dict[Side, Impairment]:
         """Return the impairment of each direction. Raises Refused."""
         try:
@@ -172,7 +177,7 @@ class Impairments:
 
 def tables(settings: PairSettings) -> dict[str, Any]:
     """Return the tables of a pair's impairments, as in a request to change the pair."""
-    halves = {side: {"impair": settings.half(side).impair.given()} for side in SIDES}
+    halves: dict[str, Any] = {side: {"impair": settings.half(side).impair.given()} for side in SIDES}
     return {"impair": settings.impair.given(), **halves}
 
 

@@ -21,9 +21,10 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from epaird.control.readings import LineReading
 from epaird.ipc import ring
 from epaird.ipc.counters import TARGET
-from epaird.ipc.impairment import LineSpec
+from epaird.ipc.impairment import LineParameters, LineSpec
 from epaird.ipc.ledger import Table
 from epaird.ipc.settlement import LineAccount
 from epaird.kernel.errors import KernelError
@@ -118,6 +119,11 @@ class OutgoingLine:
     def words(self) -> list[int]:
         """Its counters as they are now."""
         return self._table.read(self.slot)
+
+    def reading(self) -> LineReading:
+        """Return its present state."""
+        parameters = self.spec.parameters if self.spec is not None else LineParameters()
+        return LineReading(self.device, self.words, parameters)
 
     def apply(self, spec: LineSpec | None) -> None:
         """Record the impairment that applies from now on."""

@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector as PrometheusCollector
 
 from epaird import __version__
 from epaird.control.metrics.exposition import Columns, Labels
+from epaird.control.metrics.lines import line_families
 from epaird.control.metrics.process import ProcessCollector
 from epaird.control.readings import ConfigurationReading, InterfaceReading, Reading, WorkerReading
 from epaird.ipc.counters import INTERFACE, REASONS, WORKER, Counter
@@ -79,6 +80,7 @@ def _families(reading: Reading) -> Iterator[Metric]:
     yield _info("epaird_build", "Version of epaird that runs", Labels(("version",), [(__version__,)]))
     yield from _configuration_families(reading.configuration)
     yield from _interface_families(reading.interfaces)
+    yield from line_families([each.line for each in reading.interfaces if each.line is not None])
     yield _gauge(
         "epaird_interfaces_missing",
         "Pairs and loopbacks of the configuration that do not exist",

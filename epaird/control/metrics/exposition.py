@@ -22,7 +22,12 @@ from epaird.control.http.negotiation import media_types
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 CONTENT_TYPE_OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-_TEXT_TYPES: Final = {"counter": ("_total", "counter"), "gauge": ("", "gauge"), "info": ("_info", "gauge")}
+_TEXT_TYPES: Final = {
+    "counter": ("_total", "counter"),
+    "gauge": ("", "gauge"),
+    "histogram": ("", "histogram"),
+    "info": ("_info", "gauge"),
+}
 """By type in OpenMetrics: the suffix of the family's name in the text format, and the type there."""
 
 
@@ -86,8 +91,8 @@ def formats(accept: str) -> tuple[str, ...]:
 def encode(families: Iterable[Metric], *, openmetrics: bool) -> bytes:
     """Return the page.
 
-    Families are counters, gauges and infos with finite values, without time stamps and exemplars. Another
-    type is an internal error and raises KeyError.
+    Families are counters, gauges, histograms and infos with finite values, without time stamps and
+    exemplars. Another type is an internal error and raises KeyError.
     """
     kept = list(families)  # alive until the end: id() identifies their label sets
     columns: dict[int, list[str]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from epaird.control.interfaces.saved import SavedLoopback, SavedPair, SavedPlace
 from tests.control.interfaces.scene import make_scene
@@ -20,7 +21,17 @@ async def test_the_keys_are_those_of_every_version() -> None:
     async with make_scene() as scene:
         await scene.interfaces.create("epair0", {})
         pair, lo = (kind.save(next(iter(kind)), None).model_dump() for kind in scene.registry.kinds)
-        assert list(pair) == ["name", "settings", "origin", "workers", "halves", "plugged", "said", "expiry"]
+        assert list(pair) == [
+            "name",
+            "settings",
+            "origin",
+            "workers",
+            "halves",
+            "plugged",
+            "said",
+            "expiry",
+            "scheduled_ns",
+        ]
         assert list(pair["halves"][0]) == ["device", "side", "mac", "peer", "line"]
         assert list(lo) == ["device", "settings", "origin", "worker", "said"]
         assert list(lo["device"]) == list(pair["halves"][0]["device"]) == DEVICE_KEYS
@@ -53,6 +64,26 @@ async def test_settings_have_no_newer_key_that_is_at_its_default() -> None:
             assert written["a"]["routes"] == [{**route, "metric": 7}]
         for saved in (old, new):
             assert SavedPair.model_validate_json(saved.model_dump_json()) == saved
+
+
+@on_loop
+async def test_a_saved_impairment_has_every_key_that_was_given() -> None:
+    async with make_scene() as scene:
+        phases = [{"loss": "100%", "at": "1s", "for": "2s"}]
+        settings: dict[str, Any] = {
+            "impair": {"delay": "1ms", "schedule": phases},
+            "a": {"impair": {"schedule": []}},
+        }
+        schedule = [{"carrier": "off", "at": "1s"}]
+        await scene.interfaces.create("epair0", {**settings, "schedule": schedule})
+        (pair,) = scene.registry.pairs
+        saved = scene.registry.pairs.save(pair, None)
+        written = json.loads(saved.model_dump_json())["settings"]
+        assert set(written) == KEYS_OF_0_2_0 | {"impair", "schedule"}
+        assert (written["impair"], written["a"]["impair"]) == (settings["impair"], settings["a"]["impair"])
+        assert written["schedule"] == schedule
+        assert "impair" not in written["b"]
+        assert SavedPair.model_validate_json(saved.model_dump_json()).settings == pair.settings
 
 
 @on_loop
