@@ -1,4 +1,4 @@
-"""A worker on a real loop with lines, given socketpairs for devices, which fail with EAGAIN when they are full."""
+"""A worker with lines on a real loop, given socketpairs for devices: they fail with EAGAIN when full."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 from epaird.ipc import ring
 from epaird.ipc.impairment import LineParameters, LineSpec
-from epaird.ipc.messages import Attach, CableSpec, Detach, Done, Impair, PortSpec
+from epaird.ipc.messages import Attach, CableKind, CableSpec, Detach, Done, Impair, PortSpec
 from tests.dataplane.conftest import Owner
 from tests.dataplane.control import Control, worker
 
@@ -35,15 +34,21 @@ class Impaired:
         )  # fmt: skip
 
     async def attach(
-        self, spec: LineSpec | None, *, offload: bool = True, error: str = "", **cable: Any
-    ) -> None:  # noqa: ANN401
+        self,
+        spec: LineSpec | None,
+        *,
+        offload: bool = True,
+        error: str = "",
+        coalesce: bool = False,
+        kind: str = CableKind.CABLE,
+    ) -> None:
         line = (spec,) if spec else ()
         ports = (PortSpec("epair0a", 1, 1500, line=line), PortSpec("epair0b", 2, 1500, offload))
         fds = [os.dup(owner.device.fileno()) for owner in (self.a, self.b)]
         if spec:
             fds.append(os.dup(self.ring))
         self._request += 1
-        request = Attach(self._request, replace(CableSpec("epair0", ports), **cable))
+        request = Attach(self._request, CableSpec("epair0", ports, kind, coalesce))
         self.control.worker.handle(request, fds)
         await self.control.answered(request.id, error)
 

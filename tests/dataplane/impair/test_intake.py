@@ -58,7 +58,7 @@ def on_wire(frames: list[bytes]) -> list[bytes]:
 async def test_super_frames_cross_whole_in_both_ways_of_reading() -> None:
     async with impaired() as cable:
         await cable.attach(cable.spec(delay_ns=2 * MS))
-        sent = superframes(3) + [bytes(Datagram())] + superframes(2)
+        sent = [*superframes(3), bytes(Datagram()), *superframes(2)]
         for each in sent:
             cable.a.sends(each)
         assert await receives(cable.b, len(sent)) == sent
@@ -66,7 +66,7 @@ async def test_super_frames_cross_whole_in_both_ways_of_reading() -> None:
 
 
 @pytest.mark.parametrize("offload", [True, False])
-def test_the_same_segments_are_hit_however_they_are_divided_into_frames(offload: bool) -> None:  # noqa: FBT001
+def test_the_same_segments_are_hit_however_they_are_divided_into_frames(offload: bool) -> None:
     delivered = []
     decided = []
 

@@ -110,6 +110,15 @@ async def test_what_is_no_ring_is_refused_and_closed() -> None:
 
 
 @on_loop
+async def test_a_ring_has_one_line() -> None:
+    """Two would overwrite each other's frames."""
+    async with impaired() as cable:
+        await cable.attach(cable.spec())
+        refusal = "epair0b: its ring is in use: several queues cannot share a line"
+        await cable.impair(cable.spec(), port=1, error=refusal)
+
+
+@on_loop
 async def test_requests_for_what_cannot_be_impaired_are_refused() -> None:
     async with impaired() as cable:
         await cable.impair(cable.spec(), error="epair0 is not attached")
