@@ -124,7 +124,7 @@ class Line:
         octets = sum(lengths) - HEADER * count
         multicasts = burst.multicasts()
         self._long = lengths[-1] > LONG
-        self._intake.take(burst, now_ns)
+        self._intake.take(burst, now_ns, multicasts)
         self._publish(count, octets, multicasts)
 
     def _read_long(self) -> bool:
@@ -176,23 +176,29 @@ class Line:
         """Commit what was read, and count it."""
         ring, target = self._ring, self._target.account.words
         before = ring.intake[HEAD]
-        ring.decide(self._intake.decisions.state())
+        changed = self._intake.changed
+        self._intake.save()
         ring.commit_intake()
         target[ADDED_SEGMENTS] = ring.intake[ADDED]
         self._source.account.sent(count, octets, multicasts)
-        ring.mirror(self._words)
+        if changed:
+            ring.mirror(self._words)
+        else:
+            ring.mirror_intake(self._words)
         if ring.tail == before and ring.head > before:
             self._schedule()
 
     # Frames for the receiver.
 
-    def run(self, now_ns: int) -> None:
-        """Release what is due."""
+    def run(self, now_ns: int, until_ns: int) -> int:
+        """Release what is due until a time; return how many writes that took."""
+        first = self._ring.tail
         if not self._target.backlog:
-            self._blocked = not self._release.run(now_ns)
+            self._blocked = not self._release.run(now_ns, until_ns)
             self._ring.mirror_release(self._words)
         else:
             self._blocked = True
+        released = self._ring.tail - first
         if self._blocked:
             self._pipeline.poller.await_room(self._target)
         self._schedule()
@@ -203,11 +209,13 @@ class Line:
         if self._drained is not None and self.empty:
             drained, self._drained = self._drained, None
             drained()
+        return released
 
     def resume(self) -> None:
         """Release what is due: the receiver takes frames again."""
         self._blocked = False
-        self.run(self._clock())
+        now_ns = self._clock()
+        self.run(now_ns, now_ns)
 
     def _has_room(self) -> bool:
         """Return whether a burst may be read."""
