@@ -50,6 +50,15 @@ def _half(draw: st.DrawFn, others: list[str], number: int) -> dict[str, Any]:
     return table
 
 
+def _pair(draw: st.DrawFn, others: list[str], number: int) -> dict[str, Any]:
+    table: dict[str, Any] = {"a": _half(draw, others, number), "b": _half(draw, others, number + 4)}
+    if draw(st.integers(0, 3)) == 0:
+        table |= {"queues": 2, "carrier": "off", "schedule": [{"at": "1s", "carrier": "off"}]}
+    if draw(st.integers(0, 3)) == 0:
+        table |= {"impair": {"rate": "1mbit", "schedule": [{"loss": "100%", "for": "1s"}]}}
+    return table | {key: False for key in ("offload", "coalesce", "pmtu") if draw(st.integers(0, 5)) == 0}
+
+
 @st.composite
 def configurations(draw: st.DrawFn) -> Configuration:
     """Return consistent configurations of a handful of pairs and loopbacks."""
@@ -61,13 +70,7 @@ def configurations(draw: st.DrawFn) -> Configuration:
         "namespaces": {"create": sorted(draw(st.sets(st.sampled_from("rg"))))},
     }
     for number in sorted(numbers):
-        table: dict[str, Any] = {"a": _half(draw, others, number), "b": _half(draw, others, number + 4)}
-        if draw(st.integers(0, 3)) == 0:
-            table |= {"queues": 2, "carrier": "off", "schedule": [{"at": "1s", "carrier": "off"}]}
-        if draw(st.integers(0, 3)) == 0:
-            table |= {"impair": {"rate": "1mbit", "schedule": [{"loss": "100%", "for": "1s"}]}}
-        table |= {key: False for key in ("offload", "coalesce", "pmtu") if draw(st.integers(0, 5)) == 0}
-        document["epair"][f"epair{number}"] = table
+        document["epair"][f"epair{number}"] = _pair(draw, others, number)
         try:
             parse(document)
         except InvalidConfiguration:

@@ -40,17 +40,18 @@ class Examination:
             log.warning("%s (pid %d): its error messages are lost: %s", name, pid, error.strerror)
 
     async def other_version(self, description: Callable[[], Description | None]) -> str:
-        """Return the version that the process runs, or an empty string if it is this one's.
+        """Return the version that the process runs, or an empty string if it is this one's, or if the process
+        ends: its replacement runs this version.
 
         ``description`` returns what the process has reported. Raises OSError when the process cannot be asked
-        or does not answer in time, and WorkerLost when it ends."""
+        or does not answer in time."""
         if self._answer is None:
             self._answer = self._send()
         await asyncio.wait((self._answer,), timeout=ANSWER_S)
         if not self._answer.done():
             raise TimeoutError(errno.ETIMEDOUT, "its process does not report its version")
-        if isinstance(error := self._answer.exception(), WorkerLost):
-            raise error
+        if isinstance(self._answer.exception(), WorkerLost):
+            return ""
         described = description()
         version = described.version if described is not None else UNDESCRIBED
         return version if version != __version__ else ""

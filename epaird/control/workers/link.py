@@ -18,8 +18,8 @@ from pathlib import Path
 from epaird.control.machine.privatefiles import file_identity
 from epaird.control.workers.attachment import Attachment, WorkerLost, WorkerRefused
 from epaird.control.workers.claims import Claims
-from epaird.control.workers.holdings import Holdings
 from epaird.control.workers.describing import Examination
+from epaird.control.workers.holdings import Holdings
 from epaird.control.workers.processes import Launched, kill, reap
 from epaird.control.workers.readers import Readers
 from epaird.control.workers.socketfile import listening_socket, socket_name
@@ -103,8 +103,8 @@ class Link:
         """Device and inode of the socket that it listens on."""
         self._understands = True
         self._lines = False
-        self._examination: Examination | None = None
-        """The examination of a predecessor's process."""
+        self.examination: Examination | None = None
+        """The examination of the process, if a predecessor started it."""
 
     @property
     def pid(self) -> int:
@@ -159,20 +159,13 @@ class Link:
                 self._holdings.record(cable)
         self.running = True
         if understands:
-            self._examination = Examination(self._name, self.pid, self._describe)
-
-    @property
-    def examined(self) -> bool:
-        """True when a predecessor started the process, which can be asked for its version."""
-        return self._examination is not None
+            self.examination = Examination(self._name, self.pid, self._describe)
 
     async def other_version(self) -> str:
-        """Return the version that the process runs if it is not this one's, otherwise an empty string.
-
-        Raises OSError when the process does not answer, or cannot be asked, and WorkerLost when it ends."""
-        if self._examination is None:
+        """Return the version that the process runs as :class:`Examination`. Raises OSError."""
+        if self.examination is None:
             return ""  # it was started by this process
-        return await self._examination.other_version(lambda: self.description)
+        return await self.examination.other_version(lambda: self.description)
 
     def _describe(self, output: int) -> asyncio.Future[None]:
         return self._request(Describe(next(self._ids)), (output,))

@@ -106,14 +106,11 @@ class Worker:
     @property
     def adopted(self) -> bool:
         """True while its process is one that a predecessor started."""
-        return self._link is not None and self._link.examined
+        return self._link is not None and self._link.examination is not None
 
     async def other_version(self) -> str:
         """Return the version of its process as :meth:`Link.other_version`. Raises OSError."""
-        try:
-            return await self._link.other_version() if self._link is not None else ""
-        except WorkerLost:
-            return ""  # the replacement is started by this control plane
+        return await self._link.other_version() if self._link is not None else ""
 
     async def start(self, attempts: int = 1) -> None:
         """Start a process, unless one is on its way already, and wait until it is ready.

@@ -13,7 +13,6 @@ import pytest
 
 from epaird import __version__
 from epaird.control.workers import describing
-from epaird.control.workers.attachment import WorkerLost
 from epaird.control.workers.link import Link
 from epaird.control.workers.processes import Launched
 from epaird.ipc.channel import receive
@@ -112,11 +111,10 @@ async def test_one_that_does_not_answer_can_be_asked_for_its_answer_again(
 
 
 @on_loop
-async def test_one_that_ends_is_lost() -> None:
+async def test_one_that_ends_is_not_renewed() -> None:
     async with adopted() as scene:
         scene.end.close()
-        with pytest.raises(WorkerLost, match=r"^worker 3 has ended$"):
-            await scene.link.other_version()
+        assert await scene.link.other_version() == ""
 
 
 @on_loop
@@ -148,6 +146,6 @@ async def test_a_process_that_this_one_started_is_of_this_version() -> None:
     own, end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     link = Link("worker 3", Launched(FakeProcess(), own), lambda _: None, Link.abandon)
     with end:
-        assert not link.examined
+        assert link.examination is None
         assert await link.other_version() == ""
         await link.terminate()

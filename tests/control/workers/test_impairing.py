@@ -36,12 +36,7 @@ class Scene:
     def __init__(self, link: RecordingLink | None) -> None:
         self.link = link
         self.attachments = {"epair0": PLAIN}
-        self.outdated = 0
         self.impairing = Impairing(self.attachments, self.holder)
-        self.impairing.outdated = self.count
-
-    def count(self) -> None:
-        self.outdated += 1
 
     async def holder(self, cable: str) -> Link:
         if self.link is None:
@@ -79,10 +74,10 @@ async def test_a_late_report_does_not_drop_a_line_that_is_impaired_again() -> No
 
 
 @on_loop
-async def test_a_process_of_an_older_version_is_reported_and_not_asked() -> None:
+async def test_a_process_of_an_older_version_is_not_asked() -> None:
     scene = Scene(link := RecordingLink(carries_lines=False))
     await scene.impairing.apply(wanted := impaired(LineSpec(5)), 1)
-    assert (link.requests, scene.outdated) == ([], 1)
+    assert not link.requests
     assert scene.attachments == {"epair0": wanted}, "the next process is given it"
 
 
