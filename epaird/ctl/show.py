@@ -217,9 +217,9 @@ def rate_rows(rates: Mapping[str, Mapping[str, float]]) -> list[Row]:
     return rows
 
 
-def rate_table(rates: Mapping[str, Mapping[str, float]]) -> Table:
-    """Return the rates of every interface, for a terminal."""
-    headings, *rows = rate_rows(rates)
+def number_table(rows: Sequence[Row]) -> Table:
+    """Return numbers below their headings, behind the name of each interface, for a terminal."""
+    headings, *rows = rows
     table = _table(headings, numbers_from=1)
     for row in rows:
         table.add_row(*row)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from epaird.dataplane.impair.pathdelay import expected_delay
 from epaird.impairment.units import duration
 from epaird.ipc.impairment import LineParameters, LossChain
 
 UNPROTECTED: Final = 20
 """Bytes of a segment on the wire that its frame check sequence does not protect: preamble 8, gap 12."""
+
+
+def mean_delay(parameters: LineParameters) -> float:
+    """Return the mean one-way delay in seconds: above ``delay`` where the jitter reaches below zero."""
+    return expected_delay(parameters) / 1e9
 
 
 def mean_loss(chain: LossChain) -> float:

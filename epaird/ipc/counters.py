@@ -343,6 +343,7 @@ IMPAIRMENT: Final = (
     Counter(
         "late_sum_ns", LATE_SUM_NS, "nanoseconds",
         "Sum of the times between the moments when frames were due and when they were delivered",
+        statistic=True,
     ),
     Counter(
         "target", TARGET, "state",
@@ -351,7 +352,7 @@ IMPAIRMENT: Final = (
     Counter(
         "late_buckets", LATE_BUCKETS, "frames",
         "Frames by the time between the moment when they were due and when they were delivered",
-        histogram=True,
+        histogram=True, statistic=True,
     ),
     Counter(
         "migrating", MIGRATING, "flag",
