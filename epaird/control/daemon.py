@@ -136,9 +136,6 @@ class Daemon:
         takes_over, configured = left.usable, left.configured
         inherited = {orphan.pid for orphan in left.orphans}
         workers_before = len(left.state.workers) if left.state is not None else 0
-        self._registry.pairs.impairments.presets = configuration.presets
-        if self._in_force.path is not None:
-            self._registry.pairs.impairments.configuration = self._in_force.path
         await self._take_over(left)
         await self._workers.tune(configuration.daemon)
         await self._workers.start()
@@ -156,8 +153,7 @@ class Daemon:
             undo.callback(spawn(self._registry.poll_namespaces(), "polling other namespaces").cancel)
         await self._page.start()
         await control.start()
-        self._front_end.impairments.arm_all()
-        undo.callback(self._front_end.impairments.stop)
+        self._front_end.impairments.start(undo)
         self._leaving = False
         held.leftovers = Leftovers()
         self._registry.bus.on_change = self._handover.changed
@@ -255,6 +251,7 @@ class Daemon:
         )
 
     async def _take_over(self, left: Leftovers) -> None:
+        self._registry.pairs.impairments.use(self._in_force.current.presets, self._in_force.path)
         # An orphan can hang, too.
         self._workers.watch(self._in_force.daemon.worker_timeout)
         held = self._resources

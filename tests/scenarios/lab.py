@@ -218,8 +218,8 @@ class Daemon(Process):
             errors, lost = sum(sender.oerrors.values()), sum(receiver.ierrors.values())
             equalities = {
                 "kernel tx_packets = opackets + oerrors": (link.tx_packets, sender.opackets + errors),
-                "opackets + added segments = peer's ipackets + ierrors": (
-                    sender.opackets + receiver.added_segments,
+                "opackets + added segments + cut + doubled = peer's ipackets + ierrors + impaired + held": (
+                    sender.opackets + receiver.added_segments + page.line_balance(sender.device),
                     receiver.ipackets + lost,
                 ),
                 "kernel tx_dropped = oqdrops": (link.tx_dropped, sender.oqdrops),

@@ -93,6 +93,21 @@ class Page:
                 fields[numbers[sample.name]] = int(sample.value)
         return Interface(**fields)
 
+    def line_balance(self, device: str) -> int:
+        """Return the frames that impairment has added to those of a sender, less those dropped or held."""
+        signs = {
+            "epaird_cut_total": 1,
+            "epaird_duplicated_total": 1,
+            "epaird_impaired_total": -1,
+            "epaird_impair_held_frames": -1,
+        }
+        return sum(int(each.value) * signs.get(each.name, 0) for each in self._by_device[device])
+
+    def held(self, device: str) -> int:
+        """Return the frames of a sender that impairment holds."""
+        found = (each.value for each in self._by_device[device] if each.name == "epaird_impair_held_frames")
+        return int(sum(found))
+
     def blocked(self, device: str) -> bool:
         """Return whether the output of an interface is blocked."""
         return self.value("epaird_interface_oactive", device=device) > 0

@@ -254,6 +254,8 @@ class Pair:
     """The carrier rule that applies again when ``carrier`` is no longer ``off``."""
     expiry: ImpairmentExpiry | None = None
     """When its impairment expires; None where it does not."""
+    scheduled_ns: int = 0
+    """CLOCK_MONOTONIC when the schedule of its carrier was applied."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property

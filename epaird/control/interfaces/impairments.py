@@ -53,6 +53,11 @@ class Impairments:
         self._patching = patching
         self._bus = bus
 
+    def use(self, presets: Mapping[str, Mapping[str, Any]], configuration: Path | None) -> None:
+        """Use the named sets of a configuration, and look for traces beside its file if it has one."""
+        self.presets = presets
+        self.configuration = configuration if configuration is not None else self.configuration
+
     def wanted(self, settings: PairSettings) -> dict[Side, Impairment]:
         """Return the impairment of each direction. Raises Refused."""
         try:

@@ -8,6 +8,7 @@ half and the pair's table has keys, these move to the other half's table first.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import time
@@ -110,8 +111,9 @@ class ImpairmentRequests:
         impairments.replay(half, decisions)
         await impairments.apply([half], rewired=False)
 
-    def arm_all(self) -> None:
-        """Have every impairment that expires expire in time, after a takeover."""
+    def start(self, undo: contextlib.AsyncExitStack) -> None:
+        """Have every impairment that a predecessor has left expire in time, until ``undo`` ends that."""
+        undo.callback(self.stop)
         for pair in self._registry.pairs:
             self.arm(pair)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 
 from epaird.config.settings import PairSettings
 from epaird.control.interfaces.flags import sndbuf
+from epaird.control.interfaces.flapping import Flapping
 from epaird.control.interfaces.ifnet import Half, Ifnet, Pair
 from epaird.control.interfaces.impairments import Impairments, tables
 from epaird.control.interfaces.inplace import DeviceChange, refuse_fixed, warn_of_missing
@@ -28,6 +30,7 @@ class PairChange:
         patching: Patching,
         addresses: PairAddresses,
         impairments: Impairments,
+        flapping: Flapping,
     ) -> None:
         """``requested`` are the keys of each half that are set even if they are as recorded."""
         self.clone = pair
@@ -41,6 +44,8 @@ class PairChange:
         self._patching = patching
         self._addresses = addresses
         self._impairments = impairments
+        self._flapping = flapping
+        self._scheduled_ns = pair.scheduled_ns
         self._lines = {half: half.line.spec if half.line is not None else None for half in pair.halves}
 
     def prepare(self) -> None:
@@ -64,6 +69,8 @@ class PairChange:
         if self._after.carrier == "off" != self._before.carrier:
             self.clone.plugged = self._before.carrier
         self.clone.record(self._after)
+        if self._before.schedule != self._after.schedule:
+            self.clone.scheduled_ns = time.monotonic_ns()
         if tables(self._before) != tables(self._after):
             self.clone.expiry = None
         changed = await self._impairments.record(self.clone, self._after)
@@ -81,6 +88,7 @@ class PairChange:
         for half in self.clone.halves:
             self._set_sndbuf(half, self._after, self._before)
         self.clone.plugged, self.clone.expiry = self._plugged, self._expiry
+        self.clone.scheduled_ns = self._scheduled_ns
         self.clone.record(self._before)
         changed = await self._impairments.restore(self._lines)
         await self._impairments.apply(changed, rewired=await self._forward())
@@ -92,6 +100,7 @@ class PairChange:
             await self._patching.rewire_pair(self.clone)
         for half in self.clone.halves:
             self._patching.up_changed(half)
+        self._flapping.follow(self.clone)
         return rewired
 
     def _set_sndbuf(self, half: Half, before: PairSettings, after: PairSettings) -> None:

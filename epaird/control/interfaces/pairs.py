@@ -6,11 +6,13 @@ A pair is two TAP devices, its halves, which are patched to each other when they
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection, Mapping, Sequence
 
 from epaird.config.settings import Configuration, PairSettings
 from epaird.control.interfaces import pairsettings
 from epaird.control.interfaces.cables import Cable
+from epaird.control.interfaces.flapping import Flapping
 from epaird.control.interfaces.ifnet import Half, Ifnet, Origin, Pair, link_settings
 from epaird.control.interfaces.impairments import Impairments
 from epaird.control.interfaces.inplace import warn_of_missing
@@ -40,6 +42,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         super().__init__(environment)
         self.patching = Patching(environment.host, environment.table, lambda: self.ifnets)
         self._addresses = PairAddresses(macs, environment.host)
+        self.flapping = Flapping(self.patching.update_pair)
         self.impairments = Impairments(environment.table, environment.slots, self.patching, environment.bus)
 
     def half(self, device: str) -> Half | None:
@@ -53,7 +56,8 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         """Return the change of a pair to other settings."""
         return PairChange(
             clone, after, requested,
-            host=self._host, patching=self.patching, addresses=self._addresses, impairments=self.impairments,
+            host=self._host, patching=self.patching, addresses=self._addresses,
+            impairments=self.impairments, flapping=self.flapping,
         )  # fmt: skip
 
     def requested(
@@ -80,6 +84,11 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         """Update the carrier of a half and of its peer."""
         self.patching.up_changed(ifnet)
 
+    def track(self, clone: Pair) -> None:
+        """Track the halves of a pair, and follow its schedule."""
+        super().track(clone)
+        self.flapping.follow(clone)
+
     def moved(self, ifnet: Half, before: Place) -> None:
         """Do nothing: a half is forwarded wherever it is."""
 
@@ -97,6 +106,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
             plugged=clone.plugged,
             said=configured if configured != clone.settings else None,
             expiry=clone.expiry,
+            scheduled_ns=clone.scheduled_ns if clone.settings.schedule else 0,
         )
 
     def adopt(self, saved: SavedPair, taps: Sequence[Tap]) -> Pair:
@@ -107,7 +117,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         every = self._environment.workers
         workers = tuple(every[number % len(every)] for number in saved.workers)
         pair = Pair(saved.name, saved.settings, (a, b), workers, saved.origin, plugged=saved.plugged)
-        pair.expiry = saved.expiry
+        pair.expiry, pair.scheduled_ns = saved.expiry, saved.scheduled_ns
         self._clones[pair.name] = pair
         for half, saved_half in zip((a, b), saved.halves, strict=True):
             half.pair = pair
@@ -169,7 +179,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         workers = self._environment.workers
         first = min((tap.index for tap in taps), key=self._load)
         chosen = tuple(workers[(first + queue) % len(workers)] for queue in range(settings.queues))
-        pair = Pair(name, settings, (a, b), chosen, origin)
+        pair = Pair(name, settings, (a, b), chosen, origin, scheduled_ns=time.monotonic_ns())
         for half in pair.halves:
             half.pair = pair
         for half in pair.halves:
@@ -213,6 +223,7 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         self.patching.abandon(clone)
 
     def _detached(self, clone: Pair) -> None:
+        self.flapping.forget(clone)
         self.patching.end_lines(clone)
 
     def _load(self, index: int) -> int:

@@ -8,7 +8,8 @@ A half that takes no offloads (``offload = false``) receives frames as on a wire
 patched to. The other half's device has no offloads either for as long, so that its kernel segments
 super-frames and completes checksums. The workers do the same with frames that were transmitted before.
 
-A half has carrier while it is patched to a half, neither pair has ``carrier = "off"`` and, unless its own
+A half has carrier while it is patched to a half, neither pair has ``carrier = "off"`` or an outage of its
+``schedule`` and, unless its own
 pair has ``carrier = "always"``, both halves are up: veth's rule.
 """
 
@@ -21,6 +22,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 from epaird.config.wiring import initial_peers
 from epaird.control.interfaces.cables import Cable
+from epaird.control.interfaces.flapping import has_outage
 from epaird.control.interfaces.ifnet import Half, Pair
 from epaird.control.interfaces.measuring import settle_detached
 from epaird.control.machine.host import Host
@@ -121,8 +123,12 @@ class Patching:
 
     def update_carrier(self, half: Half) -> None:
         """Set a half's carrier by the rule."""
-        wanted = _connected(half) and (
-            half.pair.settings.carrier == "always" or (half.up and half.peer is not None and half.peer.up)
+        wanted = (
+            _connected(half)
+            and not _scheduled_off(half)
+            and (
+                half.pair.settings.carrier == "always" or (half.up and half.peer is not None and half.peer.up)
+            )
         )
         if half.destroying or wanted == half.carrier_on:
             return
@@ -133,6 +139,11 @@ class Patching:
                 log.warning("%s: carrier: %s", half.device, error)
         else:
             half.carrier_on = wanted
+
+    def update_pair(self, pair: Pair) -> None:
+        """Set the carrier of a pair's halves and of their peers by the rule."""
+        for half in pair.halves:
+            self.up_changed(half)
 
     def update_offload(self, half: Half) -> None:
         """Set the offloads of a half's device: those of the kernel if both ends of its cable take them."""
@@ -204,6 +215,12 @@ def _connected(half: Half) -> bool:
     """Return whether a half has a peer and the carrier of neither pair is off."""
     peer = half.peer
     return peer is not None and "off" not in (half.pair.settings.carrier, peer.pair.settings.carrier)
+
+
+def _scheduled_off(half: Half) -> bool:
+    """Return whether the schedule of either pair has no carrier now."""
+    pairs = [half.pair, *([half.peer.pair] if half.peer is not None else [])]
+    return any(has_outage(pair) for pair in pairs if pair.settings.schedule)
 
 
 def _coalesces(half: Half) -> bool:

@@ -166,6 +166,8 @@ class SavedPair(BaseModel):
     """Its settings in the configuration, where the present ones differ."""
     expiry: ImpairmentExpiry | None = None
     """When its impairment expires."""
+    scheduled_ns: int = 0
+    """CLOCK_MONOTONIC when the schedule of its carrier was applied."""
 
     @property
     def devices(self) -> tuple[SavedDevice, ...]:

@@ -102,7 +102,7 @@ def test_a_line_without_its_ring_begins_anew(
 
 
 def test_a_line_that_is_turned_off_is_given_to_workers_until_it_is_drained(line: OutgoingLine) -> None:
-    assert (line.specs, line.fds) == ((), ())
+    assert not (*line.specs, *line.fds)
     line.apply(None)
     assert not line.specs, "it never held anything"
     line.apply(LineSpec(seed=7))
@@ -112,7 +112,7 @@ def test_a_line_that_is_turned_off_is_given_to_workers_until_it_is_drained(line:
     assert line.specs == (LineSpec(LINE, draining=True),)
     assert len(line.fds) == 1
     line.drained()
-    assert (line.specs, line.fds) == ((), ())
+    assert not (*line.specs, *line.fds)
     assert len(line.files) == 1, "the ring stays for the next impairment"
 
 

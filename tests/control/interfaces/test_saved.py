@@ -21,7 +21,17 @@ async def test_the_keys_are_those_of_every_version() -> None:
     async with make_scene() as scene:
         await scene.interfaces.create("epair0", {})
         pair, lo = (kind.save(next(iter(kind)), None).model_dump() for kind in scene.registry.kinds)
-        assert list(pair) == ["name", "settings", "origin", "workers", "halves", "plugged", "said", "expiry"]
+        assert list(pair) == [
+            "name",
+            "settings",
+            "origin",
+            "workers",
+            "halves",
+            "plugged",
+            "said",
+            "expiry",
+            "scheduled_ns",
+        ]
         assert list(pair["halves"][0]) == ["device", "side", "mac", "peer", "line"]
         assert list(lo) == ["device", "settings", "origin", "worker", "said"]
         assert list(lo["device"]) == list(pair["halves"][0]["device"]) == DEVICE_KEYS

@@ -1,0 +1,52 @@
+"""Carrier flaps: when they begin and end, and what a pair makes of them."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epaird.control.interfaces.flapping import Outage, is_out, wait_of
+from tests.control.interfaces.scene import make_scene
+from tests.loop import on_loop
+from tests.waiting import eventually
+
+OUTAGES = st.lists(
+    st.builds(Outage, st.integers(0, 50), st.integers(0, 20), st.one_of(st.just(0), st.integers(1, 60))),
+    max_size=3,
+)
+
+
+@given(OUTAGES, st.integers(0, 200))
+def test_nothing_changes_before_the_next_change(outages: list[Outage], elapsed: int) -> None:
+    wait = wait_of(outages, elapsed)
+    state = is_out(outages, elapsed)
+    assert wait is None or wait > 0
+    until = elapsed + (500 if wait is None else wait)
+    assert all(is_out(outages, each) == state for each in range(elapsed, until))
+
+
+def test_an_outage_that_repeats() -> None:
+    outage = Outage(at=10, duration=2, every=60)
+    assert [time for time in range(150) if outage.covers(time)] == [10, 11, 70, 71, 130, 131]
+    assert [outage.next_change(time) for time in (0, 10, 12, 69, 70)] == [10, 12, 70, 70, 72]
+
+
+@on_loop
+async def test_carrier_follows_the_schedule_and_the_rule() -> None:
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {})
+        half = scene.registry.pairs.half("epair0a")
+        assert half is not None
+        assert half.carrier_on
+        await scene.interfaces.change("epair0", {"schedule": [{"carrier": "off", "for": "20ms"}]})
+        assert not half.carrier_on
+        applied = half.pair.scheduled_ns
+        await scene.interfaces.change("epair0a", {"mtu": 1400})
+        assert half.pair.scheduled_ns == applied
+        await eventually(lambda: half.carrier_on)
+        await scene.interfaces.change("epair0", {"schedule": [{"carrier": "off"}]})
+        assert not half.carrier_on
+        await scene.interfaces.change("epair0", {"carrier": "off", "schedule": []})
+        assert not half.carrier_on
+        await scene.interfaces.change("epair0", {"carrier": "on"})
+        assert half.carrier_on

@@ -1,0 +1,97 @@
+"""Pairs whose frames are held by impairment: none is lost, doubled or reordered, whatever ends or changes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.scenarios.ctl import epairctl
+from tests.scenarios.datagram_stream import DatagramStream
+from tests.scenarios.lab import Daemon, Lab, pair
+from tests.scenarios.transfers import add_neighbour
+from tests.waiting import until
+
+pytestmark = pytest.mark.real
+
+RATE = 2_000
+DELAY = '\n[epair.epair0.impair]\ndelay = "150ms"\n'
+
+
+def impaired(lab: Lab, text: str = DELAY) -> Daemon:
+    lab.namespace("red", ipv6=False)
+    lab.namespace("blue", ipv6=False)
+    return lab.daemon(pair(ipv6=False) + text, workers=1)
+
+
+def stream(lab: Lab) -> DatagramStream:
+    add_neighbour(lab["red"], lab["blue"], "10.0.0.2", "eth0")
+    return DatagramStream(lab["red"], lab["blue"], "10.0.0.2", RATE)
+
+
+def wait_until_held(daemon: Daemon, frames: int = 100) -> None:
+    until(lambda: daemon.metrics().held("epair0a") > frames, daemon.__repr__)
+
+
+def kill_worker(lab: Lab, daemon: Daemon) -> Daemon:
+    del lab
+    os.kill(daemon.worker(), signal.SIGKILL)
+    daemon.wait_for_log("forwards")
+    return daemon
+
+
+def kill_control_plane(lab: Lab, daemon: Daemon) -> Daemon:
+    daemon.crash()
+    return lab.restart(daemon).wait_ready()
+
+
+def upgrade(lab: Lab, daemon: Daemon) -> Daemon:
+    epairctl(lab, "upgrade")
+    daemon.wait_for_log("upgraded to epaird")
+    return daemon
+
+
+@pytest.mark.parametrize("fault", [kill_worker, kill_control_plane, upgrade])
+def test_nothing_that_is_held_is_lost(lab: Lab, fault: Callable[[Lab, Daemon], Daemon]) -> None:
+    daemon = impaired(lab)
+    with stream(lab) as sending:
+        wait_until_held(daemon)
+        daemon = fault(lab, daemon)
+        wait_until_held(daemon)
+        outcome = sending.end()
+    assert outcome.twice == 0
+    assert outcome.ordered
+    page = daemon.at_rest()
+    errors = page.interface("epair0b").ierrors
+    assert outcome.lost == errors["worker_lost"]
+    assert errors["worker_lost"] <= 64, "at most the burst in hand"
+    assert page.held("epair0a") == 0
+
+
+def test_a_change_in_place_loses_and_reorders_nothing(lab: Lab) -> None:
+    daemon = impaired(lab)
+    with stream(lab) as sending:
+        wait_until_held(daemon)
+        for delay in ("10ms", "200ms", "20ms"):
+            daemon.edit_file(daemon.file.read_text().rsplit('"', 2)[1], delay)
+            epairctl(lab, "reload")
+        daemon.edit_file('\n[epair.epair0.impair]\ndelay = "20ms"\n', "")
+        epairctl(lab, "reload")
+        until(lambda: daemon.metrics().held("epair0a") == 0, daemon.__repr__)
+        outcome = sending.end()
+    assert (outcome.lost, outcome.ordered) == (0, True)
+    daemon.at_rest()
+
+
+def test_what_is_held_when_the_cable_is_unplugged_is_counted(lab: Lab) -> None:
+    daemon = impaired(lab)
+    with stream(lab):
+        wait_until_held(daemon)
+        epairctl(lab, "unpatch", "epair0a")
+        daemon.wait_for_log("unplugged while impairment held")
+        epairctl(lab, "patch", "epair0a", "epair0b")
+        wait_until_held(daemon)
+    page = daemon.metrics()
+    assert page.interface("epair0b").ierrors["write_error"] > 50
