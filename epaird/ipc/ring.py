@@ -33,6 +33,7 @@ This module is imported by worker processes: it uses the standard library only.
 from __future__ import annotations
 
 import mmap
+import os
 from array import array
 from collections.abc import Iterator
 from typing import Literal
@@ -107,7 +108,7 @@ class Ring:
         """Map the ring; its descriptor stays the caller's. Raises ValueError where it is none."""
         self.fd = fd
         records, octets = sizes(fd)
-        self._map = mmap.mmap(fd, 0)
+        self._map = mmap.mmap(fd, os.lseek(fd, 0, os.SEEK_END))
         whole = memoryview(self._map)
         self._views = [whole]
         self.records = records

@@ -83,6 +83,8 @@ class Decisions:
         self.piece_octets = 0
         """Bytes on the wire that take a millisecond in the mean; 0 without a rate."""
         self._spec = spec
+        if trace is not None:
+            Opportunities(trace, spec.applied_ns)
         self._trace = trace
         self._replay = replay
         self._last: int = words[3]

@@ -186,13 +186,15 @@ class Line:
 
     # Frames for the receiver.
 
-    def run(self, now_ns: int) -> None:
-        """Release what is due."""
+    def run(self, now_ns: int, until_ns: int) -> int:
+        """Release what is due until a time; return how many writes that took."""
+        first = self._ring.tail
         if not self._target.backlog:
-            self._blocked = not self._release.run(now_ns)
+            self._blocked = not self._release.run(now_ns, until_ns)
             self._ring.mirror_release(self._words)
         else:
             self._blocked = True
+        released = self._ring.tail - first
         if self._blocked:
             self._pipeline.poller.await_room(self._target)
         self._schedule()
@@ -203,11 +205,13 @@ class Line:
         if self._drained is not None and self.empty:
             drained, self._drained = self._drained, None
             drained()
+        return released
 
     def resume(self) -> None:
         """Release what is due: the receiver takes frames again."""
         self._blocked = False
-        self.run(self._clock())
+        now_ns = self._clock()
+        self.run(now_ns, now_ns)
 
     def _has_room(self) -> bool:
         """Return whether a burst may be read."""

@@ -19,8 +19,11 @@ from epaird.ipc.impairment import LineSpec
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import CableKind, Impair, PortSpec
 from epaird.ipc.ring import Ring
+from epaird.ipc.ringfile import same
 from epaird.kernel.timerfd import Timer
 
+WRITE_NS: Final = 15_000
+"""Nanoseconds between the decision to release a frame and its arrival, while polling."""
 SPIN_NS: Final = 100_000
 """Most nanoseconds to poll before a frame is due, where the worker polls at all."""
 
@@ -47,7 +50,7 @@ class Lines:
         self._pipeline = pipeline
         self._table = table
         self._drained = drained
-        self._timetable = Timetable(self._arm)
+        self._timetable = Timetable(self._arm, time.monotonic_ns)
         self._timer: Timer | None = None
         self._polling = False
         self._held: dict[Port, HeldLine] = {}
@@ -117,7 +120,7 @@ class Lines:
         held = self._held.get(port)
         if held is None:
             return self._attach(port, spec, fds)
-        if not os.path.sameopenfile(held.fds[0], fds[0]):
+        if not same(held.fds[0], fds[0]):
             if not held.line.empty:
                 return f"{port.name}: another ring cannot be used while frames are held"
             self._forget(port)
@@ -174,8 +177,7 @@ class Lines:
 
     def _due(self) -> None:
         timetable = self._timetable
-        now_ns = time.monotonic_ns()
-        timetable.run(now_ns)
+        timetable.woken()
         if timetable.early_ns and not self._polling:
             self._polling = True
             self._poll()
@@ -184,8 +186,8 @@ class Lines:
         """Run what is due, and poll while something will be soon."""
         timetable = self._timetable
         now_ns = time.monotonic_ns()
-        if timetable.next_ns <= now_ns:
-            timetable.run(now_ns)
+        if timetable.next_ns <= now_ns + WRITE_NS:
+            timetable.run(now_ns, WRITE_NS)
         if timetable.next_ns - now_ns > timetable.early_ns:
             self._polling = False
         else:
@@ -226,7 +228,7 @@ def _decisions(spec: LineSpec, state: Sequence[int], fds: Sequence[int]) -> Deci
 
 def _numbers(fd: int) -> memoryview:
     """Return the unsigned 64-bit numbers in a file. They stay mapped as long as they are used."""
-    size = os.fstat(fd).st_size // 8 * 8
+    size = os.lseek(fd, 0, os.SEEK_END) // 8 * 8  # fstat() is denied in the sandbox
     return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_READ) if size else b"").cast("Q")
 
 

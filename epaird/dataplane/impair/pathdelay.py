@@ -156,10 +156,10 @@ class PathDelay:
 
     def _value(self, knot: int) -> float:
         """Return the value of a knot. What it shares with the knot before is kept."""
-        if knot == self._knot + 1 and self._values:
-            self._values.append(self._stream.normal(knot))
-        elif knot != self._knot or not self._values:
-            self._values.clear()
-            self._values.extend(map(self._stream.normal, range(knot - len(self._weights) + 1, knot + 1)))
+        count = len(self._weights)
+        first = knot - count + 1
+        if self._values and 0 <= knot - self._knot < count:
+            first = self._knot + 1
+        self._values.extend(map(self._stream.normal, range(first, knot + 1)))
         self._knot = knot
         return math.fsum(map(mul, self._weights, self._values))

@@ -60,25 +60,23 @@ class Processes:
         ``bit``, in order; ``stop_bit`` is the bit behind the last. A segment that is dropped has no other
         fate."""
         stop = first + len(sizes)
-        fate = self._loss_fate
-        dropped = {place - first: fate for place in self._loss.take(stop)}
-        if self.next_bit < stop_bit:
-            dropped = self._bit_errors(bit, sizes) | dropped
+        fate, lost = self._loss_fate, self._loss.take(stop)
+        if self._others >= stop and self.next_bit >= stop_bit:
+            self.next = min(self._loss.next, self._others)
+            return [Hit(place - first, fate) for place in lost]
+        dropped = self._bit_errors(bit, sizes)
+        dropped.update((place - first, fate) for place in lost)
         found = [Hit(segment, fate) for segment, fate in dropped.items()]
-        if self._others < stop:
-            for process, fate in (
-                (self._duplicate, Fate.DUPLICATE),
-                (self._corrupt, Fate.CORRUPT),
-                (self._reorder, Fate.REORDER),
-            ):
-                segments = (place - first for place in process.take(stop))
-                found += [Hit(segment, fate) for segment in segments if segment not in dropped]
-            self._look()
-        elif self.next_bit < stop_bit:
-            self._look()
+        for process, fate in (
+            (self._duplicate, Fate.DUPLICATE),
+            (self._corrupt, Fate.CORRUPT),
+            (self._reorder, Fate.REORDER),
+        ):
+            segments = (place - first for place in process.take(stop))
+            found += [Hit(segment, fate) for segment in segments if segment not in dropped]
+        self._look()
         self.next = min(self._loss.next, self._others)
-        if len(found) > 1:
-            found.sort()
+        found.sort()
         return found
 
     def words(self) -> tuple[int, ...]:

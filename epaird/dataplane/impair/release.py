@@ -29,12 +29,13 @@ class Release:
         self._ring = ring
         self._target = target
 
-    def run(self, now_ns: int) -> bool:
-        """Write records that are due, a limited number; return False when the receiver takes no more."""
+    def run(self, now_ns: int, until_ns: int) -> bool:
+        """Write records that are due until a time, a limited number; return False when the receiver takes no
+        more."""
         ring, target = self._ring, self._target
         left = RECORDS_AT_ONCE
         while left > 0 and ring.tail < ring.head:
-            written, error = self._write(now_ns, left)
+            written, error = self._write(now_ns, until_ns, left)
             left -= written + 1
             if error is None:
                 break
@@ -43,7 +44,7 @@ class Release:
             ring.refused(reason(error), target.account.words)
         return True
 
-    def _write(self, now_ns: int, most: int) -> tuple[int, OSError | None]:
+    def _write(self, now_ns: int, until_ns: int, most: int) -> tuple[int, OSError | None]:
         """Write records until one is not due or is refused; return how many were written, and the error."""
         ring, fd, write = self._ring, self._target.fd, os.write
         table, data, mask, unpack = ring.table, ring.data, ring.records - 1, RECORD.unpack_from
@@ -58,7 +59,7 @@ class Release:
             deadline, offset, length, each_segments, each_frames, flags, _, each_octets, _, _ = unpack(
                 table, (number & mask) * _TABLE_STEP
             )
-            if deadline > now_ns:
+            if deadline > until_ns:
                 break
             try:
                 write(fd, data[offset : offset + length])
@@ -83,7 +84,8 @@ class Release:
         return number - first, error
 
     def _late(self, late_ns: int, frames: int) -> None:
-        """Count frames by how late they are delivered."""
+        """Count frames by how late they are delivered; those that are early are not late."""
+        late_ns = max(0, late_ns)
         release = self._ring.release
         release[LATE_SUM] += late_ns * frames
         release[LATE + bisect_left(LATE_BOUNDS_NS, late_ns)] += frames

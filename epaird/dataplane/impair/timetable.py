@@ -1,4 +1,9 @@
-"""When each line has to release frames: a heap for one timer. Times are CLOCK_MONOTONIC in nanoseconds."""
+"""When each line has to release frames: a heap for one timer. Times are CLOCK_MONOTONIC in nanoseconds.
+
+A process that sleeps until a moment wakes up after it, and then takes a while to write: 50 to 100 us in all.
+So the timer is armed that much earlier: by the median of what was measured, which a step of one microsecond
+up or down after each time follows. What is due by then is released; half of it is early, by less than that.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +21,43 @@ class Scheduled(Protocol):
     due_ns: int
     """The time for which it is scheduled, or NEVER; written by the timetable."""
 
-    def run(self, now_ns: int) -> None:
-        """Release what is due."""
+    def run(self, now_ns: int, until_ns: int) -> int:
+        """Release what is due until a time; return how many writes that took."""
+
+
+LEAD_MAX_NS: Final = 90_000
+"""Most nanoseconds by which frames are released early."""
+_STEP_NS: Final = 1000
+_FEW: Final = 2
+"""Writes of a time that is measured; more take longer."""
 
 
 class Timetable:
     """The lines of a worker that hold frames, by the time of their first one."""
 
-    __slots__ = ("_arm", "_heap", "_number", "_running", "early_ns", "next_ns")
+    __slots__ = (
+        "_arm",
+        "_armed_ns",
+        "_clock",
+        "_heap",
+        "_number",
+        "_running",
+        "early_ns",
+        "lead_ns",
+        "next_ns",
+    )
 
-    def __init__(self, arm: Callable[[int], None]) -> None:
-        """``arm`` has :meth:`run` called at a time; 0 ends that."""
+    def __init__(self, arm: Callable[[int], None], clock: Callable[[], int]) -> None:
+        """``arm`` has :meth:`woken` called at a time; 0 ends that. ``clock`` returns the time."""
         self.next_ns = NEVER
         """The earliest time that a line is scheduled for; NEVER without one."""
         self.early_ns = 0
         """How much earlier the timer is to end, so that the caller can poll until the time has come."""
+        self.lead_ns = 0
+        """How long it takes to wake up; 0 while the caller polls."""
         self._arm = arm
+        self._clock = clock
+        self._armed_ns = 0
         self._heap: list[tuple[int, int, Scheduled]] = []
         self._number = 0
         self._running = False
@@ -43,7 +69,7 @@ class Timetable:
         heapq.heappush(self._heap, (at_ns, self._number, line))
         if at_ns < self.next_ns and not self._running:
             self.next_ns = at_ns
-            self._arm(max(1, at_ns - self.early_ns))
+            self._rearm()
 
     def cancel(self, line: Scheduled) -> None:
         """Forget a line."""
@@ -51,11 +77,21 @@ class Timetable:
         self._heap = [entry for entry in self._heap if entry[2] is not line]
         heapq.heapify(self._heap)
 
-    def run(self, now_ns: int) -> None:
-        """Run the lines that are due, each once, and arm the timer for the next one."""
-        heap = self._heap
+    def woken(self) -> None:
+        """Run the lines that are due: the timer has ended."""
+        now_ns, armed_ns, lead_ns = self._clock(), self._armed_ns, self.lead_ns
+        if self.early_ns:
+            self.run(now_ns)
+        elif 0 < self.run(now_ns, lead_ns) <= _FEW:
+            lead_ns += _STEP_NS if self._clock() - armed_ns > lead_ns else -_STEP_NS
+            self.lead_ns = max(0, min(LEAD_MAX_NS, lead_ns))
+
+    def run(self, now_ns: int, lead_ns: int = 0) -> int:
+        """Run the lines that are due, or will be within ``lead_ns``, each once; arm the timer for the next
+        one. Return how many writes that took."""
+        heap, until_ns, writes = self._heap, now_ns + lead_ns, 0
         due = []
-        while heap and heap[0][0] <= now_ns:
+        while heap and heap[0][0] <= until_ns:
             at_ns, _, line = heapq.heappop(heap)
             if line.due_ns == at_ns:
                 line.due_ns = NEVER
@@ -63,11 +99,20 @@ class Timetable:
         self._running = True
         try:
             for line in due:
-                line.run(now_ns)
+                writes += line.run(now_ns, until_ns)
         finally:
             self._running = False
             heap = self._heap
             while heap and heap[0][2].due_ns != heap[0][0]:
                 heapq.heappop(heap)
             self.next_ns = heap[0][0] if heap else NEVER
-            self._arm(max(1, self.next_ns - self.early_ns) if heap else 0)
+            self._rearm()
+        return writes
+
+    def _rearm(self) -> None:
+        """Arm the timer for the next time, or disarm it."""
+        if self.next_ns == NEVER:
+            self._arm(0)
+            return
+        self._armed_ns = max(1, self.next_ns - (self.early_ns or self.lead_ns))
+        self._arm(self._armed_ns)

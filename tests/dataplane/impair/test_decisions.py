@@ -239,6 +239,11 @@ def test_wrong_bits_are_everywhere() -> None:
     assert {decisions.corrupt_bit(segment, 100) for segment in range(2000)} == set(range(100))
 
 
+def test_a_trace_that_takes_no_time_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="after 0"):
+        Decisions(LineSpec(trace=True), (), [0])
+
+
 def goodput(rate: int, seconds: int = 20) -> float:
     """Bits of TCP's payload a second through a queue that is never empty."""
     decisions = Decisions(LineSpec(parameters=LineParameters(rate=rate, delay_ns=10 * MS)))
