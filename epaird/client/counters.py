@@ -58,9 +58,10 @@ class LineCounters(Model):
     marked: int = 0
     """Segments of what the interface's owner transmitted that were marked with ECN instead of dropped."""
     osegments: int = 0
-    """Segments that the interface's owner transmitted while the line carried them."""
+    """Segments that the interface's owner transmitted while it was impaired."""
     isegments: int = 0
-    """Segments of what the interface's owner transmitted that the line has delivered, duplicates included."""
+    """Segments of what the interface's owner transmitted while it was impaired that were delivered,
+    duplicates included."""
     held_frames: int = 0
     """Frames that the interface's owner transmitted and that impairment holds until they are due."""
     held_segments: int = 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from epaird.client.client import DaemonError
 from epaird.ctl import completion, show
 from epaird.ctl.context import JSON, Context, form_options
 
@@ -22,6 +23,10 @@ _FILE_MAX: Final = 16 << 20
 """Characters of the largest file of decisions."""
 _OTHER_WORDS: Final = ("del", "delete", "remove", "clear", "reset", "stop", "none")
 """Words that people type for ``off``."""
+_HITS: Final = ("loss", "duplicate", "corrupt", "reorder")
+"""Keys that hit segments."""
+_TABLE: Final = re.compile(r"\bepair\.epair[0-9]+\.(?:[ab]\.)?impair\.")
+"""Table of the configuration before a key in an error of the daemon."""
 _DECISION: Final = re.compile(r"([0-9]{1,20})[ \t]+([a-z_]+)")
 
 
@@ -90,7 +95,7 @@ def _show(context: Context, name: str) -> None:
 
 
 def _change(context: Context, name: str, words: Sequence[str], duration: str | None) -> None:
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     removed: list[str] = []
     if words[0] == "off":
         if len(words) > 1:
@@ -99,7 +104,10 @@ def _change(context: Context, name: str, words: Sequence[str], duration: str | N
     else:
         patch, notes = _patch(words, context.daemon.impairment(name))
         removed = [key for key, value in patch.items() if value is None]
-        found = context.daemon.impair(name, patch, duration=duration)
+        try:
+            found = context.daemon.impair(name, patch, duration=duration)
+        except DaemonError as error:
+            raise DaemonError(_TABLE.sub("", str(error))) from None
     if context.form.json:
         context.write_json(asdict(found))
         return
@@ -109,9 +117,9 @@ def _change(context: Context, name: str, words: Sequence[str], duration: str | N
     show.write("\n".join([lines.answer(found), *(f"note: {each}" for each in remarks)]))
 
 
-def _patch(words: Sequence[str], present: PairImpairment) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the keys that words set, and what differs from netem where one of them was not set before."""
-    from epaird.impairment.netem import NotAnImpairment
+def _patch(words: Sequence[str], present: PairImpairment) -> tuple[dict[str, Any], list[str]]:
+    """Return the keys that words set, and remarks: what differs from netem, unless it applied before."""
+    from epaird.impairment.netem import PER_SEGMENT, NotAnImpairment
     from epaird.impairment.words import translated
 
     if words[0] in _OTHER_WORDS:
@@ -126,14 +134,19 @@ def _patch(words: Sequence[str], present: PairImpairment) -> tuple[dict[str, Any
     except NotAnImpairment as error:
         raise click.UsageError(str(error)) from None
     fresh = any(value is not None and key not in keys for key, value in found.patch.items())
-    return found.patch, found.differences if fresh else ()
+    remarks = [*found.differences] if fresh else []
+    if PER_SEGMENT in remarks and not keys.keys().isdisjoint(_HITS):
+        remarks.remove(PER_SEGMENT)
+    if found.patch.get("preset") and keys and not any(each.preset for each in present.directions):
+        remarks.append("keys that were set before take precedence over those of the set; off removes them")
+    return found.patch, remarks
 
 
 def _kept(found: PairImpairment, removed: Sequence[str]) -> list[str]:
     """Return remarks about keys that were removed and still apply."""
     return [
-        f"{key} {each.impairment[key]} of {each.device} is that of the set {each.preset}: "
-        f"replace it by a value of 0, or name no set: preset none"
+        f"{each.device}: {key} {each.impairment[key]} is that of the set {each.preset}: give a value of 0, "
+        "or remove the set: preset none"
         for each in found.directions
         for key in removed
         if key in each.impairment and each.preset

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from epaird.ctl.show import Row, scaled
 from epaird.impairment.units import duration, percentage, rate, size
+from epaird.impairment.words import KEYS
 from epaird.ipc.counters import LATE_BOUNDS_NS
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from epaird.client.statistics import Statistics
 
 HEADINGS: Final = (
-    "IMPAIRED", "delay", "late", "late p99", "loss", "lost", "queue drops", "rate", "delivered", "held",
+    "IMPAIRED", "delay", "late", "late-p99", "loss", "lost", "queue-drops", "rate", "delivered", "held",
 )  # fmt: skip
 """Columns of the live table. Those that were asked for are followed by those that were delivered."""
 _QUEUE: Final = ("queue_full", "aqm")
@@ -150,11 +151,17 @@ def shown(found: PairImpairment) -> str:
 
 def answer(found: PairImpairment) -> str:
     """Return what an impairment is after a change."""
-    lines = []
-    for each in found.directions:
-        seed = f", seed {each.seed}" if each.seed is not None and "seed" not in each.impairment else ""
-        lines.append(heading(each) + seed)
-    return "\n".join([*lines, *_effects(found)])
+    headings = [heading(each) + _seed(each) for each in found.directions]
+    words = {as_words(each) + _seed(each) for each in found.directions}
+    if len(headings) > 1 and len(words) == 1:
+        headings = [f"{found.interface}, each direction: {words.pop() or 'not impaired'}"]
+    return "\n".join([*headings, *_effects(found)])
+
+
+def _seed(direction: DirectionImpairment) -> str:
+    """Return a random seed in words; empty for one that is among the keys."""
+    known = direction.seed is None or "seed" in direction.impairment
+    return "" if known else f", seed {direction.seed}"
 
 
 def heading(direction: DirectionImpairment) -> str:
@@ -165,21 +172,21 @@ def heading(direction: DirectionImpairment) -> str:
 
 def as_words(direction: DirectionImpairment) -> str:
     """Return the keys of an impairment as the words that ``epairctl impair`` takes, in a shell's notation."""
-    words = " ".join(f"{key} {_word(value)}" for key, value in direction.impairment.items())
+    ordered = sorted(direction.impairment.items(), key=lambda item: (*KEYS, item[0]).index(item[0]))
+    words = " ".join(f"{key} {_word(value)}" for key, value in ordered)
     return words + (f" (set {direction.preset})" if direction.preset else "")
 
 
 def _details(each: DirectionImpairment) -> Iterator[str]:
     if each.seed is not None:
-        random = "" if "seed" in each.impairment else ", random"
-        yield f"seed:      {each.seed}{random}{', repeats decisions of a file' if each.replaying else ''}"
+        yield f"seed:      {each.seed}{', repeats decisions of a file' if each.replaying else ''}"
         expected = ", ".join(_expected(each.expected))
-        outside = " outside its schedule" if "schedule" in each.impairment else ""
+        outside = ", all that outside its schedule" if "schedule" in each.impairment else ""
         if expected:
             yield f"expected:  {expected}{outside}"
     counters = each.counters
     if counters.osegments:
-        yield f"delivered: {', '.join(_delivered(counters))}"
+        yield f"so far:    {', '.join(_delivered(counters))}"
     if counters.held_frames:
         yield f"held:      {counters.held_frames} frames, {counters.line_held_bytes} bytes"
     if frames := sum(counters.late_buckets):
@@ -199,11 +206,11 @@ def _expected(expected: ExpectedImpairment) -> Iterator[str]:
     if expected.bits_per_second:
         yield f"rate {rate(expected.bits_per_second)}"
     if expected.held_bytes:
-        yield f"{size(max(1024, expected.held_bytes) // 1024 * 1024)} held at that rate"
+        yield f"{size(max(1024, expected.held_bytes) // 1024 * 1024)} held for that"
 
 
 def _delivered(counters: LineCounters) -> Iterator[str]:
-    yield f"{counters.isegments} of {counters.osegments} segments"
+    yield f"{counters.isegments} of {counters.osegments} segments delivered"
     for reason, count in counters.impaired.items():
         if count:
             yield f"{count} dropped by {reason} ({_share(count / counters.osegments)})"

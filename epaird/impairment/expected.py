@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Final
 
 from epaird.dataplane.impair.pathdelay import expected_delay
-from epaird.impairment.units import duration
+from epaird.impairment.units import duration, percentage, rate
 from epaird.ipc.impairment import LineParameters, LossChain
 
 UNPROTECTED: Final = 20
@@ -67,6 +68,25 @@ def added_round_trip(one: LineParameters, other: LineParameters) -> str:
     Empty if neither delays."""
     total = one.delay_ns + other.delay_ns
     return f"adds {duration(total)} to a round trip" if total else ""
+
+
+def described(parameters: LineParameters) -> Iterator[str]:
+    """Yield in words what parameters do: ``delay 100ms``, ``loss 1%``."""
+    for key, nanoseconds in (("delay", parameters.delay_ns), ("jitter", parameters.jitter_ns)):
+        if nanoseconds:
+            yield f"{key} {duration(nanoseconds)}"
+    for key, share in (
+        ("loss", mean_loss(parameters.loss)),
+        ("duplicate", parameters.duplicate),
+        ("corrupt", parameters.corrupt),
+        ("reorder", parameters.reorder),
+    ):
+        if share:
+            yield f"{key} {percentage(share)}"
+    if parameters.ber:
+        yield f"ber {parameters.ber:g}"
+    if parameters.rate:
+        yield f"rate {rate(parameters.rate)}"
 
 
 def _bad(chain: LossChain) -> float:

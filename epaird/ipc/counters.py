@@ -323,12 +323,14 @@ IMPAIRMENT: Final = (
     ),
     Counter(
         "osegments", OSEGMENTS, "frames",
-        "Segments that the interface's owner transmitted while the line carried them", statistic=True,
+        "Segments that the interface's owner transmitted while it was impaired",
+        metric="epaird_impair_osegments", statistic=True,
     ),
     Counter(
         "isegments", ISEGMENTS, "frames",
-        "Segments of what the interface's owner transmitted that the line has delivered, duplicates included",
-        statistic=True,
+        "Segments of what the interface's owner transmitted while it was impaired that were delivered, "
+        "duplicates included",
+        metric="epaird_impair_isegments", statistic=True,
     ),
     Counter(
         "held_frames", HELD_FRAMES, "frames",
