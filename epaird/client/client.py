@@ -21,6 +21,7 @@ from epaird.client.models import CreatedInterface, Interface, InterfaceDetails, 
 
 if TYPE_CHECKING:
     from epaird.client.events import Event
+    from epaird.client.impairment import PairImpairment
     from epaird.client.plans import PlanReport
     from epaird.client.statistics import Statistics
     from epaird.client.workers import WorkerInfo
@@ -125,6 +126,42 @@ class Client:
     def unpatch(self, name: str) -> None:
         """Separate a half from its peer; neither has a carrier afterwards."""
         self.ask("DELETE", "interfaces", name, "peer")
+
+    def impairment(self, name: str) -> PairImpairment:
+        """Return the impairment of what a half transmits, or of both directions of a pair."""
+        from epaird.client.impairment import PairImpairment
+
+        return _model(PairImpairment, self.ask("GET", "interfaces", name, "impairment"))
+
+    def impair(
+        self, name: str, keys: Mapping[str, object], *, whole: bool = False, duration: str | None = None
+    ) -> PairImpairment:
+        """Impair a half or a pair, and return the impairment. A key whose value is None is removed.
+
+        Other keys stay, unless ``whole``. After ``duration``, ``30s``, the impairment of before applies
+        again."""
+        from epaird.client.impairment import PairImpairment
+
+        place, method = ("interfaces", name, "impairment"), "PUT" if whole else "PATCH"
+        return _model(PairImpairment, self.ask(method, *place, body=keys, query=_for(duration)))
+
+    def stop_impairing(self, name: str, *, duration: str | None = None) -> PairImpairment:
+        """Impair a half or a pair no more; with ``duration``, not until that has passed."""
+        from epaird.client.impairment import PairImpairment
+
+        place = ("interfaces", name, "impairment")
+        return _model(PairImpairment, self.ask("DELETE", *place, query=_for(duration)))
+
+    def decisions(self, name: str, most: int) -> list[dict[str, Any]]:
+        """Return the last decisions about what a half transmits, at most so many."""
+        found: list[dict[str, Any]] = self.ask(
+            "GET", "interfaces", name, "impairment", "log", query=f"most={most}"
+        )
+        return found
+
+    def replay(self, name: str, decisions: Sequence[Mapping[str, object]]) -> None:
+        """Repeat decisions about what a half transmits, as :meth:`decisions` returns them."""
+        self.ask("PUT", "interfaces", name, "impairment", "replay", body=list(decisions))
 
     def upgrade(self) -> None:
         """Upgrade the running daemon in place."""
@@ -266,6 +303,10 @@ def selecting(
     wanted = {"kind": kind, "netns": netns, "drops": "true" if drops else None}
     wanted["missing"] = "true" if missing else None
     return "&".join(f"{name}={_quoted(value)}" for name, value in wanted.items() if value is not None)
+
+
+def _for(duration: str | None) -> str:
+    return "" if duration is None else f"for={_quoted(duration)}"
 
 
 def _target(place: tuple[str, ...], query: str) -> str:

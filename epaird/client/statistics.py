@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from epaird.client.base import Model
 from epaird.client.counters import InterfaceCounters
+from epaird.client.impairment import LineStatistics
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Statistics(Model):
     """Counters of each interface."""
     workers: list[WorkerStatus]
     """State of each worker."""
+    lines: list[LineStatistics] = field(default_factory=list)
+    """Impairment of what each interface transmits, of those that were ever impaired."""
 
     @classmethod
     def arguments(cls, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,4 +70,5 @@ class Statistics(Model):
             "time": document["time"],
             "interfaces": [InterfaceStatistics.parse(each) for each in document["interfaces"]],
             "workers": [WorkerStatus.parse(each) for each in document["workers"]],
+            "lines": [LineStatistics.parse(each) for each in document.get("lines", ())],
         }

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from epaird.client.counters import InterfaceCounters
-from epaird.ipc.counters import HELD_BYTES, IN_FLIGHT, LISTED, OACTIVE, REASONS, STATISTICS
+from epaird.client.counters import InterfaceCounters, LineCounters
+from epaird.client.impairment import ExpectedImpairment
+from epaird.impairment.expected import bandwidth_delay_product, mean_burst, mean_delay, mean_loss
+from epaird.ipc.counters import (
+    HELD_BYTES,
+    IN_FLIGHT,
+    LATE_BUCKETS_MAX,
+    LINE_REASONS,
+    LINE_STATISTICS,
+    LISTED,
+    OACTIVE,
+    REASONS,
+    STATISTICS,
+)
 from epaird.ipc.impairment import LineParameters
 
 _PLAIN: Final = tuple((each.name, each.word) for each in STATISTICS if not each.by_reason)
@@ -26,6 +39,35 @@ class LineReading:
     """SLOT_WORDS numbers, in the places that the catalogue gives to a line's counters."""
     parameters: LineParameters
     """The parameters that apply, outside its schedule."""
+    applied: bool = True
+    """True while it is impaired."""
+
+    @property
+    def expected(self) -> ExpectedImpairment:
+        """What the parameters are expected to do."""
+        parameters = self.parameters
+        burst = mean_burst(parameters.loss)
+        return ExpectedImpairment(
+            delay_seconds=mean_delay(parameters),
+            loss_ratio=mean_loss(parameters.loss),
+            loss_burst=burst if math.isfinite(burst) else None,
+            bits_per_second=parameters.rate,
+            held_bytes=bandwidth_delay_product(parameters),
+        )
+
+    @property
+    def counters(self) -> LineCounters:
+        """What was done since the first impairment of the half."""
+        counts: dict[str, Any] = {}
+        for each in LINE_STATISTICS:
+            if each.by_reason:
+                words = self.words[each.word : each.word + len(LINE_REASONS)]
+                counts[each.name] = dict(zip(LINE_REASONS, words, strict=True))
+            elif each.histogram:
+                counts[each.name] = list(self.words[each.word : each.word + LATE_BUCKETS_MAX])
+            else:
+                counts[each.name] = self.words[each.word]
+        return LineCounters(**counts)
 
 
 @dataclass(frozen=True, slots=True)

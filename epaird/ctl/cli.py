@@ -46,6 +46,7 @@ _COMMANDS: Final = {
     "completion": "completion:completion",
     "create": "interfaces:create",
     "destroy": "interfaces:destroy",
+    "impair": "impairing:impair",
     "list": "interfaces:list_",
     "monitor": "watch:monitor",
     "patch": "interfaces:patch",

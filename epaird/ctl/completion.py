@@ -42,6 +42,30 @@ def keys(_context: click.Context, _parameter: click.Parameter, incomplete: str) 
     return _items(_SETTINGS, incomplete)
 
 
+def impairments(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the words of an impairment: its keys, some values, and other words of the command."""
+    from click.shell_completion import CompletionItem
+
+    from epaird.impairment.presets import SHIPPED
+    from epaird.impairment.words import KEYS
+    from epaird.ipc.impairment import DISTRIBUTIONS
+
+    before = context.params.get("words") or ()
+    values = {
+        "distribution": DISTRIBUTIONS,
+        "queue": ("droptail", "codel"),
+        "ecn": ("true", "false"),
+        "loss": ("gemodel",),
+        "preset": tuple(SHIPPED),
+    }
+    last = before[-1] if before else ""
+    if last == "replay":
+        return [CompletionItem(incomplete, type="file")]
+    if last in values:
+        return _items(values[last], incomplete)
+    return _items((*(() if before else ("off", "log", "replay")), "for", *KEYS), incomplete)
+
+
 def _answer(context: click.Context, place: str) -> list[Any]:
     """Return a list from the daemon; empty if it does not answer quickly."""
     root = context.find_root()

@@ -120,7 +120,21 @@ def show_(context: Context, name: str) -> None:
     if context.form.brief:
         _list(found, context.form)
     else:
-        show.write("\n".join(show.details(each, context.form) for each in found))
+        words = _impairments(context.daemon, name) if any(each.peer for each in found) else {}
+        show.write("\n".join(show.details(each, context.form, words.get(each.device, "")) for each in found))
+
+
+def _impairments(daemon: Client, name: str) -> dict[str, str]:
+    """Return the impairment of what each half transmits, in words, of those that are impaired."""
+    try:
+        found = daemon.impairment(name).directions
+    except DaemonError:  # it is gone, or the daemon is of version 0.4.0
+        return {}
+    if not any(each.impairment for each in found):
+        return {}
+    from epaird.ctl.lines import as_words
+
+    return {each.device: as_words(each) for each in found}
 
 
 @click.command("set")

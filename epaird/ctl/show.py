@@ -47,7 +47,7 @@ _STATES: Final = {"up": "green", "no-carrier": "yellow", "down": "red", "missing
 _WHAT: Final = {
     "created": "green", "up": "green", "carrier": "green", "drained": "green",
     "down": "yellow", "nocarrier": "yellow", "renamed": "cyan", "moved": "cyan",
-    "strayed": "yellow", "returned": "green",
+    "strayed": "yellow", "impaired": "yellow", "returned": "green",
     "unregistering": "red", "destroyed": "red", "overflow": "red", "lost": "bold red",
 }  # fmt: skip
 _HEADINGS: Final = ("NAME", "STATE", "PEER", "MTU", "MAC", "DEVICE", "NETNS", "WORKER")
@@ -151,8 +151,10 @@ def listing_table(interfaces: Sequence[Interface | MissingInterface]) -> Table:
     return table
 
 
-def details(interface: Interface | MissingInterface, form: Form) -> str:
-    """Return everything about one interface in a few lines, or in one as ``ip -o`` does."""
+def details(interface: Interface | MissingInterface, form: Form, impairment: str = "") -> str:
+    """Return everything about one interface in a few lines, or in one as ``ip -o`` does.
+
+    ``impairment`` is that of what it transmits, in words."""
     if isinstance(interface, MissingInterface):
         wanted = {"device": interface.name, "netns": interface.netns, "reason": interface.reason}
         words = " ".join(f"{key} {value}" for key, value in wanted.items() if value)
@@ -166,6 +168,8 @@ def details(interface: Interface | MissingInterface, form: Form) -> str:
     ]
     if isinstance(interface, InterfaceDetails):
         lines += _counter_lines(interface.stats)
+    if impairment:
+        lines.append(f"    impaired: {impairment}")
     return ("\\" if form.oneline else "\n").join(lines)
 
 
@@ -217,9 +221,9 @@ def rate_rows(rates: Mapping[str, Mapping[str, float]]) -> list[Row]:
     return rows
 
 
-def rate_table(rates: Mapping[str, Mapping[str, float]]) -> Table:
-    """Return the rates of every interface, for a terminal."""
-    headings, *rows = rate_rows(rates)
+def number_table(rows: Sequence[Row]) -> Table:
+    """Return numbers below their headings, behind the name of each interface, for a terminal."""
+    headings, *rows = rows
     table = _table(headings, numbers_from=1)
     for row in rows:
         table.add_row(*row)

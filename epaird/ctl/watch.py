@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -18,6 +18,7 @@ from epaird.ctl.show import Form
 
 if TYPE_CHECKING:
     from epaird.client.statistics import Statistics
+    from epaird.ctl.lines import LineRates
 
 
 @click.command()
@@ -31,7 +32,9 @@ def stats(context: Context, names: tuple[str, ...], watch: bool, chosen: ListOpt
 
     Counters have the viewpoint of an interface's owner: o is what it transmits, i what is delivered to it.
     Rarer ones have a column only if they are not 0; -o and -j print all of them. With -w, --drops shows the
-    interfaces that have lost frames in the interval."""
+    interfaces that have lost frames in the interval, and a second table has what impairments did in it beside
+    what was asked for: late is the time by which frames were delivered after they were due, lost the share of
+    segments, delivered the rate on the wire."""
     form, daemon = context.form, context.daemon
     if watch:
         _watch(_rates(daemon, names, chosen), form)
@@ -87,30 +90,63 @@ def _statistics(
     return replace(found, interfaces=[each for each in found.interfaces if each.device in devices])
 
 
-def _rates(
-    daemon: Client, names: tuple[str, ...], chosen: ListOptions
-) -> Iterator[Mapping[str, Mapping[str, float]]]:
-    """Yield the rates of interfaces, by name, after each interval."""
+@dataclass(frozen=True)
+class _Sample:
+    """What happened in an interval."""
+
+    rates: Mapping[str, Mapping[str, float]]
+    """Rates of each interface."""
+    lines: Mapping[str, LineRates]
+    """What the impairment of each interface did, of those that are impaired."""
+
+
+def _rates(daemon: Client, names: tuple[str, ...], chosen: ListOptions) -> Iterator[_Sample]:
+    """Yield the rates of interfaces after each interval."""
     from epaird.ctl.rates import rates
 
     before = _statistics(daemon, _devices(daemon, names), chosen.netns)
     while True:
         time.sleep(chosen.interval_s)
         after = _statistics(daemon, _devices(daemon, names), chosen.netns)
-        yield chosen.of_rates(rates(before, after))
+        found = chosen.of_rates(rates(before, after))
+        yield _Sample(found, _lines(before, after, found))
         before = after
 
 
-def _watch(samples: Iterator[Mapping[str, Mapping[str, float]]], form: Form) -> None:
+def _lines(before: Statistics, after: Statistics, devices: Container[str]) -> dict[str, LineRates]:
+    if not after.lines:
+        return {}
+    from epaird.ctl.lines import line_rates
+
+    return {name: each for name, each in line_rates(before, after).items() if name in devices}
+
+
+def _watch(samples: Iterator[_Sample], form: Form) -> None:
     if form.json:
         for each in samples:
-            show.write(show.document(each, form))
+            show.write(show.document(_document(each), form))
     elif not sys.stdout.isatty():
         for each in samples:
-            show.write(show.columns(show.rate_rows(each), 1))
+            show.write("\n".join(show.columns(rows, 1) for rows in _tables(each)))
     else:
+        from rich.console import Group
         from rich.live import Live
 
         with Live(console=show.console(), auto_refresh=False, screen=False) as live:
             for each in samples:
-                live.update(show.rate_table(each), refresh=True)
+                live.update(Group(*map(show.number_table, _tables(each))), refresh=True)
+
+
+def _tables(sample: _Sample) -> Iterator[list[show.Row]]:
+    yield show.rate_rows(sample.rates)
+    if sample.lines:
+        from epaird.ctl.lines import line_rows
+
+        yield line_rows(sample.lines)
+
+
+def _document(sample: _Sample) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = {name: {**each} for name, each in sample.rates.items()}
+    for name, line in sample.lines.items():
+        found[name]["impairment"] = asdict(line)
+    return found

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Final
 
-from epaird.impairment.units import duration
+from epaird.dataplane.impair.pathdelay import expected_delay
+from epaird.impairment.units import duration, percentage, rate
 from epaird.ipc.impairment import LineParameters, LossChain
 
 UNPROTECTED: Final = 20
 """Bytes of a segment on the wire that its frame check sequence does not protect: preamble 8, gap 12."""
+
+
+def mean_delay(parameters: LineParameters) -> float:
+    """Return the mean one-way delay in seconds: above ``delay`` where the jitter reaches below zero."""
+    return expected_delay(parameters) / 1e9
 
 
 def mean_loss(chain: LossChain) -> float:
@@ -61,6 +68,25 @@ def added_round_trip(one: LineParameters, other: LineParameters) -> str:
     Empty if neither delays."""
     total = one.delay_ns + other.delay_ns
     return f"adds {duration(total)} to a round trip" if total else ""
+
+
+def described(parameters: LineParameters) -> Iterator[str]:
+    """Yield in words what parameters do: ``delay 100ms``, ``loss 1%``."""
+    for key, nanoseconds in (("delay", parameters.delay_ns), ("jitter", parameters.jitter_ns)):
+        if nanoseconds:
+            yield f"{key} {duration(nanoseconds)}"
+    for key, share in (
+        ("loss", mean_loss(parameters.loss)),
+        ("duplicate", parameters.duplicate),
+        ("corrupt", parameters.corrupt),
+        ("reorder", parameters.reorder),
+    ):
+        if share:
+            yield f"{key} {percentage(share)}"
+    if parameters.ber:
+        yield f"ber {parameters.ber:g}"
+    if parameters.rate:
+        yield f"rate {rate(parameters.rate)}"
 
 
 def _bad(chain: LossChain) -> float:

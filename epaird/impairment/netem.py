@@ -23,6 +23,7 @@ OVERHEAD: Final = "rate counts preamble, checksum and gap, 24 bytes for each seg
 CORRUPTED: Final = "a corrupted segment always has a wrong checksum; netem's can be repaired by an offload"
 SEGMENT_LIMIT: Final = "limit counts segments in the queue before rate; netem's counts all packets it holds"
 NO_QUEUE: Final = "limit is left out: without rate no queue forms, and delay never drops, as netem's does"
+MICROSECONDS: Final = "a time without a unit is in microseconds, as tc takes it"
 UNIFORM: Final = "distribution is uniform, as netem's is where none is given, though its manual says normal"
 
 _NUMBER: Final = re.compile(r"[0-9]*\.?[0-9]+")
@@ -84,6 +85,8 @@ def _read(key: str, reader: Callable[[object], str], text: str) -> str:
 
 def _delay(words: Words) -> Mapping[str, Any]:
     delay, *rest = words.values("delay", 3)
+    if any(_NUMBER.fullmatch(text) and text.strip("0.") for text in (delay, *rest[:1])):
+        words.differences.append(MICROSECONDS)
     found = {"delay": _time("delay", delay)}
     if rest:
         found["jitter"] = _time("jitter", rest[0])

@@ -323,12 +323,14 @@ IMPAIRMENT: Final = (
     ),
     Counter(
         "osegments", OSEGMENTS, "frames",
-        "Segments that the interface's owner transmitted while the line carried them", statistic=True,
+        "Segments that the interface's owner transmitted while it was impaired",
+        metric="epaird_impair_osegments", statistic=True,
     ),
     Counter(
         "isegments", ISEGMENTS, "frames",
-        "Segments of what the interface's owner transmitted that the line has delivered, duplicates included",
-        statistic=True,
+        "Segments of what the interface's owner transmitted while it was impaired that were delivered, "
+        "duplicates included",
+        metric="epaird_impair_isegments", statistic=True,
     ),
     Counter(
         "held_frames", HELD_FRAMES, "frames",
@@ -343,6 +345,7 @@ IMPAIRMENT: Final = (
     Counter(
         "late_sum_ns", LATE_SUM_NS, "nanoseconds",
         "Sum of the times between the moments when frames were due and when they were delivered",
+        statistic=True,
     ),
     Counter(
         "target", TARGET, "state",
@@ -351,7 +354,7 @@ IMPAIRMENT: Final = (
     Counter(
         "late_buckets", LATE_BUCKETS, "frames",
         "Frames by the time between the moment when they were due and when they were delivered",
-        histogram=True,
+        histogram=True, statistic=True,
     ),
     Counter(
         "migrating", MIGRATING, "flag",

@@ -21,6 +21,7 @@ from tests.scenarios.transfers import BLUE
 from tests.waiting import until
 
 DASHBOARD = Path(__file__).parent.parent.parent / "deploy" / "grafana" / "epaird.json"
+IMPAIRED = '[epair.epair0.impair]\ndelay = "1ms"\nloss = "5%"\nrate = "100mbit"\n'
 VARIABLES = {
     "$instance": ".*",
     "$device": ".*",
@@ -80,7 +81,7 @@ def test_queries_use_existing_variables() -> None:
 
 @pytest.mark.real
 def test_every_query_finds_data(lab: Lab, tmp_path: Path) -> None:
-    daemon = lab.daemon(CABLE, workers=1)
+    daemon = lab.daemon(CABLE + IMPAIRED, workers=1)
     lab["red"].start("ping", "-q", "-i", "0.02", BLUE)
     with lab.home.inside(), serving(daemon) as target, Prometheus(tmp_path / "prometheus", target) as server:
         server.until("epaird_worker_restarts_total", 0)

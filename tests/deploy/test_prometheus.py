@@ -49,7 +49,7 @@ def test_every_alert_and_every_recording_is_tested() -> None:
 
 def test_the_rules_use_existing_metrics() -> None:
     families = Collector(lambda: Reading(interfaces=(), workers=())).describe()
-    suffixes = {"counter": "_total", "info": "_info"}
+    suffixes = {"counter": "_total", "info": "_info", "histogram": "_bucket"}
     known = {family.name + suffixes.get(family.type, "") for family in families}
     used = set(re.findall(r"(?<!:)\bepaird_\w+", RULES.read_text()))
     assert used <= known

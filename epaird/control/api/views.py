@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any, Final
 
+from epaird.client.impairment import LineStatistics
 from epaird.client.models import Interface, InterfaceDetails, MissingInterface
 from epaird.client.plans import PlannedAction, PlannedDetail, PlanReport
 from epaird.client.statistics import InterfaceStatistics, Statistics, WorkerStatus
@@ -51,6 +52,11 @@ def statistics(reading: Reading, time: float) -> Statistics:
             for each in reading.interfaces
         ],
         workers=[_worker(each) for each in reading.workers],
+        lines=[
+            LineStatistics(each.device, each.peer, each.line.applied, each.line.expected, each.line.counters)
+            for each in reading.interfaces
+            if each.line is not None
+        ],
     )
 
 

@@ -26,6 +26,7 @@ from epaird.control.operations import Refused
 from epaird.control.tasks import in_thread
 from epaird.impairment import traces
 from epaird.impairment.effective import Impairment, UnknownPreset, impairment_of
+from epaird.impairment.expected import described
 from epaird.impairment.seeds import SEED_MAX, direction_seed
 from epaird.ipc.impairment import LineSpec
 from epaird.ipc.ledger import Table
@@ -185,7 +186,7 @@ def describe(line: OutgoingLine | None) -> str:
     """Return the impairment of a line for people."""
     if line is None or line.spec is None:
         return "off"
-    return f"seed {line.seed}"
+    return " ".join([*described(line.spec.parameters), f"seed {line.seed}"])
 
 
 def _equal(line: OutgoingLine, wanted: Impairment) -> bool:

@@ -15,7 +15,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from epaird.client.impairment import DirectionImpairment, PairImpairment
+from epaird.client.counters import LineCounters
+from epaird.client.impairment import DirectionImpairment, ExpectedImpairment, PairImpairment
 from epaird.control.interfaces.ifnet import Half, ImpairmentExpiry, Pair
 from epaird.control.interfaces.impairments import tables
 from epaird.control.interfaces.registry import Found, Registry
@@ -23,7 +24,6 @@ from epaird.control.operations import Refused
 from epaird.control.tasks import spawn
 from epaird.impairment.expected import added_round_trip
 from epaird.impairment.tables import displaced
-from epaird.ipc.counters import HELD_FRAMES
 from epaird.ipc.impairment import FATES, LineParameters
 from epaird.names.cloners import SIDES
 
@@ -55,6 +55,7 @@ class ImpairmentRequests:
         for half in halves:
             impairment, line = wanted[half.side], half.line
             applied = line.spec if line is not None else None
+            reading = line.reading() if line is not None else None
             directions.append(
                 DirectionImpairment(
                     device=half.device,
@@ -62,7 +63,10 @@ class ImpairmentRequests:
                     impairment=dict(impairment.keys),
                     preset=impairment.preset,
                     seed=line.seed if line is not None and applied is not None else None,
-                    held_frames=line.words[HELD_FRAMES] if line is not None else 0,
+                    replaying=applied is not None and applied.replay,
+                    held_frames=reading.counters.held_frames if reading is not None else 0,
+                    expected=reading.expected if reading is not None else ExpectedImpairment(),
+                    counters=reading.counters if reading is not None else LineCounters(),
                 )
             )
         return PairImpairment(

@@ -123,7 +123,7 @@ class OutgoingLine:
     def reading(self) -> LineReading:
         """Return its present state."""
         parameters = self.spec.parameters if self.spec is not None else LineParameters()
-        return LineReading(self.device, self.words, parameters)
+        return LineReading(self.device, self.words, parameters, self.spec is not None)
 
     def apply(self, spec: LineSpec | None) -> None:
         """Record the impairment that applies from now on."""
