@@ -106,7 +106,6 @@ def test_decisions_are_printed_and_repeated(pair: Cli, tmp_path: Path) -> None:
     [
         (["dealy", "1ms"], '"dealy" is not a key, did you mean delay?'),
         (["delay"], "delay needs a value after it"),
-        (["a.delay=10ms"], "'a.delay=10ms' is not a key: name the half, epairctl impair epair0a ..."),
         (["remove"], "'remove' is not a key, did you mean off?"),
         (["off", "delay", "1ms"], "off removes all keys, so nothing follows it: 'delay'"),
         (["for", "loss", "1%"], "for needs a time after it, as in: for 30s"),
@@ -130,6 +129,12 @@ def test_a_file_without_decisions_is_refused(pair: Cli, tmp_path: Path, contents
     (tmp_path / "file").write_bytes(contents.encode("latin-1"))
     line = pair.fails("impair", "epair0a", "replay", str(tmp_path / "file"), status=2)
     assert line.startswith(f"{tmp_path}/file: ")
+
+
+def test_a_key_of_a_half_is_refused_with_the_halfs_name(pair: Cli) -> None:
+    impaired(pair, {})
+    line = pair.fails("impair", "epair0", "b.delay=10ms", status=2)
+    assert line == "'b.delay=10ms' is not a key: name the half, epairctl impair epair0b ..."
 
 
 def test_a_refusal_names_the_key_without_its_table(pair: Cli) -> None:
