@@ -44,7 +44,7 @@ def test_an_impairment_expires(lab: Lab) -> None:
     lab.daemon(CABLE)
     epairctl(lab, "impair", "epair0", "delay", "1ms")
     assert "expires in 1 s" in epairctl(lab, "impair", "epair0", "for", "1s", "loss", "100%")
-    until(lambda: "loss" not in epairctl(lab, "impair", "epair0"))
+    until(lambda: "loss 100%" not in epairctl(lab, "impair", "epair0"))
     assert "each direction: delay 1ms" in epairctl(lab, "impair", "epair0", "delay", "1ms")
 
 
