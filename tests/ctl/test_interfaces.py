@@ -53,7 +53,8 @@ def test_show(pair: Cli) -> None:
         "epair0b: <UP,LOWER_UP> mtu 1500 state up",
     ]
     assert "    in:  0 packets, 0 bytes, 0 multicast" in shown
-    assert pair.output("show", "epair0b").splitlines() == shown[len(shown) // 2 :]
+    half = pair.output("show", "epair0b").splitlines()
+    assert half == shown[-len(half) :]
 
 
 def test_show_has_the_impairment_of_what_a_half_transmits(pair: Cli) -> None:
