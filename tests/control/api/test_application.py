@@ -15,7 +15,8 @@ def test_the_document_describes_every_place(control: Control) -> None:
     document = control.curl("/v1/openapi.json").json
     assert set(document["paths"]) == {
         "/v1/interfaces", "/v1/interfaces/{name}", "/v1/interfaces/{name}/peer", "/v1/cloners", "/v1/stats",
-        "/v1/workers",
+        "/v1/workers", "/v1/interfaces/{name}/impairment", "/v1/interfaces/{name}/impairment/log",
+        "/v1/interfaces/{name}/impairment/replay",
         "/v1/events", "/v1/upgrade", "/v1/reload", "/v1/plan", "/v1/configuration",
     }  # fmt: skip
     schemas = document["components"]["schemas"]
@@ -27,7 +28,10 @@ def test_the_document_describes_every_place(control: Control) -> None:
 
 def test_the_document_describes_every_field_of_the_api(control: Control) -> None:
     schemas = control.curl("/v1/openapi.json").json["components"]["schemas"]
-    tables = {"PairSettings", "HalfSettings", "LoopbackSettings", "RouteSettings"}
+    tables = {
+        "PairSettings", "HalfSettings", "LoopbackSettings", "RouteSettings", "LossSettings", "PhaseSettings",
+        "ImpairSettings", "CarrierPhase",
+    }  # fmt: skip
     for name in schemas.keys() - tables:
         for key, field in schemas[name].get("properties", {}).items():
             assert "description" in field or "$ref" in field, f"{name}.{key}"
