@@ -99,7 +99,7 @@ ALLOWED: Final = ("epaird.dataplane", "epaird.ipc", "epaird.kernel")
 
 @pytest.mark.parametrize("room", WORKERS_OWN)
 def test_worker_processes_import_nothing_from_above(room: str) -> None:
-    for path in (PACKAGE / room).glob("*.py"):
+    for path in (PACKAGE / room).rglob("*.py"):
         for name in imports(path):
             assert not name.startswith("epaird.") or name.startswith(ALLOWED), (shown(path), name)
 

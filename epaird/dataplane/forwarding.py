@@ -30,3 +30,26 @@ class Forwarding(Protocol[PortT_contra]):
 
     def deliver(self, source: PortT_contra, burst: Burst) -> None:
         """Deliver the accepted frames of a burst after those that wait already, and count each."""
+
+
+class Outlet(Protocol):
+    """The line of a port with an impairment: see :mod:`epaird.dataplane.impair.line`."""
+
+    @property
+    def spare(self) -> bool:
+        """True while one more burst can be kept, although :meth:`transmit` may read none."""
+
+    def transmit(self) -> bool:
+        """Read a burst and hold it; as :meth:`epaird.dataplane.pipeline.Pipeline.transmit`."""
+
+    def take(self, burst: Burst) -> None:
+        """Hold the accepted frames of a burst, and count them as transmitted."""
+
+    def resume(self) -> None:
+        """Release what is due: its receiver takes frames again."""
+
+    def begin(self) -> None:
+        """Announce that frames are written to its receiver which it does not hold."""
+
+    def rest(self) -> None:
+        """Record that these frames are counted in the receiver's slot."""

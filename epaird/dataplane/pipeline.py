@@ -18,7 +18,7 @@ from typing import Protocol
 
 from epaird.dataplane.burst import SLOT, Burst
 from epaird.dataplane.coalesce import Coalescer
-from epaird.dataplane.outlet import Outlet
+from epaird.dataplane.forwarding import Outlet
 from epaird.dataplane.port import Port, reason
 from epaird.dataplane.queue import Queue
 from epaird.ipc.counters import DOWN, FLUSHED, OVERSIZE, WRITE_ERROR

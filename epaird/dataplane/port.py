@@ -12,9 +12,8 @@ from typing import Final
 
 from epaird.dataplane.account import Account
 from epaird.dataplane.burst import BURST_BYTES, Objection
-from epaird.dataplane.forwarding import Forwarding
+from epaird.dataplane.forwarding import Forwarding, Outlet
 from epaird.dataplane.frames import objection
-from epaird.dataplane.outlet import Outlet
 from epaird.dataplane.stages import Stage
 from epaird.ipc.counters import DOWN, PEER_DOWN, WRITE_ERROR
 from epaird.ipc.ledger import Words

@@ -137,7 +137,7 @@ class PartHeaders(NamedTuple):
     """What the headers of each part of a super-frame are made of."""
 
     head: bytes
-    """The super-frame's headers, zero in place of the IPv4 header checksum and the transport checksum."""
+    """The super-frame's headers."""
     shape: Shape
     """The shape of the super-frame."""
     network_sum: int
@@ -154,14 +154,13 @@ class PartHeaders(NamedTuple):
         """Return those of a super-frame at the start of ``frame``, which may be overwritten afterwards."""
         start, transport = shape.network, shape.transport
         head = bytearray(frame[: shape.header])
-        field = transport + (TCP_CHECKSUM if shape.tcp else UDP_CHECKSUM)
         if head[0] & VIRTIO_NET_HDR_F_NEEDS_CSUM:
             # A wrong sum stays wrong.
+            field = transport + (TCP_CHECKSUM if shape.tcp else UDP_CHECKSUM)
             pseudo = _WORD.unpack_from(head, field)[0] - (shape.length - transport)
         else:
             addresses = head[start + 12 : start + 20] if shape.ipv4 else head[start + 8 : start + 40]
             pseudo = ones_sum(addresses) + (TCP if shape.tcp else UDP)
-        _WORD.pack_into(head, field, 0)
         network_sum = identification = sequence = 0
         if shape.ipv4:
             _, identification = _WORDS.unpack_from(head, start + 2)

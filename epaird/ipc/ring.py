@@ -36,7 +36,7 @@ import mmap
 import os
 from array import array
 from collections.abc import Iterator
-from typing import Literal
+from typing import Final, Literal
 
 from epaird.ipc.counters import (
     ADDED_SEGMENTS,
@@ -98,6 +98,9 @@ from epaird.ipc.ringfile import (
 )
 from epaird.ipc.ringfile import create as create
 from epaird.ipc.settlement import writes
+
+HELD: Final = (0, 1, 2)
+"""Places of frames, segments and bytes behind FRAMES, OUT and HELD_FRAMES."""
 
 
 class Ring:
@@ -206,6 +209,11 @@ class Ring:
         intake = self.intake
         intake[DECIDED] = len(state)
         intake[DECISIONS : DECISIONS + len(state)] = array("Q", state)
+
+    def passed(self, segment: int, bits: int) -> None:
+        """Replace the numbers of the next segment and bit, and the last deadline, in the decisions' state."""
+        intake = self.intake
+        intake[DECISIONS + 1], intake[DECISIONS + 2], intake[DECISIONS + 3] = segment, bits, self.last
 
     def decided(self) -> tuple[int, ...]:
         """Return the state of the decisions, empty before the first one."""
@@ -329,10 +337,17 @@ class Ring:
         ]
         self.mirror_release(words)
 
+    def mirror_intake(self, words: Words) -> None:
+        """Copy those of the counters to its slot that an intake changes where nothing is hit."""
+        intake, release = self.intake, self.release
+        words[OSEGMENTS] = intake[COUNTERS + OSEGMENTS]
+        for number in HELD:
+            words[HELD_FRAMES + number] = intake[FRAMES + number] - release[OUT + number]
+
     def mirror_release(self, words: Words) -> None:
         """Copy those of the counters to its slot that a release changes."""
         intake, release = self.intake, self.release
-        for number in range(3):
+        for number in HELD:
             words[HELD_FRAMES + number] = max(0, intake[FRAMES + number] - release[OUT + number])
         words[ISEGMENTS] = release[DELIVERED] + intake[COUNTERS + REORDERED]
         words[LATE_SUM_NS] = release[LATE_SUM]

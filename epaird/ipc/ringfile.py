@@ -29,10 +29,8 @@ PAGE: Final = 4096
 _WORDS: Final = PAGE // 8
 DATA_MIN: Final = 16 << 20
 """Bytes of the smallest data area."""
-RECORDS_MIN: Final = 1 << 15
-"""Records of the smallest table."""
 OCTETS_PER_RECORD: Final = 128
-"""Bytes of data for each record of the table."""
+"""Most bytes of data for each record of the table, whose size is a power of two."""
 _HEADER: Final = struct.Struct("=5Q")
 """Magic, version, records, bytes of data, a random number that is the ring's identity."""
 LOG_ENTRIES: Final = 1 << 16
@@ -148,9 +146,7 @@ class Released:
 def create(name: str, buffer: int) -> int:
     """Return the descriptor of a new ring for ``buffer`` bytes of frames; ``name`` is shown in /proc."""
     octets = -(-max(buffer, DATA_MIN) // PAGE) * PAGE
-    records = RECORDS_MIN
-    while records < octets // OCTETS_PER_RECORD:
-        records *= 2
+    records = 1 << (octets // OCTETS_PER_RECORD - 1).bit_length()
     fd = os.memfd_create(f"epaird-ring-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, TABLE * PAGE + records * RECORD.size + octets)

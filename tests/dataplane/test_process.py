@@ -150,7 +150,7 @@ def test_an_orphan_forwards_and_reports_to_the_next_control_plane(
         worker.adopt()
         worker.send(Adopt(77))
         adopted, (table_fd,) = worker.receive()
-        assert adopted == Adopted(worker.process.pid, 3, 1, 2100, 0, PROTOCOL)
+        assert adopted == Adopted(worker.process.pid, 3, 1, 2100, 0, PROTOCOL, lines=True)
         with contextlib.ExitStack() as fds:
             fds.callback(os.close, table_fd)
             assert Table(table_fd).slot(2)[OPACKETS] == generation

@@ -57,6 +57,8 @@ class Intake:
         self._target = source.receiver
         self._coalescer = coalescer
         self._counters = memoryview(ring.intake)[COUNTERS:]
+        self.changed = True
+        """True where more was decided since the last commit than how many segments pass."""
         self._end = 0
         """Offset of the end of what is free for this burst."""
         self._beyond: list[bytes] = []
@@ -72,6 +74,7 @@ class Intake:
             for each in (spec.parameters, *(phase.parameters for phase in spec.phases))
         )
         self._ring.decide(decisions.state())
+        self.changed = True
 
     def close(self) -> None:
         """Give up the view of the ring's state."""
@@ -88,10 +91,19 @@ class Intake:
         ring.write, self._end = start, start + bursts * ROOM
         return True
 
+    def save(self) -> None:
+        """Put the state of the decisions into the ring's."""
+        decisions = self.decisions
+        if self.changed or decisions.shaped:
+            self._ring.decide(decisions.state())
+        else:
+            self._ring.passed(decisions.segment, decisions.bits)
+        self.changed = decisions.shaped
+
     # Small frames.
 
-    def take(self, burst: Burst, now_ns: int) -> None:
-        """Add the frames of a burst, all of them accepted."""
+    def take(self, burst: Burst, now_ns: int, groups: int) -> None:
+        """Add the frames of a burst, all of them accepted, of which ``groups`` are for a group."""
         if burst.superframes() or (not self._target.offload and burst.offloaded()):
             for view in burst.frames(range(len(burst.lengths))):
                 self.admit(self._copy(view), len(view), now_ns)
@@ -102,12 +114,13 @@ class Intake:
         numbers: Sequence[int] = range(first, first + count)
         self._counters[OSEGMENTS] += count
         if not self.decisions.quiet(now_ns, count, 8 * _wire(lengths)):
+            self.changed = True
             sizes = [max(each, _SHORTEST) + _ON_WIRE for each in lengths]
             hits = self.decisions.judge(now_ns, sizes)
             if hits:
                 numbers = self._edit(burst, hits, first)
         if burst.lengths:
-            self._publish(burst, numbers, now_ns)
+            self._publish(burst, numbers, now_ns, groups)
         if self._beyond:
             beyond, self._beyond = self._beyond, []
             for number, frame in zip(numbers[-len(beyond) :], beyond, strict=True):
@@ -143,7 +156,7 @@ class Intake:
         self._beyond = burst.replace(start, stay)
         return numbers
 
-    def _publish(self, burst: Burst, numbers: Sequence[int], now_ns: int) -> None:
+    def _publish(self, burst: Burst, numbers: Sequence[int], now_ns: int, groups: int) -> None:
         """Add the frames of a burst to the ring, datagrams joined."""
         decisions, lengths = self.decisions, burst.lengths
         count = len(lengths)
@@ -155,7 +168,6 @@ class Intake:
             for number, view in zip(numbers, burst.frames(range(count)), strict=False):
                 self._put_one(self._copy(view), len(view), number, now_ns)
             return
-        groups = burst.multicasts()
         joined = self._coalescer.join(lengths) if self._source.coalesce else None
         if joined is None:
             self._put_singly(burst, range(count), due, now_ns, groups)
@@ -164,9 +176,10 @@ class Intake:
             if buffers is None:
                 self._put_singly(burst, slots, due, now_ns, groups)
                 continue
-            octets = sum([lengths[slot] for slot in slots]) - HEADER * len(slots)
-            flags = JOINED | (MULTICAST if groups and burst.is_multicast(slots[0]) else 0)
             frame = b"".join(buffers)
+            # The headers of the first are the only ones that are left.
+            octets = len(frame) - HEADER + (len(slots) - 1) * (len(buffers[0]) - HEADER)
+            flags = JOINED | (MULTICAST if groups and burst.is_multicast(slots[0]) else 0)
             offset = self._copy(frame)
             self._ring.put(due, offset, len(frame), len(slots), len(slots), flags, now_ns, octets, offset)
 
@@ -234,6 +247,7 @@ class Intake:
         number = decisions.segment
         hits: Sequence[Hit] = ()
         if not decisions.quiet(now_ns, segments, 8 * wire):
+            self.changed = True
             last = wire_octets(found, segments - 1)
             hits = decisions.judge(now_ns, [wire_octets(found, 0)] * (segments - 1) + [last])
         self._counters[OSEGMENTS] += segments

@@ -124,7 +124,7 @@ class Line:
         octets = sum(lengths) - HEADER * count
         multicasts = burst.multicasts()
         self._long = lengths[-1] > LONG
-        self._intake.take(burst, now_ns)
+        self._intake.take(burst, now_ns, multicasts)
         self._publish(count, octets, multicasts)
 
     def _read_long(self) -> bool:
@@ -176,11 +176,15 @@ class Line:
         """Commit what was read, and count it."""
         ring, target = self._ring, self._target.account.words
         before = ring.intake[HEAD]
-        ring.decide(self._intake.decisions.state())
+        changed = self._intake.changed
+        self._intake.save()
         ring.commit_intake()
         target[ADDED_SEGMENTS] = ring.intake[ADDED]
         self._source.account.sent(count, octets, multicasts)
-        ring.mirror(self._words)
+        if changed:
+            ring.mirror(self._words)
+        else:
+            ring.mirror_intake(self._words)
         if ring.tail == before and ring.head > before:
             self._schedule()
 

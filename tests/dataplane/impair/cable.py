@@ -1,4 +1,4 @@
-"""A cable between two TAP devices in two namespaces, with lines, forwarded by a worker process in its sandbox."""
+"""A cable with lines between TAP devices in two namespaces, forwarded by a worker process in its sandbox."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ class Cable:
             self.worker = None
 
     def settle(self) -> int:
-        """Account for what the worker had in hand, as the control plane does; return what was lost with it."""
+        """Account for what the worker had in hand, as the control plane does; return what was lost."""
         lost = 0
         for side in (0, 1):
             sender, receiver, line = (self.words(slot) for slot in (1 + side, 2 - side, 3 + side))

@@ -123,9 +123,14 @@ def test_bits_that_can_be_flipped(
     assert octets(frame / packet) == [before + each for each in expected]
 
 
-def test_padding_stays() -> None:
-    packet = bytes(ETHER / IP() / UDP() / PAYLOAD).ljust(60, b"\0")
-    assert octets(Raw(packet)) == [34, 35, 36, 37, *range(42, 52)]
+@pytest.mark.parametrize(("packet", "header"), [(IP(), 20), (IPv6(), 40)])
+def test_padding_stays(packet: Packet, header: int) -> None:
+    frame = bytes(ETHER / packet / UDP() / PAYLOAD)
+    first = 14 + header
+    assert octets(Raw(frame.ljust(len(frame) + 9, b"\0"))) == [
+        *range(first, first + 4),
+        *range(first + 8, first + 18),
+    ]
 
 
 def test_other_frames_are_corrupted_behind_the_ethernet_header() -> None:

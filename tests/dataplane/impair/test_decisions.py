@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaird.dataplane.impair.decisions import Decisions, Fate, Hit
-from epaird.ipc.impairment import LineParameters, LineSpec, LossChain
+from epaird.dataplane.impair.decisions import DROPS, STATE_WORDS, Decisions, Fate, Hit
+from epaird.ipc.impairment import LineParameters, LineSpec, LossChain, Phase
 
 FULL: Final = 1538
 """Bytes on the wire of a full frame."""

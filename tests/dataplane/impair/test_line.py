@@ -69,7 +69,7 @@ def test_changes_in_place_lose_and_reorder_nothing(cable: Cable) -> None:
             assert held(cable)
         cable.a.numbered(sent, 500)
         sent += 500
-        until(lambda: cable.words(1)[OPACKETS] == sent)
+        until(lambda: cable.words(1)[OPACKETS] == sent)  # noqa: B023
     assert cable.b.waits_for(sent) == list(range(sent))
     assert cable.event() == Drained("epair0", 0)
     cable.a.numbered(sent, 10)

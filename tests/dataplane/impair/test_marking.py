@@ -44,6 +44,13 @@ def test_only_the_field_and_the_checksum_of_the_header_change(
 
     assert marked(packet(codepoint)) == packet(CE)
     assert marked(packet(NOT_ECT)) is None
+    unmarked = memoryview(packet(NOT_ECT)).toreadonly()
+    assert not mark_in_place(unmarked, len(unmarked))
+
+
+@pytest.mark.parametrize(("packet", "expected"), [(IP(tos=ECT_0), IP(tos=CE)), (IPv6(tc=ECT_0), IPv6(tc=CE))])
+def test_a_packet_may_be_its_header_alone(packet: Packet, expected: Packet) -> None:
+    assert marked(bytes(HEADER) + bytes(Ether() / packet)) == bytes(HEADER) + bytes(Ether() / expected)
 
 
 @pytest.mark.parametrize(

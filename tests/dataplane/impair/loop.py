@@ -1,0 +1,82 @@
+"""A worker with lines on a real loop, given socketpairs for devices: they fail with EAGAIN when full."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from epaird.ipc import ring
+from epaird.ipc.impairment import LineParameters, LineSpec
+from epaird.ipc.messages import Attach, CableKind, CableSpec, Detach, Done, Impair, PortSpec
+from tests.dataplane.conftest import Owner
+from tests.dataplane.control import Control, worker
+
+MS = 1_000_000
+
+
+class Impaired:
+    """The cable ``epair0``, of which the half ``a`` has a line; its slots are 1, 2 and, of the line, 3."""
+
+    def __init__(self, control: Control) -> None:
+        self.control = control
+        self.ring = ring.create("epair0a", 64 << 20)
+        self.a, self.b = Owner(), Owner()
+        control.owners |= {"epair0a": self.a, "epair0b": self.b}
+        self._request = 100
+
+    def spec(self, **parameters: Any) -> LineSpec:  # noqa: ANN401
+        buffer = parameters.pop("buffer", 64 << 20)
+        return LineSpec(
+            3, 7, time.monotonic_ns(), buffer=buffer, parameters=LineParameters(**parameters)
+        )  # fmt: skip
+
+    async def attach(
+        self,
+        spec: LineSpec | None,
+        *,
+        offload: bool = True,
+        error: str = "",
+        coalesce: bool = False,
+        kind: str = CableKind.CABLE,
+    ) -> None:
+        line = (spec,) if spec else ()
+        ports = (PortSpec("epair0a", 1, 1500, line=line), PortSpec("epair0b", 2, 1500, offload))
+        fds = [os.dup(owner.device.fileno()) for owner in (self.a, self.b)]
+        if spec:
+            fds.append(os.dup(self.ring))
+        self._request += 1
+        request = Attach(self._request, CableSpec("epair0", ports, kind, coalesce))
+        self.control.worker.handle(request, fds)
+        await self.control.answered(request.id, error)
+
+    async def impair(
+        self, spec: LineSpec | None, fd: int | None = None, port: int = 0, error: str = ""
+    ) -> None:
+        self._request += 1
+        fds = [os.dup(self.ring if fd is None else fd)] if spec else []
+        self.control.worker.handle(Impair(self._request, "epair0", port, (spec,) if spec else ()), fds)
+        await self.control.answered(self._request, error)
+
+    async def detach(self) -> None:
+        self._request += 1
+        self.control.worker.handle(Detach(self._request, "epair0", 0), [])
+        assert Done(self._request) in self.control.received
+
+    def close(self) -> None:
+        os.close(self.ring)
+
+
+@asynccontextmanager
+async def impaired(spin_us: int = 0) -> AsyncIterator[Impaired]:
+    async with worker(poll_spin_us=spin_us) as control:
+        cable = Impaired(control)
+        try:
+            yield cable
+        finally:
+            if "epair0" in control.worker._cables:
+                await cable.detach()
+            control.worker._lines.end()
+            cable.close()

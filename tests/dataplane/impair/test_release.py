@@ -1,0 +1,86 @@
+"""Release to a receiver that takes nothing for a while."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from epaird.ipc.counters import (
+    HELD_FRAMES,
+    IERRORS,
+    IPACKETS,
+    OACTIVE,
+    OPACKETS,
+    QUEUE_FRAMES,
+    REORDERED,
+    WRITE_ERROR,
+)
+from tests.dataplane.conftest import frame, numbered
+from tests.dataplane.control import receives
+from tests.dataplane.impair.loop import MS, impaired
+from tests.loop import on_loop, turns
+from tests.waiting import eventually
+
+
+@on_loop
+async def test_a_receiver_without_room_blocks_the_line_and_loses_nothing() -> None:
+    async with impaired() as cable:
+        words = cable.control.words
+        await cable.attach(cable.spec(delay_ns=MS, buffer=30_000))
+        sent = 0
+        while not words(1)[OACTIVE]:
+            with suppress(BlockingIOError):
+                cable.a.sends(frame(sent.to_bytes(4)))
+                sent += 1
+            await turns()
+        assert words(3)[HELD_FRAMES]
+        assert words(0)[QUEUE_FRAMES] == 0
+        assert await receives(cable.b, sent) == [frame(number.to_bytes(4)) for number in range(sent)]
+        await eventually(lambda: not words(1)[OACTIVE])
+        assert words(1)[OPACKETS] == words(2)[IPACKETS] == sent
+
+
+@on_loop
+async def test_frames_that_waited_before_there_was_a_line_go_first() -> None:
+    async with impaired() as cable:
+        words = cable.control.words
+        await cable.attach(None)
+        sent = 0
+        while not words(0)[QUEUE_FRAMES]:
+            with suppress(BlockingIOError):
+                cable.a.sends(frame(sent.to_bytes(4)))
+                sent += 1
+            await turns()
+        await cable.impair(cable.spec())
+        for _ in range(5):
+            cable.a.sends(frame(sent.to_bytes(4)))
+            sent += 1
+        await eventually(lambda: words(3)[HELD_FRAMES] > 0)
+        assert await receives(cable.b, sent) == [frame(number.to_bytes(4)) for number in range(sent)]
+
+
+@on_loop
+async def test_what_cannot_overtake_a_full_receiver_keeps_its_place() -> None:
+    async with impaired() as cable:
+        words = cable.control.words
+        await cable.attach(cable.spec(reorder=1.0))
+        sent = 0
+        while not words(3)[HELD_FRAMES]:
+            with suppress(BlockingIOError):
+                cable.a.sends(frame(sent.to_bytes(4)))
+                sent += 1
+            await turns()
+        await turns(20)
+        assert 0 < words(3)[REORDERED] < sent
+        assert await receives(cable.b, sent) == [frame(number.to_bytes(4)) for number in range(sent)]
+
+
+@on_loop
+async def test_a_frame_that_the_receiver_refuses_is_one_error() -> None:
+    async with impaired() as cable:
+        words = cable.control.words
+        await cable.attach(cable.spec(delay_ns=20 * MS))
+        cable.a.sends(*numbered(3))
+        await eventually(lambda: words(3)[HELD_FRAMES] == 3)
+        cable.b.end.close()
+        await eventually(lambda: words(2)[IERRORS + WRITE_ERROR] == 3)
+        assert words(3)[HELD_FRAMES] == 0
