@@ -96,6 +96,6 @@ class PairImpairment(Model):
 
 def _parsed(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "expected": ExpectedImpairment.parse(document["expected"]),
-        "counters": LineCounters.parse(document["counters"]),
+        "expected": ExpectedImpairment.parse(document.get("expected", {})),
+        "counters": LineCounters.parse(document.get("counters", {})),
     }

@@ -55,6 +55,23 @@ def test_changes(client: Client, control: Control) -> None:
     ]  # fmt: skip
 
 
+def test_impairments(client: Client, control: Control) -> None:
+    (direction,) = client.impairment("epair0").directions
+    assert (direction.impairment, direction.seed) == ({"delay": "100ms"}, 7)
+    client.impair("epair0", {"loss": "1%", "delay": None})
+    client.impair("epair0a", {"loss": "1%"}, whole=True, duration="30s")
+    client.stop_impairing("epair0")
+    client.stop_impairing("epair0", duration="1.5s")
+    decisions = client.decisions("epair0a", 2)
+    client.replay("epair0a", decisions)
+    assert control.operations.requested[2:] == [
+        ("impair", "epair0", {"loss": "1%", "delay": None}, False, None),
+        ("impair", "epair0a", {"loss": "1%"}, True, 30.0),
+        ("impair", "epair0", {}, True, None), ("impair", "epair0", {}, True, 1.5),
+        ("replay", "epair0a", [(0, 1), (1, 1)]),
+    ]  # fmt: skip
+
+
 def test_statistics_are_of_one_moment(client: Client) -> None:
     first, second = client.statistics(), client.statistics()
     assert second.time > first.time

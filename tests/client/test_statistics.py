@@ -18,3 +18,9 @@ def test_an_answer_is_parsed_to_what_it_was_made_from() -> None:
     found = Statistics.parse(json.loads(TypeAdapter(Statistics).dump_json(statistics)))
     assert found == statistics
     assert (found.time, found.interfaces[0].stats.ibytes, found.workers[0].queue_frames) == (12.5, 5, 2)
+    assert (found.lines[0].device, found.lines[0].peer) == ("epair0a", "epair0b")
+    assert found.lines[0].expected.delay_seconds == 0.1
+
+
+def test_statistics_of_a_daemon_without_impairments_are_parsed() -> None:
+    assert Statistics.parse({"time": 1.0, "interfaces": [], "workers": []}).lines == []

@@ -35,6 +35,8 @@ class FakeOperations:
         """The worker processes."""
         self.interfaces: dict[str, tuple[InterfaceReading, ...]] = {}
         """Interfaces by the name of the pair or loopback."""
+        self.impairments: dict[str, PairImpairment] = {}
+        """Impairments by the name that is asked for; others have a delay in one direction."""
         self.requested: list[tuple[object, ...]] = []
         """Changes that were made."""
         self.bus = EventBus(capacity=16)
@@ -67,6 +69,8 @@ class FakeOperations:
 
     def impairment(self, name: str) -> PairImpairment:
         self._owner(name)
+        if name in self.impairments:
+            return self.impairments[name]
         return PairImpairment(name, [DirectionImpairment(f"{name}a", f"{name}b", {"delay": "100ms"}, seed=7)])
 
     async def impair(

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from epaird.control.readings import WorkerReading
-from epaird.ipc.counters import REASONS, STATISTICS, WORKER
+from epaird.control.readings import LineReading, WorkerReading
+from epaird.ipc.counters import (
+    LATE_BUCKETS_MAX,
+    LINE_REASONS,
+    LINE_STATISTICS,
+    REASONS,
+    SLOT_WORDS,
+    STATISTICS,
+    WORKER,
+)
+from epaird.ipc.impairment import LineParameters, LossChain
 from tests.control.samples import interface
 
 
@@ -23,6 +32,28 @@ def test_the_properties_are_of_their_words() -> None:
     reading = interface("epair0a", in_flight=3, listed=2, held_bytes=4096, oactive=1)
     assert (reading.refs, reading.held_bytes, reading.oactive) == (6, 4096, True)
     assert interface("epair0a").refs == 1
+
+
+def test_the_counters_of_a_line_are_of_their_words() -> None:
+    line = interface("epair0a").line  # whose words are their own numbers
+    assert line is not None
+    counters = vars(line.counters)
+    for each in LINE_STATISTICS:
+        found = counters[each.name]
+        if each.by_reason:
+            assert found == {name: each.word + number for number, name in enumerate(LINE_REASONS)}
+        elif each.histogram:
+            assert found == list(range(each.word, each.word + LATE_BUCKETS_MAX))
+        else:
+            assert found == each.word
+    assert (line.expected.delay_seconds, line.expected.bits_per_second) == (0.1, 10**7)
+    assert line.expected.held_bytes == 125_000
+
+
+def test_where_every_segment_is_lost_the_run_has_no_length() -> None:
+    lossy = LineParameters(loss=LossChain(p=1.0, r=0.0))
+    expected = LineReading("epair0a", [0] * SLOT_WORDS, lossy).expected
+    assert (expected.loss_ratio, expected.loss_burst) == (1.0, None)
 
 
 def test_every_metric_of_workers_is_a_field() -> None:

@@ -40,6 +40,11 @@ def _completed(cli: Cli, *words: str) -> list[str]:
         (["list", "-n", ""], ["-"]),
         (["stats", "--sort", "r"], ["rate"]),
         (["set", "epair0a", "m"], ["mtu="]),
+        (["impair", "epair0a", "de"], ["delay"]),
+        (["impair", "epair0a", "o"], ["off"]),
+        (["impair", "epair0a", "delay", "1ms", "f"], ["for"]),
+        (["impair", "epair0a", "distribution", "pareto"], ["pareto", "paretonormal"]),
+        (["impair", "epair0a", "preset", "geo"], ["geo", "geo-edge"]),
         (["completion", "z"], ["zsh"]),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from epaird.client.impairment import DirectionImpairment, PairImpairment
 from epaird.control.readings import MissingReading
 from tests.ctl.epairctl import Cli
 
@@ -52,7 +53,17 @@ def test_show(pair: Cli) -> None:
         "epair0b: <UP,LOWER_UP> mtu 1500 state up",
     ]
     assert "    in:  0 packets, 0 bytes, 0 multicast" in shown
-    assert len(pair.output("show", "epair0b").splitlines()) == len(shown) / 2
+    half = pair.output("show", "epair0b").splitlines()
+    assert half == shown[-len(half) :]
+
+
+def test_show_has_the_impairment_of_what_a_half_transmits(pair: Cli) -> None:
+    both = [DirectionImpairment("epair0a", "epair0b", {"loss": "1%", "delay": "5ms"})]
+    pair.operations.impairments["epair0"] = PairImpairment("epair0", both)
+    shown = pair.output("show", "epair0").splitlines()
+    assert [line for line in shown if "impaired" in line] == ["    impaired: delay 5ms loss 1%"]
+    assert shown.index("    impaired: delay 5ms loss 1%") < len(shown) / 2 + 1
+    assert "\\    impaired: delay 5ms loss 1%\n" in pair.output("-o", "show", "epair0")
 
 
 def test_set(pair: Cli) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
@@ -29,12 +30,23 @@ def test_stats_watched_are_repeated_rates(pair: Cli) -> None:
     process = pair.start("stats", "-w", "-i", "0.1", "epair0a")
     assert process.stdout is not None
     for _ in range(3):
-        heading, row = process.stdout.readline().split(), process.stdout.readline().split()
+        heading, row, *line = (process.stdout.readline().split() for _ in range(4))
         assert heading[:3] == ["NAME", "ipackets/s", "ibit/s"]
         assert row == ["epair0a", *"0000000"]
+        assert line[0][:3] == ["IMPAIRED", "delay", "late"]
+        assert line[1][:3] == ["epair0a", "100ms", "-"]
     process.send_signal(signal.SIGINT)
     assert process.wait(DEADLINE_S) == 130
     assert process.communicate()[1].strip() == ""
+
+
+def test_watched_stats_as_json_have_the_impairment(pair: Cli) -> None:
+    process = pair.start("-j", "stats", "-w", "-i", "0.1", "epair0a")
+    assert process.stdout is not None
+    found = json.loads(process.stdout.readline())["epair0a"]
+    assert (found["opackets"], found["impairment"]["delay_seconds"]) == (0, 0.1)
+    process.kill()
+    process.communicate()
 
 
 @pytest.mark.parametrize(

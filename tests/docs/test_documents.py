@@ -13,6 +13,7 @@ from epaird.config.impairing import CarrierPhase, GivenKeys, ImpairSettings, Los
 from epaird.config.settings import Configuration
 from epaird.config.table import Settings
 from epaird.impairment.presets import SHIPPED
+from epaird.impairment.words import translated
 from epaird.ipc.counters import INTERFACE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -120,3 +121,17 @@ def test_the_page_of_impairments_has_a_row_for_every_key_and_every_set() -> None
     for name, preset in SHIPPED.items():
         row = f"| `{name}` | {preset.keys['delay']} | {preset.keys.get('rate', '')} | {preset.source} |"
         assert row in text
+
+
+IMPAIR = re.compile(
+    r"^(?:    |\| `)(?:# )?epairctl impair epair[0-9]+[ab]? (?:for \w+ )?([^`|\n]+)", re.MULTILINE
+)
+
+
+def test_the_impairments_that_people_are_shown_are_understood() -> None:
+    pages = [*DOCUMENTS, ROOT / "deploy" / "man" / "epairctl.8.rst", ROOT / "epaird" / "ctl" / "impairing.py"]
+    found = [words for page in pages for words in IMPAIR.findall(page.read_text())]
+    assert len(found) > 8
+    for words in found:
+        if words.split()[0] not in ("off", "log", "replay"):
+            assert translated(words.split()).patch, words

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from epaird.impairment.expected import (
     added_round_trip,
     bandwidth_delay_product,
+    described,
     loss_correlation,
     mean_burst,
+    mean_delay,
     mean_loss,
     segment_error,
 )
@@ -62,3 +64,20 @@ def test_what_a_delay_holds() -> None:
     assert bandwidth_delay_product(LineParameters(delay_ns=100_000_000)) == 0
     with_jitter = LineParameters(delay_ns=100_000_000, jitter_ns=100_000_000, rate=8000)
     assert bandwidth_delay_product(with_jitter) == 200
+
+
+def test_the_mean_delay_is_above_that_asked_for_where_jitter_reaches_below_zero() -> None:
+    assert mean_delay(LineParameters(delay_ns=10**8)) == 0.1
+    assert mean_delay(LineParameters(delay_ns=10**8, jitter_ns=10**7)) == pytest.approx(0.1)
+    half_normal = 0.001 / math.sqrt(math.tau)
+    assert mean_delay(LineParameters(jitter_ns=10**6)) == pytest.approx(half_normal, rel=1e-3)
+
+
+def test_parameters_in_words() -> None:
+    assert list(described(LineParameters())) == []
+    parameters = LineParameters(
+        delay_ns=10**8, jitter_ns=10**6, loss=LossChain(0.01, 0.99), corrupt=0.001, ber=1e-9, rate=10**7
+    )
+    assert list(described(parameters)) == [
+        "delay 100ms", "jitter 1ms", "loss 1%", "corrupt 0.1%", "ber 1e-09", "rate 10mbit",
+    ]  # fmt: skip

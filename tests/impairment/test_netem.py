@@ -29,7 +29,7 @@ def test_words_as_people_type_them() -> None:
 @pytest.mark.parametrize(
     ("words", "patch", "differences"),
     [
-        ("netem delay 100", {"delay": "100us"}, ()),
+        ("netem delay 100", {"delay": "100us"}, (netem.MICROSECONDS,)),
         ("latency 100ms", {"delay": "100ms"}, ()),
         (
             "delay 100ms 10ms",

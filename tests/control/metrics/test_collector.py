@@ -47,6 +47,8 @@ CONTRACT = {
     "epaird_corrupted_total": ("counter", DEVICE),
     "epaird_reordered_total": ("counter", DEVICE),
     "epaird_marked_total": ("counter", DEVICE),
+    "epaird_impair_osegments_total": ("counter", DEVICE),
+    "epaird_impair_isegments_total": ("counter", DEVICE),
     "epaird_impair_held_frames": ("gauge", DEVICE),
     "epaird_impair_held_bytes": ("gauge", DEVICE),
     "epaird_impair_late_seconds": ("histogram", DEVICE),

@@ -1,0 +1,56 @@
+"""Links that are impaired from the command line, as a user sees them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.scenarios.ctl import epairctl, reload
+from tests.scenarios.lab import CABLE, Lab
+from tests.scenarios.transfers import BLUE
+from tests.waiting import until
+
+pytestmark = pytest.mark.real
+
+
+def round_trips(lab: Lab) -> list[float]:
+    """Return the round trips of some pings in milliseconds; those that are lost are not among them."""
+    pinging = lab["red"].start("ping", "-n", "-c", "5", "-i", "0.05", "-W", "1", BLUE)
+    until(lambda: not pinging.running)
+    return [float(each) for each in re.findall(rb"time=([0-9.]+)", pinging.stdout)]
+
+
+def test_a_link_is_impaired_and_repaired(lab: Lab) -> None:
+    lab.daemon(CABLE)
+    assert min(round_trips(lab)) < 20
+    answer = epairctl(lab, "impair", "epair0", "delay", "10ms")
+    assert re.fullmatch(
+        r"epair0, each direction: delay 10ms, seed [0-9]+\nadds 20ms to a round trip\n", answer
+    )
+    assert all(each >= 20 for each in round_trips(lab))
+    assert "delay 10ms loss 100%" in epairctl(lab, "impair", "epair0a", "loss", "100%")
+    assert round_trips(lab) == []
+    shown = epairctl(lab, "impair", "epair0a")
+    assert "every segment is lost" in shown
+    assert re.search(r" [0-9]+ dropped by loss ", shown)
+    assert "impaired: delay 10ms loss 100%" in epairctl(lab, "show", "epair0a")
+    assert " loss\n" in epairctl(lab, "impair", "epair0a", "log")
+    assert epairctl(lab, "impair", "epair0", "off") == "epair0, each direction: not impaired\n"
+    assert min(round_trips(lab)) < 20
+
+
+def test_an_impairment_expires(lab: Lab) -> None:
+    lab.daemon(CABLE)
+    epairctl(lab, "impair", "epair0", "delay", "1ms")
+    assert "expires in 1 s" in epairctl(lab, "impair", "epair0", "for", "1s", "loss", "100%")
+    until(lambda: "loss 100%" not in epairctl(lab, "impair", "epair0"))
+    assert "each direction: delay 1ms" in epairctl(lab, "impair", "epair0", "delay", "1ms")
+
+
+def test_a_plan_names_the_keys_that_change(lab: Lab) -> None:
+    daemon = lab.daemon(CABLE)
+    impaired = CABLE + '[epair.epair0.impair]\ndelay = "{}"\n'
+    assert "impair.delay: (none) -> 5ms" in reload(daemon, impaired.format("5ms"))
+    assert "impair.delay: 5ms -> 50ms" in reload(daemon, impaired.format("50ms"))
+    assert "adds 100ms to a round trip" in epairctl(lab, "impair", "epair0")
