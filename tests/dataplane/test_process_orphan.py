@@ -184,7 +184,7 @@ async def test_other_settings_are_applied_and_reported(tmp_path: Path) -> None:
     async with scene(tmp_path) as found:
         await found.start()
         await found.first.answered(Tune(4, 10, 20, 0), Done(4))
-        expected = Adopted(os.getpid(), 3, 1, 10, 20, PROTOCOL)
+        expected = Adopted(os.getpid(), 3, 1, 10, 20, PROTOCOL, lines=True)
         await found.first.answered(Adopt(5), expected, Done(5))
         found.first.channel.close()
         await found.process.ended
@@ -215,7 +215,7 @@ async def test_it_listens_elsewhere_from_then_on(tmp_path: Path, listener: bool)
             old.connect(str(found.path))
         found.first.channel.close()
         successor = found.connect(tmp_path / "second.sock")
-        await successor.answered(Adopt(8), Adopted(os.getpid(), 3, 1, 2100, 0, PROTOCOL), Done(8))
+        await successor.answered(Adopt(8), Adopted(os.getpid(), 3, 1, 2100, 0, PROTOCOL, lines=True), Done(8))
 
 
 @on_loop
@@ -236,7 +236,7 @@ async def test_an_adopted_process_has_no_deadline_and_one_control_plane(tmp_path
         successor = found.connect()
         another = found.connect()
         for number in range(3):
-            adopted = Adopted(os.getpid(), 3, 1, 2100, 0, PROTOCOL)
+            adopted = Adopted(os.getpid(), 3, 1, 2100, 0, PROTOCOL, lines=True)
             await successor.answered(Adopt(number), adopted, Done(number))
         assert not another.received
         assert found.process._deadline is not None
