@@ -27,6 +27,10 @@ Theory:
 What must never happen: that data or a record is overwritten before the release state that frees it is
 committed, or that the index is stored before the copy is complete.
 
+A worker is not trusted, and one that once had the ring can write to it as long as it lives. So a process that
+maps the ring copies the state once and refuses one that no line leaves behind (:meth:`Ring._is_sound`), and
+the control plane bounds what it takes from the records and from the receiver's slot. Frames are bytes to it.
+
 This module is imported by worker processes: it uses the standard library only.
 """
 
@@ -35,7 +39,7 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
 from epaird.ipc.counters import (
@@ -90,8 +94,10 @@ from epaird.ipc.ringfile import (
     RELEASE_INDEX,
     SEGMENTS,
     STATE,
+    STATE_MAX,
     TABLE,
     TAIL,
+    UNCOMMITTED_MAX,
     Held,
     Released,
     sizes,
@@ -101,6 +107,7 @@ from epaird.ipc.settlement import writes
 
 HELD: Final = (0, 1, 2)
 """Places of frames, segments and bytes behind FRAMES, OUT and HELD_FRAMES."""
+_WORD: Final = (1 << 64) - 1
 
 
 class Ring:
@@ -108,7 +115,8 @@ class Ring:
     while no worker has it."""
 
     def __init__(self, fd: int) -> None:
-        """Map the ring; its descriptor stays the caller's. Raises ValueError where it is none."""
+        """Map the ring; its descriptor stays the caller's. Raises ValueError where it is none, or where its
+        state is not one that a line leaves behind."""
         self.fd = fd
         records, octets = sizes(fd)
         self._map = mmap.mmap(fd, os.lseek(fd, 0, os.SEEK_END))
@@ -139,9 +147,24 @@ class Ring:
         """Offset of the next data."""
         self.last = self.intake[LAST]
         """Deadline of the last record."""
-        if not 0 <= self.head - self.tail <= records:
+        if not self._is_sound():
             self.close()
             raise ValueError("the state of a ring contradicts itself")
+
+    def _is_sound(self) -> bool:
+        """Return whether a line may have left this state."""
+        intake, release = self.intake, self.release
+        # The other words of the decisions are fingerprints; those of COUNTED are bounded where they are used.
+        state = (*intake[:DECISIONS], *intake[DECISIONS + 1 : DECISIONS + 4])
+        state += (*release[:COUNTED], *release[COUNTED + len(RECEIVER) :])
+        held = [intake[FRAMES + number] - release[OUT + number] for number in HELD]
+        return (
+            max(state) < STATE_MAX
+            and 0 <= self.head - self.tail <= self.records
+            and self.write <= self.size
+            and min(held) >= 0
+            and (self.head > self.tail or not any(held))
+        )
 
     def _part(self, whole: memoryview, start: int, octets: int, form: Literal["B", "Q"] = "B") -> memoryview:
         view: memoryview = whole[start : start + octets].cast(form)
@@ -161,7 +184,7 @@ class Ring:
         """Return the offset of so many contiguous free bytes, or -1 while there are none."""
         if self.head == self.tail:
             return 0 if octets <= self.size else -1
-        oldest = self._table_words[self.tail % self.records * (RECORD.size // 8) + KEEP]
+        oldest = min(self.size, self._table_words[self.tail % self.records * (RECORD.size // 8) + KEEP])
         write = self.write
         if write < oldest:
             return write if oldest - write > octets else -1
@@ -207,8 +230,12 @@ class Ring:
     def decide(self, state: tuple[int, ...]) -> None:
         """Replace the state of the decisions; it takes effect with :meth:`commit_intake`."""
         intake = self.intake
-        intake[DECIDED] = len(state)
-        intake[DECISIONS : DECISIONS + len(state)] = array("Q", state)
+        try:
+            words = array("Q", state)
+        except OverflowError:  # a worker had left numbers that are far beyond any time or segment
+            words = array("Q", (max(0, min(word, _WORD)) for word in state))
+        intake[DECIDED] = len(words)
+        intake[DECISIONS : DECISIONS + len(words)] = words
 
     def passed(self, segment: int, bits: int) -> None:
         """Replace the numbers of the next segment and bit, and the last deadline, in the decisions' state."""
@@ -275,7 +302,7 @@ class Ring:
 
     def rest(self, receiver: Words) -> None:
         """Record that what was written to the receiver until now is counted in its slot."""
-        self._state[DIFFERENCE] = writes(receiver) - self.tail + BIAS
+        self._state[DIFFERENCE] = (writes(receiver) - self.tail + BIAS) & _WORD
 
     def _commit_release(self) -> None:
         release = self.release
@@ -298,34 +325,44 @@ class Ring:
         ``written`` is the kernel's rx_packets of the receiver; None counts nothing that is not committed.
         To be called before :func:`epaird.ipc.settlement.settle`. It may be repeated."""
         release = self.release
-        for number, word in enumerate(RECEIVER):
-            receiver[word] = max(receiver[word], release[COUNTED + number])
+        counts = [max(receiver[word], release[COUNTED + number]) for number, word in enumerate(RECEIVER)]
         receiver[ADDED_SEGMENTS] = max(receiver[ADDED_SEGMENTS], self.intake[ADDED])
         gone = Released()
         difference = self._state[DIFFERENCE]
         if written is not None and not difference & OTHER_WRITES:
-            first = min(written - (difference - BIAS), self.head)
+            first = min(written - (difference - BIAS), self.head, self.tail + UNCOMMITTED_MAX)
             for number in range(self.tail, first):
                 gone.add(self.record(number))
-        if gone.records:
-            for number, word in enumerate(RECEIVER):
-                release[COUNTED + number] = receiver[word]
-            self.released(gone, receiver)
+        release[TAIL] += gone.records
+        release[DELIVERED] += gone.segments
+        self._leave(gone.frames, gone.segments, gone.octets)
+        added = gone.frames, gone.octets, gone.multicasts, gone.superframes, gone.datagrams, 0, 0
+        self._count(map(sum, zip(counts, added, strict=True)), receiver)
         self.rest(receiver)
         return gone
 
     def discard(self, receiver: Words) -> Held:
         """Drop what the ring holds and count it as ``ierrors`` of the receiver, ``write_error``."""
-        held, release, intake = self.held(), self.release, self.intake
-        release[TAIL] = self.head
-        release[OUT : OUT + 3] = intake[FRAMES : FRAMES + 3]
-        for number, word in enumerate(RECEIVER):
-            release[COUNTED + number] = receiver[word] + held.frames * (word == IERRORS + WRITE_ERROR)
-        self._commit_release()
-        for number, word in enumerate(RECEIVER):
-            receiver[word] = release[COUNTED + number]
+        held, refused = self.held(), IERRORS + WRITE_ERROR
+        self.release[TAIL] = self.head
+        self._leave(held.frames, held.segments, held.octets)
+        self._count([receiver[word] + held.frames * (word == refused) for word in RECEIVER], receiver)
         self.rest(receiver)
         return held
+
+    def _leave(self, *left: int) -> None:
+        """Take frames, segments and bytes off what is held, not below nothing."""
+        for number, count in enumerate(left):
+            place = OUT + number
+            self.release[place] = min(self.intake[FRAMES + number], self.release[place] + count)
+
+    def _count(self, counts: Iterable[int], receiver: Words) -> None:
+        """Commit that the receiver's counters are to have these values, and store them."""
+        for number, count in enumerate(counts):
+            self.release[COUNTED + number] = min(count, _WORD)
+        self._commit_release()
+        for number, word in enumerate(RECEIVER):
+            receiver[word] = self.release[COUNTED + number]
 
     def mirror(self, words: Words) -> None:
         """Copy the line's counters to its slot."""
@@ -361,9 +398,3 @@ class Ring:
         for number in range(max(0, logged - LOG_ENTRIES), logged):
             place = number % LOG_ENTRIES * 2
             yield self._log[place], self._log[place + 1]
-
-    def refresh(self) -> None:
-        """Read the state again, which another process changes."""
-        self.intake = array("Q", self._intakes[self._state[INTAKE_INDEX] & 1])
-        self.release = array("Q", self._releases[self._state[RELEASE_INDEX] & 1])
-        self.head, self.tail, self.write = self.intake[HEAD], self.release[TAIL], self.intake[DATA]

@@ -35,6 +35,10 @@ _HEADER: Final = struct.Struct("=5Q")
 """Magic, version, records, bytes of data, a random number that is the ring's identity."""
 LOG_ENTRIES: Final = 1 << 16
 """Decisions that the log holds: the last ones."""
+UNCOMMITTED_MAX: Final = 256
+"""Records that are released with one commit at most: what a process that was killed had not committed."""
+STATE_MAX: Final = 1 << 62
+"""Above every number in a state: those beyond it are not of a line's making. Sums of a few stay words."""
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 RECORD: Final = struct.Struct("=QQIIIIQQQQ")
@@ -146,7 +150,7 @@ class Released:
 def create(name: str, buffer: int) -> int:
     """Return the descriptor of a new ring for ``buffer`` bytes of frames; ``name`` is shown in /proc."""
     octets = -(-max(buffer, DATA_MIN) // PAGE) * PAGE
-    records = 1 << (octets // OCTETS_PER_RECORD - 1).bit_length()
+    records = _records(octets)
     fd = os.memfd_create(f"epaird-ring-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, TABLE * PAGE + records * RECORD.size + octets)
@@ -166,7 +170,9 @@ def same(fd: int, other: int) -> bool:
 
 
 def sizes(fd: int) -> tuple[int, int]:
-    """Return the records and the bytes of data of a ring; raises ValueError where it is none."""
+    """Return the records and the bytes of data of a ring; raises ValueError where it is none.
+
+    A worker can write to the header. The size of the file is sealed, and only one header is right for it."""
     try:
         # Not by fstat(), which glibc turns into a system call that takes paths: a worker's sandbox denies it.
         header, size = os.pread(fd, _HEADER.size, 0), os.lseek(fd, 0, os.SEEK_END)
@@ -178,6 +184,11 @@ def sizes(fd: int) -> tuple[int, int]:
     magic, version, records, octets, _ = _HEADER.unpack(header)
     if (magic, version) != (_MAGIC, _VERSION) or not sealed:
         raise ValueError("not a ring of this version")
-    if not records or records & (records - 1) or TABLE * PAGE + records * RECORD.size + octets != size:
+    if not octets or records != _records(octets) or TABLE * PAGE + records * RECORD.size + octets != size:
         raise ValueError("the sizes of a ring contradict each other")
     return records, octets
+
+
+def _records(octets: int) -> int:
+    """Return the records of a ring with so many bytes of data."""
+    return 1 << (octets // OCTETS_PER_RECORD - 1).bit_length()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epaird.dataplane.impair.release import RECORDS_AT_ONCE
 from epaird.ipc.counters import (
     COALESCED_DATAGRAMS,
     COALESCED_SUPERFRAMES,
@@ -28,8 +30,34 @@ from epaird.ipc.counters import (
     WRITE_ERROR,
 )
 from epaird.ipc.ring import Ring
-from epaird.ipc.ringfile import COUNTERS, JOINED, LOG_ENTRIES, MULTICAST, Held, Released, create
+from epaird.ipc.ringfile import (
+    BIAS,
+    COUNTERS,
+    DATA,
+    DECISIONS,
+    FRAMES,
+    HEAD,
+    INTAKE,
+    JOINED,
+    LAST,
+    LATE_SUM,
+    LOG_ENTRIES,
+    MULTICAST,
+    OCTETS,
+    PAGE,
+    RELEASE,
+    STATE,
+    STATE_MAX,
+    TABLE,
+    TAIL,
+    UNCOMMITTED_MAX,
+    Held,
+    Released,
+    create,
+)
 from epaird.ipc.settlement import writes
+
+PAGES = (STATE, INTAKE, INTAKE + 1, RELEASE, RELEASE + 1)
 
 
 @contextmanager
@@ -246,3 +274,71 @@ def test_a_state_that_contradicts_itself_is_refused(fd: int) -> None:
         ring.commit_intake()
     with pytest.raises(ValueError, match="contradicts"):
         Ring(fd)
+
+
+@pytest.mark.parametrize(
+    ("page", "word", "value"),
+    [
+        (INTAKE, HEAD, STATE_MAX),
+        (INTAKE, HEAD, 3),  # less than the tail
+        (INTAKE, DATA, 1 << 40),  # beyond the data
+        (INTAKE, LAST, STATE_MAX),  # a deadline that never comes
+        (INTAKE, FRAMES, 2),  # less than were released
+        (INTAKE, OCTETS, 1 << 20),  # bytes of no record
+        (INTAKE, DECISIONS + 1, STATE_MAX),
+        (RELEASE, TAIL, 8),  # more than there were
+        (RELEASE, LATE_SUM, (1 << 64) - 1),
+    ],
+)
+def test_a_state_that_no_line_leaves_is_refused(fd: int, page: int, word: int, value: int) -> None:
+    words = slot()
+    with opened(fd) as ring:
+        for _ in range(7):
+            put(ring)
+        ring.commit_intake()
+        ring.discard(words)
+    for copy in (0, 1):
+        os.pwrite(fd, struct.pack("=Q", value), (page + copy) * PAGE + word * 8)
+    with pytest.raises(ValueError, match="contradicts"):
+        Ring(fd)
+
+
+@given(st.data())
+def test_whatever_a_worker_has_written_the_control_plane_goes_on(data: st.DataObject) -> None:
+    numbers = st.one_of(st.integers(0, (1 << 64) - 1), st.sampled_from([0, 1, BIAS, (1 << 64) - 1]))
+    fd, words, line = create("epair0a", 1), slot(), slot()
+    with opened(fd) as ring:
+        ring.rest(words)
+        for _ in range(600):
+            put(ring)
+        ring.commit_intake()
+    for _ in range(data.draw(st.integers(1, 6))):
+        place = data.draw(st.sampled_from([*PAGES, TABLE])) * PAGE + 8 * data.draw(st.integers(0, 80))
+        os.pwrite(fd, struct.pack("=Q", data.draw(numbers)), place)
+    for word in data.draw(st.lists(st.integers(0, SLOT_WORDS - 1), max_size=4)):
+        words[word] = data.draw(numbers)
+    written = data.draw(st.integers(0, 1 << 40))
+    for act in (
+        lambda ring: ring.settle(written, words).records <= UNCOMMITTED_MAX,
+        lambda ring: ring.mirror(line) is None,
+        lambda ring: len(list(ring.decisions())) <= LOG_ENTRIES,
+        lambda ring: ring.decide(ring.decided()) is None,
+        lambda ring: ring.discard(words) is not None,
+    ):
+        try:
+            ring = Ring(fd)
+        except ValueError:
+            break
+        assert act(ring)
+        ring.close()
+    os.close(fd)
+
+
+def test_numbers_beyond_a_word_do_not_end_a_worker(fd: int) -> None:
+    with opened(fd) as ring:
+        ring.decide((1, 1 << 64, -1))
+        assert ring.decided() == (1, (1 << 64) - 1, 0)
+
+
+def test_a_worker_commits_what_it_releases_before_it_is_more_than_a_successor_counts() -> None:
+    assert RECORDS_AT_ONCE <= UNCOMMITTED_MAX
