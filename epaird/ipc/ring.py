@@ -39,7 +39,7 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final, Literal
 
 from epaird.ipc.counters import (
@@ -391,10 +391,3 @@ class Ring:
         words[LATE_BUCKETS : LATE_BUCKETS + LATE_BUCKETS_MAX] = memoryview(release)[
             LATE : LATE + LATE_BUCKETS_MAX
         ]
-
-    def decisions(self) -> Iterator[tuple[int, int]]:
-        """Yield the logged decisions, oldest first: the number of a segment and its fate."""
-        logged = self.intake[LOGGED]
-        for number in range(max(0, logged - LOG_ENTRIES), logged):
-            place = number % LOG_ENTRIES * 2
-            yield self._log[place], self._log[place + 1]

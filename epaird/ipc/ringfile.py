@@ -33,6 +33,7 @@ OCTETS_PER_RECORD: Final = 128
 """Most bytes of data for each record of the table, whose size is a power of two."""
 _HEADER: Final = struct.Struct("=5Q")
 """Magic, version, records, bytes of data, a random number that is the ring's identity."""
+_NUMBER: Final = struct.Struct("=Q")
 LOG_ENTRIES: Final = 1 << 16
 """Decisions that the log holds: the last ones."""
 UNCOMMITTED_MAX: Final = 256
@@ -192,3 +193,21 @@ def sizes(fd: int) -> tuple[int, int]:
 def _records(octets: int) -> int:
     """Return the records of a ring with so many bytes of data."""
     return 1 << (octets // OCTETS_PER_RECORD - 1).bit_length()
+
+
+def logged(fd: int) -> list[tuple[int, int]]:
+    """Return the decisions in the log of a ring, oldest first: the number of a segment and its fate.
+
+    A worker may have the ring and write to it; what it overwrites during the call is left out."""
+    before = _count_of(fd)
+    words = struct.unpack(f"={LOG_ENTRIES * 2}Q", os.pread(fd, LOG_ENTRIES * 16, LOG * PAGE))
+    first = max(0, before - LOG_ENTRIES, _count_of(fd) - LOG_ENTRIES)
+    places = (number % LOG_ENTRIES * 2 for number in range(first, before))
+    return [(words[place], words[place + 1]) for place in places]
+
+
+def _count_of(fd: int) -> int:
+    """Return how many decisions were ever logged."""
+    (index,) = _NUMBER.unpack(os.pread(fd, 8, STATE * PAGE + INTAKE_INDEX * 8))
+    (count,) = _NUMBER.unpack(os.pread(fd, 8, (INTAKE + (index & 1)) * PAGE + LOGGED * 8))
+    return int(count)

@@ -7,7 +7,19 @@ import struct
 
 import pytest
 
-from epaird.ipc.ringfile import DATA_MIN, OCTETS_PER_RECORD, RECORD, create, same, sizes
+from epaird.ipc.ringfile import (
+    DATA_MIN,
+    INTAKE,
+    LOG_ENTRIES,
+    LOGGED,
+    OCTETS_PER_RECORD,
+    PAGE,
+    RECORD,
+    create,
+    logged,
+    same,
+    sizes,
+)
 
 
 def test_it_is_sparse_and_its_size_is_sealed() -> None:
@@ -55,3 +67,11 @@ def test_other_files_are_refused() -> None:
 
 def test_a_record_fills_a_cache_line() -> None:
     assert RECORD.size == 64
+
+
+def test_the_log_of_a_ring_that_another_process_damages_is_bounded() -> None:
+    fd = create("epair0a", 1)
+    for count in ((1 << 64) - 1, 1 << 40, 5):
+        os.pwrite(fd, struct.pack("=Q", count), INTAKE * PAGE + LOGGED * 8)
+        assert len(logged(fd)) == min(count, LOG_ENTRIES)
+    os.close(fd)

@@ -6,9 +6,9 @@ on where they were. A worker is given the ring with each cable between the half 
 
 1. While no worker has the ring, the control plane is its writer. It settles the ring of a worker that died
    (:mod:`epaird.ipc.settlement`), and leads the line to another receiver.
-2. The ring holds frames for one receiver, which is recorded in the line's slot: a control plane that is
-   killed leaves it to the next one. What is held for a receiver that the line does not lead to any more is
-   counted as ``ierrors`` of that receiver, for the reason ``write_error``.
+2. The ring holds frames for one receiver, which is recorded in the line's slot for the next control plane.
+   Workers can write there, so the record is read once, at the takeover. What is held for a receiver that the
+   line does not lead to any more is counted as ``ierrors`` of that receiver, for the reason ``write_error``.
 3. With several queues, all queues have the same ring, and one worker has all of them.
 """
 
@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from epaird.control.readings import LineReading
-from epaird.ipc import ring
+from epaird.ipc import ring, ringfile
 from epaird.ipc.counters import TARGET
 from epaird.ipc.impairment import LineParameters, LineSpec
 from epaird.ipc.ledger import Table
@@ -52,6 +52,9 @@ class OutgoingLine:
         self._words = table.line_slot(slot)
         self._ring_fd = ring_fd
         self._trace_fd = self._replay_fd = -1
+        target = self._words[TARGET]
+        self._receiver: int | None = target - 1 if 0 < target <= table.slots else None
+        """Slot of the interface that the ring holds frames for."""
 
     @classmethod
     def create(cls, device: str, table: Table, slot: int, buffer: int) -> OutgoingLine:
@@ -153,30 +156,29 @@ class OutgoingLine:
 
         Return how many frames of the former receiver were dropped. No worker may have the line, or write to
         the slots of either receiver."""
-        before = self._words[TARGET] - 1
-        if before == (-1 if receiver is None else receiver):
-            return 0
         dropped = 0
-        with self._mapped() as mapped:
-            if before >= 0:
-                dropped = mapped.discard(self._table.slot(before)).frames
+        with self._mapped() as mapped:  # also where nothing changes: a worker is given no damaged ring
+            if self._receiver == receiver:
+                return 0
+            if self._receiver is not None:
+                dropped = mapped.discard(self._table.slot(self._receiver)).frames
                 mapped.mirror(self._words)
-                self._words[TARGET] = 0
+                self._record(None)
             if receiver is not None:
                 mapped.discard(self._table.slot(receiver))  # empty: records the receiver's counters
-                self._words[TARGET] = receiver + 1
+                self._record(receiver)
         if dropped:
             log.info("%s: unplugged while impairment held %d frames: dropped", self.device, dropped)
         return dropped
 
     def begin(self, receiver: int) -> None:
         """Record the receiver of a line whose ring its worker is about to be given for the first time."""
-        if not self._words[TARGET]:
-            self._words[TARGET] = receiver + 1
+        if self._receiver is None:
+            self._record(receiver)
 
     def leads_to(self, slots: Iterable[int]) -> bool:
         """Return whether it holds frames for a receiver of one of these slots."""
-        return self._words[TARGET] - 1 in slots
+        return self._receiver is not None and self._receiver in slots
 
     @contextlib.contextmanager
     def account(self) -> Iterator[LineAccount]:
@@ -185,9 +187,10 @@ class OutgoingLine:
             yield LineAccount(self._words, mapped)
 
     def decisions(self) -> list[tuple[int, int]]:
-        """Return the last decisions: the number of a segment and its fate."""
-        with self._mapped() as mapped:
-            return list(mapped.decisions())
+        """Return the last decisions: the number of a segment and its fate.
+
+        Its worker may write to the ring meanwhile, so the state is not read: it could seem damaged."""
+        return ringfile.logged(self._ring_fd)
 
     def close(self) -> None:
         """Close its files."""
@@ -196,14 +199,19 @@ class OutgoingLine:
             os.close(self._ring_fd)
             self._ring_fd = -1
 
+    def _record(self, receiver: int | None) -> None:
+        self._receiver = receiver
+        self._words[TARGET] = 0 if receiver is None else receiver + 1
+
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[ring.Ring]:
         try:
             mapped = ring.Ring(self._ring_fd)
         except ValueError as error:  # a worker has damaged it
             log.error("%s: the frames that impairment held are lost: %s", self.device, error)
-            os.close(self._ring_fd)
-            self._ring_fd = _new_ring(self.device, self.buffer)
+            replacement = _new_ring(self.device, self.buffer)
+            os.dup2(replacement, self._ring_fd, inheritable=False)  # attachments have its number
+            os.close(replacement)
             mapped = ring.Ring(self._ring_fd)
         with contextlib.closing(mapped):
             yield mapped

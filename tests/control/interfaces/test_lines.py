@@ -122,3 +122,44 @@ def test_a_late_report_of_a_drained_line_changes_nothing(line: OutgoingLine) -> 
     line.apply(LineSpec(seed=8))
     line.drained()
     assert line.specs == (LineSpec(LINE, seed=8),)
+
+
+def test_what_a_worker_has_written_to_the_slot_leads_a_line_nowhere_else(
+    table: Table, line: OutgoingLine
+) -> None:
+    line.lead_to(B)
+    hold(line, 3)
+    for target in (C + 1, (1 << 64) - 1, 0):
+        table.line_slot(LINE)[TARGET] = target
+        assert line.lead_to(B) == 0
+        assert line.leads_to((B,))
+    assert line.lead_to(C) == 3
+    assert table.slot(B)[IERRORS + WRITE_ERROR] == 3
+    table.line_slot(LINE)[TARGET] = 1 << 32
+    adopted = OutgoingLine.adopt("epair0a", table, LINE, None, tuple(map(os.dup, line.files)), draining=False)
+    assert adopted.lead_to(None) == 0
+    adopted.close()
+
+
+def test_a_ring_that_a_worker_has_damaged_is_replaced_under_the_same_descriptor(
+    line: OutgoingLine, caplog: pytest.LogCaptureFixture
+) -> None:
+    line.lead_to(B)
+    hold(line, 3)
+    os.pwrite(line.files[0], bytes(4096), 0)
+    before = line.files
+    assert line.lead_to(B) == 0
+    assert line.files == before
+    assert is_ring(line.files[0])
+    assert "epair0a: the frames that impairment held are lost" in caplog.text
+    hold(line, 2)
+    assert line.lead_to(C) == 2
+
+
+def test_the_log_is_read_while_a_worker_has_the_ring(line: OutgoingLine) -> None:
+    mapped = ring.Ring(line.files[0])
+    mapped.note(7, 1)
+    mapped.head += 1  # as between two reads of the state
+    mapped.commit_intake()
+    assert line.decisions() == [(7, 1)]
+    mapped.close()

@@ -19,6 +19,7 @@ from epaird.ipc.counters import (
 )
 from epaird.ipc.impairment import LossChain
 from epaird.ipc.ring import Ring
+from epaird.ipc.ringfile import logged
 from tests.dataplane.control import receives
 from tests.dataplane.datagrams import Datagram
 from tests.dataplane.impair.loop import MS, Impaired, impaired
@@ -86,7 +87,7 @@ def test_the_same_segments_are_hit_however_they_are_divided_into_frames(offload:
                 == words(2)[IPACKETS] + line[IMPAIRED]
             )
             ring = Ring(cable.ring)
-            decided.append(list(ring.decisions()))
+            decided.append(logged(ring.fd))
             ring.close()
             delivered.append(sorted(set(on_wire(received))))
 
