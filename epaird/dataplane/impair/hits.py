@@ -31,13 +31,13 @@ class Hits:
 
     def __init__(self, stream: Stream, probability: float, start: int, words: Sequence[int] = ()) -> None:
         """Go on from the state in ``words`` if it is of the same process; else draw the places from ``start``
-        on."""
+        on. A place before ``start`` is not of a line's making, and would be a long way to go."""
         self._scale = scale_of(probability)
         self._stream = stream
         self._fingerprint = stream.fingerprint(probability)
         self.next = NEVER
         """The next place that is hit."""
-        if words and words[0] == self._fingerprint:
+        if words and words[0] == self._fingerprint and words[1] >= start:
             self.next = words[1]
         else:
             self.draw(start)
@@ -73,8 +73,8 @@ class ChainHits:
     def __init__(
         self, hits: Stream, states: Stream, chain: LossChain, start: int, words: Sequence[int] = ()
     ) -> None:
-        """Go on from the state in ``words`` if it is of the same process; else draw the places from ``start``
-        on. The first state is drawn, too, as often bad as in the long run."""
+        """Go on from the state in ``words`` as :class:`Hits`; else draw the places from ``start`` on. The first
+        state is drawn, too, as often bad as in the long run."""
         p, r, good = chain.p, chain.r, chain.good
         if math.isclose(p + r, 1):
             p, r, good = 0.0, 1.0, p * chain.bad + r * good
@@ -83,7 +83,7 @@ class ChainHits:
         self._scales = scale_of(good), scale_of(chain.bad)
         self._leaving = scale_of(p), scale_of(r)
         self._fingerprint = hits.fingerprint(chain.p, chain.r, chain.bad, chain.good)
-        if words and words[0] == self._fingerprint:
+        if words and words[0] == self._fingerprint and words[1] >= start:
             self.next, self._end = words[1], words[2]
             self._bad, self._found = words[3] & 1, bool(words[3] & 2)
             return

@@ -123,7 +123,7 @@ def test_the_division_changes_nothing_and_a_successor_goes_on(
     for step in steps:
         stop += step
         found += divided.take(stop)
-        divided = chain_hits(chain, seed, NEVER, divided.words())
+        divided = chain_hits(chain, seed, stop, divided.words())
     assert found == whole.take(stop)
     assert divided.words() == whole.words()
 
@@ -136,7 +136,7 @@ def test_a_successor_of_independent_hits_goes_on(probability: float, steps: list
     for step in steps:
         stop += step
         found += divided.take(stop)
-        divided = Hits(Stream(1, 3), probability, NEVER, divided.words())
+        divided = Hits(Stream(1, 3), probability, stop, divided.words())
     assert found == whole.take(stop)
 
 
@@ -145,3 +145,11 @@ def test_a_process_with_other_numbers_is_drawn_anew() -> None:
     assert Hits(Stream(1, 3), 1.0, 9, old.words()).next == 9
     never = chain_hits(LossChain())
     assert chain_hits(LossChain(1, 0), 1, 9, never.words()).next == 9
+
+
+def test_a_state_far_behind_is_not_made_up_for() -> None:
+    """A worker that was taken over can leave any state; its successor would draw 2^60 places."""
+    hits = Hits(Stream(1, 3), 0.5, 0)
+    assert Hits(Stream(1, 3), 0.5, 1 << 60, hits.words()).next >= 1 << 60
+    chain = chain_hits(LossChain(0.5, 0.4))
+    assert chain_hits(LossChain(0.5, 0.4), 1, 1 << 60, chain.words()).next >= 1 << 60
