@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from epaird.ipc.counters import (
     ADDED_SEGMENTS,
@@ -52,6 +52,8 @@ from epaird.ipc.counters import (
     WORKER_LOST,
 )
 from epaird.ipc.ledger import Words
+
+_WORD_MAX: Final = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,8 @@ def correction(
     missing = sum(map(balance, senders, receivers)) - base - waiting + sent - delivered
     if line is not None:
         missing += line_balance(line)
-    return Correction(sent, 0, delivered, superframes, datagrams, max(0, missing))
+    found = (sent, 0, delivered, superframes, datagrams, max(0, missing))
+    return Correction(*(min(_WORD_MAX, number) for number in found))
 
 
 def correction_unplugged(senders: Sequence[Sequence[int]], *, read: int) -> Correction:
@@ -144,12 +147,12 @@ def amend(sender: Words, receiver: Words, missing: Correction) -> None:
     """Add what is missing to the slots of one queue; to be called by their writer.
 
     A writer that is killed in between leaves the rest to the next correction."""
-    sender[OPACKETS] += missing.sent
-    sender[OERRORS + WORKER_LOST] += missing.dropped
-    receiver[IPACKETS] += missing.delivered
-    receiver[COALESCED_SUPERFRAMES] += missing.superframes
-    receiver[COALESCED_DATAGRAMS] += missing.datagrams
-    receiver[IERRORS + WORKER_LOST] += missing.lost
+    _add(sender, OPACKETS, missing.sent)
+    _add(sender, OERRORS + WORKER_LOST, missing.dropped)
+    _add(receiver, IPACKETS, missing.delivered)
+    _add(receiver, COALESCED_SUPERFRAMES, missing.superframes)
+    _add(receiver, COALESCED_DATAGRAMS, missing.datagrams)
+    _add(receiver, IERRORS + WORKER_LOST, missing.lost)
 
 
 def end_process(sender: Words, receiver: Words) -> int:
@@ -194,7 +197,7 @@ def settle(
     if read is not None:
         sender[OPACKETS] = max(sender[OPACKETS], read - _errors(sender, OERRORS))
     lost = max(0, balance(sender, receiver, None if line is None else line.words) - base)
-    receiver[IERRORS + WORKER_LOST] += lost
+    _add(receiver, IERRORS + WORKER_LOST, lost)
     _clear_held(sender, receiver)
     return lost
 
@@ -202,9 +205,14 @@ def settle(
 def settle_unplugged(sender: Words, *, read: int) -> int:
     """Account likewise for an interface without a peer, whose frames are errors of its own."""
     lost = max(0, read - sender[OPACKETS] - _errors(sender, OERRORS))
-    sender[OERRORS + WORKER_LOST] += lost
+    _add(sender, OERRORS + WORKER_LOST, lost)
     _clear_held(sender, sender)
     return lost
+
+
+def _add(words: Words, word: int, number: int) -> None:
+    """Add to a counter, but no more than it can have: any worker can have written any number there."""
+    words[word] = min(_WORD_MAX, words[word] + number)
 
 
 def _errors(words: Sequence[int], first: int) -> int:
@@ -219,9 +227,9 @@ def _clear_held(sender: Words, receiver: Words) -> None:
 def _settle_delivered(receiver: Words, written: int) -> None:
     """Count the frames of the last burst that were delivered but not yet counted."""
     frames, superframes, datagrams = _delivered(written - writes(receiver), (receiver[JOINING],))
-    receiver[IPACKETS] += frames
-    receiver[COALESCED_SUPERFRAMES] += superframes
-    receiver[COALESCED_DATAGRAMS] += datagrams
+    _add(receiver, IPACKETS, frames)
+    _add(receiver, COALESCED_SUPERFRAMES, superframes)
+    _add(receiver, COALESCED_DATAGRAMS, datagrams)
 
 
 def writes(receiver: Sequence[int]) -> int:

@@ -73,8 +73,8 @@ class ChainHits:
     def __init__(
         self, hits: Stream, states: Stream, chain: LossChain, start: int, words: Sequence[int] = ()
     ) -> None:
-        """Go on from the state in ``words`` as :class:`Hits`; else draw the places from ``start`` on. The first
-        state is drawn, too, as often bad as in the long run."""
+        """Go on from the state in ``words`` as :class:`Hits`; else draw the places from ``start`` on. The
+        first state is drawn, too, as often bad as in the long run."""
         p, r, good = chain.p, chain.r, chain.good
         if math.isclose(p + r, 1):
             p, r, good = 0.0, 1.0, p * chain.bad + r * good
