@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from pydantic import ValidationError
 from epaird.config import consistency
 from epaird.config.bounds import MAX_BYTES, TOML, excess
 from epaird.config.refusals import Refusal, Removed, refusals
+from epaird.config.regularfile import beginning
 from epaird.config.settings import Configuration
 from epaird.config.syntax import lowered, syntax_problem
 from epaird.config.values import dotted
@@ -60,34 +59,14 @@ def read(path: str | os.PathLike[str]) -> ConfigurationFile:
 
 
 def content(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of a file.
-
-    It opens nothing but a regular file: a FIFO would wait for a writer, and opening a device may have an
-    effect. Raises InvalidConfiguration."""
+    """Return the bytes of a file. Raises InvalidConfiguration."""
     name = quoted_path(path)
     try:
-        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        try:
-            return _content(place, name)
-        finally:
-            os.close(place)
+        found = beginning(path, MAX_BYTES + 1)
     except OSError as error:
         raise InvalidConfiguration([f"{name}: {lowered(error.strerror or str(error))}"]) from None
     except ValueError:  # Python refuses a NUL in a path
         raise InvalidConfiguration([f"{name}: is not a path"]) from None
-
-
-def _content(place: int, name: str) -> bytes:
-    """Return the bytes of the file that an O_PATH descriptor refers to. Raises OSError."""
-    mode = os.fstat(place).st_mode
-    if stat.S_ISDIR(mode):
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(mode):
-        raise InvalidConfiguration([f"{name}: is not a regular file"])
-    # Opened through the descriptor, so that it is the file that was examined.
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-    with os.fdopen(os.open(f"/proc/self/fd/{place}", flags), "rb") as file:
-        found = file.read(MAX_BYTES + 1)
     _check_size(found, name)
     return found
 

@@ -31,6 +31,8 @@ def parse(text: bytes) -> array[int]:
     Raises TraceError."""
     found = array("Q")
     last = 0
+    if text.count(b"\n") > OPPORTUNITIES_MAX:
+        raise _too_long(OPPORTUNITIES_MAX + 1)
     for number, line in enumerate(text.split(b"\n"), 1):
         digits = line.strip(b" \t\r")
         if not digits:
@@ -43,7 +45,7 @@ def parse(text: bytes) -> array[int]:
         if moment > PERIOD_MAX_MS:
             raise TraceError(f"line {number}: more than {PERIOD_MAX_MS} milliseconds, the most allowed")
         if len(found) == OPPORTUNITIES_MAX:
-            raise TraceError(f"line {number}: more than {OPPORTUNITIES_MAX} lines, the most allowed")
+            raise _too_long(number)
         found.append(moment * 1_000_000)
         last = moment
     if not last:
@@ -51,11 +53,10 @@ def parse(text: bytes) -> array[int]:
     return found
 
 
-def mean_rate(opportunities: array[int]) -> int:
-    """Return the bits per second that a trace delivers on average."""
-    return len(opportunities) * OPPORTUNITY_BYTES * 8 * 10**9 // opportunities[-1]
-
-
 def located(trace: str, configuration: Path) -> Path:
     """Return the path of a trace; a relative one starts at the directory of the configuration's file."""
     return configuration.parent / trace
+
+
+def _too_long(line: int) -> TraceError:
+    return TraceError(f"line {line}: more than {OPPORTUNITIES_MAX} lines, the most allowed")

@@ -7,16 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epaird.impairment import traces
-from epaird.impairment.traces import TraceError, located, mean_rate, parse
+from epaird.impairment.traces import TraceError, located, parse
 
 
 def test_lines_are_opportunities_in_nanoseconds() -> None:
     assert list(parse(b"0\n5\r\n 5\n\n12\n")) == [0, 5_000_000, 5_000_000, 12_000_000]
     assert parse(b"1").typecode == "Q"
-
-
-def test_the_mean_rate() -> None:
-    assert mean_rate(parse(b"1")) == 1504 * 8 * 1000
 
 
 @pytest.mark.parametrize(
@@ -42,6 +38,8 @@ def test_a_trace_has_a_bounded_number_of_lines(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(traces, "OPPORTUNITIES_MAX", 2)
     with pytest.raises(TraceError, match=r"^line 3: more than 2 lines, the most allowed$"):
         parse(b"1\n2\n3\n")
+    with pytest.raises(TraceError, match=r"^line 3: more than 2 lines, the most allowed$"):
+        parse(b"\n" * 1000)
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1).filter(any))

@@ -17,7 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from epaird.config.regularfile import beginning
 from epaird.config.settings import PairSettings
+from epaird.config.syntax import lowered
 from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.ifnet import Half, Pair
 from epaird.control.interfaces.lines import OutgoingLine
@@ -34,7 +36,7 @@ from epaird.ipc.slots import LedgerFull, Slots
 from epaird.kernel.errors import KernelError
 from epaird.names.cloners import SIDES, Side
 
-TRACE_MAX: Final = 64 << 20
+TRACE_MAX: Final = 16 << 20
 """Bytes of the largest trace."""
 SEEDS: Final = 1 << 32
 """Random seeds are below this, so that people can copy them."""
@@ -173,7 +175,9 @@ class Impairments:
         except traces.TraceError as error:
             raise Refused(errno.EINVAL, f"trace: {error}") from error
         except OSError as error:
-            raise Refused(error.errno or errno.EIO, f"trace: {name}: {error.strerror}") from error
+            raise Refused(
+                error.errno or errno.EIO, f"trace: {name}: {lowered(error.strerror or str(error))}"
+            ) from error
 
 
 def tables(settings: PairSettings) -> dict[str, Any]:
@@ -201,9 +205,7 @@ def _equal(line: OutgoingLine, wanted: Impairment) -> bool:
 
 
 def _read_trace(path: Path) -> int:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(fd, "rb") as file:
-        text = file.read(TRACE_MAX + 1)
+    text = beginning(path, TRACE_MAX + 1)
     if len(text) > TRACE_MAX:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return memory_file("trace", traces.parse(text).tobytes())
