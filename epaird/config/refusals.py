@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from epaird.config.addressing import AddressSettings, RouteSettings
-from epaird.config.impairing import (
+from epaird.config.impairtables import (
     LOSS_SHARE,
     LOSS_TABLE,
     CarrierPhase,

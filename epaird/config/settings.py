@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from epaird.config import ipvalues, values
 from epaird.config.addressing import AddressSettings, RouteSettings
-from epaird.config.impairing import CarrierSchedule, ImpairmentSettings, ImpairSettings, SetName
+from epaird.config.impairtables import CarrierSchedule, ImpairmentSettings, ImpairSettings, SetName
 from epaird.config.table import Settings
 from epaird.config.values import Location, Seconds, WholeNumber
 from epaird.names.cloners import EPAIR, LO, SIDES, Side

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pydantic import BaseModel
 
 from epaird.config import wiring
-from epaird.config.impairing import ImpairmentSettings
+from epaird.config.impairtables import ImpairmentSettings
 from epaird.config.settings import (
     Claim,
     Configuration,

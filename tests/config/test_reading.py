@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from epaird.config.addressing import RouteSettings
 from epaird.config.bounds import MAX_BYTES, TOML, excess
-from epaird.config.impairing import ImpairSettings
+from epaird.config.impairtables import ImpairSettings
 from epaird.config.reading import (
     InvalidConfiguration,
     content,

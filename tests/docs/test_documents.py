@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from epaird.config.impairing import CarrierPhase, GivenKeys, ImpairSettings, LossSettings, PhaseSettings
+from epaird.config.impairtables import CarrierPhase, GivenKeys, ImpairSettings, LossSettings, PhaseSettings
 from epaird.config.settings import Configuration
 from epaird.config.table import Settings
 from epaird.impairment.presets import SHIPPED

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from epaird.config.impairing import ImpairSettings
+from epaird.config.impairtables import ImpairSettings
 from epaird.impairment import netem
 from epaird.impairment.netem import NotAnImpairment
 from epaird.impairment.rules import faults

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from epaird.config.impairing import ImpairmentSettings, set_name
+from epaird.config.impairtables import ImpairmentSettings, set_name
 from epaird.config.reading import parse, remarks
 from epaird.impairment.presets import SHIPPED
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaird.config.impairing import ImpairSettings
+from epaird.config.impairtables import ImpairSettings
 from epaird.impairment import netem
 from epaird.impairment.netem import NotAnImpairment
 from epaird.impairment.words import KEYS, translated

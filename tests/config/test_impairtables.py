@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaird.config.impairing import ImpairSettings
+from epaird.config.impairtables import ImpairSettings
 from epaird.config.reading import decode, parse
 from epaird.config.saving import text
 from epaird.impairment.units import duration, percentage, rate, size
