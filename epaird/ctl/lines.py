@@ -12,6 +12,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from epaird.ctl.show import Row, scaled
+from epaird.dataplane.impair.wire import OVERHEAD
 from epaird.impairment.units import duration, percentage, rate, size
 from epaird.impairment.words import KEYS
 from epaird.ipc.counters import LATE_BOUNDS_NS
@@ -34,8 +35,6 @@ _QUEUE: Final = ("queue_full", "aqm")
 """Reasons of the queue before the rate; the others are losses that were asked for."""
 _CHANGED: Final = ("duplicated", "corrupted", "reordered", "marked", "cut")
 """Counters that are shown where they are not 0."""
-_GAP: Final = 24
-"""Bytes on the wire beyond a frame's own: preamble 8, frame check sequence 4, gap 12."""
 _HEADERS: Final = 66
 """Bytes of headers that each further segment of a super-frame repeats: Ethernet 14, IPv4 20, TCP 32."""
 _MILLIONTH: Final = 10**6
@@ -116,7 +115,7 @@ def _delivered_bits(
         return 0.0
     segments = line.counters.isegments - former.counters.isegments
     frames = counts[1].ipackets - counts[0].ipackets
-    octets = counts[1].ibytes - counts[0].ibytes + _GAP * segments + _HEADERS * max(0, segments - frames)
+    octets = counts[1].ibytes - counts[0].ibytes + OVERHEAD * segments + _HEADERS * max(0, segments - frames)
     return 8.0 * max(0, octets)
 
 

@@ -104,8 +104,3 @@ def preset_keys(name: str, presets: Mapping[str, Keys]) -> Keys:
     if name in SHIPPED:
         return SHIPPED[name].keys
     raise UnknownPreset(f"there is no set {quoted(name)}, the sets are {', '.join([*presets, *SHIPPED])}")
-
-
-def compiled(impairment: Impairment) -> tuple[LineParameters, tuple[Phase, ...]]:
-    """Return the numbers of an impairment, as a worker has them."""
-    return impairment.parameters, impairment.phases

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final
 
 from epaird.dataplane.impair.pathdelay import expected_delay
 from epaird.impairment.units import duration, percentage, rate
 from epaird.ipc.impairment import LineParameters, LossChain
-
-UNPROTECTED: Final = 20
-"""Bytes of a segment on the wire that its frame check sequence does not protect: preamble 8, gap 12."""
 
 
 def mean_delay(parameters: LineParameters) -> float:
@@ -37,23 +33,6 @@ def mean_burst(chain: LossChain) -> float:
     kept_after_good = chain.p * (1 - chain.bad) + (1 - chain.p) * (1 - chain.good)
     ends = bad * chain.bad * kept_after_bad + (1 - bad) * chain.good * kept_after_good
     return loss / ends if ends > 0 else math.inf
-
-
-def loss_correlation(chain: LossChain) -> float:
-    """Return the correlation of the fates of two neighbours; 0 where all fates are equal."""
-    loss = mean_loss(chain)
-    if loss in (0, 1):
-        return 0.0
-    bad = _bad(chain)
-    covariance = bad * (1 - bad) * (1 - chain.p - chain.r) * (chain.bad - chain.good) ** 2
-    return covariance / (loss * (1 - loss))
-
-
-def segment_error(ber: float, octets: int) -> float:
-    """Return the probability that a segment of so many bytes on the wire is dropped for a wrong bit.
-
-    Preamble and gap are not among the bits that the frame check sequence protects."""
-    return -math.expm1((octets - UNPROTECTED) * 8 * math.log1p(-ber))
 
 
 def bandwidth_delay_product(parameters: LineParameters) -> int:

@@ -12,8 +12,6 @@ from array import array
 from pathlib import Path
 from typing import Final
 
-OPPORTUNITY_BYTES: Final = 1504
-"""Bytes that one opportunity delivers (mahimahi's packet size)."""
 OPPORTUNITIES_MAX: Final = 1_000_000
 """Opportunities of the longest trace: 20 minutes at 10 Mbit/s."""
 PERIOD_MAX_MS: Final = 86_400_000

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from epaird.config.settings import PairSettings
-from epaird.impairment.effective import BUFFER, UnknownPreset, compiled, from_tables, impairment_of
+from epaird.impairment.effective import BUFFER, UnknownPreset, from_tables, impairment_of
 from epaird.ipc.impairment import LineParameters
 
 PAIR = PairSettings.model_validate(
@@ -21,7 +21,7 @@ def test_a_half_takes_precedence_over_its_pair_and_both_over_the_set() -> None:
     assert b.keys == {"rate": "10mbit", "limit": "64kb", "delay": "100ms", "seed": 7}
     assert (a.preset, a.seed, a.buffer, a.trace) == ("lte", 7, 1 << 20, "")
     assert b.buffer == BUFFER
-    assert compiled(a) == (a.parameters, ())
+    assert a.phases == ()
     assert (a.parameters.delay_ns, a.parameters.rate, a.parameters.limit_bytes) == (20_000_000, 10**7, 65536)
 
 

@@ -10,11 +10,9 @@ from epaird.impairment.expected import (
     added_round_trip,
     bandwidth_delay_product,
     described,
-    loss_correlation,
     mean_burst,
     mean_delay,
     mean_loss,
-    segment_error,
 )
 from epaird.ipc.impairment import LineParameters, LossChain
 
@@ -34,22 +32,13 @@ def test_losses_of_a_chain_agree_with_its_steps(p: float, r: float, bad: float, 
     )
     assert math.isclose(mean_loss(chain), lost, rel_tol=1e-6)
     assert math.isclose(mean_burst(chain), lost / kept_next, rel_tol=1e-6)
-    both = lost - kept_next
-    correlation = (both - lost**2) / (lost * (1 - lost))
-    assert math.isclose(loss_correlation(chain), correlation, rel_tol=1e-6, abs_tol=1e-6)
 
 
 def test_extremes_of_a_chain() -> None:
-    assert (mean_loss(LossChain()), mean_burst(LossChain()), loss_correlation(LossChain())) == (0, 0, 0)
+    assert (mean_loss(LossChain()), mean_burst(LossChain())) == (0, 0)
     everything = LossChain(1, 0)
     assert (mean_loss(everything), mean_burst(everything)) == (1, math.inf)
     assert mean_loss(LossChain(0, 0)) == 0
-
-
-@pytest.mark.parametrize("ber", [1e-9, 1e-5, 0.01])
-def test_errors_of_a_segment(ber: float) -> None:
-    assert segment_error(ber, 1538) == pytest.approx(1 - (1 - ber) ** (1518 * 8), rel=1e-6)
-    assert segment_error(0, 1538) == 0
 
 
 def test_what_delays_add() -> None:

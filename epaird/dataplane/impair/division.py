@@ -19,6 +19,8 @@ DROP_WORDS: Final[Mapping[Fate, int]] = {
     fate: IMPAIRED + LINE_REASONS.index(fate.name.lower()) for fate in sorted(DROPS)
 }
 """The line's counter of each fate of segments that are not delivered."""
+_CHANGES: Final = (Fate.CORRUPT, Fate.MARK)
+"""What is done to a segment that is delivered; a replay has marks, too."""
 
 
 class Part(NamedTuple):
@@ -89,7 +91,7 @@ class Division:
                 continue
             if Fate.REORDER in fates and self._overtake(segment, fates):
                 self.overtaken += 1
-            elif not self._ask(segment, start, Fate.CORRUPT if Fate.CORRUPT in fates else None):
+            elif not self._ask(segment, start, next((fate for fate in _CHANGES if fate in fates), None)):
                 continue
             if Fate.DUPLICATE in fates:
                 self.twice.append(segment)

@@ -15,9 +15,10 @@ frames to handle than there are pieces, and completes what a wire would carry:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from epaird.dataplane.frames import HEADER
+from epaird.dataplane.impair.wire import OVERHEAD, SHORTEST
 from epaird.dataplane.superframe import (
     TCP_CHECKSUM,
     UDP_CHECKSUM,
@@ -33,11 +34,6 @@ from epaird.kernel.abi import (
     VIRTIO_NET_HDR_GSO_ECN,
     VIRTIO_NET_HDR_GSO_NONE,
 )
-
-_WIRE: Final = 24
-"""Bytes of preamble, frame check sequence and gap on a wire, for each frame."""
-_SHORTEST_WIRE: Final = 60
-"""Bytes of the shortest frame on a wire, without its frame check sequence: shorter ones are padded."""
 
 
 class Piece(NamedTuple):
@@ -75,7 +71,7 @@ def wire_octets(shape: Shape, segment: int) -> int:
     """Return the bytes that a segment takes on a wire: with preamble, padding, FCS and gap."""
     header, size = shape.header, shape.size
     octets = header - HEADER + min(size, shape.length - header - segment * size)
-    return max(octets, _SHORTEST_WIRE) + _WIRE
+    return max(octets, SHORTEST) + OVERHEAD
 
 
 def total_wire_octets(shape: Shape) -> int:

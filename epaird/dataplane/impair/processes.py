@@ -8,11 +8,12 @@ from typing import Final
 from epaird.dataplane.impair.fates import Fate, Hit
 from epaird.dataplane.impair.hits import CHAIN_WORDS, HITS_WORDS, ChainHits, Hits
 from epaird.dataplane.impair.streams import Stream, StreamNumber
+from epaird.dataplane.impair.wire import UNCHECKED
 from epaird.ipc.impairment import LineParameters
 
 PROCESSES_WORDS: Final = CHAIN_WORDS + 4 * HITS_WORDS
 """Words of the state of :class:`Processes`."""
-UNCHECKED_BITS: Final = 160
+UNCHECKED_BITS: Final = 8 * UNCHECKED
 """Bits of a frame on the wire that its check sequence does not protect: preamble and gap."""
 
 

@@ -6,14 +6,17 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
-from epaird.dataplane.impair.fates import Fate, Hit
+from epaird.dataplane.impair.fates import DROPS, Fate, Hit
 from epaird.dataplane.impair.streams import NEVER
 
 _FATES: Final = {int(fate): fate for fate in Fate}
 
 
 class Replay:
-    """Pairs of a segment's number and its fate, in ascending order. A fate that is not known is none."""
+    """Pairs of a segment's number and its fate, in ascending order. A fate that is not known is none.
+
+    A log can have several fates of one segment: a duplicate, and then the queue was full. As with the
+    processes, a segment that is dropped has no other fate."""
 
     __slots__ = ("_count", "_index", "_numbers", "_origin", "next", "next_bit")
 
@@ -32,15 +35,19 @@ class Replay:
 
     def hits(self, first: int, bit: int, sizes: Sequence[int], stop_bit: int) -> list[Hit]:  # noqa: ARG002
         """Return the fates of the next segments, the first of which has the number ``first``."""
-        found = []
+        found: list[Hit] = []
+        dropped: dict[int, Hit] = {}
         stop = first + len(sizes)
         while self.next < stop:
             fate = _FATES.get(self._numbers[2 * self._index + 1])
             if fate is not None and self.next >= first:
-                found.append(Hit(self.next - first, fate))
+                hit = Hit(self.next - first, fate)
+                found.append(hit)
+                if fate in DROPS:
+                    dropped.setdefault(hit.segment, hit)
             self._index += 1
             self._look()
-        return found
+        return [hit for hit in found if dropped.get(hit.segment, hit) is hit] if dropped else found
 
     def _look(self) -> None:
         if self._index < self._count:

@@ -14,13 +14,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+from epaird.dataplane.frames import ETHERNET
+from epaird.dataplane.impair.wire import OVERHEAD
+
 SECOND: Final = 1_000_000_000
-WIRE_OVERHEAD: Final = 24
-"""Bytes of a frame on the wire beyond its Ethernet header and payload: preamble 8, frame check sequence 4,
-gap 12."""
-WIRE_MINIMUM: Final = 84
-"""Bytes of the shortest frame on the wire."""
-MTU_OCTETS: Final = 1514 + WIRE_OVERHEAD
+MTU_OCTETS: Final = ETHERNET + 1500 + OVERHEAD
 """Bytes on the wire of a frame with 1500 bytes of payload."""
 PIECE_NS: Final = 1_000_000
 """Time of the rate that a piece of a super-frame is to have at least."""

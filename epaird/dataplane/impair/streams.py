@@ -54,6 +54,11 @@ def mixed(value: int) -> int:
     return value ^ value >> 31
 
 
+def splitmix(seed: int, place: int) -> int:
+    """Return the number at a place, from 0 on, of the sequence of a seed: 64 bits, like the seed."""
+    return mixed((seed + _GOLDEN * (place + 1)) & _MASK)
+
+
 class Stream:
     """One sequence of random numbers."""
 
@@ -61,11 +66,11 @@ class Stream:
 
     def __init__(self, seed: int, number: int) -> None:
         """``seed`` has 64 bits; streams of different numbers are independent."""
-        self._origin = mixed((seed + _GOLDEN * (number + 1)) & _MASK)
+        self._origin = splitmix(seed, number)
 
     def word(self, place: int) -> int:
         """Return the number of a place: 64 bits."""
-        return mixed((self._origin + _GOLDEN * (place + 1)) & _MASK)
+        return splitmix(self._origin, place)
 
     def unit(self, place: int) -> float:
         """Return the number of a place: above 0, at most 1, evenly distributed."""

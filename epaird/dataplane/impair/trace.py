@@ -16,14 +16,16 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
+from epaird.dataplane.frames import ETHERNET
+from epaird.dataplane.impair.shaper import SECOND
 from epaird.dataplane.impair.streams import NEVER, mixed
+from epaird.dataplane.impair.wire import OVERHEAD
 
 OPPORTUNITY_OCTETS: Final = 1504
 """Bytes of an opportunity."""
-FRAMING: Final = 34
-"""Bytes on the wire that do not count: Ethernet's header 14, preamble 8, frame check sequence 4, gap 12, less
-the 4 bytes that mahimahi counts before the packet."""
-_SECOND: Final = 1_000_000_000
+FRAMING: Final = ETHERNET + OVERHEAD - 4
+"""Bytes on the wire that do not count: all but the IP packet, less the 4 bytes that mahimahi counts before
+it."""
 
 
 class Opportunities:
@@ -54,7 +56,7 @@ class Opportunities:
     def mean_rate(self) -> int:
         """Bits per second on the wire, of segments that use a whole opportunity each."""
         octets = OPPORTUNITY_OCTETS + FRAMING
-        return max(1, octets * 8 * _SECOND * len(self._times) // self._times[-1])
+        return max(1, octets * 8 * SECOND * len(self._times) // self._times[-1])
 
     def start(self, now_ns: int) -> int:
         """Return the opportunity that sends the first byte of a segment that arrives now."""

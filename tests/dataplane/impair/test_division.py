@@ -56,6 +56,14 @@ def test_a_corrupt_segment_is_a_part_of_its_own() -> None:
     assert [part.fate for part in division.parts] == [Fate.CORRUPT, None, Fate.CORRUPT]
 
 
+def test_a_mark_of_a_replay_is_done() -> None:
+    division = divided(10, Hit(4, Fate.MARK))
+    assert [(part.start, part.stop, part.fate) for part in division.parts] == [
+        (0, 4, None), (4, 5, Fate.MARK), (5, 10, None),
+    ]  # fmt: skip
+    assert division.fates == [(4, Fate.MARK)]
+
+
 def test_what_cannot_overtake_stays_in_its_place() -> None:
     assert ranges(divided(3, Hit(1, Fate.REORDER))) == [(0, 1), (2, 3)]
     assert ranges(divided(3, Hit(1, Fate.REORDER), takes=False)) == [(0, 1), (1, 2), (2, 3)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import itemgetter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaird.dataplane.impair.fates import Fate, Hit
+from epaird.dataplane.impair.fates import DROPS, Fate, Hit
 from epaird.dataplane.impair.replay import Replay
 from epaird.dataplane.impair.streams import NEVER
 
@@ -32,7 +33,12 @@ def test_every_entry_comes_once_and_at_its_segment(
         assert not (quiet and hits)
         repeated += [(before + hit.segment, hit.fate) for hit in hits]
         replay = Replay(flat(found), origin, origin + before + part)
-    assert repeated == found
+    dropped = {segment: fate for segment, fate in reversed(found) if fate in DROPS}
+    once = [
+        entry for segment, entries in groupby(found, itemgetter(0)) for entry in
+        ([(segment, dropped[segment])] if segment in dropped else entries)
+    ]  # fmt: skip
+    assert repeated == once
     assert replay.next == NEVER
 
 
@@ -45,3 +51,8 @@ def test_what_is_out_of_order_is_ignored() -> None:
     replay = Replay([5, Fate.LOSS, 1, Fate.LOSS, 7, Fate.LOSS], 0, 0)
     assert not replay.hits(0, 0, [84] * 5, 0)
     assert replay.hits(5, 0, [84] * 5, 0) == [Hit(0, Fate.LOSS), Hit(2, Fate.LOSS)]
+
+
+def test_what_is_dropped_has_no_other_fate() -> None:
+    replay = Replay([3, Fate.DUPLICATE, 3, Fate.QUEUE_FULL, 3, Fate.AQM, 4, Fate.CORRUPT], 0, 0)
+    assert replay.hits(0, 0, [84] * 9, 0) == [Hit(3, Fate.QUEUE_FULL), Hit(4, Fate.CORRUPT)]
