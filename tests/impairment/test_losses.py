@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epaird.impairment.expected import loss_correlation, mean_burst, mean_loss
+from epaird.impairment.expected import mean_burst, mean_loss
 from epaird.impairment.losses import chain_of, unattainable
 from epaird.ipc.impairment import LossChain
 
@@ -18,7 +18,7 @@ PERCENT = st.integers(1, 9999).map(lambda hundredths: f"{hundredths / 100:g}%")
 def test_a_correlation_leaves_the_share_as_it_is(loss: str, correlation: int) -> None:
     chain = chain_of({"loss": loss, "loss_correlation": f"{correlation}%"})
     assert math.isclose(mean_loss(chain), float(loss[:-1]) / 100)
-    assert math.isclose(loss_correlation(chain), correlation / 100, abs_tol=1e-9)
+    assert math.isclose(1 - chain.p - chain.r, correlation / 100, abs_tol=1e-9)
 
 
 @given(PERCENT, st.floats(1, 1000))
