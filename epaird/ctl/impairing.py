@@ -52,10 +52,11 @@ def impair(context: Context, name: str, words: tuple[str, ...]) -> None:
 
     Keys and values are those of the table impair of the configuration, and the words that tc netem has:
     delay 100ms 10ms 25% distribution normal. Keys that are not named stay, and none removes one: jitter
-    none. After the TIME of for the impairment of before applies again, also if this command is gone.
+    none. After the TIME of for, the former impairment applies again, even if this command
+    has ended.
 
-    log prints the last decisions about what a half transmits, all that are kept or COUNT: the number of a
-    segment, and what happened to it. replay repeats those in FILE (- is standard input) in place of random
+    log prints the last decisions about what a half transmits, all that are kept or COUNT: the number of the
+    segment and what happened to it. replay repeats those in FILE (- is standard input) in place of random
     ones, from the next segment on, which has the number 0, until the impairment is changed."""
     rest, duration = _without_for(words)
     if not rest and duration is None:

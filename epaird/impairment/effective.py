@@ -1,6 +1,7 @@
 """The impairment of one direction, merged from the tables that a user writes.
 
-A half's table wins over its pair's, key by key. A named set (``preset``) fills in the keys that neither has.
+A half's table takes precedence over its pair's, key by key. A named set (``preset``) fills in the keys that
+neither has.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Impairable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Impairment:
-    """What one half's frames meet on their way."""
+    """The impairment of what one half transmits."""
 
     keys: Keys
     """The keys that hold, as in the file, without ``preset``: those of a named set are among them."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from epaird.impairment.units import BitRate, Duration, Percentage
+from epaird.ipc.impairment import DISTRIBUTIONS
 from epaird.names.grammar import quoted
 
 PER_SEGMENT: Final = (
@@ -28,7 +29,6 @@ UNIFORM: Final = "distribution is uniform, as netem's is where none is given, th
 
 _NUMBER: Final = re.compile(r"[0-9]*\.?[0-9]+")
 _VALUE: Final = re.compile(r"-?\.?[0-9]")
-_DISTRIBUTIONS: Final = ("uniform", "normal", "pareto", "paretonormal")
 
 
 class NotAnImpairment(ValueError):
@@ -100,8 +100,8 @@ def _delay(words: Words) -> Mapping[str, Any]:
 
 def _distribution(words: Words) -> Mapping[str, Any]:
     name = words.take() if words.peek() is not None else ""
-    if name not in _DISTRIBUTIONS:
-        allowed = "uniform, normal, pareto or paretonormal"
+    if name not in DISTRIBUTIONS:
+        allowed = f"{', '.join(DISTRIBUTIONS[:-1])} or {DISTRIBUTIONS[-1]}"
         raise NotAnImpairment(f"distribution: {quoted(name)} is not {allowed}")
     return {"distribution": name}
 

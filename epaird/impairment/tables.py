@@ -34,7 +34,7 @@ LOSSES: Final = ("loss", "loss_correlation", "loss_burst")
 
 
 def merged(tables: Iterable[Keys]) -> dict[str, Any]:
-    """Return the keys of several tables, of which each wins over those before; ``preset`` is left out."""
+    """Return the keys of several tables but ``preset``; each takes precedence over those before."""
     found: dict[str, Any] = {}
     for table in tables:
         for key in displaced(table):
@@ -45,7 +45,7 @@ def merged(tables: Iterable[Keys]) -> dict[str, Any]:
 
 
 def displaced(table: Keys) -> tuple[str, ...]:
-    """Return the keys of other tables that do not fit a table which wins over them."""
+    """Return the keys of other tables that do not fit a table that takes precedence over them."""
     keys: list[str] = []
     for key, value in table.items():
         if is_off(value):

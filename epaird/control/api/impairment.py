@@ -36,7 +36,7 @@ Keys = Annotated[
 ]
 ForQuery = Annotated[
     str | None,
-    Query(alias="for", description="Time after which the impairment of before applies again: 30s."),
+    Query(alias="for", description="Time after which the former impairment applies again: 30s."),
 ]
 MostQuery = Annotated[int, Query(ge=1, le=DECISIONS_MAX, description="Decisions at most, the last ones.")]
 Decisions = Annotated[
@@ -84,9 +84,9 @@ def _add_impairment(app: FastAPI, operations: Operations, changes: Changes) -> N
 
     @app.delete(_PATH, response_model=PairImpairment, responses=refusals(*CHANGE_REFUSALS))
     async def remove_impairment(request: Request, name: Name, for_: ForQuery = None) -> Response:
-        """Impair a half or a pair no more. What is held is delivered when it is due, in order."""
+        """Remove the impairment of a half or a pair. Held frames are delivered in order when they are due."""
         change = operations.impair(name, {}, whole=True, seconds=_seconds(for_))
-        await changes.run(request, "impaired no more", change, name)
+        await changes.run(request, "impairment removed", change, name)
         return answer(name)
 
 

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 LEDGER: Final = "ledger"
 """The name under which the ledger's memory file is passed."""
 LINE: Final = ".line"
-"""What follows the name of a device in the name under which the files of its line are passed."""
+"""Suffix of a device's name in the name under which the files of its line are passed."""
 
 
 @dataclass(slots=True)

@@ -89,7 +89,7 @@ class Flapping:
             self._timers[pair.name] = loop.call_later(wait / 1e9, self._changed, pair)
 
     def forget(self, pair: Pair) -> None:
-        """Follow the schedule of a pair no more."""
+        """Stop following the schedule of a pair."""
         if (timer := self._timers.pop(pair.name, None)) is not None:
             timer.cancel()
 

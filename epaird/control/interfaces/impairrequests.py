@@ -1,8 +1,8 @@
 """Requests about impairments: shown, set, removed, for a time only, and their decisions.
 
 A request names a half, for what it transmits, or a pair, for both directions. A pair has three tables: its
-own for both directions, and one for each half, which wins. A request changes what applies: where it names a
-half and the pair's table has keys, these move to the other half's table first.
+own for both directions, and one for each half, which takes precedence. If a request names a half and the
+pair's table has keys, these are first moved to the tables of both halves.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class ImpairmentRequests:
     async def set(self, found: Found, keys: Keys, *, whole: bool, seconds: float | None) -> None:
         """Set keys of an impairment, whose value None removes them; all others too if ``whole``.
 
-        After ``seconds`` the impairment of before applies again. Raises Refused."""
+        After ``seconds`` the former impairment applies again. Raises Refused."""
         pair = _pair_of(found)
         if seconds is not None and not 0 < seconds <= FOR_MAX_S:
             raise Refused(errno.EINVAL, f"for: {seconds:g} is not a time above 0s up to {FOR_MAX_S:g}s")
@@ -107,7 +107,10 @@ class ImpairmentRequests:
         half = _half_of(found)
         impairments = self._registry.pairs.impairments
         if half.line is None or half.line.spec is None:
-            raise Refused(errno.EINVAL, f"{half.device}: impair it first, replay repeats decisions only")
+            raise Refused(
+                errno.EINVAL,
+                f"{half.device} is not impaired: impair it first, replay repeats decisions",
+            )
         impairments.replay(half, decisions)
         await impairments.apply([half], rewired=False)
 

@@ -20,6 +20,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Final
 
 from epaird.control.readings import LineReading
 from epaird.ipc import ring, ringfile
@@ -30,6 +31,8 @@ from epaird.ipc.settlement import LineAccount
 from epaird.kernel.errors import KernelError
 
 log = logging.getLogger(__name__)
+
+_LOST: Final = "the frames that impairment held are lost, a new ring is used"
 
 
 class OutgoingLine:
@@ -78,7 +81,7 @@ class OutgoingLine:
         A ring that is missing or damaged is replaced. Raises KernelError."""
         ring_fd, *files = fds or (-1,)
         if not is_ring(ring_fd):
-            log.warning("%s: what impairment held is lost: its ring is missing or damaged", device)
+            log.warning("%s: its ring is missing or damaged: %s", device, _LOST)
             if ring_fd >= 0:
                 os.close(ring_fd)
             table.line_slot(slot)[TARGET] = 0
@@ -168,7 +171,7 @@ class OutgoingLine:
                 mapped.discard(self._table.slot(receiver))  # empty: records the receiver's counters
                 self._record(receiver)
         if dropped:
-            log.info("%s: unplugged while impairment held %d frames: dropped", self.device, dropped)
+            log.info("%s: unplugged while impairment held %d frames: they are dropped", self.device, dropped)
         return dropped
 
     def begin(self, receiver: int) -> None:
@@ -208,7 +211,7 @@ class OutgoingLine:
         try:
             mapped = ring.Ring(self._ring_fd)
         except ValueError as error:  # a worker has damaged it
-            log.error("%s: the frames that impairment held are lost: %s", self.device, error)
+            log.error("%s: %s: %s", self.device, error, _LOST)
             replacement = _new_ring(self.device, self.buffer)
             os.dup2(replacement, self._ring_fd, inheritable=False)  # attachments have its number
             os.close(replacement)

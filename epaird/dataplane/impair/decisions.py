@@ -7,11 +7,11 @@
 3. For what is not dropped it then asks :meth:`Decisions.deadline`, in order.
 4. :meth:`Decisions.state` is everything that another process needs to go on.
 
-Losses are decided before the queue: what is lost takes no time of the rate.
+Losses are decided before the queue: lost segments take no time of the rate.
 
 When parameters change, by a phase of the schedule or because the user changes them, each process whose
-probabilities are the same goes on; the others are drawn anew from the present segment. What the queue has
-accepted keeps its time.
+probabilities are the same goes on; the others are drawn anew from the present segment. Segments that the
+queue has accepted keep their times.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Decisions:
         ``trace`` and ``replay`` are the files that the specification announces, as unsigned 64-bit numbers:
         for instance ``memoryview(mmap).cast("Q")``.
 
-        What applies depends on the time: the attributes are right after the first :meth:`judge`, and
+        The parameters depend on the time: the attributes are right after the first :meth:`judge`, and
         :meth:`quiet` is False before it."""
         words = tuple(state) if state and state[0] == _LAYOUT else _NEW
         self.segment: int = words[1]
@@ -169,7 +169,7 @@ class Decisions:
         self._begin_processes(parameters)
 
     def _begin_queue(self, parameters: LineParameters) -> None:
-        """Replace the queue. What it has accepted keeps its time."""
+        """Replace the queue. Segments that it has accepted keep their times."""
         if self._queue is not None:
             self._queue_words = self._queue.words()
         if self._replay is not None:

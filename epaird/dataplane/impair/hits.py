@@ -1,7 +1,7 @@
 """Which segments are hit: the places of rare events, each drawn as the distance from the one before.
 
 A burst in which nothing happens costs one comparison with the next place. Places are numbers of segments in
-one direction, or of bits. What a successor needs to go on is a few words. They begin with a fingerprint of
+one direction, or of bits. A successor continues from a few words. They begin with a fingerprint of
 the seed, the stream and the probabilities: a process continues wherever these are equal, across processes,
 changes of the impairment and phases of its schedule, and is drawn anew where one of them differs.
 """

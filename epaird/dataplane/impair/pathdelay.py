@@ -11,8 +11,8 @@
 So the mean and the distribution are the same however many segments pass, and two segments that follow each
 other closely have nearly equal delays.
 
-A delay is never negative. Where the jitter is so large that the distribution reaches below zero, what is
-below becomes zero, and the mean is above the delay that was asked for: :func:`expected_delay` returns it.
+A delay is never negative. Where the jitter is so large that the distribution reaches below zero, negative
+values become zero, and the mean is above the delay that was asked for: :func:`expected_delay` returns it.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class PathDelay:
         self._from = self._at + knot * self._distance
 
     def _value(self, knot: int) -> float:
-        """Return the value of a knot. What it shares with the knot before is kept."""
+        """Return the value of a knot. Values that it shares with the knot before are kept."""
         count = len(self._weights)
         first = knot - count + 1
         if self._values and 0 <= knot - self._knot < count:

@@ -1,8 +1,8 @@
 """Cutting single segments out of super-frames, in place.
 
-What stays of a super-frame is delivered as pieces, each a super-frame of fewer segments or, where it is one
-segment, an ordinary frame with an unfinished checksum. So the kernel that receives the pieces has no more
-frames to handle than there are pieces, and completes what a wire would carry:
+The segments of a super-frame that are not dropped are delivered as pieces: each is a super-frame of fewer
+segments or, where it is one segment, an ordinary frame with an unfinished checksum. So the kernel that
+receives the pieces has no more frames to handle than there are pieces, and completes their checksums:
 
 1. The first piece starts where the super-frame starts. Its headers are changed in place.
 2. Segments before a later piece were dropped. The piece's headers are written into their room, directly

@@ -2,7 +2,8 @@
 
 A process that sleeps until a moment wakes up after it, and then takes a while to write: 50 to 100 us in all.
 So the timer is armed that much earlier: by the median of what was measured, which a step of one microsecond
-up or down after each time follows. What is due by then is released; half of it is early, by less than that.
+up or down after each time follows. Frames that are due by then are released; half of them are early, by
+less than that.
 """
 
 from __future__ import annotations

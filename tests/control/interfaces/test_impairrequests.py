@@ -141,7 +141,7 @@ async def test_a_missing_trace_is_refused_and_the_former_impairment_stays() -> N
         await scene.interfaces.create("epair0", {})
         await impair(scene, "epair0", rate="1mbit")
         before = ports(scene)
-        with pytest.raises(Refused, match=r"trace: nowhere\.up: No such file"):
+        with pytest.raises(Refused, match=r"trace: nowhere\.up: no such file"):
             await impair(scene, "epair0a", trace="nowhere.up")
         assert ports(scene) == before
 

@@ -151,7 +151,7 @@ def test_a_ring_that_a_worker_has_damaged_is_replaced_under_the_same_descriptor(
     assert line.lead_to(B) == 0
     assert line.files == before
     assert is_ring(line.files[0])
-    assert "epair0a: the frames that impairment held are lost" in caplog.text
+    assert "the frames that impairment held are lost, a new ring is used" in caplog.text
     hold(line, 2)
     assert line.lead_to(C) == 2
 
