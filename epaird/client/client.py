@@ -138,7 +138,7 @@ class Client:
     ) -> PairImpairment:
         """Impair a half or a pair, and return the impairment. A key whose value is None is removed.
 
-        Other keys stay, unless ``whole``. After ``duration``, ``30s``, the impairment of before applies
+        Other keys stay, unless ``whole``. After ``duration``, ``30s``, the former impairment applies
         again."""
         from epaird.client.impairment import PairImpairment
 

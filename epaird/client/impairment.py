@@ -86,7 +86,7 @@ class PairImpairment(Model):
     round_trip: str = ""
     """What the delays of both directions add: `adds 200ms to a round trip`; empty for nothing."""
     expires_in: float | None = None
-    """Seconds after which the impairment of before applies again; null where it does not expire."""
+    """Seconds after which the former impairment applies again; null where it does not expire."""
 
     @classmethod
     def arguments(cls, document: Mapping[str, Any]) -> dict[str, Any]:

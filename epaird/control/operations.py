@@ -68,7 +68,7 @@ class Operations(Protocol):
     ) -> None:
         """Set keys of an impairment, whose value None removes them; all others too if ``whole``.
 
-        After ``seconds`` the impairment of before applies again."""
+        After ``seconds`` the former impairment applies again."""
 
     def decisions(self, name: str, most: int) -> list[dict[str, object]]:
         """Return the last decisions about what a half transmits, at most so many."""
