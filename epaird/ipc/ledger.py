@@ -47,6 +47,8 @@ SLOT_BYTES: Final = SLOT_WORDS * 8
 
 Words = memoryview
 """A slot: ``SLOT_WORDS`` unsigned 64-bit integers, read and stored by index."""
+WORD_MAX: Final = (1 << 64) - 1
+"""The largest number of a word."""
 
 _MAGIC: Final = b"\xe9epaird\n"
 _PREFIX: Final = struct.Struct("<8sQ")
@@ -199,6 +201,14 @@ def is_sealed(fd: int) -> bool:
     """Return whether no process can change the size of a ledger's memory file."""
     try:
         return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
+    except OSError:  # not a memory file
+        return False
+
+
+def is_constant(fd: int) -> bool:
+    """Return whether no process can change a memory file, as that of a trace or a replay."""
+    try:
+        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE) and is_sealed(fd)
     except OSError:  # not a memory file
         return False
 

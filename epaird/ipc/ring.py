@@ -61,7 +61,7 @@ from epaird.ipc.counters import (
     REORDERED,
     WRITE_ERROR,
 )
-from epaird.ipc.ledger import Words
+from epaird.ipc.ledger import WORD_MAX, Words
 from epaird.ipc.ringfile import (
     ADDED,
     BIAS,
@@ -107,7 +107,6 @@ from epaird.ipc.settlement import writes
 
 HELD: Final = (0, 1, 2)
 """Places of frames, segments and bytes behind FRAMES, OUT and HELD_FRAMES."""
-_WORD: Final = (1 << 64) - 1
 
 
 class Ring:
@@ -233,7 +232,7 @@ class Ring:
         try:
             words = array("Q", state)
         except OverflowError:  # a worker had left numbers that are far beyond any time or segment
-            words = array("Q", (max(0, min(word, _WORD)) for word in state))
+            words = array("Q", (max(0, min(word, WORD_MAX)) for word in state))
         intake[DECIDED] = len(words)
         intake[DECISIONS : DECISIONS + len(words)] = words
 
@@ -302,7 +301,7 @@ class Ring:
 
     def rest(self, receiver: Words) -> None:
         """Record that what was written to the receiver until now is counted in its slot."""
-        self._state[DIFFERENCE] = (writes(receiver) - self.tail + BIAS) & _WORD
+        self._state[DIFFERENCE] = (writes(receiver) - self.tail + BIAS) & WORD_MAX
 
     def _commit_release(self) -> None:
         release = self.release
@@ -359,7 +358,7 @@ class Ring:
     def _count(self, counts: Iterable[int], receiver: Words) -> None:
         """Commit that the receiver's counters are to have these values, and store them."""
         for number, count in enumerate(counts):
-            self.release[COUNTED + number] = min(count, _WORD)
+            self.release[COUNTED + number] = min(count, WORD_MAX)
         self._commit_release()
         for number, word in enumerate(RECEIVER):
             receiver[word] = self.release[COUNTED + number]

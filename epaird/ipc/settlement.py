@@ -28,7 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from epaird.ipc.counters import (
     ADDED_SEGMENTS,
@@ -51,9 +51,7 @@ from epaird.ipc.counters import (
     TOO_BIG,
     WORKER_LOST,
 )
-from epaird.ipc.ledger import Words
-
-_WORD_MAX: Final = (1 << 64) - 1
+from epaird.ipc.ledger import WORD_MAX, Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +133,7 @@ def correction(
     if line is not None:
         missing += line_balance(line)
     found = (sent, 0, delivered, superframes, datagrams, max(0, missing))
-    return Correction(*(min(_WORD_MAX, number) for number in found))
+    return Correction(*(min(WORD_MAX, number) for number in found))
 
 
 def correction_unplugged(senders: Sequence[Sequence[int]], *, read: int) -> Correction:
@@ -212,7 +210,7 @@ def settle_unplugged(sender: Words, *, read: int) -> int:
 
 def _add(words: Words, word: int, number: int) -> None:
     """Add to a counter, but no more than it can have: any worker can have written any number there."""
-    words[word] = min(_WORD_MAX, words[word] + number)
+    words[word] = min(WORD_MAX, words[word] + number)
 
 
 def _errors(words: Sequence[int], first: int) -> int:

@@ -21,7 +21,7 @@ from epaird.ipc.counters import (
     REASONS,
     SLOT_WORDS,
 )
-from epaird.ipc.ledger import CURRENT, LAYOUT_1, Layout, Table, is_sealed
+from epaird.ipc.ledger import CURRENT, LAYOUT_1, Layout, Table, is_constant, is_sealed
 from tests.ipc.ledgers import ledger_file
 
 
@@ -243,12 +243,25 @@ def test_no_process_can_change_the_size_of_a_ledger(table: Table) -> None:
     assert os.fstat(table.fd).st_size == size
 
 
+def test_a_file_is_constant_once_nobody_can_write_to_it(table: Table) -> None:
+    assert not is_constant(table.fd), "its size is sealed only"
+    memory = os.memfd_create("trace", os.MFD_ALLOW_SEALING)
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+    assert not is_constant(memory), "its seals can be added to"
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL)
+    assert is_constant(memory)
+    with pytest.raises(PermissionError):
+        os.pwrite(memory, b"1", 0)
+    os.close(memory)
+
+
 def test_a_file_without_seals_is_not_sealed(tmp_path: Path) -> None:
     memory = os.memfd_create("ledger")
     file = os.open(tmp_path / "file", os.O_CREAT | os.O_RDWR)
     try:
         assert not is_sealed(memory)
         assert not is_sealed(file)
+        assert not is_constant(file)
     finally:
         os.close(memory)
         os.close(file)

@@ -28,7 +28,7 @@ from typing import Final
 
 from epaird.control.workers.socketfile import by_directory
 from epaird.ipc.encoding import InvalidMessage, encode
-from epaird.ipc.ledger import is_memory_file
+from epaird.ipc.ledger import is_constant, is_memory_file
 from epaird.ipc.messages import Adopt, Adopted, Attached, CableKind, CableSpec, Detach, Done, Message
 from epaird.ipc.validation import worker_message
 from epaird.kernel import tunqueue
@@ -213,8 +213,9 @@ class Inquiry:
             for port in cable.ports
             for line in port.line
         }
-        if not all(is_memory_file(fd) for fd in itertools.chain(*lines.values())):
-            raise InvalidMessage(f"{cable.name}: a descriptor is not that of a memory file")
+        for ring, *others in lines.values():
+            if not is_memory_file(ring) or not all(map(is_constant, others)):
+                raise InvalidMessage(f"{cable.name}: a descriptor is not that of a line's file")
         answer.cables[cable.name] = cable
         self._read.update(cable.slots)
         for slot, fd in zip(cable.slots, ports, strict=True):

@@ -21,6 +21,7 @@ from epaird.control.handover import asking
 from epaird.control.handover.predecessor import Leftovers, find_leftovers
 from epaird.control.workers.socketfile import socket_name
 from epaird.ipc.encoding import encode
+from epaird.ipc.impairment import LineSpec
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import Attached, CableKind, CableSpec, Detach, Done, More, Overflow, PortSpec
 from epaird.kernel import abi, tun
@@ -155,6 +156,17 @@ def passing(number: int, *fds: int) -> Wrong:
     return change
 
 
+def impaired(*fds: int) -> Wrong:
+    """Report a cable whose port has a line, with these descriptors of its ring and its trace."""
+    port = PortSpec("lo1", 1, 1500, line=(LineSpec(slot=2, trace=len(fds) > 1),))
+
+    def change(fake: FakeOrphan, orphanage: Orphanage) -> None:
+        replaced(1, encode(Attached(CableSpec("lo1", (port,), CableKind.REFLECT))))(fake, orphanage)
+        passing(1, -1, *fds)(fake, orphanage)
+
+    return change
+
+
 def inserted(number: int, packet: bytes, times: int = 1, *fds: int) -> Wrong:
     """Insert packets into the answer."""
 
@@ -204,6 +216,8 @@ WRONG: dict[str, tuple[Wrong, str]] = {
     "standard input": (passing(1, 0), "a descriptor is not that of a device"),
     "the ledger as device": (passing(1, -2), "a descriptor is not that of a device"),
     "a device as ledger": (passing(0, -1), "its ledger is no memory file"),
+    "a device as a ring": (impaired(-1), "a descriptor is not that of a line's file"),
+    "a trace that can be changed": (impaired(-2, -2), "a descriptor is not that of a line's file"),
     "reports without end": (inserted(1, encode(Overflow(True, "lo1")), 5000), "too many messages"),
     "a second set of settings": (
         inserted(1, b'{"type": "Adopted"}', 1, -1),
