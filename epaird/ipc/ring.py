@@ -153,9 +153,13 @@ class Ring:
     def _is_sound(self) -> bool:
         """Return whether a line may have left this state."""
         intake, release = self.intake, self.release
-        # The other words of the decisions are fingerprints; those of COUNTED are bounded where they are used.
+        # Other words are fingerprints, or bounded where they are used.
         state = (*intake[:DECISIONS], *intake[DECISIONS + 1 : DECISIONS + 4])
-        state += (*release[:COUNTED], *release[COUNTED + len(RECEIVER) :])
+        state += (
+            *release[:LATE_SUM],
+            *release[LATE_SUM + 1 : COUNTED],
+            *release[LATE : LATE + LATE_BUCKETS_MAX],
+        )
         held = [intake[FRAMES + number] - release[OUT + number] for number in HELD]
         return (
             max(state) < STATE_MAX

@@ -39,7 +39,7 @@ LOG_ENTRIES: Final = 1 << 16
 UNCOMMITTED_MAX: Final = 256
 """Records that are released with one commit at most: what a process that was killed had not committed."""
 STATE_MAX: Final = 1 << 62
-"""Above every number in a state: those beyond it are not of a line's making. Sums of a few stay words."""
+"""Above every count, place and time in a state: larger ones are not of a line's making."""
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 RECORD: Final = struct.Struct("=QQIIIIQQQQ")

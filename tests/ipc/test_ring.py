@@ -35,12 +35,12 @@ from epaird.ipc.ringfile import (
     COUNTERS,
     DATA,
     DECISIONS,
+    DELIVERED,
     FRAMES,
     HEAD,
     INTAKE,
     JOINED,
     LAST,
-    LATE_SUM,
     LOG_ENTRIES,
     MULTICAST,
     OCTETS,
@@ -288,7 +288,7 @@ def test_a_state_that_contradicts_itself_is_refused(fd: int) -> None:
         (INTAKE, OCTETS, 1 << 20),  # bytes of no record
         (INTAKE, DECISIONS + 1, STATE_MAX),
         (RELEASE, TAIL, 8),  # more than there were
-        (RELEASE, LATE_SUM, (1 << 64) - 1),
+        (RELEASE, DELIVERED, (1 << 64) - 1),
     ],
 )
 def test_a_state_that_no_line_leaves_is_refused(fd: int, page: int, word: int, value: int) -> None:

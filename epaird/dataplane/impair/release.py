@@ -11,6 +11,7 @@ from typing import Final
 
 from epaird.dataplane.port import Port, reason
 from epaird.ipc.counters import LATE_BOUNDS_NS
+from epaird.ipc.ledger import WORD_MAX
 from epaird.ipc.ring import Ring
 from epaird.ipc.ringfile import LATE, LATE_SUM, RECORD, Released
 
@@ -87,5 +88,6 @@ class Release:
         """Count frames by how late they are delivered; those that are early are not late."""
         late_ns = max(0, late_ns)
         release = self._ring.release
-        release[LATE_SUM] += late_ns * frames
+        # After days of overload it begins again from 0, and does not end the worker and its successors.
+        release[LATE_SUM] = release[LATE_SUM] + late_ns * frames & WORD_MAX
         release[LATE + bisect_left(LATE_BOUNDS_NS, late_ns)] += frames

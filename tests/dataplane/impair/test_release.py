@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import os
+from contextlib import closing, suppress
 
+from epaird.dataplane.impair.release import Release
 from epaird.ipc.counters import (
     HELD_FRAMES,
     IERRORS,
@@ -14,6 +16,8 @@ from epaird.ipc.counters import (
     REORDERED,
     WRITE_ERROR,
 )
+from epaird.ipc.ring import Ring
+from epaird.ipc.ringfile import LATE_SUM, create
 from tests.dataplane.conftest import frame, numbered
 from tests.dataplane.control import receives
 from tests.dataplane.impair.loop import MS, impaired
@@ -84,3 +88,13 @@ async def test_a_frame_that_the_receiver_refuses_is_one_error() -> None:
         cable.b.end.close()
         await eventually(lambda: words(2)[IERRORS + WRITE_ERROR] == 3)
         assert words(3)[HELD_FRAMES] == 0
+
+
+def test_after_days_of_overload_the_sum_of_late_times_begins_again() -> None:
+    fd = create("epair0a", 1)
+    with closing(Ring(fd)) as ring:
+        release = Release(ring, None)  # type: ignore[arg-type]
+        for _ in range(5):
+            release._late(1 << 33, 1 << 30)
+        assert ring.release[LATE_SUM] == 5 * (1 << 63) % (1 << 64)
+    os.close(fd)
