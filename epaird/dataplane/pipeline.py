@@ -13,7 +13,7 @@ Which interface counts a frame that is not delivered:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from epaird.dataplane.burst import SLOT, Burst
@@ -49,8 +49,7 @@ class Poller(Protocol):
 class Pipeline:
     """Reads bursts and passes them to the forwarding of their port; one per worker."""
 
-    def __init__(self, queue: Queue, poller: Poller, clock: Callable[[], int]) -> None:
-        """``clock`` returns CLOCK_MONOTONIC in nanoseconds; it is read only where a port has stages."""
+    def __init__(self, queue: Queue, poller: Poller) -> None:
         self.queue = queue
         """Frames that wait for a receiver."""
         self.burst = Burst()
@@ -59,7 +58,6 @@ class Pipeline:
         """Joins the datagrams of that burst."""
         self.poller = poller
         """The event loop."""
-        self._clock = clock
 
     def transmit(self, source: Port) -> bool:
         """Read one burst that ``source``'s owner transmitted, and deliver it.
@@ -99,8 +97,6 @@ class Pipeline:
                 burst.verdicts.update(dict.fromkeys(slots, FLUSHED))
                 source.account.undeliverable(FLUSHED, len(slots))
                 return burst.exhausted
-            if source.stages:
-                self._process(source)
             if line is None:
                 source.forwarding.deliver(source, burst)
             else:
@@ -203,8 +199,3 @@ class Pipeline:
             source.account.answered()
         if line is not None:
             line.rest()
-
-    def _process(self, source: Port) -> None:
-        now_ns = self._clock()
-        for stage in source.stages:
-            stage.process(self.burst, now_ns)

@@ -14,7 +14,6 @@ from epaird.dataplane.account import Account
 from epaird.dataplane.burst import BURST_BYTES, Objection
 from epaird.dataplane.forwarding import Forwarding, Outlet
 from epaird.dataplane.frames import objection
-from epaird.dataplane.stages import Stage
 from epaird.ipc.counters import DOWN, PEER_DOWN, WRITE_ERROR
 from epaird.ipc.ledger import Words
 
@@ -50,7 +49,6 @@ class Port:
         "read",
         "receiver",
         "refs",
-        "stages",
     )
 
     forwarding: Forwarding[Port]
@@ -79,8 +77,6 @@ class Port:
         a wire."""
         self.pmtu = True
         """True when its owner gets ICMP messages about packets that are too long for the peer."""
-        self.stages: tuple[Stage, ...] = ()
-        """Steps for frames read here, before they are delivered."""
         self.line: Outlet | None = None
         """The line that holds what is read here, if that is impaired."""
         self.incoming: Outlet | None = None

@@ -97,7 +97,7 @@ class WorkerLoop:
         self._cable_of: dict[Port, str] = {}
         self._awaiting_room: dict[Port, asyncio.TimerHandle] = {}
         self._queue = Queue(start.queue_limit, self._words)
-        self._pipeline = Pipeline(self._queue, self, time.monotonic_ns)
+        self._pipeline = Pipeline(self._queue, self)
         self._lines = Lines(self._pipeline, table, start.poll_spin_us, self._drained)
         self._overflowing: set[Port] = set()
         """Ports that were reported as blocked."""

@@ -117,8 +117,7 @@ class Bench:
         self.words = self.table.slot(0)
         self.polls = Polls()
         self.queue = Queue(limit, self.words)
-        self.now_ns = 0
-        self.pipeline = CheckedPipeline(self.queue, self.polls, lambda: self.now_ns)
+        self.pipeline = CheckedPipeline(self.queue, self.polls)
         self.owners: list[Owner] = []
         self.ports: list[Port] = []
         self.crossconnects: dict[Port, CrossConnect] = {}

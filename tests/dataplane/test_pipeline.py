@@ -10,9 +10,8 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
-from epaird.dataplane.burst import Burst
 from epaird.dataplane.frames import HEADER
-from epaird.ipc.counters import DOWN, FLUSHED, OPACKETS, OVERSIZE, RUNT, TOO_BIG
+from epaird.ipc.counters import DOWN, FLUSHED, OPACKETS, RUNT, TOO_BIG
 from tests.dataplane.conftest import Bench, frame, numbered
 from tests.dataplane.datagrams import Datagram
 from tests.dataplane.superframes import Offloaded
@@ -164,33 +163,6 @@ def test_a_ring_of_several_bursts_is_flushed_to_its_end(make_bench: type[Bench])
     bench.pipeline.flush(b)
     assert bench.oerrors(a)["flushed"] >= 9
     assert not a.listed
-
-
-class Recording:
-    """A stage that records the bursts that it is given, and drops the frames in some slots."""
-
-    def __init__(self, *dropped: int) -> None:
-        self.dropped = dropped
-        self.bursts: list[tuple[list[int], int]] = []
-
-    def process(self, burst: Burst, now_ns: int) -> None:
-        self.bursts.append((list(burst.accepted()), now_ns))
-        burst.verdicts.update(dict.fromkeys(self.dropped, OVERSIZE))
-
-    def wake(self, now_ns: int) -> None:
-        """Hold nothing."""
-
-
-def test_stages_process_a_burst_in_order_before_it_is_delivered(make_bench: type[Bench]) -> None:
-    bench = make_bench()
-    first, second = Recording(1), Recording(3)
-    bench.ports[0].stages = (first, second)
-    bench.now_ns = 1_234
-    bench.owners[0].sends(*(sent := numbered(4)))
-    bench.pipeline.transmit(bench.ports[0])
-    assert first.bursts == [([0, 1, 2, 3], 1_234)]
-    assert second.bursts == [([0, 2, 3], 1_234)]
-    assert bench.owners[1].receives() == [sent[0], sent[2]]
 
 
 def test_datagrams_of_a_burst_are_joined(make_bench: type[Bench]) -> None:

@@ -47,7 +47,7 @@ class Bench:
         self.table = Table.create(2)
         self.polls = Polls()
         self.queue = Queue(limit, self.table.slot(0))
-        self.pipeline = Pipeline(self.queue, self.polls, lambda: 0)
+        self.pipeline = Pipeline(self.queue, self.polls)
         self.owner = Owner()
         self.port = Port("lo1", self.owner.device.fileno(), self.table.slot(1))
         self.forwarding = Reflector(self.pipeline, (self.port,), swap=swap)

@@ -61,7 +61,7 @@ class Cable:
                 tap = _device(stack, self.places[name], address)
                 ends.append(Port(name, tap.fds[0], table.slot(slot)))
             self.red, self.blue = ends
-            self.pipeline = Pipeline(Queue(2100, table.slot(0)), Quiet(), time.monotonic_ns)
+            self.pipeline = Pipeline(Queue(2100, table.slot(0)), Quiet())
             self.forwarding = CrossConnect(self.pipeline, ends)
             for end in ends:
                 end.limit, end.at_once = self.forwarding.link.read_limit((_MTU, _MTU)), BURST_FRAMES
