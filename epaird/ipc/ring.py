@@ -21,7 +21,9 @@ Theory:
 6. A commit of the release has the values that the receiver's counters are to have, not increments. They are
    stored in the ledger after the commit, and again by a successor: a counter never goes back, so the larger
    value is the right one however often that is done.
-7. Memory is used again from the beginning of the data as soon as as much is free there as is held, so that a
+7. A super-frame of the worker's making that the receiver refuses is replaced by its datagrams: by records
+   before it, and one in its place. The commit has that one too, so that a successor can store it again.
+8. Memory is used again from the beginning of the data as soon as as much is free there as is held, so that a
    short delay uses little memory, which stays in the cache. The file is sparse.
 
 What must never happen: that data or a record is overwritten before the release state that frees it is
@@ -32,6 +34,7 @@ This module is imported by worker processes: it uses the standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from array import array
@@ -42,6 +45,7 @@ from epaird.ipc.counters import (
     ADDED_SEGMENTS,
     COALESCED_DATAGRAMS,
     COALESCED_SUPERFRAMES,
+    ESEGMENTS,
     HELD_FRAMES,
     IBYTES,
     IERRORS,
@@ -86,8 +90,10 @@ from epaird.ipc.ringfile import (
     PAGE,
     RECEIVER,
     RECORD,
+    REFUSED,
     RELEASE,
     RELEASE_INDEX,
+    REPLACED,
     SEGMENTS,
     STATE,
     TABLE,
@@ -123,13 +129,15 @@ class Ring:
         """The records."""
         self.data = self._part(whole, TABLE * PAGE + records * RECORD.size, octets)
         """The data."""
-        self._log = self._part(whole, LOG * PAGE, LOG_ENTRIES * 16, "Q")
-        self._state = self._part(whole, STATE * PAGE, PAGE, "Q")
+        self.log = self._part(whole, LOG * PAGE, LOG_ENTRIES * 16, "Q")
+        """The log of decisions."""
+        self.state = self._part(whole, STATE * PAGE, PAGE, "Q")
+        """The indices of the valid copies, and the difference."""
         self._intakes = [self._part(whole, (INTAKE + copy) * PAGE, PAGE, "Q") for copy in (0, 1)]
         self._releases = [self._part(whole, (RELEASE + copy) * PAGE, PAGE, "Q") for copy in (0, 1)]
-        self.intake = array("Q", self._intakes[self._state[INTAKE_INDEX] & 1])
+        self.intake = array("Q", self._intakes[self.state[INTAKE_INDEX] & 1])
         """The state of the intake; what is changed here takes effect with :meth:`commit_intake`."""
-        self.release = array("Q", self._releases[self._state[RELEASE_INDEX] & 1])
+        self.release = array("Q", self._releases[self.state[RELEASE_INDEX] & 1])
         """The state of the release; likewise."""
         self.head = self.intake[HEAD]
         """Number of the next record."""
@@ -201,7 +209,7 @@ class Ring:
         """Add a decision to the log; it takes effect with :meth:`commit_intake`."""
         number = self.intake[LOGGED]
         place = number % LOG_ENTRIES * 2
-        self._log[place], self._log[place + 1] = segment, decision
+        self.log[place], self.log[place + 1] = segment, decision
         self.intake[LOGGED] = number + 1
 
     def decide(self, state: tuple[int, ...]) -> None:
@@ -224,9 +232,9 @@ class Ring:
         """Publish what was added."""
         intake = self.intake
         intake[HEAD], intake[DATA], intake[LAST] = self.head, self.write, self.last
-        other = 1 - (self._state[INTAKE_INDEX] & 1)
+        other = 1 - (self.state[INTAKE_INDEX] & 1)
         self._intakes[other][:] = memoryview(intake)
-        self._state[INTAKE_INDEX] = other
+        self.state[INTAKE_INDEX] = other
 
     # Release.
 
@@ -247,7 +255,7 @@ class Ring:
         release[COUNTED + 2] = receiver[IMCASTS] + gone.multicasts
         release[COUNTED + 3] = receiver[COALESCED_SUPERFRAMES] + gone.superframes
         release[COUNTED + 4] = receiver[COALESCED_DATAGRAMS] + gone.datagrams
-        self._commit_release()
+        self.commit_release()
         receiver[IPACKETS] = release[COUNTED]
         receiver[IBYTES] = release[COUNTED + 1]
         receiver[IMCASTS] = release[COUNTED + 2]
@@ -263,25 +271,38 @@ class Ring:
         release[OUT] += frames
         release[OUT + 1] += segments
         release[OUT + 2] += octets
+        release[REFUSED] += segments
         for number, word in enumerate(RECEIVER):
             release[COUNTED + number] = receiver[word] + frames * (word == IERRORS + reason)
-        self._commit_release()
-        self._state[DIFFERENCE] -= 1  # after the commit: settle() takes the larger tail of the two
+        self.commit_release()
+        self.state[DIFFERENCE] -= 1  # after the commit: settle() takes the larger tail of the two
         receiver[IERRORS + reason] += frames
+
+    def replace(self, number: int, record: bytes) -> None:
+        """Store a record again, with other fields."""
+        start = number % self.records * RECORD.size
+        self.table[start : start + RECORD.size] = record
+
+    def complete(self) -> None:
+        """Store the last record that was replaced again: its writer may have been killed before it had."""
+        fields = self.release[REPLACED : REPLACED + 1 + RECORD.size // 8]
+        if fields[0] > self.tail:
+            self.replace(fields[0] - 1, fields[1:].tobytes())
 
     def begin(self) -> None:
         """Announce writes to the receiver that are no records. All that was released is committed."""
-        self._state[DIFFERENCE] |= OTHER_WRITES
+        self.state[DIFFERENCE] |= OTHER_WRITES
 
     def rest(self, receiver: Words) -> None:
         """Record that what was written to the receiver until now is counted in its slot."""
-        self._state[DIFFERENCE] = writes(receiver) - self.tail + BIAS
+        self.state[DIFFERENCE] = writes(receiver) - self.tail + BIAS
 
-    def _commit_release(self) -> None:
+    def commit_release(self) -> None:
+        """Publish what was changed in the state of the release."""
         release = self.release
-        other = 1 - (self._state[RELEASE_INDEX] & 1)
+        other = 1 - (self.state[RELEASE_INDEX] & 1)
         self._releases[other][:] = memoryview(release)
-        self._state[RELEASE_INDEX] = other
+        self.state[RELEASE_INDEX] = other
         self.tail = release[TAIL]
 
     # Both, and the control plane.
@@ -298,11 +319,12 @@ class Ring:
         ``written`` is the kernel's rx_packets of the receiver; None counts nothing that is not committed.
         To be called before :func:`epaird.ipc.settlement.settle`. It may be repeated."""
         release = self.release
+        self.complete()
         for number, word in enumerate(RECEIVER):
             receiver[word] = max(receiver[word], release[COUNTED + number])
         receiver[ADDED_SEGMENTS] = max(receiver[ADDED_SEGMENTS], self.intake[ADDED])
         gone = Released()
-        difference = self._state[DIFFERENCE]
+        difference = self.state[DIFFERENCE]
         if written is not None and not difference & OTHER_WRITES:
             first = min(written - (difference - BIAS), self.head)
             for number in range(self.tail, first):
@@ -319,9 +341,10 @@ class Ring:
         held, release, intake = self.held(), self.release, self.intake
         release[TAIL] = self.head
         release[OUT : OUT + 3] = intake[FRAMES : FRAMES + 3]
+        release[REFUSED] += held.segments
         for number, word in enumerate(RECEIVER):
             release[COUNTED + number] = receiver[word] + held.frames * (word == IERRORS + WRITE_ERROR)
-        self._commit_release()
+        self.commit_release()
         for number, word in enumerate(RECEIVER):
             receiver[word] = release[COUNTED + number]
         self.rest(receiver)
@@ -350,6 +373,7 @@ class Ring:
         for number in HELD:
             words[HELD_FRAMES + number] = max(0, intake[FRAMES + number] - release[OUT + number])
         words[ISEGMENTS] = release[DELIVERED] + intake[COUNTERS + REORDERED]
+        words[ESEGMENTS] = release[REFUSED] + intake[COUNTERS + ESEGMENTS]
         words[LATE_SUM_NS] = release[LATE_SUM]
         words[LATE_BUCKETS : LATE_BUCKETS + LATE_BUCKETS_MAX] = memoryview(release)[
             LATE : LATE + LATE_BUCKETS_MAX
@@ -360,10 +384,15 @@ class Ring:
         logged = self.intake[LOGGED]
         for number in range(max(0, logged - LOG_ENTRIES), logged):
             place = number % LOG_ENTRIES * 2
-            yield self._log[place], self._log[place + 1]
+            yield self.log[place], self.log[place + 1]
+
+    def forget(self, start: int, octets: int) -> None:
+        """Return the memory of so many bytes of the file to the system, which then are 0."""
+        with contextlib.suppress(OSError):
+            self._map.madvise(mmap.MADV_REMOVE, start, octets)
 
     def refresh(self) -> None:
         """Read the state again, which another process changes."""
-        self.intake = array("Q", self._intakes[self._state[INTAKE_INDEX] & 1])
-        self.release = array("Q", self._releases[self._state[RELEASE_INDEX] & 1])
+        self.intake = array("Q", self._intakes[self.state[INTAKE_INDEX] & 1])
+        self.release = array("Q", self._releases[self.state[RELEASE_INDEX] & 1])
         self.head, self.tail, self.write = self.intake[HEAD], self.release[TAIL], self.intake[DATA]

@@ -27,10 +27,11 @@ _MAGIC: Final = int.from_bytes(b"\xe9epring\n", "little")
 _VERSION: Final = 1
 PAGE: Final = 4096
 _WORDS: Final = PAGE // 8
-DATA_MIN: Final = 16 << 20
-"""Bytes of the smallest data area."""
+SLACK: Final = 20 << 20
+"""Bytes of the data area beyond those that may be held. Frames are read while 8 MB are contiguous, and fewer
+than that may be left over at the end of the area."""
 OCTETS_PER_RECORD: Final = 128
-"""Most bytes of data for each record of the table, whose size is a power of two."""
+"""Most bytes of the buffer for each record of the table, whose size is a power of two."""
 _HEADER: Final = struct.Struct("=5Q")
 """Magic, version, records, bytes of data, a random number that is the ring's identity."""
 LOG_ENTRIES: Final = 1 << 16
@@ -83,7 +84,11 @@ TAIL: Final = 0
 OUT: Final = 1
 DELIVERED: Final = 4
 LATE_SUM: Final = 5
+REFUSED: Final = 6
+"""Segments that the receiver refused, or that were discarded."""
 COUNTED: Final = 8
+REPLACED: Final = 16
+"""1 + the number of the last record that was replaced; its new fields are the words behind."""
 LATE: Final = 32
 
 RECEIVER: Final = (
@@ -145,19 +150,28 @@ class Released:
 
 def create(name: str, buffer: int) -> int:
     """Return the descriptor of a new ring for ``buffer`` bytes of frames; ``name`` is shown in /proc."""
-    octets = -(-max(buffer, DATA_MIN) // PAGE) * PAGE
-    records = 1 << (octets // OCTETS_PER_RECORD - 1).bit_length()
+    octets = -(-(max(buffer, 1) + SLACK) // PAGE) * PAGE
+    records = 1 << (max(buffer, SLACK) // OCTETS_PER_RECORD - 1).bit_length()
     fd = os.memfd_create(f"epaird-ring-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(fd, TABLE * PAGE + records * RECORD.size + octets)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         identity = int.from_bytes(os.urandom(8))
         os.pwrite(fd, _HEADER.pack(_MAGIC, _VERSION, records, octets, identity), 0)
-        os.pwrite(fd, struct.pack("=Q", BIAS), STATE * PAGE + DIFFERENCE * 8)
+        # The first record is not number 0, because others may be put before it.
+        os.pwrite(fd, struct.pack("=Q", records), INTAKE * PAGE + HEAD * 8)
+        os.pwrite(fd, struct.pack("=Q", records), RELEASE * PAGE + TAIL * 8)
+        os.pwrite(fd, struct.pack("=Q", BIAS - records), STATE * PAGE + DIFFERENCE * 8)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def holds(fd: int, buffer: int) -> bool:
+    """Return whether a ring is large enough for ``buffer`` bytes. Raises ValueError where it is none."""
+    _, octets = sizes(fd)
+    return octets >= buffer + SLACK
 
 
 def same(fd: int, other: int) -> bool:

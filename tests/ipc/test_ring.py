@@ -242,7 +242,7 @@ def test_a_short_delay_uses_little_of_it(fd: int) -> None:
 
 def test_a_state_that_contradicts_itself_is_refused(fd: int) -> None:
     with opened(fd) as ring:
-        ring.head = ring.records + 1
+        ring.head = ring.tail + ring.records + 1
         ring.commit_intake()
     with pytest.raises(ValueError, match="contradicts"):
         Ring(fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from epaird.ipc.counters import (
     DOWN,
     DUPLICATED,
     FLUSHED,
+    FULL,
     HELD_FRAMES,
     IMPAIRED,
     IPACKETS,
@@ -41,6 +43,11 @@ def cable() -> Iterator[Cable]:
 
 def held(cable: Cable) -> int:
     return int(cable.words(3)[HELD_FRAMES])
+
+
+def memory(cable: Cable) -> int:
+    """Return the bytes of memory that the ring takes."""
+    return os.fstat(cable.rings[0]).st_blocks * 512
 
 
 def holds(cable: Cable, count: int) -> None:
@@ -81,9 +88,23 @@ def test_a_full_ring_stops_reading_and_drops_nothing(cable: Cable) -> None:
     cable.start(cable.spec(delay_ns=200 * MS, buffer=20_000))
     cable.a.numbered(0, 3000, 200)
     until(lambda: cable.words(1)[OACTIVE])
+    until(lambda: cable.words(3)[FULL])
     assert held(cable) < 1000
     assert cable.b.waits_for(3000) == list(range(3000))
     until(lambda: not cable.words(1)[OACTIVE])
+    assert not cable.words(3)[FULL]
+    cable.check()
+
+
+def test_a_ring_that_holds_nothing_gives_its_memory_back(cable: Cable) -> None:
+    cable.start(cable.spec(delay_ns=200 * MS))
+    cable.a.numbered(0, 12_000, 1400)
+    holds(cable, 8_000)
+    assert memory(cable) > 8 << 20
+    assert cable.b.waits_for(12_000) == list(range(12_000))
+    until(lambda: memory(cable) < 5 << 20, lambda: memory(cable))
+    cable.a.numbered(12_000, 100)
+    assert cable.b.waits_for(12_100) == list(range(12_100))
     cable.check()
 
 
