@@ -135,9 +135,9 @@ def test_only_what_a_plan_adds_counts() -> None:
     assert grown(epair0={}, epair1={"queues": 2}, epair2={"queues": 3}) == 6
     assert grown(epair0={}, epair1={"queues": 5}) == 10 - 4
     assert grown(epair0={}) <= 0
-    impaired = {"impair": {"delay": "1ms"}}
+    impaired: dict[str, object] = {"impair": {"delay": "1ms"}}
     assert grown(epair0=impaired, epair1={"queues": 2}) == 2, "their rings"
-    traced = {"impair": {"delay": "1ms"}, "a": {"impair": {"trace": "lte.up"}}}
+    traced: dict[str, object] = {"impair": {"delay": "1ms"}, "a": {"impair": {"trace": "lte.up"}}}
     assert grown(epair0=traced, epair1={"queues": 2}) == 3
     existing["epair0"] = 4
     assert grown(epair0=impaired, epair1={"queues": 2}) == 0, "it had them already"
