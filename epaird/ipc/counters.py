@@ -240,7 +240,8 @@ INTERFACE: Final = (
     ),
     Counter(
         "oactive", OACTIVE, "flag",
-        "1 while the interface's output is blocked: its peer takes no frames (BSD's IFF_OACTIVE)",
+        "1 while the interface's output is blocked: its peer takes no frames, or impairment holds all that "
+        "it may (BSD's IFF_OACTIVE)",
         "gauge", metric="epaird_interface_oactive",
     ),
     Counter(
