@@ -274,17 +274,17 @@ class Line:
     def stop(self) -> None:
         """Leave the ring as it is: nothing is read or released any more."""
         self._timetable.cancel(self)
-        self._words[FULL] = 0
         self._drained = None
         if self._source.line is self:
             self._source.line = None
+            self._words[FULL] = 0
         if self._target.incoming is self:
             self._target.incoming = None
 
     def tend(self) -> None:
         """Give back the memory of its ring if it held nothing since the last call. To be called regularly."""
         head = self._ring.head
-        if head == self._passed != self._given and self.empty:
+        if head == self._passed != self._given and self.empty and self._source.line is self:
             self._given = head
             give_back(self._ring)
         self._passed = head

@@ -54,13 +54,14 @@ class Release:
 
         The kernel refuses a super-frame as a whole that its receiver could take as datagrams."""
         ring = self._ring
-        _, offset, length, _, _, flags, *_ = ring.record(ring.tail)
+        _, offset, length, _, count, flags, *_ = ring.record(ring.tail)
         if not flags & JOINED:
             return False
         try:
-            return unjoin(ring, segment(ring.data[offset : offset + length]), HEADER)
+            frames = segment(ring.data[offset : offset + length])
         except NotSegmentable:
             return False
+        return len(frames) == count and unjoin(ring, frames, HEADER)
 
     def _write(self, now_ns: int, until_ns: int, most: int) -> tuple[int, OSError | None]:
         """Write records until one is not due or is refused; return how many were written, and the error."""
