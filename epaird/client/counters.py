@@ -62,6 +62,9 @@ class LineCounters(Model):
     isegments: int = 0
     """Segments of what the interface's owner transmitted while it was impaired that were delivered,
     duplicates included."""
+    esegments: int = 0
+    """Segments of what the interface's owner transmitted while it was impaired that the peer refused, or that
+    were held when the cable was unplugged: `ierrors` of the peer, where a super-frame is one."""
     held_frames: int = 0
     """Frames that the interface's owner transmitted and that impairment holds until they are due."""
     held_segments: int = 0

@@ -216,7 +216,7 @@ class Daemon:
 
     async def upgrade(self) -> None:
         """Request that the installed program is executed. Raises Refused when it cannot run."""
-        devices = sum(len(ifnet.tap.fds) for ifnet in self._registry.ifnets)
+        devices = sum(ifnet.descriptors for ifnet in self._registry.ifnets)
         if problem := self._resources.descriptors.adoption_shortage(devices):
             raise Refused(errno.EMFILE, f"not upgraded: {problem}")
         if (objection := await reexec.objection()) is not None:
@@ -317,7 +317,7 @@ class Daemon:
     def _shortage(self, found: Plan, wanted: Configuration) -> str:
         """Return why there are too few descriptors to apply a plan; empty if there are enough."""
         raise_limit()
-        existing = {clone.name: sum(len(each.tap.fds) for each in clone.ifnets) for clone in self._registry}
+        existing = {clone.name: sum(each.descriptors for each in clone.ifnets) for clone in self._registry}
         workers = max(0, wanted.daemon.worker_count - len(self._workers))
         devices = growth(found, existing)
         return self._resources.descriptors.shortage(devices + WORKER * workers)

@@ -41,6 +41,8 @@ class LineReading:
     """The parameters that apply, outside its schedule."""
     applied: bool = True
     """True while it is impaired."""
+    buffer: int = 0
+    """Bytes that may be held; 0 while it is not impaired."""
 
     @property
     def expected(self) -> ExpectedImpairment:

@@ -66,7 +66,9 @@ class Resources:
 
     def _check(self, state: State) -> None:
         """Raise KernelError if there are too few descriptors to take a predecessor's devices over."""
-        problem = self.descriptors.adoption_shortage(sum(len(device.slots) for device in state.devices))
+        queues = sum(len(device.slots) for device in state.devices)
+        lines = sum(line.files for clone in state.clones for line in clone.lines.values())
+        problem = self.descriptors.adoption_shortage(queues + lines)
         if problem:
             raise KernelError(errno.EMFILE, f"{problem}; the workers keep forwarding until orphan_timeout")
 

@@ -201,6 +201,7 @@ class WorkerLoop:
     def _heartbeat(self) -> None:
         self._beat()
         self._words[CPU_NS] = self._cpu_before_ns + time.process_time_ns()
+        self._lines.tend()
         self._loop.call_later(HEARTBEAT_S, self._heartbeat)
 
     # Requests of the control plane.

@@ -143,6 +143,8 @@ ISEGMENTS: Final = 9
 LATE_SUM_NS: Final = 10
 TARGET: Final = 11
 """Written by the control plane, while no worker has the line."""
+ESEGMENTS: Final = 12
+FULL: Final = 13
 IMPAIRED: Final = 16
 LATE_BUCKETS: Final = IMPAIRED + REASONS_MAX
 LATE_BOUNDS_NS: Final = (
@@ -238,7 +240,8 @@ INTERFACE: Final = (
     ),
     Counter(
         "oactive", OACTIVE, "flag",
-        "1 while the interface's output is blocked: its peer takes no frames (BSD's IFF_OACTIVE)",
+        "1 while the interface's output is blocked: its peer takes no frames, or impairment holds all that "
+        "it may (BSD's IFF_OACTIVE)",
         "gauge", metric="epaird_interface_oactive",
     ),
     Counter(
@@ -333,6 +336,12 @@ IMPAIRMENT: Final = (
         metric="epaird_impair_isegments", statistic=True,
     ),
     Counter(
+        "esegments", ESEGMENTS, "frames",
+        "Segments of what the interface's owner transmitted while it was impaired that the peer refused, or "
+        "that were held when the cable was unplugged: `ierrors` of the peer, where a super-frame is one",
+        metric="epaird_impair_esegments", statistic=True,
+    ),
+    Counter(
         "held_frames", HELD_FRAMES, "frames",
         "Frames that the interface's owner transmitted and that impairment holds until they are due",
         "gauge", metric="epaird_impair_held_frames", statistic=True,
@@ -341,6 +350,12 @@ IMPAIRMENT: Final = (
     Counter(
         "line_held_bytes", LINE_HELD_BYTES, "bytes", "Bytes of these frames",
         "gauge", metric="epaird_impair_held_bytes", statistic=True,
+    ),
+    Counter(
+        "full", FULL, "flag",
+        "1 while the interface's output is blocked because impairment holds all that it may (`buffer`), "
+        "although the peer takes frames",
+        "gauge", metric="epaird_impair_full",
     ),
     Counter(
         "late_sum_ns", LATE_SUM_NS, "nanoseconds",

@@ -21,31 +21,35 @@ Theory:
 6. A commit of the release has the values that the receiver's counters are to have, not increments. They are
    stored in the ledger after the commit, and again by a successor: a counter never goes back, so the larger
    value is the right one however often that is done.
-7. Memory is used again from the beginning of the data as soon as as much is free there as is held, so that a
+7. A super-frame of the worker's making that the receiver refuses is replaced by its datagrams: by records
+   before it, and one in its place. The commit has that one too, so that a successor can store it again.
+8. Memory is used again from the beginning of the data as soon as as much is free there as is held, so that a
    short delay uses little memory, which stays in the cache. The file is sparse.
 
 What must never happen: that data or a record is overwritten before the release state that frees it is
 committed, or that the index is stored before the copy is complete.
 
-A worker is not trusted, and one that once had the ring can write to it as long as it lives. So a process that
-maps the ring copies the state once and refuses one that no line leaves behind (:meth:`Ring._is_sound`), and
-the control plane bounds what it takes from the records and from the receiver's slot. Frames are bytes to it.
+A worker is not trusted, and one that once had the ring can write to it as long as it lives. So the state is
+copied once and refused where no line leaves such a state (``is_sound``), and the control plane bounds what it
+takes from the records and from the receiver's slot.
 
 This module is imported by worker processes: it uses the standard library only.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from array import array
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Literal
 
 from epaird.ipc.counters import (
     ADDED_SEGMENTS,
     COALESCED_DATAGRAMS,
     COALESCED_SUPERFRAMES,
+    ESEGMENTS,
     HELD_FRAMES,
     IBYTES,
     IERRORS,
@@ -75,6 +79,7 @@ from epaird.ipc.ringfile import (
     DIFFERENCE,
     FRAMES,
     HEAD,
+    HELD,
     INTAKE,
     INTAKE_INDEX,
     KEEP,
@@ -90,23 +95,22 @@ from epaird.ipc.ringfile import (
     PAGE,
     RECEIVER,
     RECORD,
+    REFUSED,
     RELEASE,
     RELEASE_INDEX,
+    REPLACED,
     SEGMENTS,
     STATE,
-    STATE_MAX,
     TABLE,
     TAIL,
     UNCOMMITTED_MAX,
     Held,
     Released,
+    is_sound,
     sizes,
 )
 from epaird.ipc.ringfile import create as create
 from epaird.ipc.settlement import writes
-
-HELD: Final = (0, 1, 2)
-"""Places of frames, segments and bytes behind FRAMES, OUT and HELD_FRAMES."""
 
 
 class Ring:
@@ -130,13 +134,15 @@ class Ring:
         """The records."""
         self.data = self._part(whole, TABLE * PAGE + records * RECORD.size, octets)
         """The data."""
-        self._log = self._part(whole, LOG * PAGE, LOG_ENTRIES * 16, "Q")
-        self._state = self._part(whole, STATE * PAGE, PAGE, "Q")
+        self.log = self._part(whole, LOG * PAGE, LOG_ENTRIES * 16, "Q")
+        """The log of decisions."""
+        self.state = self._part(whole, STATE * PAGE, PAGE, "Q")
+        """The indices of the valid copies, and the difference."""
         self._intakes = [self._part(whole, (INTAKE + copy) * PAGE, PAGE, "Q") for copy in (0, 1)]
         self._releases = [self._part(whole, (RELEASE + copy) * PAGE, PAGE, "Q") for copy in (0, 1)]
-        self.intake = array("Q", self._intakes[self._state[INTAKE_INDEX] & 1])
+        self.intake = array("Q", self._intakes[self.state[INTAKE_INDEX] & 1])
         """The state of the intake; what is changed here takes effect with :meth:`commit_intake`."""
-        self.release = array("Q", self._releases[self._state[RELEASE_INDEX] & 1])
+        self.release = array("Q", self._releases[self.state[RELEASE_INDEX] & 1])
         """The state of the release; likewise."""
         self.head = self.intake[HEAD]
         """Number of the next record."""
@@ -146,28 +152,9 @@ class Ring:
         """Offset of the next data."""
         self.last = self.intake[LAST]
         """Deadline of the last record."""
-        if not self._is_sound():
+        if not is_sound(self.intake, self.release, records, octets):
             self.close()
             raise ValueError("the state of a ring contradicts itself")
-
-    def _is_sound(self) -> bool:
-        """Return whether a line may have left this state."""
-        intake, release = self.intake, self.release
-        # Other words are fingerprints, or bounded where they are used.
-        state = (*intake[:DECISIONS], *intake[DECISIONS + 1 : DECISIONS + 4])
-        state += (
-            *release[:LATE_SUM],
-            *release[LATE_SUM + 1 : COUNTED],
-            *release[LATE : LATE + LATE_BUCKETS_MAX],
-        )
-        held = [intake[FRAMES + number] - release[OUT + number] for number in HELD]
-        return (
-            max(state) < STATE_MAX
-            and 0 <= self.head - self.tail <= self.records
-            and self.write <= self.size
-            and min(held) >= 0
-            and (self.head > self.tail or not any(held))
-        )
 
     def _part(self, whole: memoryview, start: int, octets: int, form: Literal["B", "Q"] = "B") -> memoryview:
         view: memoryview = whole[start : start + octets].cast(form)
@@ -227,7 +214,7 @@ class Ring:
         """Add a decision to the log; it takes effect with :meth:`commit_intake`."""
         number = self.intake[LOGGED]
         place = number % LOG_ENTRIES * 2
-        self._log[place], self._log[place + 1] = segment, decision
+        self.log[place], self.log[place + 1] = segment, decision
         self.intake[LOGGED] = number + 1
 
     def decide(self, state: tuple[int, ...]) -> None:
@@ -254,9 +241,9 @@ class Ring:
         """Publish what was added."""
         intake = self.intake
         intake[HEAD], intake[DATA], intake[LAST] = self.head, self.write, self.last
-        other = 1 - (self._state[INTAKE_INDEX] & 1)
+        other = 1 - (self.state[INTAKE_INDEX] & 1)
         self._intakes[other][:] = memoryview(intake)
-        self._state[INTAKE_INDEX] = other
+        self.state[INTAKE_INDEX] = other
 
     # Release.
 
@@ -277,7 +264,7 @@ class Ring:
         release[COUNTED + 2] = receiver[IMCASTS] + gone.multicasts
         release[COUNTED + 3] = receiver[COALESCED_SUPERFRAMES] + gone.superframes
         release[COUNTED + 4] = receiver[COALESCED_DATAGRAMS] + gone.datagrams
-        self._commit_release()
+        self.commit_release()
         receiver[IPACKETS] = release[COUNTED]
         receiver[IBYTES] = release[COUNTED + 1]
         receiver[IMCASTS] = release[COUNTED + 2]
@@ -293,25 +280,35 @@ class Ring:
         release[OUT] += frames
         release[OUT + 1] += segments
         release[OUT + 2] += octets
-        for number, word in enumerate(RECEIVER):
-            release[COUNTED + number] = receiver[word] + frames * (word == IERRORS + reason)
-        self._commit_release()
-        self._state[DIFFERENCE] -= 1  # after the commit: settle() takes the larger tail of the two
-        receiver[IERRORS + reason] += frames
+        release[REFUSED] += segments
+        self._count([receiver[word] + frames * (word == IERRORS + reason) for word in RECEIVER], receiver)
+        self.state[DIFFERENCE] -= 1  # after the commit: settle() takes the larger tail of the two
+
+    def replace(self, number: int, record: bytes) -> None:
+        """Store a record again, with other fields."""
+        start = number % self.records * RECORD.size
+        self.table[start : start + RECORD.size] = record
+
+    def complete(self) -> None:
+        """Store the last record that was replaced again: its writer may have been killed before it had."""
+        fields = self.release[REPLACED : REPLACED + 1 + RECORD.size // 8]
+        if fields[0] > self.tail:
+            self.replace(fields[0] - 1, fields[1:].tobytes())
 
     def begin(self) -> None:
         """Announce writes to the receiver that are no records. All that was released is committed."""
-        self._state[DIFFERENCE] |= OTHER_WRITES
+        self.state[DIFFERENCE] |= OTHER_WRITES
 
     def rest(self, receiver: Words) -> None:
         """Record that what was written to the receiver until now is counted in its slot."""
-        self._state[DIFFERENCE] = (writes(receiver) - self.tail + BIAS) & WORD_MAX
+        self.state[DIFFERENCE] = (writes(receiver) - self.tail + BIAS) & WORD_MAX
 
-    def _commit_release(self) -> None:
+    def commit_release(self) -> None:
+        """Publish what was changed in the state of the release."""
         release = self.release
-        other = 1 - (self._state[RELEASE_INDEX] & 1)
+        other = 1 - (self.state[RELEASE_INDEX] & 1)
         self._releases[other][:] = memoryview(release)
-        self._state[RELEASE_INDEX] = other
+        self.state[RELEASE_INDEX] = other
         self.tail = release[TAIL]
 
     # Both, and the control plane.
@@ -328,10 +325,11 @@ class Ring:
         ``written`` is the kernel's rx_packets of the receiver; None counts nothing that is not committed.
         To be called before :func:`epaird.ipc.settlement.settle`. It may be repeated."""
         release = self.release
+        self.complete()
         counts = [max(receiver[word], release[COUNTED + number]) for number, word in enumerate(RECEIVER)]
         receiver[ADDED_SEGMENTS] = max(receiver[ADDED_SEGMENTS], self.intake[ADDED])
         gone = Released()
-        difference = self._state[DIFFERENCE]
+        difference = self.state[DIFFERENCE]
         if written is not None and not difference & OTHER_WRITES:
             first = min(written - (difference - BIAS), self.head, self.tail + UNCOMMITTED_MAX)
             for number in range(self.tail, first):
@@ -348,6 +346,7 @@ class Ring:
         """Drop what the ring holds and count it as ``ierrors`` of the receiver, ``write_error``."""
         held, refused = self.held(), IERRORS + WRITE_ERROR
         self.release[TAIL] = self.head
+        self.release[REFUSED] += held.segments
         self._leave(held.frames, held.segments, held.octets)
         self._count([receiver[word] + held.frames * (word == refused) for word in RECEIVER], receiver)
         self.rest(receiver)
@@ -363,7 +362,7 @@ class Ring:
         """Commit that the receiver's counters are to have these values, and store them."""
         for number, count in enumerate(counts):
             self.release[COUNTED + number] = min(count, WORD_MAX)
-        self._commit_release()
+        self.commit_release()
         for number, word in enumerate(RECEIVER):
             receiver[word] = self.release[COUNTED + number]
 
@@ -372,9 +371,8 @@ class Ring:
         intake = self.intake
         words[:HELD_FRAMES] = memoryview(intake)[COUNTERS : COUNTERS + HELD_FRAMES]
         words[OSEGMENTS] = intake[COUNTERS + OSEGMENTS]
-        words[IMPAIRED : IMPAIRED + REASONS_MAX] = memoryview(intake)[
-            COUNTERS + IMPAIRED : COUNTERS + IMPAIRED + REASONS_MAX
-        ]
+        first = COUNTERS + IMPAIRED
+        words[IMPAIRED : IMPAIRED + REASONS_MAX] = memoryview(intake)[first : first + REASONS_MAX]
         self.mirror_release(words)
 
     def mirror_intake(self, words: Words) -> None:
@@ -390,7 +388,13 @@ class Ring:
         for number in HELD:
             words[HELD_FRAMES + number] = max(0, intake[FRAMES + number] - release[OUT + number])
         words[ISEGMENTS] = release[DELIVERED] + intake[COUNTERS + REORDERED]
+        words[ESEGMENTS] = release[REFUSED] + intake[COUNTERS + ESEGMENTS]
         words[LATE_SUM_NS] = release[LATE_SUM]
         words[LATE_BUCKETS : LATE_BUCKETS + LATE_BUCKETS_MAX] = memoryview(release)[
             LATE : LATE + LATE_BUCKETS_MAX
         ]
+
+    def forget(self, start: int, octets: int) -> None:
+        """Return the memory of so many bytes of the file to the system, which then are 0."""
+        with contextlib.suppress(OSError):
+            self._map.madvise(mmap.MADV_REMOVE, start, octets)

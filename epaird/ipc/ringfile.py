@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from array import array
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,7 @@ from epaird.ipc.counters import (
     IERRORS,
     IMCASTS,
     IPACKETS,
+    LATE_BUCKETS_MAX,
     PEER_DOWN,
     WRITE_ERROR,
 )
@@ -27,10 +29,11 @@ _MAGIC: Final = int.from_bytes(b"\xe9epring\n", "little")
 _VERSION: Final = 1
 PAGE: Final = 4096
 _WORDS: Final = PAGE // 8
-DATA_MIN: Final = 16 << 20
-"""Bytes of the smallest data area."""
+SLACK: Final = 20 << 20
+"""Bytes of the data area beyond those that may be held. Frames are read while 8 MB are contiguous, and fewer
+than that may be left over at the end of the area."""
 OCTETS_PER_RECORD: Final = 128
-"""Most bytes of data for each record of the table, whose size is a power of two."""
+"""Most bytes of the buffer for each record of the table, whose size is a power of two."""
 _HEADER: Final = struct.Struct("=5Q")
 """Magic, version, records, bytes of data, a random number that is the ring's identity."""
 _NUMBER: Final = struct.Struct("=Q")
@@ -88,7 +91,11 @@ TAIL: Final = 0
 OUT: Final = 1
 DELIVERED: Final = 4
 LATE_SUM: Final = 5
+REFUSED: Final = 6
+"""Segments that the receiver refused, or that were discarded."""
 COUNTED: Final = 8
+REPLACED: Final = 16
+"""1 + the number of the last record that was replaced; its new fields are the words behind."""
 LATE: Final = 32
 
 RECEIVER: Final = (
@@ -96,6 +103,10 @@ RECEIVER: Final = (
     IERRORS + WRITE_ERROR,
 )  # fmt: skip
 """The receiver's counters that a commit of the release has, in the order of the words from ``COUNTED`` on."""
+
+
+HELD: Final = (0, 1, 2)
+"""Places of frames, segments and bytes behind FRAMES, OUT and a slot's HELD_FRAMES."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +161,7 @@ class Released:
 
 def create(name: str, buffer: int) -> int:
     """Return the descriptor of a new ring for ``buffer`` bytes of frames; ``name`` is shown in /proc."""
-    octets = -(-max(buffer, DATA_MIN) // PAGE) * PAGE
+    octets = -(-(max(buffer, 1) + SLACK) // PAGE) * PAGE
     records = _records(octets)
     fd = os.memfd_create(f"epaird-ring-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
@@ -158,11 +169,20 @@ def create(name: str, buffer: int) -> int:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
         identity = int.from_bytes(os.urandom(8))
         os.pwrite(fd, _HEADER.pack(_MAGIC, _VERSION, records, octets, identity), 0)
-        os.pwrite(fd, struct.pack("=Q", BIAS), STATE * PAGE + DIFFERENCE * 8)
+        # The first record is not number 0, because others may be put before it.
+        os.pwrite(fd, struct.pack("=Q", records), INTAKE * PAGE + HEAD * 8)
+        os.pwrite(fd, struct.pack("=Q", records), RELEASE * PAGE + TAIL * 8)
+        os.pwrite(fd, struct.pack("=Q", BIAS - records), STATE * PAGE + DIFFERENCE * 8)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+def holds(fd: int, buffer: int) -> bool:
+    """Return whether a ring is large enough for ``buffer`` bytes. Raises ValueError where it is none."""
+    _, octets = sizes(fd)
+    return octets >= buffer + SLACK
 
 
 def same(fd: int, other: int) -> bool:
@@ -185,14 +205,30 @@ def sizes(fd: int) -> tuple[int, int]:
     magic, version, records, octets, _ = _HEADER.unpack(header)
     if (magic, version) != (_MAGIC, _VERSION) or not sealed:
         raise ValueError("not a ring of this version")
-    if not octets or records != _records(octets) or TABLE * PAGE + records * RECORD.size + octets != size:
+    if octets < SLACK or records != _records(octets) or TABLE * PAGE + records * RECORD.size + octets != size:
         raise ValueError("the sizes of a ring contradict each other")
     return records, octets
 
 
+def is_sound(intake: array[int], release: array[int], records: int, octets: int) -> bool:
+    """Return whether a line may have left these states in a ring of so many records and bytes of data."""
+    # Other words are fingerprints, or bounded where they are used.
+    state = intake[:DECISIONS] + intake[DECISIONS + 1 : DECISIONS + 4] + release[:LATE_SUM]
+    state += release[LATE_SUM + 1 : COUNTED] + release[LATE : LATE + LATE_BUCKETS_MAX]
+    held = [intake[FRAMES + number] - release[OUT + number] for number in HELD]
+    waiting = intake[HEAD] - release[TAIL]
+    return (
+        max(state) < STATE_MAX
+        and 0 <= waiting <= records
+        and intake[DATA] <= octets
+        and min(held) >= 0
+        and (waiting > 0 or not any(held))
+    )
+
+
 def _records(octets: int) -> int:
     """Return the records of a ring with so many bytes of data."""
-    return 1 << (octets // OCTETS_PER_RECORD - 1).bit_length()
+    return 1 << (max(octets - SLACK, SLACK) // OCTETS_PER_RECORD - 1).bit_length()
 
 
 def logged(fd: int) -> list[tuple[int, int]]:

@@ -120,6 +120,8 @@ class FakeHost(Host):
         self.failing_step: int | None = None
         """Index in ``steps`` of the operation that fails."""
         self.closed = False
+        self.free_descriptors = 1 << 20
+        """Descriptors that may still be opened."""
         self.on_sndbuf: Callable[[], None] = lambda: None
         """Called when a bound is set."""
 
@@ -254,6 +256,10 @@ class FakeHost(Host):
             if link.place.nsid == place.nsid and link.place.index != besides
         )
         return self.foreign_addresses.union(here)
+
+    def check_descriptors(self, device: str, count: int) -> None:
+        if count > self.free_descriptors:
+            raise KernelError(errno.EMFILE, f"{device}: too many open files")
 
     def set_sndbuf(self, tap: Tap, size: int) -> None:
         self._step("set_sndbuf")

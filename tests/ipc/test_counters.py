@@ -45,6 +45,7 @@ def test_reasons_of_lines_fit_and_are_explained() -> None:
 LINE_LAYOUT_2 = {
     "cut": 0, "duplicated": 1, "corrupted": 2, "reordered": 3, "marked": 4, "held_frames": 5,
     "held_segments": 6, "line_held_bytes": 7, "osegments": 8, "isegments": 9, "late_sum_ns": 10, "target": 11,
+    "esegments": 12, "full": 13,
     "impaired": 16, "late_buckets": 32, "migrating": 63,
 }  # fmt: skip
 LAYOUT_2 = {

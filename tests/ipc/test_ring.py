@@ -271,7 +271,7 @@ def test_a_short_delay_uses_little_of_it(fd: int) -> None:
 
 def test_a_state_that_contradicts_itself_is_refused(fd: int) -> None:
     with opened(fd) as ring:
-        ring.head = ring.records + 1
+        ring.head = ring.tail + ring.records + 1
         ring.commit_intake()
     with pytest.raises(ValueError, match="contradicts"):
         Ring(fd)
@@ -287,7 +287,7 @@ def test_a_state_that_contradicts_itself_is_refused(fd: int) -> None:
         (INTAKE, FRAMES, 2),  # less than were released
         (INTAKE, OCTETS, 1 << 20),  # bytes of no record
         (INTAKE, DECISIONS + 1, STATE_MAX),
-        (RELEASE, TAIL, 8),  # more than there were
+        (RELEASE, TAIL, 1 << 40),  # more than there were
         (RELEASE, DELIVERED, (1 << 64) - 1),
     ],
 )

@@ -8,14 +8,15 @@ import struct
 import pytest
 
 from epaird.ipc.ringfile import (
-    DATA_MIN,
     INTAKE,
     LOG_ENTRIES,
     LOGGED,
     OCTETS_PER_RECORD,
     PAGE,
     RECORD,
+    SLACK,
     create,
+    holds,
     logged,
     same,
     sizes,
@@ -25,8 +26,10 @@ from epaird.ipc.ringfile import (
 def test_it_is_sparse_and_its_size_is_sealed() -> None:
     fd = create("epair0a", 1 << 30)
     records, octets = sizes(fd)
-    assert octets == 1 << 30
-    assert records == octets // OCTETS_PER_RECORD
+    assert octets == (1 << 30) + SLACK
+    assert records == (1 << 30) // OCTETS_PER_RECORD
+    assert holds(fd, 1 << 30)
+    assert not holds(fd, (1 << 30) + 1)
     assert os.fstat(fd).st_blocks * 512 < 1 << 20
     for size in (0, 1 << 31):
         with pytest.raises(PermissionError):
@@ -36,7 +39,7 @@ def test_it_is_sparse_and_its_size_is_sealed() -> None:
 
 def test_a_small_buffer_gets_what_a_burst_needs() -> None:
     fd = create("epair0a", 1)
-    assert sizes(fd) == (DATA_MIN // OCTETS_PER_RECORD, DATA_MIN)
+    assert sizes(fd) == (1 << 18, SLACK + PAGE)
     os.close(fd)
 
 

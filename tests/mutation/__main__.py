@@ -25,7 +25,7 @@ MORE: Final = (Path("epaird/client/counters.py"),)
 def modules() -> Iterator[Path]:
     """The modules that are mutated if none is named."""
     for room in ROOMS:
-        for path in sorted(Path("epaird", room).glob("*.py")):
+        for path in sorted(Path("epaird", room).rglob("*.py")):
             if path.stat().st_size:
                 yield path
     yield from MORE

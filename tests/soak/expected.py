@@ -19,6 +19,10 @@ MADE: Final = "$made"
 """The namespace that the daemon creates."""
 
 
+Impairment = tuple[tuple[str, str], ...]
+"""Keys of an impairment and their values, in alphabetical order."""
+
+
 @dataclass(frozen=True, slots=True)
 class Half:
     """One half of a pair."""
@@ -35,6 +39,8 @@ class Half:
     txqueuelen: int = 10_000
     sndbuf: int = 0
     """Bound on frames that wait in the receiving namespace; 0 for none."""
+    impair: Impairment = ()
+    """The impairment of what it transmits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,8 @@ def written(key: str, value: Any) -> str:  # noqa: ANN401
             return f"[{', '.join(_table('address', each) for each in value)}]"
         case "routes":
             return f"[{', '.join(_table('to', each) for each in value)}]"
+        case "impair":
+            return "{ " + ", ".join(f"{key} = {json.dumps(each)}" for key, each in value) + " }"
     return json.dumps(value)
 
 

@@ -198,7 +198,7 @@ class Invariants:
         """Every frame is accounted for, and none is in flight."""
         if gone := [device for device in self._found if self._where(device) not in self._kernel]:
             return [f"the kernel has no {device}" for device in gone]
-        wrong = self._traffic.unaccounted(self._found)
+        wrong = [*self._traffic.unaccounted(self._found), *self._segments()]
         for device, each in self._found.items():
             read, drops = self._read_uncounted(device), each["stats"]["oqdrops"]
             balance, before = self._balance(device), self._before(self._balances, device)
@@ -221,13 +221,19 @@ class Invariants:
             wrong += self._totals()
         return wrong
 
+    def _segments(self) -> Iterator[str]:
+        """Every segment of a line has a fate."""
+        for device, each in self._found.items():
+            if (line := each["stats"]["line"]) and (wrong := _segments_wrong(line)):
+                yield f"{device}: {wrong} segments have no fate"
+
     def _totals(self) -> Iterator[str]:
         """Every frame sent is accounted for somewhere, however the halves were patched in between."""
         if self._counters.keys() - self._found.keys() or self._site.expected.new_devices:
             return
-        sent = sum(each["stats"]["opackets"] for each in self._found.values())
+        sent = sum(_became(each["stats"]) for each in self._found.values())
         accounted = sum(_accounted(each["stats"]) for each in self._found.values())
-        before = sum(each["opackets"] - _accounted(each) for each in self._counters.values())
+        before = sum(_became(each) - _accounted(each) for each in self._counters.values())
         if sent - accounted != before:
             yield f"{sent - accounted - before} frames sent are not accounted for anywhere"
 
@@ -279,7 +285,7 @@ class Invariants:
 
     def _balance(self, device: str) -> int:
         peer = self._found[device]["peer"] or device
-        sent = self._found[device]["stats"]["opackets"]
+        sent = _became(self._found[device]["stats"])
         if peer == device and not isinstance(self._owner(device), Loopback):
             return 0
         return sent - _accounted(self._found[peer]["stats"]) if peer in self._found else 0
@@ -302,6 +308,21 @@ class Invariants:
 
 def _wait_until_kept(rule: Callable[[], list[str]]) -> None:
     until(lambda: not rule(), lambda: "\n".join(rule()))
+
+
+def _became(stats: dict[str, Any]) -> int:
+    """Return the frames that were sent, and what impairment added to them, less what it dropped or holds."""
+    became: int = stats["opackets"]
+    if line := stats["line"]:
+        became += line["cut"] + line["duplicated"] - sum(line["impaired"].values()) - line["held_frames"]
+    return became
+
+
+def _segments_wrong(line: dict[str, Any]) -> int:
+    """Return how many segments of a line have no fate."""
+    fates = line["isegments"] + line["esegments"] + line["held_segments"] + sum(line["impaired"].values())
+    wrong: int = line["osegments"] + line["duplicated"] - fates
+    return wrong
 
 
 def _accounted(stats: dict[str, Any]) -> int:

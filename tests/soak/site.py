@@ -69,14 +69,18 @@ class Site:
         return done.stderr
 
     def interfaces(self) -> list[dict[str, Any]]:
-        """Return every interface with its counters, from the API."""
+        """Return every interface with its counters, and those of its line, from the API."""
         client = Client(str(control_socket(self.lab)))
         try:
             found = {each["device"]: each for each in client.ask("GET", "interfaces")}
-            counters = client.ask("GET", "stats")["interfaces"]
+            statistics = client.ask("GET", "stats")
         except DaemonError as failed:
             raise AssertionError(str(failed)) from failed
-        known = {each["device"]: each["stats"] for each in counters}
+        lines = {each["device"]: each["counters"] for each in statistics["lines"]}
+        known = {
+            each["device"]: each["stats"] | {"line": lines.get(each["device"], {})}
+            for each in statistics["interfaces"]
+        }
         return [each | {"stats": known[device]} for device, each in found.items() if device in known]
 
     def interface(self, device: str) -> dict[str, Any]:

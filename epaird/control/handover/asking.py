@@ -30,6 +30,7 @@ from epaird.control.workers.socketfile import by_directory
 from epaird.ipc.encoding import InvalidMessage, encode
 from epaird.ipc.ledger import is_constant, is_memory_file
 from epaird.ipc.messages import Adopt, Adopted, Attached, CableKind, CableSpec, Detach, Done, Message
+from epaird.ipc.ringfile import same
 from epaird.ipc.validation import worker_message
 from epaird.kernel import tunqueue
 from epaird.kernel.privileges import NOBODY
@@ -78,6 +79,8 @@ class OrphanAnswer:
     """Descriptors of devices that are not known otherwise, by the slot of the ledger."""
     lines: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Descriptors of lines that are not known otherwise, by the slot of the ledger."""
+    in_use: set[int] = field(default_factory=set)
+    """Slots of those lines whose ring it uses; others may have been replaced by larger ones."""
     pid: int = 0
     """Its process id, from the kernel; 0 while it is not known."""
     pidfd: int = -1
@@ -107,6 +110,8 @@ class Inquiry:
     known: Container[int]
     """Slots whose descriptors are known: others of them are closed as they arrive, because the limit may not
     allow all twice."""
+    rings: Mapping[int, int] = field(default_factory=dict)
+    """The known rings of lines, by their slot."""
     done: bool = False
     """True when everything is known."""
     error: Exception | None = None
@@ -224,12 +229,21 @@ class Inquiry:
             else:
                 answer.fds[slot] = fd
         for slot, found in lines.items():
-            if slot in self.known or slot in answer.lines:
-                for fd in found:
-                    os.close(fd)
-            else:
-                answer.lines[slot] = found
+            unwanted = found
+            if self._wants(slot, found, in_use=cable.kind != CableKind.KEPT):
+                unwanted, answer.lines[slot] = answer.lines.get(slot, ()), found
+            for fd in unwanted:
+                os.close(fd)
         self.deadline = min(time.monotonic() + ANSWER_S, self._latest)
+
+    def _wants(self, slot: int, found: Sequence[int], *, in_use: bool) -> bool:
+        """Return whether the descriptors of a line are those to use: what is stored, or kept by a worker, may
+        be a ring that a larger one has replaced."""
+        answer = self.answer
+        if not in_use or (slot in self.rings and same(found[0], self.rings[slot])):
+            return slot not in self.known and slot not in answer.lines
+        answer.in_use.add(slot)
+        return True
 
     def _confirm(self) -> None:
         """Conclude, or have an orphan of which there is no pidfd confirm the one that is opened now."""
@@ -254,12 +268,21 @@ class Inquiry:
             raise InvalidMessage("it sends too many messages")
 
 
-def ask(paths: Collection[Path], slots: int, known: Container[int] = ()) -> list[Inquiry]:
+def ask(
+    paths: Collection[Path], slots: int, known: Container[int] = (), rings: Mapping[int, int] | None = None
+) -> list[Inquiry]:
     """Ask the orphans that listen at these paths; return each with its answer, or the error.
 
-    ``slots`` is the size of the largest ledger; ``known`` are the slots whose descriptors are not needed."""
+    ``slots`` is the size of the largest ledger; ``known`` are the slots whose descriptors are not needed,
+    unless a worker uses another ring than the one in ``rings``."""
     inquiries = [
-        Inquiry(path, OrphanAnswer(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)), slots, known)
+        Inquiry(
+            path,
+            OrphanAnswer(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)),
+            slots,
+            known,
+            rings or {},
+        )
         for path in paths
     ]
     for each in inquiries:

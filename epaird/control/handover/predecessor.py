@@ -155,7 +155,8 @@ def find_leftovers(
     if leftovers.state is not None:
         check(leftovers.state)
     _take_passed(leftovers, passed, (*keep, state.STATE))
-    for inquiry in ask(sorted(directory.glob(socket_name("*"))), SLOTS, {*leftovers.fds, *leftovers.lines}):
+    known, rings = {*leftovers.fds, *leftovers.lines}, {slot: fds[0] for slot, fds in leftovers.lines.items()}
+    for inquiry in ask(sorted(directory.glob(socket_name("*"))), SLOTS, known, rings):
         _take_orphan(leftovers, inquiry)
     # Two have one number if it was being renewed. The first one is adopted.
     leftovers.orphans.sort(key=lambda each: (each.about.protocol == PROTOCOL, len(each.cables)), reverse=True)
@@ -218,11 +219,11 @@ def _take_orphan(leftovers: Leftovers, inquiry: Inquiry) -> None:
         else:
             leftovers.fds[slot] = fd
     for slot, fds in answer.lines.items():
-        if slot in leftovers.lines:
-            for fd in fds:
-                os.close(fd)
-        else:
-            leftovers.lines[slot] = fds
+        unwanted = fds
+        if slot in answer.in_use or slot not in leftovers.lines:
+            unwanted, leftovers.lines[slot] = leftovers.lines.get(slot, ()), fds
+        for fd in unwanted:
+            os.close(fd)
 
 
 def _contradiction(leftovers: Leftovers, answer: OrphanAnswer) -> Exception | None:

@@ -116,6 +116,11 @@ class Ifnet(ABC):
         """The clone that it belongs to."""
 
     @property
+    def descriptors(self) -> int:
+        """How many descriptors its device and its line take."""
+        return len(self.tap.fds) + (len(self.line.files) if self.line is not None else 0)
+
+    @property
     def plug(self) -> Half | None:
         """The half that can be patched; None for a kind that cannot."""
         return None

@@ -22,8 +22,9 @@ from epaird.config.settings import PairSettings
 from epaird.config.syntax import lowered
 from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.ifnet import Half, Pair
-from epaird.control.interfaces.lines import OutgoingLine
+from epaird.control.interfaces.lines import Applied, OutgoingLine
 from epaird.control.interfaces.patching import Patching
+from epaird.control.machine.host import Host
 from epaird.control.operations import Refused
 from epaird.control.tasks import in_thread
 from epaird.impairment import traces
@@ -46,11 +47,12 @@ _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | f
 class Impairments:
     """Applies the impairments of pairs."""
 
-    def __init__(self, table: Table, slots: Slots, patching: Patching, bus: EventBus) -> None:
+    def __init__(self, host: Host, table: Table, slots: Slots, patching: Patching, bus: EventBus) -> None:
         self.presets: Mapping[str, Mapping[str, Any]] = {}
         """The named sets of the configuration that is in force, or is being applied."""
         self.configuration = Path("/etc/epaird/epaird.toml")
         """The configuration's file, in whose directory traces are looked for."""
+        self._host = host
         self._table = table
         self._slots = slots
         self._patching = patching
@@ -75,13 +77,15 @@ class Impairments:
         wanted = self.wanted(settings)
         return [half for half in pair.halves if await self._record(half, wanted[half.side])]
 
-    async def restore(self, before: Mapping[Half, LineSpec | None]) -> list[Half]:
+    async def restore(self, before: Mapping[Half, Applied]) -> list[Half]:
         """Give the lines of halves the impairments that they had; return those whose lines differ."""
         changed = []
-        for half, spec in before.items():
-            if half.line is not None and half.line.spec != spec:
+        for half, former in before.items():
+            if half.line is not None and half.line.applied != former:
+                spec = former.spec
                 if spec is not None and spec.trace:
-                    half.line.replace_files(trace=await self._trace(half.line.trace))
+                    half.line.replace_files(trace=await self._trace(former.trace))
+                half.line.seed, half.line.trace = former.seed, former.trace
                 half.line.apply(spec)
                 changed.append(half)
         return changed
@@ -93,8 +97,9 @@ class Impairments:
         for half in halves:
             cable = half.cable
             if not rewired and cable is not None and half.line is not None:
-                if len(set(cable.workers)) > 1:
-                    await self._patching.rewire_pair(half.pair)  # one worker is to have all queues
+                if len(set(cable.workers)) > 1 or half.line.is_small:
+                    # One worker is to have all queues, or none the ring, which a larger one replaces.
+                    await self._patching.rewire_pair(half.pair)
                 else:
                     if half.peer is not None and half.peer.cable is cable:
                         half.line.begin(half.peer.slots[0])
@@ -108,6 +113,7 @@ class Impairments:
         line = half.line
         if line is None or line.spec is None:
             return
+        self._host.check_descriptors(half.device, 1)
         flat = array.array("Q", (number for pair in decisions for number in pair))
         try:
             fd = memory_file("replay", flat.tobytes())
@@ -130,17 +136,17 @@ class Impairments:
                 return False
             line.apply(None)
             return True
+        if line is not None and line.spec is not None and _equal(line, wanted):
+            return False
+        self._host.check_descriptors(half.device, (line is None) + bool(wanted.trace))
         if line is None:
             line = half.outgoing = self._create(half, wanted)
-        if line.spec is not None and _equal(line, wanted):
-            return False
         if wanted.seed is not None:
             line.seed = wanted.seed
-        elif line.seed is None:
-            line.seed = next(
-                (each.line.seed for each in half.pair.halves if each.line and each.line.seed is not None),
-                secrets.randbelow(SEEDS),
-            )
+        elif line.spec is None:
+            # Both directions have one seed.
+            other = next((each.line for each in half.pair.halves if each.line and each.line.spec), None)
+            line.seed = secrets.randbelow(SEEDS) if other is None else other.seed
         trace = await self._trace(wanted.trace) if wanted.trace else -1
         line.replace_files(trace=trace)
         line.trace = wanted.trace

@@ -19,7 +19,7 @@ import errno
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from epaird.control.readings import LineReading
@@ -27,12 +27,26 @@ from epaird.ipc import ring, ringfile
 from epaird.ipc.counters import TARGET
 from epaird.ipc.impairment import LineParameters, LineSpec
 from epaird.ipc.ledger import Table
+from epaird.ipc.ringchanges import copy, give_back
+from epaird.ipc.ringfile import holds
 from epaird.ipc.settlement import LineAccount
 from epaird.kernel.errors import KernelError
 
 log = logging.getLogger(__name__)
 
 _LOST: Final = "the frames that impairment held are lost, a new ring is used"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The impairment of a line."""
+
+    spec: LineSpec | None = None
+    """What its worker is given; None for none."""
+    seed: int | None = None
+    """As in :class:`OutgoingLine`."""
+    trace: str = ""
+    """Likewise."""
 
 
 class OutgoingLine:
@@ -99,9 +113,22 @@ class OutgoingLine:
         return line
 
     @property
+    def applied(self) -> Applied:
+        """The impairment that applies."""
+        return Applied(self.spec, self.seed, self.trace)
+
+    @property
     def buffer(self) -> int:
-        """Bytes of its ring."""
+        """Bytes that it may hold."""
         return self.spec.buffer if self.spec is not None else 1
+
+    @property
+    def is_small(self) -> bool:
+        """True while its ring has less room than its impairment may hold: :meth:`lead_to` replaces it."""
+        try:
+            return not holds(self._ring_fd, self.buffer)
+        except ValueError:  # damaged, which is found when it is mapped
+            return False
 
     @property
     def specs(self) -> tuple[LineSpec, ...]:
@@ -129,7 +156,8 @@ class OutgoingLine:
     def reading(self) -> LineReading:
         """Return its present state."""
         parameters = self.spec.parameters if self.spec is not None else LineParameters()
-        return LineReading(self.device, self.words, parameters, self.spec is not None)
+        applied = self.spec is not None
+        return LineReading(self.device, self.words, parameters, applied, self.buffer if applied else 0)
 
     def apply(self, spec: LineSpec | None) -> None:
         """Record the impairment that applies from now on."""
@@ -155,10 +183,13 @@ class OutgoingLine:
             self.draining = False
 
     def lead_to(self, receiver: int | None) -> int:
-        """Have it hold frames for the receiver of a slot from now on, or for none.
+        """Have it hold frames for the receiver of a slot from now on, or for none, in a ring of the size that
+        it needs.
 
         Return how many frames of the former receiver were dropped. No worker may have the line, or write to
         the slots of either receiver."""
+        if self.is_small:
+            self._enlarge()
         dropped = 0
         with self._mapped() as mapped:  # also where nothing changes: a worker is given no damaged ring
             if self._receiver == receiver:
@@ -166,6 +197,7 @@ class OutgoingLine:
             if self._receiver is not None:
                 dropped = mapped.discard(self._table.slot(self._receiver)).frames
                 mapped.mirror(self._words)
+                give_back(mapped)
                 self._record(None)
             if receiver is not None:
                 mapped.discard(self._table.slot(receiver))  # empty: records the receiver's counters
@@ -205,6 +237,21 @@ class OutgoingLine:
     def _record(self, receiver: int | None) -> None:
         self._receiver = receiver
         self._words[TARGET] = 0 if receiver is None else receiver + 1
+
+    def _enlarge(self) -> None:
+        """Replace its ring by a larger one with the same contents."""
+        try:
+            larger_fd = _new_ring(self.device, self.buffer)
+        except KernelError as error:
+            log.error("%s; as much is held as before", error)
+            return
+        with self._mapped() as mapped, contextlib.closing(ring.Ring(larger_fd)) as larger:
+            try:
+                copy(mapped, larger)
+            except ValueError as error:  # the larger one is empty
+                log.error("%s: %s: %s", self.device, error, _LOST)
+        os.close(self._ring_fd)
+        self._ring_fd = larger_fd
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[ring.Ring]:

@@ -11,6 +11,7 @@ from epaird.control.interfaces.flapping import Flapping
 from epaird.control.interfaces.ifnet import Half, Ifnet, Pair
 from epaird.control.interfaces.impairments import Impairments, tables
 from epaird.control.interfaces.inplace import DeviceChange, refuse_fixed, warn_of_missing
+from epaird.control.interfaces.lines import Applied
 from epaird.control.interfaces.pairaddresses import PairAddresses
 from epaird.control.interfaces.patching import Patching
 from epaird.control.machine.host import Host
@@ -46,7 +47,9 @@ class PairChange:
         self._impairments = impairments
         self._flapping = flapping
         self._scheduled_ns = pair.scheduled_ns
-        self._lines = {half: half.line.spec if half.line is not None else None for half in pair.halves}
+        self._lines = {
+            half: half.line.applied if half.line is not None else Applied() for half in pair.halves
+        }
 
     def prepare(self) -> None:
         """Check the settings and take the hardware addresses. Raises Refused or KernelError."""

@@ -43,7 +43,9 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         self.patching = Patching(environment.host, environment.table, lambda: self.ifnets)
         self._addresses = PairAddresses(macs, environment.host)
         self.flapping = Flapping(self.patching.update_pair)
-        self.impairments = Impairments(environment.table, environment.slots, self.patching, environment.bus)
+        self.impairments = Impairments(
+            environment.host, environment.table, environment.slots, self.patching, environment.bus
+        )
 
     def half(self, device: str) -> Half | None:
         """Return the half of this name."""

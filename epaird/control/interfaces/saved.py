@@ -135,6 +135,11 @@ class SavedLine(BaseModel):
     trace: str = ""
     """The path of its trace."""
 
+    @property
+    def files(self) -> int:
+        """How many descriptors it has: its ring's, and those of a trace and a replay."""
+        return 1 + (self.spec is not None and self.spec.trace + self.spec.replay)
+
     @classmethod
     def of(cls, line: OutgoingLine) -> SavedLine:
         """Return a line in this form."""

@@ -1,9 +1,10 @@
 """The limit on open file descriptors, and what descriptors are kept for.
 
 1. When the daemon starts, the soft limit is raised to the hard one; workers inherit it.
-2. In the control plane a device takes one descriptor for each queue, a worker WORKER, a client one, and
-   everything else that is open while nothing happens BASE. In a worker a cable takes one descriptor for each
-   port of each queue, and everything else fewer than BASE: a single worker may have every cable.
+2. In the control plane a device takes one descriptor for each queue and those of its line, if it is impaired:
+   the ring's and its trace's. A worker takes WORKER, a client one, and everything else that is open while
+   nothing happens BASE. In a worker a cable takes one descriptor for each port of each queue and those of its
+   lines, and everything else fewer than BASE: a single worker may have every cable.
 3. For each purpose descriptors are opened only as long as some stay free afterwards. Devices leave the most;
    then follow clients, the metrics page, and root. The rest is only used to replace workers, and for what a
    call opens and closes again; but one client of the page, and one that is root, are always served. So
@@ -25,7 +26,7 @@ from typing import Final
 
 from epaird.config.settings import Configuration, InterfaceSettings, PairSettings
 from epaird.kernel.errors import KernelError
-from epaird.plan.steps import Create, Destroy, Plan, Recreate
+from epaird.plan.steps import Change, Create, Destroy, Plan, Recreate
 
 BASE: Final = 40
 """Descriptors that are open while nothing happens. 31 were measured: with page, namespaces, watched file and
@@ -59,11 +60,17 @@ class Purpose(enum.IntEnum):
 
 
 def queues_of(settings: InterfaceSettings) -> int:
-    """Return how many descriptors the devices of an interface take."""
+    """Return how many descriptors the devices of an interface take, and their lines."""
     if not isinstance(settings, PairSettings):
         return 1
-    impaired = [bool(settings.impair.given() or half.impair.given()) for half in (settings.a, settings.b)]
-    return 2 * settings.queues + 2 * sum(impaired)  # a ring and, perhaps, a trace
+    return 2 * settings.queues + sum(
+        _files_of({**settings.impair.given(), **half.impair.given()}) for half in (settings.a, settings.b)
+    )
+
+
+def _files_of(keys: Mapping[str, object]) -> int:
+    """Return how many descriptors a line takes at most, by the keys of its impairment."""
+    return 1 + bool(keys.get("trace") or keys.get("preset")) if keys else 0
 
 
 def check_start(configuration: Configuration) -> None:
@@ -119,6 +126,8 @@ def growth(plan: Plan, existing: Mapping[str, int]) -> int:
     for step in plan.possible.steps:
         if isinstance(step, Create | Recreate):
             found += queues_of(step.settings)
+        elif isinstance(step, Change):
+            found += max(0, queues_of(step.settings) - existing.get(step.name, 0))
         if isinstance(step, Destroy | Recreate):
             found -= existing.get(step.name, 0)
     return found
@@ -155,16 +164,18 @@ class Descriptors:
             f"clients, {wanted} {'is' if wanted == 1 else 'are'} needed): {_REMEDY}"
         )
 
-    def check(self, device: str, queues: int) -> None:
-        """Raise KernelError, EMFILE, if there are too few descriptors for a device with so many queues."""
-        if text := self.shortage(queues):
+    def check(self, device: str, count: int) -> None:
+        """Raise KernelError, EMFILE, if there are too few descriptors for a device or a line that takes so
+        many."""
+        if text := self.shortage(count):
             raise KernelError(errno.EMFILE, f"{device}: {text}")
 
-    def adoption_shortage(self, queues: int) -> str:
-        """Return why devices with so many queues cannot be taken over by a daemon with the limit of this one.
+    def adoption_shortage(self, devices: int) -> str:
+        """Return why devices and lines with so many descriptors cannot be taken over by a daemon with the
+        limit of this one.
 
         What is kept for other purposes may be used for this one. Empty if they can."""
-        wanted = queues + BASE + WORKER * self.workers() + CALLS
+        wanted = devices + BASE + WORKER * self.workers() + CALLS
         if not shortage(wanted, most := hard_limit()):
             return ""
         return (

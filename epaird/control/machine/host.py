@@ -223,6 +223,10 @@ class Host:
         """Set the carrier of a device."""
         tunqueue.set_carrier(tap.fds[0], on)
 
+    def check_descriptors(self, device: str, count: int) -> None:
+        """Raise KernelError, EMFILE, if too few descriptors are left for a device that takes so many more."""
+        self._descriptors.check(device, count)
+
     def is_up(self, tap: Tap) -> bool:
         """Return IFF_UP; correct only for a device without a sndbuf limit."""
         return tunqueue.is_up(tap.fds[0])

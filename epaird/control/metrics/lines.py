@@ -53,6 +53,11 @@ def line_families(lines: Sequence[LineReading]) -> Iterator[Metric]:
         if counter.metric:
             yield _counted(counter, lines, reasons if counter.by_reason else labels)
     yield _late(lines)
+    buffers = GaugeMetricFamily(
+        "epaird_impair_buffer_bytes", "Configured memory for frames that are held; 0 without impairment"
+    )
+    buffers.samples = Columns(buffers.name, labels, [line.buffer for line in lines])  # type: ignore[assignment]
+    yield buffers
     for name, (value, help_text) in CONFIGURED.items():
         family: Metric = GaugeMetricFamily(f"epaird_impair_{name}", help_text)
         family.samples = Columns(family.name, labels, [value(line.parameters) for line in lines])  # type: ignore[assignment]

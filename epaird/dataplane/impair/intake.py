@@ -27,7 +27,16 @@ from epaird.dataplane.impair.pieces import extract, pieces, shape, total_wire_oc
 from epaird.dataplane.port import Port
 from epaird.dataplane.segmenting import segment
 from epaird.dataplane.superframe import NotSegmentable, Shape
-from epaird.ipc.counters import CORRUPTED, CUT, DUPLICATED, MARKED, OSEGMENTS, REORDERED, WRITE_ERROR
+from epaird.ipc.counters import (
+    CORRUPTED,
+    CUT,
+    DUPLICATED,
+    ESEGMENTS,
+    MARKED,
+    OSEGMENTS,
+    REORDERED,
+    WRITE_ERROR,
+)
 from epaird.ipc.impairment import LineSpec
 from epaird.ipc.ring import Ring
 from epaird.ipc.ringfile import ADDED, COUNTERS, JOINED, MULTICAST
@@ -229,9 +238,11 @@ class Intake:
         try:
             segments = segment(frame)
         except NotSegmentable:
-            self._refuse()
-            return
-        if not self._fits(len(segments), sum(map(len, segments))):
+            segments = []
+        if not segments or not self._fits(len(segments), sum(map(len, segments))):
+            count = max(1, len(segments))
+            self._counters[OSEGMENTS] += count
+            self._refuse(count)
             return
         ring.intake[ADDED] += len(segments) - 1
         for each in segments:
@@ -264,18 +275,15 @@ class Intake:
         if self._fits(segments, length):
             self._divide(frame, offset, found, hits, number, now_ns)
         else:
-            self._counters[OSEGMENTS] -= segments - 1
+            self._refuse(segments)
 
     def _fits(self, parts: int, octets: int) -> bool:
-        """Return whether a frame can be divided into so many parts; else it is refused.
+        """Return whether a frame can be divided into so many parts.
 
         What a kernel sends always can. A frame made by a program may have more segments than that."""
         ring = self._ring
         room = ring.records - (ring.head - ring.tail)
-        if 2 * parts < room and 2 * (octets + parts * _PART_HEADERS) < self._end - ring.write:
-            return True
-        self._refuse()
-        return False
+        return 2 * parts < room and 2 * (octets + parts * _PART_HEADERS) < self._end - ring.write
 
     def _divide(
         self, frame: memoryview, offset: int, found: Shape, hits: Sequence[Hit], number: int, now_ns: int
@@ -350,8 +358,10 @@ class Intake:
             self._counters[CORRUPTED] -= 1
         return error is None
 
-    def _refuse(self) -> None:
-        """Count a frame that cannot be held."""
+    def _refuse(self, segments: int) -> None:
+        """Count a frame of so many segments that cannot be held."""
+        self._counters[ESEGMENTS] += segments
+        self.changed = True
         self._target.account.lost(WRITE_ERROR)
 
 

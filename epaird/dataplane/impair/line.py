@@ -25,10 +25,11 @@ from epaird.dataplane.impair.release import Release
 from epaird.dataplane.impair.timetable import NEVER, Timetable
 from epaird.dataplane.pipeline import Pipeline
 from epaird.dataplane.port import Port
-from epaird.ipc.counters import ADDED_SEGMENTS, DOWN, FLUSHED
+from epaird.ipc.counters import ADDED_SEGMENTS, DOWN, FLUSHED, FULL
 from epaird.ipc.impairment import LineSpec
 from epaird.ipc.ledger import Words
 from epaird.ipc.ring import Ring
+from epaird.ipc.ringchanges import give_back
 from epaird.ipc.ringfile import ADDED, HEAD, OCTETS, OUT
 
 LONG: Final = 4096
@@ -41,8 +42,8 @@ class Line:
     """The line of one port."""
 
     __slots__ = (
-        "_blocked", "_clock", "_drained", "_full", "_intake", "_limit", "_long", "_pipeline",
-        "_release", "_ring", "_source", "_target", "_timetable", "_words", "due_ns",
+        "_blocked", "_clock", "_drained", "_full", "_given", "_intake", "_limit", "_long", "_passed",
+        "_pipeline", "_release", "_ring", "_source", "_target", "_timetable", "_words", "due_ns",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +74,7 @@ class Line:
         self._full = False
         self._blocked = False
         self._long = False
+        self._passed = self._given = -1
         self._drained: Callable[[], None] | None = None
         self._intake = Intake(ring, source, pipeline.coalescer, spec, decisions)
         self._release = Release(ring, self._target)
@@ -80,6 +82,7 @@ class Line:
         ring.intake[ADDED] = self._target.account.words[ADDED_SEGMENTS]
         ring.commit_intake()
         ring.mirror(words)
+        words[FULL] = 0
         source.line = self
         self._target.incoming = self
         self._schedule()
@@ -102,6 +105,7 @@ class Line:
         source, pipeline = self._source, self._pipeline
         if not self._has_room():
             self._full = True
+            self._words[FULL] = not self._blocked
             pipeline.queue.overflow(source)
             pipeline.poller.stop_reading(source)
             return False
@@ -202,10 +206,12 @@ class Line:
         if self._blocked:
             self._pipeline.poller.await_room(self._target)
         self._schedule()
-        if self._full and self._has_room():
-            self._full = False
-            self._pipeline.queue.drained(self._target)
-            self._pipeline.poller.await_restart()
+        if self._full:
+            self._full = not self._has_room()
+            self._words[FULL] = self._full and not self._blocked
+            if not self._full:
+                self._pipeline.queue.drained(self._target)
+                self._pipeline.poller.await_restart()
         if self._drained is not None and self.empty:
             drained, self._drained = self._drained, None
             drained()
@@ -271,8 +277,17 @@ class Line:
         self._drained = None
         if self._source.line is self:
             self._source.line = None
+            self._words[FULL] = 0
         if self._target.incoming is self:
             self._target.incoming = None
+
+    def tend(self) -> None:
+        """Give back the memory of its ring if it held nothing since the last call. To be called regularly."""
+        head = self._ring.head
+        if head == self._passed != self._given and self.empty and self._source.line is self:
+            self._given = head
+            give_back(self._ring)
+        self._passed = head
 
     def close(self) -> None:
         """Give up the views of its ring."""

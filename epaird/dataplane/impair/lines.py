@@ -19,6 +19,7 @@ from epaird.ipc.impairment import LineSpec
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import CableKind, Impair, PortSpec
 from epaird.ipc.ring import Ring
+from epaird.ipc.ringchanges import give_back
 from epaird.ipc.ringfile import same
 from epaird.kernel.timerfd import Timer
 
@@ -146,6 +147,11 @@ class Lines:
             if port in self._held:
                 self._held[port].line.pause(paused=paused)
 
+    def tend(self) -> None:
+        """Give back memory that is not used. To be called regularly."""
+        for held in self._held.values():
+            held.line.tend()
+
     def stop(self, ports: Iterable[Port]) -> None:
         """Leave the rings of these ports as they are; the descriptors stay open."""
         for port in ports:
@@ -159,6 +165,7 @@ class Lines:
                 self._forget(port)
 
     def _drop(self, port: Port) -> None:
+        give_back(self._held[port].ring)
         self._forget(port)
         self._drained(port)
 

@@ -9,11 +9,15 @@ import os
 from bisect import bisect_left
 from typing import Final
 
-from epaird.dataplane.port import Port, reason
+from epaird.dataplane.frames import HEADER
+from epaird.dataplane.port import DOWN_ERRORS, Port, reason
+from epaird.dataplane.segmenting import segment
+from epaird.dataplane.superframe import NotSegmentable
 from epaird.ipc.counters import LATE_BOUNDS_NS
 from epaird.ipc.ledger import WORD_MAX
 from epaird.ipc.ring import Ring
-from epaird.ipc.ringfile import LATE, LATE_SUM, RECORD, Released
+from epaird.ipc.ringchanges import unjoin
+from epaird.ipc.ringfile import JOINED, LATE, LATE_SUM, RECORD, Released
 
 RECORDS_AT_ONCE: Final = 256
 """Most frames that are released before other ports get a turn."""
@@ -42,8 +46,23 @@ class Release:
                 break
             if isinstance(error, BlockingIOError):
                 return False
-            ring.refused(reason(error), target.account.words)
+            if error.errno in DOWN_ERRORS or not self._unjoin():
+                ring.refused(reason(error), target.account.words)
         return True
+
+    def _unjoin(self) -> bool:
+        """Have the datagrams of the oldest record released singly; False where it joins none.
+
+        The kernel refuses a super-frame as a whole that its receiver could take as datagrams."""
+        ring = self._ring
+        _, offset, length, _, count, flags, *_ = ring.record(ring.tail)
+        if not flags & JOINED:
+            return False
+        try:
+            frames = segment(ring.data[offset : offset + length])
+        except NotSegmentable:
+            return False
+        return len(frames) == count and unjoin(ring, frames, HEADER)
 
     def _write(self, now_ns: int, until_ns: int, most: int) -> tuple[int, OSError | None]:
         """Write records until one is not due or is refused; return how many were written, and the error."""

@@ -24,6 +24,7 @@ from epaird.ipc.encoding import encode
 from epaird.ipc.impairment import LineSpec
 from epaird.ipc.ledger import Table
 from epaird.ipc.messages import Attached, CableKind, CableSpec, Detach, Done, More, Overflow, PortSpec
+from epaird.ipc.ringfile import create, same
 from epaird.kernel import abi, tun
 from epaird.kernel.senders import open_process
 from epaird.kernel.tun import Tap
@@ -311,3 +312,35 @@ def test_a_process_that_has_the_id_of_an_orphan_by_now_is_left_alone(orphanage: 
     assert not path.exists()
     other.end()
     closed(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored", "taken"),
+    [
+        (CableKind.REFLECT, "none", True),
+        (CableKind.REFLECT, "the same", False),
+        (CableKind.REFLECT, "another", True),
+        (CableKind.KEPT, "none", True),
+        (CableKind.KEPT, "another", False),
+    ],
+)
+def test_the_ring_that_a_worker_uses_is_the_one(
+    orphanage: Orphanage, kind: str, stored: str, taken: bool
+) -> None:
+    """A larger ring replaces another; then the store, or a worker that keeps a cable, has the former one."""
+    former, used = create("epair0a", 1), create("epair0a", 1)
+    rings: dict[int, int] = {"none": {}, "the same": {5: used}, "another": {5: former}}[stored]
+    fake = orphanage.orphan()
+    port = replace(LO1.ports[0], line=(LineSpec(5),))
+    fake.cables["lo1"] = replace(LO1, kind=kind, ports=(port,)), (*orphanage.device.fds, used)
+    fake.packets = fake.answers()
+    with fake.listening(orphanage.directory):
+        path = next(orphanage.directory.glob(socket_name("*")))
+        (inquiry,) = asking.ask([path], 8, set(rings), rings)
+        assert inquiry.error is None
+        found = inquiry.answer.lines.get(5, ())
+        assert [same(fd, used) for fd in found] == [True] * taken
+        assert (5 in inquiry.answer.in_use) == (taken and kind != CableKind.KEPT)
+        inquiry.answer.close()
+    for fd in (former, used):
+        os.close(fd)

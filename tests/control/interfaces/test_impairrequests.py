@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -94,6 +95,73 @@ async def test_off_drains_and_the_slot_stays_until_the_half_is_destroyed() -> No
         await scene.interfaces.destroy("epair0")
         scene.slots.rested()
         assert scene.slots.take() <= slot, "its slot is free again"
+
+
+def seeds(scene: Scene) -> list[int | None]:
+    return [each.seed for each in scene.interfaces.impairment("epair0").directions]
+
+
+@on_loop
+async def test_after_an_impairment_was_removed_the_next_one_has_a_new_seed() -> None:
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {})
+        await impair(scene, "epair0", loss="1%", seed=7)
+        assert seeds(scene) == [7, 7]
+        await impair(scene, "epair0")
+        assert seeds(scene) == [None, None]
+        await impair(scene, "epair0a", loss="1%")
+        first = seeds(scene)[0]
+        assert first != 7
+        await impair(scene, "epair0b", loss="1%")
+        assert seeds(scene) == [first, first], "both directions have one"
+        await impair(scene, "epair0a")
+        await impair(scene, "epair0a", loss="1%", seed=8)
+        assert seeds(scene) == [8, first]
+
+
+@on_loop
+async def test_a_change_that_fails_leaves_the_seed() -> None:
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {"impair": {"loss": "1%", "seed": 7}})
+        before = ports(scene)
+        scene.host.free_descriptors = 0
+        with pytest.raises(Refused, match="too many open files"):
+            await scene.interfaces.impair("epair0", {"seed": 9, "trace": "x"}, whole=False)
+        assert seeds(scene) == [7, 7]
+        assert ports(scene) == before
+
+
+@on_loop
+async def test_a_half_is_not_impaired_without_a_descriptor_for_its_ring() -> None:
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {})
+        scene.host.free_descriptors = 0
+        with pytest.raises(Refused, match="too many open files"):
+            await impair(scene, "epair0a", loss="1%")
+        assert shown(scene, "epair0a") == {"epair0a": {}}
+        scene.host.free_descriptors = 1
+        await impair(scene, "epair0a", loss="1%")
+        scene.host.free_descriptors = 0
+        await impair(scene, "epair0a", loss="2%")
+        with pytest.raises(Refused, match="too many open files"):
+            await scene.interfaces.replay("epair0a", [(1, 1)])
+
+
+@on_loop
+async def test_a_larger_buffer_has_a_larger_ring_and_a_smaller_one_the_same() -> None:
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {"a": {"impair": {"delay": "1ms", "buffer": "1mb"}}})
+        half = scene.registry.pairs.half("epair0a")
+        assert half is not None
+        assert half.line is not None
+        sizes = []
+        for buffer in ("64mb", "2mb", "128mb"):
+            await impair(scene, "epair0a", whole=False, buffer=buffer)
+            assert not half.line.is_small
+            assert line(scene, "epair0a").buffer == half.line.buffer
+            assert scene.worker.attachments["epair0"].fds[2] == half.line.files[0]
+            sizes.append(os.fstat(half.line.files[0]).st_size)
+        assert sizes[0] == sizes[1] < sizes[2]
 
 
 @on_loop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 
@@ -84,6 +85,33 @@ def test_a_successor_has_the_same_ring(table: Table, line: OutgoingLine) -> None
     assert adopted.lead_to(B) == 0
     assert adopted.lead_to(None) == 4
     adopted.close()
+
+
+def test_what_is_held_moves_to_a_larger_ring(
+    table: Table, line: OutgoingLine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.lead_to(B)
+    hold(line, 4)
+    line.apply(LineSpec(seed=7, buffer=100 * BUFFER))
+    assert line.is_small
+    with monkeypatch.context() as patched:
+        patched.setattr(ring, "create", no_memory)
+        assert line.lead_to(B) == 0
+    assert "as much is held as before" in caplog.text
+    assert line.is_small
+    (former,) = line.files
+    assert line.lead_to(B) == 0
+    assert not line.is_small
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(former)
+    hold(line, 3)
+    assert line.words[HELD_FRAMES] == 7
+    assert line.lead_to(None) == 7
+    assert table.slot(B)[IERRORS + WRITE_ERROR] == 7
+
+
+def no_memory(_name: str, _buffer: int) -> int:
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
 def test_a_line_without_its_ring_begins_anew(

@@ -135,6 +135,12 @@ def test_only_what_a_plan_adds_counts() -> None:
     assert grown(epair0={}, epair1={"queues": 2}, epair2={"queues": 3}) == 6
     assert grown(epair0={}, epair1={"queues": 5}) == 10 - 4
     assert grown(epair0={}) <= 0
+    impaired: dict[str, object] = {"impair": {"delay": "1ms"}}
+    assert grown(epair0=impaired, epair1={"queues": 2}) == 2, "their rings"
+    traced: dict[str, object] = {"impair": {"delay": "1ms"}, "a": {"impair": {"trace": "lte.up"}}}
+    assert grown(epair0=traced, epair1={"queues": 2}) == 3
+    existing["epair0"] = 4
+    assert grown(epair0=impaired, epair1={"queues": 2}) == 0, "it had them already"
 
 
 def test_the_limit_is_raised_as_far_as_possible() -> None:

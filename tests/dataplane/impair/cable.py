@@ -22,6 +22,7 @@ from epaird.ipc.counters import (
     ADDED_SEGMENTS,
     CUT,
     DUPLICATED,
+    ESEGMENTS,
     IERRORS,
     IMPAIRED,
     IPACKETS,
@@ -263,8 +264,9 @@ class Cable:
                 sender, OERRORS
             )
             assert self.stations[1 - side].statistics("rx")["packets"] == settlement.writes(receiver)
-            if line[OSEGMENTS] and not _total(receiver, IERRORS):
-                assert line[OSEGMENTS] + line[DUPLICATED] == line[ISEGMENTS] + _total(line, IMPAIRED)
+            if line[OSEGMENTS] and not receiver[IERRORS + WORKER_LOST]:
+                fates = line[ISEGMENTS] + line[ESEGMENTS] + _total(line, IMPAIRED)
+                assert line[OSEGMENTS] + line[DUPLICATED] == fates
 
     def _received(self) -> Message:
         assert self.worker is not None

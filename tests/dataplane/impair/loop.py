@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from epaird.dataplane.segmenting import segment
 from epaird.ipc import ring
 from epaird.ipc.impairment import LineParameters, LineSpec
 from epaird.ipc.messages import Attach, CableKind, CableSpec, Detach, Done, Impair, PortSpec
@@ -15,6 +16,11 @@ from tests.dataplane.conftest import Owner
 from tests.dataplane.control import Control, worker
 
 MS = 1_000_000
+
+
+def on_wire(frames: list[bytes]) -> list[bytes]:
+    """Return the frames on a wire that some frames are."""
+    return [each for frame in frames for each in segment(frame)]
 
 
 class Impaired:

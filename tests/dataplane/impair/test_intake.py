@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from epaird.dataplane.segmenting import segment
 from epaird.ipc.counters import (
     ADDED_SEGMENTS,
     COALESCED_DATAGRAMS,
@@ -22,7 +21,7 @@ from epaird.ipc.ring import Ring
 from epaird.ipc.ringfile import logged
 from tests.dataplane.control import receives
 from tests.dataplane.datagrams import Datagram
-from tests.dataplane.impair.loop import MS, Impaired, impaired
+from tests.dataplane.impair.loop import MS, Impaired, impaired, on_wire
 from tests.dataplane.superframes import Offloaded
 from tests.loop import on_loop
 from tests.waiting import eventually
@@ -49,10 +48,6 @@ def superframes(count: int) -> list[bytes]:
         bytes(Offloaded(bytes([number]) * 30_000, gso_size=1000, sequence=number * 30_000))
         for number in range(count)
     ]
-
-
-def on_wire(frames: list[bytes]) -> list[bytes]:
-    return [each for frame in frames for each in segment(frame)]
 
 
 @on_loop

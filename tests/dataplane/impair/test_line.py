@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -11,11 +14,14 @@ from epaird.ipc.counters import (
     DOWN,
     DUPLICATED,
     FLUSHED,
+    FULL,
     HELD_FRAMES,
     IMPAIRED,
     IPACKETS,
     LATE_BUCKETS,
     LATE_BUCKETS_MAX,
+    LINE_REASONS,
+    MARKED,
     OACTIVE,
     OERRORS,
     OPACKETS,
@@ -23,11 +29,14 @@ from epaird.ipc.counters import (
     REORDERED,
     TOO_BIG,
 )
-from epaird.ipc.impairment import LossChain
+from epaird.ipc.impairment import LineParameters, LossChain, Phase
 from epaird.ipc.messages import Drained
 from epaird.ipc.ring import Ring
 from epaird.ipc.ringfile import logged
+from tests.dataplane.datagrams import Datagram
 from tests.dataplane.impair.cable import Cable, errors, impaired, later
+from tests.dataplane.impair.loop import on_wire
+from tests.dataplane.superframes import Offloaded
 from tests.waiting import until
 
 MS = 1_000_000
@@ -42,6 +51,11 @@ def cable() -> Iterator[Cable]:
 
 def held(cable: Cable) -> int:
     return int(cable.words(3)[HELD_FRAMES])
+
+
+def memory(cable: Cable) -> int:
+    """Return the bytes of memory that the ring takes."""
+    return os.fstat(cable.rings[0]).st_blocks * 512
 
 
 def holds(cable: Cable, count: int) -> None:
@@ -82,9 +96,23 @@ def test_a_full_ring_stops_reading_and_drops_nothing(cable: Cable) -> None:
     cable.start(cable.spec(delay_ns=200 * MS, buffer=20_000))
     cable.a.numbered(0, 3000, 200)
     until(lambda: cable.words(1)[OACTIVE])
+    until(lambda: cable.words(3)[FULL])
     assert held(cable) < 1000
     assert cable.b.waits_for(3000) == list(range(3000))
     until(lambda: not cable.words(1)[OACTIVE])
+    assert not cable.words(3)[FULL]
+    cable.check()
+
+
+def test_a_ring_that_holds_nothing_gives_its_memory_back(cable: Cable) -> None:
+    cable.start(cable.spec(delay_ns=200 * MS))
+    cable.a.numbered(0, 12_000, 1400)
+    holds(cable, 8_000)
+    assert memory(cable) > 8 << 20
+    assert cable.b.waits_for(12_000) == list(range(12_000))
+    until(lambda: memory(cable) < 5 << 20, lambda: memory(cable))
+    cable.a.numbered(12_000, 100)
+    assert cable.b.waits_for(12_100) == list(range(12_100))
     cable.check()
 
 
@@ -206,4 +234,56 @@ def test_a_rate_delays_and_its_limit_drops(cable: Cable) -> None:
     cable.a.numbered(0, 500, 900)
     until(lambda: cable.words(1)[OPACKETS] == 500 and held(cable) == 0)
     assert cable.words(3)[IMPAIRED + 1] > 100
+    cable.check()
+
+
+def reason(name: str) -> int:
+    """Return the word that counts what is dropped for a reason."""
+    return IMPAIRED + LINE_REASONS.index(name)
+
+
+def test_losses_of_the_schedule_have_a_reason_of_their_own(cable: Cable) -> None:
+    """The schedule begins later: half of what it hits is lost, super-frames included, and then nothing."""
+    lossy = LineParameters(delay_ns=10 * MS, loss=LossChain(p=0.5, r=0.5))
+    spec = replace(cable.spec(delay_ns=10 * MS), phases=(Phase(300 * MS, 0, 0, lossy),))
+    cable.start(spec)
+    cable.a.numbered(0, 1000)
+    until(lambda: cable.words(1)[OPACKETS] == 1000)
+    assert not cable.words(3)[reason("schedule")]
+    until(lambda: time.monotonic_ns() > spec.applied_ns + 300 * MS)
+    cable.a.numbered(1000, 1000)
+    cable.a.send(*(bytes(Offloaded(bytes(20_000), gso_size=1000)) for _ in range(20)))
+    until(lambda: cable.words(1)[OPACKETS] == 2020)
+    dropped = cable.words(3)[reason("schedule")]
+    assert 590 < dropped < 810, "700 of 1400 segments"
+    cable.impair(0, later(spec, delay_ns=5 * MS))
+    cable.a.numbered(2000, 100)
+    until(lambda: held(cable) == 0 and cable.words(1)[OPACKETS] == 2120)
+    assert cable.words(3)[reason("schedule")] == dropped, "it began again with the change"
+    assert not cable.words(3)[reason("loss")]
+    cable.check()
+
+
+def with_tos(sent: Offloaded, tos: int) -> bytes:
+    """Return a frame of IPv4 with another type of service; a packet socket ignores its checksum."""
+    frame = bytearray(bytes(sent))
+    frame[25] = tos
+    return bytes(frame)
+
+
+@pytest.mark.parametrize(("tos", "ecn"), [(2, True), (0, True), (2, False)])
+def test_a_long_queue_marks_what_can_be_marked_and_drops_the_rest(cable: Cable, tos: int, ecn: bool) -> None:
+    """Datagrams and a super-frame, in a queue of more than a second."""
+    cable.start(cable.spec(rate=2_000_000, codel=True, ecn=ecn))
+    sent = [bytes(Datagram(bytes(1000), number=number, tos=tos)) for number in range(250)]
+    cable.a.send(*sent[:200], with_tos(Offloaded(bytes(40_000), gso_size=1000), tos), *sent[200:])
+    until(lambda: cable.words(1)[OPACKETS] == 251 and held(cable) == 0)
+    line = cable.words(3)
+    marked, dropped = line[MARKED], line[reason("aqm")]
+    assert bool(marked) == (tos == 2 and ecn)
+    assert bool(dropped) != bool(marked)
+    assert 5 < marked + dropped < 100
+    until(lambda: len(on_wire(cable.b.collect())) == 290 - dropped)
+    packets = [each for each in on_wire(cable.b.collect()) if each[22:24] == b"\x08\0"]
+    assert sum(each[25] & 3 == 3 for each in packets) == marked
     cable.check()

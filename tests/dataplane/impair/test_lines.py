@@ -8,7 +8,8 @@ from pathlib import Path
 from epaird.ipc import ring
 from epaird.ipc.counters import HELD_FRAMES, IPACKETS
 from epaird.ipc.impairment import LineSpec
-from epaird.ipc.messages import CableKind, Drained
+from epaird.ipc.messages import CableKind, Detach, Done, Drained, Keep
+from epaird.ipc.ring import Ring
 from tests.dataplane.conftest import numbered
 from tests.dataplane.control import receives
 from tests.dataplane.impair.loop import MS, impaired
@@ -143,3 +144,33 @@ async def test_a_paused_cable_releases_nothing() -> None:
         cable.control.proceed()
         assert len(await receives(cable.b, 6)) == 6
         assert cable.control.words(2)[IPACKETS] == 6
+
+
+@on_loop
+async def test_a_ring_that_holds_nothing_gives_its_memory_back_while_the_worker_has_it() -> None:
+    async with impaired() as cable:
+        await cable.attach(cable.spec())
+        lines = cable.control.worker._lines
+        cable.a.sends(*numbered(5))
+        assert await receives(cable.b, 5) == numbered(5)
+
+        def fill() -> int:
+            """Use some memory behind what is kept; return how much is used then."""
+            used = Ring(cable.ring)
+            used.data[16 << 20 : 18 << 20] = bytes([7]) * (2 << 20)
+            used.close()
+            return os.fstat(cable.ring).st_blocks * 512
+
+        full = fill()
+        lines.tend()
+        lines.tend()
+        assert os.fstat(cable.ring).st_blocks * 512 <= full - (2 << 20)
+        cable.a.sends(*numbered(5))
+        assert await receives(cable.b, 5) == numbered(5)
+        cable.control.worker.handle(Keep(1, "epair0", 0), [])
+        assert Done(1) in cable.control.received
+        full = fill()
+        for _ in range(3):
+            lines.tend()
+        assert os.fstat(cable.ring).st_blocks * 512 == full, "another process may have it"
+        cable.control.worker.handle(Detach(2, "epair0", 0), [])

@@ -43,6 +43,7 @@ from tests.soak.operations.failures import (
 )
 from tests.soak.operations.files import FailingReload, Invalid, Plan, Reload, Save
 from tests.soak.operations.hostilities import BETWEEN, HOSTILITIES
+from tests.soak.operations.impairing import impair, random_impairment
 from tests.soak.operations.namespaces import (
     MadeNamespaceDeleted,
     NamespaceDeleted,
@@ -65,17 +66,21 @@ MTUS: Final = (1280, 1400, 1500, 4000, 9000)
 
 def random_pair(choose: Random, unit: int) -> Pair:
     """Return a random pair."""
-    return pair(
+    queues = choose.choice((1, 1, 1, 2))
+    made = pair(
         unit,
         choose.choice(("", "$green", "$green")),
         choose.choice(("", "$white", "$white")),
-        queues=choose.choice((1, 1, 1, 2)),
+        queues=queues,
         offload=choose.choice((True, True, True, False)),
         coalesce=choose.choice((True, True, False)),
         pmtu=choose.choice((True, True, False)),
         rich=choose.random() < 0.5,
         carrier=choose.choice(("peer", "peer", "always")),
     )
+    if queues == 1 and choose.random() < 0.3:
+        made = with_half(made, choose.choice("ab"), impair=random_impairment(choose))
+    return made
 
 
 def random_loopback(choose: Random, unit: int) -> Loopback:
@@ -426,6 +431,7 @@ KINDS: Final[dict[Draw, int]] = {
     change_externally: 12,
     delete_lo0: 1,
     remove_namespace: 5,
+    impair: 10,
     receiver_stuck: 5,
     worker_dies: 8,
     other_processes: 4,
