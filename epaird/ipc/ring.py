@@ -17,7 +17,8 @@ Theory:
    One word holds the difference between that count and the number of records that are gone. So a successor
    finds the first record that was not delivered, although nothing was stored after the last write().
 5. What is written to the receiver and is no record would break this. So it is announced before (``begin``)
-   and the difference is computed again after it (``rest``). In between, no record is released.
+   and the difference is computed again after it (``rest``). In between, no record is released. While the
+   line is ``suspended``, anything may be written to the receiver at any time, and no record is released.
 6. A commit of the release has the values that the receiver's counters are to have, not increments. They are
    stored in the ledger after the commit, and again by a successor: a counter never goes back, so the larger
    value is the right one however often that is done.
@@ -139,6 +140,10 @@ class Ring:
         """Offset of the next data."""
         self.last = self.intake[LAST]
         """Deadline of the last record."""
+        self.queue = 0
+        """Slot of the ledger of the receiver's queue that the next records are for."""
+        self.suspended = False
+        """True while no record is released; takes effect with :meth:`rest`."""
         if not 0 <= self.head - self.tail <= records:
             self.close()
             raise ValueError("the state of a ring contradicts itself")
@@ -188,7 +193,7 @@ class Ring:
         The arguments are the fields of RECORD. ``keep`` never goes back but to the beginning of the data."""
         RECORD.pack_into(
             self.table, self.head % self.records * RECORD.size,
-            deadline, offset, length, segments, frames, flags, arrival, octets, keep, 0,
+            deadline, offset, length, segments, frames, flags, arrival, octets, keep, self.queue,
         )  # fmt: skip
         self.head += 1
         self.last = deadline
@@ -275,7 +280,8 @@ class Ring:
 
     def rest(self, receiver: Words) -> None:
         """Record that what was written to the receiver until now is counted in its slot."""
-        self._state[DIFFERENCE] = writes(receiver) - self.tail + BIAS
+        difference = writes(receiver) - self.tail + BIAS
+        self._state[DIFFERENCE] = difference | OTHER_WRITES if self.suspended else difference
 
     def _commit_release(self) -> None:
         release = self.release
@@ -295,8 +301,9 @@ class Ring:
     def settle(self, written: int | None, receiver: Words) -> Released:
         """Count what a worker that has died had released, in the receiver's slot; return what was missing.
 
-        ``written`` is the kernel's rx_packets of the receiver; None counts nothing that is not committed.
-        To be called before :func:`epaird.ipc.settlement.settle`. It may be repeated."""
+        ``written`` is the kernel's rx_packets of the receiver; None counts nothing that is not committed, for
+        a successor that goes on. Otherwise nothing is released before there is one. To be called before
+        :func:`epaird.ipc.settlement.settle`, which may count more writes. It may be repeated."""
         release = self.release
         for number, word in enumerate(RECEIVER):
             receiver[word] = max(receiver[word], release[COUNTED + number])
@@ -311,7 +318,10 @@ class Ring:
             for number, word in enumerate(RECEIVER):
                 release[COUNTED + number] = receiver[word]
             self.released(gone, receiver)
-        self.rest(receiver)
+        if written is None:
+            self.rest(receiver)
+        else:
+            self.begin()
         return gone
 
     def discard(self, receiver: Words) -> Held:
