@@ -246,3 +246,32 @@ def test_a_state_that_contradicts_itself_is_refused(fd: int) -> None:
         ring.commit_intake()
     with pytest.raises(ValueError, match="contradicts"):
         Ring(fd)
+
+
+def test_a_suspended_ring_releases_nothing_whatever_the_kernel_counts(fd: int) -> None:
+    words = slot()
+    with opened(fd) as ring:
+        ring.queue = 9
+        put(ring)
+        ring.commit_intake()
+        assert ring.record(0)[-1] == 9
+        ring.suspended = True
+        ring.rest(words)
+    with opened(fd) as other:
+        other.settle(1, words)
+        assert other.held() == Held(1, 1, 90)
+
+
+def test_what_is_counted_after_an_account_was_settled_releases_nothing(fd: int) -> None:
+    """A process may die before it has counted what was written and is no record."""
+    words = slot()
+    with opened(fd) as ring:
+        ring.rest(words)
+        put(ring)
+        ring.commit_intake()
+        ring.begin()
+    for _ in range(2):
+        with opened(fd) as other:
+            other.settle(1, words)
+            words[IPACKETS] = 1
+            assert other.held() == Held(1, 1, 90)

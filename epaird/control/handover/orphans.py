@@ -242,14 +242,10 @@ class Orphans:
         """Have the orphans that had a queue detach it, unless one forwards it for its worker.
 
         Return for each whether it is alive, or None when the worker forwards the queue already."""
-        holders = self._of(queue)
-        forwarded = (queue.worker, queue.wanted.cable) in self._forwarded
+        worker, cable, holders = queue.worker, queue.wanted.cable, self._of(queue)
+        forwarded = (worker, cable) in self._forwarded
         if forwarded:
-            holders = {
-                each
-                for each in holders
-                if each[0].worker is not queue.worker or each[1] != queue.wanted.cable
-            }
+            holders = {each for each in holders if each[0].worker is not worker or each[1] != cable}
         alive = await asyncio.gather(*(linked.detach(name) for linked, name in holders))
         if forwarded:
             await self._resize(queue)

@@ -198,7 +198,7 @@ class Cable(Generic[E]):
             spawn(worker.resize(name, self._mtus), f"resizing {name}")
 
     def settle(self, worker: Worker, measured: Mapping[E, LinkStatistics]) -> None:
-        """Account for the frames that a worker had in hand when it died; later, if it did not have all queues.
+        """Account for the frames that a worker had in hand when it died; later, if others have queues, too.
 
         Queues that another process may still read are left out."""
         if len(self.workers) > 1 and set(self.workers) == {worker} and all(self.handed_over):
