@@ -122,7 +122,7 @@ class Lines:
     def _joined(self, spec: LineSpec, fds: list[int]) -> HeldLine | None:
         """Return the line that has a ring already, if it lacks a port. Raises ValueError if it does not."""
         for held in self._held.values():
-            if held.line.ports and same(fds[0], held.fds[0]):
+            if held.spec.slot == spec.slot and held.line.ports and same(fds[0], held.fds[0]):
                 if held.line.complete:
                     raise ValueError("its ring is in use")
                 self._change(held, spec, fds)
