@@ -36,6 +36,9 @@ def surprising_impairments(configuration: Configuration) -> Iterator[tuple[Locat
     for direction in _directions(configuration):
         for key, message in notes(direction.keys):
             found[direction.place(key), message] = None
+        if configuration.epair[direction.half.pair].queues > 1:
+            message = "one worker has all queues of an impaired pair"
+            found[(EPAIR.name, direction.half.pair, "queues"), message] = None
     yield from found
     for name, pair in configuration.epair.items():
         if pair.schedule and pair.carrier == "off":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from epaird.dataplane.burst import frames_at_once
 from epaird.dataplane.forwarding import Forwarding
 from epaird.dataplane.port import Port
 from epaird.ipc.messages import CableSpec
+from epaird.ipc.settlement import Correction, amend
 
 
 class AttachedCable:
@@ -43,6 +44,16 @@ class AttachedCable:
         for port in self.ports:
             port.limit = limit
             port.at_once = frames_at_once(limit)
+
+    def amend(self, corrections: Sequence[Correction]) -> None:
+        """Count frames that others have left uncounted, for each port as the one that transmits."""
+        for port, missing in zip(self.ports, corrections, strict=False):
+            line = port.receiver.incoming
+            if line is not None:
+                line.begin()
+            amend(port.account.words, port.receiver.account.words, missing)
+            if line is not None:
+                line.rest()
 
     def close(self) -> None:
         """Close its descriptors."""

@@ -32,21 +32,21 @@ class Forwarding(Protocol[PortT_contra]):
         """Deliver the accepted frames of a burst after those that wait already, and count each."""
 
 
-class Outlet(Protocol):
-    """The line of a port with an impairment: see :mod:`epaird.dataplane.impair.line`."""
+class Outlet(Protocol[PortT_contra]):
+    """The line of ports with an impairment: see :mod:`epaird.dataplane.impair.line`."""
 
     @property
     def spare(self) -> bool:
         """True while one more burst can be kept, although :meth:`transmit` may read none."""
 
-    def transmit(self) -> bool:
+    def transmit(self, source: PortT_contra) -> bool:
         """Read a burst and hold it; as :meth:`epaird.dataplane.pipeline.Pipeline.transmit`."""
 
-    def take(self, burst: Burst) -> None:
+    def take(self, source: PortT_contra, burst: Burst) -> None:
         """Hold the accepted frames of a burst, and count them as transmitted."""
 
     def resume(self) -> None:
-        """Release what is due: its receiver takes frames again."""
+        """Release what is due: a receiver takes frames again."""
 
     def begin(self) -> None:
         """Announce that frames are written to its receiver which it does not hold."""

@@ -66,7 +66,7 @@ class Pipeline:
         receiver: then nothing was read and ``source`` is on the drain list."""
         line = source.line
         if line is not None:
-            return line.transmit()
+            return line.transmit(source)
         queue = self.queue
         room = queue.quota
         if source.receiver.backlog:
@@ -79,7 +79,7 @@ class Pipeline:
             room = source.at_once
         return self.forward(source, room)
 
-    def forward(self, source: Port, room: int, line: Outlet | None = None) -> bool:
+    def forward(self, source: Port, room: int, line: Outlet[Port] | None = None) -> bool:
         """Read up to ``room`` frames and deliver them, or drop them when ``source`` is down.
 
         With ``line``, that holds them. True when there was no more to read."""
@@ -100,7 +100,7 @@ class Pipeline:
             if line is None:
                 source.forwarding.deliver(source, burst)
             else:
-                line.take(burst)
+                line.take(source, burst)
         return burst.exhausted
 
     def resume(self, target: Port) -> None:

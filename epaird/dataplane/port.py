@@ -77,9 +77,9 @@ class Port:
         a wire."""
         self.pmtu = True
         """True when its owner gets ICMP messages about packets that are too long for the peer."""
-        self.line: Outlet | None = None
+        self.line: Outlet[Port] | None = None
         """The line that holds what is read here, if that is impaired."""
-        self.incoming: Outlet | None = None
+        self.incoming: Outlet[Port] | None = None
         """The line that delivers here, if its sender is impaired."""
         self.backlog: deque[bytes] = deque()
         """Frames that wait to be delivered here, virtio_net_hdr included, oldest first."""

@@ -54,7 +54,6 @@ from epaird.ipc.messages import (
     Unknown,
     UnknownFamily,
 )
-from epaird.ipc.settlement import amend
 
 OPEN_FILES: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 """Descriptors that this process may have. Read here, because the sandbox permits no such call later."""
@@ -319,9 +318,7 @@ class WorkerLoop:
             case Pause():
                 return self._pause(request.cable, request.seconds)
             case Amend():
-                ports = self._cables[request.cable].ports
-                for port, missing in zip(ports, request.corrections, strict=False):
-                    amend(port.account.words, port.receiver.account.words, missing)
+                self._cables[request.cable].amend(request.corrections)
         return ""
 
     def _pause(self, name: str, seconds: float) -> str:

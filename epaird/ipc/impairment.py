@@ -27,6 +27,8 @@ RATE_MAX: Final = 1 << 50
 """Bits per second of the highest rate."""
 BUFFER_MAX: Final = 1 << 40
 """Bytes of the largest buffer."""
+QUEUES_MAX: Final = 256
+"""Most queues of a device: the kernel's MAX_TAP_QUEUES."""
 _WORDS: Final = range(1 << 64)
 
 
@@ -120,6 +122,8 @@ class LineSpec:
     ascending."""
     draining: bool = False
     """True for a line that goes on only until it holds nothing, as after a request to impair nothing."""
+    queues: int = 1
+    """Number of the ports that transmit into it: the queues of one interface."""
 
     def faults(self) -> Iterator[str]:
         """Yield what no line can be, in one line each: numbers out of range."""
@@ -128,6 +132,7 @@ class LineSpec:
             ("time", self.applied_ns, range(TIME_MAX_NS + 1)),
             ("buffer", self.buffer, range(1, BUFFER_MAX + 1)),
             ("number of phases", len(self.phases), range(PHASES_MAX + 1)),
+            ("number of queues", self.queues, range(1, QUEUES_MAX + 1)),
         ):
             if value not in allowed:
                 yield f"{subject} {value} of a line is out of range"

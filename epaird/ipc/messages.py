@@ -156,15 +156,16 @@ class Impair:
     """Apply another impairment to what a port transmits; no frame is lost, doubled or reordered by that.
 
     With it travel the ring, the trace and the replay of the line, as far as it has them. Answered when it is
-    applied; a worker of 0.4.0 or older refuses it."""
+    applied; a worker of 0.4.0 or older refuses it. For an interface with several queues there is a request
+    for each, and the first one applies it to the line of all."""
 
     id: int = 0
     cable: str = ""
     port: int = 0
     """Number of the port in the cable."""
     line: tuple[LineSpec, ...] = ()
-    """The impairment; empty for none. Then the line goes on without one until it holds nothing, which
-    :class:`Drained` reports."""
+    """The impairment; empty for none. Then the line goes on without one until it holds nothing and this was
+    requested for all its queues, which :class:`Drained` reports for each."""
 
 
 @dataclass(frozen=True, slots=True)

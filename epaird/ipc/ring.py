@@ -6,7 +6,7 @@ successor maps the same file and loses no frame, doubles none, and continues wit
 Theory:
 
 1. The file has a header, the state, a log of decisions, a table of records, and the data. A record describes
-   one write() to the receiver. Records are numbered from 0; record n is at n % capacity.
+   one write() to the receiver. Records are numbered; record n is at n % capacity.
 2. Each side of the ring has a state of its own, in two copies and an index that tells which copy is valid. A
    commit fills the other copy and stores the index: one aligned 64-bit store, before which nothing has
    happened and after which everything has.
@@ -17,7 +17,8 @@ Theory:
    One word holds the difference between that count and the number of records that are gone. So a successor
    finds the first record that was not delivered, although nothing was stored after the last write().
 5. What is written to the receiver and is no record would break this. So it is announced before (``begin``)
-   and the difference is computed again after it (``rest``). In between, no record is released.
+   and the difference is computed again after it (``rest``). In between, no record is released. While the
+   line is ``suspended``, anything may be written to the receiver at any time, and no record is released.
 6. A commit of the release has the values that the receiver's counters are to have, not increments. They are
    stored in the ledger after the commit, and again by a successor: a counter never goes back, so the larger
    value is the right one however often that is done.
@@ -152,6 +153,10 @@ class Ring:
         """Offset of the next data."""
         self.last = self.intake[LAST]
         """Deadline of the last record."""
+        self.queue = 0
+        """Slot of the ledger of the receiver's queue that the next records are for."""
+        self.suspended = False
+        """True while no record is released; takes effect with :meth:`rest`."""
         if not is_sound(self.intake, self.release, records, octets):
             self.close()
             raise ValueError("the state of a ring contradicts itself")
@@ -185,23 +190,15 @@ class Ring:
         return 0 if oldest > octets else -1
 
     def put(
-        self,
-        deadline: int,
-        offset: int,
-        length: int,
-        segments: int,
-        frames: int,
-        flags: int,
-        arrival: int,
-        octets: int,
-        keep: int,
-    ) -> None:
+        self, deadline: int, offset: int, length: int, segments: int, frames: int, flags: int, arrival: int,
+        octets: int, keep: int,
+    ) -> None:  # fmt: skip
         """Add a record; it takes effect with :meth:`commit_intake`. There must be room for it.
 
         The arguments are the fields of RECORD. ``keep`` never goes back but to the beginning of the data."""
         RECORD.pack_into(
             self.table, self.head % self.records * RECORD.size,
-            deadline, offset, length, segments, frames, flags, arrival, octets, keep, 0,
+            deadline, offset, length, segments, frames, flags, arrival, octets, keep, self.queue,
         )  # fmt: skip
         self.head += 1
         self.last = deadline
@@ -301,7 +298,8 @@ class Ring:
 
     def rest(self, receiver: Words) -> None:
         """Record that what was written to the receiver until now is counted in its slot."""
-        self.state[DIFFERENCE] = (writes(receiver) - self.tail + BIAS) & WORD_MAX
+        difference = (writes(receiver) - self.tail + BIAS) & WORD_MAX
+        self.state[DIFFERENCE] = difference | OTHER_WRITES if self.suspended else difference
 
     def commit_release(self) -> None:
         """Publish what was changed in the state of the release."""
@@ -316,14 +314,14 @@ class Ring:
     def held(self) -> Held:
         """Return what the ring holds."""
         intake, release = self.intake, self.release
-        frames, segments, octets = (max(0, intake[FRAMES + n] - release[OUT + n]) for n in range(3))
-        return Held(frames, segments, octets)
+        return Held(*(max(0, intake[FRAMES + number] - release[OUT + number]) for number in HELD))
 
     def settle(self, written: int | None, receiver: Words) -> Released:
         """Count what a worker that has died had released, in the receiver's slot; return what was missing.
 
-        ``written`` is the kernel's rx_packets of the receiver; None counts nothing that is not committed.
-        To be called before :func:`epaird.ipc.settlement.settle`. It may be repeated."""
+        ``written`` is the kernel's rx_packets of the receiver; None counts nothing that is not committed, for
+        a successor that goes on. Otherwise nothing is released before there is one. To be called before
+        :func:`epaird.ipc.settlement.settle`, which may count more writes. It may be repeated."""
         release = self.release
         self.complete()
         counts = [max(receiver[word], release[COUNTED + number]) for number, word in enumerate(RECEIVER)]
@@ -339,7 +337,10 @@ class Ring:
         self._leave(gone.frames, gone.segments, gone.octets)
         added = gone.frames, gone.octets, gone.multicasts, gone.superframes, gone.datagrams, 0, 0
         self._count(map(sum, zip(counts, added, strict=True)), receiver)
-        self.rest(receiver)
+        if written is None:
+            self.rest(receiver)
+        else:
+            self.begin()
         return gone
 
     def discard(self, receiver: Words) -> Held:
@@ -371,8 +372,8 @@ class Ring:
         intake = self.intake
         words[:HELD_FRAMES] = memoryview(intake)[COUNTERS : COUNTERS + HELD_FRAMES]
         words[OSEGMENTS] = intake[COUNTERS + OSEGMENTS]
-        first = COUNTERS + IMPAIRED
-        words[IMPAIRED : IMPAIRED + REASONS_MAX] = memoryview(intake)[first : first + REASONS_MAX]
+        first, count = COUNTERS + IMPAIRED, REASONS_MAX
+        words[IMPAIRED : IMPAIRED + count] = memoryview(intake)[first : first + count]
         self.mirror_release(words)
 
     def mirror_intake(self, words: Words) -> None:
@@ -390,9 +391,8 @@ class Ring:
         words[ISEGMENTS] = release[DELIVERED] + intake[COUNTERS + REORDERED]
         words[ESEGMENTS] = release[REFUSED] + intake[COUNTERS + ESEGMENTS]
         words[LATE_SUM_NS] = release[LATE_SUM]
-        words[LATE_BUCKETS : LATE_BUCKETS + LATE_BUCKETS_MAX] = memoryview(release)[
-            LATE : LATE + LATE_BUCKETS_MAX
-        ]
+        count = LATE_BUCKETS_MAX
+        words[LATE_BUCKETS : LATE_BUCKETS + count] = memoryview(release)[LATE : LATE + count]
 
     def forget(self, start: int, octets: int) -> None:
         """Return the memory of so many bytes of the file to the system, which then are 0."""

@@ -47,7 +47,7 @@ _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 RECORD: Final = struct.Struct("=QQIIIIQQQQ")
 """Deadline (ns), offset, length, segments, frames, flags, arrival (ns), octets without virtio_net_hdr, offset
-from which on the data must stay, number of the queue (0: there is one so far)."""
+from which on the data must stay, slot of the ledger of the receiver's queue that it is for."""
 KEEP: Final = 6
 """Word of a record that has the offset from which on the data must stay."""
 MULTICAST: Final = 1

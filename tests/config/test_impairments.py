@@ -104,6 +104,7 @@ def test_what_may_surprise_is_noted_once_and_at_its_place() -> None:
         "epair.epair0.a.impair.jitter: 2ms is more than the delay (1ms): no delay is less than 0, "
         "the mean grows",
         f"impairment.x.rate: {unlimited}",
+        "epair.epair0.queues: one worker has all queues of an impaired pair",
         'epair.epair0.schedule: has no effect, with carrier = "off" the halves never have a carrier',
     )
     assert remarks(parse(pair({"impair": {"preset": "dsl-up"}}))) == (

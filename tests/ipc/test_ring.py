@@ -6,7 +6,7 @@ import os
 import struct
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 from hypothesis import given
@@ -304,21 +304,28 @@ def test_a_state_that_no_line_leaves_is_refused(fd: int, page: int, word: int, v
         Ring(fd)
 
 
-@given(st.data())
-def test_whatever_a_worker_has_written_the_control_plane_goes_on(data: st.DataObject) -> None:
-    numbers = st.one_of(st.integers(0, (1 << 64) - 1), st.sampled_from([0, 1, BIAS, (1 << 64) - 1]))
+NUMBERS = st.one_of(st.integers(0, (1 << 64) - 1), st.sampled_from([0, 1, BIAS, (1 << 64) - 1]))
+PLACES = st.tuples(st.sampled_from([*PAGES, TABLE]), st.integers(0, 80), NUMBERS)
+
+
+@given(
+    st.lists(PLACES, min_size=1, max_size=6),
+    st.lists(st.tuples(st.integers(0, SLOT_WORDS - 1), NUMBERS), max_size=4),
+    st.integers(0, 1 << 40),
+)
+def test_whatever_a_worker_has_written_the_control_plane_goes_on(
+    places: list[tuple[int, int, int]], counts: list[tuple[int, int]], written: int
+) -> None:
     fd, words, line = create("epair0a", 1), slot(), slot()
     with opened(fd) as ring:
         ring.rest(words)
         for _ in range(600):
             put(ring)
         ring.commit_intake()
-    for _ in range(data.draw(st.integers(1, 6))):
-        place = data.draw(st.sampled_from([*PAGES, TABLE])) * PAGE + 8 * data.draw(st.integers(0, 80))
-        os.pwrite(fd, struct.pack("=Q", data.draw(numbers)), place)
-    for word in data.draw(st.lists(st.integers(0, SLOT_WORDS - 1), max_size=4)):
-        words[word] = data.draw(numbers)
-    written = data.draw(st.integers(0, 1 << 40))
+    for page, word, number in places:
+        os.pwrite(fd, struct.pack("=Q", number), page * PAGE + 8 * word)
+    for word, number in counts:
+        words[word] = number
     for act in (
         lambda ring: ring.settle(written, words).records <= UNCOMMITTED_MAX,
         lambda ring: ring.mirror(line) is None,
@@ -330,8 +337,8 @@ def test_whatever_a_worker_has_written_the_control_plane_goes_on(data: st.DataOb
             ring = Ring(fd)
         except ValueError:
             break
-        assert act(ring)
-        ring.close()
+        with closing(ring):
+            assert act(ring)
     os.close(fd)
 
 
@@ -343,3 +350,32 @@ def test_numbers_beyond_a_word_do_not_end_a_worker(fd: int) -> None:
 
 def test_a_worker_commits_what_it_releases_before_it_is_more_than_a_successor_counts() -> None:
     assert RECORDS_AT_ONCE <= UNCOMMITTED_MAX
+
+
+def test_a_suspended_ring_releases_nothing_whatever_the_kernel_counts(fd: int) -> None:
+    words = slot()
+    with opened(fd) as ring:
+        ring.queue = 9
+        put(ring)
+        ring.commit_intake()
+        assert ring.record(ring.tail)[-1] == 9
+        ring.suspended = True
+        ring.rest(words)
+    with opened(fd) as other:
+        other.settle(1, words)
+        assert other.held() == Held(1, 1, 90)
+
+
+def test_what_is_counted_after_an_account_was_settled_releases_nothing(fd: int) -> None:
+    """A process may die before it has counted what was written and is no record."""
+    words = slot()
+    with opened(fd) as ring:
+        ring.rest(words)
+        put(ring)
+        ring.commit_intake()
+        ring.begin()
+    for _ in range(2):
+        with opened(fd) as other:
+            other.settle(1, words)
+            words[IPACKETS] = 1
+            assert other.held() == Held(1, 1, 90)

@@ -152,6 +152,8 @@ def lone(kind: str, count: int) -> Attached:
         (impaired(LineSpec(7, phases=(Phase(),) * PHASES_MAX)),
          impaired(LineSpec(7, phases=(Phase(),) * (PHASES_MAX + 1))),
          "epair0b: number of phases 33 of a line is out of range"),
+        (impaired(LineSpec(7, queues=256)), impaired(LineSpec(7, queues=257)),
+         "epair0b: number of queues 257 of a line is out of range"),
         (line_with(LineParameters(loss=LossChain(p=1))), line_with(LineParameters(loss=LossChain(p=1.5))),
          "epair0b: probability 1.5 of a line is out of range"),
         (line_with(LineParameters(delay_ns=1 << 62)), line_with(LineParameters(delay_ns=1 + (1 << 62))),

@@ -166,12 +166,23 @@ class Orphans:
 
     def _give(self, orphan: Orphan, worker: Worker) -> None:
         """Give a worker the cables that the orphan it adopted forwards already."""
-        for queue in self._queues:
+
+        def forwards(queue: _Queue) -> bool:
             spec = orphan.cables.get(queue.wanted.cable)
-            if queue.worker is worker and spec is not None and _same(spec, queue.wanted.spec):
+            return queue.worker is worker and spec is not None and _same(spec, queue.wanted.spec)
+
+        for queues in self._groups():
+            for queue in queues if all(map(forwards, queues)) else ():
                 worker.attachments[queue.wanted.cable] = queue.wanted
                 queue.cable.handed_over[queue.number] = True
                 self._forwarded.add((worker, queue.wanted.cable))
+
+    def _groups(self) -> list[list[_Queue]]:
+        """Return the queues in groups that are taken over together: those that have a line in common."""
+        groups: dict[tuple[Cable[Any], int], list[_Queue]] = {}
+        for queue in self._queues:
+            groups.setdefault((queue.cable, 0 if queue.cable.has_lines else queue.number), []).append(queue)
+        return list(groups.values())
 
     @property
     def numbers(self) -> set[int]:
@@ -186,7 +197,7 @@ class Orphans:
             *(worker.start(STARTS) for worker in self._workers if not worker.forwards),
             *(self._tune(linked) for linked in self._linked if linked.worker is not None),
         )
-        await together(*(self._take(queue, resting, measure) for queue in self._queues))
+        await together(*(self._take(queues, resting, measure) for queues in self._groups()))
 
     async def end(self) -> None:
         """End the orphans that were not adopted; have the others close surplus descriptors."""
@@ -201,26 +212,45 @@ class Orphans:
             if linked.worker is not None:
                 await linked.answered(linked.worker.apply_settings())
 
-    async def _take(self, queue: _Queue, resting: Mapping[Ifnet, LinkStatistics], measure: Measure) -> None:
-        """Have the worker of a queue forward it."""
-        worker, wanted = queue.worker, queue.wanted
-        holders = self._of(queue)
-        forwarded = (worker, wanted.cable) in self._forwarded
+    async def _take(
+        self, queues: Sequence[_Queue], resting: Mapping[Ifnet, LinkStatistics], measure: Measure
+    ) -> None:
+        """Have the workers of a group of queues forward them, once no orphan has any."""
+        freed = await asyncio.gather(*(self._freed(queue) for queue in queues))
+        taken = [(queue, alive) for queue, alive in zip(queues, freed, strict=True) if alive is not None]
+        if not taken:
+            return
+        cable = queues[0].cable
+        for queue, _ in taken:
+            for slot in queue.wanted.spec.slots:
+                self._table.migrate(slot)
+        if all(alive and all(alive) for _, alive in taken):
+            for queue, _ in taken:
+                cable.rebase(queue.number)
+        else:
+            known = measure(cable.ends) if any(alive for _, alive in taken) else resting
+            if len(queues) > 1:
+                cable.settle_all(known)
+            else:
+                cable.settle_queue(queues[0].number, known)
+        for queue, _ in taken:
+            cable.handed_over[queue.number] = True
+        cable.lead_lines()
+        await together(*(self._attach(queue) for queue, _ in taken))
+
+    async def _freed(self, queue: _Queue) -> list[bool] | None:
+        """Have the orphans that had a queue detach it, unless one forwards it for its worker.
+
+        Return for each whether it is alive, or None when the worker forwards the queue already."""
+        worker, cable, holders = queue.worker, queue.wanted.cable, self._of(queue)
+        forwarded = (worker, cable) in self._forwarded
         if forwarded:
-            holders = {each for each in holders if each[0].worker is not worker or each[1] != wanted.cable}
+            holders = {each for each in holders if each[0].worker is not worker or each[1] != cable}
         alive = await asyncio.gather(*(linked.detach(name) for linked, name in holders))
         if forwarded:
             await self._resize(queue)
-            return
-        for slot in wanted.spec.slots:
-            self._table.migrate(slot)
-        if holders and all(alive):
-            queue.cable.rebase(queue.number)
-        else:
-            queue.cable.settle_queue(queue.number, measure(queue.cable.ends) if holders else resting)
-        queue.cable.handed_over[queue.number] = True
-        queue.cable.lead_lines()
-        await self._attach(queue)
+            return None
+        return alive
 
     async def _resize(self, queue: _Queue) -> None:
         """Apply the present MTUs to a cable that its orphan forwards."""

@@ -1,6 +1,8 @@
 """The accounts of cables with several queues, after a process that forwarded one of them has died.
 
 The kernel's counters are those of all queues, so they can be compared only while no queue is read or written.
+If one process had all queues, that is so once it has died, and the comparison is made before it is replaced.
+Otherwise:
 
 1. The dead process is replaced at once, and its queue is forwarded again. The frames that it had in hand are
    missing in the counters. Their number no longer changes, so there is no hurry.

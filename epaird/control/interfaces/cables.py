@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from epaird.control.interfaces.lines import OutgoingLine
@@ -97,6 +98,11 @@ class Cable(Generic[E]):
         """Numbers of the workers: ``0`` or ``0,1``."""
         return ",".join(map(str, sorted({worker.number for worker in self.workers})))
 
+    @property
+    def has_lines(self) -> bool:
+        """True where its queues have a line in common, which one process has at a time with all of them."""
+        return self._kind == CableKind.CABLE and any(end.line is not None for end in self.ends)
+
     async def attach(self) -> None:
         """Have the workers forward the cable.
 
@@ -104,10 +110,11 @@ class Cable(Generic[E]):
         for end in self.ends:
             end.cable = self
         self.lead_lines()
+        for queue in range(len(self.workers)):
+            self.rebase(queue)
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(self.detach)
             for queue, (name, worker) in enumerate(self.queues):
-                self.rebase(queue)
                 await worker.attach(self._attachment(queue, name))
             undo.pop_all()
 
@@ -191,9 +198,12 @@ class Cable(Generic[E]):
             spawn(worker.resize(name, self._mtus), f"resizing {name}")
 
     def settle(self, worker: Worker, measured: Mapping[E, LinkStatistics]) -> None:
-        """Account for the frames that a worker had in hand when it died; with several queues, later.
+        """Account for the frames that a worker had in hand when it died; later, if others have queues, too.
 
         Queues that another process may still read are left out."""
+        if len(self.workers) > 1 and set(self.workers) == {worker} and all(self.handed_over):
+            self.settle_all(measured)
+            return
         for queue, each in enumerate(self.workers):
             if each is worker and self.handed_over[queue]:
                 self.settle_queue(queue, measured)
@@ -202,7 +212,6 @@ class Cable(Generic[E]):
         """Account likewise for one queue, whichever worker forwarded it."""
         if len(self.workers) > 1:
             self._end_process(queue)
-            self._settle_lines(measured)
             return
         if self._kind == CableKind.UNPLUGGED:
             (end,) = self.ends
@@ -219,8 +228,15 @@ class Cable(Generic[E]):
                     line=line,
                 )
 
+    def settle_all(self, measured: Mapping[E, LinkStatistics]) -> None:
+        """Account likewise for several queues while no process has any of them."""
+        for queue in range(len(self.workers)):
+            self._end_process(queue)
+        self._settle_lines(measured)
+        with contextlib.suppress(KeyError):  # a device is gone
+            self.amend(self.corrections(measured))
+
     def _settle_lines(self, measured: Mapping[E, LinkStatistics]) -> None:
-        """Settle the rings of lines: the one worker that had all queues has died, and none has them yet."""
         for sender, receiver in self._directions:
             with _account(sender) as line:
                 if line is not None:
@@ -281,7 +297,7 @@ class Cable(Generic[E]):
         ports = tuple(
             PortSpec(
                 end.device, end.slots[queue], end.mtu, end.offload, end.pmtu,
-                line.specs if line is not None else (),
+                tuple(replace(each, queues=len(self.workers)) for each in line.specs) if line else (),
             )
             for end, line in zip(self.ends, lines, strict=True)
         )  # fmt: skip

@@ -9,7 +9,8 @@ on where they were. A worker is given the ring with each cable between the half 
 2. The ring holds frames for one receiver, which is recorded in the line's slot for the next control plane.
    Workers can write there, so the record is read once, at the takeover. What is held for a receiver that the
    line does not lead to any more is counted as ``ierrors`` of that receiver, for the reason ``write_error``.
-3. With several queues, all queues have the same ring, and one worker has all of them.
+3. With several queues, all queues have the same ring, and one worker has all of them. The receiver's slot
+   is that of its first queue, in which all deliveries are counted.
 """
 
 from __future__ import annotations

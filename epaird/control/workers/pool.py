@@ -159,12 +159,18 @@ class WorkerPool(Sequence[Worker]):
         # From now on a task that chooses a worker chooses one that stays.
         del self._workers[count:]
         deadline = asyncio.get_running_loop().time() + CLEARING_S
-        while any(worker.attachments for worker in removed):
+        while any(worker.attachments for worker in removed) or self._assigned(removed):
             await self.share()
             if asyncio.get_running_loop().time() > deadline:
                 break
             await asyncio.sleep(_CHECK_AGAIN_S)
         await together(*(self._remove(worker) for worker in removed))
+
+    def _assigned(self, workers: Sequence[Worker]) -> bool:
+        """Return whether a queue is to be forwarded by one of these workers, even if another one has it now:
+        one worker has all queues of an impaired pair."""
+        assigned = {worker for each in self._movables() if not each.destroying for worker in each.workers}
+        return not assigned.isdisjoint(workers)
 
     async def share(self) -> None:
         """Move cables until each worker forwards as many queues as any other."""

@@ -4,6 +4,8 @@ Each cable is detached by the old process, which keeps its descriptors, attached
 dropped by the old one. In between its frames wait in the kernel's ring. So at any time one process at most
 reads a cable, and a control plane that is killed leaves each descriptor in at least one process.
 
+The queues of an impaired pair move together, because one process at a time may have their line.
+
 A request for a cable that is moving waits until it has moved. A cable that is detached while it moves stays
 among the attachments until then, so that it arrives and is detached by the new process.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Mapping
 from typing import Final
 
 from epaird.control.workers.attachment import Attachment, WorkerLost, WorkerRefused
@@ -43,7 +46,10 @@ class Renewal:
     async def move_all(self) -> None:
         """Move every cable. Raises WorkerLost when one of the processes ends, or the worker is stopped."""
         while waiting := [cable for cable in self._attachments if cable not in self.moves]:
-            await asyncio.gather(*map(self._move, waiting))
+            for cable in waiting:
+                self.moves[cable] = asyncio.get_running_loop().create_future()
+            keeping = {cable: self.old.keep(cable, MOVING_S) for cable in waiting}
+            await asyncio.gather(*(self._move(cable, keeping) for cable in waiting))
         if not (self.old.running and self.new.running):
             raise WorkerLost(f"{self._name} died while it was renewed")
 
@@ -78,10 +84,13 @@ class Renewal:
         arrival = self.moves.get(cable)
         return None if arrival is None or arrival.done() else arrival
 
-    async def _move(self, cable: str) -> None:
-        arrived = self.moves[cable] = asyncio.get_running_loop().create_future()
+    async def _move(self, cable: str, keeping: Mapping[str, asyncio.Future[None]]) -> None:
+        """Move a cable, once the old process has detached it and those that have a line in common with it."""
+        arrived, lines = self.moves[cable], self._lines(cable)
         try:
-            await self.old.keep(cable, MOVING_S)
+            await keeping[cable]
+            if siblings := [answer for each, answer in keeping.items() if lines & self._lines(each)]:
+                await asyncio.wait(siblings)
             if cable in self._attachments:
                 await self.new.attach(self._attachments[cable])
             await self.old.detach(cable, MOVING_S)
@@ -92,3 +101,8 @@ class Renewal:
             log.error("%s: %s is not forwarded any more: %s", self._name, cable, error)
         finally:
             arrived.set_result(None)
+
+    def _lines(self, cable: str) -> set[int]:
+        """Return the slots of the lines of a cable."""
+        known = self._attachments.get(cable)
+        return set(known.spec.line_slots) if known is not None else set()

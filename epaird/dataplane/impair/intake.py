@@ -38,6 +38,7 @@ from epaird.ipc.counters import (
     WRITE_ERROR,
 )
 from epaird.ipc.impairment import LineSpec
+from epaird.ipc.ledger import Words
 from epaird.ipc.ring import Ring
 from epaird.ipc.ringfile import ADDED, COUNTERS, JOINED, MULTICAST
 
@@ -57,13 +58,17 @@ _PART_HEADERS: Final = 256
 class Intake:
     """Fills the ring of one line."""
 
+    source: Port
+    """The port that the frames are read from; set by :meth:`use`."""
+    _target: Port
+
     def __init__(
-        self, ring: Ring, source: Port, coalescer: Coalescer, spec: LineSpec, decisions: Decisions
+        self, ring: Ring, receiver: Words, coalescer: Coalescer, spec: LineSpec, decisions: Decisions
     ) -> None:
-        """``coalescer`` joins the datagrams of the burst that frames are read into."""
+        """``receiver`` is the slot that deliveries are counted in; ``coalescer`` joins the datagrams of the
+        burst that frames are read into."""
         self._ring = ring
-        self._source = source
-        self._target = source.receiver
+        self._receiver = receiver
         self._coalescer = coalescer
         self._counters = memoryview(ring.intake)[COUNTERS:]
         self.changed = True
@@ -84,6 +89,11 @@ class Intake:
         )
         self._ring.decide(decisions.state())
         self.changed = True
+
+    def use(self, source: Port, queue: int) -> None:
+        """Fill the ring from this port; ``queue`` is the slot of its receiver."""
+        self.source, self._target = source, source.receiver
+        self._ring.queue = queue
 
     def close(self) -> None:
         """Give up the view of the ring's state."""
@@ -177,7 +187,7 @@ class Intake:
             for number, view in zip(numbers, burst.frames(range(count)), strict=False):
                 self._put_one(self._copy(view), len(view), number, now_ns)
             return
-        joined = self._coalescer.join(lengths) if self._source.coalesce else None
+        joined = self._coalescer.join(lengths) if self.source.coalesce else None
         if joined is None:
             self._put_singly(burst, range(count), due, now_ns, groups)
             return
@@ -353,7 +363,7 @@ class Intake:
         if error is None:
             target.account.received((single,), single[HEADER] & 1)
             self._counters[REORDERED] += 1
-        ring.rest(target.account.words)
+        ring.rest(self._receiver)
         if error is not None and Fate.CORRUPT in fates:
             self._counters[CORRUPTED] -= 1
         return error is None

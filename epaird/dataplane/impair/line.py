@@ -1,15 +1,26 @@
-"""A line: the impairment of what one port transmits, from its device to its receiver's.
+"""A line: the impairment of one direction of a cable, from one interface to its receiver.
 
 Frames are read into a ring in shared memory together with their deadlines, and written from there when they
 are due: :mod:`epaird.dataplane.impair.intake`, :mod:`epaird.dataplane.impair.release`. The rules:
 
 1. Frames stay in order: a deadline is never before the one in front of it, whatever changes. Only a segment
    that is to be reordered is written before what is held.
-2. Nothing is dropped for want of room. A line whose ring is full does not read: its port is marked OACTIVE
-   and listed, and the kernel's ring fills. When there is room again the receiver counts as drained.
+2. Nothing is dropped for want of room. A line whose ring is full does not read: its ports are marked OACTIVE
+   and listed, and the kernel's rings fill. When there is room again their receivers count as drained.
 3. A receiver that takes nothing blocks the line; it goes on when the receiver has room.
 4. A line whose impairment is removed goes on without one until it holds nothing, and is dropped then.
 5. Whatever a worker knows of a line is in the ring after each burst, so another process can go on with it.
+
+Where the interfaces have several queues, each is a port of its own, and all ports that transmit in one
+direction have one line, because a link has one rate, one order and one sequence of decisions:
+
+6. What was read from a queue is written to the receiver's queue of the same number. The ring is one FIFO for
+   all: a queue that takes nothing blocks the others, too.
+7. Nothing is released while a queue is missing: at first, until all are attached; later, once one of them is
+   detached. The ring relies on the kernel's count of what was written to the device, and a queue without its
+   line may be written to without the ring's knowledge.
+8. All deliveries are counted in one slot, that of the receiver's first queue: the ring has one set of
+   counters to restore.
 """
 
 from __future__ import annotations
@@ -39,11 +50,12 @@ LONG_AT_ONCE: Final = 4
 
 
 class Line:
-    """The line of one port."""
+    """The line of the ports that transmit in one direction."""
 
     __slots__ = (
-        "_blocked", "_clock", "_drained", "_full", "_given", "_intake", "_limit", "_long", "_passed",
-        "_pipeline", "_release", "_ring", "_source", "_target", "_timetable", "_words", "due_ns",
+        "_blocked", "_clock", "_drained", "_draining", "_given", "_intake", "_limit", "_long", "_passed",
+        "_paused", "_pipeline", "_queues", "_receiver", "_release", "_ring", "_slots", "_targets",
+        "_timetable", "_waiting", "_words", "due_ns",
     )  # fmt: skip
 
     def __init__(
@@ -51,41 +63,91 @@ class Line:
         spec: LineSpec,
         ring: Ring,
         decisions: Decisions,
-        source: Port,
         words: Words,
+        receiver: Words,
         pipeline: Pipeline,
         timetable: Timetable,
         clock: Callable[[], int],
+        drained: Callable[[Line], None],
     ) -> None:
-        """Become the line of ``source`` and continue with what the ring holds.
+        """Continue with what the ring holds, as the line of ports that :meth:`add` adds.
 
-        ``decisions`` continue with the ring's state, ``words`` is the line's slot of the ledger. The
-        receiver's slot has everything that was written to its device."""
+        ``decisions`` continue with the ring's state, ``words`` is the line's slot of the ledger. ``receiver``
+        is the slot of the receiver's first queue; the slots of its queues have everything that was written
+        to its device. ``drained`` is called when the line holds nothing and none of its ports needs it."""
         self.due_ns = NEVER
         """The time of its next frame, or NEVER while nothing waits for its time; the timetable's."""
         self._ring = ring
-        self._source = source
-        self._target = source.receiver
         self._words = words
+        self._receiver = receiver
         self._pipeline = pipeline
         self._timetable = timetable
         self._clock = clock
         self._limit = spec.buffer
-        self._full = False
+        self._queues = spec.queues
+        self._slots: dict[Port, int] = {}
+        """Its ports, each with the slot of the queue that it transmits to."""
+        self._targets: dict[int, Port] = {}
+        """These queues by slot."""
+        self._waiting: dict[Port, None] = {}
+        """Ports that the ring had no room for, in this order."""
+        self._paused: set[Port] = set()
+        self._draining: set[Port] = set()
+        """Ports without impairment."""
+        self._drained = drained
         self._blocked = False
         self._long = False
         self._passed = self._given = -1
-        self._drained: Callable[[], None] | None = None
-        self._intake = Intake(ring, source, pipeline.coalescer, spec, decisions)
-        self._release = Release(ring, self._target)
-        ring.settle(None, self._target.account.words)
-        ring.intake[ADDED] = self._target.account.words[ADDED_SEGMENTS]
+        self._intake = Intake(ring, receiver, pipeline.coalescer, spec, decisions)
+        self._release = Release(ring, receiver, self._targets)
+        ring.suspended = True
+        ring.settle(None, receiver)
+        ring.intake[ADDED] = receiver[ADDED_SEGMENTS]
         ring.commit_intake()
         ring.mirror(words)
         words[FULL] = 0
-        source.line = self
-        self._target.incoming = self
+
+    # Ports.
+
+    @property
+    def ports(self) -> tuple[Port, ...]:
+        """The ports that transmit into it."""
+        return tuple(self._slots)
+
+    @property
+    def complete(self) -> bool:
+        """True while it has all its ports."""
+        return len(self._slots) >= self._queues
+
+    def add(self, port: Port, slot: int) -> None:
+        """Become the line of a port, whose receiver has this slot."""
+        self._slots[port] = slot
+        self._targets[slot] = port.receiver
+        port.line = port.receiver.incoming = self
+        self._intake.use(port, slot)
+        self._resume()
+
+    def remove(self, port: Port) -> None:
+        """Read nothing more from a port; the ring stays as it is."""
+        if port not in self._slots:
+            return
+        del self._targets[self._slots.pop(port)]
+        port.line = port.receiver.incoming = None
+        self._waiting.pop(port, None)
+        self._paused.discard(port)
+        self._draining.discard(port)
+        self._words[FULL] = 0
+        self._resume()
+
+    def _resume(self) -> None:
+        """Release what is due if all ports are there; else nothing."""
+        self._timetable.cancel(self)
+        self._ring.suspended = not self.complete
+        self._ring.rest(self._receiver)
+        self._blocked = False
         self._schedule()
+        if self._slots:
+            self._look_again()
 
     @property
     def spare(self) -> bool:
@@ -97,26 +159,26 @@ class Line:
         """True while it holds nothing."""
         return self._ring.head == self._ring.tail
 
-    # Frames that the port's owner transmitted.
+    # Frames that the ports' owner transmitted.
 
-    def transmit(self) -> bool:
+    def transmit(self, source: Port) -> bool:
         """Read a burst and hold it. True when there was no more to read; False when there may be, or when the
         ring is full: then nothing was read and the port is on the drain list."""
-        source, pipeline = self._source, self._pipeline
+        pipeline = self._pipeline
         if not self._has_room():
-            self._full = True
+            self._waiting[source] = None
             self._words[FULL] = not self._blocked
             pipeline.queue.overflow(source)
             pipeline.poller.stop_reading(source)
             return False
-        exhausted = self._read_long() if self._long else pipeline.forward(source, source.at_once, self)
+        exhausted = self._read_long(source) if self._long else pipeline.forward(source, source.at_once, self)
         if self._timetable.next_ns <= (now_ns := self._clock()):
             self._timetable.run(now_ns)
         else:
             pipeline.burst.lengths = []  # nothing was delivered that could be answered
         return exhausted
 
-    def take(self, burst: Burst) -> None:
+    def take(self, source: Port, burst: Burst) -> None:
         """Hold the accepted frames of a burst, and count them as transmitted."""
         now_ns = self._clock()
         if burst.verdicts:
@@ -128,17 +190,19 @@ class Line:
         octets = sum(lengths) - HEADER * count
         multicasts = burst.multicasts()
         self._long = lengths[-1] > LONG
+        if source is not self._intake.source:
+            self._intake.use(source, self._slots[source])
         self._intake.take(burst, now_ns, multicasts)
-        self._publish(count, octets, multicasts)
+        self._publish(source, count, octets, multicasts)
 
-    def _read_long(self) -> bool:
+    def _read_long(self, source: Port) -> bool:
         """Read frames into the ring; as :meth:`transmit`."""
-        source, ring, burst = self._source, self._ring, self._pipeline.burst
+        ring, burst = self._ring, self._pipeline.burst
         offset = ring.write
         found: list[tuple[int, int]] = []
         burst.lengths, burst.verdicts = [], {}
         exhausted = False
-        for _ in range(LONG_AT_ONCE if self._target.offload else 1):
+        for _ in range(LONG_AT_ONCE if source.receiver.offload else 1):
             view = ring.data[offset : offset + SLOT]
             try:
                 length = source.read(view)
@@ -157,34 +221,36 @@ class Line:
             offset += length
             burst.lengths.append(length)
         if found:
-            self._take_long(found)
+            self._take_long(source, found)
         return exhausted
 
-    def _take_long(self, found: Sequence[tuple[int, int]]) -> None:
+    def _take_long(self, source: Port, found: Sequence[tuple[int, int]]) -> None:
         """Hold frames that lie in the ring."""
-        source, ring = self._source, self._ring
+        ring = self._ring
         if source.account.words[DOWN] and source.down:
             source.account.undeliverable(FLUSHED, len(found))
             return
         now_ns = self._clock()
         multicasts = octets = 0
+        if source is not self._intake.source:
+            self._intake.use(source, self._slots[source])
         ring.write = sum(found[-1])
         for offset, length in found:
             octets += length - HEADER
             multicasts += ring.data[offset + HEADER] & 1
             self._intake.admit(offset, length, now_ns)
         self._long = found[-1][1] > LONG
-        self._publish(len(found), octets, multicasts)
+        self._publish(source, len(found), octets, multicasts)
 
-    def _publish(self, count: int, octets: int, multicasts: int) -> None:
+    def _publish(self, source: Port, count: int, octets: int, multicasts: int) -> None:
         """Commit what was read, and count it."""
-        ring, target = self._ring, self._target.account.words
+        ring = self._ring
         before = ring.intake[HEAD]
         changed = self._intake.changed
         self._intake.save()
         ring.commit_intake()
-        target[ADDED_SEGMENTS] = ring.intake[ADDED]
-        self._source.account.sent(count, octets, multicasts)
+        self._receiver[ADDED_SEGMENTS] = ring.intake[ADDED]
+        source.account.sent(count, octets, multicasts)
         if changed:
             ring.mirror(self._words)
         else:
@@ -197,28 +263,31 @@ class Line:
     def run(self, now_ns: int, until_ns: int) -> int:
         """Release what is due until a time; return how many writes that took."""
         first = self._ring.tail
-        if not self._target.backlog:
-            self._blocked = not self._release.run(now_ns, until_ns)
+        if not (self._paused or self._ring.suspended):
+            refusing = self._release.run(now_ns, until_ns)
             self._ring.mirror_release(self._words)
-        else:
-            self._blocked = True
+            self._blocked = refusing is not None
+            if refusing is not None:
+                self._pipeline.poller.await_room(refusing)
+            self._schedule()
         released = self._ring.tail - first
-        if self._blocked:
-            self._pipeline.poller.await_room(self._target)
-        self._schedule()
-        if self._full:
-            self._full = not self._has_room()
-            self._words[FULL] = self._full and not self._blocked
-            if not self._full:
-                self._pipeline.queue.drained(self._target)
-                self._pipeline.poller.await_restart()
-        if self._drained is not None and self.empty:
-            drained, self._drained = self._drained, None
-            drained()
+        if self._waiting:
+            if self._has_room():
+                self._restart()
+            self._words[FULL] = bool(self._waiting) and not self._blocked
+        if self._draining and len(self._draining) == len(self._slots) and self.empty:
+            self._drained(self)
         return released
 
+    def _restart(self) -> None:
+        """Have the ports read that the ring had no room for, the one that has waited longest first."""
+        waiting, self._waiting = self._waiting, {}
+        for source in waiting:
+            self._pipeline.queue.drained(source.receiver)
+        self._pipeline.poller.await_restart()
+
     def resume(self) -> None:
-        """Release what is due: the receiver takes frames again."""
+        """Release what is due: a receiver takes frames again."""
         self._blocked = False
         now_ns = self._clock()
         self.run(now_ns, now_ns)
@@ -231,17 +300,17 @@ class Line:
     def _schedule(self) -> None:
         """Have the next frame released when it is due."""
         ring = self._ring
-        if self._blocked or ring.head == ring.tail:
+        if self._blocked or ring.head == ring.tail or self._paused or ring.suspended:
             return
         self._timetable.schedule(self, ring.record(ring.tail)[0])
 
     def begin(self) -> None:
-        """Announce that frames are written to the receiver which the line does not hold."""
+        """Announce that frames are written to a receiver which the line does not hold."""
         self._ring.begin()
 
     def rest(self) -> None:
         """Record that these frames are counted in the receiver's slot."""
-        self._ring.rest(self._target.account.words)
+        self._ring.rest(self._receiver)
 
     # Changes.
 
@@ -250,41 +319,39 @@ class Line:
         self._limit = spec.buffer
         self._intake.change(spec, decisions)
         self._ring.commit_intake()
-        self._drained = None
         self._look_again()
 
-    def drain(self, drained: Callable[[], None]) -> None:
-        """Apply no impairment from now on, and call ``drained`` once nothing is held."""
+    def stop_impairing(self) -> None:
+        """Apply no impairment to what is read from now on."""
         spec = LineSpec(buffer=self._limit)
         self.change(spec, Decisions(spec, self.state()))
-        self._drained = drained
-        self._look_again()
+
+    def drain(self, port: Port, *, draining: bool) -> None:
+        """Record whether a port needs the line only until it holds nothing."""
+        if draining:
+            self._draining.add(port)
+            self._look_again()
+        else:
+            self._draining.discard(port)
 
     def state(self) -> tuple[int, ...]:
         """Return the state of its decisions."""
         return self._intake.decisions.state()
 
-    def pause(self, *, paused: bool) -> None:
-        """Release nothing, or go on."""
-        self._timetable.cancel(self)
-        if not paused:
+    def pause(self, port: Port, *, paused: bool) -> None:
+        """Release nothing while a port is paused."""
+        if paused:
+            self._paused.add(port)
+            self._timetable.cancel(self)
+        else:
+            self._paused.discard(port)
             self._blocked = False
             self._schedule()
-
-    def stop(self) -> None:
-        """Leave the ring as it is: nothing is read or released any more."""
-        self._timetable.cancel(self)
-        self._drained = None
-        if self._source.line is self:
-            self._source.line = None
-            self._words[FULL] = 0
-        if self._target.incoming is self:
-            self._target.incoming = None
 
     def tend(self) -> None:
         """Give back the memory of its ring if it held nothing since the last call. To be called regularly."""
         head = self._ring.head
-        if head == self._passed != self._given and self.empty and self._source.line is self:
+        if head == self._passed != self._given and self.empty and self.complete:
             self._given = head
             give_back(self._ring)
         self._passed = head
@@ -295,5 +362,5 @@ class Line:
 
     def _look_again(self) -> None:
         """Run soon: there may be room now, or nothing held."""
-        if self._full or self._drained is not None:
+        if self._waiting or self._draining:
             self._timetable.schedule(self, 0)

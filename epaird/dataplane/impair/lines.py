@@ -1,4 +1,8 @@
-"""The lines of a worker: their rings and files, their timer, their changes."""
+"""The lines of a worker: their rings and files, their timer, their changes.
+
+Ports that transmit in one direction come one after the other, with the same ring: each joins the line of that
+ring, until the line has all of them. A change is requested for each port, too; the first request applies it.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,9 @@ from epaird.dataplane.impair.line import Line
 from epaird.dataplane.impair.timetable import Timetable
 from epaird.dataplane.pipeline import Pipeline
 from epaird.dataplane.port import Port
+from epaird.ipc.counters import TARGET
 from epaird.ipc.impairment import LineSpec
-from epaird.ipc.ledger import Table
+from epaird.ipc.ledger import Table, Words
 from epaird.ipc.messages import CableKind, Impair, PortSpec
 from epaird.ipc.ring import Ring
 from epaird.ipc.ringchanges import give_back
@@ -32,12 +37,30 @@ SPIN_NS: Final = 100_000
 class HeldLine:
     """A line and the descriptors that came with it."""
 
-    def __init__(self, line: Line, ring: Ring, fds: list[int]) -> None:
+    def __init__(self, line: Line, ring: Ring, fds: list[int], spec: LineSpec) -> None:
         self.line = line
         self.ring = ring
         """Its ring."""
         self.fds = fds
         """The ring's descriptor, then its trace's and its replay's."""
+        self.spec = spec
+        """What it carries out."""
+        self.members: dict[Port, tuple[AttachedCable, int]] = {}
+        """The ports that have its descriptors, each with its cable and its number there. All of them are the
+        line's, except those that are detached and kept."""
+
+    def carry_out(self, spec: LineSpec, fds: Sequence[int]) -> None:
+        """Record what it carries out now, with these files, and close the former ones."""
+        _close(self.fds[1:])
+        self.fds[1:] = fds
+        self.spec = spec
+        for port in self.members:
+            self.report(port)
+
+    def report(self, port: Port) -> None:
+        """Have a port's cable described with what the line carries out."""
+        cable, number = self.members[port]
+        cable.spec = cable.spec.impaired(number, (self.spec,))
 
 
 class Lines:
@@ -64,50 +87,77 @@ class Lines:
     def attach(self, cable: AttachedCable, files: list[int]) -> str:
         """Give the ports of a cable their lines, from the descriptors that came with it; return why that is
         not possible, or an empty string. The descriptors belong to the lines, or are closed."""
-        for port, options in zip(cable.ports, cable.spec.ports, strict=True):
+        for number, options in enumerate(cable.spec.ports):
             own, files = files[: options.files], files[options.files :]
             for spec in options.line:
-                if error := self._attach(port, spec, own):
+                if error := self._attach(cable, number, spec, own):
                     _close((*own, *files))
                     return error
         return ""
 
     def impair(self, cable: AttachedCable, request: Impair, fds: list[int]) -> str:
         """Apply another impairment to a port of a cable, or none; otherwise as :meth:`attach`."""
-        if error := _objection(cable, request, fds):
+        error = _objection(cable, request, fds)
+        if not error and request.line:
+            error = self._impair(cable, request.port, request.line[0], fds)
+        if error or not request.line:
             _close(fds)
-            return error
-        port, before = cable.ports[request.port], cable.spec
-        if not request.line:
-            _close(fds)
-            cable.spec = before.impaired(request.port, _draining(before.ports[request.port].line))
-            self._drain(port)
-            return ""
-        cable.spec = before.impaired(request.port, request.line)
-        if error := self._impair(port, request.line[0], fds):
-            cable.spec = before
-            _close(fds)
+        if not error and not request.line:
+            self._drain(cable.ports[request.port])
         return error
 
-    def _attach(self, port: Port, spec: LineSpec, fds: list[int]) -> str:
-        ring = None
+    def _attach(self, cable: AttachedCable, number: int, spec: LineSpec, fds: list[int]) -> str:
+        port = cable.ports[number]
         try:
-            ring = Ring(fds[0])
-            if any(same(fds[0], held.fds[0]) for held in self._held.values()):
-                raise ValueError("its ring is in use: several queues cannot share a line")
-            decisions = _decisions(spec, ring.decided(), fds)
-            words = self._table.line_slot(spec.slot)
-            line = Line(
-                spec, ring, decisions, port, words, self._pipeline, self._timetable, time.monotonic_ns
-            )
+            held = self._joined(spec, fds) or self._create(port, spec, fds)
         except (OSError, ValueError, IndexError) as error:
-            if ring is not None:
-                ring.close()
             return f"{port.name}: {error}"
-        self._held[port] = HeldLine(line, ring, fds)
+        self._held[port] = held
+        held.members[port] = cable, number
+        held.report(port)
+        held.line.add(port, cable.spec.ports[1 - number].slot)
         if spec.draining:
             self._drain(port)
         return ""
+
+    def _joined(self, spec: LineSpec, fds: list[int]) -> HeldLine | None:
+        """Return the line that has a ring already, if it lacks a port. Raises ValueError if it does not."""
+        for held in self._held.values():
+            if held.spec.slot == spec.slot and held.line.ports and same(fds[0], held.fds[0]):
+                if held.line.complete:
+                    raise ValueError("its ring is in use")
+                self._change(held, spec, fds)
+                return held
+        return None
+
+    def _create(self, port: Port, spec: LineSpec, fds: list[int]) -> HeldLine:
+        """Return a line without ports."""
+        ring = Ring(fds[0])
+        try:
+            decisions = _decisions(spec, ring.decided(), fds)
+            words = self._table.line_slot(spec.slot)
+            line = Line(
+                spec, ring, decisions, words, self._receiver(words, port), self._pipeline, self._timetable,
+                time.monotonic_ns, self._drop,
+            )  # fmt: skip
+        except (OSError, ValueError, IndexError):
+            ring.close()
+            raise
+        return HeldLine(line, ring, fds, spec)
+
+    def _receiver(self, line: Words, port: Port) -> Words:
+        """Return the slot that the deliveries of a line are counted in."""
+        slot = line[TARGET]
+        return self._table.slot(slot - 1) if slot else port.receiver.account.words
+
+    def _change(self, held: HeldLine, spec: LineSpec, fds: list[int]) -> None:
+        """Have a line carry out what it is given with its ring again."""
+        if spec != held.spec and not (spec.draining and held.spec.draining):
+            held.line.change(spec, _decisions(spec, held.line.state(), fds))
+            held.carry_out(spec, fds[1:])
+        else:
+            _close(fds[1:])
+        os.close(fds[0])
 
     def _drain(self, port: Port) -> None:
         """Impair nothing from now on, and drop the line once it holds nothing."""
@@ -115,26 +165,27 @@ class Lines:
         if held is None:
             self._loop.call_soon(self._drained, port)
             return
-        held.line.drain(lambda: self._drop(port))
-        _close(held.fds[1:])
-        del held.fds[1:]
+        if not held.spec.draining:
+            held.line.stop_impairing()
+            spec = held.spec
+            held.carry_out(LineSpec(spec.slot, buffer=spec.buffer, draining=True, queues=spec.queues), ())
+        held.line.drain(port, draining=True)
 
-    def _impair(self, port: Port, spec: LineSpec, fds: list[int]) -> str:
+    def _impair(self, cable: AttachedCable, number: int, spec: LineSpec, fds: list[int]) -> str:
+        port = cable.ports[number]
         held = self._held.get(port)
         if held is None:
-            return self._attach(port, spec, fds)
+            return self._attach(cable, number, spec, fds)
         if not same(held.fds[0], fds[0]):
             if not held.line.empty:
                 return f"{port.name}: another ring cannot be used while frames are held"
             self._forget(port)
-            return self._attach(port, spec, fds)
+            return self._attach(cable, number, spec, fds)
         try:
-            decisions = _decisions(spec, held.line.state(), fds)
+            self._change(held, spec, fds)
         except (OSError, ValueError) as error:
             return f"{port.name}: {error}"
-        held.line.change(spec, decisions)
-        _close((*held.fds[1:], fds[0]))
-        held.fds[1:] = fds[1:]
+        held.line.drain(port, draining=False)
         return ""
 
     def descriptors(self, ports: Iterable[Port]) -> tuple[int, ...]:
@@ -145,36 +196,41 @@ class Lines:
         """Release nothing of these ports, or go on."""
         for port in ports:
             if port in self._held:
-                self._held[port].line.pause(paused=paused)
+                self._held[port].line.pause(port, paused=paused)
 
     def tend(self) -> None:
         """Give back memory that is not used. To be called regularly."""
-        for held in self._held.values():
+        for held in dict.fromkeys(self._held.values()):
             held.line.tend()
 
     def stop(self, ports: Iterable[Port]) -> None:
-        """Leave the rings of these ports as they are; the descriptors stay open."""
+        """Read nothing more from these ports and leave the rings as they are; the descriptors stay open."""
         for port in ports:
             if port in self._held:
-                self._held[port].line.stop()
+                self._held[port].line.remove(port)
 
     def close(self, ports: Iterable[Port]) -> None:
-        """Close the rings of these ports, which are stopped, and their descriptors."""
+        """Close the descriptors of these ports, which are stopped, unless other ports of a line have them."""
         for port in ports:
             if port in self._held:
                 self._forget(port)
 
-    def _drop(self, port: Port) -> None:
-        give_back(self._held[port].ring)
-        self._forget(port)
-        self._drained(port)
+    def _drop(self, line: Line) -> None:
+        """Forget a line that holds nothing, and report that for each port."""
+        if line.ports:
+            give_back(self._held[line.ports[0]].ring)
+        for port in line.ports:
+            self._forget(port)
+            self._drained(port)
 
     def _forget(self, port: Port) -> None:
         held = self._held.pop(port)
-        held.line.stop()
-        held.line.close()
-        held.ring.close()
-        _close(held.fds)
+        held.line.remove(port)
+        del held.members[port]
+        if not held.members:
+            held.line.close()
+            held.ring.close()
+            _close(held.fds)
 
     # The timer.
 
@@ -220,11 +276,6 @@ def _objection(cable: AttachedCable, request: Impair, fds: Sequence[int]) -> str
     if len(fds) < PortSpec(line=request.line).files:
         return "too many open files"
     return ""
-
-
-def _draining(line: tuple[LineSpec, ...]) -> tuple[LineSpec, ...]:
-    """Return what is reported of a line that impairs nothing any more."""
-    return tuple(LineSpec(each.slot, buffer=each.buffer, draining=True) for each in line)
 
 
 def _decisions(spec: LineSpec, state: Sequence[int], fds: Sequence[int]) -> Decisions:

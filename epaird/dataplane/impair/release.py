@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
+from collections.abc import Mapping
 from typing import Final
 
 from epaird.dataplane.frames import HEADER
@@ -14,7 +15,7 @@ from epaird.dataplane.port import DOWN_ERRORS, Port, reason
 from epaird.dataplane.segmenting import segment
 from epaird.dataplane.superframe import NotSegmentable
 from epaird.ipc.counters import LATE_BOUNDS_NS
-from epaird.ipc.ledger import WORD_MAX
+from epaird.ipc.ledger import WORD_MAX, Words
 from epaird.ipc.ring import Ring
 from epaird.ipc.ringchanges import unjoin
 from epaird.ipc.ringfile import JOINED, LATE, LATE_SUM, RECORD, Released
@@ -27,28 +28,32 @@ _TABLE_STEP: Final = RECORD.size
 class Release:
     """Writes what is due."""
 
-    __slots__ = ("_ring", "_target")
+    __slots__ = ("_receiver", "_ring", "_targets")
 
-    def __init__(self, ring: Ring, target: Port) -> None:
-        """``target`` is the port that the frames are for."""
+    def __init__(self, ring: Ring, receiver: Words, targets: Mapping[int, Port]) -> None:
+        """``targets`` are the queues of the receiver by their slots, all of whose deliveries are counted in
+        the slot ``receiver``."""
         self._ring = ring
-        self._target = target
+        self._receiver = receiver
+        self._targets = targets
 
-    def run(self, now_ns: int, until_ns: int) -> bool:
-        """Write records that are due until a time, a limited number; return False when the receiver takes no
-        more."""
-        ring, target = self._ring, self._target
+    def run(self, now_ns: int, until_ns: int) -> Port | None:
+        """Write records that are due until a time, a limited number; return the queue that takes no more, if
+        there is one.
+
+        There must be a queue."""
+        ring = self._ring
         left = RECORDS_AT_ONCE
         while left > 0 and ring.tail < ring.head:
-            written, error = self._write(now_ns, until_ns, left)
+            written, error, target = self._write(now_ns, until_ns, left)
             left -= written + 1
             if error is None:
                 break
             if isinstance(error, BlockingIOError):
-                return False
+                return target
             if error.errno in DOWN_ERRORS or not self._unjoin():
-                ring.refused(reason(error), target.account.words)
-        return True
+                ring.refused(reason(error), self._receiver)
+        return None
 
     def _unjoin(self) -> bool:
         """Have the datagrams of the oldest record released singly; False where it joins none.
@@ -64,9 +69,11 @@ class Release:
             return False
         return len(frames) == count and unjoin(ring, frames, HEADER)
 
-    def _write(self, now_ns: int, until_ns: int, most: int) -> tuple[int, OSError | None]:
-        """Write records until one is not due or is refused; return how many were written, and the error."""
-        ring, fd, write = self._ring, self._target.fd, os.write
+    def _write(self, now_ns: int, until_ns: int, most: int) -> tuple[int, OSError | None, Port]:
+        """Write records until one is not due or is refused; return how many were written, the error, and the
+        queue of the last one."""
+        ring, targets, write = self._ring, self._targets, os.write
+        target, fd, queue = next(iter(targets.values())), -1, -1
         table, data, mask, unpack = ring.table, ring.data, ring.records - 1, RECORD.unpack_from
         gone = Released()
         error: OSError | None = None
@@ -76,11 +83,17 @@ class Release:
         late_of = -1
         late_frames = 0
         while number < stop:
-            deadline, offset, length, each_segments, each_frames, flags, _, each_octets, _, _ = unpack(
+            deadline, offset, length, each_segments, each_frames, flags, _, each_octets, _, slot = unpack(
                 table, (number & mask) * _TABLE_STEP
             )
             if deadline > until_ns:
                 break
+            if slot != queue:
+                queue, target = slot, targets.get(slot, target)
+                if target.backlog:
+                    error = BlockingIOError()
+                    break
+                fd = target.fd
             try:
                 write(fd, data[offset : offset + length])
             except OSError as refusal:
@@ -100,8 +113,8 @@ class Release:
         if number > first:
             self._late(now_ns - late_of, late_frames)
             gone.records, gone.frames, gone.segments, gone.octets = number - first, frames, segments, octets
-            ring.released(gone, self._target.account.words)
-        return number - first, error
+            ring.released(gone, self._receiver)
+        return number - first, error, target
 
     def _late(self, late_ns: int, frames: int) -> None:
         """Count frames by how late they are delivered; those that are early are not late."""

@@ -191,3 +191,35 @@ async def test_an_orphan_that_does_not_answer_is_killed(
         assert f"orphan worker (pid {fake.process.pid}) does not answer; killing it" in caplog.messages
         assert set(worker.attachments) == {"lo0"}
         fake.end()
+
+
+@pytest.mark.parametrize("known", [1, 2])
+@on_loop
+async def test_the_queues_of_a_line_are_taken_over_together(known: int) -> None:
+    """A process that has one of them has the ring, so another one cannot be given the others."""
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {"queues": 2, "impair": {"delay": "1ms"}})
+        worker = started_worker(scene)
+        (pair,) = scene.registry.pairs
+        for queue in (0, 1):
+            del scene.worker.attachments[f"epair0.{queue}"]
+        pair.assign((worker, worker))
+        cable = scene.registry.pairs.cable_of(pair.halves[0])
+        cable.adopt({})
+        specs = [cable.wanted(queue).spec for queue in (0, 1)]
+        fake = FakeOrphan(0, 0, scene.table.fd)
+        with fake.connected() as connection:
+            found = orphan(fake, connection, table_identity(scene.table), specs[:known])
+            orphans = Orphans([found], [worker], scene.table, [cable])
+            await orphans.hand_over(lambda _: {})
+            assert cable.handed_over == [True, True]
+            if known == 2:
+                assert kinds(fake.requests) == [Describe, Tune]
+                assert worker.requests == []
+            else:
+                assert Keep(3, "epair0.0", 1.0) in fake.requests
+                assert worker.requests == [("attach", "epair0.0"), ("attach", "epair0.1")]
+            await worker.leave()
+        worker.attachments.clear()
+        for half in pair.halves:
+            half.cable = None

@@ -18,6 +18,7 @@ from epaird.control.interfaces.measuring import measured
 from epaird.control.workers import processes
 from epaird.control.workers.worker import Worker
 from epaird.ipc import counters
+from tests.control.fakeowner import numbered
 from tests.control.stage import Stage, real_stage
 from tests.control.workers.staged import pid, replaced
 from tests.loop import on_loop
@@ -232,3 +233,49 @@ async def test_what_a_predecessor_left_is_settled() -> None:
         assert traffic.cable.unsettled
         await traffic.settled()
         assert not traffic.lost()
+
+
+@on_loop
+async def test_what_a_worker_with_all_queues_had_in_hand_is_known_before_it_is_replaced() -> None:
+    async with real_stage() as stage:
+        traffic = await Queues.make(stage)
+        waiting = await traffic.fill()
+        traffic.kill(0)
+        await eventually(lambda: not stage.workers[0].forwards)
+        await eventually(lambda: traffic.lost() == sum(waiting))
+        assert not traffic.cable.unsettled
+        await replaced(stage.workers[0])
+        await traffic.settled()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("end", ["death", "renewal"])
+@on_loop
+async def test_what_the_line_of_all_queues_holds_is_not_lost(
+    workers: int, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with real_stage(workers) as stage:
+        traffic = Queues(stage, await stage.make(queues=2, impair={"delay": "300ms"}))
+        (worker,) = set(traffic.cable.workers)
+        for _ in range(2):
+            for number, sender in enumerate(traffic.senders, 1):
+                sender.sends(10 * number)
+        await eventually(lambda: traffic.words(0, counters.OPACKETS) == [20, 40])
+        if end == "death":
+            os.kill(pid(worker), signal.SIGKILL)
+            await replaced(worker)
+        else:
+            slot, before = stage.slots.take(), worker.slot
+            await worker.renew(slot)
+            stage.slots.release(before)
+        assert not traffic.cable.unsettled
+        await eventually(lambda: [len(each.receives()) for each in traffic.receivers] == [20, 40])
+        for queue, receiver in enumerate(traffic.receivers):
+            assert receiver.received == [numbered(number) for number in range(20 * (queue + 1))]
+        await eventually(lambda: traffic.words(1, counters.IPACKETS) == [60, 0])
+        assert traffic.lost() == 0
+        await traffic.settled()
+        assert "waits for another process" not in caplog.text
+        if end == "renewal":
+            stage.slots.release(worker.slot)
+            stage.slots.taken.add(before)

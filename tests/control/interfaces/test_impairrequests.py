@@ -179,6 +179,7 @@ async def test_all_queues_of_an_impaired_pair_have_one_line() -> None:
         specs = [each.spec.ports[0] for name, each in scene.worker.attachments.items() if "epair0." in name]
         assert [each.slot for each in specs] == sorted({each.slot for each in specs})
         assert len({each.line[0].slot for each in specs}) == 1
+        assert [each.line[0].queues for each in specs] == [2, 2]
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ class FakeCable:
     async def move(self, workers: tuple[Worker, ...]) -> None:
         self.moves += 1
         for worker in self.workers:
-            del worker.attachments[self.name]
+            worker.attachments.pop(self.name, None)
         await turns(1)
         self._assign(workers)
 
@@ -217,6 +217,16 @@ async def test_a_cable_attached_to_a_worker_that_is_removed_is_moved_too() -> No
         await shrinking
         assert scene.loads() == [5]
         assert scene.made[1].calls == ["stop"]
+
+
+@on_loop
+async def test_a_queue_that_another_worker_has_for_now_is_assigned_to_one_that_stays() -> None:
+    """One worker has all queues of an impaired pair; once it is unpatched, each has its own again."""
+    with make_scene(2) as scene:
+        scene.cables.append(cable := FakeCable("epair0", scene.pool[0]))
+        cable.workers = scene.pool[0], scene.pool[1]
+        await scene.pool.shrink(1)
+        assert cable.workers == (scene.pool[0], scene.pool[0])
 
 
 @on_loop

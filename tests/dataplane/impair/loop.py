@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from epaird.dataplane.segmenting import segment
 from epaird.ipc import ring
+from epaird.ipc.counters import TARGET
 from epaird.ipc.impairment import LineParameters, LineSpec
-from epaird.ipc.messages import Attach, CableKind, CableSpec, Detach, Done, Impair, PortSpec
+from epaird.ipc.messages import (
+    Attach,
+    CableKind,
+    CableSpec,
+    Detach,
+    Done,
+    Impair,
+    Keep,
+    Message,
+    PortSpec,
+)
 from tests.dataplane.conftest import Owner
-from tests.dataplane.control import Control, worker
+from tests.dataplane.control import Control, receives, worker
 
 MS = 1_000_000
 
@@ -86,3 +97,73 @@ async def impaired(spin_us: int = 0) -> AsyncIterator[Impaired]:
                 await cable.detach()
             control.worker._lines.end()
             cable.close()
+
+
+class Queues:
+    """The cables ``epair0.0`` and ``epair0.1`` of an interface with two queues, all of whose queues have a
+    line. The slots are 1 and 2 of the sender, 4 and 5 of the receiver, and 3 of the line."""
+
+    def __init__(self, control: Control) -> None:
+        self.control = control
+        self.ring = ring.create("epair0a", 64 << 20)
+        self.a, self.b = ([Owner() for _ in range(2)] for _ in "ab")
+        control.owners |= {
+            f"{half}{queue}": owner for half in "ab" for queue, owner in enumerate(getattr(self, half))
+        }
+        control.words(3)[TARGET] = 4 + 1
+        self._request = 100
+
+    def spec(self, **parameters: Any) -> LineSpec:  # noqa: ANN401
+        buffer = parameters.pop("buffer", 64 << 20)
+        return LineSpec(
+            3, 7, time.monotonic_ns(), buffer=buffer, parameters=LineParameters(**parameters), queues=2
+        )  # fmt: skip
+
+    async def attach(self, queue: int, spec: LineSpec, *, error: str = "") -> None:
+        ports = (
+            PortSpec("epair0a", 1 + queue, 1500, line=(spec,)),
+            PortSpec("epair0b", 4 + queue, 1500),
+        )
+        fds = [self.a[queue].device.fileno(), self.b[queue].device.fileno(), self.ring]
+        await self._ask(
+            lambda number: Attach(number, CableSpec(f"epair0.{queue}", ports)),
+            [os.dup(fd) for fd in fds],
+            error,
+        )
+
+    async def attach_all(self, spec: LineSpec) -> None:
+        for queue in (0, 1):
+            await self.attach(queue, spec)
+
+    async def impair(self, queue: int, spec: LineSpec | None) -> None:
+        line = (spec,) if spec else ()
+        fds = [os.dup(self.ring)] if spec else []
+        await self._ask(lambda number: Impair(number, f"epair0.{queue}", 0, line), fds)
+
+    async def detach(self, queue: int) -> None:
+        await self._ask(lambda number: Detach(number, f"epair0.{queue}", 0), [])
+
+    async def keep(self, queue: int) -> None:
+        await self._ask(lambda number: Keep(number, f"epair0.{queue}", 0), [])
+
+    async def receive(self, queue: int, count: int) -> list[bytes]:
+        return await receives(self.b[queue], count)
+
+    async def _ask(self, request: Callable[[int], Message], fds: list[int], error: str = "") -> None:
+        self._request += 1
+        self.control.worker.handle(request(self._request), fds)
+        await self.control.answered(self._request, error)
+
+
+@asynccontextmanager
+async def impaired_queues() -> AsyncIterator[Queues]:
+    async with worker() as control:
+        queues = Queues(control)
+        try:
+            yield queues
+        finally:
+            for queue in (0, 1):
+                if f"epair0.{queue}" in {*control.worker._cables, *control.worker._kept}:
+                    await queues.detach(queue)
+            control.worker._lines.end()
+            os.close(queues.ring)

@@ -115,7 +115,7 @@ async def test_a_ring_has_one_line() -> None:
     """Two would overwrite each other's frames."""
     async with impaired() as cable:
         await cable.attach(cable.spec())
-        refusal = "epair0b: its ring is in use: several queues cannot share a line"
+        refusal = "epair0b: its ring is in use"
         await cable.impair(cable.spec(), port=1, error=refusal)
 
 

@@ -137,7 +137,7 @@ async def test_a_frame_that_the_receiver_refuses_is_one_error() -> None:
 def test_after_days_of_overload_the_sum_of_late_times_begins_again() -> None:
     fd = create("epair0a", 1)
     with closing(Ring(fd)) as ring:
-        release = Release(ring, None)  # type: ignore[arg-type]
+        release = Release(ring, memoryview(b""), {})
         for _ in range(5):
             release._late(1 << 33, 1 << 30)
         assert ring.release[LATE_SUM] == 5 * (1 << 63) % (1 << 64)
