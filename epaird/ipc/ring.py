@@ -71,6 +71,7 @@ from epaird.ipc.ringfile import (
     DECIDED,
     DECISIONS,
     DECISIONS_MAX,
+    DECISIONS_TIMES,
     DELIVERED,
     DIFFERENCE,
     FRAMES,
@@ -347,6 +348,11 @@ class Ring:
         self.commit_release()
         for number, word in enumerate(RECEIVER):
             receiver[word] = release[COUNTED + number]
+        # Nothing is in front of the next frame.
+        times = intake[DECISIONS_TIMES]
+        intake[DECISIONS_TIMES] = array("Q", bytes(8 * len(times)))
+        self.last = 0
+        self.commit_intake()
         self.rest(receiver)
         return held
 

@@ -93,6 +93,11 @@ class Line:
         return self._intake.begin()
 
     @property
+    def active(self) -> bool:
+        """True until it is stopped."""
+        return self._source.line is self
+
+    @property
     def empty(self) -> bool:
         """True while it holds nothing."""
         return self._ring.head == self._ring.tail
@@ -275,7 +280,7 @@ class Line:
         """Leave the ring as it is: nothing is read or released any more."""
         self._timetable.cancel(self)
         self._drained = None
-        if self._source.line is self:
+        if self.active:
             self._source.line = None
             self._words[FULL] = 0
         if self._target.incoming is self:
@@ -284,7 +289,7 @@ class Line:
     def tend(self) -> None:
         """Give back the memory of its ring if it held nothing since the last call. To be called regularly."""
         head = self._ring.head
-        if head == self._passed != self._given and self.empty and self._source.line is self:
+        if head == self._passed != self._given and self.empty and self.active:
             self._given = head
             give_back(self._ring)
         self._passed = head

@@ -93,7 +93,7 @@ class Lines:
         ring = None
         try:
             ring = Ring(fds[0])
-            if any(same(fds[0], held.fds[0]) for held in self._held.values()):
+            if any(held.line.active and same(fds[0], held.fds[0]) for held in self._held.values()):
                 raise ValueError("its ring is in use: several queues cannot share a line")
             decisions = _decisions(spec, ring.decided(), fds)
             words = self._table.line_slot(spec.slot)

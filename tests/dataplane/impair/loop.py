@@ -47,6 +47,7 @@ class Impaired:
         error: str = "",
         coalesce: bool = False,
         kind: str = CableKind.CABLE,
+        name: str = "epair0",
     ) -> None:
         line = (spec,) if spec else ()
         ports = (PortSpec("epair0a", 1, 1500, line=line), PortSpec("epair0b", 2, 1500, offload))
@@ -54,7 +55,7 @@ class Impaired:
         if spec:
             fds.append(os.dup(self.ring))
         self._request += 1
-        request = Attach(self._request, CableSpec("epair0", ports, kind, coalesce))
+        request = Attach(self._request, CableSpec(name, ports, kind, coalesce))
         self.control.worker.handle(request, fds)
         await self.control.answered(request.id, error)
 
