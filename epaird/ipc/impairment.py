@@ -124,6 +124,9 @@ class LineSpec:
     """True for a line that goes on only until it holds nothing, as after a request to impair nothing."""
     queues: int = 1
     """Number of the ports that transmit into it: the queues of one interface."""
+    receiver: int = -1
+    """Slot of the ledger of the receiver's first queue, in which its deliveries are counted; -1 for that of
+    the port's receiver."""
 
     def faults(self) -> Iterator[str]:
         """Yield what no line can be, in one line each: numbers out of range."""

@@ -76,6 +76,7 @@ from epaird.ipc.ringfile import (
     DECIDED,
     DECISIONS,
     DECISIONS_MAX,
+    DECISIONS_TIMES,
     DELIVERED,
     DIFFERENCE,
     FRAMES,
@@ -334,7 +335,8 @@ class Ring:
                 gone.add(self.record(number))
         release[TAIL] += gone.records
         release[DELIVERED] += gone.segments
-        self._leave(gone.frames, gone.segments, gone.octets)
+        for number, left in enumerate((gone.frames, gone.segments, gone.octets)):
+            release[OUT + number] = min(self.intake[FRAMES + number], release[OUT + number] + left)
         added = gone.frames, gone.octets, gone.multicasts, gone.superframes, gone.datagrams, 0, 0
         self._count(map(sum, zip(counts, added, strict=True)), receiver)
         if written is None:
@@ -345,19 +347,17 @@ class Ring:
 
     def discard(self, receiver: Words) -> Held:
         """Drop what the ring holds and count it as ``ierrors`` of the receiver, ``write_error``."""
-        held, refused = self.held(), IERRORS + WRITE_ERROR
+        held, refused, intake = self.held(), IERRORS + WRITE_ERROR, self.intake
         self.release[TAIL] = self.head
         self.release[REFUSED] += held.segments
-        self._leave(held.frames, held.segments, held.octets)
+        self.release[OUT : OUT + 3] = intake[FRAMES : FRAMES + 3]
         self._count([receiver[word] + held.frames * (word == refused) for word in RECEIVER], receiver)
+        # Nothing is in front of the next frame.
+        intake[DECISIONS_TIMES] = array("Q", bytes(8 * len(intake[DECISIONS_TIMES])))
+        self.last = 0
+        self.commit_intake()
         self.rest(receiver)
         return held
-
-    def _leave(self, *left: int) -> None:
-        """Take frames, segments and bytes off what is held, not below nothing."""
-        for number, count in enumerate(left):
-            place = OUT + number
-            self.release[place] = min(self.intake[FRAMES + number], self.release[place] + count)
 
     def _count(self, counts: Iterable[int], receiver: Words) -> None:
         """Commit that the receiver's counters are to have these values, and store them."""

@@ -85,6 +85,8 @@ COUNTERS: Final = 16
 DECISIONS: Final = 64
 """First of the words of the decisions."""
 DECISIONS_MAX: Final = _WORDS - DECISIONS
+DECISIONS_TIMES: Final = slice(DECISIONS + 3, DECISIONS + 4 + 22)
+"""Words of the decisions that depend on what is held: the last deadline, and the queue before the rate."""
 
 # Words of the release's state. Words 1 to 3 correspond to FRAMES, SEGMENTS and OCTETS.
 TAIL: Final = 0

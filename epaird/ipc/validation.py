@@ -135,6 +135,7 @@ def _validate_lines(port: PortSpec, slots: int) -> None:
         raise InvalidMessage(f"{port.name} has {len(port.line)} lines")
     for line in port.line:
         _in(line.slot, range(slots), "slot")
+        _in(line.receiver, range(-1, slots), "slot")
         for fault in line.faults():
             raise InvalidMessage(f"{port.name}: {fault}")
 

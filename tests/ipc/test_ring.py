@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epaird.dataplane.impair.decisions import STATE_WORDS
+from epaird.dataplane.impair.linequeue import QUEUE_WORDS
 from epaird.dataplane.impair.release import RECORDS_AT_ONCE
 from epaird.ipc.counters import (
     COALESCED_DATAGRAMS,
@@ -215,6 +217,19 @@ def test_what_is_discarded_is_counted(fd: int) -> None:
     with opened(fd) as other:
         assert other.discard(words) == Held()
     assert words[IERRORS + WRITE_ERROR] == 5
+
+
+def test_nothing_waits_behind_what_was_discarded(fd: int) -> None:
+    words = slot()
+    decided = tuple(range(100, 100 + STATE_WORDS))
+    with opened(fd) as ring:
+        put(ring)
+        ring.decide(decided)
+        ring.commit_intake()
+        ring.discard(words)
+    with opened(fd) as other:
+        assert other.last == 0
+        assert other.decided() == (*decided[:3], *(0,) * (1 + QUEUE_WORDS), *decided[4 + QUEUE_WORDS :])
 
 
 def test_counters_are_mirrored(fd: int) -> None:

@@ -71,7 +71,7 @@ def two_pairs(lab: Lab) -> Daemon:
     configured = pair(ipv6=False, b={"netns": "$green"}) + pair(1, ipv6=False, a={"netns": "$white"})
     delay = '\n[epair.epair0.a.impair]\ndelay = "60s"\n'
     daemon = lab.daemon(configured + delay, workers=1)
-    epairctl(lab, "patch", "epair0a", "epair1b")
+    epairctl(lab, "patch", "--force", "epair0a", "epair1b")
     lladdr = lab["blue"].links("tun")["eth1"].mac
     lab["red"].ip(f"neigh replace 10.0.0.2 dev eth0 lladdr {lladdr} nud permanent")
     hold(lab, daemon)

@@ -294,10 +294,13 @@ class Cable(Generic[E]):
 
     def _attachment(self, queue: int, name: str) -> Attachment:
         lines = [end.line if self._kind == CableKind.CABLE else None for end in self.ends]
+        receivers = {sender: receiver.slots[0] for sender, receiver in self._directions}
         ports = tuple(
             PortSpec(
                 end.device, end.slots[queue], end.mtu, end.offload, end.pmtu,
-                tuple(replace(each, queues=len(self.workers)) for each in line.specs) if line else (),
+                tuple(
+                    replace(each, queues=len(self.workers), receiver=receivers[end]) for each in line.specs
+                ) if line else (),
             )
             for end, line in zip(self.ends, lines, strict=True)
         )  # fmt: skip

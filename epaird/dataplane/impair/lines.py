@@ -19,7 +19,6 @@ from epaird.dataplane.impair.line import Line
 from epaird.dataplane.impair.timetable import Timetable
 from epaird.dataplane.pipeline import Pipeline
 from epaird.dataplane.port import Port
-from epaird.ipc.counters import TARGET
 from epaird.ipc.impairment import LineSpec
 from epaird.ipc.ledger import Table, Words
 from epaird.ipc.messages import CableKind, Impair, PortSpec
@@ -137,7 +136,7 @@ class Lines:
             decisions = _decisions(spec, ring.decided(), fds)
             words = self._table.line_slot(spec.slot)
             line = Line(
-                spec, ring, decisions, words, self._receiver(words, port), self._pipeline, self._timetable,
+                spec, ring, decisions, words, self._receiver(spec, port), self._pipeline, self._timetable,
                 time.monotonic_ns, self._drop,
             )  # fmt: skip
         except (OSError, ValueError, IndexError):
@@ -145,10 +144,9 @@ class Lines:
             raise
         return HeldLine(line, ring, fds, spec)
 
-    def _receiver(self, line: Words, port: Port) -> Words:
+    def _receiver(self, spec: LineSpec, port: Port) -> Words:
         """Return the slot that the deliveries of a line are counted in."""
-        slot = line[TARGET]
-        return self._table.slot(slot - 1) if slot else port.receiver.account.words
+        return self._table.slot(spec.receiver) if spec.receiver >= 0 else port.receiver.account.words
 
     def _change(self, held: HeldLine, spec: LineSpec, fds: list[int]) -> None:
         """Have a line carry out what it is given with its ring again."""

@@ -10,7 +10,6 @@ from typing import Any
 
 from epaird.dataplane.segmenting import segment
 from epaird.ipc import ring
-from epaird.ipc.counters import TARGET
 from epaird.ipc.impairment import LineParameters, LineSpec
 from epaird.ipc.messages import (
     Attach,
@@ -58,6 +57,7 @@ class Impaired:
         error: str = "",
         coalesce: bool = False,
         kind: str = CableKind.CABLE,
+        name: str = "epair0",
     ) -> None:
         line = (spec,) if spec else ()
         ports = (PortSpec("epair0a", 1, 1500, line=line), PortSpec("epair0b", 2, 1500, offload))
@@ -65,7 +65,7 @@ class Impaired:
         if spec:
             fds.append(os.dup(self.ring))
         self._request += 1
-        request = Attach(self._request, CableSpec("epair0", ports, kind, coalesce))
+        request = Attach(self._request, CableSpec(name, ports, kind, coalesce))
         self.control.worker.handle(request, fds)
         await self.control.answered(request.id, error)
 
@@ -110,13 +110,13 @@ class Queues:
         control.owners |= {
             f"{half}{queue}": owner for half in "ab" for queue, owner in enumerate(getattr(self, half))
         }
-        control.words(3)[TARGET] = 4 + 1
         self._request = 100
 
     def spec(self, **parameters: Any) -> LineSpec:  # noqa: ANN401
         buffer = parameters.pop("buffer", 64 << 20)
         return LineSpec(
-            3, 7, time.monotonic_ns(), buffer=buffer, parameters=LineParameters(**parameters), queues=2
+            3, 7, time.monotonic_ns(), buffer=buffer, parameters=LineParameters(**parameters), queues=2,
+            receiver=4,
         )  # fmt: skip
 
     async def attach(self, queue: int, spec: LineSpec, *, error: str = "") -> None:

@@ -174,3 +174,16 @@ async def test_a_ring_that_holds_nothing_gives_its_memory_back_while_the_worker_
             lines.tend()
         assert os.fstat(cable.ring).st_blocks * 512 == full, "another process may have it"
         cable.control.worker.handle(Detach(2, "epair0", 0), [])
+
+
+@on_loop
+async def test_the_ring_of_a_cable_that_is_kept_is_given_to_the_next_one() -> None:
+    """The half is patched to another: the next cable has another name."""
+    async with impaired() as cable:
+        await cable.attach(cable.spec(delay_ns=5 * MS))
+        cable.control.worker.handle(Keep(1, "epair0", 0), [])
+        await cable.attach(cable.spec(delay_ns=5 * MS), name="epair0a-epair1b")
+        cable.control.worker.handle(Detach(2, "epair0", 0), [])
+        cable.a.sends(*numbered(5))
+        assert await receives(cable.b, 5) == numbered(5)
+        cable.control.worker.handle(Detach(3, "epair0a-epair1b", 0), [])
