@@ -109,7 +109,7 @@ def test_the_line_counts_what_a_receiver_that_is_gone_did_not_get(lab: Lab, end:
     assert page.value("epaird_impair_osegments_total", device="epair0a") == HELD
     assert page.interface("epair0a").opackets == HELD
     assert "impairment held" in daemon.stderr
-    daemon.wait_for_log(f"held {HELD} frames: dropped")
+    daemon.wait_for_log(f"held {HELD} frames: they are dropped")
 
 
 def test_an_impaired_cable_that_is_unplugged_and_plugged_again(lab: Lab) -> None:
