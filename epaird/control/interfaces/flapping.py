@@ -78,7 +78,9 @@ class Flapping:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def follow(self, pair: Pair) -> None:
-        """Follow the schedule of a pair from now on, as its settings have it."""
+        """Follow the schedule of a pair from now on, as its settings have it.
+
+        Update the carrier after that, or a change between the two readings of the clock is missed."""
         self.forget(pair)
         outages = outages_of(pair.settings)
         if not outages or pair.destroying:
@@ -95,5 +97,5 @@ class Flapping:
 
     def _changed(self, pair: Pair) -> None:
         if not pair.destroying:
-            self._update(pair)
             self.follow(pair)
+            self._update(pair)

@@ -101,9 +101,9 @@ class PairChange:
         rewired = _wiring(self._before) != _wiring(self._after)
         if rewired:
             await self._patching.rewire_pair(self.clone)
+        self._flapping.follow(self.clone)
         for half in self.clone.halves:
             self._patching.up_changed(half)
-        self._flapping.follow(self.clone)
         return rewired
 
     def _set_sndbuf(self, half: Half, before: PairSettings, after: PairSettings) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,3 +54,20 @@ async def test_carrier_follows_the_schedule_and_the_rule() -> None:
         assert not half.carrier_on
         await scene.interfaces.change("epair0", {"carrier": "on"})
         assert half.carrier_on
+
+
+@on_loop
+async def test_an_outage_that_ends_between_two_readings_of_the_clock_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with make_scene() as scene:
+        await scene.interfaces.create("epair0", {})
+        half = scene.registry.pairs.half("epair0a")
+        assert half is not None
+        readings = itertools.count(time.monotonic_ns(), 4_000_000)
+        for duration in range(1, 30):
+            with monkeypatch.context() as patch:
+                patch.setattr(time, "monotonic_ns", lambda: next(readings))
+                keys = {"schedule": [{"carrier": "off", "for": f"{duration}ms"}]}
+                await scene.interfaces.change("epair0", keys)
+                await eventually(lambda: half.carrier_on)
