@@ -349,8 +349,7 @@ class Ring:
         for number, word in enumerate(RECEIVER):
             receiver[word] = release[COUNTED + number]
         # Nothing is in front of the next frame.
-        times = intake[DECISIONS_TIMES]
-        intake[DECISIONS_TIMES] = array("Q", bytes(8 * len(times)))
+        intake[DECISIONS_TIMES] = array("Q", bytes(8 * len(intake[DECISIONS_TIMES])))
         self.last = 0
         self.commit_intake()
         self.rest(receiver)
@@ -396,9 +395,3 @@ class Ring:
         """Return the memory of so many bytes of the file to the system, which then are 0."""
         with contextlib.suppress(OSError):
             self._map.madvise(mmap.MADV_REMOVE, start, octets)
-
-    def refresh(self) -> None:
-        """Read the state again, which another process changes."""
-        self.intake = array("Q", self._intakes[self.state[INTAKE_INDEX] & 1])
-        self.release = array("Q", self._releases[self.state[RELEASE_INDEX] & 1])
-        self.head, self.tail, self.write = self.intake[HEAD], self.release[TAIL], self.intake[DATA]
