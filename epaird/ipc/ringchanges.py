@@ -21,6 +21,8 @@ from epaird.ipc.ringfile import (
     TAIL,
 )
 
+KEEP_FIELD: Final = 8
+"""Field of a record that has the offset from which on the data must stay."""
 DATA_KEPT: Final = 4 << 20
 """Bytes of data whose memory an empty ring keeps, so that short queues cost nothing."""
 
@@ -56,34 +58,25 @@ def unjoin(ring: Ring, frames: Sequence[bytes], header: int) -> bool:
 
 
 def copy(ring: Ring, larger: Ring) -> None:
-    """Make a new ring, of at least the same size, what another one is, which no worker has."""
+    """Make a new ring, of at least the same size, what another one is, which no worker has.
+
+    Data stays where it is: its area may then end in the middle until that is used again."""
     ring.complete()
-    start = ring.record(ring.tail)[-2] if ring.head > ring.tail else ring.write
-    # The data may continue at the beginning of its area.
-    pieces = [(start, ring.write)] if start <= ring.write else [(start, ring.size), (0, ring.write)]
-    to = 0
-    moved = []
-    for first, stop in pieces:
-        larger.data[to : to + stop - first] = ring.data[first:stop]
-        moved.append((first, to - first))
-        to += stop - first
-
-    def place(offset: int) -> int:
-        return offset + next(by for first, by in moved if offset >= first)
-
-    for number in range(ring.tail, ring.head):
-        due, offset, length, segments, put, flags, arrival, octets, keep, queue = ring.record(number)
-        larger.replace(
-            number,
-            RECORD.pack(
-                due, place(offset), length, segments, put, flags, arrival, octets, place(keep), queue
-            ),
-        )
+    write = min(ring.write, ring.size)
+    start = min(ring.record(ring.tail)[KEEP_FIELD], ring.size) if ring.head > ring.tail else write
+    for first, stop in [(start, write)] if start <= write else [(start, ring.size), (0, write)]:
+        larger.data[first:stop] = ring.data[first:stop]
+    number = ring.tail
+    while number < ring.head:
+        at, to = number % ring.records, number % larger.records
+        count = min(ring.head - number, ring.records - at, larger.records - to)
+        records = ring.table[at * RECORD.size : (at + count) * RECORD.size]
+        larger.table[to * RECORD.size : (to + count) * RECORD.size] = records
+        number += count
     larger.log[:] = ring.log
     larger.state[DIFFERENCE] = ring.state[DIFFERENCE]
     larger.intake, larger.release = array("Q", ring.intake), array("Q", ring.release)
-    larger.release[REPLACED] = 0
-    larger.head, larger.write, larger.last = ring.head, to, ring.last
+    larger.head, larger.write, larger.last = ring.head, ring.write, ring.last
     larger.commit_intake()
     larger.commit_release()
 
