@@ -21,7 +21,8 @@ from epaird.ipc.ringfile import (
     TAIL,
 )
 
-_OUTSIDE: Final = "a record of a ring is outside of its data"
+KEEP_FIELD: Final = 8
+"""Field of a record that has the offset from which on the data must stay."""
 DATA_KEPT: Final = 4 << 20
 """Bytes of data whose memory an empty ring keeps, so that short queues cost nothing."""
 
@@ -59,39 +60,23 @@ def unjoin(ring: Ring, frames: Sequence[bytes], header: int) -> bool:
 def copy(ring: Ring, larger: Ring) -> None:
     """Make a new ring, of at least the same size, what another one is, which no worker has.
 
-    Raises ValueError for records that no worker makes; the new ring is then as it was."""
+    Data stays where it is: its area may then end in the middle until that is used again."""
     ring.complete()
-    start = ring.record(ring.tail)[-2] if ring.head > ring.tail else ring.write
-    if start > ring.size:
-        raise ValueError(_OUTSIDE)
-    # The data may continue at the beginning of its area.
-    pieces = [(start, ring.write)] if start <= ring.write else [(start, ring.size), (0, ring.write)]
-    to = 0
-    moved = []
-    for first, stop in pieces:
-        larger.data[to : to + stop - first] = ring.data[first:stop]
-        moved.append((first, stop, to - first))
-        to += stop - first
-
-    def place(offset: int) -> int:
-        for first, stop, by in moved:
-            if first <= offset <= stop:
-                return offset + by
-        raise ValueError(_OUTSIDE)
-
-    for number in range(ring.tail, ring.head):
-        due, offset, length, segments, put, flags, arrival, octets, keep, queue = ring.record(number)
-        larger.replace(
-            number,
-            RECORD.pack(
-                due, place(offset), length, segments, put, flags, arrival, octets, place(keep), queue
-            ),
-        )
+    write = min(ring.write, ring.size)
+    start = min(ring.record(ring.tail)[KEEP_FIELD], ring.size) if ring.head > ring.tail else write
+    for first, stop in [(start, write)] if start <= write else [(start, ring.size), (0, write)]:
+        larger.data[first:stop] = ring.data[first:stop]
+    number = ring.tail
+    while number < ring.head:
+        at, to = number % ring.records, number % larger.records
+        count = min(ring.head - number, ring.records - at, larger.records - to)
+        records = ring.table[at * RECORD.size : (at + count) * RECORD.size]
+        larger.table[to * RECORD.size : (to + count) * RECORD.size] = records
+        number += count
     larger.log[:] = ring.log
     larger.state[DIFFERENCE] = ring.state[DIFFERENCE]
     larger.intake, larger.release = array("Q", ring.intake), array("Q", ring.release)
-    larger.release[REPLACED] = 0
-    larger.head, larger.write, larger.last = ring.head, to, ring.last
+    larger.head, larger.write, larger.last = ring.head, ring.write, ring.last
     larger.commit_intake()
     larger.commit_release()
 

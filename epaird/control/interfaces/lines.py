@@ -247,10 +247,7 @@ class OutgoingLine:
             log.error("%s; as much is held as before", error)
             return
         with self._mapped() as mapped, contextlib.closing(ring.Ring(larger_fd)) as larger:
-            try:
-                copy(mapped, larger)
-            except ValueError as error:  # the larger one is empty
-                log.error("%s: %s: %s", self.device, error, _LOST)
+            copy(mapped, larger)
         os.close(self._ring_fd)
         self._ring_fd = larger_fd
 
