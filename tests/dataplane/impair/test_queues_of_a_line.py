@@ -266,3 +266,18 @@ async def test_what_is_counted_later_does_not_release_what_is_held(missing: int)
         ring.settle(writes(words), words)
         assert ring.held().frames == 3
         ring.close()
+
+
+@on_loop
+async def test_a_queue_does_not_starve_beside_another_one_that_is_always_full() -> None:
+    async with impaired_queues() as queues:
+        await queues.attach_all(queues.spec(buffer=1000, rate=50_000_000))
+        while min(counts(queues, (1, 2), OPACKETS)) < 1000:
+            for queue in (0, 1):
+                with suppress(BlockingIOError):
+                    while True:
+                        queues.a[queue].sends(frame(bytes(100)))
+                queues.b[queue].receives()
+            await turns()
+        sent = counts(queues, (1, 2), OPACKETS)
+        assert max(sent) < 2 * min(sent), sent
