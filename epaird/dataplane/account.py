@@ -13,6 +13,7 @@ accounts for every frame, and relies on the order of the stores:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from epaird.dataplane.frames import HEADER
 from epaird.ipc.counters import (
@@ -32,9 +33,13 @@ from epaird.ipc.counters import (
     OERRORS,
     OMCASTS,
     OPACKETS,
+    SLOT_WORDS,
     TOO_BIG,
 )
 from epaird.ipc.ledger import Words
+
+COUNT_MAX: Final = 1 << 62
+"""More than is ever counted: at 100 Gbit/s, the bytes of eleven years."""
 
 
 class Account:
@@ -43,8 +48,14 @@ class Account:
     __slots__ = ("words",)
 
     def __init__(self, words: Words) -> None:
-        """Become the only writer of a slot: counts of earlier writers stay, their state is cleared."""
+        """Become the only writer of a slot: counts of earlier writers stay, their state is cleared.
+
+        Any worker can have written any number there. A count so high that it would soon be none for a word,
+        which would end this worker, is lowered."""
         self.words = words
+        for word in range(SLOT_WORDS):
+            if words[word] > COUNT_MAX:
+                words[word] = COUNT_MAX
         words[IN_FLIGHT] = words[LISTED] = words[OACTIVE] = words[HELD_BYTES] = 0
 
     # Frames that the port's owner transmitted.

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from epaird.ipc.counters import (
     ADDED_SEGMENTS,
@@ -39,6 +40,8 @@ from epaird.ipc.counters import (
     WORKER_LOST,
 )
 from epaird.ipc.ledger import Words
+
+_WORD_MAX: Final = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ def correction(
     delivered, superframes, datagrams = _delivered(writes, joinings)
     waiting = sum(each[IN_FLIGHT] for each in receivers)
     missing = sum(map(balance, senders, receivers)) - base - waiting + sent - delivered
-    return Correction(sent, 0, delivered, superframes, datagrams, max(0, missing))
+    found = (sent, 0, delivered, superframes, datagrams, max(0, missing))
+    return Correction(*(min(_WORD_MAX, number) for number in found))
 
 
 def correction_unplugged(senders: Sequence[Sequence[int]], *, read: int) -> Correction:
@@ -101,12 +105,12 @@ def amend(sender: Words, receiver: Words, missing: Correction) -> None:
     """Add what is missing to the slots of one queue; to be called by their writer.
 
     A writer that is killed in between leaves the rest to the next correction."""
-    sender[OPACKETS] += missing.sent
-    sender[OERRORS + WORKER_LOST] += missing.dropped
-    receiver[IPACKETS] += missing.delivered
-    receiver[COALESCED_SUPERFRAMES] += missing.superframes
-    receiver[COALESCED_DATAGRAMS] += missing.datagrams
-    receiver[IERRORS + WORKER_LOST] += missing.lost
+    _add(sender, OPACKETS, missing.sent)
+    _add(sender, OERRORS + WORKER_LOST, missing.dropped)
+    _add(receiver, IPACKETS, missing.delivered)
+    _add(receiver, COALESCED_SUPERFRAMES, missing.superframes)
+    _add(receiver, COALESCED_DATAGRAMS, missing.datagrams)
+    _add(receiver, IERRORS + WORKER_LOST, missing.lost)
 
 
 def end_process(sender: Words, receiver: Words) -> int:
@@ -131,7 +135,7 @@ def settle(sender: Words, receiver: Words, *, read: int | None, written: int | N
     if read is not None:
         sender[OPACKETS] = max(sender[OPACKETS], read - _errors(sender, OERRORS))
     lost = max(0, balance(sender, receiver) - base)
-    receiver[IERRORS + WORKER_LOST] += lost
+    _add(receiver, IERRORS + WORKER_LOST, lost)
     _clear_held(sender, receiver)
     return lost
 
@@ -139,9 +143,14 @@ def settle(sender: Words, receiver: Words, *, read: int | None, written: int | N
 def settle_unplugged(sender: Words, *, read: int) -> int:
     """Account likewise for an interface without a peer, whose frames are errors of its own."""
     lost = max(0, read - sender[OPACKETS] - _errors(sender, OERRORS))
-    sender[OERRORS + WORKER_LOST] += lost
+    _add(sender, OERRORS + WORKER_LOST, lost)
     _clear_held(sender, sender)
     return lost
+
+
+def _add(words: Words, word: int, number: int) -> None:
+    """Add to a counter, but no more than it can have: any worker can have written any number there."""
+    words[word] = min(_WORD_MAX, words[word] + number)
 
 
 def _errors(words: Sequence[int], first: int) -> int:
@@ -156,9 +165,9 @@ def _clear_held(sender: Words, receiver: Words) -> None:
 def _settle_delivered(receiver: Words, written: int) -> None:
     """Count the frames of the last burst that were delivered but not yet counted."""
     frames, superframes, datagrams = _delivered(written - _writes(receiver), (receiver[JOINING],))
-    receiver[IPACKETS] += frames
-    receiver[COALESCED_SUPERFRAMES] += superframes
-    receiver[COALESCED_DATAGRAMS] += datagrams
+    _add(receiver, IPACKETS, frames)
+    _add(receiver, COALESCED_SUPERFRAMES, superframes)
+    _add(receiver, COALESCED_DATAGRAMS, datagrams)
 
 
 def _writes(receiver: Sequence[int]) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import epaird.dataplane
-from epaird.dataplane.account import Account, crossed
+from epaird.dataplane.account import COUNT_MAX, Account, crossed
 from epaird.dataplane.frames import HEADER
 from epaird.ipc import counters
 from epaird.ipc.counters import (
@@ -166,3 +166,12 @@ def test_joined_datagrams_are_counted_once_they_are_not_joining_any_more() -> No
     assert stores == [JOINING, JOINING, COALESCED_SUPERFRAMES, COALESCED_DATAGRAMS]
     state = (JOINING, COALESCED_SUPERFRAMES, COALESCED_DATAGRAMS)
     assert [receiver.words[each] for each in state] == [0, 2, 80]
+
+
+def test_a_count_that_any_worker_may_have_written_does_not_end_the_next_one() -> None:
+    words = memoryview(bytearray(SLOT_WORDS * 8)).cast("Q")
+    words[OPACKETS], words[OBYTES] = (1 << 64) - 1, 7
+    account = Account(words)
+    account.transmitted([bytes(HEADER + 50)] * 2, 0)
+    assert words[OPACKETS] == COUNT_MAX + 2
+    assert words[OBYTES] == 107
