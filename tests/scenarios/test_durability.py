@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +105,19 @@ def test_an_upgrade_with_a_full_disk_loses_nothing(lab: Lab) -> None:
         cable.daemon.wait_for_log("can be written again")
         until(lambda: b"cannot be written" not in cable.daemon.get("/healthz")[1], cable.daemon.__repr__)
         cable.daemon.stop()
+
+
+def test_a_full_disk_ends_neither_a_start_nor_an_upgrade_with_namespaces_of_the_daemon(lab: Lab) -> None:
+    with small_disk(lab.directory / "run", 64 << 10) as disk:
+        daemon = lab.daemon(CABLE)
+        inode = Path(f"/run/netns/{lab['red']}").stat().st_ino
+        filler = fill_up(disk)
+        epairctl(lab, "upgrade")
+        daemon.wait_for_log("upgraded to epaird")
+        daemon.crash()
+        daemon = lab.restart(daemon).wait_ready()
+        assert Path(f"/run/netns/{lab['red']}").stat().st_ino == inode
+        assert daemon.get("/healthz")[0] == 200
+        filler.unlink()
+        daemon.stop()
+        assert not lab["red"].exists

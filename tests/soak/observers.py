@@ -11,11 +11,14 @@ from tests.soak.site import Site
 
 _PAUSE_S: Final = 0.1
 _OK: Final = 200
-_ABSENT: Final = ("has ended", "has closed the connection", "is not running")
+_EXHAUSTED: Final = "too many files are open"
+_ABSENT: Final = ("has ended", "has closed the connection", "is not running", _EXHAUSTED)
 
 
 class Observers:
-    """The clients, from ``with`` to its end; that no daemon runs is not an error for them."""
+    """The clients, from ``with`` to its end.
+
+    That no daemon runs is not an error for them, nor that it has no descriptor left for them."""
 
     def __init__(self, site: Site) -> None:
         self.errors: list[str] = []
@@ -60,6 +63,8 @@ class Observers:
             status, body = self._site.daemon.get("/metrics")
         except (OSError, AssertionError, IndexError, ValueError):
             return  # the daemon has ended, or its successor has not started
+        if _EXHAUSTED.encode() in body:
+            return
         self.scrapes += 1
         if status != _OK:
             self.errors.append(f"/metrics: {status} {body[:200]!r}")

@@ -95,9 +95,9 @@ class Site:
         return any(each["pair"] == name for each in self.interfaces())
 
     def wait_until_saved(self, name: str) -> None:
-        """Wait until the state file has a pair, so that another control plane takes it over."""
-        file = control_socket(self.lab).parent / "state.json"
-        until(lambda: f'"{name}"' in file.read_text(), self.recent)
+        """Wait until the state or its journal has a pair, so that another control plane takes it over."""
+        directory = control_socket(self.lab).parent
+        until(lambda: any(f'"{name}"' in each.read_text() for each in directory.glob("state.*")), self.recent)
 
     def planned(self) -> PlanReport:
         """Return the plan of the daemon's own file."""

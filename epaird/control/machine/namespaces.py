@@ -6,7 +6,6 @@ its predecessor, and never removes one that another program created.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import logging
@@ -69,7 +68,7 @@ class Namespaces:
         if created is not None and self._is(name, created):
             await self._host.remove_namespace(name, created)
         self._created.pop(name, None)
-        self._write()
+        self._save()
 
     @property
     def owned(self) -> tuple[str, ...]:
@@ -98,7 +97,12 @@ class Namespaces:
                 log.warning("%s", error)
 
     async def _make(self, name: str) -> None:
-        before = self._created.get(name)
+        found = self._created.get(name)
+        if found is not None and self._is(name, found):
+            await self._host.own_namespace(name, found)
+            log.info("namespace %s: taken over from a daemon that ended without removing it", name)
+            self._save()
+            return
 
         def created(fingerprint: Fingerprint) -> None:
             # Recorded before it has its name, so that after a crash the next daemon recognises it.
@@ -108,26 +112,15 @@ class Namespaces:
         try:
             await self._host.make_namespace(name, created)
         except KernelError as error:
-            self._restore(name, before)
+            if self._created.pop(name, None) is not None:
+                self._save()
             if error.errno != errno.EEXIST:
                 raise
-            if before is None:
-                raise KernelError(
-                    errno.EEXIST,
-                    f"namespaces.create: {name} exists already and was not created by epaird: remove it "
-                    f"from the list to use it as it is, or delete it with: ip netns del {name}",
-                ) from error
-            await self._host.own_namespace(name, before)
-            log.info("namespace %s: taken over from a daemon that ended without removing it", name)
-            self._write()
-
-    def _restore(self, name: str, before: Fingerprint | None) -> None:
-        """Restore the record of a name for which no namespace was created."""
-        if before is not None:
-            self._created[name] = before
-        elif self._created.pop(name, None) is not None:
-            with contextlib.suppress(KernelError):  # the old record names nothing that exists
-                self._write()
+            raise KernelError(
+                errno.EEXIST,
+                f"namespaces.create: {name} exists already and was not created by epaird: remove it "
+                f"from the list to use it as it is, or delete it with: ip netns del {name}",
+            ) from error
 
     def _is(self, name: str, created: Fingerprint) -> bool:
         """Return whether the namespace of a name still is the one that was created, as far as is known."""
@@ -145,6 +138,14 @@ class Namespaces:
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             log.warning("%s: %s: not used", self._record, error)
             return {}
+
+    def _save(self) -> None:
+        """Write the record, or keep the present one where that fails: what it has besides does not exist."""
+        try:
+            self._write()
+        except KernelError as error:
+            log.warning("%s: the record stays as it was", error)
+            self._written = stamp(self._directory, FILE)
 
     def _write(self) -> None:
         try:

@@ -274,3 +274,26 @@ async def test_a_namespace_that_cannot_be_recorded_is_not_kept(tmp_path: Path) -
             await namespaces.create(["red", "blue"])
         await namespaces.remove_all()
         assert not host.namespaces
+
+
+@on_loop
+async def test_those_of_a_predecessor_are_taken_over_and_removed_although_nothing_can_be_recorded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with machine() as host:
+        await Namespaces(host, tmp_path).create(["red", "blue"])
+        before, record = dict(host.namespaces), (tmp_path / "namespaces.json").read_bytes()
+        (tmp_path / "namespaces.json.new").mkdir()
+        second = Namespaces(host, tmp_path)
+        await second.create(["red", "blue"])
+        assert host.namespaces == before
+        assert (tmp_path / "namespaces.json").read_bytes() == record
+        assert second.recorded
+        assert set(caplog.messages) == {
+            f"{tmp_path}/namespaces.json: Is a directory: the record stays as it was"
+        }
+        await second.remove("red")
+        assert second.owned == ("blue",)
+        third = Namespaces(host, tmp_path)
+        await third.create(["blue"])
+        assert third.owned == ("blue",)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from epaird.kernel.errors import KernelError
+from epaird.kernel.namespace import Fingerprint, fingerprint, opened
 from tests.scenarios.namespaces import Namespace
 from tests.scenarios.transfers import ping
 from tests.soak.expected import MADE, Expected, pair, words
@@ -70,15 +72,16 @@ class MadeNamespaceDeleted(Operation):
 
     def act(self, site: Site) -> None:
         made = site.lab[MADE.removeprefix("$")]
-        before = Path(f"/run/netns/{made}").stat().st_ino
+        before = _fingerprint(made)
         made.remove()
         if self.reload:
             site.ctl("reload")
 
         def returned() -> bool:
+            now = _fingerprint(made)
             return (
-                made.exists
-                and Path(f"/run/netns/{made}").stat().st_ino != before
+                now is not None
+                and now != before
                 and all(f"{name}b" in made.links("tun") for name in self.names)
             )
 
@@ -89,6 +92,15 @@ class MadeNamespaceDeleted(Operation):
             expected.delete(name)
         if self.reload:
             expected.apply_file()
+
+
+def _fingerprint(made: Namespace) -> Fingerprint | None:
+    """Return what distinguishes a namespace from a later one, which may have its inode; None without one."""
+    try:
+        with opened(made.name) as found:
+            return fingerprint(found)
+    except KernelError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
