@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import signal
-import threading
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
@@ -102,19 +101,16 @@ class Core:
             os.sched_setaffinity(self._worker, self._affinity)
 
     def run_before_worker(self, do: Callable[[], object]) -> None:
-        """Call a function during which the worker does not run."""
-        failures: list[BaseException] = []
+        """Call a function during which the worker does not run.
 
-        def run() -> None:
-            try:
-                os.sched_setaffinity(0, self._core)
-                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-                do()
-            except BaseException as failure:  # noqa: BLE001 (raised again in the waiting thread)
-                failures.append(failure)
-
-        thread = threading.Thread(target=run, name="sender")
-        thread.start()
-        thread.join()
-        if failures:
-            raise failures[0]
+        It is called in this thread. Each system call of a thread beside it would give up the interpreter's
+        lock, and while the thread then waits for the lock, the worker runs.
+        """
+        affinity = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, self._core)
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        try:
+            do()
+        finally:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            os.sched_setaffinity(0, affinity)
