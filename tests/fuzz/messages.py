@@ -13,6 +13,7 @@ from typing import Any, Final, get_args
 from hypothesis import strategies as st
 
 from epaird.ipc.encoding import encode
+from epaird.ipc.impairment import LineParameters, LineSpec, LossChain, Phase
 from epaird.ipc.messages import CableSpec, Done, Message, PortSpec, Resize
 from epaird.ipc.settlement import Correction
 from tests.control.workers.test_link import Scene, make_scene
@@ -29,6 +30,13 @@ _NAMES: Final = ("epair0", "epair0a", "lo1", "", "\x1b[31m", "e" * 5000, "\ud800
 _NUMBERS: Final = (0, 1, 2, -1, 2**31, 2**63, 2**64, 10**30, 0.5, 1e308)
 
 
+_RECORDS: Final[dict[str, type]] = {
+    each.__name__: each
+    for each in (CableSpec, PortSpec, Correction, LineSpec, Phase, LineParameters, LossChain)
+}  # fmt: skip
+"""The classes in messages, by their names."""
+
+
 def _field(annotation: str) -> st.SearchStrategy[Any]:
     match annotation:
         case "int" | "float":
@@ -37,14 +45,11 @@ def _field(annotation: str) -> st.SearchStrategy[Any]:
             return st.booleans()
         case "str":
             return st.sampled_from((*_NAMES, "cable", "unplugged", "reflect", "verbatim", "kept"))
-        case "tuple[int, ...]":
-            return st.lists(st.sampled_from(_NUMBERS), max_size=3)
-        case "tuple[PortSpec, ...]":
-            return st.lists(_record(PortSpec), max_size=3)
-        case "tuple[Correction, ...]":
-            return st.lists(_record(Correction), max_size=3)
+        case _ if annotation in _RECORDS:
+            return _record(_RECORDS[annotation])
         case _:
-            return _record(CableSpec)
+            member = annotation.removeprefix("tuple[").removesuffix(", ...]")
+            return st.lists(_field(member), max_size=3)
 
 
 def _record(kind: type) -> st.SearchStrategy[dict[str, Any]]:

@@ -15,6 +15,7 @@ HEADERS = (
     "sys/mount.h",
     "sys/socket.h",
     "sys/ioctl.h",
+    "sys/timerfd.h",
     "asm/socket.h",
     "linux/audit.h",
     "linux/filter.h",

@@ -13,9 +13,9 @@ from epaird.control.workers.worker import Worker
 adopt = Worker.adopt
 
 
-def adopt_stopped(worker: Worker, *args: Any) -> Any:  # noqa: ANN401
+def adopt_stopped(worker: Worker, *args: Any, **settings: Any) -> Any:  # noqa: ANN401
     """Adopt a process that is stopped at this moment."""
-    link = adopt(worker, *args)
+    link = adopt(worker, *args, **settings)
     os.kill(link.pid, signal.SIGSTOP)
     return link
 
