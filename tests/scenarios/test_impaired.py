@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.deploy.manager import ServiceManager
 from tests.scenarios.ctl import epairctl
 from tests.scenarios.datagram_stream import DatagramStream
+from tests.scenarios.faults import ManagedDaemon
 from tests.scenarios.lab import Daemon, Lab, pair
 from tests.scenarios.transfers import add_neighbour
 from tests.waiting import until
@@ -68,6 +72,46 @@ def test_nothing_that_is_held_is_lost(lab: Lab, fault: Callable[[Lab, Daemon], D
     assert outcome.lost == errors["worker_lost"]
     assert errors["worker_lost"] <= 64, "at most the burst in hand"
     assert page.held("epair0a") == 0
+
+
+def test_nothing_that_is_held_is_lost_when_every_process_dies(lab: Lab) -> None:
+    """As under systemd, the rings are in the manager's store."""
+    with ServiceManager(str(lab.directory / "notify")) as manager:
+        for name in ("red", "blue"):
+            lab.namespace(name, ipv6=False)
+        file = lab.configuration(pair(ipv6=False) + DELAY, workers=1)
+        with managed(lab, file, manager) as daemon, stream(lab) as sending:
+            until(lambda: {"epair0a.line", "epair0b.line"} <= stored(manager), lambda: stored(manager))
+            wait_until_held(daemon)
+            for pid in (daemon.pid, *lab.processes("epaird.dataplane")):
+                os.kill(pid, signal.SIGKILL)
+            daemon.wait_exit()
+            until(lambda: not lab.processes("epaird"))
+            with managed(lab, file, manager) as successor:
+                wait_until_held(successor)
+                outcome = sending.end()
+                page = successor.at_rest()
+                successor.stop()
+    assert (outcome.twice, outcome.ordered) == (0, True)
+    errors = page.interface("epair0b").ierrors
+    assert outcome.lost == errors["worker_lost"] == sum(errors.values())
+    assert errors["worker_lost"] <= 64, "at most the burst in hand"
+
+
+@contextlib.contextmanager
+def managed(lab: Lab, file: Path, manager: ServiceManager) -> Iterator[Daemon]:
+    """Run a daemon as a service until the end of the block."""
+    daemon = ManagedDaemon(lab, file, manager)
+    try:
+        yield daemon.wait_ready()
+    finally:
+        daemon.kill()
+
+
+def stored(manager: ServiceManager) -> set[str]:
+    """Return the names of the descriptors that the manager keeps."""
+    manager.receive_all()
+    return {name for name, _ in manager.unit.stored}
 
 
 def test_a_change_in_place_loses_and_reorders_nothing(lab: Lab) -> None:

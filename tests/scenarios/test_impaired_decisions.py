@@ -17,6 +17,7 @@ from tests.dataplane.impair.pump import statistics
 from tests.dataplane.superframes import TAGS, TCP, UDP, Offloaded
 from tests.scenarios.ctl import epairctl
 from tests.scenarios.lab import Daemon, Lab, pair
+from tests.scenarios.test_impaired import kill_control_plane, kill_worker, upgrade
 from tests.scenarios.transfers import Sink, add_neighbour, tagged_again
 from tests.sockets import force_receive_buffer
 from tests.waiting import until
@@ -51,20 +52,26 @@ def decisions(lab: Lab, device: str) -> list[tuple[int, str]]:
     return [(int(number), fate) for number, fate in found]
 
 
-def carried(lab: Lab, daemon: Daemon, unit: int, together: int) -> list[int]:
-    """Send numbered datagrams over a pair, so many in a frame, and return the numbers that arrive."""
+def send(lab: Lab, daemon: Daemon, sink: Sink, unit: int, numbers: range, together: int) -> None:
+    """Send numbered datagrams over a pair, so many in a frame, and wait until all have been read."""
     device = f"epair{unit}a"
     before = daemon.metrics().interface(device).opackets
-    red, blue = lab["red"], lab["blue"]
-    with Sink(blue, f"10.0.{unit}.2") as sink, red.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+    with lab["red"].socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.connect((f"10.0.{unit}.2", sink.port))
         if together > 1:
             enable_segmentation(sender, SIZE)
-        for first in range(0, COUNT, together):
-            numbers = range(first, first + together)
-            sender.send(b"".join(number.to_bytes(8) + bytes(SIZE - 8) for number in numbers))
-        until(lambda: daemon.metrics().interface(device).opackets == before + COUNT // together)
-        until(lambda: not daemon.metrics().held(device))
+        for first in numbers[::together]:
+            parts = range(first, first + together)
+            sender.send(b"".join(number.to_bytes(8) + bytes(SIZE - 8) for number in parts))
+    frames = before + len(numbers) // together
+    until(lambda: daemon.metrics().interface(device).opackets == frames, daemon.__repr__)
+
+
+def carried(lab: Lab, daemon: Daemon, unit: int, together: int) -> list[int]:
+    """Send COUNT numbered datagrams over a pair, so many in a frame; return the numbers that arrive."""
+    with Sink(lab["blue"], f"10.0.{unit}.2") as sink:
+        send(lab, daemon, sink, unit, range(COUNT), together)
+        until(lambda: not daemon.metrics().held(f"epair{unit}a"), daemon.__repr__)
         daemon.at_rest()
         return sink.arrived()
 
@@ -111,6 +118,28 @@ def test_the_same_segments_are_hit_as_super_frames_singly_and_by_replay(lab: Lab
     for unit, together in ((0, 1), (1, TOGETHER)):
         epairctl(lab, "impair", f"epair{unit}a", "replay", str(file))
         assert_decided(carried(lab, daemon, unit, together), decided)
+
+
+
+def test_decisions_go_on_and_nothing_that_is_held_is_lost_whatever_ends(lab: Lab) -> None:
+    daemon = pairs(lab)
+    for unit in (0, 1):
+        epairctl(lab, "impair", f"epair{unit}a", "delay", "500ms", *KEYS[2:])
+    faults = (kill_worker, kill_control_plane, upgrade, kill_worker)
+    with Sink(lab["blue"], "10.0.0.2") as sink:
+        for number, fault in enumerate(faults):
+            step = COUNT // len(faults)
+            send(lab, daemon, sink, 0, range(number * step, (number + 1) * step), TOGETHER)
+            assert daemon.metrics().held("epair0a") > step // TOGETHER
+            daemon = fault(lab, daemon)
+        until(lambda: not daemon.metrics().held("epair0a"), daemon.__repr__)
+        page = daemon.at_rest()
+        arrived = sink.arrived()
+    assert sum(page.interface("epair0b").ierrors.values()) == 0
+    decided = decisions(lab, "epair0a")
+    assert_decided(arrived, decided)
+    assert_decided(carried(lab, daemon, 1, TOGETHER), decided)
+    assert decisions(lab, "epair1a") == decided
 
 
 SOL_PACKET, PACKET_VNET_HDR, PACKET_AUXDATA, ETH_P_ALL = 263, 15, 8, 3
