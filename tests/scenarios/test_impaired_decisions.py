@@ -120,7 +120,6 @@ def test_the_same_segments_are_hit_as_super_frames_singly_and_by_replay(lab: Lab
         assert_decided(carried(lab, daemon, unit, together), decided)
 
 
-
 def test_decisions_go_on_and_nothing_that_is_held_is_lost_whatever_ends(lab: Lab) -> None:
     daemon = pairs(lab)
     for unit in (0, 1):

@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-
 from tests.dataplane.impair.oracles import within
 from tests.dataplane.impair.pump import checksum_errors, statistics
 from tests.scenarios.ctl import epairctl
