@@ -41,7 +41,8 @@ def flow(lab: Lab, unit: int = 0) -> tuple[socket.socket, socket.socket]:
 
 def numbers(receiver: socket.socket, count: int, size: int) -> list[int]:
     """Return the numbers of so many datagrams, in the order of their arrival."""
-    batch, found = Batch(64, size), []
+    batch = Batch(64, size)
+    found: list[int] = []
     while len(found) < count:
         ready, _, _ = select.select([receiver], [], [], DEADLINE_S)
         assert ready, f"{len(found)} of {count}"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
-from tests.scenarios.ctl import epairctl, reload
+from tests.dataplane.impair.oracles import within
+from tests.scenarios.ctl import EPAIRCTL, control_socket, epairctl, reload
+from tests.scenarios.datagram_stream import DatagramStream
 from tests.scenarios.lab import CABLE, Lab
-from tests.scenarios.transfers import BLUE
+from tests.scenarios.transfers import BLUE, add_neighbour
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
+
+WIRE = 8 * (64 + 8 + 20 + 14 + 24)
+"""Bits on the wire of a datagram of a stream."""
 
 
 def round_trips(lab: Lab) -> list[float]:
@@ -40,14 +46,6 @@ def test_a_link_is_impaired_and_repaired(lab: Lab) -> None:
     assert min(round_trips(lab)) < 20
 
 
-def test_an_impairment_expires(lab: Lab) -> None:
-    lab.daemon(CABLE)
-    epairctl(lab, "impair", "epair0", "delay", "1ms")
-    assert "expires in 1 s" in epairctl(lab, "impair", "epair0", "for", "1s", "loss", "100%")
-    until(lambda: "loss 100%" not in epairctl(lab, "impair", "epair0"))
-    assert "each direction: delay 1ms" in epairctl(lab, "impair", "epair0")
-
-
 def test_a_plan_names_the_keys_that_change(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
     impaired = CABLE + '[epair.epair0.impair]\ndelay = "{}"\n'
@@ -60,7 +58,16 @@ def test_live_statistics_have_what_was_asked_for_beside_what_is_delivered(lab: L
     lab.daemon(CABLE)
     epairctl(lab, "impair", "epair0a", "delay", "10ms", "loss", "30%", "rate", "100mbit", "seed", "7")
     add_neighbour(lab["red"], lab["blue"], BLUE)
+    watch = (EPAIRCTL, "--socket", str(control_socket(lab)), "-j", "stats", "-w", "-i", "0.5", "epair0a")
     with DatagramStream(lab["red"], lab["blue"], BLUE, 2000):
-        watching = start_epairctl(lab, "-j", "stats", "-w", "-i", "0.5", "epair0a")
-        until(lambda: watching.stdout.count(b"\n") >= 3, watching.__repr__)
-        watching.kill()
+        watching = lab.home.start(*watch)
+        until(lambda: watching.stdout.count(b"\n") >= 2, watching.__repr__)
+    found = json.loads(watching.stdout.splitlines()[1])["epair0a"]
+    live, sent = found["impairment"], found["opackets"]
+    asked = {key: live[key] for key in ("delay_seconds", "loss_ratio", "asked_bits_per_second")}
+    assert asked == {"delay_seconds": 0.01, "loss_ratio": pytest.approx(0.3), "asked_bits_per_second": 10**8}
+    assert within(round(live["lost_ratio"] * sent / 2), round(sent / 2), 0.3)
+    delivered = (1 - live["lost_ratio"]) * sent * WIRE
+    assert live["bits_per_second"] == pytest.approx(delivered, rel=0.3)
+    assert 0 <= live["late_seconds"] < 1
+    assert live["queue_drop_ratio"] == 0
