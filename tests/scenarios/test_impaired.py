@@ -131,11 +131,17 @@ def test_a_change_in_place_loses_and_reorders_nothing(lab: Lab) -> None:
 
 def test_what_is_held_when_the_cable_is_unplugged_is_counted(lab: Lab) -> None:
     daemon = impaired(lab)
-    with stream(lab):
+    with stream(lab) as sending:
         wait_until_held(daemon)
         epairctl(lab, "unpatch", "epair0a")
         daemon.wait_for_log("unplugged while impairment held")
         epairctl(lab, "patch", "epair0a", "epair0b")
         wait_until_held(daemon)
-    page = daemon.metrics()
-    assert page.interface("epair0b").ierrors["write_error"] > 50
+        outcome = sending.end()
+    page = daemon.at_rest()
+    a, b = page.interface("epair0a"), page.interface("epair0b")
+    assert b.ierrors["write_error"] > 50
+    assert outcome.ordered
+    assert outcome.received == b.ipackets
+    assert a.opackets == b.ipackets + b.ierrors["write_error"]
+    assert page.value("epaird_impair_esegments_total", device="epair0a") == b.ierrors["write_error"]

@@ -54,7 +54,8 @@ def test_a_delay_on_fifty_pairs_loses_and_reorders_nothing(lab: Lab) -> None:
     for name in ("red", "blue"):
         lab.namespace(name, ipv6=False)
     impaired = "".join(
-        f'{pair(unit, ipv6=False)}[epair.epair{unit}.impair]\ndelay = "100ms"\n' for unit in range(PAIRS)
+        f'{pair(unit, ipv6=False)}[epair.epair{unit}.impair]\ndelay = "100ms"\njitter = "5ms"\n'
+        for unit in range(PAIRS)
     )
     daemon = lab.daemon(impaired)
     flows = [flow(lab, unit) for unit in range(PAIRS)]
@@ -117,10 +118,12 @@ def test_a_full_buffer_blocks_the_sender_and_drops_nothing(lab: Lab) -> None:
     assert page.interface("epair0a").opackets == page.interface("epair0b").ipackets == LONG_COUNT
 
 
-def test_only_the_limit_drops_and_says_so(lab: Lab) -> None:
+@pytest.mark.parametrize("shape", ['rate = "2mbit"', 'trace = "lte.up"'])
+def test_only_the_limit_drops_and_says_so(lab: Lab, shape: str) -> None:
     for name in ("red", "blue"):
         lab.namespace(name, ipv6=False)
-    impaired = '[epair.epair0.a.impair]\ndelay = "50ms"\nrate = "2mbit"\nlimit = "100p"\n'
+    (lab.directory / "lte.up").write_text("4\n8\n")
+    impaired = f'[epair.epair0.a.impair]\ndelay = "50ms"\n{shape}\nlimit = "100p"\n'
     daemon = lab.daemon(pair(ipv6=False) + impaired, workers=1)
     sender, receiver = flow(lab)
     send(sender)

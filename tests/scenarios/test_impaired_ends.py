@@ -131,6 +131,7 @@ def test_an_impaired_cable_that_is_unplugged_and_plugged_again(lab: Lab) -> None
     assert page.interface("epair0b").ierrors["write_error"] == HELD
     assert page.value("epaird_impair_osegments_total", device="epair0a") == HELD + 100
     assert page.value("epaird_impair_isegments_total", device="epair0a") == 100
+    assert page.value("epaird_impair_esegments_total", device="epair0a") == HELD
 
 
 def test_a_larger_buffer_applies_while_frames_are_held(lab: Lab) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.dataplane.impair.oracles import within
-from tests.scenarios.ctl import EPAIRCTL, control_socket, epairctl, reload
+from tests.scenarios.ctl import EPAIRCTL, control_socket, epairctl, reload, run_epairctl
 from tests.scenarios.datagram_stream import DatagramStream
 from tests.scenarios.lab import CABLE, Lab
+from tests.scenarios.test_control import has_client
 from tests.scenarios.transfers import BLUE, add_neighbour
 from tests.waiting import until
 
@@ -52,6 +54,32 @@ def test_a_plan_names_the_keys_that_change(lab: Lab) -> None:
     assert "impair.delay: (none) -> 5ms" in reload(daemon, impaired.format("5ms"))
     assert "impair.delay: 5ms -> 50ms" in reload(daemon, impaired.format("50ms"))
     assert "adds 100ms to a round trip" in epairctl(lab, "impair", "epair0")
+
+
+NETEM = "delay 100ms 10ms 25% distribution normal loss gemodel 1% 30% 100% 0% limit 1000 seed 7"
+
+
+def test_netems_words_are_understood_shown_announced_and_saved(lab: Lab, tmp_path: Path) -> None:
+    lab.daemon(CABLE)
+    monitor = lab.home.start(EPAIRCTL, "--socket", str(control_socket(lab)), "monitor", "-br")
+    until(lambda: has_client(lab))
+    answer = epairctl(lab, "impair", "epair0a", *NETEM.split())
+    words = answer.splitlines()[0].removeprefix("epair0a to epair0b: ")
+    assert words == (
+        "delay 100ms jitter 10ms jitter_correlation 25% distribution normal "
+        """loss '{ p = "1%", r = "30%", bad = "100%", good = "0%" }' seed 7"""
+    )
+    assert "adds 100ms to a round trip" in answer
+    assert len([line for line in answer.splitlines() if line.startswith("note:")]) > 1
+    assert "note:" not in epairctl(lab, "impair", "epair0a", "jitter", "20ms")
+    monitor.wait_for_output("epair0a impaired")
+    file = tmp_path / "saved.toml"
+    file.write_text(epairctl(lab, "save"))
+    assert run_epairctl(lab, "plan", str(file)).returncode == 0
+    epairctl(lab, "impair", "epair0a", "off")
+    planned = run_epairctl(lab, "plan", str(file))
+    assert planned.returncode == 2
+    assert "a.impair.delay: (none) -> 100ms" in planned.stdout
 
 
 def test_live_statistics_have_what_was_asked_for_beside_what_is_delivered(lab: Lab) -> None:
