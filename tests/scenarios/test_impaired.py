@@ -85,9 +85,11 @@ def test_nothing_that_is_held_is_lost_when_every_process_dies(lab: Lab) -> None:
             wait_until_held(daemon)
             for pid in (daemon.pid, *lab.processes("epaird.dataplane")):
                 os.kill(pid, signal.SIGKILL)
+            sending.pause()  # a start may take longer than the kernel's rings last
             daemon.wait_exit()
             until(lambda: not lab.processes("epaird"))
             with managed(lab, file, manager) as successor:
+                sending.go()
                 wait_until_held(successor)
                 outcome = sending.end()
                 page = successor.at_rest()
