@@ -54,7 +54,7 @@ def test_100_megabytes_cross_a_link_that_loses_one_segment_in_a_hundred(lab: Lab
 def test_the_receivers_kernel_counts_each_corrupted_segment(lab: Lab, ipv6: bool) -> None:
     daemon = link(lab, ipv6=ipv6)
     epairctl(lab, "impair", "epair0a", "corrupt", "1%", "seed", "7")
-    tcp(lab["red"], lab["blue"], BLUE6 if ipv6 else BLUE, 20_000_000)
+    tcp(lab["red"], lab["blue"], BLUE6 if ipv6 else BLUE, 10_000_000)
     page = daemon.at_rest()
     corrupted = line(page, "corrupted")
     assert within(corrupted, line(page, "impair_osegments"), 0.01)
