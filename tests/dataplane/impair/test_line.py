@@ -244,18 +244,21 @@ def reason(name: str) -> int:
 def test_losses_of_the_schedule_have_a_reason_of_their_own(cable: Cable) -> None:
     """The schedule begins later: half of what it hits is lost, super-frames included, and then nothing."""
     lossy = LineParameters(delay_ns=10 * MS, loss=LossChain(p=0.5, r=0.5))
-    spec = replace(cable.spec(delay_ns=10 * MS), phases=(Phase(300 * MS, 0, 0, lossy),))
-    cable.start(spec)
+    cable.start(cable.spec(delay_ns=10 * MS))
+    spec = replace(cable.spec(delay_ns=10 * MS), phases=(Phase(60_000 * MS, 0, 0, lossy),))
+    cable.impair(0, spec)
     cable.a.numbered(0, 1000)
     until(lambda: cable.words(1)[OPACKETS] == 1000)
     assert not cable.words(3)[reason("schedule")]
-    until(lambda: time.monotonic_ns() > spec.applied_ns + 300 * MS)
+    spec = replace(spec, phases=(Phase(50 * MS, 0, 0, lossy),), applied_ns=time.monotonic_ns())
+    cable.impair(0, spec)
+    until(lambda: time.monotonic_ns() > spec.applied_ns + 50 * MS)
     cable.a.numbered(1000, 1000)
     cable.a.send(*(bytes(Offloaded(bytes(20_000), gso_size=1000)) for _ in range(20)))
     until(lambda: cable.words(1)[OPACKETS] == 2020)
     dropped = cable.words(3)[reason("schedule")]
     assert 590 < dropped < 810, "700 of 1400 segments"
-    cable.impair(0, later(spec, delay_ns=5 * MS))
+    cable.impair(0, later(replace(spec, phases=(Phase(60_000 * MS, 0, 0, lossy),)), delay_ns=5 * MS))
     cable.a.numbered(2000, 100)
     until(lambda: held(cable) == 0 and cable.words(1)[OPACKETS] == 2120)
     assert cable.words(3)[reason("schedule")] == dropped, "it began again with the change"
