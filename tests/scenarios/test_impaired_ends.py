@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import time
 from collections.abc import Callable
@@ -10,8 +11,17 @@ from collections.abc import Callable
 import pytest
 
 from tests.scenarios.ctl import epairctl
+from tests.scenarios.faults import Cable
 from tests.scenarios.lab import CABLE, NAMESPACES, Daemon, Lab, pair
-from tests.scenarios.test_impaired import kill_control_plane, kill_worker, stream, upgrade, wait_until_held
+from tests.scenarios.test_adoption import VERSIONED
+from tests.scenarios.test_impaired import (
+    DELAY,
+    kill_control_plane,
+    kill_worker,
+    stream,
+    upgrade,
+    wait_until_held,
+)
 from tests.scenarios.transfers import Sink, add_neighbour, send
 from tests.waiting import until
 
@@ -64,6 +74,24 @@ def test_the_schedule_of_the_carrier_goes_on_under_a_successor(lab: Lab) -> None
         daemon = fault(lab, daemon)
         apart = abs(off_ns() - before)
         assert min(apart, 2_000_000_000 - apart) < 500_000_000, fault
+
+
+def test_a_worker_of_an_older_version_is_renewed_and_then_impairs(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration is impaired when a successor takes over a worker that cannot do it."""
+    monkeypatch.setenv("EPAIRD_WORKERS", "undescribed")
+    cable = Cable(lab, start=functools.partial(lab.launch, wrapper=VERSIONED))
+    with cable.stream(2000) as sending:
+        cable.wait_for_frames(500)
+        cable.daemon.crash()
+        with cable.daemon.file.open("a") as file:
+            file.write(DELAY)
+        cable.restart()
+        wait_until_held(cable.daemon)
+        outcome = sending.end()
+    cable.page()
+    assert (outcome.lost, outcome.ordered) == (0, True)
 
 
 def two_pairs(lab: Lab) -> Daemon:
