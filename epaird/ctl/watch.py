@@ -84,7 +84,11 @@ def _statistics(
     daemon: Client, devices: set[str] | None, netns: str | None, *, drops: bool = False
 ) -> Statistics:
     """Return the counters of these interfaces."""
-    found = daemon.statistics(netns=netns, drops=drops)
+    return _only(daemon.statistics(netns=netns, drops=drops), devices)
+
+
+def _only(found: Statistics, devices: Container[str] | None) -> Statistics:
+    """Return the counters of these interfaces; None for all."""
     if devices is None:
         return found
     return replace(found, interfaces=[each for each in found.interfaces if each.device in devices])
@@ -101,16 +105,27 @@ class _Sample:
 
 
 def _rates(daemon: Client, names: tuple[str, ...], chosen: ListOptions) -> Iterator[_Sample]:
-    """Yield the rates of interfaces after each interval."""
+    """Yield the rates of interfaces after each interval.
+
+    All interfaces are read, because what an impairment delivers is counted by the peer."""
     from epaird.ctl.rates import rates
 
-    before = _statistics(daemon, _devices(daemon, names), chosen.netns)
+    _devices(daemon, names)
+    before = daemon.statistics()
     while True:
         time.sleep(chosen.interval_s)
-        after = _statistics(daemon, _devices(daemon, names), chosen.netns)
-        found = chosen.of_rates(rates(before, after))
+        after = daemon.statistics()
+        found = chosen.of_rates(rates(before, _selected(daemon, after, names, chosen.netns)))
         yield _Sample(found, _lines(before, after, found))
         before = after
+
+
+def _selected(daemon: Client, found: Statistics, names: tuple[str, ...], netns: str | None) -> Statistics:
+    """Return the counters of the interfaces with these names in a namespace."""
+    devices = _devices(daemon, names)
+    if netns is not None:
+        devices = {each.device for each in _statistics(daemon, devices, netns).interfaces}
+    return _only(found, devices)
 
 
 def _lines(before: Statistics, after: Statistics, devices: Container[str]) -> dict[str, LineRates]:

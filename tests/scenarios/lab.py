@@ -222,6 +222,10 @@ class Daemon(Process):
                     sender.opackets + receiver.added_segments + page.line_balance(sender.device),
                     receiver.ipackets + lost,
                 ),
+                "impaired segments = those delivered, refused and dropped": (
+                    0 if page.held(sender.device) else page.segment_balance(sender.device),
+                    0,
+                ),
                 "kernel tx_dropped = oqdrops": (link.tx_dropped, sender.oqdrops),
                 "refs = 1": (sender.refs, 1),
             }

@@ -103,6 +103,19 @@ class Page:
         }
         return sum(int(each.value) * signs.get(each.name, 0) for each in self._by_device[device])
 
+    def segment_balance(self, device: str) -> int:
+        """Return the segments that impairment has taken from a sender, less those that have a fate.
+
+        Segments that are held have none yet; only their frames are on the page."""
+        signs = {
+            "epaird_impair_osegments_total": 1,
+            "epaird_duplicated_total": 1,
+            "epaird_impair_isegments_total": -1,
+            "epaird_impair_esegments_total": -1,
+            "epaird_impaired_total": -1,
+        }
+        return sum(int(each.value) * signs.get(each.name, 0) for each in self._by_device[device])
+
     def held(self, device: str) -> int:
         """Return the frames of a sender that impairment holds."""
         found = (each.value for each in self._by_device[device] if each.name == "epaird_impair_held_frames")

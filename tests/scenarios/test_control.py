@@ -98,7 +98,7 @@ def test_carrier_and_patching_are_seen_by_the_namespaces(lab: Lab) -> None:
 def test_monitor_prints_events(lab: Lab) -> None:
     daemon = lab.daemon(CABLE)
     monitor = lab.home.start(EPAIRCTL, "--socket", str(control_socket(lab)), "monitor", "-br")
-    until(lambda: _has_client(lab))
+    until(lambda: has_client(lab))
     epairctl(lab, "create", "epair1")
     lab["red"].ip("link set eth0 down")
     lab["red"].ip("link set eth0 name eth9")
@@ -117,7 +117,7 @@ def test_monitor_prints_events(lab: Lab) -> None:
     assert "the daemon has ended" in monitor.stderr
 
 
-def _has_client(lab: Lab) -> bool:
+def has_client(lab: Lab) -> bool:
     """Return whether a client is connected to the control socket."""
     lines = [line.split() for line in lab.home.run("cat", "/proc/net/unix").splitlines()]
     return any(line[-1] == str(control_socket(lab)) and line[5] == "03" for line in lines)  # SS_CONNECTED

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.deploy.manager import ServiceManager
 from tests.scenarios.ctl import epairctl
 from tests.scenarios.datagram_stream import DatagramStream
+from tests.scenarios.faults import ManagedDaemon
 from tests.scenarios.lab import Daemon, Lab, pair
 from tests.scenarios.transfers import add_neighbour
 from tests.waiting import until
@@ -70,6 +74,48 @@ def test_nothing_that_is_held_is_lost(lab: Lab, fault: Callable[[Lab, Daemon], D
     assert page.held("epair0a") == 0
 
 
+def test_nothing_that_is_held_is_lost_when_every_process_dies(lab: Lab) -> None:
+    """As under systemd, the rings are in the manager's store."""
+    with ServiceManager(str(lab.directory / "notify")) as manager:
+        for name in ("red", "blue"):
+            lab.namespace(name, ipv6=False)
+        file = lab.configuration(pair(ipv6=False) + DELAY, workers=1)
+        with managed(lab, file, manager) as daemon, stream(lab) as sending:
+            until(lambda: {"epair0a.line", "epair0b.line"} <= stored(manager), lambda: stored(manager))
+            wait_until_held(daemon)
+            for pid in (daemon.pid, *lab.processes("epaird.dataplane")):
+                os.kill(pid, signal.SIGKILL)
+            sending.pause()  # a start may take longer than the kernel's rings last
+            daemon.wait_exit()
+            until(lambda: not lab.processes("epaird"))
+            with managed(lab, file, manager) as successor:
+                sending.go()
+                wait_until_held(successor)
+                outcome = sending.end()
+                page = successor.at_rest()
+                successor.stop()
+    assert (outcome.twice, outcome.ordered) == (0, True)
+    errors = page.interface("epair0b").ierrors
+    assert outcome.lost == errors["worker_lost"] == sum(errors.values())
+    assert errors["worker_lost"] <= 64, "at most the burst in hand"
+
+
+@contextlib.contextmanager
+def managed(lab: Lab, file: Path, manager: ServiceManager) -> Iterator[Daemon]:
+    """Run a daemon as a service until the end of the block."""
+    daemon = ManagedDaemon(lab, file, manager)
+    try:
+        yield daemon.wait_ready()
+    finally:
+        daemon.kill()
+
+
+def stored(manager: ServiceManager) -> set[str]:
+    """Return the names of the descriptors that the manager keeps."""
+    manager.receive_all()
+    return {name for name, _ in manager.unit.stored}
+
+
 def test_a_change_in_place_loses_and_reorders_nothing(lab: Lab) -> None:
     daemon = impaired(lab)
     with stream(lab) as sending:
@@ -87,11 +133,17 @@ def test_a_change_in_place_loses_and_reorders_nothing(lab: Lab) -> None:
 
 def test_what_is_held_when_the_cable_is_unplugged_is_counted(lab: Lab) -> None:
     daemon = impaired(lab)
-    with stream(lab):
+    with stream(lab) as sending:
         wait_until_held(daemon)
         epairctl(lab, "unpatch", "epair0a")
         daemon.wait_for_log("unplugged while impairment held")
         epairctl(lab, "patch", "epair0a", "epair0b")
         wait_until_held(daemon)
-    page = daemon.metrics()
-    assert page.interface("epair0b").ierrors["write_error"] > 50
+        outcome = sending.end()
+    page = daemon.at_rest()
+    a, b = page.interface("epair0a"), page.interface("epair0b")
+    assert b.ierrors["write_error"] > 50
+    assert outcome.ordered
+    assert outcome.received == b.ipackets
+    assert a.opackets == b.ipackets + b.ierrors["write_error"]
+    assert page.value("epaird_impair_esegments_total", device="epair0a") == b.ierrors["write_error"]

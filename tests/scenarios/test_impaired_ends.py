@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import time
 from collections.abc import Callable
@@ -10,8 +11,17 @@ from collections.abc import Callable
 import pytest
 
 from tests.scenarios.ctl import epairctl
+from tests.scenarios.faults import Cable
 from tests.scenarios.lab import CABLE, NAMESPACES, Daemon, Lab, pair
-from tests.scenarios.test_impaired import kill_control_plane, kill_worker, stream, upgrade, wait_until_held
+from tests.scenarios.test_adoption import VERSIONED
+from tests.scenarios.test_impaired import (
+    DELAY,
+    kill_control_plane,
+    kill_worker,
+    stream,
+    upgrade,
+    wait_until_held,
+)
 from tests.scenarios.transfers import Sink, add_neighbour, send
 from tests.waiting import until
 
@@ -29,13 +39,17 @@ def stop_and_take_over(lab: Lab, daemon: Daemon) -> Daemon:
     return lab.restart(daemon).wait_ready()
 
 
-@pytest.mark.parametrize("fault", [kill_control_plane, stop_and_take_over, upgrade, kill_worker])
+def kill_worker_and_upgrade(lab: Lab, daemon: Daemon) -> Daemon:
+    return upgrade(lab, kill_worker(lab, daemon))
+
+
+@pytest.mark.parametrize("fault", [kill_control_plane, stop_and_take_over, kill_worker_and_upgrade])
 def test_an_impairment_expires_whatever_ends_meanwhile(
     lab: Lab, fault: Callable[[Lab, Daemon], Daemon]
 ) -> None:
     daemon = lab.daemon(CABLE, workers=1)
     epairctl(lab, "impair", "epair0", "delay", "1ms", "seed", "7")
-    epairctl(lab, "impair", "epair0", "for", "1s", "loss", "100%")
+    assert "expires in 1 s" in epairctl(lab, "impair", "epair0", "for", "1s", "loss", "100%")
     daemon = fault(lab, daemon)
     until(lambda: "loss 100%" not in epairctl(lab, "impair", "epair0"), daemon.__repr__)
     shown = epairctl(lab, "impair", "epair0")
@@ -45,10 +59,7 @@ def test_an_impairment_expires_whatever_ends_meanwhile(
     daemon.wait_for_log("its impairment expired: set back")
 
 
-@pytest.mark.parametrize("fault", [kill_control_plane, upgrade])
-def test_the_schedule_of_the_carrier_goes_on_under_a_successor(
-    lab: Lab, fault: Callable[[Lab, Daemon], Daemon]
-) -> None:
+def test_the_schedule_of_the_carrier_goes_on_under_a_successor(lab: Lab) -> None:
     schedule = [{"every": "2s", "for": "1s", "carrier": "off"}]
     daemon = lab.daemon(NAMESPACES + pair(schedule=schedule))
 
@@ -59,9 +70,28 @@ def test_the_schedule_of_the_carrier_goes_on_under_a_successor(
         return time.monotonic_ns() % 2_000_000_000
 
     before = off_ns()
-    daemon = fault(lab, daemon)
-    apart = abs(off_ns() - before)
-    assert min(apart, 2_000_000_000 - apart) < 500_000_000
+    for fault in (kill_control_plane, upgrade):
+        daemon = fault(lab, daemon)
+        apart = abs(off_ns() - before)
+        assert min(apart, 2_000_000_000 - apart) < 500_000_000, fault
+
+
+def test_a_worker_of_an_older_version_is_renewed_and_then_impairs(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configuration is impaired when a successor takes over a worker that cannot do it."""
+    monkeypatch.setenv("EPAIRD_WORKERS", "undescribed")
+    cable = Cable(lab, start=functools.partial(lab.launch, wrapper=VERSIONED))
+    with cable.stream(2000) as sending:
+        cable.wait_for_frames(500)
+        cable.daemon.crash()
+        with cable.daemon.file.open("a") as file:
+            file.write(DELAY)
+        cable.restart()
+        wait_until_held(cable.daemon)
+        outcome = sending.end()
+    cable.page()
+    assert (outcome.lost, outcome.ordered) == (0, True)
 
 
 def two_pairs(lab: Lab) -> Daemon:
@@ -131,6 +161,7 @@ def test_an_impaired_cable_that_is_unplugged_and_plugged_again(lab: Lab) -> None
     assert page.interface("epair0b").ierrors["write_error"] == HELD
     assert page.value("epaird_impair_osegments_total", device="epair0a") == HELD + 100
     assert page.value("epaird_impair_isegments_total", device="epair0a") == 100
+    assert page.value("epaird_impair_esegments_total", device="epair0a") == HELD
 
 
 def test_a_larger_buffer_applies_while_frames_are_held(lab: Lab) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -57,26 +57,25 @@ def impaired(daemon: Daemon, reason: str) -> int:
     return int(daemon.metrics().value("epaird_impaired_total", device="epair0a", reason=reason))
 
 
-@pytest.mark.parametrize("fault", [kill_worker, kill_control_plane, upgrade])
-def test_nothing_that_is_held_is_lost(lab: Lab, fault: Callable[[Lab, Daemon], Daemon]) -> None:
+def test_nothing_that_is_held_is_lost(lab: Lab) -> None:
     daemon = started(lab)
     with ExitStack() as stack:
         streams = Streams(lab, stack)
-        wait_until_held(daemon)
-        daemon = fault(lab, daemon)
+        for fault in (kill_worker, kill_control_plane, upgrade):
+            wait_until_held(daemon)
+            daemon = fault(lab, daemon)
+            assert not daemon.log_lines_with("waits for another process")
         wait_until_held(daemon)
         outcomes = streams.end()
     page = daemon.at_rest()
     errors = page.interface("epair0b").ierrors
     assert lost(outcomes) == errors["worker_lost"] == sum(errors.values())
-    assert errors["worker_lost"] <= 64, "at most the burst in hand"
+    assert errors["worker_lost"] <= 64, "at most the burst in hand, of the worker that was killed"
     assert page.held("epair0a") == 0
-    assert not daemon.log_lines_with("waits for another process")
 
 
-@pytest.mark.parametrize("queues", [2, 4])
-def test_losses_are_counted_once_for_all_queues(lab: Lab, queues: int) -> None:
-    daemon = started(lab, '\n[epair.epair0.a.impair]\ndelay = "20ms"\nloss = "10%"\n', queues=queues)
+def test_losses_are_counted_once_for_all_queues(lab: Lab) -> None:
+    daemon = started(lab, '\n[epair.epair0.a.impair]\ndelay = "20ms"\nloss = "10%"\n', queues=4)
     with ExitStack() as stack:
         streams = Streams(lab, stack)
         until(lambda: impaired(daemon, "loss") > 100, daemon.__repr__)
@@ -102,9 +101,9 @@ def test_all_queues_share_one_rate(lab: Lab) -> None:
     assert all(each.received for each in outcomes)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_impairment_is_applied_changed_and_removed_while_frames_cross(lab: Lab, workers: int) -> None:
-    daemon = started(lab, "", workers=workers)
+def test_an_impairment_is_applied_changed_and_removed_while_frames_cross(lab: Lab) -> None:
+    """Two workers have a queue each before and after."""
+    daemon = started(lab, "", workers=2)
     with ExitStack() as stack:
         streams = Streams(lab, stack)
         for keys in (("delay", "100ms"), ("delay", "200ms"), ("delay", "20ms"), ("off",), ("delay", "100ms")):

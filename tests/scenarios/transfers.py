@@ -222,10 +222,10 @@ class RawSocket:
         while True:
             frame, ancillary, _, address = self._socket.recvmsg(1 << 17, socket.CMSG_SPACE(_AUXDATA.size))
             if address[2] != socket.PACKET_OUTGOING and frame[_MAC : 2 * _MAC] == SOURCE_MAC:
-                return _tagged(frame, ancillary)
+                return tagged_again(frame, ancillary)
 
 
-def _tagged(frame: bytes, ancillary: list[tuple[int, int, bytes]]) -> bytes:
+def tagged_again(frame: bytes, ancillary: list[tuple[int, int, bytes]]) -> bytes:
     """Return the frame with the 802.1Q tag that the kernel has removed."""
     for level, kind, data in ancillary:
         if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):

@@ -52,6 +52,11 @@ async def test_carrier_follows_the_schedule_and_the_rule() -> None:
         assert not half.carrier_on
         await scene.interfaces.change("epair0", {"carrier": "off", "schedule": []})
         assert not half.carrier_on
+        later = [{"at": "30ms", "for": "30ms", "carrier": "off"}]
+        await scene.interfaces.change("epair0", {"schedule": later})
+        end = half.pair.scheduled_ns + 61_000_000
+        await eventually(lambda: half.carrier_on or time.monotonic_ns() > end)
+        assert not half.carrier_on, "before, during and after an entry"
         await scene.interfaces.change("epair0", {"carrier": "on"})
         assert half.carrier_on
 

@@ -9,6 +9,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from scapy.layers import inet as scapy_inet
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 
 from epaird.dataplane.frames import HEADER
 from epaird.dataplane.impair.pieces import (
@@ -25,6 +29,14 @@ from tests.dataplane.superframes import TAGS, UDP, Offloaded, offloaded
 
 BASE = Offloaded(bytes(range(250)) * 14)
 Ranges = list[tuple[int, int]]
+FIN, PSH, CWR = 0x01, 0x08, 0x80
+FINISHED = {
+    scapy_inet.IP: ("len", "chksum"),
+    IPv6: ("plen",),
+    scapy_inet.TCP: ("chksum",),
+    scapy_inet.UDP: ("len", "chksum"),
+}
+"""Fields that a cut changes."""
 
 
 def ranges(stays: list[bool], splits: list[bool]) -> Ranges:
@@ -82,6 +94,39 @@ def test_the_kernel_makes_the_segments_that_stay_of_the_pieces(
     for (start, stop), each in zip(kept, frames, strict=True):
         assert hop.single([each]) == whole[start:stop]
         assert [bare[HEADER:] for bare in segment(each)] == [bare[HEADER:] for bare in whole[start:stop]]
+
+
+@given(cuts())
+@settings(max_examples=50)
+def test_scapy_reads_the_segments_that_stay(case: tuple[Offloaded, Ranges]) -> None:
+    frame, kept = case
+    size, last = frame.gso_size, -(-len(frame.payload) // frame.gso_size) - 1
+    singles = [each for piece in cut(bytes(frame), kept)[1] for each in segment(piece)]
+    numbers = [number for first, stop in kept for number in range(first, stop)]
+    for number, single in zip(numbers, singles, strict=True):
+        parsed = Ether(single[HEADER:])
+        layer = parsed[scapy_inet.UDP if frame.protocol == UDP else scapy_inet.TCP]
+        assert bytes(layer.payload) == frame.payload[number * size : (number + 1) * size]
+        if frame.version == 4:
+            assert parsed[scapy_inet.IP].id == (frame.identification + number) % (1 << 16)
+        if frame.protocol != UDP:
+            assert layer.seq == (frame.sequence + number * size) % (1 << 32)
+            absent = (0 if number == last else FIN | PSH) | (0 if number == 0 else CWR)
+            assert int(layer.flags) == frame.tcp_flags & ~absent
+        assert_finished(parsed)
+
+
+def assert_finished(parsed: Packet) -> None:
+    """Check that scapy would write the same lengths and checksums."""
+    written = {}
+    for kind, fields in FINISHED.items():
+        for field in fields if kind in parsed else ():
+            written[kind, field] = getattr(parsed[kind], field)
+            delattr(parsed[kind], field)
+    again = Ether(bytes(parsed))
+    for (kind, field), value in written.items():
+        # 0 and 0xFFFF are the same sum.
+        assert getattr(again[kind], field) % 0xFFFF == value % 0xFFFF, (kind, field)
 
 
 @given(cuts())
