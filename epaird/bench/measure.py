@@ -110,7 +110,8 @@ class MeasurementSetup:
             receiver.until("ready")
             # The figures of a stream with a warm-up are those of its later part.
             forwarder_cpu = self._forwarder_cpu() if not job.warm_up else lambda: None
-            congestion = job.congestion if stream.usable(job.congestion) else stream.CONGESTION
+            with self._namespaces.a.inside():
+                congestion = job.congestion if stream.usable(job.congestion) else stream.CONGESTION
             # A receiver that has a time of its own ends before the sender does, and is not waited for.
             seconds = job.warm_up + job.seconds + (_MORE_S if job.warm_up else 0)
             self._program(stack, self._namespaces.a, "stream", "send", to, str(seconds), congestion)
