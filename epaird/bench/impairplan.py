@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from epaird.bench.plan import POLL_SPIN_US, Job
@@ -14,6 +14,9 @@ SECONDS: Final = 0.8
 """Duration of a job."""
 WARM_UP: Final = 1.0
 """Most seconds in which a stream reaches its rate, before it is measured."""
+LONG_WARM_UP: Final = 3.0
+"""The same with a delay. After slow start CUBIC's window grows by 5 % each round trip of 20 ms; on a busy
+machine slow start ends at a hundredth of the rate."""
 CONGESTION_WITH_LOSS: Final = "bbr"
 """Congestion control of a stream over a lossy cable: others take each loss for congestion."""
 
@@ -73,11 +76,11 @@ class ImpairmentPlan:
         object.__setattr__(self, "jobs", tuple(self._jobs()))
 
     def _jobs(self) -> Iterator[ImpairedJob]:
-        warm_up = min(WARM_UP, 2 * self.seconds)
-        stream = Job("stream", self.seconds, warm_up=warm_up)
-        bbr = Job("stream", self.seconds, warm_up=warm_up, congestion=CONGESTION_WITH_LOSS)
-        yield ImpairedJob("tcp", "TCP", stream)
+        warm_up, long_warm_up = (min(most, 4 * self.seconds) for most in (WARM_UP, LONG_WARM_UP))
+        stream = Job("stream", self.seconds, warm_up=long_warm_up)
+        yield ImpairedJob("tcp", "TCP", replace(stream, warm_up=warm_up))
         yield ImpairedJob("tcp-delay", "TCP, delay", stream, DELAYED)
+        bbr = replace(stream, congestion=CONGESTION_WITH_LOSS)
         yield ImpairedJob("tcp-loss", "TCP, delay and loss", bbr, LOSSY)
         flood = Job("datagrams", self.seconds, DATAGRAM)
         yield ImpairedJob("udp", f"{DATAGRAM} bytes", flood)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from epaird.bench.impairplan import (
@@ -31,10 +33,9 @@ def test_every_impairment_and_setting_is_valid(plan: ImpairmentPlan) -> None:
 
 def test_each_impaired_job_has_one_that_differs_only_in_its_impairment() -> None:
     jobs = {job.key: job for job in thorough_impairment().jobs}
-    for key in ("tcp", "udp"):
-        assert jobs[key].impairment == {}
-        assert jobs[key].load == jobs[f"{key}-delay"].load
-    assert jobs["udp"].load == jobs["udp-loss"].load
+    assert jobs["udp"].load == jobs["udp-delay"].load == jobs["udp-loss"].load
+    assert replace(jobs["tcp-delay"].load, warm_up=jobs["tcp"].load.warm_up) == jobs["tcp"].load
+    assert jobs["tcp"].impairment == jobs["udp"].impairment == {}
     assert jobs["tcp-loss"].load.congestion == "bbr"
     for delay_ms in (1, 10, 100):
         off, on = (jobs[f"delay-{delay_ms}-polling-{words}"] for words in ("off", "on"))
