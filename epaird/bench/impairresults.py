@@ -75,7 +75,7 @@ class ImpairmentResults(Results):
     @property
     def congestion(self) -> str:
         """The congestion control of the stream with loss."""
-        return self._streams("tcp-loss")[0].congestion
+        return self._streams("tcp-loss")[0].congestion or "the default"
 
     def error_group(self, delay_ms: int) -> str:
         """Return the heading of the rows about a delay's error."""

@@ -88,7 +88,8 @@ class MeasurementSetup:
         # iperf3 takes whole seconds, and 0 means for ever.
         seconds = max(1, math.ceil(job.seconds))
         to = address(0, "b")
-        algorithm = ("-C", stream.CONGESTION) if stream.CONGESTION in stream.available() else ()
+        congestion = self._congestion(job)
+        algorithm = ("-C", congestion) if congestion else ()
         with contextlib.ExitStack() as stack:
             server = self._start(stack, self._namespaces.b, "iperf3", "-s", "-1", "-B", to, "--forceflush")
             server.until("listening")
@@ -100,18 +101,17 @@ class MeasurementSetup:
                 raise client.failure(report.get("error", "printed nothing"))
             received = report["end"]["sum_received"]
             gbit_per_second = received["bits_per_second"] / 1e9
-            return stream_figures("iperf3", received["bytes"], gbit_per_second, forwarder_cpu())
+            figures = stream_figures("iperf3", received["bytes"], gbit_per_second, forwarder_cpu())
+            return replace(figures, congestion=congestion)
 
     def _stream(self, job: Job) -> StreamFigures:
-        to = address(0, "b")
+        to, congestion = address(0, "b"), self._congestion(job)
         with contextlib.ExitStack() as stack:
             timing = (str(job.warm_up), str(job.seconds)) if job.warm_up else ()
             receiver = self._program(stack, self._namespaces.b, "stream", "receive", to, *timing)
             receiver.until("ready")
             # The figures of a stream with a warm-up are those of its later part.
             forwarder_cpu = self._forwarder_cpu() if not job.warm_up else lambda: None
-            with self._namespaces.a.inside():
-                congestion = job.congestion if stream.usable(job.congestion) else stream.CONGESTION
             # A receiver that has a time of its own ends before the sender does, and is not waited for.
             seconds = job.warm_up + job.seconds + (_MORE_S if job.warm_up else 0)
             self._program(stack, self._namespaces.a, "stream", "send", to, str(seconds), congestion)
@@ -119,6 +119,11 @@ class MeasurementSetup:
             gbit_per_second = received.octets * 8 / received.seconds / 1e9
             figures = stream_figures("own", received.octets, gbit_per_second, forwarder_cpu())
             return replace(figures, congestion=congestion, window=received.window)
+
+    def _congestion(self, job: Job) -> str:
+        """Return the congestion control of a stream; empty: the machine's default."""
+        with self._namespaces.a.inside():
+            return next(filter(stream.usable, (job.congestion, stream.CONGESTION)), "")
 
     def _round_trips(self, job: Job) -> RoundTripFigures:
         to = address(0, "b")

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Final, Literal
 from epaird.bench.plan import SUBJECTS, BenchPlan, Job, RunPlan
 from epaird.bench.roundtrip import PERCENTILES
 from epaird.bench.statistics import Summary, ratio, summary
-from epaird.bench.stream import CONGESTION
 
 FORMAT: Final = 1
 """Version of the JSON output, which changes when a key does."""
@@ -53,8 +52,8 @@ class StreamFigures:
     """Rate of delivery in Gbit/s of payload."""
     forwarder_cpu_us_per_mb: float | None
     """The forwarder's CPU microseconds per megabyte; None when the kernel forwards, or was not measured."""
-    congestion: str = CONGESTION
-    """The congestion control."""
+    congestion: str = ""
+    """The congestion control; empty: the machine's default."""
     window: int = 0
     """The largest receive buffer that the kernel gave it, in bytes; 0: not known."""
 

@@ -81,13 +81,6 @@ def usable(congestion: str) -> bool:
     return False
 
 
-def available() -> tuple[str, ...]:
-    """Return the kernel's available congestion control algorithms."""
-    with contextlib.suppress(OSError):
-        return tuple(Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split())
-    return ()
-
-
 def main(arguments: list[str]) -> int:
     """Run the program named by the first argument."""
     if arguments[0] == "receive":
