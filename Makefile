@@ -81,7 +81,7 @@ test: programs $(STAMP)-test ## run every test (as root: also those with real de
 	exit $$code
 
 .PHONY: bench
-bench: root $(STAMP) ## as root: measure a pair beside the kernel's veth; BENCH_ARGS="--quick --plot bench.svg"
+bench: root $(STAMP) ## as root: measure a pair beside the kernel's veth; BENCH_ARGS="--part impairment --plot bench.svg"
 	@exec $(BIN)/epaird bench $(BENCH_ARGS)
 
 .PHONY: soak

@@ -5,7 +5,8 @@
 
 FLOOD is a :class:`Flood` in JSON. Each program prints its results in one line of JSON. The sender is as fast
 as sendmmsg() permits: 64 datagrams per call, each sent separately, since coalesced ones (UDP_SEGMENT) would
-measure something else; the sender uses UDP_SEGMENT only where ``segments`` requests it.
+measure something else; the sender uses UDP_SEGMENT only where ``segments`` requests it. Where ``per_second``
+requests a rate, it sends every millisecond what is due.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Final
 
 from epaird.bench.mmsg import Batch, enable_gro, enable_segmentation
-from epaird.bench.output import write_line
+from epaird.bench.output import stdin_ended, write_line
 from epaird.kernel import abi
 from epaird.kernel.netlink import set_receive_buffer
 
@@ -38,6 +39,8 @@ _TICK_MS: Final = 100
 """Silence after which the receiver regards the flood as over."""
 _CLOCK_EVERY: Final = 16
 """Batches between two readings of the clock."""
+_PACE_S: Final = 0.001
+"""Pause of a sender at a rate. Shorter ones would take a core from the cable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,13 @@ class Flood:
     """Datagrams that the sender coalesces into one message; 1: none."""
     seconds: float
     """Duration in seconds."""
+    per_second: int = 0
+    """Datagrams a second over all addresses; 0: as fast as possible."""
 
     def batch(self) -> Batch:
         """Return a batch of messages to send, or of buffers to receive them."""
-        return Batch(
-            max(1, min(_BATCH, _BATCH_BYTES // (self.size * self.segments))), self.size, self.segments
-        )
+        room = 1 if self.per_second else _BATCH
+        return Batch(max(1, min(room, _BATCH_BYTES // (self.size * self.segments))), self.size, self.segments)
 
     def to_json(self) -> str:
         """Encode as one line of JSON."""
@@ -124,13 +128,29 @@ def send(flood: Flood, begin: Callable[[], object]) -> Sent:
         flows = [stack.enter_context(_outgoing(address, flood)) for address in flood.addresses]
         numbers = [0] * len(flows)
         begin()
-        cpu, end = time.process_time(), time.monotonic() + flood.seconds
-        for turn in itertools.count():
-            if turn % _CLOCK_EVERY == 0 and time.monotonic() >= end:
-                break
+        cpu, start = time.process_time(), time.monotonic()
+        for turn in _paced(flood, start) if flood.per_second else _unpaced(start + flood.seconds):
             flow = turn % len(flows)
             numbers[flow] += batch.send(flows[flow], numbers[flow])
         return Sent(sum(numbers), time.process_time() - cpu)
+
+
+def _unpaced(end: float) -> Iterator[int]:
+    """Yield the number of each batch until a time."""
+    for turn in itertools.count():
+        if turn % _CLOCK_EVERY == 0 and time.monotonic() >= end:
+            return
+        yield turn
+
+
+def _paced(flood: Flood, start: float) -> Iterator[int]:
+    """Yield the number of each datagram when it is due; those that are overdue follow each other at once."""
+    total, turn = int(flood.per_second * flood.seconds), 0
+    while turn < total:
+        due = min(total, int((time.monotonic() - start) * flood.per_second) + 1)
+        yield from range(turn, due)
+        turn = due
+        time.sleep(_PACE_S)
 
 
 def sink(flood: Flood, ready: Callable[[], object], ended: Callable[[], bool]) -> Received:
@@ -198,16 +218,11 @@ def _waiting(
     return lambda: [by_fd[fd] for fd, _ in epoll.poll(_TICK_MS / 1000)], socket.MSG_DONTWAIT
 
 
-def _stdin_ended() -> bool:
-    readable, _, _ = select.select([sys.stdin], [], [], 0)
-    return bool(readable)
-
-
 def main(arguments: list[str]) -> int:
     """Run the program named by the first argument."""
     role, flood = arguments[0], Flood.from_json(arguments[1])
     if role == "sink":
-        write_line(json.dumps(asdict(sink(flood, lambda: write_line("ready"), _stdin_ended))))
+        write_line(json.dumps(asdict(sink(flood, lambda: write_line("ready"), stdin_ended))))
     else:
         write_line("ready")
         write_line(json.dumps(asdict(send(flood, sys.stdin.readline))))

@@ -8,15 +8,17 @@ import math
 import shutil
 import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final, Literal
 
-from epaird.bench import datagrams, roundtrip, stream
+from epaird.bench import datagrams, oneway, roundtrip, stream
 from epaird.bench.children import PYTHON, BenchError, Child, cpu_seconds
 from epaird.bench.interruption import Interruption
 from epaird.bench.namespaces import BenchNamespace, BenchNamespaces
 from epaird.bench.plan import Job
 from epaird.bench.results import (
     DatagramFigures,
+    DelayFigures,
     Figures,
     RoundTripFigures,
     StreamFigures,
@@ -25,6 +27,8 @@ from epaird.bench.results import (
 from epaird.bench.subjects import address
 
 IPERF3: Final = shutil.which("iperf3")
+_MORE_S: Final = 5.0
+"""Time for which a sender goes on after that of its receiver."""
 
 
 class MeasurementSetup:
@@ -48,13 +52,21 @@ class MeasurementSetup:
             case "datagrams":
                 return self._datagrams(job)
             case "stream":
-                return self._iperf3(job) if IPERF3 else self._stream(job)
+                return self._iperf3(job) if IPERF3 and not job.warm_up else self._stream(job)
             case "round trips":
                 return self._round_trips(job)
+            case "one way":
+                return self._one_way(job)
 
     def _datagrams(self, job: Job) -> DatagramFigures:
         floods = [
-            datagrams.Flood(tuple(address(pair, "b") for pair in pairs), job.size, job.segments, job.seconds)
+            datagrams.Flood(
+                tuple(address(pair, "b") for pair in pairs),
+                job.size,
+                job.segments,
+                job.seconds,
+                job.per_second * len(pairs) // job.pairs,
+            )
             for pairs in shares(job.pairs, self._senders)
         ]
         a, b = self._namespaces.a, self._namespaces.b
@@ -76,7 +88,8 @@ class MeasurementSetup:
         # iperf3 takes whole seconds, and 0 means for ever.
         seconds = max(1, math.ceil(job.seconds))
         to = address(0, "b")
-        algorithm = ("-C", stream.CONGESTION) if stream.CONGESTION in stream.available() else ()
+        congestion = self._congestion(job)
+        algorithm = ("-C", congestion) if congestion else ()
         with contextlib.ExitStack() as stack:
             server = self._start(stack, self._namespaces.b, "iperf3", "-s", "-1", "-B", to, "--forceflush")
             server.until("listening")
@@ -88,18 +101,29 @@ class MeasurementSetup:
                 raise client.failure(report.get("error", "printed nothing"))
             received = report["end"]["sum_received"]
             gbit_per_second = received["bits_per_second"] / 1e9
-            return stream_figures("iperf3", received["bytes"], gbit_per_second, forwarder_cpu())
+            figures = stream_figures("iperf3", received["bytes"], gbit_per_second, forwarder_cpu())
+            return replace(figures, congestion=congestion)
 
     def _stream(self, job: Job) -> StreamFigures:
-        to = address(0, "b")
+        to, congestion = address(0, "b"), self._congestion(job)
         with contextlib.ExitStack() as stack:
-            receiver = self._program(stack, self._namespaces.b, "stream", "receive", to)
+            timing = (str(job.warm_up), str(job.seconds)) if job.warm_up else ()
+            receiver = self._program(stack, self._namespaces.b, "stream", "receive", to, *timing)
             receiver.until("ready")
-            forwarder_cpu = self._forwarder_cpu()
-            self._program(stack, self._namespaces.a, "stream", "send", to, str(job.seconds))
-            received = stream.ReceivedStream(**json.loads(receiver.line(job.seconds)))
+            # The figures of a stream with a warm-up are those of its later part.
+            forwarder_cpu = self._forwarder_cpu() if not job.warm_up else lambda: None
+            # A receiver that has a time of its own ends before the sender does, and is not waited for.
+            seconds = job.warm_up + job.seconds + (_MORE_S if job.warm_up else 0)
+            self._program(stack, self._namespaces.a, "stream", "send", to, str(seconds), congestion)
+            received = stream.ReceivedStream(**json.loads(receiver.line(seconds)))
             gbit_per_second = received.octets * 8 / received.seconds / 1e9
-            return stream_figures("own", received.octets, gbit_per_second, forwarder_cpu())
+            figures = stream_figures("own", received.octets, gbit_per_second, forwarder_cpu())
+            return replace(figures, congestion=congestion, window=received.window)
+
+    def _congestion(self, job: Job) -> str:
+        """Return the congestion control of a stream; empty: the machine's default."""
+        with self._namespaces.a.inside():
+            return next(filter(stream.usable, (job.congestion, stream.CONGESTION)), "")
 
     def _round_trips(self, job: Job) -> RoundTripFigures:
         to = address(0, "b")
@@ -111,6 +135,20 @@ class MeasurementSetup:
         return RoundTripFigures(
             times.exchanges, times.lost, dict(zip(names, times.microseconds, strict=False))
         )
+
+    def _one_way(self, job: Job) -> DelayFigures:
+        to = address(0, "b")
+        with contextlib.ExitStack() as stack:
+            receiver = self._program(stack, self._namespaces.b, "oneway", "receive", to, str(job.delay_ms))
+            receiver.until("ready")
+            timing = (str(job.per_second), str(job.seconds))
+            sender = self._program(stack, self._namespaces.a, "oneway", "send", to, *timing)
+            sent = int(sender.line(job.seconds))
+            receiver.finish()
+            errors = oneway.DelayErrors(**json.loads(receiver.line()))
+        names = map(percentile_name, roundtrip.PERCENTILES)
+        at = dict(zip(names, errors.microseconds, strict=False))
+        return DelayFigures(sent, errors.datagrams, at, errors.mean_us)
 
     def _program(
         self, stack: contextlib.ExitStack, namespace: BenchNamespace, module: str, *arguments: str

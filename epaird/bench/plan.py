@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
+
+from epaird.bench.stream import CONGESTION
 
 SUBJECTS: Final = ("veth", "epaird")
 """The subjects, in the order in which a round measures them."""
@@ -14,12 +16,15 @@ ROUNDS: Final = 5
 SECONDS: Final = 0.4
 """Duration of a job."""
 
+POLL_SPIN_US: Final = 50
+"""``poll_spin_us`` in microseconds unless a job says otherwise; the daemon's default."""
+
 FULL_FRAME: Final = 1472
 """UDP payload in bytes that, with the IPv4 and UDP headers, fills an MTU of 1500."""
 SEGMENTS: Final = 44
 """Datagrams of FULL_FRAME bytes that fit into a message of 64 KB."""
 
-JobKind = Literal["datagrams", "stream", "round trips"]
+JobKind = Literal["datagrams", "stream", "round trips", "one way"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,14 @@ class Job:
     """For ``datagrams``: number of pairs over which they are sent, in turn."""
     sweep: bool = False
     """For ``datagrams``: True for the series over the number of pairs."""
+    per_second: int = 0
+    """For ``datagrams`` and ``one way``: datagrams a second over all pairs; 0: as fast as possible."""
+    delay_ms: float = 0.0
+    """For ``one way``: the delay that the cable is to have, in milliseconds."""
+    congestion: str = CONGESTION
+    """For ``stream``: the congestion control, where the kernel has it."""
+    warm_up: float = 0.0
+    """For ``stream``: seconds before those that are measured."""
 
     @property
     def key(self) -> str:
@@ -47,6 +60,8 @@ class Job:
                 return "tcp"
             case "round trips":
                 return "rtt"
+            case "one way":
+                return f"delay-{self.delay_ms:g}"
         if self.sweep:
             return f"pairs-{self.pairs}"
         return "udp-segment" if self.segments > 1 else f"udp-{self.size}"
@@ -59,9 +74,27 @@ class Job:
                 return "TCP"
             case "round trips":
                 return "round trips"
+            case "one way":
+                return f"{self.delay_ms:g} ms"
         if self.sweep:
             return f"{self.pairs} pairs"
         return "64 KB, UDP_SEGMENT" if self.segments > 1 else f"{self.size} bytes"
+
+
+class RunPlan(Protocol):
+    """What all parts of a bench have in common."""
+
+    @property
+    def rounds(self) -> int:
+        """Number of rounds."""
+
+    @property
+    def seconds(self) -> float:
+        """Duration of each job in seconds."""
+
+    @property
+    def steps(self) -> int:
+        """The total number of measurements."""
 
 
 @dataclass(frozen=True, slots=True)

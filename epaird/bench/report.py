@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Final
 
@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from epaird.bench.machine import summary_line
-from epaird.bench.plan import SUBJECTS
 from epaird.bench.quantities import digits, per_cent, with_unit
 from epaird.bench.results import Results, Row
 from epaird.bench.statistics import NOISY, Summary
@@ -23,6 +22,7 @@ _LABEL: Final = 20
 _VALUE: Final = 11
 _RATIO: Final = 18
 _LOST: Final = 12
+_PADDING: Final = 2
 
 _GOOD: Final = "green"
 _BAD: Final = "red"
@@ -35,40 +35,39 @@ _BUSY: Final = 0.5
 def print_report(results: Results, console: Console) -> None:
     """Print the machine, the table and the notes."""
     console.print(Text(summary_line(results.machine), style="dim"))
-    console.print()
-    console.print(_table([], header=True))
-    for name, rows in groupby(results.rows(), lambda row: row.group):
-        console.print(Text(name, style="bold cyan"))
-        console.print(_table(rows))
+    for columns, members in groupby(results.rows(), lambda row: row.columns):
+        rows = tuple(members)
+        lost = any(row.lost is not None for row in rows)
+        console.print()
+        console.print(_table(columns, [], lost=lost, header=True))
+        for name, group in groupby(rows, lambda row: row.group):
+            console.print(Text(name, style="bold cyan"))
+            console.print(_table(columns, group, lost=lost))
     console.print()
     for line in notes(results):
         console.print(Text(line, style="dim"))
 
 
-def _table(rows: Iterable[Row], *, header: bool = False) -> Table:
-    """Return a table of figures, ratios and losses. All tables have the same column widths."""
-    table = Table(box=None, pad_edge=False, show_header=header, header_style="bold", padding=(0, 2, 0, 0))
+def _table(columns: tuple[str, str], rows: Iterable[Row], *, lost: bool, header: bool = False) -> Table:
+    """Return a table of figures, ratios and, if ``lost``, losses. All tables have the same column widths."""
+    table = Table(
+        box=None, pad_edge=False, show_header=header, header_style="bold", padding=(0, _PADDING, 0, 0)
+    )
     table.add_column("median", width=_LABEL, no_wrap=True)
-    for subject in SUBJECTS:
-        table.add_column(subject, width=_VALUE, justify="right", no_wrap=True)
-    table.add_column("epaird / veth", width=_RATIO, no_wrap=True)
-    table.add_column("lost", width=_LOST, no_wrap=True)
+    for column in columns:
+        table.add_column(column, width=_VALUE, justify="right", no_wrap=True)
+    width = _RATIO if lost else _RATIO + _PADDING + _LOST
+    table.add_column(f"{columns[1]} / {columns[0]}", width=width, no_wrap=True)
+    if lost:
+        table.add_column("lost", width=_LOST, no_wrap=True)
     for row in rows:
-        table.add_row(*_cells(row))
+        table.add_row(*_cells(row)[: len(table.columns)])
     return table
 
 
 def notes(results: Results) -> Iterator[str]:
     """Yield the notes that explain the table, one line each."""
-    rounds = f"{results.plan.rounds} rounds" if results.plan.rounds > 1 else "1 round"
-    yield (
-        f"{rounds}, the two in turn, {results.plan.seconds:g} s per figure; in brackets the lowest and the "
-        "highest round. Lost: by veth and by epaird, as a share of the datagrams sent at full speed."
-    )
-    orders = (
-        f"{subject} {results.reordered(subject)} of {results.delivered(subject)}" for subject in SUBJECTS
-    )
-    yield f"Out of order: {', '.join(orders)}."
+    yield from results.remarks()
     if noisy := [row for row in results.rows() if row.ratio is not None and row.ratio.noisy]:
         worst = max(noisy, key=_ratio_spread)
         low, high = (worst.ratio.low, worst.ratio.high) if worst.ratio else (0.0, 0.0)
@@ -83,24 +82,24 @@ def notes(results: Results) -> Iterator[str]:
 
 
 def _cells(row: Row) -> tuple[Text, ...]:
-    values = (row.summary(subject) for subject in SUBJECTS)
-    lost = ", ".join(per_cent(row.lost[subject]) for subject in SUBJECTS) if row.lost else ""
+    values = (row.summary(column) for column in row.columns)
+    lost = ", ".join(map(per_cent, row.lost.values())) if row.lost else ""
     return (
         Text(f"  {row.label}"),
         *(Text(with_unit(value.median, row.unit) if value else NOTHING) for value in values),
-        _ratio(row.ratio, row.better),
+        _ratio(row.ratio, row.better, "{:.3f}".format if row.exact else digits),
         Text(lost),
     )
 
 
-def _ratio(ratio: Summary | None, better: str) -> Text:
+def _ratio(ratio: Summary | None, better: str, shown: Callable[[float], str]) -> Text:
     if ratio is None:
         return Text(NOTHING)
     gain = ratio.median if better == "more" else 1 / ratio.median if ratio.median else 1.0
     style = _GOOD if gain >= _CLEAR else _BAD if gain <= 1 / _CLEAR else ""
-    text = Text(digits(ratio.median), style=style)
+    text = Text(shown(ratio.median), style=style)
     if ratio.low != ratio.high:
-        text.append(f" ({digits(ratio.low)}–{digits(ratio.high)})", style="dim")
+        text.append(f" ({shown(ratio.low)}–{shown(ratio.high)})", style="dim")
     return text.append(" ~", style="yellow") if ratio.noisy else text
 
 

@@ -1,13 +1,18 @@
-"""The figures of a bench, and the rows of the table, the picture and the JSON output. Pure."""
+"""The figures of a bench, and the rows of the table, the picture and the JSON output. Pure.
+
+Each part of a bench has results of its own, which say what its rows are: :class:`CableResults` is the
+comparison with veth.
+"""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
-from epaird.bench.plan import SUBJECTS, BenchPlan, Job
+from epaird.bench.plan import SUBJECTS, BenchPlan, Job, RunPlan
 from epaird.bench.roundtrip import PERCENTILES
 from epaird.bench.statistics import Summary, ratio, summary
 
@@ -46,7 +51,11 @@ class StreamFigures:
     gbit_per_second: float
     """Rate of delivery in Gbit/s of payload."""
     forwarder_cpu_us_per_mb: float | None
-    """The forwarder's CPU microseconds per megabyte; None when the kernel forwards."""
+    """The forwarder's CPU microseconds per megabyte; None when the kernel forwards, or was not measured."""
+    congestion: str = ""
+    """The congestion control; empty: the machine's default."""
+    window: int = 0
+    """The largest receive buffer that the kernel gave it, in bytes; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +70,28 @@ class RoundTripFigures:
     """Round trip times by percentile, "p50" and so on; empty when there was no exchange."""
 
 
-Figures = DatagramFigures | StreamFigures | RoundTripFigures
+@dataclass(frozen=True, slots=True)
+class DelayFigures:
+    """The figures of a job that measures one-way delays."""
+
+    sent: int
+    """Datagrams that were sent."""
+    delivered: int
+    """Datagrams that arrived."""
+    microseconds: Mapping[str, float]
+    """Absolute errors of the delay by percentile, "p50" and so on; empty when nothing was counted."""
+    mean_us: float
+    """Mean of the errors with their sign: above 0, the delay was too long."""
+
+
+Figures = DatagramFigures | StreamFigures | RoundTripFigures | DelayFigures
 Round = Mapping[str, Mapping[str, Figures]]
 """The figures of a round, by subject and job key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure of both subjects over the rounds."""
+    """One figure over the rounds, beside what it is compared with."""
 
     group: str
     """The heading of its group."""
@@ -79,18 +102,28 @@ class Row:
     better: Literal["more", "less"]
     """Whether a higher or a lower value is better."""
     values: Mapping[str, Sequence[float]]
-    """The values of the rounds, by subject; NaN when a round has none."""
+    """The values of the rounds; NaN when a round has none. The keys are the names of the two columns: first
+    that of the reference."""
     lost: Mapping[str, float] | None = None
-    """Share of lost datagrams, 0 to 1, by subject; None for figures of other jobs."""
+    """Share of lost datagrams, 0 to 1, by column; None for figures of other jobs."""
+    exact: bool = False
+    """True where the ratio is close to 1 and is shown with three decimals."""
 
-    def summary(self, subject: str) -> Summary | None:
+    @property
+    def columns(self) -> tuple[str, str]:
+        """The names of the reference's column and of the other one."""
+        reference, column = self.values
+        return reference, column
+
+    def summary(self, column: str) -> Summary | None:
         """Return the summary over the rounds; None when no round has the figure."""
-        return summary(self.values[subject])
+        return summary(self.values[column])
 
     @property
     def ratio(self) -> Summary | None:
-        """The ratio of epaird to veth, computed round by round."""
-        return ratio(self.values["epaird"], self.values["veth"])
+        """The ratio to the reference, computed round by round."""
+        reference, column = self.columns
+        return ratio(self.values[column], self.values[reference])
 
 
 RATE: Final = "Datagrams per second"
@@ -101,37 +134,51 @@ CPU: Final = "CPU per datagram, sender and receiver included"
 FORWARDER: Final = "CPU per datagram, epaird only"
 
 
-@dataclass(frozen=True, slots=True)
-class Results:
-    """The results of a run."""
+class Results(ABC):
+    """The results of a run of one part."""
 
-    machine: Mapping[str, str | int | float]
-    """The machine, as :func:`epaird.bench.machine.description` returns it."""
-    plan: BenchPlan
-    """The plan that was run."""
-    rounds: Sequence[Round]
-    """The figures of each round."""
+    part: ClassVar[str]
+    """The part of the bench."""
 
+    def __init__(
+        self, machine: Mapping[str, str | int | float], plan: RunPlan, rounds: Sequence[Round]
+    ) -> None:
+        self.machine = machine
+        """The machine, as :func:`epaird.bench.machine.description` returns it."""
+        self.plan = plan
+        """The plan that was run."""
+        self.rounds = rounds
+        """The figures of each round."""
+
+    @abstractmethod
     def rows(self) -> tuple[Row, ...]:
         """Return all rows in their order of display."""
-        return tuple(self._rows())
+
+    @abstractmethod
+    def remarks(self) -> Iterator[str]:
+        """Yield what a reader of the table needs to know, one line each."""
 
     def group(self, name: str) -> tuple[Row, ...]:
         """Return the rows of a group."""
-        return tuple(row for row in self._rows() if row.group == name)
+        return tuple(row for row in self.rows() if row.group == name)
 
-    def reordered(self, subject: str) -> int:
-        """Return the total of datagrams that arrived out of order."""
-        return sum(figures.reordered for figures in self._datagrams(subject))
+    def figures(self, subject: str, key: str) -> tuple[Figures, ...]:
+        """Return the figures of a job in each round."""
+        return tuple(round_[subject][key] for round_ in self.rounds)
 
-    def delivered(self, subject: str) -> int:
-        """Return the total of datagrams that arrived."""
-        return sum(figures.delivered for figures in self._datagrams(subject))
+    def lost(self, subject: str, key: str) -> float:
+        """Return the share of datagrams of a job that were lost, over all rounds; 0 for other jobs."""
+        counted = [
+            found for found in self.figures(subject, key) if isinstance(found, DatagramFigures | DelayFigures)
+        ]
+        sent = sum(found.sent for found in counted)
+        return 1 - sum(found.delivered for found in counted) / sent if sent else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return every figure and the summary of every row."""
         return {
             "format": FORMAT,
+            "part": self.part,
             "machine": dict(self.machine),
             "plan": {"rounds": self.plan.rounds, "seconds": self.plan.seconds},
             "rounds": [
@@ -141,8 +188,37 @@ class Results:
                 }
                 for round_ in self.rounds
             ],
-            "summary": [_row_as_json(row) for row in self._rows()],
+            "summary": [_row_as_json(row) for row in self.rows()],
         }
+
+
+class CableResults(Results):
+    """The comparison of a cable with veth."""
+
+    part = "cable"
+    plan: BenchPlan
+
+    def rows(self) -> tuple[Row, ...]:
+        """Return all rows in their order of display."""
+        return tuple(self._rows())
+
+    def remarks(self) -> Iterator[str]:
+        """Yield what a reader of the table needs to know, one line each."""
+        rounds = f"{self.plan.rounds} rounds" if self.plan.rounds > 1 else "1 round"
+        yield (
+            f"{rounds}, the two in turn, {self.plan.seconds:g} s per figure; in brackets the lowest and the "
+            "highest round. Lost: by veth and by epaird, as a share of the datagrams sent at full speed."
+        )
+        orders = (f"{subject} {self.reordered(subject)} of {self.delivered(subject)}" for subject in SUBJECTS)
+        yield f"Out of order: {', '.join(orders)}."
+
+    def reordered(self, subject: str) -> int:
+        """Return the total of datagrams that arrived out of order."""
+        return sum(figures.reordered for figures in self._datagrams(subject))
+
+    def delivered(self, subject: str) -> int:
+        """Return the total of datagrams that arrived."""
+        return sum(figures.delivered for figures in self._datagrams(subject))
 
     def _rows(self) -> Iterator[Row]:
         by_size, segments = self.plan.by_size, self.plan.by_size[-1]
@@ -180,15 +256,8 @@ class Results:
             unit,
             "more" if unit in ("/s", "Gbit/s") else "less",
             {subject: values(subject) for subject in SUBJECTS},
-            {subject: self._lost(subject, job.key) for subject in SUBJECTS} if counted else None,
+            {subject: self.lost(subject, job.key) for subject in SUBJECTS} if counted else None,
         )
-
-    def _lost(self, subject: str, key: str) -> float:
-        found = [round_[subject][key] for round_ in self.rounds]
-        datagrams = [figures for figures in found if isinstance(figures, DatagramFigures)]
-        sent = sum(figures.sent for figures in datagrams)
-        delivered = sum(figures.delivered for figures in datagrams)
-        return 1 - delivered / sent if sent else 0.0
 
     def _datagrams(self, subject: str) -> Iterator[DatagramFigures]:
         for round_ in self.rounds:
@@ -207,13 +276,13 @@ def _at(percentile: str) -> Callable[[RoundTripFigures], float | None]:
 
 
 def _row_as_json(row: Row) -> dict[str, Any]:
-    summaries = {subject: row.summary(subject) for subject in SUBJECTS}
+    summaries = {column: row.summary(column) for column in row.columns}
     return {
         "group": row.group,
         "label": row.label,
         "unit": row.unit,
         "better": row.better,
-        **{subject: asdict(value) if value else None for subject, value in summaries.items()},
+        **{column: asdict(value) if value else None for column, value in summaries.items()},
         "ratio": asdict(row.ratio) if row.ratio else None,
         "lost": dict(row.lost) if row.lost is not None else None,
     }

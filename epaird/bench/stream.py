@@ -1,13 +1,17 @@
-"""Sender and receiver of a TCP stream, for machines without iperf3, programs that ``epaird bench`` starts.
+"""Sender and receiver of a TCP stream, programs that ``epaird bench`` starts in its namespaces.
 
-python -m epaird.bench.stream receive ADDRESS              prints "ready", then its results in JSON
-python -m epaird.bench.stream send ADDRESS SECONDS
+They are for machines without iperf3, and for streams that need some time to reach their rate: iperf3 takes
+whole seconds, and counts what has arrived when its control connection, over the same cable, says so.
+
+python -m epaird.bench.stream receive ADDRESS [WARM_UP SECONDS]    prints "ready", then its results in JSON
+python -m epaird.bench.stream send ADDRESS SECONDS [CONGESTION]
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import socket
 import sys
 import time
@@ -21,7 +25,8 @@ PORT: Final = 9864
 _CHUNK: Final = 1 << 17
 """Bytes per system call, as in iperf3."""
 CONGESTION: Final = "cubic"
-"""Congestion control of every measured stream, because the machine's default affects the rate strongly."""
+"""Congestion control of a measured stream, because the machine's default affects the rate strongly."""
+_WINDOW: Final = Path("/proc/sys/net/ipv4/tcp_rmem")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,48 +36,57 @@ class ReceivedStream:
     octets: int
     """Bytes received."""
     seconds: float
-    """Time from the first byte to the end of the stream."""
+    """Time from the first of them to the last."""
+    window: int
+    """The largest receive buffer that the kernel gives a stream, in bytes."""
 
 
-def receive(address: str) -> ReceivedStream:
-    """Receive one stream to its end."""
+def receive(address: str, warm_up: float = 0.0, seconds: float = math.inf) -> ReceivedStream:
+    """Receive one stream, for ``seconds`` after ``warm_up`` seconds that do not count, or to its end."""
     with socket.create_server((address, PORT)) as server:
         write_line("ready")
         stream, _ = server.accept()
     buffer = bytearray(_CHUNK)
     with stream:
         octets = stream.recv_into(buffer)
-        start = time.monotonic()
-        while got := stream.recv_into(buffer):
+        start = now = time.monotonic()
+        counted = start + warm_up
+        while now < counted and stream.recv_into(buffer):
+            octets = 0
+            start = now = time.monotonic()
+        while now < start + seconds and (got := stream.recv_into(buffer)):
             octets += got
-        return ReceivedStream(octets, max(time.monotonic() - start, 1e-6))
+            now = time.monotonic()
+    return ReceivedStream(octets, max(now - start, 1e-6), int(_WINDOW.read_text().split()[2]))
 
 
-def send(address: str, seconds: float) -> None:
-    """Send for ``seconds``."""
+def send(address: str, seconds: float, congestion: str = CONGESTION) -> None:
+    """Send for ``seconds``, or until the receiver has had enough."""
     chunk = memoryview(bytes(_CHUNK))
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
-        if CONGESTION in available():
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION.encode())
+        with contextlib.suppress(OSError):
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
         stream.connect((address, PORT))
         end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            stream.sendall(chunk)
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < end:
+                stream.sendall(chunk)
 
 
-def available() -> tuple[str, ...]:
-    """Return the kernel's available congestion control algorithms."""
-    with contextlib.suppress(OSError):
-        return tuple(Path("/proc/sys/net/ipv4/tcp_available_congestion_control").read_text().split())
-    return ()
+def usable(congestion: str) -> bool:
+    """Return whether the kernel has a congestion control algorithm, or loads its module now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream, contextlib.suppress(OSError):
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, congestion.encode())
+        return True
+    return False
 
 
 def main(arguments: list[str]) -> int:
     """Run the program named by the first argument."""
     if arguments[0] == "receive":
-        write_line(json.dumps(asdict(receive(arguments[1]))))
+        write_line(json.dumps(asdict(receive(arguments[1], *map(float, arguments[2:])))))
     else:
-        send(arguments[1], float(arguments[2]))
+        send(arguments[1], float(arguments[2]), *arguments[3:])
     return 0
 
 

@@ -16,8 +16,13 @@ from typing import Final
 from epaird.bench.children import PYTHON, BenchError, Child
 from epaird.bench.interruption import Interruption
 from epaird.bench.namespaces import BenchNamespace, BenchNamespaces
+from epaird.bench.plan import POLL_SPIN_US
 from epaird.kernel import link, veth
 
+CONFIGURATION: Final = "epaird.toml"
+"""Name of the daemon's configuration, in its directory."""
+CONTROL_SOCKET: Final = "control.sock"
+"""Name of the daemon's control socket, in its directory."""
 _PROBE_PORT: Final = 9865
 _PROBE_TIMEOUT_S: Final = 0.02
 """Time for a probe datagram to arrive, and pause between two probes."""
@@ -38,16 +43,33 @@ def build(
 
     Raises KernelError, BenchError and Interrupted, also while building.
     """
-    with contextlib.ExitStack() as stack:
-        daemon = None
-        if name == "veth":
-            _build_veth(namespaces, pairs)
-        else:
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="epaird-bench-")))
-            daemon = stack.enter_context(_daemon(namespaces, pairs, scratch, interruption))
-        for pair in range(pairs):
-            _await_ready(pair, namespaces, daemon, interruption)
+    if name == "veth":
+        _build_veth(namespaces, pairs)
+        await_forwarding(pairs, namespaces, None, interruption)
+        yield None
+        return
+    with build_daemon(namespaces, pairs, interruption) as (daemon, _):
         yield daemon
+
+
+@contextmanager
+def build_daemon(
+    namespaces: BenchNamespaces, pairs: int, interruption: Interruption
+) -> Iterator[tuple[Child, Path]]:
+    """Start the real daemon and wait until it forwards; yield it, and the directory with its configuration
+    and its control socket.
+
+    Raises KernelError, BenchError and Interrupted, also while building.
+    """
+    with tempfile.TemporaryDirectory(prefix="epaird-bench-") as directory:
+        scratch = Path(directory)
+        file = scratch / CONFIGURATION
+        file.write_text(configuration(namespaces, pairs, scratch))
+        command = (*PYTHON, "-m", "epaird", "run", "--config", str(file))
+        # Its own namespace has no other daemon's devices.
+        with Child(command, namespaces.home, interruption, end=signal.SIGTERM) as daemon:
+            await_forwarding(pairs, namespaces, daemon, interruption)
+            yield daemon, scratch
 
 
 def _build_veth(namespaces: BenchNamespaces, pairs: int) -> None:
@@ -60,37 +82,38 @@ def _build_veth(namespaces: BenchNamespaces, pairs: int) -> None:
             link.configure(index, settings, netns=namespace.handle, device=name)
 
 
-def _daemon(namespaces: BenchNamespaces, pairs: int, scratch: Path, interruption: Interruption) -> Child:
-    """Start the real daemon in a namespace without another daemon's devices."""
-    file = scratch / "epaird.toml"
-    file.write_text(configuration(namespaces, pairs, scratch))
-    command = (*PYTHON, "-m", "epaird", "run", "--config", str(file))
-    return Child(command, namespaces.home, interruption, end=signal.SIGTERM)
-
-
-def configuration(namespaces: BenchNamespaces, pairs: int, scratch: Path) -> str:
+def configuration(
+    namespaces: BenchNamespaces, pairs: int, scratch: Path, poll_spin_us: int = POLL_SPIN_US
+) -> str:
     """Return the daemon's configuration in TOML: the defaults and ``pairs`` pairs."""
     halves = (
         f'[epair.epair{pair}.{half}]\nnetns = "{namespace.path}"\naddresses = ["{address(pair, half)}/24"]\n'
         for pair in range(pairs)
         for half, namespace in (("a", namespaces.a), ("b", namespaces.b))
     )
-    own = f'[daemon]\ncontrol_socket = "{scratch}/control.sock"\n[metrics]\nlisten = "127.0.0.1:0"\n'
+    own = (
+        f'[daemon]\ncontrol_socket = "{scratch / CONTROL_SOCKET}"\npoll_spin_us = {poll_spin_us}\n'
+        '[metrics]\nlisten = "127.0.0.1:0"\n'
+    )
     return own + "".join(halves)
 
 
-def _await_ready(
-    pair: int, namespaces: BenchNamespaces, daemon: Child | None, interruption: Interruption
+def await_forwarding(
+    pairs: int, namespaces: BenchNamespaces, daemon: Child | None, interruption: Interruption
 ) -> None:
-    """Wait until a datagram crosses from a to b."""
+    """Wait until over each pair a datagram crosses from a to b.
+
+    Raises KernelError, BenchError, Interrupted.
+    """
     deadline = time.monotonic() + _READY_TIMEOUT_S
-    while not _crosses(pair, namespaces.a, namespaces.b):
-        if daemon is not None and not daemon.running:
-            raise daemon.failure("ended")
-        if time.monotonic() > deadline:
-            cause = f"pair {pair} forwards no datagrams"
-            raise daemon.failure(cause) if daemon is not None else BenchError(f"veth: {cause}")
-        interruption.pause(_PROBE_TIMEOUT_S)
+    for pair in range(pairs):
+        while not _crosses(pair, namespaces.a, namespaces.b):
+            if daemon is not None and not daemon.running:
+                raise daemon.failure("ended")
+            if time.monotonic() > deadline:
+                cause = f"pair {pair} forwards no datagrams"
+                raise daemon.failure(cause) if daemon is not None else BenchError(f"veth: {cause}")
+            interruption.pause(_PROBE_TIMEOUT_S)
 
 
 def _crosses(pair: int, a: BenchNamespace, b: BenchNamespace) -> bool:

@@ -78,6 +78,7 @@ PORT_TP: Final = 0
 # linux/socket.h, and asm-generic/socket.h
 SOL_NETLINK: Final = 270
 SO_RCVBUFFORCE: Final = 33
+SO_TIMESTAMPNS_NEW: Final = 64
 SO_NETNS_COOKIE: Final = 71
 SO_PASSPIDFD: Final = 76
 SCM_PIDFD: Final = 0x04

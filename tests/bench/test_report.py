@@ -5,8 +5,8 @@ import io
 from rich.console import Console
 
 from epaird.bench.report import notes, print_report
-from epaird.bench.results import Results
-from tests.bench.samples import MACHINE, results
+from epaird.bench.results import CableResults, Results
+from tests.bench.samples import MACHINE, impaired, results
 
 
 def printed(measured: Results) -> list[str]:
@@ -39,6 +39,18 @@ def test_every_figure_is_shown_and_nothing_is_truncated() -> None:
     ]
 
 
+def test_each_kind_of_comparison_has_its_own_columns() -> None:
+    measured = impaired()
+    lines = printed(measured)
+    assert max(map(len, lines)) <= 80
+    assert not any("…" in line for line in lines)
+    assert sum(line.startswith("median") for line in lines) == 4
+    for columns in ("with / without", "delivered / theory", "polling / no polling", "delivered / sent"):
+        assert any(columns in line for line in lines)
+    assert any(line.split() == ["10mbit", "9.41", "Mbit/s", "9.41", "Mbit/s", "1.000"] for line in lines)
+    assert sum(line.startswith("median") and "lost" in line for line in lines) == 2
+
+
 def test_a_wild_ratio_fits_too() -> None:
     lines = printed(results(((1, 0.001), (1, 1), (1, 1000))))
     assert max(map(len, lines)) <= 80
@@ -58,7 +70,7 @@ def test_noise_is_noted() -> None:
 
 def test_a_busy_machine_is_noted() -> None:
     measured = results()
-    busy = Results({**MACHINE, "load": 7.5}, measured.plan, measured.rounds)
+    busy = CableResults({**MACHINE, "load": 7.5}, measured.plan, measured.rounds)
     assert any("load 7.5 on 8 cores" in line for line in notes(busy))
     assert not any("load" in line for line in notes(measured))
 

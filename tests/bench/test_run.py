@@ -17,23 +17,25 @@ from xml.etree import ElementTree
 import pytest
 
 from epaird.bench.children import process_tree
+from epaird.bench.impairplan import WINDOW, quick_impairment
 from tests.waiting import until
 
 pytestmark = pytest.mark.real
 
 BENCH = (sys.executable, "-m", "epaird", "bench", "--quick", "--rounds", "1", "--seconds", "0.1")
+IMPAIRMENT = (*BENCH, "--part", "impairment")
 
 
 @pytest.fixture
-def started() -> Iterator[Callable[[], subprocess.Popen[str]]]:
+def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start benches, which are killed after the test."""
     benches: list[subprocess.Popen[str]] = []
     # The path of a socket must be short; pytest's directories are too long.
     with tempfile.TemporaryDirectory(prefix="ept", ignore_cleanup_errors=True) as scratch:
 
-        def start() -> subprocess.Popen[str]:
+        def start(words: tuple[str, ...] = BENCH) -> subprocess.Popen[str]:
             bench = subprocess.Popen(
-                BENCH,
+                words,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -110,12 +112,23 @@ MOMENTS: dict[str, Callable[[int], bool]] = {
 }
 
 
-@pytest.mark.parametrize("at", MOMENTS)
+WHILE_IMPAIRED: dict[str, Callable[[int], bool]] = {
+    "delays are measured": moment("epaird.bench.oneway send"),
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "at"),
+    [*((BENCH, at) for at in MOMENTS.items()), *((IMPAIRMENT, at) for at in WHILE_IMPAIRED.items())],
+    ids=lambda value: value[0] if len(value) == 2 else "impairment" if value is IMPAIRMENT else "cable",
+)
 def test_interrupted_at_any_moment_it_leaves_nothing(
-    at: str, started: Callable[[], subprocess.Popen[str]]
+    words: tuple[str, ...],
+    at: tuple[str, Callable[[int], bool]],
+    started: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    bench = started()
-    reach(bench, MOMENTS[at])
+    bench = started(words)
+    reach(bench, at[1])
     family = process_tree(bench.pid)
     inodes = namespaces(family)
     assert bench.poll() is None
@@ -128,7 +141,7 @@ def test_interrupted_at_any_moment_it_leaves_nothing(
     assert leftovers(family, inodes, bench.pid) == []
 
 
-def test_terminated_it_leaves_nothing(started: Callable[[], subprocess.Popen[str]]) -> None:
+def test_terminated_it_leaves_nothing(started: Callable[..., subprocess.Popen[str]]) -> None:
     bench = started()
     reach(bench, moment("epaird.dataplane"))
     family = process_tree(bench.pid)
@@ -139,7 +152,7 @@ def test_terminated_it_leaves_nothing(started: Callable[[], subprocess.Popen[str
     assert leftovers(family, inodes, bench.pid) == []
 
 
-def test_killed_it_leaves_nothing(started: Callable[[], subprocess.Popen[str]]) -> None:
+def test_killed_it_leaves_nothing(started: Callable[..., subprocess.Popen[str]]) -> None:
     bench = started()
     reach(bench, moment("epaird.dataplane"))
     family = process_tree(bench.pid)
@@ -191,6 +204,35 @@ def check(jobs: dict[str, Any], generator: str, *, forwards: bool) -> None:
     percentiles = list(jobs["rtt"]["microseconds"].values())
     assert percentiles == sorted(percentiles)
     assert len(percentiles) == 4
+
+
+def test_the_results_of_the_impairment_part(tmp_path: Path) -> None:
+    files = (tmp_path / "bench.json", tmp_path / "bench.svg")
+    done = subprocess.run(
+        [*IMPAIRMENT, "--json", str(files[0]), "--plot", str(files[1])],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "with / without" in done.stdout
+    assert "\x1b" not in done.stdout
+    results: dict[str, Any] = json.loads(files[0].read_text())
+    assert results["part"] == "impairment"
+    (round_,) = results["rounds"]
+    jobs = round_["epaird"]
+    assert list(jobs) == [job.key for job in quick_impairment().jobs]
+    for key in ("tcp", "tcp-delay", "tcp-loss", "rate-100mbit"):
+        assert jobs[key]["octets"] > 0
+        assert jobs[key]["window"] == WINDOW
+    for key in ("udp", "udp-delay", "udp-loss", "pairs"):
+        assert 0 < jobs[key]["delivered"] <= jobs[key]["sent"]
+        assert jobs[key]["reordered"] == 0
+    assert jobs["pairs"]["sent"] == 2000
+    for key in ("delay-10-polling-off", "delay-10-polling-on"):
+        assert 0 < jobs[key]["delivered"] <= jobs[key]["sent"] == 100
+        assert len(jobs[key]["microseconds"]) == 4
+    ElementTree.parse(files[1])  # noqa: S314 (written by the bench)
 
 
 @pytest.mark.parametrize(
