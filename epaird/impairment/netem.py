@@ -14,7 +14,9 @@ from epaird.names.grammar import quoted
 PER_SEGMENT: Final = (
     "decisions are made for each segment on the wire, netem makes one for a super-frame of up to 64 KB"
 )
-IN_ORDER: Final = "jitter never reorders and keeps the mean; netem's reorders, or shifts the mean with rate"
+IN_ORDER: Final = (
+    "jitter never reorders and keeps the mean; netem's reorders, or with rate increases the mean"
+)
 KNOTS: Final = (
     "jitter_correlation is that of values 40 ms or four jitters apart, netem's that of successive packets"
 )
@@ -29,8 +31,12 @@ SEGMENT_LIMIT: Final = "limit counts segments in the queue before rate; netem's 
 NO_QUEUE: Final = (
     "limit is left out: without rate no queue forms, and delay never drops; netem drops what exceeds limit"
 )
-MICROSECONDS: Final = "a time without a unit is in microseconds, as tc takes it"
-UNIFORM: Final = "distribution is uniform, as netem's is where none is given, though its manual says normal"
+MICROSECONDS: Final = (
+    "a time without a unit is in microseconds, as in tc up to 6.8; since 6.9 tc takes nanoseconds"
+)
+UNIFORM: Final = (
+    "distribution is uniform, as netem's is where none is given, though its older manuals say normal"
+)
 
 _NUMBER: Final = re.compile(r"[0-9]*\.?[0-9]+")
 _VALUE: Final = re.compile(r"-?\.?[0-9]")
