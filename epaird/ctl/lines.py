@@ -180,7 +180,7 @@ def _details(each: DirectionImpairment) -> Iterator[str]:
     if each.seed is not None:
         yield f"seed:      {each.seed}{', repeats decisions of a file' if each.replaying else ''}"
         expected = ", ".join(_expected(each.expected))
-        outside = ", all that outside its schedule" if "schedule" in each.impairment else ""
+        outside = " (outside its schedule)" if each.impairment.get("schedule") else ""
         if expected:
             yield f"expected:  {expected}{outside}"
     counters = each.counters
@@ -205,7 +205,7 @@ def _expected(expected: ExpectedImpairment) -> Iterator[str]:
     if expected.bits_per_second:
         yield f"rate {rate(expected.bits_per_second)}"
     if expected.held_bytes:
-        yield f"{about(expected.held_bytes)} held for that"
+        yield f"for which {about(expected.held_bytes)} are held"
 
 
 def _delivered(counters: LineCounters) -> Iterator[str]:
