@@ -42,7 +42,7 @@ _SUFFIXES: Final = {"counter": "_total", "info": "_info"}
 """Suffixes of the samples' names, by a family's type."""
 _UNITS: Final = {
     "_timestamp_seconds": "seconds since the epoch", "_seconds": "seconds", "_bytes": "bytes",
-    "_frames": "frames", "_ratio": "ratio", "_per_second": "bytes per second",
+    "_frames": "frames", "_ratio": "ratio", "_limit_segments": "segments", "_per_second": "bytes per second",
 }  # fmt: skip
 """Units by the end of a family's name, for families outside the catalogue."""
 

@@ -180,18 +180,15 @@ def _misplaced(configuration: Configuration) -> Iterator[str]:
 def _traces(configuration: Configuration, file: Path) -> Iterator[str]:
     """Yield a line for each trace that cannot be read."""
     from epaird.config.impairments import traces
-    from epaird.config.reading import InvalidConfiguration, content
+    from epaird.config.tracefiles import UnusableTrace, read
     from epaird.config.values import dotted
-    from epaird.impairment.traces import TraceError, located, parse
+    from epaird.impairment.traces import located
 
     for place, trace in traces(configuration):
-        path = located(trace, file)
         try:
-            parse(content(path))
-        except InvalidConfiguration as error:
+            read(located(trace, file))
+        except UnusableTrace as error:
             yield f"{dotted(place)}: {error}"
-        except TraceError as error:
-            yield f"{dotted(place)}: {path}, {error}"
 
 
 def _shortage(configuration: Configuration) -> list[str]:

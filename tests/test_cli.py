@@ -176,7 +176,7 @@ def test_check_reads_traces_from_the_directory_of_the_file(
     assert line in capfd.readouterr().err
     (tmp_path / "lte.up").write_text("1\nsecret\n")
     assert cli.main(["check", str(file)]) == 1
-    line = f"epair.epair0.a.impair.trace: {tmp_path}/lte.up, line 2: not a whole number of milliseconds\n"
+    line = f"epair.epair0.a.impair.trace: {tmp_path}/lte.up: line 2: not a whole number of milliseconds\n"
     assert capfd.readouterr().err.endswith(line)
     (tmp_path / "lte.up").write_text("1\n2\n")
     assert cli.main(["check", str(file)]) == 0

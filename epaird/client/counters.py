@@ -47,8 +47,8 @@ class LineCounters(Model):
 
     cut: int = 0
     """Frames by which impairment has increased their number, where it cut super-frames that the interface's
-    owner transmitted: one that loses a segment in the middle adds 2, for it became two pieces and the lost
-    segment."""
+    owner transmitted: one that loses a segment in the middle adds 2, because it became two pieces and the
+    lost segment."""
     duplicated: int = 0
     """Segments of what the interface's owner transmitted that were delivered twice."""
     corrupted: int = 0

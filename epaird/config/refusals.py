@@ -30,6 +30,7 @@ from epaird.config.settings import (
 )
 from epaird.config.table import Settings
 from epaird.config.values import Location, dotted
+from epaird.impairment.words import ALSO_CALLED
 from epaird.names.cloners import EPAIR
 from epaird.names.grammar import InvalidName, shown
 
@@ -77,6 +78,7 @@ _REQUIRED: Final = {
     "address": 'the address with its prefix length, as in "10.0.0.1/24"',
 }
 _ALSO_CALLED: Final = {
+    **ALSO_CALLED,
     "namespace": "netns",
     "ns": "netns",
     "ip": "addresses",
@@ -97,17 +99,6 @@ _ALSO_CALLED: Final = {
     "address": "addresses",
     "impairment": "impair",
     "impairments": "impairment",
-    "latency": "delay",
-    "bandwidth": "rate",
-    "bw": "rate",
-    "drop": "loss",
-    "packet_loss": "loss",
-    "plr": "loss",
-    "burst": "loss_burst",
-    "correlation": "jitter_correlation",
-    "duplication": "duplicate",
-    "corruption": "corrupt",
-    "reordering": "reorder",
     "duration": "for",
     "start": "at",
     "queue": "queues",

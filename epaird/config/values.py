@@ -191,7 +191,9 @@ def list_of(example: str) -> Callable[[object], object]:
     def read(value: object) -> object:
         if isinstance(value, (list, tuple)):
             return value
-        hint = f", write [{shown(value)}]" if isinstance(value, str) and value else f", as in {example}"
+        of_tables = example.startswith("[{")
+        text = isinstance(value, str) and value != "" and not of_tables
+        hint = f", write [{shown(value)}]" if text else f", as in {example}"
         raise ValueError(f"{shown(value)} is not a list{hint}")
 
     return read

@@ -13,6 +13,7 @@ import click
 from epaird.client.client import DaemonError
 from epaird.ctl import completion, show
 from epaird.ctl.context import JSON, Context, form_options
+from epaird.names.grammar import quoted
 
 if TYPE_CHECKING:
     from epaird.client.impairment import PairImpairment
@@ -96,46 +97,49 @@ def _show(context: Context, name: str) -> None:
 
 
 def _change(context: Context, name: str, words: Sequence[str], duration: str | None) -> None:
-    notes: list[str] = []
-    removed: list[str] = []
+    remarks: list[str] = []
     if words[0] == "off":
         if len(words) > 1:
-            raise click.UsageError(f"off removes all keys, so nothing follows it: {words[1]!r}")
+            raise click.UsageError(f"off removes all keys, nothing may follow it: {quoted(words[1])}")
         found = context.daemon.stop_impairing(name, duration=duration)
     else:
-        patch, notes = _patch(words, context.daemon.impairment(name))
-        removed = [key for key, value in patch.items() if value is None]
+        before = context.daemon.impairment(name)
+        patch, differences = _patch(words, before)
         try:
             found = context.daemon.impair(name, patch, duration=duration)
         except DaemonError as error:
             raise DaemonError(_TABLE.sub("", str(error))) from None
+        removed = [key for key, value in patch.items() if value is None]
+        remarks = [*differences, *_kept(found, removed), *_surprises(before, found)]
     if context.form.json:
         context.write_json(asdict(found))
         return
     from epaird.ctl import lines
 
-    remarks = (*notes, *_kept(found, removed))
     show.write("\n".join([lines.answer(found), *(f"note: {each}" for each in remarks)]))
 
 
 def _patch(words: Sequence[str], present: PairImpairment) -> tuple[dict[str, Any], list[str]]:
     """Return the keys that words set, and remarks: what differs from netem, unless it applied before."""
-    from epaird.impairment.netem import PER_SEGMENT, NotAnImpairment
+    from epaird.impairment.netem import MICROSECONDS, NO_QUEUE, PER_SEGMENT, NotAnImpairment
     from epaird.impairment.words import translated
 
     if words[0] in _OTHER_WORDS:
-        raise click.UsageError(f"{words[0]!r} is not a key, did you mean off?")
+        raise click.UsageError(f"{quoted(words[0])} is not a key, did you mean off?")
     if re.match(r"[ab]\.", words[0]):
         device = next((each.device for each in present.directions if each.device[-1] == words[0][0]), "")
         if device:
-            raise click.UsageError(f"{words[0]!r} is not a key: name the half, epairctl impair {device} ...")
+            raise click.UsageError(
+                f"{quoted(words[0])} is not a key: name the half, epairctl impair {device} ..."
+            )
     keys = {key: value for each in reversed(present.directions) for key, value in each.impairment.items()}
     try:
         found = translated(words, keys)
     except NotAnImpairment as error:
         raise click.UsageError(str(error)) from None
     fresh = any(value is not None and key not in keys for key, value in found.patch.items())
-    remarks = [*found.differences] if fresh else []
+    always = (MICROSECONDS, NO_QUEUE)  # about what was typed, not about what a key means
+    remarks = [each for each in found.differences if fresh or each in always]
     if PER_SEGMENT in remarks and not keys.keys().isdisjoint(_HITS):
         remarks.remove(PER_SEGMENT)
     if found.patch.get("preset") and keys and not any(each.preset for each in present.directions):
@@ -152,6 +156,15 @@ def _kept(found: PairImpairment, removed: Sequence[str]) -> list[str]:
         for key in removed
         if key in each.impairment and each.preset
     ]
+
+
+def _surprises(before: PairImpairment, after: PairImpairment) -> list[str]:
+    """Return remarks about combinations of keys that may surprise, unless they applied before."""
+    from epaird.impairment.rules import notes
+
+    known = {note for each in before.directions for note in notes(each.impairment)}
+    found = dict.fromkeys(note for each in after.directions for note in notes(each.impairment))
+    return [f"{key}: {message}" for key, message in found if (key, message) not in known]
 
 
 def _log(context: Context, name: str, words: Sequence[str]) -> None:
@@ -175,7 +188,9 @@ def _replay(context: Context, name: str, words: Sequence[str]) -> None:
         with click.open_file(path) as file:
             text = file.read(_FILE_MAX + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is no text"
+        from epaird.config.syntax import lowered
+
+        reason = lowered(error.strerror or str(error)) if isinstance(error, OSError) else "is not text"
         raise click.UsageError(f"{path}: {reason}") from None
     if len(text) > _FILE_MAX:
         raise click.UsageError(f"{path}: has more than {_FILE_MAX} characters")
@@ -187,6 +202,8 @@ def _replay(context: Context, name: str, words: Sequence[str]) -> None:
 
 def _decisions(path: str, text: str) -> list[dict[str, Any]]:
     """Return the decisions of a file: those that ``log`` prints, also as JSON."""
+    from epaird.ipc.impairment import FATES
+
     if text.lstrip().startswith("["):
         try:
             found = json.loads(text)
@@ -198,6 +215,11 @@ def _decisions(path: str, text: str) -> list[dict[str, Any]]:
         words = line.partition("#")[0].strip()
         match = _DECISION.fullmatch(words)
         if match is not None:
+            if match[2] not in FATES:
+                known = ", ".join(FATES)
+                raise click.UsageError(
+                    f"{path}: line {number}: {quoted(match[2])} is not a decision: they are {known}"
+                )
             result.append({"segment": int(match[1]), "decision": match[2]})
         elif words:
             raise click.UsageError(f"{path}: line {number} is not a decision, as in: 17 loss")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from epaird.ctl.show import Row, scaled
 from epaird.dataplane.impair.wire import OVERHEAD
-from epaird.impairment.units import duration, percentage, rate, size
+from epaird.impairment.units import about, duration, percentage, rate
 from epaird.impairment.words import KEYS
 from epaird.ipc.counters import LATE_BOUNDS_NS
 
@@ -180,7 +180,7 @@ def _details(each: DirectionImpairment) -> Iterator[str]:
     if each.seed is not None:
         yield f"seed:      {each.seed}{', repeats decisions of a file' if each.replaying else ''}"
         expected = ", ".join(_expected(each.expected))
-        outside = ", all that outside its schedule" if "schedule" in each.impairment else ""
+        outside = " (outside its schedule)" if each.impairment.get("schedule") else ""
         if expected:
             yield f"expected:  {expected}{outside}"
     counters = each.counters
@@ -205,7 +205,7 @@ def _expected(expected: ExpectedImpairment) -> Iterator[str]:
     if expected.bits_per_second:
         yield f"rate {rate(expected.bits_per_second)}"
     if expected.held_bytes:
-        yield f"{size(max(1024, expected.held_bytes) // 1024 * 1024)} held for that"
+        yield f"for which {about(expected.held_bytes)} are held"
 
 
 def _delivered(counters: LineCounters) -> Iterator[str]:
@@ -222,7 +222,7 @@ def _effects(found: PairImpairment) -> Iterator[str]:
     if found.round_trip:
         yield found.round_trip
     if found.expires_in is not None:
-        yield f"expires in {found.expires_in:.0f} s"
+        yield f"expires in {found.expires_in:.0f}s"
 
 
 def _word(value: object) -> str:

@@ -104,4 +104,5 @@ def preset_keys(name: str, presets: Mapping[str, Keys]) -> Keys:
         return presets[name]
     if name in SHIPPED:
         return SHIPPED[name].keys
-    raise UnknownPreset(f"there is no set {quoted(name)}, the sets are {', '.join([*presets, *SHIPPED])}")
+    known = ", ".join(dict.fromkeys([*presets, *SHIPPED]))
+    raise UnknownPreset(f"there is no set {quoted(name)}, the sets are {known}")

@@ -38,7 +38,10 @@ def unattainable(keys: Mapping[str, Any]) -> tuple[str, str] | None:
     loss = keys.get("loss", "0%")
     if isinstance(loss, Mapping):
         if probability(loss["p"]) == 0 and probability(loss.get("r", "100%")) == 0:
-            return "loss", "p and r are both 0%, so the state would never change: one of them is more"
+            return (
+                "loss",
+                "p and r are both 0%, so the state would never change: one of them must be above 0%",
+            )
         return None
     share, burst = probability(loss), keys.get("loss_burst")
     if burst is None or share == 0:

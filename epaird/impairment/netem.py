@@ -6,14 +6,17 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from epaird.impairment.units import BitRate, Duration, Percentage
+from epaird.impairment.tables import is_off
+from epaird.impairment.units import BitRate, Duration, Percentage, is_unit
 from epaird.ipc.impairment import DISTRIBUTIONS
 from epaird.names.grammar import quoted
 
 PER_SEGMENT: Final = (
     "decisions are made for each segment on the wire, netem makes one for a super-frame of up to 64 KB"
 )
-IN_ORDER: Final = "jitter never reorders and keeps the mean; netem's reorders, or shifts the mean with rate"
+IN_ORDER: Final = (
+    "jitter never reorders and keeps the mean; netem's reorders, or with rate increases the mean"
+)
 KNOTS: Final = (
     "jitter_correlation is that of values 40 ms or four jitters apart, netem's that of successive packets"
 )
@@ -21,11 +24,19 @@ SAME_SHARE: Final = (
     "loss_correlation leaves the share of losses as it is; netem's loss 10% 25% really loses 1.8%"
 )
 OVERHEAD: Final = "rate counts preamble, checksum and gap, 24 bytes for each segment, which netem's does not"
-CORRUPTED: Final = "a corrupted segment always has a wrong checksum; netem's can be repaired by an offload"
+CORRUPTED: Final = (
+    "corrupt flips a bit that a checksum covers; netem flips any bit, in the Ethernet header too"
+)
 SEGMENT_LIMIT: Final = "limit counts segments in the queue before rate; netem's counts all packets it holds"
-NO_QUEUE: Final = "limit is left out: without rate no queue forms, and delay never drops, as netem's does"
-MICROSECONDS: Final = "a time without a unit is in microseconds, as tc takes it"
-UNIFORM: Final = "distribution is uniform, as netem's is where none is given, though its manual says normal"
+NO_QUEUE: Final = (
+    "limit is left out: without rate no queue forms, and delay never drops; netem drops what exceeds limit"
+)
+MICROSECONDS: Final = (
+    "a time without a unit is in microseconds, as in tc up to 6.8; since 6.9 tc takes nanoseconds"
+)
+UNIFORM: Final = (
+    "distribution is uniform, as netem's is where none is given, though its older manuals say normal"
+)
 
 _NUMBER: Final = re.compile(r"[0-9]*\.?[0-9]+")
 _VALUE: Final = re.compile(r"-?\.?[0-9]")
@@ -55,6 +66,11 @@ class Words:
         """Return the next word and go on to the one behind it."""
         return self._words.pop(0)
 
+    def differs(self, value: object, difference: str) -> None:
+        """Add a sentence about a value, unless the value switches its key off."""
+        if not is_off(value):
+            self.differences.append(difference)
+
     def values(self, key: str, most: int) -> list[str]:
         """Return the next words as far as they are values, at least one. Raises NotAnImpairment."""
         found: list[str] = []
@@ -63,6 +79,8 @@ class Words:
         if not found:
             after = f", not {quoted(self._words[0])}" if self._words else ""
             raise NotAnImpairment(f"{key} needs a value after it{after}")
+        if (unit := self.peek()) is not None and is_unit(unit) and _NUMBER.fullmatch(found[-1]):
+            raise NotAnImpairment(f"{key}: write a value and its unit without a space, {found[-1]}{unit}")
         return found
 
 
@@ -90,11 +108,11 @@ def _delay(words: Words) -> Mapping[str, Any]:
     found = {"delay": _time("delay", delay)}
     if rest:
         found["jitter"] = _time("jitter", rest[0])
-        words.netem_jitter = True
-        words.differences.append(IN_ORDER)
+        words.netem_jitter = not is_off(found["jitter"])
+        words.differs(found["jitter"], IN_ORDER)
     if len(rest) > 1:
         found["jitter_correlation"] = _percent("jitter_correlation", rest[1])
-        words.differences.append(KNOTS)
+        words.differs(found["jitter_correlation"], KNOTS)
     return found
 
 
@@ -107,8 +125,9 @@ def _distribution(words: Words) -> Mapping[str, Any]:
 
 
 def _loss(words: Words) -> Mapping[str, Any]:
-    words.differences.append(PER_SEGMENT)
     model = words.take() if words.peek() in ("random", "gemodel", "state") else "random"
+    if model != "random":
+        words.differences.append(PER_SEGMENT)
     if model == "gemodel":
         names = ("p", "r", "bad", "good")  # netem's 1-h and 1-k are losses in the bad and in the good state
         values = words.values("loss gemodel", 4)
@@ -117,9 +136,10 @@ def _loss(words: Words) -> Mapping[str, Any]:
         return _loss_states(words)
     share, *correlation = words.values("loss", 2)
     found = {"loss": _percent("loss", share)}
+    words.differs(found["loss"], PER_SEGMENT)
     if correlation:
         found["loss_correlation"] = _percent("loss_correlation", correlation[0])
-        words.differences.append(SAME_SHARE)
+        words.differs(found["loss_correlation"], SAME_SHARE)
     return found
 
 
@@ -138,13 +158,14 @@ def _loss_states(words: Words) -> Mapping[str, Any]:
 
 def _share(key: str, difference: str = "") -> Callable[[Words], Mapping[str, Any]]:
     def read(words: Words) -> Mapping[str, Any]:
-        words.differences.append(PER_SEGMENT)
         share, *correlation = words.values(key, 2)
         if correlation and _percent(key, correlation[0]) != "0%":
             raise NotAnImpairment(f"{key} has no correlation in epaird: leave {correlation[0]} out")
+        found = _percent(key, share)
+        words.differs(found, PER_SEGMENT)
         if difference:
-            words.differences.append(difference)
-        return {key: _percent(key, share)}
+            words.differs(found, difference)
+        return {key: found}
 
     return read
 
@@ -167,8 +188,9 @@ def _rate(words: Words) -> Mapping[str, Any]:
             f"rate: epaird has no overheads or cells, leave {' '.join(overheads)} out: "
             "each segment counts with its Ethernet overhead"
         )
-    words.differences.append(OVERHEAD)
-    return {"rate": _read("rate", BitRate(), f"{rate}bit" if _NUMBER.fullmatch(rate) else rate)}
+    found = _read("rate", BitRate(), f"{rate}bit" if _NUMBER.fullmatch(rate) else rate)
+    words.differs(found, OVERHEAD)
+    return {"rate": found}
 
 
 def _limit(words: Words) -> Mapping[str, Any]:
@@ -198,6 +220,8 @@ FORMS: Final[Mapping[str, Callable[[Words], Mapping[str, Any]]]] = {
     "limit": _limit,
     "gap": _refused("gap: epaird has no gap, reorder 25% chooses a quarter of all segments at random"),
     "slot": _refused("slot: epaird has no slots, a trace determines when a link delivers"),
-    "ecn": _refused("ecn: epaird marks for congestion, not for losses: ecn true queue codel, with a rate"),
+    "ecn": _refused(
+        "ecn: epaird marks for congestion, not for losses: write queue codel ecn true, with a rate"
+    ),
 }
 """netem's words that values follow, with the functions that read these."""

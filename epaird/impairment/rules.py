@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,15 +11,15 @@ from epaird.impairment.effective import BUFFER
 from epaird.impairment.expected import bandwidth_delay_product
 from epaird.impairment.losses import unattainable
 from epaird.impairment.tables import LOSSES, Keys, active, is_off, merged_phase
-from epaird.impairment.units import nanoseconds, octets, size
+from epaird.impairment.units import about, nanoseconds, octets, size
 
 _NEEDS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
-    "jitter_correlation": (("jitter",), "needs jitter: it correlates its values"),
-    "distribution": (("jitter",), "needs jitter: it is its distribution"),
+    "jitter_correlation": (("jitter",), "needs jitter: it is the correlation of its values"),
+    "distribution": (("jitter",), "needs jitter: it is the distribution of its values"),
     "reorder": (("delay",), "needs delay: a segment overtakes those that are delayed"),
-    "loss_correlation": (("loss",), "needs loss: it correlates the losses of neighbours"),
+    "loss_correlation": (("loss",), "needs loss: it is the correlation of neighbouring losses"),
     "loss_burst": (("loss",), "needs loss: it is the mean length of its runs"),
-    "limit": (("rate", "trace"), "needs rate or trace: without them no queue forms, delay never drops"),
+    "limit": (("rate", "trace"), "needs rate or trace: without them no queue forms, and delay never drops"),
     "queue": (("rate", "trace"), "needs rate or trace: without them no queue forms"),
 }
 """Other keys that a key needs, one of them, and one line without the key."""
@@ -59,6 +59,16 @@ def exclusions(keys: Keys) -> Iterator[Fault]:
                 yield Fault((key,), message, ("loss",))
 
 
+def orphans(keys: Keys, removed: Collection[str]) -> set[str]:
+    """Return the keys of a line that have no meaning any more because others were removed."""
+    left, gone = dict(keys), set(removed)
+    while found := {key for key, needed in _needs() if _lacks(left, key, needed) and gone & set(needed)}:
+        gone |= found
+        for key in found:
+            del left[key]
+    return gone - set(removed)
+
+
 def schedule_faults(schedule: Iterable[Keys]) -> Iterator[Fault]:
     """Yield the times of a schedule that cannot be; the place begins with the number of the entry."""
     for index, phase in enumerate(schedule):
@@ -81,20 +91,31 @@ def notes(keys: Keys) -> Iterator[tuple[str, str]]:
     parameters = line_parameters(keys)
     held, room = bandwidth_delay_product(parameters), octets(keys["buffer"]) if "buffer" in keys else BUFFER
     if held > room:
-        message = f"delay times rate is {size(held)}, more than the buffer of {size(room)}"
+        message = f"delay times rate is {about(held)}, more than the buffer of {size(room)}"
         yield "delay", f"{message}: the rate is not reached"
 
 
 def _combinations(keys: Keys) -> Iterator[Fault]:
     yield from exclusions(keys)
     for key, (needed, message) in _NEEDS.items():
-        if key in keys and not is_off(keys[key]) and not active(keys, *needed):
+        if _lacks(keys, key, needed):
             yield Fault((key,), message, needed)
     if keys.get("ecn") and keys.get("queue") != "codel":
         yield Fault(("ecn",), 'true needs queue = "codel", which marks instead of dropping', ("queue",))
     if not any(True for _ in exclusions(keys)) and (found := unattainable(keys)) is not None:
         key, message = found
         yield Fault((key,), message, tuple(each for each in LOSSES if each != key))
+
+
+def _lacks(keys: Keys, key: str, needed: tuple[str, ...]) -> bool:
+    """Return whether a key is given without any of those that it needs."""
+    return key in keys and not is_off(keys[key]) and not active(keys, *needed)
+
+
+def _needs() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each key that needs others, and these."""
+    yield from ((key, needed) for key, (needed, _) in _NEEDS.items())
+    yield "ecn", ("queue",)
 
 
 def _of_phase(keys: Keys, phase: Keys) -> Iterator[Fault]:

@@ -47,7 +47,7 @@ def parse(text: bytes) -> array[int]:
         found.append(moment * 1_000_000)
         last = moment
     if not last:
-        raise TraceError("no line has a number above 0, a trace lasts for some time")
+        raise TraceError("no line has a number above 0: the last number is the duration of the trace")
     return found
 
 

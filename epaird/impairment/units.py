@@ -17,9 +17,12 @@ from typing import Final
 from epaird.names.grammar import shown
 
 _VALUE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18}) ?([a-zA-Z%µ]*)")
+_NEGATIVE: Final = re.compile(r"-[0-9.]")
 _DECIMALS: Final = 3
 """Most digits behind the point in a canonical text, before a smaller unit is used."""
 _LONGEST_NUMBER: Final = 18
+_LARGE: Final = 10_000
+"""A number without a unit from which on it more likely counts bits or bytes than thousands or millions."""
 
 TIMES: Final[Mapping[str, int]] = {
     "ns": 1, "nsec": 1, "nsecs": 1,
@@ -28,7 +31,8 @@ TIMES: Final[Mapping[str, int]] = {
     "s": 10**9, "sec": 10**9, "secs": 10**9,
     "m": 60 * 10**9, "min": 60 * 10**9, "h": 3600 * 10**9,
 }  # fmt: skip
-"""Nanoseconds of each unit of time. tc has no minutes and hours, which schedules need."""
+"""Nanoseconds of each unit of time, in lower case. tc has no minutes and hours, which schedules need."""
+_MINUTE: Final = TIMES["min"]
 _PREFIXES: Final[Mapping[str, int]] = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12} | {
     f"{prefix}i": 1024**power for power, prefix in enumerate("kmgt", 1)
 }
@@ -46,6 +50,7 @@ SIZES: Final[Mapping[str, int]] = {"b": 1} | {
 """Bytes of each unit of a size, in lower case."""
 PACKETS: Final = ("p", "packet", "packets")
 """Units of a limit in segments."""
+_UNITS: Final = frozenset({*TIMES, *RATES, *SIZES, *PACKETS, "%"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +65,18 @@ class Duration:
     def __call__(self, value: object) -> str:
         """Return the canonical text; raises ValueError."""
         number, unit = _split(value)
+        unit = unit.lower()
+        long = self.most > _MINUTE
         if number is not None and not unit:
             if number == 0 and isinstance(value, str):
                 unit = "s"
             else:
-                raise ValueError(f'{shown(value)} has no unit, as in "{_plain(number)}ms"')
+                raise ValueError(
+                    f'{shown(value)} has no unit, as in "{_plain(number)}{"s" if long else "ms"}"'
+                )
         if number is None or unit not in TIMES:
-            raise ValueError(f'{shown(value)} is not a duration, as in "100ms": the units are us, ms and s')
+            units = "ns, us, ms, s, min and h" if long else "ns, us, ms and s"
+            raise ValueError(f'{shown(value)} is not a duration, as in "100ms": the units are {units}')
         found = round(number * TIMES[unit])
         _check_range(value, found, self.least, self.most, duration)
         return duration(found)
@@ -108,7 +118,8 @@ class BitRate:
         if number == 0 and isinstance(value, str) and unit.lower() in ("", *RATES):
             return rate(0)
         if number is not None and not unit:
-            raise ValueError(f'{shown(value)} has no unit, as in "{_plain(number)}mbit"')
+            example = f"{_plain(number)}{'mbit' if number < _LARGE else 'bit'}"
+            raise ValueError(f'{shown(value)} has no unit, as in "{example}"')
         if number is None or unit.lower() not in RATES:
             allowed = "the units are bit, kbit, mbit and gbit, or bps, kbps, mbps and gbps for bytes"
             raise ValueError(f'{shown(value)} is not a rate, as in "10mbit": {allowed}')
@@ -134,7 +145,8 @@ class Size:
         unit = unit.lower()
         if number is not None and not unit:
             packets = f', or "{_plain(number)}p" for packets' if self.packets else ""
-            raise ValueError(f'{shown(value)} has no unit, as in "{_plain(number)}kb"{packets}')
+            example = f"{_plain(number)}{self._example_unit(number)}"
+            raise ValueError(f'{shown(value)} has no unit, as in "{example}"{packets}')
         if number is not None and unit in PACKETS and self.packets:
             if number != int(number) or number > self.packets:
                 raise ValueError(f"{shown(value)} is not a whole number of packets up to {self.packets}")
@@ -142,10 +154,22 @@ class Size:
         if number is None or unit not in SIZES:
             example = 'as in "64kb" or "100p"' if self.packets else 'as in "64mb"'
             packets = ", p is packets" if self.packets else ""
-            raise ValueError(f"{shown(value)} is not a size, {example}: the units are b, kb and mb{packets}")
+            units = f"the units are b, kb, mb and gb{packets}"
+            raise ValueError(f"{shown(value)} is not a size, {example}: {units}")
         found = round(number * SIZES[unit])
         _check_range(value, found, self.least, self.most, size)
         return size(found)
+
+    def _example_unit(self, number: Decimal) -> str:
+        """Return the unit that a number without one most likely lacks."""
+        if number >= _LARGE:
+            return "b"
+        return "mb" if self.least >= SIZES["mb"] else "kb"
+
+
+def is_unit(word: str) -> bool:
+    """Return whether a word is a unit of a duration, a percentage, a rate or a size."""
+    return word.lower() in _UNITS
 
 
 def duration(nanoseconds: int) -> str:
@@ -163,6 +187,14 @@ def rate(bits: int) -> str:
 def size(octets: int) -> str:
     """Return the canonical text of a size in bytes."""
     return _written(octets, (("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10), ("b", 1)))
+
+
+def about(octets: int) -> str:
+    """Return a size in its largest unit with three digits, for people."""
+    for unit, factor in (("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10)):
+        if octets >= factor:
+            return f"{_plain(Decimal(f'{octets / factor:.3g}'))}{unit}"
+    return f"{octets}b"
 
 
 def percentage(share: float) -> str:
@@ -205,6 +237,8 @@ def _split(value: object) -> tuple[Decimal | None, str]:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None, ""
     text = value if isinstance(value, str) else _number_text(value)
+    if _NEGATIVE.match(text):
+        raise ValueError(f"{shown(value)} is negative, the least allowed is 0")
     match = _VALUE.fullmatch(text)
     return (Decimal(match[1]), match[2]) if match is not None else (None, "")
 
@@ -212,8 +246,8 @@ def _split(value: object) -> tuple[Decimal | None, str]:
 def _number_text(value: float) -> str:
     """Return a number without an exponent; an empty text if it is too long for a value."""
     if isinstance(value, int):
-        return str(value) if 0 <= value < 10**_LONGEST_NUMBER else ""
-    if not 1e-9 < value < 1e9:
+        return str(value) if -(10**9) < value < 10**_LONGEST_NUMBER else ""
+    if not 1e-9 < abs(value) < 1e9:
         return "0" if value == 0 else ""
     return f"{Decimal(str(value)):f}"
 

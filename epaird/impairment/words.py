@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, Final
 from epaird.impairment import netem
 from epaird.impairment.netem import NotAnImpairment
 from epaird.impairment.tables import EXCLUDED, LOSSES, Keys, active
+from epaird.impairment.units import is_unit
 from epaird.names.grammar import quoted
 
 KEYS: Final = (
@@ -27,7 +29,15 @@ KEYS: Final = (
 """Every key of an impairment."""
 ALIASES: Final[Mapping[str, str]] = {"latency": "delay", "drop": "loss", "dup": "duplicate"}
 """Other words for keys, as in netem."""
+ALSO_CALLED: Final[Mapping[str, str]] = {
+    "latency": "delay", "drop": "loss", "packet_loss": "loss", "plr": "loss",
+    "bandwidth": "rate", "bw": "rate", "throughput": "rate", "burst": "loss_burst",
+    "correlation": "jitter_correlation", "duplication": "duplicate", "corruption": "corrupt",
+    "reordering": "reorder",
+}  # fmt: skip
+"""Other tools' words for keys, for messages about keys that do not exist."""
 _REMOVED: Final = ("none", "off", "")
+_NUMBER: Final = re.compile(r"-?\.?[0-9]")
 _TOML_MAX: Final = 4096
 """Most characters of a list or table on the command line."""
 
@@ -118,7 +128,14 @@ def _table(key: str, text: str) -> Any:  # noqa: ANN401
 
 
 def _about_unknown(word: str) -> str:
-    if near := difflib.get_close_matches(word[:64].lower(), KEYS, 1, 0.6):
+    plain = word[:64].lower().removeprefix("impair.").replace("-", "_")
+    if is_unit(plain):
+        return f"{quoted(word)} is not a key: write a value and its unit without a space, as in delay 100ms"
+    if _NUMBER.match(word):
+        return f"{quoted(word)} is not a key: a value follows the key that it is for, as in delay 100ms"
+    if plain in ALSO_CALLED:
+        return f"{quoted(word)} is not a key, did you mean {ALSO_CALLED[plain]}?"
+    if near := difflib.get_close_matches(plain, KEYS, 1, 0.6):
         return f"{quoted(word)} is not a key, did you mean {near[0]}?"
     return f"{quoted(word)} is not a key, the keys are {', '.join(KEYS)}"
 

@@ -42,7 +42,7 @@ class Counter:
     From SLOT_WORDS on it is no word of the slot but one that a reading appends to it: the kernel counts
     it, or it is derived."""
     unit: str
-    """The unit: ``frames``, ``bytes``, ``nanoseconds``."""
+    """The unit: ``frames``, ``segments``, ``bytes``, ``nanoseconds``."""
     help: str
     """One sentence for the metrics page and the documents, without the full stop."""
     type: CounterType = "counter"
@@ -293,50 +293,50 @@ WORKER: Final = (
 
 IMPAIRMENT: Final = (
     Counter(
-        "impaired", IMPAIRED, "frames",
+        "impaired", IMPAIRED, "segments",
         "Segments that the impairment of what the interface's owner transmitted has dropped, by reason",
         by_reason=True, metric="epaird_impaired", statistic=True,
     ),
     Counter(
         "cut", CUT, "frames",
         "Frames by which impairment has increased their number, where it cut super-frames that the "
-        "interface's owner transmitted: one that loses a segment in the middle adds 2, for it became two "
+        "interface's owner transmitted: one that loses a segment in the middle adds 2, because it became two "
         "pieces and the lost segment",
         metric="epaird_cut", statistic=True,
     ),
     Counter(
-        "duplicated", DUPLICATED, "frames",
+        "duplicated", DUPLICATED, "segments",
         "Segments of what the interface's owner transmitted that were delivered twice",
         metric="epaird_duplicated", statistic=True,
     ),
     Counter(
-        "corrupted", CORRUPTED, "frames",
+        "corrupted", CORRUPTED, "segments",
         "Segments of what the interface's owner transmitted that were delivered with a flipped bit",
         metric="epaird_corrupted", statistic=True,
     ),
     Counter(
-        "reordered", REORDERED, "frames",
+        "reordered", REORDERED, "segments",
         "Segments of what the interface's owner transmitted that overtook those that are delayed",
         metric="epaird_reordered", statistic=True,
     ),
     Counter(
-        "marked", MARKED, "frames",
+        "marked", MARKED, "segments",
         "Segments of what the interface's owner transmitted that were marked with ECN instead of dropped",
         metric="epaird_marked", statistic=True,
     ),
     Counter(
-        "osegments", OSEGMENTS, "frames",
+        "osegments", OSEGMENTS, "segments",
         "Segments that the interface's owner transmitted while it was impaired",
         metric="epaird_impair_osegments", statistic=True,
     ),
     Counter(
-        "isegments", ISEGMENTS, "frames",
+        "isegments", ISEGMENTS, "segments",
         "Segments of what the interface's owner transmitted while it was impaired that were delivered, "
         "duplicates included",
         metric="epaird_impair_isegments", statistic=True,
     ),
     Counter(
-        "esegments", ESEGMENTS, "frames",
+        "esegments", ESEGMENTS, "segments",
         "Segments of what the interface's owner transmitted while it was impaired that the peer refused, or "
         "that were held when the cable was unplugged: `ierrors` of the peer, where a super-frame is one",
         metric="epaird_impair_esegments", statistic=True,
@@ -346,7 +346,7 @@ IMPAIRMENT: Final = (
         "Frames that the interface's owner transmitted and that impairment holds until they are due",
         "gauge", metric="epaird_impair_held_frames", statistic=True,
     ),
-    Counter("held_segments", HELD_SEGMENTS, "frames", "Segments of these frames", "gauge", statistic=True),
+    Counter("held_segments", HELD_SEGMENTS, "segments", "Segments of these frames", "gauge", statistic=True),
     Counter(
         "line_held_bytes", LINE_HELD_BYTES, "bytes", "Bytes of these frames",
         "gauge", metric="epaird_impair_held_bytes", statistic=True,

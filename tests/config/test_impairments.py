@@ -23,7 +23,8 @@ def test_a_conflict_of_a_pair_is_reported_once_and_at_its_place() -> None:
         "epair.epair0.impair.reorder: needs delay: a segment overtakes those that are delayed",
     )
     assert refused(pair({"a": {"impair": {"limit": "1kb"}}, "b": {"impair": {"loss_burst": 3}}})) == (
-        "epair.epair0.a.impair.limit: needs rate or trace: without them no queue forms, delay never drops",
+        "epair.epair0.a.impair.limit: needs rate or trace: "
+        "without them no queue forms, and delay never drops",
         "epair.epair0.b.impair.loss_burst: needs loss: it is the mean length of its runs",
     )
 
@@ -51,7 +52,7 @@ def test_a_conflict_in_a_set_is_reported_there() -> None:
     assert refused(pair({}, x=both)) == lines
     assert refused(pair({"impair": {"preset": "x"}}, x=both)) == lines
     assert refused(pair({"impair": {"preset": "x"}}, x={"limit": "1kb"})) == (
-        "impairment.x.limit: needs rate or trace: without them no queue forms, delay never drops",
+        "impairment.x.limit: needs rate or trace: without them no queue forms, and delay never drops",
     )
     assert refused(pair({"a": {"impair": {"preset": "dsl-up", "schedule": [{"trace": "x"}]}}})) == (
         "epair.epair0.a.impair.schedule[0].trace: unknown key here, "

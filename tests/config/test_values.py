@@ -143,6 +143,7 @@ def test_lists() -> None:
     assert values.list_of('["x"]')(["a"]) == ["a"]
     assert refusal(values.list_of('["x"]'), "a") == '"a" is not a list, write ["a"]'
     assert refusal(values.list_of('["x"]'), 3) == '3 is not a list, as in ["x"]'
+    assert refusal(values.list_of("[{ x = 3 }]"), "a") == '"a" is not a list, as in [{ x = 3 }]'
 
 
 def test_locations_are_written_as_in_the_file() -> None:

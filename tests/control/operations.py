@@ -37,6 +37,8 @@ class FakeOperations:
         """Interfaces by the name of the pair or loopback."""
         self.impairments: dict[str, PairImpairment] = {}
         """Impairments by the name that is asked for; others have a delay in one direction."""
+        self.impaired: dict[str, PairImpairment] = {}
+        """What impairments are after the next change of them."""
         self.requested: list[tuple[object, ...]] = []
         """Changes that were made."""
         self.bus = EventBus(capacity=16)
@@ -79,6 +81,8 @@ class FakeOperations:
         await self._change()
         self._owner(name)
         self.requested.append(("impair", name, dict(keys), whole, seconds))
+        if name in self.impaired:
+            self.impairments[name] = self.impaired.pop(name)
 
     def decisions(self, name: str, most: int) -> list[dict[str, object]]:
         self._owner(name)

@@ -60,7 +60,7 @@ def test_off_removes_all_keys(pair: Cli) -> None:
 def test_the_answer_has_the_round_trip_and_the_end(pair: Cli) -> None:
     impaired(pair, {"delay": "100ms"}, expires_in=29.7)
     assert pair.output("impair", "epair0", "for", "30s", "delay", "100ms").splitlines() == [
-        "epair0, each direction: delay 100ms, seed 7", "adds 200ms to a round trip", "expires in 30 s",
+        "epair0, each direction: delay 100ms, seed 7", "adds 200ms to a round trip", "expires in 30s",
     ]  # fmt: skip
     found = json.loads(pair.output("-j", "impair", "epair0", "delay", "100ms"))
     assert found["round_trip"] == "adds 200ms to a round trip"
@@ -76,6 +76,22 @@ def test_what_differs_from_netem_is_said_once(pair: Cli) -> None:
     assert "note:" not in pair.output("impair", "epair0", "loss", "2%")
     assert netem.PER_SEGMENT not in pair.output("impair", "epair0", "duplicate", "2%")
     assert netem.MICROSECONDS in pair.output("impair", "epair0", "delay", "100")
+
+
+def test_what_was_typed_is_explained_each_time(pair: Cli) -> None:
+    impaired(pair, {"delay": "100ms"})
+    assert netem.MICROSECONDS in pair.output("impair", "epair0", "delay", "100")
+    impaired(pair, {})
+    assert netem.NO_QUEUE in pair.output("impair", "epair0", "limit", "1000")
+
+
+def test_a_surprising_combination_is_noted_once(pair: Cli) -> None:
+    direction = DirectionImpairment("epair0a", "epair0b", {"rate": "10mbit"}, seed=7)
+    impaired(pair, {"delay": "1ms"})
+    pair.operations.impaired["epair0"] = PairImpairment("epair0", [direction, direction])
+    surprise = "note: rate: without limit the queue is as long as buffer and the kernel's ring"
+    assert pair.output("impair", "epair0", "rate=10mbit").count(surprise) == 1
+    assert "without limit" not in pair.output("impair", "epair0", "delay=2ms")
 
 
 def test_remarks_about_a_set(pair: Cli) -> None:
@@ -107,14 +123,14 @@ def test_decisions_are_printed_and_repeated(pair: Cli, tmp_path: Path) -> None:
     [
         (["dealy", "1ms"], '"dealy" is not a key, did you mean delay?'),
         (["delay"], "delay needs a value after it"),
-        (["remove"], "'remove' is not a key, did you mean off?"),
-        (["off", "delay", "1ms"], "off removes all keys, so nothing follows it: 'delay'"),
+        (["remove"], '"remove" is not a key, did you mean off?'),
+        (["off", "delay", "1ms"], 'off removes all keys, nothing may follow it: "delay"'),
         (["for", "loss", "1%"], "for needs a time after it, as in: for 30s"),
         (["for", "30s"], "for 30s needs keys, or off: for 30s loss 100%"),
         (["for", "1s", "for", "2s", "off"], "for is given twice"),
         (["log", "x"], "log takes a number of decisions, or nothing: log 20"),
         (["replay"], "replay takes a file of decisions, or - for standard input"),
-        (["replay", "/nowhere"], "/nowhere: No such file or directory"),
+        (["replay", "/nowhere"], "/nowhere: no such file or directory"),
         (["--colour", "red"], '"--colour" is not a key, the keys are delay, '),
         (["rate", "1mbit", "-14"], "rate: epaird has no overheads or cells, leave -14 out"),
     ],
@@ -125,7 +141,7 @@ def test_a_mistake_is_one_line_and_changes_nothing(pair: Cli, words: list[str], 
     assert pair.operations.requested == before
 
 
-@pytest.mark.parametrize("contents", ["1\n", "loss 1\n", "[{]", "\xff"])
+@pytest.mark.parametrize("contents", ["1\n", "loss 1\n", "1 lost\n", "[{]", "\xff"])
 def test_a_file_without_decisions_is_refused(pair: Cli, tmp_path: Path, contents: str) -> None:
     (tmp_path / "file").write_bytes(contents.encode("latin-1"))
     line = pair.fails("impair", "epair0a", "replay", str(tmp_path / "file"), status=2)
@@ -135,7 +151,7 @@ def test_a_file_without_decisions_is_refused(pair: Cli, tmp_path: Path, contents
 def test_a_key_of_a_half_is_refused_with_the_halfs_name(pair: Cli) -> None:
     impaired(pair, {})
     line = pair.fails("impair", "epair0", "b.delay=10ms", status=2)
-    assert line == "'b.delay=10ms' is not a key: name the half, epairctl impair epair0b ..."
+    assert line == '"b.delay=10ms" is not a key: name the half, epairctl impair epair0b ...'
 
 
 def test_a_refusal_names_the_key_without_its_table(pair: Cli) -> None:

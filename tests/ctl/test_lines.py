@@ -111,14 +111,15 @@ def test_everything_about_an_impairment() -> None:
     assert lines.shown(both).splitlines() == [
         "epair0a to epair0b: delay 10ms loss 1% rate 10mbit",
         "    seed:      7",
-        "    expected:  delay 10ms, loss 1% in runs of 1.01 on average, rate 10mbit, 12kb held for that",
+        "    expected:  delay 10ms, loss 1% in runs of 1.01 on average, "
+        "rate 10mbit, for which 12.2kb are held",
         "    so far:    1000 of 1100 segments delivered, 10 dropped by loss (0.909%), "
         "1 dropped by schedule (0.0909%), 50 dropped by queue_full (4.55%), 5 dropped by aqm (0.455%), 2 cut",
         "    held:      3 frames, 4500 bytes",
         "    late:      20us on average, 99% within 100us",
         "epair0b to no peer: not impaired",
         "adds 10ms to a round trip",
-        "expires in 12 s",
+        "expires in 12s",
     ]
     assert lines.answer(both).splitlines()[:2] == [
         "epair0a to epair0b: delay 10ms loss 1% rate 10mbit, seed 7", "epair0b to no peer: not impaired",

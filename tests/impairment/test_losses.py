@@ -67,7 +67,7 @@ def test_chains(keys: dict[str, Any], chain: LossChain) -> None:
         (
             {"loss": {"p": "0%", "r": "0%"}},
             "loss",
-            "p and r are both 0%, so the state would never change: one of them is more",
+            "p and r are both 0%, so the state would never change: one of them must be above 0%",
         ),
     ],
 )

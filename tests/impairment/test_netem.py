@@ -31,6 +31,8 @@ def test_words_as_people_type_them() -> None:
     [
         ("netem delay 100", {"delay": "100us"}, (netem.MICROSECONDS,)),
         ("latency 100ms", {"delay": "100ms"}, ()),
+        ("delay 100ms 0ms 0", {"delay": "100ms", "jitter": "0s", "jitter_correlation": "0%"}, ()),
+        ("loss 0 duplicate 0% rate 0", {"loss": "0%", "duplicate": "0%", "rate": "0bit"}, ()),
         (
             "delay 100ms 10ms",
             {"delay": "100ms", "jitter": "10ms", "distribution": "uniform"},
@@ -75,7 +77,7 @@ def test_words_and_their_differences(words: str, patch: dict[str, Any], differen
     ("words", "message"),
     [
         ("delay soon", 'delay needs a value after it, not "soon"'),
-        ("delay 1x", 'delay: "1x" is not a duration, as in "100ms": the units are us, ms and s'),
+        ("delay 1x", 'delay: "1x" is not a duration, as in "100ms": the units are ns, us, ms and s'),
         ("delay 1ms 1ms 101%", 'jitter_correlation: "101%" is more than 100%'),
         (
             "distribution experimental",
@@ -90,7 +92,7 @@ def test_words_and_their_differences(words: str, patch: dict[str, Any], differen
         ("loss gemodel", "loss gemodel needs a value after it"),
         (
             "loss 1% ecn",
-            "ecn: epaird marks for congestion, not for losses: ecn true queue codel, with a rate",
+            "ecn: epaird marks for congestion, not for losses: write queue codel ecn true, with a rate",
         ),
         ("duplicate 1% 5%", "duplicate has no correlation in epaird: leave 5% out"),
         ("corrupt 1% 5%", "corrupt has no correlation in epaird: leave 5% out"),

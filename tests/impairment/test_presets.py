@@ -18,5 +18,5 @@ def test_a_shipped_set_is_valid_and_canonical_and_names_its_source(name: str) ->
     assert all("without limit" in remark for remark in remarks(configuration))
 
 
-def test_there_are_a_dozen_at_most() -> None:
-    assert len(SHIPPED) <= 12
+def test_a_line_that_lists_them_is_readable() -> None:
+    assert len(", ".join(SHIPPED)) < 160

@@ -57,18 +57,24 @@ def test_what_can_be(keys: dict[str, Any]) -> None:
             {"loss": {"p": "1%"}, "loss_burst": 3},
             "loss_burst: cannot be combined with loss as a table: its r determines how long losses last",
         ),
-        ({"jitter_correlation": "1%"}, "jitter_correlation: needs jitter: it correlates its values"),
-        ({"distribution": "normal"}, "distribution: needs jitter: it is its distribution"),
+        (
+            {"jitter_correlation": "1%"},
+            "jitter_correlation: needs jitter: it is the correlation of its values",
+        ),
+        ({"distribution": "normal"}, "distribution: needs jitter: it is the distribution of its values"),
         ({"reorder": "1%"}, "reorder: needs delay: a segment overtakes those that are delayed"),
         (
             {"reorder": "1%", "delay": "0s"},
             "reorder: needs delay: a segment overtakes those that are delayed",
         ),
-        ({"loss_correlation": "1%"}, "loss_correlation: needs loss: it correlates the losses of neighbours"),
+        (
+            {"loss_correlation": "1%"},
+            "loss_correlation: needs loss: it is the correlation of neighbouring losses",
+        ),
         ({"loss_burst": 3}, "loss_burst: needs loss: it is the mean length of its runs"),
         (
             {"limit": "1kb"},
-            "limit: needs rate or trace: without them no queue forms, delay never drops",
+            "limit: needs rate or trace: without them no queue forms, and delay never drops",
         ),
         ({"queue": "codel"}, "queue: needs rate or trace: without them no queue forms"),
         (
@@ -86,7 +92,7 @@ def test_what_can_be(keys: dict[str, Any]) -> None:
         ),
         (
             {"loss": {"p": "0%", "r": "0%"}},
-            "loss: p and r are both 0%, so the state would never change: one of them is more",
+            "loss: p and r are both 0%, so the state would never change: one of them must be above 0%",
         ),
         ({"schedule": [{"at": "1s"}]}, "schedule[0]: changes nothing, it needs a key such as loss or delay"),
         (
@@ -160,7 +166,7 @@ def test_times_of_a_carrier() -> None:
             [
                 (
                     "delay",
-                    "delay times rate is 125000000b, more than the buffer of 64mb: the rate is not reached",
+                    "delay times rate is 119mb, more than the buffer of 64mb: the rate is not reached",
                 )
             ],
         ),

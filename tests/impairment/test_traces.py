@@ -18,8 +18,8 @@ def test_lines_are_opportunities_in_nanoseconds() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"", "no line has a number above 0, a trace lasts for some time"),
-        (b"0\n0\n", "no line has a number above 0, a trace lasts for some time"),
+        (b"", "no line has a number above 0: the last number is the duration of the trace"),
+        (b"0\n0\n", "no line has a number above 0: the last number is the duration of the trace"),
         (b"1\nroot:x\n", "line 2: not a whole number of milliseconds"),
         (b"1.5\n", "line 1: not a whole number of milliseconds"),
         (b"-1\n", "line 1: not a whole number of milliseconds"),

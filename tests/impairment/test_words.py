@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from epaird.config.impairtables import ImpairSettings
 from epaird.impairment import netem
 from epaird.impairment.netem import NotAnImpairment
-from epaird.impairment.words import KEYS, translated
+from epaird.impairment.words import ALSO_CALLED, KEYS, translated
+
+UNIT = "not a key: write a value and its unit without a space, as in delay 100ms"
+VALUE = "not a key: a value follows the key that it is for, as in delay 100ms"
 
 
 def test_the_keys_are_those_of_the_configuration() -> None:
@@ -68,6 +71,16 @@ def test_a_key_that_cannot_be_combined_with_a_new_one_is_removed(
         ("x=1", f'"x" is not a key, the keys are {", ".join(KEYS)}'),
         ("gap=1", f'"gap" is not a key, the keys are {", ".join(KEYS)}'),
         ("delay", "delay needs a value after it"),
+        ("impair.delay=3ms", '"impair.delay" is not a key, did you mean delay?'),
+        ("loss-burst 3", '"loss-burst" is not a key, did you mean loss_burst?'),
+        ("bandwidth 3mbit", '"bandwidth" is not a key, did you mean rate?'),
+        ("delay 100 ms", "delay: write a value and its unit without a space, 100ms"),
+        ("rate 10 Mbit", "rate: write a value and its unit without a space, 10Mbit"),
+        ("loss 1 %", "loss: write a value and its unit without a space, 1%"),
+        ("jitter 10 ms", f'"ms" is {UNIT}'),
+        ("100ms", f'"100ms" is {VALUE}'),
+        ("loss 1% 25% 30%", f'"30%" is {VALUE}'),
+        ("delay=1ms -1", f'"-1" is {VALUE}'),
         ("delay loss", 'delay needs a value after it, not "loss"'),
         ("jitter", "jitter needs a value after it"),
         ("delay 1ms delay 2ms", "delay is given twice"),
@@ -81,6 +94,11 @@ def test_what_is_no_impairment(words: str, message: str) -> None:
     with pytest.raises(NotAnImpairment) as caught:
         translated(words.split(" "))
     assert str(caught.value) == message
+
+
+def test_other_tools_words_are_words_for_keys() -> None:
+    assert set(ALSO_CALLED.values()) <= set(KEYS)
+    assert not set(ALSO_CALLED) & set(KEYS)
 
 
 @given(

@@ -127,4 +127,6 @@ def _decision(value: object) -> tuple[int, int]:
             number = FATES.index(fate) + 1 if isinstance(fate, str) and fate in FATES else fate
             if isinstance(number, int) and 1 <= number <= len(FATES):
                 return segment, number
-    raise ValueError(f'not a decision, as in {{"segment": 17, "decision": "{FATES[0]}"}}')
+    raise ValueError(
+        f'not a decision, as in {{"segment": 17, "decision": "{FATES[0]}"}}: decisions are {", ".join(FATES)}'
+    )

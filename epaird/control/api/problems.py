@@ -174,6 +174,8 @@ def _invalid_key(error: Mapping[str, Any]) -> InvalidKey:
     key = dotted(tuple(location)) or str(place)
     value = error.get("input")
     detail = _DETAILS.get(error["type"])
+    if error["type"] == "value_error":  # one of ours, which repeats the value
+        return InvalidKey(key, str(error["ctx"]["error"]))
     if detail is None:
         return InvalidKey(key, f"{shown(value)}: {error['msg']}")
     return InvalidKey(key, detail.format(_json_words(value)))

@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from epaird.config.regularfile import beginning
 from epaird.config.settings import PairSettings
 from epaird.config.syntax import lowered
+from epaird.config.tracefiles import UnusableTrace, read
 from epaird.control.interfaces.events import EventBus
 from epaird.control.interfaces.ifnet import Half, Pair
 from epaird.control.interfaces.lines import Applied, OutgoingLine
@@ -37,8 +37,6 @@ from epaird.ipc.slots import LedgerFull, Slots
 from epaird.kernel.errors import KernelError
 from epaird.names.cloners import SIDES, Side
 
-TRACE_MAX: Final = 16 << 20
-"""Bytes of the largest trace."""
 SEEDS: Final = 1 << 32
 """Random seeds are below this, so that people can copy them."""
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -178,11 +176,11 @@ class Impairments:
         path = traces.located(name, self.configuration)
         try:
             return await in_thread(_read_trace, path, unwanted=os.close)
-        except traces.TraceError as error:
-            raise Refused(errno.EINVAL, f"trace: {error}") from error
+        except UnusableTrace as error:
+            raise Refused(error.errno, f"trace: {error}") from error
         except OSError as error:
             raise Refused(
-                error.errno or errno.EIO, f"trace: {name}: {lowered(error.strerror or str(error))}"
+                error.errno or errno.EIO, f"trace: {lowered(error.strerror or str(error))}"
             ) from error
 
 
@@ -196,7 +194,8 @@ def describe(line: OutgoingLine | None) -> str:
     """Return the impairment of a line for people."""
     if line is None or line.spec is None:
         return "off"
-    return " ".join([*described(line.spec.parameters), f"seed {line.seed}"])
+    trace = [f"trace {line.trace}"] if line.trace else []
+    return " ".join([*described(line.spec.parameters), *trace, f"seed {line.seed}"])
 
 
 def _equal(line: OutgoingLine, wanted: Impairment) -> bool:
@@ -211,10 +210,7 @@ def _equal(line: OutgoingLine, wanted: Impairment) -> bool:
 
 
 def _read_trace(path: Path) -> int:
-    text = beginning(path, TRACE_MAX + 1)
-    if len(text) > TRACE_MAX:
-        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-    return memory_file("trace", traces.parse(text).tobytes())
+    return memory_file("trace", read(path).tobytes())
 
 
 def memory_file(name: str, contents: bytes) -> int:

@@ -13,6 +13,7 @@ import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from epaird.client.counters import LineCounters
@@ -22,10 +23,12 @@ from epaird.control.interfaces.impairments import tables
 from epaird.control.interfaces.registry import Found, Registry
 from epaird.control.operations import Refused
 from epaird.control.tasks import spawn
+from epaird.impairment.effective import UnknownPreset, preset_keys
 from epaird.impairment.expected import added_round_trip
-from epaird.impairment.tables import displaced
+from epaird.impairment.rules import orphans
+from epaird.impairment.tables import displaced, merged
 from epaird.ipc.impairment import FATES, LineParameters
-from epaird.names.cloners import SIDES
+from epaird.names.cloners import SIDES, Side
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +88,8 @@ class ImpairmentRequests:
             raise Refused(errno.EINVAL, f"for: {seconds:g} is not a time above 0s up to {FOR_MAX_S:g}s")
         former = pair.expiry.former if pair.expiry is not None else tables(pair.settings)
         half = found.ifnet if isinstance(found.ifnet, Half) else None
-        await self._change(pair.name, changed_tables(tables(pair.settings), half, keys, whole=whole))
+        presets = self._registry.pairs.impairments.presets
+        await self._change(pair.name, changed_tables(tables(pair.settings), half, keys, presets, whole=whole))
         pair.expiry = None
         if seconds is not None:
             pair.expiry = ImpairmentExpiry(time.monotonic_ns() + round(seconds * 1e9), former)
@@ -153,10 +157,18 @@ class ImpairmentRequests:
                 self._registry.bus.changed()
 
 
-def changed_tables(before: Keys, half: Half | None, keys: Keys, *, whole: bool) -> dict[str, Any]:
+def changed_tables(
+    before: Keys,
+    half: Half | None,
+    keys: Keys,
+    presets: Mapping[str, Keys] = MappingProxyType({}),
+    *,
+    whole: bool,
+) -> dict[str, Any]:
     """Return the tables of a pair after a request about one half, or both directions.
 
-    A value of None removes a key; keys that a new one excludes are removed, too."""
+    A value of None removes a key; keys that a new one excludes, or that have no meaning without one that is
+    removed, are removed, too. ``presets`` are the named sets of the configuration."""
     pair, sides = dict(before["impair"]), {side: dict(before[side]["impair"]) for side in SIDES}
     if half is None:
         sides = {side: {} if whole else _without(table, keys) for side, table in sides.items()}
@@ -166,7 +178,29 @@ def changed_tables(before: Keys, half: Half | None, keys: Keys, *, whole: bool) 
         sides = {side: {**_without(pair, table, removed=False), **table} for side, table in sides.items()}
         pair = {}
         sides[half.side] = _changed({} if whole else sides[half.side], keys)
+    _remove_orphans(before, pair, sides, keys, presets)
     return {"impair": pair, **{side: {"impair": table} for side, table in sides.items()}}
+
+
+def _remove_orphans(
+    before: Keys,
+    pair: dict[str, Any],
+    sides: Mapping[Side, dict[str, Any]],
+    keys: Keys,
+    presets: Mapping[str, Keys],
+) -> None:
+    """Remove keys that have no meaning without those that a request removes."""
+    removed = {key for key, value in keys.items() if value is None}
+    for side, table in sides.items():
+        with contextlib.suppress(UnknownPreset):
+            lost = removed
+            if "preset" in removed:
+                name = before[side]["impair"].get("preset", before["impair"].get("preset", ""))
+                lost = removed | preset_keys(name, presets).keys()
+            own = preset_keys(table.get("preset", pair.get("preset", "")), presets)
+            for key in orphans(merged((own, pair, table)), lost) - keys.keys():
+                table.pop(key, None)
+                pair.pop(key, None)
 
 
 def _changed(table: Keys, keys: Keys) -> dict[str, Any]:

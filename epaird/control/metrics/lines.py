@@ -37,8 +37,15 @@ CONFIGURED: Final[dict[str, tuple[Callable[[LineParameters], float], str]]] = {
     "corrupt_ratio": (lambda p: p.corrupt, "Configured share of segments that are delivered corrupt"),
     "reorder_ratio": (lambda p: p.reorder, "Configured share of segments that overtake others"),
     "bit_error_ratio": (lambda p: p.ber, "Configured probability that a bit on the wire is wrong"),
-    "rate_bytes_per_second": (lambda p: p.rate / 8, "Configured rate on the wire; 0 is no limit"),
-    "limit_bytes": (lambda p: p.limit_bytes, "Configured size of the queue before the rate; 0 is no limit"),
+    "rate_bytes_per_second": (lambda p: p.rate / 8, "Configured rate on the wire; 0 is no limit, or a trace"),
+    "limit_bytes": (
+        lambda p: p.limit_bytes,
+        "Configured size of the queue before the rate; 0 is no limit in bytes",
+    ),
+    "limit_segments": (
+        lambda p: p.limit_segments,
+        "Configured size of the queue before the rate; 0 is no limit in segments",
+    ),
 }
 """Gauges of configured values: name, value, help."""
 _LATE: Final = "epaird_impair_late_seconds"

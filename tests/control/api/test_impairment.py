@@ -58,3 +58,7 @@ def test_decisions_are_shown_and_repeated(control: Control) -> None:
     ]
     for wrong in refused:
         assert control.curl(PATH + "/replay", "-X", "PUT", data=wrong).status == 422
+    answer = control.curl(PATH + "/replay", "-X", "PUT", data=[{"segment": 1, "decision": "jam"}])
+    assert answer.problem["detail"].startswith(
+        '[0]: not a decision, as in {"segment": 17, "decision": "loss"}: '
+    )

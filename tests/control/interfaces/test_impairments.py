@@ -44,6 +44,7 @@ async def test_a_trace_is_given_to_workers_as_a_sealed_file(tmp_path: Path) -> N
 @on_loop
 async def test_a_pair_whose_trace_is_missing_is_not_created() -> None:
     async with make_scene() as scene:
-        with pytest.raises(Refused, match=r"trace: nowhere\.up"):
+        scene.registry.pairs.impairments.configuration = Path("/nowhere/epaird.toml")
+        with pytest.raises(Refused, match=r"trace: /nowhere/nowhere\.up: no such file or directory$"):
             await scene.interfaces.create("epair0", {"impair": {"trace": "nowhere.up"}})
         assert scene.devices() == ["lo0"]

@@ -210,7 +210,7 @@ async def test_a_missing_trace_is_refused_and_the_former_impairment_stays() -> N
         await scene.interfaces.create("epair0", {})
         await impair(scene, "epair0", rate="1mbit")
         before = ports(scene)
-        with pytest.raises(Refused, match=r"trace: nowhere\.up: no such file"):
+        with pytest.raises(Refused, match=r"trace: /etc/epaird/nowhere\.up: no such file"):
             await impair(scene, "epair0a", trace="nowhere.up")
         assert ports(scene) == before
 
@@ -275,3 +275,27 @@ def test_a_request_about_a_pair_wins_over_the_tables_of_its_halves() -> None:
     )
     assert changed_tables(before, None, {"loss": "3%"}, whole=True) == both({"loss": "3%"}, {}, {})
     assert changed_tables(before, None, {"delay": None}, whole=False) == both({}, {"loss": "1%"}, {})
+
+
+def test_keys_that_have_no_meaning_without_a_removed_one_are_removed_too() -> None:
+    queue = {"limit": "64kb", "queue": "codel", "ecn": True}
+    before = both({"rate": "1mbit", **queue}, {"delay": "1ms"}, {})
+    assert changed_tables(before, None, {"rate": None}, whole=False) == both({}, {"delay": "1ms"}, {})
+    half = both({}, {"delay": "1ms", "jitter": "1ms", "distribution": "pareto", "reorder": "1%"}, queue)
+    assert changed_tables(half, None, {"jitter": None}, whole=False) == both(
+        {}, {"delay": "1ms", "reorder": "1%"}, queue
+    ), "what was wrong before is left alone"
+    assert changed_tables(before, None, {"rate": None, "trace": "x"}, whole=False) == both(
+        {"trace": "x", **queue}, {"delay": "1ms"}, {}
+    )
+    assert changed_tables(before, None, {"rate": None, "limit": "1kb"}, whole=False)["impair"] == {
+        "limit": "1kb"
+    }, "what the request sets is refused, not removed"
+
+
+def test_keys_that_a_named_set_gives_a_meaning_stay() -> None:
+    presets = {"lte": {"rate": "1mbit"}}
+    before = both({"preset": "lte", "rate": "2mbit", "limit": "64kb"}, {}, {})
+    after = changed_tables(before, None, {"rate": None}, presets, whole=False)
+    assert after == both({"preset": "lte", "limit": "64kb"}, {}, {})
+    assert changed_tables(after, None, {"preset": None}, presets, whole=False) == both({}, {}, {})

@@ -64,6 +64,7 @@ CONTRACT = {
     "epaird_impair_bit_error_ratio": ("gauge", DEVICE),
     "epaird_impair_rate_bytes_per_second": ("gauge", DEVICE),
     "epaird_impair_limit_bytes": ("gauge", DEVICE),
+    "epaird_impair_limit_segments": ("gauge", DEVICE),
     "epaird_worker_queue_frames": ("gauge", WORKER),
     "epaird_worker_queue_limit_frames": ("gauge", WORKER),
     "epaird_worker_drain_list_interfaces": ("gauge", WORKER),
