@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Final
 
+from epaird.ipc.ledger import WORD_MAX
 from epaird.ipc.ring import Ring
 from epaird.ipc.ringfile import (
     DIFFERENCE,
@@ -47,7 +48,8 @@ def unjoin(ring: Ring, frames: Sequence[bytes], header: int) -> bool:
         ring.replace(place, record)
     ring.write = offset
     ring.commit_intake()
-    ring.state[DIFFERENCE] += more  # before the commit: settle() then finds nothing that was released
+    # Before the commit: settle() then finds nothing that was released.
+    ring.state[DIFFERENCE] = (ring.state[DIFFERENCE] + more) & WORD_MAX
     release = ring.release
     release[TAIL] = number - more
     release[REPLACED] = number + 1

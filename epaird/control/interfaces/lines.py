@@ -21,21 +21,19 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from epaird.control.readings import LineReading
 from epaird.ipc import ring, ringfile
 from epaird.ipc.counters import TARGET
-from epaird.ipc.impairment import LineParameters, LineSpec
-from epaird.ipc.ledger import Table
+from epaird.ipc.impairment import LONGEST_NS, LineParameters, LineSpec
+from epaird.ipc.ledger import Table, Words
 from epaird.ipc.ringchanges import copy, give_back
 from epaird.ipc.ringfile import holds
-from epaird.ipc.settlement import LineAccount
+from epaird.ipc.ringsoundness import LOST, begin_anew, opened
+from epaird.ipc.settlement import LineAccount, LineRing
 from epaird.kernel.errors import KernelError
 
 log = logging.getLogger(__name__)
-
-_LOST: Final = "the frames that impairment held are lost, a new ring is used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +46,16 @@ class Applied:
     """As in :class:`OutgoingLine`."""
     trace: str = ""
     """Likewise."""
+
+
+class UnmappedRing:
+    """A ring that cannot be mapped: the slot of its line has the last counters."""
+
+    def settle(self, written: int | None, receiver: Words) -> None:
+        """Count nothing."""
+
+    def mirror(self, words: Words) -> None:
+        """Leave the slot as it is."""
 
 
 class OutgoingLine:
@@ -73,6 +81,8 @@ class OutgoingLine:
         target = self._words[TARGET]
         self._receiver: int | None = target - 1 if 0 < target <= table.slots else None
         """Slot of the interface that the ring holds frames for."""
+        self._longest_ns = 0
+        """The longest time for which any impairment that it had holds a frame."""
 
     @classmethod
     def create(cls, device: str, table: Table, slot: int, buffer: int) -> OutgoingLine:
@@ -95,13 +105,16 @@ class OutgoingLine:
 
         A ring that is missing or damaged is replaced. Raises KernelError."""
         ring_fd, *files = fds or (-1,)
-        if not is_ring(ring_fd):
-            log.warning("%s: its ring is missing or damaged: %s", device, _LOST)
+        found = is_ring(ring_fd)
+        if not found:
             if ring_fd >= 0:
                 os.close(ring_fd)
-            table.line_slot(slot)[TARGET] = 0
             ring_fd = _new_ring(device, spec.buffer if spec is not None else 1)
         line = cls(device, table, slot, ring_fd)
+        line._longest_ns = spec.longest_ns if spec is not None else LONGEST_NS
+        if not found:
+            log.warning("%s: its ring is missing or damaged: %s", device, LOST)
+            line.begin_anew()
         rest = iter(files)
         if spec is not None:
             line.replace_files(
@@ -136,7 +149,7 @@ class OutgoingLine:
         """What the worker of a new cable is given."""
         if self.spec is not None:
             return (self.spec,)
-        return (LineSpec(self.slot, draining=True),) if self.draining else ()
+        return (LineSpec(self.slot, draining=True, longest_ns=self._longest_ns),) if self.draining else ()
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -163,7 +176,10 @@ class OutgoingLine:
     def apply(self, spec: LineSpec | None) -> None:
         """Record the impairment that applies from now on."""
         self.draining = spec is None and (self.draining or self.spec is not None)
-        self.spec = None if spec is None else replace(spec, slot=self.slot, draining=False)
+        if spec is not None:
+            self._longest_ns = max(self._longest_ns, spec.longest())
+            spec = replace(spec, slot=self.slot, draining=False, longest_ns=self._longest_ns)
+        self.spec = spec
 
     def replace_files(self, *, trace: int = -1, replay: int = -1) -> None:
         """Take over the files of a trace and a replay, and close the former ones."""
@@ -191,20 +207,32 @@ class OutgoingLine:
         the slots of either receiver."""
         if self.is_small:
             self._enlarge()
-        dropped = 0
-        with self._mapped() as mapped:  # also where nothing changes: a worker is given no damaged ring
+        try:
+            with self._mapped() as mapped:  # also where nothing changes: a worker is given no damaged ring
+                dropped = self._lead(mapped, receiver)
+        except KernelError as error:
             if self._receiver == receiver:
+                log.error("%s; its worker may have the memory", error)
                 return 0
-            if self._receiver is not None:
-                dropped = mapped.discard(self._table.slot(self._receiver)).frames
-                mapped.mirror(self._words)
-                give_back(mapped)
-                self._record(None)
-            if receiver is not None:
-                mapped.discard(self._table.slot(receiver))  # empty: records the receiver's counters
-                self._record(receiver)
+            log.error("%s: %s", error, LOST)
+            dropped = self.begin_anew()
+            self._record(receiver)
         if dropped:
             log.info("%s: unplugged while impairment held %d frames: they are dropped", self.device, dropped)
+        return dropped
+
+    def _lead(self, mapped: ring.Ring, receiver: int | None) -> int:
+        dropped = 0
+        if self._receiver == receiver:
+            return 0
+        if self._receiver is not None:
+            dropped = mapped.discard(self._table.slot(self._receiver)).frames
+            mapped.mirror(self._words)
+            give_back(mapped)
+            self._record(None)
+        if receiver is not None:
+            mapped.discard(self._table.slot(receiver))  # empty: records the receiver's counters
+            self._record(receiver)
         return dropped
 
     def begin(self, receiver: int) -> None:
@@ -219,8 +247,13 @@ class OutgoingLine:
     @contextlib.contextmanager
     def account(self) -> Iterator[LineAccount]:
         """Provide its account, while no worker has it."""
-        with self._mapped() as mapped:
-            yield LineAccount(self._words, mapped)
+        with contextlib.ExitStack() as stack:
+            kept: LineRing = UnmappedRing()
+            try:
+                kept = stack.enter_context(self._mapped())
+            except KernelError as error:
+                log.error("%s; the last frames that impairment delivered may be delivered again", error)
+            yield LineAccount(self._words, kept)
 
     def decisions(self) -> list[tuple[int, int]]:
         """Return the last decisions: the number of a segment and its fate.
@@ -241,41 +274,67 @@ class OutgoingLine:
 
     def _enlarge(self) -> None:
         """Replace its ring by a larger one with the same contents."""
-        try:
-            larger_fd = _new_ring(self.device, self.buffer)
-        except KernelError as error:
-            log.error("%s; as much is held as before", error)
-            return
-        with self._mapped() as mapped, contextlib.closing(ring.Ring(larger_fd)) as larger:
+        with contextlib.ExitStack() as stack:
+            try:
+                larger_fd = _new_ring(self.device, self.buffer)
+                stack.callback(lambda: os.close(larger_fd))
+                mapped = stack.enter_context(self._mapped())
+                larger = stack.enter_context(contextlib.closing(_map(self.device, larger_fd)))
+            except KernelError as error:
+                log.error("%s; as much is held as before", error)
+                return
             copy(mapped, larger)
-        os.close(self._ring_fd)
-        self._ring_fd = larger_fd
+            larger_fd, self._ring_fd = self._ring_fd, larger_fd
+
+    def begin_anew(self) -> int:
+        """Empty its ring, whose contents are of no use, and count what it held, which is returned.
+
+        Raises KernelError."""
+        try:
+            return begin_anew(self._ring_fd, self._words, self._receiver_words)
+        except OSError as error:
+            raise _no_ring(self.device, error) from error
+
+    @property
+    def _receiver_words(self) -> Words | None:
+        return self._table.slot(self._receiver) if self._receiver is not None else None
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[ring.Ring]:
+        """Map its ring, which no process has. Raises KernelError."""
         try:
-            mapped = ring.Ring(self._ring_fd)
-        except ValueError as error:  # a worker has damaged it
-            log.error("%s: %s: %s", self.device, error, _LOST)
-            replacement = _new_ring(self.device, self.buffer)
-            os.dup2(replacement, self._ring_fd, inheritable=False)  # attachments have its number
-            os.close(replacement)
-            mapped = ring.Ring(self._ring_fd)
+            mapped, fault = opened(self._ring_fd, self._words, self._receiver_words)
+        except OSError as error:
+            raise _no_ring(self.device, error) from error
+        if fault:  # a worker has damaged it
+            log.error("%s: %s: %s", self.device, fault, LOST)
         with contextlib.closing(mapped):
             yield mapped
+
+
+def _map(device: str, fd: int) -> ring.Ring:
+    try:
+        return ring.Ring(fd)
+    except OSError as error:
+        raise _no_ring(device, error) from error
+
+
+def _no_ring(device: str, error: OSError) -> KernelError:
+    return KernelError(error.errno or errno.ENOMEM, f"{device}: impairment: {error.strerror}")
 
 
 def _new_ring(device: str, buffer: int) -> int:
     try:
         return ring.create(device, buffer)
     except OSError as error:
-        raise KernelError(error.errno or errno.ENOMEM, f"{device}: impairment: {error.strerror}") from error
+        raise _no_ring(device, error) from error
 
 
 def is_ring(fd: int) -> bool:
-    """Return whether a descriptor from another process is that of a ring."""
+    """Return whether a descriptor from another process can be that of a ring. A worker may have the ring, and
+    what it writes meanwhile may seem damaged: the contents are judged when no worker has it."""
     try:
-        ring.Ring(fd).close()
+        ringfile.check(fd)
     except (OSError, ValueError):
         return False
     return True
