@@ -6,10 +6,13 @@ standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import mmap
 import os
 import struct
 from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -190,8 +193,8 @@ def create(name: str, buffer: int) -> int:
 def restart(fd: int) -> None:
     """Make a ring, whatever is in it, one that was never used. Raises ValueError where it can be none."""
     records, octets = check(fd)
-    for page in range(STATE, LOG):
-        os.pwrite(fd, bytes(PAGE), page * PAGE)
+    with writing(fd) as write:
+        write(bytes((LOG - STATE) * PAGE), STATE * PAGE)
     _begin(fd, records, octets)
 
 
@@ -217,11 +220,35 @@ def check(fd: int) -> tuple[int, int]:
 def _begin(fd: int, records: int, octets: int) -> None:
     """Write the header and the state of a ring that was never used."""
     identity = int.from_bytes(os.urandom(8))
-    os.pwrite(fd, _HEADER.pack(_MAGIC, _VERSION, records, octets, identity), 0)
-    # The first record is not number 0, because others may be put before it.
-    os.pwrite(fd, struct.pack("=Q", records), INTAKE * PAGE + HEAD * 8)
-    os.pwrite(fd, struct.pack("=Q", records), RELEASE * PAGE + TAIL * 8)
-    os.pwrite(fd, struct.pack("=Q", BIAS - records), STATE * PAGE + DIFFERENCE * 8)
+    with writing(fd) as write:
+        write(_HEADER.pack(_MAGIC, _VERSION, records, octets, identity), 0)
+        # The first record is not number 0, because others may be put before it.
+        write(_NUMBER.pack(records), INTAKE * PAGE + HEAD * 8)
+        write(_NUMBER.pack(records), RELEASE * PAGE + TAIL * 8)
+        write(_NUMBER.pack(BIAS - records), STATE * PAGE + DIFFERENCE * 8)
+
+
+@contextlib.contextmanager
+def writing(fd: int) -> Iterator[Callable[[bytes, int], None]]:
+    """Provide a function that stores bytes at an offset of a ring's header and state.
+
+    They are mapped for that, because the sandbox of a worker permits it to write to no file. Where they
+    cannot be mapped, for want of memory or descriptors, they are written."""
+    try:
+        memory = mmap.mmap(fd, LOG * PAGE)
+    except OSError:
+
+        def write(octets: bytes, offset: int) -> None:
+            os.pwrite(fd, octets, offset)
+
+        yield write
+        return
+
+    def store(octets: bytes, offset: int) -> None:
+        memory[offset : offset + len(octets)] = octets
+
+    with memory:
+        yield store
 
 
 def holds(fd: int, buffer: int) -> bool:

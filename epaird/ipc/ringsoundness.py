@@ -19,7 +19,6 @@ This module is imported by worker processes: it uses the standard library only.
 
 from __future__ import annotations
 
-import os
 from array import array
 from operator import add
 from typing import Final
@@ -53,6 +52,7 @@ from epaird.ipc.ringfile import (
     STATE_MAX,
     Held,
     restart,
+    writing,
 )
 
 LOST: Final = "the frames that impairment held are lost, its ring begins anew"
@@ -134,16 +134,17 @@ def begin_anew(fd: int, line: Words, receiver: Words | None) -> int:
     counters[IMPAIRED : IMPAIRED + REASONS_MAX] = counts[IMPAIRED : IMPAIRED + REASONS_MAX]
     delivered = max(0, counts[ISEGMENTS] - counts[REORDERED])
     refused = counts[ESEGMENTS] + segments
-    # Without mapping it: this is what remains where there is no memory for that.
-    _write(fd, INTAKE, COUNTERS, counters)
-    _write(fd, RELEASE, DELIVERED, array("Q", (delivered, line[LATE_SUM_NS], refused)))
-    _write(fd, RELEASE, LATE, counts[LATE_BUCKETS : LATE_BUCKETS + LATE_BUCKETS_MAX])
+    released = array("Q", (delivered, line[LATE_SUM_NS], refused))
+    buckets = counts[LATE_BUCKETS : LATE_BUCKETS + LATE_BUCKETS_MAX]
+    with writing(fd) as write:
+        for page, word, words in (
+            (INTAKE, COUNTERS, counters),
+            (RELEASE, DELIVERED, released),
+            (RELEASE, LATE, buckets),
+        ):
+            write(words.tobytes(), page * PAGE + 8 * word)
     line[HELD_FRAMES : HELD_FRAMES + 3] = memoryview(array("Q", (0, 0, 0)))
     line[ESEGMENTS] = refused
     if receiver is not None:
         receiver[_REFUSED] = min(WORD_MAX, receiver[_REFUSED] + frames)
     return frames
-
-
-def _write(fd: int, page: int, word: int, words: array[int]) -> None:
-    os.pwrite(fd, words, page * PAGE + 8 * word)
