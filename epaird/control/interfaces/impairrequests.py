@@ -24,12 +24,12 @@ from epaird.control.operations import Refused
 from epaird.control.tasks import spawn
 from epaird.impairment.expected import added_round_trip
 from epaird.impairment.tables import displaced
-from epaird.ipc.impairment import FATES, LineParameters
+from epaird.ipc.impairment import FATES, LONGEST_NS, LineParameters
 from epaird.names.cloners import SIDES
 
 log = logging.getLogger(__name__)
 
-FOR_MAX_S: Final = 365 * 86400.0
+FOR_MAX_S: Final = LONGEST_NS / 1e9
 """Seconds of the longest time for which an impairment can be set."""
 AGAIN_S: Final = 5.0
 """Seconds after which an impairment that could not be set back is tried again."""
