@@ -15,6 +15,7 @@ on where they were. A worker is given the ring with each cable between the half 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -81,6 +82,8 @@ class OutgoingLine:
         target = self._words[TARGET]
         self._receiver: int | None = target - 1 if 0 < target <= table.slots else None
         """Slot of the interface that the ring holds frames for."""
+        self._uses = 0
+        """How often its ring was mapped or closed."""
         self._longest_ns = 0
         """The longest time for which any impairment that it had holds a frame."""
 
@@ -138,7 +141,7 @@ class OutgoingLine:
 
     @property
     def is_small(self) -> bool:
-        """True while its ring has less room than its impairment may hold: :meth:`lead_to` replaces it."""
+        """True while its ring has less room than its impairment may hold: :meth:`enlarge` replaces it."""
         try:
             return not holds(self._ring_fd, self.buffer)
         except ValueError:  # damaged, which is found when it is mapped
@@ -199,14 +202,32 @@ class OutgoingLine:
         if self.spec is None:
             self.draining = False
 
+    async def enlarge(self) -> None:
+        """Replace its ring by a larger one with the same contents if its impairment may hold more.
+
+        No worker may have the line. Where it is changed meanwhile, the ring stays as it is."""
+        if not self.is_small:
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                larger_fd = _new_ring(self.device, self.buffer)
+                stack.callback(lambda: os.close(larger_fd))
+                mapped = stack.enter_context(self._mapped())
+                larger = stack.enter_context(contextlib.closing(_map(self.device, larger_fd)))
+            except KernelError as error:
+                log.error("%s; as much is held as before", error)
+                return
+            uses = self._uses
+            for _ in copy(mapped, larger):
+                await asyncio.sleep(0)
+            if self._uses == uses:
+                os.dup2(larger_fd, self._ring_fd, inheritable=False)  # attachments have its number
+
     def lead_to(self, receiver: int | None) -> int:
-        """Have it hold frames for the receiver of a slot from now on, or for none, in a ring of the size that
-        it needs.
+        """Have it hold frames for the receiver of a slot from now on, or for none.
 
         Return how many frames of the former receiver were dropped. No worker may have the line, or write to
         the slots of either receiver."""
-        if self.is_small:
-            self._enlarge()
         try:
             with self._mapped() as mapped:  # also where nothing changes: a worker is given no damaged ring
                 dropped = self._lead(mapped, receiver)
@@ -263,6 +284,7 @@ class OutgoingLine:
 
     def close(self) -> None:
         """Close its files."""
+        self._uses += 1
         self.replace_files()
         if self._ring_fd >= 0:
             os.close(self._ring_fd)
@@ -271,20 +293,6 @@ class OutgoingLine:
     def _record(self, receiver: int | None) -> None:
         self._receiver = receiver
         self._words[TARGET] = 0 if receiver is None else receiver + 1
-
-    def _enlarge(self) -> None:
-        """Replace its ring by a larger one with the same contents."""
-        with contextlib.ExitStack() as stack:
-            try:
-                larger_fd = _new_ring(self.device, self.buffer)
-                stack.callback(lambda: os.close(larger_fd))
-                mapped = stack.enter_context(self._mapped())
-                larger = stack.enter_context(contextlib.closing(_map(self.device, larger_fd)))
-            except KernelError as error:
-                log.error("%s; as much is held as before", error)
-                return
-            copy(mapped, larger)
-            larger_fd, self._ring_fd = self._ring_fd, larger_fd
 
     def begin_anew(self) -> int:
         """Empty its ring, whose contents are of no use, and count what it held, which is returned.
@@ -302,6 +310,7 @@ class OutgoingLine:
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[ring.Ring]:
         """Map its ring, which no process has. Raises KernelError."""
+        self._uses += 1
         try:
             mapped, fault = opened(self._ring_fd, self._words, self._receiver_words)
         except OSError as error:

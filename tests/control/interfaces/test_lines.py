@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import mmap
@@ -29,6 +30,7 @@ from epaird.ipc.counters import (
 from epaird.ipc.impairment import LineParameters, LineSpec
 from epaird.ipc.ledger import Table, Words
 from epaird.ipc.ringsoundness import LOST
+from tests.loop import on_loop, turns
 
 LINE, B, C = 1, 2, 3
 BUFFER = 1 << 20
@@ -112,18 +114,46 @@ def test_what_is_held_moves_to_a_larger_ring(
     assert line.is_small
     with monkeypatch.context() as patched:
         patched.setattr(ring, "create", no_memory)
-        assert line.lead_to(B) == 0
+        asyncio.run(line.enlarge())
     assert "as much is held as before" in caplog.text
     assert line.is_small
-    (former,) = line.files
+    before = line.files
+    asyncio.run(line.enlarge())
     assert line.lead_to(B) == 0
     assert not line.is_small
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(former)
+    assert line.files == before, "attachments have the number of its descriptor"
     hold(line, 3)
     assert line.words[HELD_FRAMES] == 7
     assert line.lead_to(None) == 7
     assert table.slot(B)[IERRORS + WRITE_ERROR] == 7
+
+
+@on_loop
+async def test_a_line_that_is_changed_while_its_ring_is_copied_keeps_the_ring() -> None:
+    """The control plane does other work between the pieces of the copy."""
+    table = Table.create(8)
+    line = OutgoingLine.create("epair0a", table, LINE, 100 * BUFFER)
+    line.lead_to(B)
+    mapped = ring.Ring(line.files[0])
+    offset = mapped.place(16 * BUFFER)
+    mapped.put(0, offset, 16 * BUFFER, 1, 1, 0, 0, 16 * BUFFER, offset)
+    mapped.write = offset + 16 * BUFFER
+    mapped.commit_intake()
+    mapped.close()
+    line.apply(LineSpec(seed=7, buffer=200 * BUFFER))
+    growing = asyncio.create_task(line.enlarge())
+    await turns(2)
+    assert not growing.done()
+    before = line.files
+    assert line.lead_to(None) == 1
+    await growing
+    assert line.files == before
+    assert line.lead_to(C) == 0
+    growing = asyncio.create_task(line.enlarge())
+    await turns(1)
+    line.close()
+    await growing
+    os.close(table.fd)
 
 
 def no_memory(_name: str, _buffer: int) -> int:
