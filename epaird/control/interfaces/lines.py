@@ -229,8 +229,7 @@ class OutgoingLine:
         Return how many frames of the former receiver were dropped. No worker may have the line, or write to
         the slots of either receiver."""
         try:
-            with self._mapped() as mapped:  # also where nothing changes: a worker is given no damaged ring
-                dropped = self._lead(mapped, receiver)
+            dropped = self._lead(receiver)
         except KernelError as error:
             if self._receiver == receiver:
                 log.error("%s; its worker may have the memory", error)
@@ -242,19 +241,39 @@ class OutgoingLine:
             log.info("%s: unplugged while impairment held %d frames: they are dropped", self.device, dropped)
         return dropped
 
-    def _lead(self, mapped: ring.Ring, receiver: int | None) -> int:
+    def _lead(self, receiver: int | None) -> int:
         dropped = 0
-        if self._receiver == receiver:
-            return 0
-        if self._receiver is not None:
-            dropped = mapped.discard(self._table.slot(self._receiver)).frames
-            mapped.mirror(self._words)
-            give_back(mapped)
-            self._record(None)
+        with self._mapped() as mapped:  # also where nothing changes: a worker is given no damaged ring
+            if self._receiver == receiver:
+                return 0
+            if self._receiver is not None:
+                dropped = mapped.discard(self._table.slot(self._receiver)).frames
+                mapped.mirror(self._words)
+                self._record(None)
+                self._renew(mapped)
         if receiver is not None:
-            mapped.discard(self._table.slot(receiver))  # empty: records the receiver's counters
-            self._record(receiver)
+            with self._mapped() as mapped:
+                mapped.discard(self._table.slot(receiver))  # empty: records the receiver's counters
+                self._record(receiver)
         return dropped
+
+    def _renew(self, mapped: ring.Ring) -> None:
+        """Replace its ring, which holds nothing, by another one with the same counters and decisions.
+
+        A process that had the former one can write to it, and so to its receiver, as long as it lives."""
+        with contextlib.ExitStack() as stack:
+            try:
+                fd = _new_ring(self.device, self.buffer)
+                stack.callback(os.close, fd)
+                fresh = stack.enter_context(contextlib.closing(_map(self.device, fd)))
+            except KernelError as error:
+                log.error("%s; its ring is used for the next receiver, too", error)
+                give_back(mapped)
+                return
+            mapped.write = 0
+            for _ in copy(mapped, fresh):
+                pass
+            os.dup2(fd, self._ring_fd, inheritable=False)
 
     def begin(self, receiver: int) -> None:
         """Record the receiver of a line whose ring its worker is about to be given for the first time."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from epaird.control.interfaces.lines import OutgoingLine, is_ring
-from epaird.ipc import ring
+from epaird.ipc import ring, ringfile
 from epaird.ipc.counters import (
     ESEGMENTS,
     HELD_FRAMES,
@@ -81,6 +81,36 @@ def test_what_is_held_for_a_former_receiver_is_dropped_and_counted_once(
     assert line.lead_to(None) == 0
     assert table.slot(C)[IERRORS + WRITE_ERROR] == 2
     assert not line.leads_to((B, C))
+
+
+def test_a_process_that_has_the_ring_of_a_former_receiver_has_not_that_of_the_next_one(
+    table: Table, line: OutgoingLine, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line.lead_to(B)
+    hold(line, 3)
+    mapped = ring.Ring(line.files[0])
+    mapped.decide((1, 2, 3))
+    mapped.note(17, 1)
+    mapped.commit_intake()
+    mapped.close()
+    before, number = os.dup(line.files[0]), line.files
+    assert line.lead_to(B) == 0
+    assert ringfile.same(before, line.files[0])
+    assert line.lead_to(None) == 3
+    assert not ringfile.same(before, line.files[0])
+    assert line.files == number
+    assert line.decisions() == [(17, 1)]
+    assert line.lead_to(C) == 0
+    mapped = ring.Ring(line.files[0])
+    assert mapped.decided() == (1, 2, 3)
+    mapped.close()
+    os.close(before)
+    hold(line, 2)
+    with monkeypatch.context() as patched:
+        patched.setattr(ring, "create", no_memory)
+        assert line.lead_to(B) == 2
+    assert "Cannot allocate memory; its ring is used for the next receiver, too" in caplog.text
+    assert line.words[ESEGMENTS] == 5
 
 
 def test_counters_of_a_former_receiver_do_not_come_to_the_next_one(table: Table, line: OutgoingLine) -> None:
