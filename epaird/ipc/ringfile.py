@@ -159,10 +159,12 @@ class Released:
 
     def bound(self, intake: array[int], release: array[int]) -> None:
         """Lower what exceeds what these states hold: another process has written to a record."""
-        held = [intake[FRAMES + number] - release[OUT + number] for number in HELD]
-        if self.frames <= held[0] and self.segments <= held[1] and self.octets <= held[2]:
+        frames, segments = intake[FRAMES] - release[OUT], intake[SEGMENTS] - release[OUT + 1]
+        octets = intake[OCTETS] - release[OUT + 2]
+        if self.frames <= frames and self.segments <= segments and self.octets <= octets:
             return
-        self.frames, self.segments, self.octets = map(min, (self.frames, self.segments, self.octets), held)
+        self.frames, self.segments = min(self.frames, frames), min(self.segments, segments)
+        self.octets = min(self.octets, octets)
         self.multicasts, self.datagrams = min(self.multicasts, self.frames), min(self.datagrams, self.frames)
         self.superframes = min(self.superframes, self.datagrams)
 

@@ -105,7 +105,7 @@ def test_a_full_ring_stops_reading_and_drops_nothing(cable: Cable) -> None:
 
 
 def test_a_ring_that_holds_nothing_gives_its_memory_back(cable: Cable) -> None:
-    cable.start(cable.spec(delay_ns=200 * MS))
+    cable.start(cable.spec(delay_ns=1500 * MS))
     cable.a.numbered(0, 12_000, 1400)
     holds(cable, 8_000)
     assert memory(cable) > 8 << 20
