@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import struct
+from array import array
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,7 +17,9 @@ from epaird.ipc.counters import (
     ESEGMENTS,
     HELD_FRAMES,
     IERRORS,
+    IMPAIRED,
     ISEGMENTS,
+    LATE_BUCKETS,
     LATE_SUM_NS,
     OSEGMENTS,
     REORDERED,
@@ -30,11 +34,13 @@ from epaird.ipc.ringfile import (
     PAGE,
     RECORD,
     RELEASE,
+    REPLACED,
     TABLE,
     TAIL,
     Held,
     Released,
     create,
+    logged,
 )
 from epaird.ipc.ringsoundness import begin_anew, bound, fault_of, opened
 
@@ -104,7 +110,7 @@ def test_what_is_not_published_is_not_judged(fd: int) -> None:
 
 def test_what_is_due_too_late_is_due_at_the_latest_time(fd: int) -> None:
     with closing(Ring(fd)) as ring:
-        for deadline in (5, 50, 500):
+        for deadline in (5, 50, 60, 500):
             put(ring, deadline)
         ring.decide(tuple(range(1, 45)))
         ring.commit_intake()
@@ -112,7 +118,7 @@ def test_what_is_due_too_late_is_due_at_the_latest_time(fd: int) -> None:
         assert bound(ring, 60)
         ring.commit_intake()
     with closing(Ring(fd)) as other:
-        assert [other.record(other.tail + number)[0] for number in range(3)] == [5, 50, 60]
+        assert [other.record(other.tail + number)[0] for number in range(4)] == [5, 50, 60, 60]
         assert other.last == 60
         times = other.intake[DECISIONS_TIMES]
         assert times[0] == 60
@@ -149,3 +155,67 @@ def test_what_can_be_no_ring_does_not_begin_anew(fd: int) -> None:
     with pytest.raises(ValueError, match="not a ring: its size is not sealed"):
         begin_anew(other, slot(), None)
     os.close(other)
+
+
+def maps() -> int:
+    return Path("/proc/self/maps").read_text().count("epaird-ring")
+
+
+def test_a_ring_that_a_line_has_left_is_opened_as_it_is(fd: int) -> None:
+    """A record may end where the data does, and be due with the last one; the last that was replaced is
+    stored again."""
+    line, receiver = slot(), slot()
+    with closing(Ring(fd)) as ring:
+        put(ring)
+        ring.put(1, ring.size - 100, 100, 1, 1, 0, 0, 90, ring.size - 100)
+        ring.decide((1, 2, 3))
+        ring.commit_intake()
+        number, joined = ring.tail + 1, ring.record(ring.tail + 1)
+        ring.release[REPLACED] = number + 1
+        ring.release[REPLACED + 1 : REPLACED + 1 + RECORD.size // 8] = array("Q", RECORD.pack(*joined))
+        ring.commit_release()
+        ring.replace(number, bytes(RECORD.size))
+    for records in (True, False):
+        ring, fault = opened(fd, line, receiver, records=records)
+        with closing(ring):
+            assert (fault, ring.held(), ring.decided()) == ("", Held(2, 2, 180), (1, 2, 3))
+            assert ring.record(number) == joined
+    assert not any(receiver)
+    assert not maps()
+
+
+def test_a_whole_table_of_records_is_judged(fd: int) -> None:
+    with closing(Ring(fd)) as ring:
+        for _ in range(ring.records):
+            ring.put(1, 0, 10, 1, 1, 0, 0, 5, 0)
+        ring.commit_intake()
+        assert fault_of(ring) == ""
+        os.pwrite(fd, struct.pack("=Q", 2), TABLE * PAGE + 9 * RECORD.size)
+        assert fault_of(ring) == "a record of a ring is due after the last one"
+
+
+def test_records_are_judged_only_where_that_is_asked_for(fd: int) -> None:
+    line, receiver = slot(), slot()
+    line[HELD_FRAMES], line[HELD_FRAMES + 1], line[HELD_FRAMES + 2] = 3, 4, 5
+    for word, count in enumerate(range(100, 116)):
+        line[IMPAIRED + word], line[LATE_BUCKETS + word] = count, 2 * count
+    with closing(Ring(fd)) as ring:
+        put(ring)
+        ring.note(7, 1)
+        ring.decide((1, 2, 3))
+        ring.commit_intake()
+        ring.replace(ring.tail, bytes(RECORD.size))
+    before = line.tolist()
+    ring, fault = opened(fd, line, receiver)
+    ring.close()
+    assert fault == ""
+    ring, fault = opened(fd, line, receiver, records=True)
+    with closing(ring):
+        assert fault == "the records of a ring contradict its state"
+        assert (ring.held(), ring.decided(), logged(fd)) == (Held(), (), [])
+        ring.mirror(line)
+    assert receiver[IERRORS + WRITE_ERROR] == 3 == sum(receiver)
+    before[HELD_FRAMES : HELD_FRAMES + 3] = 0, 0, 0
+    before[ESEGMENTS] += 4
+    assert line.tolist() == before
+    assert not maps()
