@@ -10,19 +10,19 @@ from epaird.impairment.compiling import line_parameters
 from epaird.impairment.effective import BUFFER
 from epaird.impairment.expected import bandwidth_delay_product
 from epaird.impairment.losses import unattainable
-from epaird.impairment.tables import LOSSES, Keys, active, is_off, merged_phase
+from epaird.impairment.tables import LOSSES, NEEDS, Keys, active, is_off, merged_phase
 from epaird.impairment.units import about, nanoseconds, octets, size
 
-_NEEDS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
-    "jitter_correlation": (("jitter",), "needs jitter: it is the correlation of its values"),
-    "distribution": (("jitter",), "needs jitter: it is the distribution of its values"),
-    "reorder": (("delay",), "needs delay: a segment overtakes those that are delayed"),
-    "loss_correlation": (("loss",), "needs loss: it is the correlation of neighbouring losses"),
-    "loss_burst": (("loss",), "needs loss: it is the mean length of its runs"),
-    "limit": (("rate", "trace"), "needs rate or trace: without them no queue forms, and delay never drops"),
-    "queue": (("rate", "trace"), "needs rate or trace: without them no queue forms"),
+_NEEDS: Final[Mapping[str, str]] = {
+    "jitter_correlation": "needs jitter: it is the correlation of its values",
+    "distribution": "needs jitter: it is the distribution of its values",
+    "reorder": "needs delay: a segment overtakes those that are delayed",
+    "loss_correlation": "needs loss: it is the correlation of neighbouring losses",
+    "loss_burst": "needs loss: it is the mean length of its runs",
+    "limit": "needs rate or trace: without them no queue forms, and delay never drops",
+    "queue": "needs rate or trace: without them no queue forms",
 }
-"""Other keys that a key needs, one of them, and one line without the key."""
+"""Keys that are refused without what they need, and one line without the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,9 @@ def exclusions(keys: Keys) -> Iterator[Fault]:
 def orphans(keys: Keys, removed: Collection[str]) -> set[str]:
     """Return the keys of a line that have no meaning any more because others were removed."""
     left, gone = dict(keys), set(removed)
-    while found := {key for key, needed in _needs() if _lacks(left, key, needed) and gone & set(needed)}:
+    # Jitter without delay has a meaning.
+    needs = [(key, needed) for key, needed in NEEDS.items() if key != "jitter"]
+    while found := {key for key, needed in needs if _lacks(left, key, needed) and gone & set(needed)}:
         gone |= found
         for key in found:
             del left[key]
@@ -97,7 +99,8 @@ def notes(keys: Keys) -> Iterator[tuple[str, str]]:
 
 def _combinations(keys: Keys) -> Iterator[Fault]:
     yield from exclusions(keys)
-    for key, (needed, message) in _NEEDS.items():
+    for key, message in _NEEDS.items():
+        needed = NEEDS[key]
         if _lacks(keys, key, needed):
             yield Fault((key,), message, needed)
     if keys.get("ecn") and keys.get("queue") != "codel":
@@ -110,12 +113,6 @@ def _combinations(keys: Keys) -> Iterator[Fault]:
 def _lacks(keys: Keys, key: str, needed: tuple[str, ...]) -> bool:
     """Return whether a key is given without any of those that it needs."""
     return key in keys and not is_off(keys[key]) and not active(keys, *needed)
-
-
-def _needs() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Yield each key that needs others, and these."""
-    yield from ((key, needed) for key, (needed, _) in _NEEDS.items())
-    yield "ecn", ("queue",)
 
 
 def _of_phase(keys: Keys, phase: Keys) -> Iterator[Fault]:

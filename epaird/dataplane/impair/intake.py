@@ -20,10 +20,11 @@ from epaird.dataplane.coalesce import Coalescer
 from epaird.dataplane.frames import HEADER
 from epaird.dataplane.impair.corruption import corrupt
 from epaird.dataplane.impair.decisions import Decisions
-from epaird.dataplane.impair.division import DROP_WORDS, Division, Part, by_segment
+from epaird.dataplane.impair.division import DROP_WORDS, Division, Part, by_segment, change_of
 from epaird.dataplane.impair.fates import DROPS, Fate, Hit
 from epaird.dataplane.impair.marking import ecn_capable, mark, mark_in_place
 from epaird.dataplane.impair.pieces import extract, pieces, shape, total_wire_octets, wire_octets
+from epaird.dataplane.impair.wire import OVERHEAD, SHORTEST
 from epaird.dataplane.port import Port
 from epaird.dataplane.segmenting import segment
 from epaird.dataplane.superframe import NotSegmentable, Shape
@@ -47,10 +48,10 @@ ROOM: Final = 4 << 20
 pieces."""
 RECORDS_ROOM: Final = 1 << 14
 """Records without which nothing is read."""
-_SHORTEST: Final = 70
+_SHORTEST: Final = HEADER + SHORTEST
 """Bytes, virtio_net_hdr included, up to which a frame is padded on a wire."""
-_ON_WIRE: Final = 14
-"""Bytes of a frame on a wire less those with its virtio_net_hdr: 24 - 10."""
+_ON_WIRE: Final = OVERHEAD - HEADER
+"""Bytes of a frame on a wire less those with its virtio_net_hdr."""
 _PART_HEADERS: Final = 256
 """Bytes that the headers of a part take at most."""
 
@@ -161,8 +162,9 @@ class Intake:
                 continue
             frame = bytes(view)
             if hit and not self._overtake(frame, _single(len(frame)), 0, first + slot, hit):
-                if Fate.CORRUPT in hit:
-                    frame = self._corrupted(view, _single(len(view)), 0, first + slot)
+                if change_of(hit):
+                    part = Part(0, 1, 0, change_of(hit))
+                    frame = self._changed(view, _single(len(view)), part, first + slot)
                 stay.append(frame)
                 numbers.append(first + slot)
             elif not hit:
@@ -332,18 +334,16 @@ class Intake:
             ring.put(last, self._copy(copy), len(copy), 1, 1, group, now_ns, len(copy) - HEADER, offset)
 
     def _changed(self, frame: memoryview, found: Shape, part: Part, number: int) -> bytes:
-        """Return a segment that is corrupted or marked."""
+        """Return a segment of a frame whose first segment has this number, corrupted or marked."""
         if part.fate is Fate.CORRUPT:
-            return self._corrupted(frame, found, part.start, number + part.start)
-        marked = mark(frame, found, part.start)
+            self._counters[CORRUPTED] += 1
+            bit = self.decisions.corrupt_bit(number + part.start, 1 << 32)
+            return corrupt(frame, found, part.start, bit)
+        marked = mark(frame, found, part.start) if part.fate is Fate.MARK else None
         if marked is None:
             return extract(frame, found, part.start, part.stop)
         self._counters[MARKED] += 1
         return marked
-
-    def _corrupted(self, frame: memoryview, found: Shape, place: int, number: int) -> bytes:
-        self._counters[CORRUPTED] += 1
-        return corrupt(frame, found, place, self.decisions.corrupt_bit(number, 1 << 32))
 
     def _overtake(
         self, frame: memoryview | bytes, found: Shape, place: int, number: int, fates: Collection[Fate]
@@ -353,19 +353,18 @@ class Intake:
         target, ring = self._target, self._ring
         if Fate.REORDER not in fates or target.backlog:
             return False
-        view = memoryview(frame)
-        if Fate.CORRUPT in fates:
-            single = self._corrupted(view, found, place, number)
-        else:
-            single = extract(view, found, place, place + 1)
+        counters = self._counters
+        before = counters[CORRUPTED], counters[MARKED]
+        part = Part(place, place + 1, 0, change_of(fates))
+        single = self._changed(memoryview(frame), found, part, number - place)
         ring.begin()
         error = target.write(single)
         if error is None:
             target.account.received((single,), single[HEADER] & 1)
-            self._counters[REORDERED] += 1
+            counters[REORDERED] += 1
+        else:
+            counters[CORRUPTED], counters[MARKED] = before
         ring.rest(self._receiver)
-        if error is not None and Fate.CORRUPT in fates:
-            self._counters[CORRUPTED] -= 1
         return error is None
 
     def _refuse(self, segments: int) -> None:

@@ -299,3 +299,11 @@ def test_keys_that_a_named_set_gives_a_meaning_stay() -> None:
     after = changed_tables(before, None, {"rate": None}, presets, whole=False)
     assert after == both({"preset": "lte", "limit": "64kb"}, {}, {})
     assert changed_tables(after, None, {"preset": None}, presets, whole=False) == both({}, {}, {})
+
+
+def test_what_a_half_keeps_may_need_what_its_pair_has() -> None:
+    before = both({"trace": "up"}, {"limit": "1kb"}, {})
+    assert changed_tables(before, None, {"rate": "0bit"}, whole=False) == both(
+        {"trace": "up", "rate": "0bit"}, {"limit": "1kb"}, {}
+    )
+    assert changed_tables(before, None, {"trace": ""}, whole=False) == both({"trace": ""}, {}, {})
