@@ -147,9 +147,9 @@ def bench(lab: Lab) -> Iterator[Bench]:
         yield Bench(lab, manager)
 
 
-def chosen(count: int, what: str, cuts: int = CUTS) -> list[int]:
-    """Return the steps at which to cut: all, or about ``cuts`` that differ for each ``what``."""
-    pace = 1 if EVERY else max(1, count // cuts)
+def chosen(count: int, what: str) -> list[int]:
+    """Return the steps at which to cut: all, or about CUTS that differ for each ``what``."""
+    pace = 1 if EVERY else max(1, count // CUTS)
     return list(range(sum(what.encode()) % pace, count, pace))
 
 
@@ -183,7 +183,7 @@ def test_a_cut_after_a_half_done_renewal(bench: Bench, what: str) -> None:
         cable.wait_for_frames(500)
         for number, then in itertools.product(
             renewal if EVERY else renewal[len(renewal) // 3 :: len(renewal)],
-            chosen(len(succeeding), what, 8),
+            chosen(len(succeeding), what),
         ):
             # A worker that has to be started delays the hand-over of the others' cables.
             bench.upgrade(f"{number}:w1+self", f"{then}:{what}")

@@ -53,7 +53,7 @@ async def test_a_worker_that_polls_delivers_too() -> None:
 @on_loop
 async def test_a_line_that_is_removed_is_reported_once_it_is_empty() -> None:
     async with impaired() as cable:
-        await cable.attach(cable.spec(delay_ns=100 * MS))
+        await cable.attach(cable.spec(delay_ns=300 * MS))
         cable.a.sends(*numbered(5))
         await eventually(lambda: cable.control.words(3)[HELD_FRAMES] == 5)
         await cable.impair(None)
@@ -80,7 +80,7 @@ async def test_a_line_that_is_attached_as_draining_is_dropped_once_it_is_empty()
 async def test_another_ring_is_used_once_nothing_is_held() -> None:
     async with impaired() as cable:
         other = ring.create("epair0a", 32 << 20)
-        await cable.attach(cable.spec(delay_ns=200 * MS))
+        await cable.attach(cable.spec(delay_ns=300 * MS))
         cable.a.sends(*numbered(3))
         await eventually(lambda: cable.control.words(3)[HELD_FRAMES] == 3)
         refusal = "epair0a: another ring cannot be used while frames are held"
@@ -134,7 +134,7 @@ async def test_requests_for_what_cannot_be_impaired_are_refused() -> None:
 @on_loop
 async def test_a_paused_cable_releases_nothing() -> None:
     async with impaired() as cable:
-        await cable.attach(cable.spec(delay_ns=20 * MS))
+        await cable.attach(cable.spec(delay_ns=300 * MS))
         cable.a.sends(*numbered(5))
         await eventually(lambda: cable.control.words(3)[HELD_FRAMES] == 5)
         cable.control.pause()

@@ -126,7 +126,7 @@ async def test_a_super_frame_that_is_refused_is_one_error_and_all_its_segments()
 async def test_a_frame_that_the_receiver_refuses_is_one_error() -> None:
     async with impaired() as cable:
         words = cable.control.words
-        await cable.attach(cable.spec(delay_ns=20 * MS))
+        await cable.attach(cable.spec(delay_ns=300 * MS))
         cable.a.sends(*numbered(3))
         await eventually(lambda: words(3)[HELD_FRAMES] == 3)
         cable.b.end.close()
