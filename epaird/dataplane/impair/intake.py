@@ -3,9 +3,10 @@
 Two ways of reading, because a copy of 64 KB costs more than all the rest, and small datagrams have to be
 joined before they are held:
 
-- Small frames are read into the worker's burst, what is hit is taken out of it, the rest is joined as ever,
-  and what is to be written later is copied to the ring.
-- After a long frame, frames are read straight into the ring, and cut there.
+- Many small frames are read into the worker's burst, what is hit is taken out of it, the rest is joined as
+  ever, and what is to be written later is copied to the ring.
+- After a long frame, or a burst of a few, frames are read straight into the ring, and cut there
+  (:mod:`epaird.dataplane.impair.direct`).
 
 All of a burst is one commit of the ring. Only then is it counted as transmitted: a process that is killed
 before that has lost what it had read."""
@@ -13,6 +14,7 @@ before that has lost what it had read."""
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import accumulate, repeat
 from typing import Final
 
 from epaird.dataplane.burst import Burst
@@ -204,14 +206,11 @@ class Intake:
 
     def _put_singly(self, burst: Burst, slots: Sequence[int], due: int, now_ns: int, groups: int) -> None:
         frames = burst.frames(slots)
+        lengths = [*map(len, frames)]
         offset = self._copy(b"".join(frames))
-        put = self._ring.put
-        for frame in frames:
-            length = len(frame)
-            put(
-                due, offset, length, 1, 1, frame[HEADER] & 1 if groups else 0, now_ns, length - HEADER, offset
-            )
-            offset += length
+        flags = [frame[HEADER] & MULTICAST for frame in frames] if groups else repeat(0)
+        parts = zip(accumulate(lengths, initial=offset), lengths, repeat(1), flags, strict=False)
+        self._ring.put_all(due, parts, now_ns, HEADER)
 
     def _put_one(self, offset: int, length: int, number: int, now_ns: int) -> None:
         """Add a frame of one segment to which nothing happens before the queue."""
@@ -238,6 +237,17 @@ class Intake:
 
     # Any frames, in the ring.
 
+    @property
+    def whole(self) -> bool:
+        """True while frames that nothing happens to go on as they are, and meet no queue."""
+        return self._target.offload and not self.decisions.shaped
+
+    def pass_on(self, frames: Sequence[tuple[int, int, int, int]], now_ns: int, segments: int) -> None:
+        """Add frames that lie in the ring and to which nothing happens: offset, length, segments, and whether
+        each is for a group. They have so many segments altogether."""
+        self._counters[OSEGMENTS] += segments
+        self._ring.put_all(self.decisions.arrival(now_ns), frames, now_ns, HEADER)
+
     def admit(self, offset: int, length: int, now_ns: int) -> None:
         """Add a frame that lies in the ring, before ``ring.write``."""
         ring = self._ring
@@ -255,6 +265,7 @@ class Intake:
             self._refuse(count)
             return
         ring.intake[ADDED] += len(segments) - 1
+        self.changed = True
         for each in segments:
             at = self._copy(each)
             self._admit(ring.data[at : at + len(each)], at, now_ns)
@@ -359,14 +370,15 @@ class Intake:
         else:
             single = extract(view, found, place, place + 1)
         ring.begin()
-        error = target.write(single)
-        if error is None:
+        # The error itself would keep this call, and with it views of the ring, until garbage is collected.
+        written = target.write(single) is None
+        if written:
             target.account.received((single,), single[HEADER] & 1)
             self._counters[REORDERED] += 1
-        ring.rest(self._receiver)
-        if error is not None and Fate.CORRUPT in fates:
+        elif Fate.CORRUPT in fates:
             self._counters[CORRUPTED] -= 1
-        return error is None
+        ring.rest(self._receiver)
+        return written
 
     def _refuse(self, segments: int) -> None:
         """Count a frame of so many segments that cannot be held."""
