@@ -22,11 +22,15 @@ from epaird.ipc.counters import (
 from epaird.ipc.ledger import Words
 from epaird.ipc.ringfile import COUNTERS, FRAMES, LATE, REFUSED
 
-_EVER_HELD: Final = struct.Struct("=3Q")
-_GONE: Final = struct.Struct("=8x5Q")
-"""Frames, segments and bytes that are gone; segments that were delivered; the sum of the histogram."""
-_COUNTS: Final = struct.Struct("=6Q")
-"""HELD_FRAMES, HELD_SEGMENTS, LINE_HELD_BYTES, OSEGMENTS, ISEGMENTS, LATE_SUM_NS."""
+_ever_held: Final = struct.Struct("=3Q").unpack_from
+_EVER_HELD: Final = FRAMES * 8
+_gone: Final = struct.Struct("=8x5Q").unpack_from
+"""Returns frames, segments and bytes that are gone; segments that were delivered; the histogram's sum."""
+_store: Final = struct.Struct("=6Q").pack_into
+"""Stores HELD_FRAMES, HELD_SEGMENTS, LINE_HELD_BYTES, OSEGMENTS, ISEGMENTS, LATE_SUM_NS."""
+_STORED: Final = HELD_FRAMES * 8
+_OSEGMENTS: Final = COUNTERS + OSEGMENTS
+_REORDERED: Final = COUNTERS + REORDERED
 _BUCKETS: Final = slice(LATE_BUCKETS, LATE_BUCKETS + LATE_BUCKETS_MAX)
 _LATE: Final = slice(LATE, LATE + LATE_BUCKETS_MAX)
 
@@ -48,10 +52,12 @@ def mirror_released(intake: array[int], release: array[int], words: Words) -> No
 
 def mirror_held(intake: array[int], release: array[int], words: Words) -> None:
     """Copy those that change where nothing is hit or released."""
-    frames, segments, octets = _EVER_HELD.unpack_from(intake, FRAMES * 8)
-    gone_frames, gone_segments, gone_octets, delivered, late_ns = _GONE.unpack_from(release)
-    _COUNTS.pack_into(
-        words, HELD_FRAMES * 8,
-        max(0, frames - gone_frames), max(0, segments - gone_segments), max(0, octets - gone_octets),
-        intake[COUNTERS + OSEGMENTS], delivered + intake[COUNTERS + REORDERED], late_ns,
+    frames, segments, octets = _ever_held(intake, _EVER_HELD)
+    gone_frames, gone_segments, gone_octets, delivered, late_ns = _gone(release)
+    _store(
+        words, _STORED,
+        frames - gone_frames if frames > gone_frames else 0,
+        segments - gone_segments if segments > gone_segments else 0,
+        octets - gone_octets if octets > gone_octets else 0,
+        intake[_OSEGMENTS], delivered + intake[_REORDERED], late_ns,
     )  # fmt: skip

@@ -97,6 +97,7 @@ from epaird.ipc.ringfile import (
     UNCOMMITTED_MAX,
     Held,
     Released,
+    copies,
     is_sound,
     sizes,
 )
@@ -104,11 +105,13 @@ from epaird.ipc.ringfile import create as create
 from epaird.ipc.settlement import writes
 
 _pack_record: Final = RECORD.pack_into
-_pack_held: Final = struct.Struct("=3Q").pack_into
-_unpack_held: Final = struct.Struct("=3Q").unpack_from
+_pack_three: Final = struct.Struct("=3Q").pack_into
+_unpack_three: Final = struct.Struct("=3Q").unpack_from
 _pack_gone: Final = struct.Struct("=5Q").pack_into
 _unpack_gone: Final = struct.Struct("=5Q").unpack_from
 _RECORD: Final = RECORD.size
+_HELD: Final = FRAMES * 8
+_PASSED: Final = (DECISIONS + 1) * 8
 
 
 class Ring:
@@ -136,7 +139,7 @@ class Ring:
         """The log of decisions."""
         self.state = self._part(whole, STATE * PAGE, PAGE, "Q")
         """The indices of the valid copies, and the difference."""
-        self._intakes, self._releases = _copies(INTAKE, INTAKE_WORDS), _copies(RELEASE, RELEASE_WORDS)
+        self._intakes, self._releases = copies(INTAKE, INTAKE_WORDS), copies(RELEASE, RELEASE_WORDS)
         self.intake = array("Q", self._map[self._intakes[self.state[INTAKE_INDEX] & 1]])
         """The state of the intake; what is changed here takes effect with :meth:`commit_intake`."""
         self.release = array("Q", self._map[self._releases[self.state[RELEASE_INDEX] & 1]])
@@ -222,8 +225,8 @@ class Ring:
 
     def _add(self, frames: int, segments: int, octets: int) -> None:
         """Add to what was ever held."""
-        before = _unpack_held(self.intake, FRAMES * 8)
-        _pack_held(self.intake, FRAMES * 8, before[0] + frames, before[1] + segments, before[2] + octets)
+        ever_frames, ever_segments, ever_octets = _unpack_three(self.intake, _HELD)
+        _pack_three(self.intake, _HELD, ever_frames + frames, ever_segments + segments, ever_octets + octets)
 
     def note(self, segment: int, decision: int) -> None:
         """Add a decision to the log; it takes effect with :meth:`commit_intake`."""
@@ -244,8 +247,7 @@ class Ring:
 
     def passed(self, segment: int, bits: int) -> None:
         """Replace the numbers of the next segment and bit, and the last deadline, in the decisions' state."""
-        intake = self.intake
-        intake[DECISIONS + 1], intake[DECISIONS + 2], intake[DECISIONS + 3] = segment, bits, self.last
+        _pack_three(self.intake, _PASSED, segment, bits, self.last)
 
     def decided(self) -> tuple[int, ...]:
         """Return the state of the decisions, empty before the first one."""
@@ -255,7 +257,7 @@ class Ring:
     def commit_intake(self) -> None:
         """Publish what was added."""
         intake = self.intake
-        intake[HEAD], intake[DATA], intake[LAST] = self.head, self.write, self.last
+        _pack_three(intake, 0, self.head, self.write, self.last)
         other = 1 - (self.state[INTAKE_INDEX] & 1)
         self._map[self._intakes[other]] = intake
         self.state[INTAKE_INDEX] = other
@@ -393,9 +395,3 @@ class Ring:
         """Return the memory of so many bytes of the file to the system, which then are 0."""
         with contextlib.suppress(OSError):
             self._map.madvise(mmap.MADV_REMOVE, start, octets)
-
-
-def _copies(page: int, words: int) -> tuple[slice, slice]:
-    """Return where the two copies of a state are in the file."""
-    first, second = page * PAGE, (page + 1) * PAGE
-    return slice(first, first + words * 8), slice(second, second + words * 8)

@@ -184,6 +184,12 @@ def create(name: str, buffer: int) -> int:
     return fd
 
 
+def copies(page: int, words: int) -> tuple[slice, slice]:
+    """Return where the two copies of a state are in the file."""
+    first, second = page * PAGE, (page + 1) * PAGE
+    return slice(first, first + words * 8), slice(second, second + words * 8)
+
+
 def holds(fd: int, buffer: int) -> bool:
     """Return whether a ring is large enough for ``buffer`` bytes. Raises ValueError where it is none."""
     _, octets = sizes(fd)

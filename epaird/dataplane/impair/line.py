@@ -29,6 +29,7 @@ from collections.abc import Callable
 
 from epaird.dataplane.burst import Burst
 from epaird.dataplane.frames import HEADER
+from epaird.dataplane.impair.bursts import Bursts
 from epaird.dataplane.impair.decisions import Decisions
 from epaird.dataplane.impair.direct import FEW, LONG, Direct
 from epaird.dataplane.impair.intake import Intake
@@ -49,9 +50,9 @@ class Line:
     """The line of the ports that transmit in one direction."""
 
     __slots__ = (
-        "_blocked", "_clock", "_direct", "_directly", "_drained", "_draining", "_given", "_intake", "_limit",
-        "_passed", "_paused", "_pipeline", "_queues", "_receiver", "_release", "_ring", "_slots", "_targets",
-        "_timetable", "_waiting", "_words", "due_ns",
+        "_blocked", "_bursts", "_clock", "_direct", "_directly", "_drained", "_draining", "_given", "_intake",
+        "_limit", "_passed", "_paused", "_pipeline", "_queues", "_receiver", "_release", "_ring", "_slots",
+        "_targets", "_timetable", "_waiting", "_words", "due_ns",
     )  # fmt: skip
 
     def __init__(
@@ -94,7 +95,8 @@ class Line:
         self._blocked = False
         self._directly = True
         self._passed = self._given = -1
-        self._intake = Intake(ring, receiver, pipeline.coalescer, spec, decisions)
+        self._intake = Intake(ring, receiver, spec, decisions)
+        self._bursts = Bursts(ring, self._intake, pipeline.coalescer)
         self._direct = Direct(ring, self._intake, pipeline)
         self._release = Release(ring, receiver, self._targets)
         ring.suspended = True
@@ -192,15 +194,15 @@ class Line:
         self._directly = count <= FEW or lengths[-1] > LONG
         if source is not self._intake.source:
             self._intake.use(source, self._slots[source])
-        self._intake.take(burst, now_ns, multicasts)
+        self._bursts.take(burst, now_ns, multicasts)
         self._publish(source, count, octets, multicasts)
 
     def _read_directly(self, source: Port) -> bool:
         """Read frames into the ring; as :meth:`transmit`."""
         direct = self._direct
         exhausted = direct.read(source)
-        self._pipeline.burst.lengths = direct.lengths
-        count = len(direct.lengths)
+        count = len(direct.frames)
+        self._pipeline.burst.lengths = [count] * count  # not empty if answers may follow
         if not count:
             return exhausted
         if source.account.words[DOWN] and source.down:
@@ -208,9 +210,9 @@ class Line:
             return exhausted
         if source is not self._intake.source:
             self._intake.use(source, self._slots[source])
-        direct.take(self._clock())
+        octets, multicasts = direct.take(self._clock())
         self._directly = direct.again
-        self._publish(source, count, direct.octets, direct.multicasts)
+        self._publish(source, count, octets, multicasts)
         return exhausted
 
     def _publish(self, source: Port, count: int, octets: int, multicasts: int) -> None:
