@@ -26,8 +26,8 @@ from epaird.config import values
 from epaird.config.table import Settings
 from epaird.config.values import WholeNumber
 from epaird.impairment.seeds import SEED_MAX
-from epaird.impairment.units import BitRate, Duration, Percentage, Size
-from epaird.ipc.impairment import DISTRIBUTIONS, PHASES_MAX
+from epaird.impairment.units import PERIOD, BitRate, Duration, Percentage, Size
+from epaird.ipc.impairment import DISTRIBUTIONS, LONGEST_NS, PHASES_MAX
 from epaird.names.grammar import quoted, shown
 
 LOSS_TABLE: Final = "[table]"
@@ -36,9 +36,7 @@ LOSS_SHARE: Final = "[percentage]"
 
 _SET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 _NUMBER: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,3})?")
-_DAY: Final = 86_400 * 10**9
-_TIME: Final = Duration(0, 365 * _DAY)
-_PERIOD: Final = Duration(10**6, 365 * _DAY)
+_TIME: Final = Duration(0, LONGEST_NS)
 _SCHEDULE: Final = values.list_of('[{ at = "10s", for = "2s", loss = "100%" }]')
 
 
@@ -189,9 +187,9 @@ class PhaseSettings(LineSettings):
 
     at: Time | None = None
     """Beginning, from the moment when the impairment was applied; None is that moment."""
-    for_: Annotated[Annotated[str, BeforeValidator(_PERIOD)] | None, Field(alias="for")] = None
+    for_: Annotated[Annotated[str, BeforeValidator(PERIOD)] | None, Field(alias="for")] = None
     """Duration; None is for ever."""
-    every: Annotated[str, BeforeValidator(_PERIOD)] | None = None
+    every: Annotated[str, BeforeValidator(PERIOD)] | None = None
     """Interval at which it begins again; None is once."""
 
 
@@ -222,9 +220,9 @@ class CarrierPhase(GivenKeys):
     """Always ``off``: the pair's ``carrier`` applies at other times."""
     at: Time | None = None
     """Beginning, from the moment when the schedule was applied; None is that moment."""
-    for_: Annotated[Annotated[str, BeforeValidator(_PERIOD)] | None, Field(alias="for")] = None
+    for_: Annotated[Annotated[str, BeforeValidator(PERIOD)] | None, Field(alias="for")] = None
     """Duration; None is for ever."""
-    every: Annotated[str, BeforeValidator(_PERIOD)] | None = None
+    every: Annotated[str, BeforeValidator(PERIOD)] | None = None
     """Interval at which it begins again; None is once."""
 
 

@@ -10,19 +10,19 @@ from epaird.impairment.compiling import line_parameters
 from epaird.impairment.effective import BUFFER
 from epaird.impairment.expected import bandwidth_delay_product
 from epaird.impairment.losses import unattainable
-from epaird.impairment.tables import LOSSES, Keys, active, is_off, merged_phase
+from epaird.impairment.tables import LOSSES, NEEDS, Keys, active, is_off, merged_phase
 from epaird.impairment.units import nanoseconds, octets, size
 
-_NEEDS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
-    "jitter_correlation": (("jitter",), "needs jitter: it correlates its values"),
-    "distribution": (("jitter",), "needs jitter: it is its distribution"),
-    "reorder": (("delay",), "needs delay: a segment overtakes those that are delayed"),
-    "loss_correlation": (("loss",), "needs loss: it correlates the losses of neighbours"),
-    "loss_burst": (("loss",), "needs loss: it is the mean length of its runs"),
-    "limit": (("rate", "trace"), "needs rate or trace: without them no queue forms, delay never drops"),
-    "queue": (("rate", "trace"), "needs rate or trace: without them no queue forms"),
+_NEEDS: Final[Mapping[str, str]] = {
+    "jitter_correlation": "needs jitter: it correlates its values",
+    "distribution": "needs jitter: it is its distribution",
+    "reorder": "needs delay: a segment overtakes those that are delayed",
+    "loss_correlation": "needs loss: it correlates the losses of neighbours",
+    "loss_burst": "needs loss: it is the mean length of its runs",
+    "limit": "needs rate or trace: without them no queue forms, delay never drops",
+    "queue": "needs rate or trace: without them no queue forms",
 }
-"""Other keys that a key needs, one of them, and one line without the key."""
+"""Keys that are refused without what they need, and one line without the key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,8 @@ def notes(keys: Keys) -> Iterator[tuple[str, str]]:
 
 def _combinations(keys: Keys) -> Iterator[Fault]:
     yield from exclusions(keys)
-    for key, (needed, message) in _NEEDS.items():
+    for key, message in _NEEDS.items():
+        needed = NEEDS[key]
         if key in keys and not is_off(keys[key]) and not active(keys, *needed):
             yield Fault((key,), message, needed)
     if keys.get("ecn") and keys.get("queue") != "codel":

@@ -21,14 +21,19 @@ EXCLUDED: Final[Mapping[str, tuple[str, ...]]] = {
     "loss_burst": ("loss_correlation",),
 }
 """Keys that cannot be combined with a key."""
-DEPENDENT: Final[Mapping[str, tuple[str, ...]]] = {
-    "delay": ("jitter", "jitter_correlation", "distribution", "reorder"),
-    "jitter": ("jitter_correlation", "distribution"),
-    "loss": ("loss_correlation", "loss_burst"),
-    "rate": ("limit", "queue", "ecn"),
-    "trace": ("limit", "queue", "ecn"),
+NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "jitter": ("delay",),
+    "jitter_correlation": ("jitter",),
+    "distribution": ("jitter",),
+    "reorder": ("delay",),
+    "loss_correlation": ("loss",),
+    "loss_burst": ("loss",),
+    "limit": ("rate", "trace"),
+    "queue": ("rate", "trace"),
+    "ecn": ("queue",),
 }
-"""Keys that have no meaning where a key is switched off."""
+"""Keys that a key has no meaning without: one of these. What a key needs comes before it. ``jitter`` alone
+has a meaning, but not where ``delay`` is switched off."""
 LOSSES: Final = ("loss", "loss_correlation", "loss_burst")
 """Keys that describe losses."""
 
@@ -37,24 +42,29 @@ def merged(tables: Iterable[Keys]) -> dict[str, Any]:
     """Return the keys of several tables but ``preset``; each takes precedence over those before."""
     found: dict[str, Any] = {}
     for table in tables:
-        for key in displaced(table):
-            found.pop(key, None)
-        found |= table
+        found = laid_over(found, table)
     found.pop("preset", None)
     return found
 
 
-def displaced(table: Keys) -> tuple[str, ...]:
-    """Return the keys of other tables that do not fit a table that takes precedence over them."""
-    keys: list[str] = []
-    for key, value in table.items():
-        if is_off(value):
-            keys += DEPENDENT.get(key, ())
-        else:
-            keys += EXCLUDED.get(key, ())
+def laid_over(below: Keys, table: Keys) -> dict[str, Any]:
+    """Return the keys of a table, and those of the one below it that fit."""
+    gone = displaced(table, below)
+    return {key: value for key, value in below.items() if key not in gone} | dict(table)
+
+
+def displaced(table: Keys, below: Keys) -> frozenset[str]:
+    """Return the keys of the tables below that do not fit a table which takes precedence over them."""
+    gone = {key for name, value in table.items() if not is_off(value) for key in EXCLUDED.get(name, ())}
     if isinstance(table.get("loss"), Mapping):
-        keys += LOSSES
-    return tuple(keys)
+        gone.update(LOSSES)
+    off = {key for key, value in table.items() if is_off(value)}
+    together = {key: value for key, value in below.items() if key not in gone} | dict(table)
+    for key, needed in NEEDS.items():
+        if key not in table and (off | gone).intersection(needed) and not active(together, *needed):
+            gone.add(key)
+            together.pop(key, None)
+    return frozenset(gone & below.keys())
 
 
 def is_off(value: object) -> bool:

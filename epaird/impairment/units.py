@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from epaird.ipc.impairment import LONGEST_NS
 from epaird.names.grammar import shown
 
 _VALUE: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{0,18})?|\.[0-9]{1,18}) ?([a-zA-Z%µ]*)")
@@ -70,6 +71,10 @@ class Duration:
         found = round(number * TIMES[unit])
         _check_range(value, found, self.least, self.most, duration)
         return duration(found)
+
+
+PERIOD: Final = Duration(10**6, LONGEST_NS)
+"""Reader of durations for which something is to apply, or after which it is to begin again."""
 
 
 @dataclass(frozen=True, slots=True)

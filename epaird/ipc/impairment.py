@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from epaird.ipc.ringfile import SLACK
+
 DISTRIBUTIONS: Final = ("uniform", "normal", "pareto", "paretonormal")
 """Distributions of the delay."""
 FATES: Final = (
@@ -29,6 +31,12 @@ BUFFER_MAX: Final = 1 << 40
 """Bytes of the largest buffer."""
 QUEUES_MAX: Final = 256
 """Most queues of a device: the kernel's MAX_TAP_QUEUES."""
+LONGEST_NS: Final = 365 * 86_400 * 10**9
+"""Nanoseconds of the longest time that a user can set, and of the longest that a frame is held."""
+_DEVIATIONS: Final = {"uniform": 1, "normal": 10}
+"""Most jitters by which the delay of these distributions differs from its mean; it is far more for others."""
+_WIRE_SHARE: Final = 6
+"""Most bytes on the wire for each byte of a frame: the shortest frames are padded."""
 _WORDS: Final = range(1 << 64)
 
 
@@ -127,6 +135,15 @@ class LineSpec:
     receiver: int = -1
     """Slot of the ledger of the receiver's first queue, in which its deliveries are counted; -1 for that of
     the port's receiver."""
+    longest_ns: int = LONGEST_NS
+    """Nanoseconds within which everything is due that its ring may hold."""
+
+    def longest(self) -> int:
+        """Return the nanoseconds after which everything is due that is read with this impairment."""
+        if self.trace:
+            return LONGEST_NS
+        every = (self.parameters, *(phase.parameters for phase in self.phases))
+        return min(LONGEST_NS, max(_longest(each, self.buffer) for each in every))
 
     def faults(self) -> Iterator[str]:
         """Yield what no line can be, in one line each: numbers out of range."""
@@ -136,6 +153,7 @@ class LineSpec:
             ("buffer", self.buffer, range(1, BUFFER_MAX + 1)),
             ("number of phases", len(self.phases), range(PHASES_MAX + 1)),
             ("number of queues", self.queues, range(1, QUEUES_MAX + 1)),
+            ("longest time", self.longest_ns, range(LONGEST_NS + 1)),
         ):
             if value not in allowed:
                 yield f"{subject} {value} of a line is out of range"
@@ -145,6 +163,16 @@ class LineSpec:
             times += parameters.delay_ns, parameters.jitter_ns
         if any(not 0 <= time <= TIME_MAX_NS for time in times):
             yield "a time of a line is out of range"
+
+
+def _longest(parameters: LineParameters, buffer: int) -> int:
+    if parameters.jitter_ns and parameters.distribution not in _DEVIATIONS:
+        return LONGEST_NS
+    path = parameters.delay_ns + parameters.jitter_ns * _DEVIATIONS.get(parameters.distribution, 0)
+    if not parameters.rate:
+        return path
+    # A burst is read while anything is left of the buffer, and is in the queue together with it.
+    return path + _WIRE_SHARE * (buffer + SLACK) * 8 * 10**9 // parameters.rate
 
 
 def _faults(parameters: LineParameters) -> Iterator[str]:

@@ -30,9 +30,7 @@ Theory:
 What must never happen: that data or a record is overwritten before the release state that frees it is
 committed, or that the index is stored before the copy is complete.
 
-A worker is not trusted, and one that once had the ring can write to it as long as it lives. So the state is
-copied once and refused where no line leaves such a state (``is_sound``), and the control plane bounds what it
-takes from the records and from the receiver's slot.
+A worker is not trusted, and may write anything to a ring: see :mod:`epaird.ipc.ringsoundness`.
 
 This module is imported by worker processes: it uses the standard library only.
 """
@@ -45,6 +43,7 @@ import os
 import struct
 from array import array
 from collections.abc import Iterable
+from operator import add
 from typing import Final, Literal
 
 from epaird.ipc import linecounters
@@ -92,6 +91,7 @@ from epaird.ipc.ringfile import (
     RELEASE_WORDS,
     REPLACED,
     STATE,
+    STATE_MAX,
     TABLE,
     TAIL,
     UNCOMMITTED_MAX,
@@ -119,8 +119,7 @@ class Ring:
     while no worker has it."""
 
     def __init__(self, fd: int) -> None:
-        """Map the ring; its descriptor stays the caller's. Raises ValueError where it is none, or where its
-        state is not one that a line leaves behind."""
+        """Map the ring; its descriptor stays the caller's. Raises ValueError where no line leaves it so."""
         self.fd = fd
         records, octets = sizes(fd)
         self._map = mmap.mmap(fd, os.lseek(fd, 0, os.SEEK_END))
@@ -271,6 +270,7 @@ class Ring:
     def released(self, gone: Released, receiver: Words) -> None:
         """Commit that the oldest records were delivered, and count them in the receiver's slot."""
         release = self.release
+        gone.bound(self.intake, release)
         tail, frames, segments, octets, delivered = _unpack_gone(release)
         _pack_gone(
             release, 0, tail + gone.records, frames + gone.frames, segments + gone.segments,
@@ -292,15 +292,16 @@ class Ring:
 
     def refused(self, reason: int, receiver: Words) -> None:
         """Commit that the oldest record was dropped, and count it as ``ierrors`` of the receiver."""
-        release = self.release
-        _, _, _, segments, frames, _, _, octets, _, _ = self.record(self.tail)
+        release, gone = self.release, Released()
+        gone.add(self.record(self.tail))
+        gone.bound(self.intake, release)
         release[TAIL] += 1
-        release[OUT] += frames
-        release[OUT + 1] += segments
-        release[OUT + 2] += octets
-        release[REFUSED] += segments
-        self._count([receiver[word] + frames * (word == IERRORS + reason) for word in RECEIVER], receiver)
-        self.state[DIFFERENCE] -= 1  # after the commit: settle() takes the larger tail of the two
+        for number, left in zip(HELD, (gone.frames, gone.segments, gone.octets), strict=True):
+            release[OUT + number] += left
+        release[REFUSED] += gone.segments
+        refused, count = IERRORS + reason, gone.frames
+        self._count([receiver[word] + count * (word == refused) for word in RECEIVER], receiver)
+        self.state[DIFFERENCE] = self.state[DIFFERENCE] - 1 & WORD_MAX  # last: settle() uses the later tail
 
     def replace(self, number: int, record: bytes) -> None:
         """Store a record again, with other fields."""
@@ -343,8 +344,8 @@ class Ring:
         ``written`` is the kernel's rx_packets of the receiver; None counts nothing that is not committed, for
         a successor that goes on. Otherwise nothing is released before there is one. To be called before
         :func:`epaird.ipc.settlement.settle`, which may count more writes. It may be repeated."""
-        release = self.release
         self.complete()
+        release = self.release
         counts = [max(receiver[word], release[COUNTED + number]) for number, word in enumerate(RECEIVER)]
         receiver[ADDED_SEGMENTS] = max(receiver[ADDED_SEGMENTS], self.intake[ADDED])
         gone = Released()
@@ -353,12 +354,13 @@ class Ring:
             first = min(written - (difference - BIAS), self.head, self.tail + UNCOMMITTED_MAX)
             for number in range(self.tail, first):
                 gone.add(self.record(number))
+        gone.bound(self.intake, release)
         release[TAIL] += gone.records
         release[DELIVERED] += gone.segments
-        for number, left in enumerate((gone.frames, gone.segments, gone.octets)):
-            release[OUT + number] = min(self.intake[FRAMES + number], release[OUT + number] + left)
+        for number, left in zip(HELD, (gone.frames, gone.segments, gone.octets), strict=True):
+            release[OUT + number] += left
         added = gone.frames, gone.octets, gone.multicasts, gone.superframes, gone.datagrams, 0, 0
-        self._count(map(sum, zip(counts, added, strict=True)), receiver)
+        self._count(map(add, counts, added), receiver)
         if written is None:
             self.rest(receiver)
         else:
@@ -381,11 +383,11 @@ class Ring:
 
     def _count(self, counts: Iterable[int], receiver: Words) -> None:
         """Commit that the receiver's counters are to have these values, and store them."""
-        for number, count in enumerate(counts):
-            self.release[COUNTED + number] = min(count, WORD_MAX)
+        values = array("Q", [min(count, STATE_MAX) for count in counts])
+        self.release[COUNTED : COUNTED + len(values)] = values
         self.commit_release()
-        for number, word in enumerate(RECEIVER):
-            receiver[word] = self.release[COUNTED + number]
+        for word, value in zip(RECEIVER, values, strict=True):
+            receiver[word] = value
 
     def mirror(self, words: Words) -> None:
         """Copy the line's counters to its slot."""

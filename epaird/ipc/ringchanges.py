@@ -7,9 +7,10 @@ worker processes: it uses the standard library only.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from epaird.ipc.ledger import WORD_MAX
 from epaird.ipc.ring import Ring
 from epaird.ipc.ringfile import (
     DIFFERENCE,
@@ -25,6 +26,9 @@ KEEP_FIELD: Final = 8
 """Field of a record that has the offset from which on the data must stay."""
 DATA_KEPT: Final = 4 << 20
 """Bytes of data whose memory an empty ring keeps, so that short queues cost nothing."""
+
+PIECE: Final = 2 << 20
+"""Bytes of data that are copied at once."""
 
 
 def unjoin(ring: Ring, frames: Sequence[bytes], header: int) -> bool:
@@ -47,7 +51,8 @@ def unjoin(ring: Ring, frames: Sequence[bytes], header: int) -> bool:
         ring.replace(place, record)
     ring.write = offset
     ring.commit_intake()
-    ring.state[DIFFERENCE] += more  # before the commit: settle() then finds nothing that was released
+    # Before the commit: settle() then finds nothing that was released.
+    ring.state[DIFFERENCE] = (ring.state[DIFFERENCE] + more) & WORD_MAX
     release = ring.release
     release[TAIL] = number - more
     release[REPLACED] = number + 1
@@ -57,22 +62,27 @@ def unjoin(ring: Ring, frames: Sequence[bytes], header: int) -> bool:
     return True
 
 
-def copy(ring: Ring, larger: Ring) -> None:
-    """Make a new ring, of at least the same size, what another one is, which no worker has.
+def copy(ring: Ring, larger: Ring) -> Iterator[None]:
+    """Make a new ring, of at least the same size, what another one is, which no process has meanwhile.
 
-    Data stays where it is: its area may then end in the middle until that is used again."""
+    Yields after each piece, which takes some milliseconds: a whole ring may take a second. Data stays where
+    it is: its area may then end in the middle until that is used again."""
     ring.complete()
     write = min(ring.write, ring.size)
     start = min(ring.record(ring.tail)[KEEP_FIELD], ring.size) if ring.head > ring.tail else write
     for first, stop in [(start, write)] if start <= write else [(start, ring.size), (0, write)]:
-        larger.data[first:stop] = ring.data[first:stop]
+        for begin in range(first, stop, PIECE):
+            end = min(begin + PIECE, stop)
+            larger.data[begin:end] = ring.data[begin:end]
+            yield
     number = ring.tail
     while number < ring.head:
         at, to = number % ring.records, number % larger.records
-        count = min(ring.head - number, ring.records - at, larger.records - to)
+        count = min(ring.head - number, ring.records - at, larger.records - to, PIECE // RECORD.size)
         records = ring.table[at * RECORD.size : (at + count) * RECORD.size]
         larger.table[to * RECORD.size : (to + count) * RECORD.size] = records
         number += count
+        yield
     larger.log[:] = ring.log
     larger.state[DIFFERENCE] = ring.state[DIFFERENCE]
     larger.intake[:], larger.release[:] = ring.intake, ring.release

@@ -6,10 +6,13 @@ standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import mmap
 import os
 import struct
 from array import array
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,6 +45,8 @@ UNCOMMITTED_MAX: Final = 256
 """Records that are released with one commit at most: what a process that was killed had not committed."""
 STATE_MAX: Final = 1 << 62
 """Above every count, place and time in a state: larger ones are not of a line's making."""
+COUNT_MAX: Final = 1 << 63
+"""Above every counter of a receiver: what a worker finds there is not above STATE_MAX."""
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 RECORD: Final = struct.Struct("=QQIIIIQQQQ")
@@ -155,6 +160,17 @@ class Released:
         if flags:
             self.flagged(flags, frames)
 
+    def bound(self, intake: array[int], release: array[int]) -> None:
+        """Lower what exceeds what these states hold: another process has written to a record."""
+        frames, segments = intake[FRAMES] - release[OUT], intake[SEGMENTS] - release[OUT + 1]
+        octets = intake[OCTETS] - release[OUT + 2]
+        if self.frames <= frames and self.segments <= segments and self.octets <= octets:
+            return
+        self.frames, self.segments = min(self.frames, frames), min(self.segments, segments)
+        self.octets = min(self.octets, octets)
+        self.multicasts, self.datagrams = min(self.multicasts, self.frames), min(self.datagrams, self.frames)
+        self.superframes = min(self.superframes, self.datagrams)
+
     def flagged(self, flags: int, frames: int) -> None:
         """Add what the flags of a record mean."""
         if flags & MULTICAST:
@@ -172,12 +188,7 @@ def create(name: str, buffer: int) -> int:
     try:
         os.ftruncate(fd, TABLE * PAGE + records * RECORD.size + octets)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-        identity = int.from_bytes(os.urandom(8))
-        os.pwrite(fd, _HEADER.pack(_MAGIC, _VERSION, records, octets, identity), 0)
-        # The first record is not number 0, because others may be put before it.
-        os.pwrite(fd, struct.pack("=Q", records), INTAKE * PAGE + HEAD * 8)
-        os.pwrite(fd, struct.pack("=Q", records), RELEASE * PAGE + TAIL * 8)
-        os.pwrite(fd, struct.pack("=Q", BIAS - records), STATE * PAGE + DIFFERENCE * 8)
+        _begin(fd, records, octets)
     except BaseException:
         os.close(fd)
         raise
@@ -188,6 +199,67 @@ def copies(page: int, words: int) -> tuple[slice, slice]:
     """Return where the two copies of a state are in the file."""
     first, second = page * PAGE, (page + 1) * PAGE
     return slice(first, first + words * 8), slice(second, second + words * 8)
+
+
+def restart(fd: int) -> None:
+    """Make a ring, whatever is in it, one that was never used. Raises ValueError where it can be none."""
+    records, octets = check(fd)
+    with writing(fd) as write:
+        write(bytes((LOG - STATE) * PAGE), STATE * PAGE)
+    _begin(fd, records, octets)
+
+
+def check(fd: int) -> tuple[int, int]:
+    """Return the records and the bytes of data of the only ring that a file can have, whatever is in it.
+
+    Raises ValueError where it can have none."""
+    try:
+        # Not by fstat(), which glibc turns into a system call that takes paths: a worker's sandbox denies it.
+        size = os.lseek(fd, 0, os.SEEK_END)
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError as error:
+        raise ValueError(f"not a ring: {error}") from error
+    if seals & _SEALS != _SEALS or seals & fcntl.F_SEAL_WRITE:
+        raise ValueError("not a ring: its size is not sealed")
+    for records in (1 << power for power in range(64)):
+        octets = size - TABLE * PAGE - records * RECORD.size
+        if octets >= SLACK and records == _records(octets):
+            return records, octets
+    raise ValueError("not a ring: no ring has its size")
+
+
+def _begin(fd: int, records: int, octets: int) -> None:
+    """Write the header and the state of a ring that was never used."""
+    identity = int.from_bytes(os.urandom(8))
+    with writing(fd) as write:
+        write(_HEADER.pack(_MAGIC, _VERSION, records, octets, identity), 0)
+        # The first record is not number 0, because others may be put before it.
+        write(_NUMBER.pack(records), INTAKE * PAGE + HEAD * 8)
+        write(_NUMBER.pack(records), RELEASE * PAGE + TAIL * 8)
+        write(_NUMBER.pack(BIAS - records), STATE * PAGE + DIFFERENCE * 8)
+
+
+@contextlib.contextmanager
+def writing(fd: int) -> Iterator[Callable[[bytes, int], None]]:
+    """Provide a function that stores bytes at an offset of a ring's header and state.
+
+    They are mapped for that, because the sandbox of a worker permits it to write to no file. Where they
+    cannot be mapped, for want of memory or descriptors, they are written."""
+    try:
+        memory = mmap.mmap(fd, LOG * PAGE)
+    except OSError:
+
+        def write(octets: bytes, offset: int) -> None:
+            os.pwrite(fd, octets, offset)
+
+        yield write
+        return
+
+    def store(octets: bytes, offset: int) -> None:
+        memory[offset : offset + len(octets)] = octets
+
+    with memory:
+        yield store
 
 
 def holds(fd: int, buffer: int) -> bool:
@@ -205,31 +277,27 @@ def sizes(fd: int) -> tuple[int, int]:
     """Return the records and the bytes of data of a ring; raises ValueError where it is none.
 
     A worker can write to the header. The size of the file is sealed, and only one header is right for it."""
-    try:
-        # Not by fstat(), which glibc turns into a system call that takes paths: a worker's sandbox denies it.
-        header, size = os.pread(fd, _HEADER.size, 0), os.lseek(fd, 0, os.SEEK_END)
-        sealed = fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEALS == _SEALS
-    except OSError as error:
-        raise ValueError(f"not a ring: {error}") from error
-    if len(header) < _HEADER.size:
-        raise ValueError("not a ring: its header is missing")
-    magic, version, records, octets, _ = _HEADER.unpack(header)
-    if (magic, version) != (_MAGIC, _VERSION) or not sealed:
+    found = check(fd)
+    header = os.pread(fd, _HEADER.size, 0)
+    magic, version, *sizes, _ = _HEADER.unpack(header)
+    if (magic, version) != (_MAGIC, _VERSION):
         raise ValueError("not a ring of this version")
-    if octets < SLACK or records != _records(octets) or TABLE * PAGE + records * RECORD.size + octets != size:
+    if (*sizes,) != found:
         raise ValueError("the sizes of a ring contradict each other")
-    return records, octets
+    return found
 
 
 def is_sound(intake: array[int], release: array[int], records: int, octets: int) -> bool:
     """Return whether a line may have left these states in a ring of so many records and bytes of data."""
-    # Other words are fingerprints, or bounded where they are used.
-    state = intake[:DECISIONS] + intake[DECISIONS + 1 : DECISIONS + 4] + release[:LATE_SUM]
+    # The decisions' words are judged where they are used, and the sum of the histogram may be any.
+    state = intake[:ADDED] + intake[ADDED + 1 : DECISIONS] + release[:LATE_SUM]
     state += release[LATE_SUM + 1 : COUNTED] + release[LATE : LATE + LATE_BUCKETS_MAX]
+    counts = intake[ADDED : ADDED + 1] + release[COUNTED : COUNTED + len(RECEIVER)]
     held = [intake[FRAMES + number] - release[OUT + number] for number in HELD]
     waiting = intake[HEAD] - release[TAIL]
     return (
         max(state) < STATE_MAX
+        and max(counts) < COUNT_MAX
         and 0 <= waiting <= records
         and intake[DATA] <= octets
         and min(held) >= 0

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from epaird.impairment.tables import active, merged, merged_phase
+from epaird.impairment.tables import NEEDS, active, merged, merged_phase
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,22 @@ from epaird.impairment.tables import active, merged, merged_phase
         ),
         ({"loss": "1%", "loss_correlation": "1%"}, {"loss_burst": 3}, {"loss": "1%", "loss_burst": 3}),
         ({"preset": "a"}, {"preset": "b"}, {}),
+        (
+            {"limit": "1kb", "queue": "codel", "ecn": True, "rate": "1mbit"},
+            {"rate": "0bit", "trace": "x"},
+            {"limit": "1kb", "queue": "codel", "ecn": True, "rate": "0bit", "trace": "x"},
+        ),
+        (
+            {"trace": "x", "limit": "1kb"},
+            {"rate": "0bit"},
+            {"trace": "x", "limit": "1kb", "rate": "0bit"},
+        ),
+        ({"trace": "x", "limit": "1kb"}, {"trace": ""}, {"trace": ""}),
+        (
+            {"delay": "1ms", "jitter": "1ms", "distribution": "pareto"},
+            {"delay": "0s", "jitter": "2ms"},
+            {"delay": "0s", "jitter": "2ms", "distribution": "pareto"},
+        ),
         ({"rate": "1mbit"}, {"rate": "2mbit", "trace": "x"}, {"rate": "2mbit", "trace": "x"}),
     ],
 )
@@ -59,3 +75,9 @@ def test_a_phase_replaces_the_losses_altogether() -> None:
 def test_a_key_that_is_switched_off_is_not_active() -> None:
     assert active({"rate": "1mbit"}, "trace", "rate")
     assert not active({"rate": "0bit", "trace": ""}, "trace", "rate")
+
+
+def test_what_a_key_needs_comes_before_it() -> None:
+    keys = list(NEEDS)
+    for key, needed in NEEDS.items():
+        assert all(each not in keys or keys.index(each) < keys.index(key) for each in needed)

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from epaird.dataplane.impair.decisions import Decisions
 from epaird.dataplane.impair.fates import Fate
 from epaird.ipc.impairment import (
     BUFFER_MAX,
     DISTRIBUTIONS,
     FATES,
+    LONGEST_NS,
     PHASES_MAX,
     RATE_MAX,
     TIME_MAX_NS,
@@ -74,3 +76,38 @@ def test_a_fault_is_found_outside_and_inside_the_schedule(parameters: LineParame
     assert list(LineSpec(parameters=parameters).faults())
     (fault,) = LineSpec(phases=(Phase(), Phase(parameters=parameters))).faults()
     assert fault.isprintable()
+
+
+@given(
+    st.sampled_from(["uniform", "normal"]), st.integers(0, 10**10), st.integers(0, 10**10),
+    st.integers(0, 10**12), st.integers(1, 1 << 20), st.lists(st.integers(0, 10**9), min_size=1, max_size=20),
+)  # fmt: skip
+def test_nothing_is_due_after_the_longest_time(
+    distribution: str, delay_ns: int, jitter_ns: int, rate: int, buffer: int, pauses: list[int]
+) -> None:
+    """``buffer`` bytes of the shortest frames arrive at once: they take most of the wire."""
+    usual = LineParameters()
+    parameters = LineParameters(delay_ns, jitter_ns, distribution=distribution, rate=rate)
+    spec = LineSpec(parameters=usual, buffer=buffer, phases=(Phase(parameters=parameters),))
+    now_ns = 10**12
+    for pause in pauses:
+        decisions = Decisions(spec)
+        now_ns += pause
+        decisions.judge(now_ns, [84] * (1 + buffer // 14))
+        due = decisions.deadline(now_ns, 84 * (1 + buffer // 14))
+        assert not isinstance(due, Fate)
+        assert min(due - now_ns, LONGEST_NS) <= spec.longest() <= LONGEST_NS
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        LineSpec(trace=True),
+        LineSpec(parameters=LineParameters(jitter_ns=1, distribution="pareto")),
+        LineSpec(parameters=LineParameters(jitter_ns=1, distribution="paretonormal")),
+        LineSpec(phases=(Phase(), Phase(parameters=LineParameters(rate=1)))),
+    ],
+)
+def test_the_longest_time_is_the_most_that_a_user_can_set_where_none_is_known(spec: LineSpec) -> None:
+    assert spec.longest() == LONGEST_NS
+    assert list(LineSpec(longest_ns=LONGEST_NS + 1).faults())

@@ -15,7 +15,7 @@ from epaird.control.api.changes import Changes, logged
 from epaird.control.api.interfaces import Name
 from epaird.control.api.responses import CHANGE_REFUSALS, json_response, refusals
 from epaird.control.operations import Operations, Refused
-from epaird.impairment.units import Duration, nanoseconds
+from epaird.impairment.units import PERIOD, nanoseconds
 from epaird.ipc.impairment import FATES
 
 DECISIONS_MAX: Final = 65536
@@ -25,7 +25,6 @@ REPLAY_MAX: Final = 100_000
 
 _IMPAIRMENT: Final = TypeAdapter(PairImpairment)
 _DECISIONS: Final = TypeAdapter(list[dict[str, Any]])
-_FOR: Final = Duration(10**6, 365 * 86400 * 10**9)
 
 Keys = Annotated[
     dict[str, Any],
@@ -114,7 +113,7 @@ def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        return nanoseconds(_FOR(text)) / 1e9
+        return nanoseconds(PERIOD(text)) / 1e9
     except ValueError as error:
         raise Refused(errno.EINVAL, f"for: {error}") from None
 

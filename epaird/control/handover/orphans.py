@@ -236,6 +236,7 @@ class Orphans:
         for queue, _ in taken:
             cable.handed_over[queue.number] = True
         cable.lead_lines()
+        await cable.enlarge_lines()
         await together(*(self._attach(queue) for queue, _ in taken))
 
     async def _freed(self, queue: _Queue) -> list[bool] | None:

@@ -107,6 +107,7 @@ class Cable(Generic[E]):
         """Have the workers forward the cable.
 
         Raises WorkerLost or WorkerRefused, and then no queue is attached."""
+        await self.enlarge_lines()
         for end in self.ends:
             end.cable = self
         self.lead_lines()
@@ -117,6 +118,12 @@ class Cable(Generic[E]):
             for queue, (name, worker) in enumerate(self.queues):
                 await worker.attach(self._attachment(queue, name))
             undo.pop_all()
+
+    async def enlarge_lines(self) -> None:
+        """Give the lines of its ends rings of the size that they need. No worker may have any queue of it."""
+        for end in self.ends:
+            if end.line is not None:
+                await end.line.enlarge()
 
     def lead_lines(self) -> None:
         """Lead the lines of its ends to their receivers. No worker may have any queue of it."""

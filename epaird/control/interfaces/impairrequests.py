@@ -13,6 +13,7 @@ import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from epaird.client.counters import LineCounters
@@ -23,13 +24,13 @@ from epaird.control.interfaces.registry import Found, Registry
 from epaird.control.operations import Refused
 from epaird.control.tasks import spawn
 from epaird.impairment.expected import added_round_trip
-from epaird.impairment.tables import displaced
-from epaird.ipc.impairment import FATES, LineParameters
+from epaird.impairment.tables import displaced, laid_over
+from epaird.ipc.impairment import FATES, LONGEST_NS, LineParameters
 from epaird.names.cloners import SIDES
 
 log = logging.getLogger(__name__)
 
-FOR_MAX_S: Final = 365 * 86400.0
+FOR_MAX_S: Final = LONGEST_NS / 1e9
 """Seconds of the longest time for which an impairment can be set."""
 AGAIN_S: Final = 5.0
 """Seconds after which an impairment that could not be set back is tried again."""
@@ -159,11 +160,11 @@ def changed_tables(before: Keys, half: Half | None, keys: Keys, *, whole: bool) 
     A value of None removes a key; keys that a new one excludes are removed, too."""
     pair, sides = dict(before["impair"]), {side: dict(before[side]["impair"]) for side in SIDES}
     if half is None:
-        sides = {side: {} if whole else _without(table, keys) for side, table in sides.items()}
+        sides = {side: {} if whole else _without(table, keys, pair) for side, table in sides.items()}
         pair = _changed({} if whole else pair, keys)
     else:
         # What holds for both directions becomes the halves' own.
-        sides = {side: {**_without(pair, table, removed=False), **table} for side, table in sides.items()}
+        sides = {side: laid_over(pair, table) for side, table in sides.items()}
         pair = {}
         sides[half.side] = _changed({} if whole else sides[half.side], keys)
     return {"impair": pair, **{side: {"impair": table} for side, table in sides.items()}}
@@ -174,10 +175,10 @@ def _changed(table: Keys, keys: Keys) -> dict[str, Any]:
     return {**_without(table, keys), **given}
 
 
-def _without(table: Keys, keys: Keys, *, removed: bool = True) -> dict[str, Any]:
-    """Return a table without keys that others replace or exclude."""
-    gone = set(displaced({key: value for key, value in keys.items() if value is not None}))
-    gone |= keys.keys() if removed else set()
+def _without(table: Keys, keys: Keys, pair: Keys = MappingProxyType({})) -> dict[str, Any]:
+    """Return a table without keys that others replace or exclude; its pair's may have what its keys need."""
+    given = {key: value for key, value in keys.items() if value is not None}
+    gone = displaced(given, {**pair, **table}) | keys.keys()
     return {key: value for key, value in table.items() if key not in gone}
 
 

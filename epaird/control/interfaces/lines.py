@@ -15,27 +15,26 @@ on where they were. A worker is given the ring with each cable between the half 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from epaird.control.readings import LineReading
 from epaird.ipc import ring, ringfile
 from epaird.ipc.counters import TARGET
-from epaird.ipc.impairment import LineParameters, LineSpec
-from epaird.ipc.ledger import Table
+from epaird.ipc.impairment import LONGEST_NS, LineParameters, LineSpec
+from epaird.ipc.ledger import Table, Words
 from epaird.ipc.ringchanges import copy, give_back
 from epaird.ipc.ringfile import holds
-from epaird.ipc.settlement import LineAccount
+from epaird.ipc.ringsoundness import LOST, begin_anew, opened
+from epaird.ipc.settlement import LineAccount, LineRing
 from epaird.kernel.errors import KernelError
 
 log = logging.getLogger(__name__)
-
-_LOST: Final = "the frames that impairment held are lost, a new ring is used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,16 @@ class Applied:
     """As in :class:`OutgoingLine`."""
     trace: str = ""
     """Likewise."""
+
+
+class UnmappedRing:
+    """A ring that cannot be mapped: the slot of its line has the last counters."""
+
+    def settle(self, written: int | None, receiver: Words) -> None:
+        """Count nothing."""
+
+    def mirror(self, words: Words) -> None:
+        """Leave the slot as it is."""
 
 
 class OutgoingLine:
@@ -73,6 +82,10 @@ class OutgoingLine:
         target = self._words[TARGET]
         self._receiver: int | None = target - 1 if 0 < target <= table.slots else None
         """Slot of the interface that the ring holds frames for."""
+        self._uses = 0
+        """How often its ring was mapped or closed."""
+        self._longest_ns = 0
+        """The longest time for which any impairment that it had holds a frame."""
 
     @classmethod
     def create(cls, device: str, table: Table, slot: int, buffer: int) -> OutgoingLine:
@@ -95,13 +108,16 @@ class OutgoingLine:
 
         A ring that is missing or damaged is replaced. Raises KernelError."""
         ring_fd, *files = fds or (-1,)
-        if not is_ring(ring_fd):
-            log.warning("%s: its ring is missing or damaged: %s", device, _LOST)
+        found = is_ring(ring_fd)
+        if not found:
             if ring_fd >= 0:
                 os.close(ring_fd)
-            table.line_slot(slot)[TARGET] = 0
             ring_fd = _new_ring(device, spec.buffer if spec is not None else 1)
         line = cls(device, table, slot, ring_fd)
+        line._longest_ns = spec.longest_ns if spec is not None else LONGEST_NS
+        if not found:
+            log.warning("%s: its ring is missing or damaged: %s", device, LOST)
+            line.begin_anew()
         rest = iter(files)
         if spec is not None:
             line.replace_files(
@@ -125,7 +141,7 @@ class OutgoingLine:
 
     @property
     def is_small(self) -> bool:
-        """True while its ring has less room than its impairment may hold: :meth:`lead_to` replaces it."""
+        """True while its ring has less room than its impairment may hold: :meth:`enlarge` replaces it."""
         try:
             return not holds(self._ring_fd, self.buffer)
         except ValueError:  # damaged, which is found when it is mapped
@@ -136,7 +152,7 @@ class OutgoingLine:
         """What the worker of a new cable is given."""
         if self.spec is not None:
             return (self.spec,)
-        return (LineSpec(self.slot, draining=True),) if self.draining else ()
+        return (LineSpec(self.slot, draining=True, longest_ns=self._longest_ns),) if self.draining else ()
 
     @property
     def fds(self) -> tuple[int, ...]:
@@ -163,7 +179,10 @@ class OutgoingLine:
     def apply(self, spec: LineSpec | None) -> None:
         """Record the impairment that applies from now on."""
         self.draining = spec is None and (self.draining or self.spec is not None)
-        self.spec = None if spec is None else replace(spec, slot=self.slot, draining=False)
+        if spec is not None:
+            self._longest_ns = max(self._longest_ns, spec.longest())
+            spec = replace(spec, slot=self.slot, draining=False, longest_ns=self._longest_ns)
+        self.spec = spec
 
     def replace_files(self, *, trace: int = -1, replay: int = -1) -> None:
         """Take over the files of a trace and a replay, and close the former ones."""
@@ -183,14 +202,46 @@ class OutgoingLine:
         if self.spec is None:
             self.draining = False
 
+    async def enlarge(self) -> None:
+        """Replace its ring by a larger one with the same contents if its impairment may hold more.
+
+        No worker may have the line. Where it is changed meanwhile, the ring stays as it is."""
+        if not self.is_small:
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                larger_fd = _new_ring(self.device, self.buffer)
+                stack.callback(lambda: os.close(larger_fd))
+                mapped = stack.enter_context(self._mapped())
+                larger = stack.enter_context(contextlib.closing(_map(self.device, larger_fd)))
+            except KernelError as error:
+                log.error("%s; as much is held as before", error)
+                return
+            uses = self._uses
+            for _ in copy(mapped, larger):
+                await asyncio.sleep(0)
+            if self._uses == uses:
+                os.dup2(larger_fd, self._ring_fd, inheritable=False)  # attachments have its number
+
     def lead_to(self, receiver: int | None) -> int:
-        """Have it hold frames for the receiver of a slot from now on, or for none, in a ring of the size that
-        it needs.
+        """Have it hold frames for the receiver of a slot from now on, or for none.
 
         Return how many frames of the former receiver were dropped. No worker may have the line, or write to
         the slots of either receiver."""
-        if self.is_small:
-            self._enlarge()
+        try:
+            dropped = self._lead(receiver)
+        except KernelError as error:
+            if self._receiver == receiver:
+                log.error("%s; its worker may have the memory", error)
+                return 0
+            log.error("%s: %s", error, LOST)
+            dropped = self.begin_anew()
+            self._record(receiver)
+        if dropped:
+            log.info("%s: unplugged while impairment held %d frames: they are dropped", self.device, dropped)
+        return dropped
+
+    def _lead(self, receiver: int | None) -> int:
         dropped = 0
         with self._mapped() as mapped:  # also where nothing changes: a worker is given no damaged ring
             if self._receiver == receiver:
@@ -198,14 +249,31 @@ class OutgoingLine:
             if self._receiver is not None:
                 dropped = mapped.discard(self._table.slot(self._receiver)).frames
                 mapped.mirror(self._words)
-                give_back(mapped)
                 self._record(None)
-            if receiver is not None:
+                self._renew(mapped)
+        if receiver is not None:
+            with self._mapped() as mapped:
                 mapped.discard(self._table.slot(receiver))  # empty: records the receiver's counters
                 self._record(receiver)
-        if dropped:
-            log.info("%s: unplugged while impairment held %d frames: they are dropped", self.device, dropped)
         return dropped
+
+    def _renew(self, mapped: ring.Ring) -> None:
+        """Replace its ring, which holds nothing, by another one with the same counters and decisions.
+
+        A process that had the former one can write to it, and so to its receiver, as long as it lives."""
+        with contextlib.ExitStack() as stack:
+            try:
+                fd = _new_ring(self.device, self.buffer)
+                stack.callback(os.close, fd)
+                fresh = stack.enter_context(contextlib.closing(_map(self.device, fd)))
+            except KernelError as error:
+                log.error("%s; its ring is used for the next receiver, too", error)
+                give_back(mapped)
+                return
+            mapped.write = 0
+            for _ in copy(mapped, fresh):
+                pass
+            os.dup2(fd, self._ring_fd, inheritable=False)
 
     def begin(self, receiver: int) -> None:
         """Record the receiver of a line whose ring its worker is about to be given for the first time."""
@@ -219,8 +287,13 @@ class OutgoingLine:
     @contextlib.contextmanager
     def account(self) -> Iterator[LineAccount]:
         """Provide its account, while no worker has it."""
-        with self._mapped() as mapped:
-            yield LineAccount(self._words, mapped)
+        with contextlib.ExitStack() as stack:
+            kept: LineRing = UnmappedRing()
+            try:
+                kept = stack.enter_context(self._mapped())
+            except KernelError as error:
+                log.error("%s; the last frames that impairment delivered may be delivered again", error)
+            yield LineAccount(self._words, kept)
 
     def decisions(self) -> list[tuple[int, int]]:
         """Return the last decisions: the number of a segment and its fate.
@@ -230,6 +303,7 @@ class OutgoingLine:
 
     def close(self) -> None:
         """Close its files."""
+        self._uses += 1
         self.replace_files()
         if self._ring_fd >= 0:
             os.close(self._ring_fd)
@@ -239,43 +313,56 @@ class OutgoingLine:
         self._receiver = receiver
         self._words[TARGET] = 0 if receiver is None else receiver + 1
 
-    def _enlarge(self) -> None:
-        """Replace its ring by a larger one with the same contents."""
+    def begin_anew(self) -> int:
+        """Empty its ring, whose contents are of no use, and count what it held, which is returned.
+
+        Raises KernelError."""
         try:
-            larger_fd = _new_ring(self.device, self.buffer)
-        except KernelError as error:
-            log.error("%s; as much is held as before", error)
-            return
-        with self._mapped() as mapped, contextlib.closing(ring.Ring(larger_fd)) as larger:
-            copy(mapped, larger)
-        os.close(self._ring_fd)
-        self._ring_fd = larger_fd
+            return begin_anew(self._ring_fd, self._words, self._receiver_words)
+        except OSError as error:
+            raise _no_ring(self.device, error) from error
+
+    @property
+    def _receiver_words(self) -> Words | None:
+        return self._table.slot(self._receiver) if self._receiver is not None else None
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[ring.Ring]:
+        """Map its ring, which no process has. Raises KernelError."""
+        self._uses += 1
         try:
-            mapped = ring.Ring(self._ring_fd)
-        except ValueError as error:  # a worker has damaged it
-            log.error("%s: %s: %s", self.device, error, _LOST)
-            replacement = _new_ring(self.device, self.buffer)
-            os.dup2(replacement, self._ring_fd, inheritable=False)  # attachments have its number
-            os.close(replacement)
-            mapped = ring.Ring(self._ring_fd)
+            mapped, fault = opened(self._ring_fd, self._words, self._receiver_words)
+        except OSError as error:
+            raise _no_ring(self.device, error) from error
+        if fault:  # a worker has damaged it
+            log.error("%s: %s: %s", self.device, fault, LOST)
         with contextlib.closing(mapped):
             yield mapped
+
+
+def _map(device: str, fd: int) -> ring.Ring:
+    try:
+        return ring.Ring(fd)
+    except OSError as error:
+        raise _no_ring(device, error) from error
+
+
+def _no_ring(device: str, error: OSError) -> KernelError:
+    return KernelError(error.errno or errno.ENOMEM, f"{device}: impairment: {error.strerror}")
 
 
 def _new_ring(device: str, buffer: int) -> int:
     try:
         return ring.create(device, buffer)
     except OSError as error:
-        raise KernelError(error.errno or errno.ENOMEM, f"{device}: impairment: {error.strerror}") from error
+        raise _no_ring(device, error) from error
 
 
 def is_ring(fd: int) -> bool:
-    """Return whether a descriptor from another process is that of a ring."""
+    """Return whether a descriptor from another process can be that of a ring. A worker may have the ring, and
+    what it writes meanwhile may seem damaged: the contents are judged when no worker has it."""
     try:
-        ring.Ring(fd).close()
+        ringfile.check(fd)
     except (OSError, ValueError):
         return False
     return True

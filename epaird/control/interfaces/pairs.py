@@ -90,6 +90,8 @@ class Pairs(Lifecycle[Pair, Half, PairSettings]):
         """Track the halves of a pair, and follow its schedule."""
         super().track(clone)
         self.flapping.follow(clone)
+        if clone.settings.schedule:  # which may have changed the carrier before it was followed
+            self.patching.update_pair(clone)
 
     def moved(self, ifnet: Half, before: Place) -> None:
         """Do nothing: a half is forwarded wherever it is."""

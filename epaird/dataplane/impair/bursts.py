@@ -11,7 +11,7 @@ from itertools import accumulate, chain, repeat
 from epaird.dataplane.burst import Burst
 from epaird.dataplane.coalesce import Coalescer, Delivery
 from epaird.dataplane.frames import HEADER
-from epaird.dataplane.impair.division import DROP_WORDS, by_segment
+from epaird.dataplane.impair.division import DROP_WORDS, Part, by_segment, change_of
 from epaird.dataplane.impair.fates import DROPS, Fate, Hit, only_drops
 from epaird.dataplane.impair.intake import Intake
 from epaird.dataplane.impair.pieces import single
@@ -88,8 +88,9 @@ class Bursts:
                 continue
             frame = bytes(view)
             if hit and not self._intake.overtake(frame, single(len(frame)), 0, first + slot, hit):
-                if Fate.CORRUPT in hit:
-                    frame = self._intake.corrupted(view, single(len(view)), 0, first + slot)
+                if change_of(hit):
+                    part = Part(0, 1, 0, change_of(hit))
+                    frame = self._intake.altered(view, single(len(view)), part, first + slot)
                 stay.append(frame)
                 numbers.append(first + slot)
             elif not hit:

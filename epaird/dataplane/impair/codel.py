@@ -60,7 +60,8 @@ class CoDel:
         self.target_ns = target_ns
         """Acceptable sojourn in nanoseconds."""
         self._above_until, self._drop_next, self._count, self._last_count, flags = words or (0, 0, 0, 0, 0)
-        self._dropping = bool(flags & 1)
+        # A ring is not trusted: while it drops, it has dropped one at least.
+        self._dropping = bool(flags & 1) and self._count > 0
         self._after_drop = flags >> 1
         """What the segment before this one leaves to decide: 1 after the drop that began to drop, 2 after
         another."""

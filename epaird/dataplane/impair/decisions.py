@@ -27,7 +27,7 @@ from epaird.dataplane.impair.processes import PROCESSES_WORDS, UNCHECKED_BITS, P
 from epaird.dataplane.impair.replay import Replay
 from epaird.dataplane.impair.schedule import parameters_at
 from epaird.dataplane.impair.shaper import PIECE_NS, SECOND, Bottleneck, Shaper
-from epaird.dataplane.impair.streams import Stream, StreamNumber
+from epaird.dataplane.impair.streams import NEVER, Stream, StreamNumber
 from epaird.dataplane.impair.trace import Opportunities
 from epaird.ipc.impairment import LineParameters, LineSpec
 
@@ -44,6 +44,24 @@ _NEW: Final = (0,) * STATE_WORDS
 _SPARE: Final = (0,) * (STATE_WORDS - _PROCESSES - PROCESSES_WORDS)
 _NO_REPLAY: Final = (0, 0)
 _NO_PROCESSES: Final = (0,) * (STATE_WORDS - _PROCESSES)
+
+
+def new_state(last_ns: int) -> tuple[int, ...]:
+    """Return the state of decisions that begin anew behind frames the last of which is due at a time."""
+    return (_LAYOUT, 0, 0, last_ns, *_NEW[_QUEUE:])
+
+
+def is_sound(state: Sequence[int], last_ns: int) -> bool:
+    """Return whether decisions may have left a state in a ring whose last frame is due at a time.
+
+    Random places and the contents of the queue may be any: each is used as a bound only."""
+    if not state or state[0] != _LAYOUT:
+        return True  # not used
+    return (
+        len(state) == STATE_WORDS
+        and max(state[1:_QUEUE]) < NEVER
+        and state[_QUEUE] <= state[_QUEUE - 1] <= last_ns
+    )
 
 
 class Decisions:

@@ -36,6 +36,11 @@ class Part(NamedTuple):
     """CORRUPT or MARK, where that is to be done to it; then it is one segment."""
 
 
+def change_of(fates: Collection[Fate]) -> Fate | None:
+    """Return what is done to a segment with these fates: CORRUPT, MARK, or nothing."""
+    return next((fate for fate in _CHANGES if fate in fates), None)
+
+
 def by_segment(hits: Sequence[Hit]) -> dict[int, list[Fate]]:
     """Return the fates of each segment that has any."""
     found: defaultdict[int, list[Fate]] = defaultdict(list)
@@ -91,7 +96,7 @@ class Division:
                 continue
             if Fate.REORDER in fates and self._overtake(segment, fates):
                 self.overtaken += 1
-            elif not self._ask(segment, start, next((fate for fate in _CHANGES if fate in fates), None)):
+            elif not self._ask(segment, start, change_of(fates)):
                 continue
             if Fate.DUPLICATE in fates:
                 self.twice.append(segment)

@@ -19,7 +19,7 @@ from typing import Final
 from epaird.dataplane.frames import HEADER
 from epaird.dataplane.impair.corruption import corrupt
 from epaird.dataplane.impair.decisions import Decisions
-from epaird.dataplane.impair.division import DROP_WORDS, Division, Part
+from epaird.dataplane.impair.division import DROP_WORDS, Division, Part, change_of
 from epaird.dataplane.impair.fates import DROPS, Fate, Hit
 from epaird.dataplane.impair.marking import ecn_capable, mark, mark_in_place
 from epaird.dataplane.impair.pieces import extract, pieces, shape, total_wire_octets, wire_octets
@@ -223,7 +223,7 @@ class Intake:
                 counters[DROP_WORDS[fate]] += 1
         counters[CUT] += len(division.parts) + division.overtaken + division.dropped - 1
         counters[DUPLICATED] += len(division.twice)
-        copies = {part: self._changed(frame, found, part, number) for part in division.parts if part.fate}
+        copies = {part: self.altered(frame, found, part, number) for part in division.parts if part.fate}
         twice = [extract(frame, found, each, each + 1) for each in division.twice]
         group = frame[HEADER] & MULTICAST
         stays = [(part.start, part.stop) for part in division.parts if part not in copies]
@@ -241,19 +241,17 @@ class Intake:
         for copy in twice:
             ring.put(last, self.copy(copy), len(copy), 1, 1, group, now_ns, len(copy) - HEADER, offset)
 
-    def _changed(self, frame: memoryview, found: Shape, part: Part, number: int) -> bytes:
-        """Return a segment that is corrupted or marked."""
+    def altered(self, frame: memoryview, found: Shape, part: Part, number: int) -> bytes:
+        """Return a segment of a frame whose first segment has this number, corrupted or marked."""
         if part.fate is Fate.CORRUPT:
-            return self.corrupted(frame, found, part.start, number + part.start)
-        marked = mark(frame, found, part.start)
+            self.counters[CORRUPTED] += 1
+            bit = self.decisions.corrupt_bit(number + part.start, 1 << 32)
+            return corrupt(frame, found, part.start, bit)
+        marked = mark(frame, found, part.start) if part.fate is Fate.MARK else None
         if marked is None:
             return extract(frame, found, part.start, part.stop)
         self.counters[MARKED] += 1
         return marked
-
-    def corrupted(self, frame: memoryview, found: Shape, place: int, number: int) -> bytes:
-        self.counters[CORRUPTED] += 1
-        return corrupt(frame, found, place, self.decisions.corrupt_bit(number, 1 << 32))
 
     def overtake(
         self, frame: memoryview | bytes, found: Shape, place: int, number: int, fates: Collection[Fate]
@@ -263,19 +261,18 @@ class Intake:
         target, ring = self.target, self._ring
         if Fate.REORDER not in fates or target.backlog:
             return False
-        view = memoryview(frame)
-        if Fate.CORRUPT in fates:
-            single = self.corrupted(view, found, place, number)
-        else:
-            single = extract(view, found, place, place + 1)
+        counters = self.counters
+        before = counters[CORRUPTED], counters[MARKED]
+        part = Part(place, place + 1, 0, change_of(fates))
+        single = self.altered(memoryview(frame), found, part, number - place)
         ring.begin()
         # The error itself would keep this call, and with it views of the ring, until garbage is collected.
         written = target.write(single) is None
         if written:
             target.account.received((single,), single[HEADER] & 1)
-            self.counters[REORDERED] += 1
-        elif Fate.CORRUPT in fates:
-            self.counters[CORRUPTED] -= 1
+            counters[REORDERED] += 1
+        else:
+            counters[CORRUPTED], counters[MARKED] = before
         ring.rest(self._receiver)
         return written
 

@@ -7,6 +7,7 @@ ring, until the line has all of them. A change is requested for each port, too; 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import mmap
 import os
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from epaird.dataplane.attached import AttachedCable
-from epaird.dataplane.impair.decisions import Decisions
+from epaird.dataplane.impair.decisions import Decisions, is_sound, new_state
 from epaird.dataplane.impair.line import Line
 from epaird.dataplane.impair.timetable import Timetable
 from epaird.dataplane.pipeline import Pipeline
@@ -25,10 +26,12 @@ from epaird.ipc.messages import CableKind, Impair, PortSpec
 from epaird.ipc.ring import Ring
 from epaird.ipc.ringchanges import give_back
 from epaird.ipc.ringfile import same
+from epaird.ipc.ringsoundness import LOST, bound, opened
 from epaird.kernel.timerfd import Timer
 
 SPIN_NS: Final = 100_000
 """Most nanoseconds to poll before a frame is due, where the worker polls at all."""
+_STDERR: Final = 2
 
 
 class HeldLine:
@@ -128,12 +131,19 @@ class Lines:
 
     def _create(self, port: Port, spec: LineSpec, fds: list[int]) -> HeldLine:
         """Return a line without ports."""
-        ring = Ring(fds[0])
+        words, receiver = self._table.line_slot(spec.slot), self._receiver(spec, port)
+        ring, fault = opened(fds[0], words, receiver, records=True)
         try:
-            decisions = _decisions(spec, ring.decided(), fds)
-            words = self._table.line_slot(spec.slot)
+            if fault:
+                _report(f"{port.name}: {fault}: {LOST}")
+            if bound(ring, time.monotonic_ns() + spec.longest_ns):
+                _report(f"{port.name}: impairment held frames for longer than it does: they are due earlier")
+            state = ring.decided()
+            if not is_sound(state, ring.last):
+                _report(f"{port.name}: the state of its decisions contradicts itself: they begin anew")
+                state = new_state(ring.last)
             line = Line(
-                spec, ring, decisions, words, self._receiver(spec, port), self._pipeline, self._timetable,
+                spec, ring, _decisions(spec, state, fds), words, receiver, self._pipeline, self._timetable,
                 time.monotonic_ns, self._drop,
             )  # fmt: skip
         except (OSError, ValueError, IndexError):
@@ -280,6 +290,12 @@ def _numbers(fd: int) -> memoryview:
     """Return the unsigned 64-bit numbers in a file. They stay mapped as long as they are used."""
     size = os.lseek(fd, 0, os.SEEK_END) // 8 * 8  # fstat() is denied in the sandbox
     return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_READ) if size else b"").cast("Q")
+
+
+def _report(line: str) -> None:
+    """Write a line for the log, if the control plane reads."""
+    with contextlib.suppress(OSError):
+        os.write(_STDERR, f"{line}\n".encode())
 
 
 def _close(fds: Iterable[int]) -> None:

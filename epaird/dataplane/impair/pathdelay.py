@@ -25,7 +25,7 @@ from types import MappingProxyType
 from typing import Final
 
 from epaird.dataplane.impair.streams import Stream
-from epaird.ipc.impairment import LineParameters
+from epaird.ipc.impairment import LONGEST_NS, LineParameters
 
 KNOT_NS: Final = 40_000_000
 """Least distance of two knots in nanoseconds."""
@@ -146,7 +146,7 @@ class PathDelay:
         variance = 1 - 2 * part * (1 - part) * (1 - self._correlation)
         value = (first + part * (second - first)) / math.sqrt(variance)
         delay = int(self._delay + self._jitter * self._quantile(value))
-        return max(0, delay)
+        return min(max(0, delay), LONGEST_NS)
 
     def _seek(self, now_ns: int) -> None:
         """Compute the knots before and after a moment."""

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Final
 
-from epaird.dataplane.frames import HEADER
+from epaird.dataplane.frames import FRAME_MAX, HEADER, SHORTEST
 from epaird.dataplane.port import DOWN_ERRORS, Port, reason
 from epaird.dataplane.segmenting import segment
 from epaird.dataplane.superframe import NotSegmentable
@@ -63,7 +63,7 @@ class Release:
         The kernel refuses a super-frame as a whole that its receiver could take as datagrams."""
         ring = self._ring
         _, offset, length, _, count, flags, *_ = ring.record(ring.tail)
-        if not flags & JOINED:
+        if not flags & JOINED or not SHORTEST <= length <= FRAME_MAX:
             return False
         try:
             frames = segment(ring.data[offset : offset + length])
@@ -122,4 +122,5 @@ class Release:
         release = self._ring.release
         # After days of overload it begins again from 0, and does not end the worker and its successors.
         release[LATE_SUM] = release[LATE_SUM] + late_ns * frames & WORD_MAX
-        release[LATE + bisect_left(LATE_BOUNDS_NS, late_ns)] += frames
+        bucket = LATE + bisect_left(LATE_BOUNDS_NS, late_ns)
+        release[bucket] = release[bucket] + frames & WORD_MAX

@@ -48,7 +48,9 @@ class Opportunities:
         self._left = 0
         """Bytes that are left of the one in use."""
         if words[1] == self._fingerprint:
-            self._next, self._left = words[2], words[3]
+            # A ring is not trusted: nothing of an opportunity is left that is later than what was accepted.
+            self._next = min(words[2], self._after(self.busy_until))
+            self._left = min(words[3], OPPORTUNITY_OCTETS)
         else:
             self._next = self._after(self.busy_until)
 

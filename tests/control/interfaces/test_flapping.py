@@ -71,3 +71,21 @@ async def test_an_outage_that_ends_between_two_readings_of_the_clock_ends(
                 keys = {"schedule": [{"carrier": "off", "for": f"{duration}ms"}]}
                 await scene.interfaces.change("epair0", keys)
                 await eventually(lambda: half.carrier_on)
+
+
+@on_loop
+async def test_an_outage_that_begins_or_ends_while_a_pair_is_created_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the time of each reading of the clock, the pair is by its schedule once it is created."""
+    async with make_scene() as scene:
+        for changes in range(1, 40, 2):
+            readings = itertools.count(time.monotonic_ns(), 4_000_000)
+            for ends, outage in ((True, {"for": f"{changes}ms"}), (False, {"at": f"{changes}ms"})):
+                with monkeypatch.context() as patch:
+                    patch.setattr(time, "monotonic_ns", lambda: next(readings))  # noqa: B023
+                    await scene.interfaces.create("epair0", {"schedule": [{"carrier": "off", **outage}]})
+                    half = scene.registry.pairs.half("epair0a")
+                    assert half is not None
+                    await eventually(lambda: half.carrier_on is ends)  # noqa: B023
+                await scene.interfaces.destroy("epair0")

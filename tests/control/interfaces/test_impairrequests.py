@@ -275,3 +275,11 @@ def test_a_request_about_a_pair_wins_over_the_tables_of_its_halves() -> None:
     )
     assert changed_tables(before, None, {"loss": "3%"}, whole=True) == both({"loss": "3%"}, {}, {})
     assert changed_tables(before, None, {"delay": None}, whole=False) == both({}, {"loss": "1%"}, {})
+
+
+def test_what_a_half_keeps_may_need_what_its_pair_has() -> None:
+    before = both({"trace": "up"}, {"limit": "1kb"}, {})
+    assert changed_tables(before, None, {"rate": "0bit"}, whole=False) == both(
+        {"trace": "up", "rate": "0bit"}, {"limit": "1kb"}, {}
+    )
+    assert changed_tables(before, None, {"trace": ""}, whole=False) == both({"trace": ""}, {}, {})

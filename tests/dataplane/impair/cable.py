@@ -49,6 +49,7 @@ from epaird.ipc.messages import (
     Start,
 )
 from epaird.ipc.ring import Ring
+from epaird.ipc.ringsoundness import fault_of
 from epaird.kernel import namespace, tun
 from tests.kernel.named import within
 from tests.waiting import DEADLINE_S, until
@@ -234,6 +235,7 @@ class Cable:
             mapped = Ring(self.rings[side])
             mapped.settle(written, receiver)
             mapped.mirror(line)
+            assert not fault_of(mapped)
             held = mapped.held().frames
             mapped.close()
             before = self.balance(side, held=held)

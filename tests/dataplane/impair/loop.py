@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -58,12 +58,13 @@ class Impaired:
         coalesce: bool = False,
         kind: str = CableKind.CABLE,
         name: str = "epair0",
+        files: Sequence[int] = (),
     ) -> None:
         line = (spec,) if spec else ()
         ports = (PortSpec("epair0a", 1, 1500, line=line), PortSpec("epair0b", 2, 1500, offload))
         fds = [os.dup(owner.device.fileno()) for owner in (self.a, self.b)]
         if spec:
-            fds.append(os.dup(self.ring))
+            fds += map(os.dup, (self.ring, *files))
         self._request += 1
         request = Attach(self._request, CableSpec(name, ports, kind, coalesce))
         self.control.worker.handle(request, fds)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from array import array
+from dataclasses import replace
+
 import pytest
 
+from epaird.control.interfaces.impairments import memory_file
+from epaird.dataplane.impair.fates import Fate
 from epaird.ipc.counters import (
     ADDED_SEGMENTS,
     COALESCED_DATAGRAMS,
+    CORRUPTED,
     CUT,
     DUPLICATED,
     HELD_FRAMES,
     IMPAIRED,
     IPACKETS,
     ISEGMENTS,
+    MARKED,
     OPACKETS,
     OSEGMENTS,
+    REORDERED,
 )
 from epaird.ipc.impairment import LossChain
 from epaird.ipc.ring import Ring
@@ -27,6 +36,7 @@ from tests.loop import on_loop
 from tests.waiting import eventually
 
 LOSS = LossChain(p=0.05, r=0.95)
+ECT_0, CE = 2, 3
 
 
 async def crossed(cable: Impaired, frames: int) -> list[bytes]:
@@ -143,3 +153,32 @@ async def test_a_frame_of_more_segments_than_any_kernel_makes_has_one_fate() -> 
         errors = sum(words(2)[32:48])
         assert errors == 2
         assert words(1)[OPACKETS] + line[CUT] == words(2)[IPACKETS] + line[IMPAIRED] + errors
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_replay_marks_segments_however_they_are_divided_into_frames(whole: bool) -> None:
+    """Segment 3 is marked, 5 is doubled and marked, 7 is reordered and marked, 9 corrupted and marked."""
+    fates = {3: (Fate.MARK,), 5: (Fate.DUPLICATE, Fate.MARK), 7: (Fate.REORDER, Fate.MARK)}
+    fates[9] = (Fate.CORRUPT, Fate.MARK)
+    decided = array(
+        "Q", (number for place, each in fates.items() for fate in each for number in (place, fate))
+    )
+    frame = bytearray(bytes(Offloaded(bytes(12_000), version=6, gso_size=1000)))
+    frame[25] |= ECT_0 << 4
+
+    @on_loop
+    async def run() -> None:
+        async with impaired() as cable:
+            replay = memory_file("replay", decided.tobytes())
+            await cable.attach(replace(cable.spec(delay_ns=2 * MS), replay=True), files=(replay,))
+            os.close(replay)
+            frames = [bytes(frame)] if whole else on_wire([bytes(frame)])
+            cable.a.sends(*frames)
+            received = on_wire(await crossed(cable, len(frames)))
+            line = cable.control.words(3)
+            assert (line[MARKED], line[DUPLICATED], line[REORDERED], line[CORRUPTED]) == (3, 1, 1, 1)
+            codepoints = [each[25] >> 4 & CE for each in received]
+            assert sorted(codepoints) == [ECT_0] * 10 + [CE] * 3
+            assert codepoints[0] == CE, "the reordered one is the first"
+
+    run()
