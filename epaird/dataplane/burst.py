@@ -145,12 +145,17 @@ class Burst:
 
     def compact(self) -> None:
         """Remove the frames that have a verdict."""
-        slots = self.accepted()
-        for slot, (frame, length) in enumerate([(self._slots[each], self.lengths[each]) for each in slots]):
-            if slots[slot] != slot:
-                self._slots[slot][:length] = frame[:length]
-        self.lengths = [self.lengths[slot] for slot in slots]
+        self.keep(self.accepted())
         self.verdicts = {}
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Remove all frames but those in these slots, in ascending order."""
+        views, lengths = self._slots, self.lengths
+        for to, slot in enumerate(slots):
+            if to != slot:
+                length = lengths[slot]
+                views[to][:length] = views[slot][:length]
+        self.lengths = [lengths[slot] for slot in slots]
 
     def multicasts(self) -> int:
         """Return how many of the frames are for a group; only for bursts without a verdict."""

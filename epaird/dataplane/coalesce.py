@@ -28,7 +28,7 @@ from itertools import groupby
 from operator import and_, eq, ne, sub
 from typing import Final, NamedTuple
 
-from epaird.dataplane.udpheader import IPV4, IPV6, UdpHeaders
+from epaird.dataplane.udpheader import IPV4, IPV6, Fields, UdpHeaders
 
 SEGMENTS_MAX: Final = 64
 """Most datagrams in a super-frame: the limit of older kernels (UDP_MAX_SEGMENTS; later 128)."""
@@ -113,6 +113,16 @@ class Coalescer:
             self._join_between_walls(kinds, lengths, plan)
         return plan.finished()
 
+    def join_runs(self, lengths: Sequence[int], runs: Sequence[range]) -> list[Delivery] | None:
+        """Return how to deliver these slots, some in a row each, of a burst whose datagrams are all alike and
+        follow each other; None when they do not, or nothing is joined. Otherwise as :meth:`join`."""
+        frames, length = len(lengths), lengths[0]
+        first = self._protocols.get(bytes(self._first_kind))
+        if frames < SEGMENTS_MIN or lengths.count(length) < frames or first is None:
+            return None
+        plan = _Plan()
+        return plan.finished() if first.join_alike(frames, length, plan, runs) else None
+
     def _join_between_walls(self, kinds: bytes, lengths: Sequence[int], plan: _Plan) -> None:
         start = 0
         for kind, same in groupby(kinds[i : i + 8] for i in range(0, len(kinds), 8)):
@@ -164,8 +174,9 @@ class _Protocol:
         self._successions: dict[int, list[tuple[memoryview, memoryview]]] = {}
         self._cuts: dict[int, tuple[bytes, list[memoryview]]] = {}
 
-    def join_alike(self, frames: int, length: int, plan: _Plan) -> bool:
-        """Plan the delivery of the first ``frames`` slots, all of ``length`` bytes, if they are alike.
+    def join_alike(self, frames: int, length: int, plan: _Plan, runs: Sequence[range] | None = None) -> bool:
+        """Plan the delivery of the first ``frames`` slots, all of ``length`` bytes, if they are alike; with
+        ``runs``, of these slots of them.
 
         Nothing is planned when none is to be joined. False when they may have to be examined one by one;
         nothing is planned then either."""
@@ -179,6 +190,8 @@ class _Protocol:
                 # Never joined: a socket that is not connected always sends identification 0 and DF.
                 return True
             if counting != unchanged + _GROWTH[frames]:
+                if runs is not None:
+                    return False
                 # The sender outruns the cable: the ring was full, and the missing datagrams were never in it.
                 numbers = struct.unpack(f">{frames}Q", counting.to_bytes(8 * frames))
                 self._join_following(range(frames), [length] * frames, _follows(numbers, _STEP), plan)
@@ -187,17 +200,22 @@ class _Protocol:
         leader = headers.leader(self._heads[0], length)
         if leader is None or headers.countable(leader) < frames:
             return False
+        self._join_runs(leader, length, runs or (range(frames),), plan)
+        return True
+
+    def _join_runs(self, leader: Fields, length: int, runs: Sequence[range], plan: _Plan) -> None:
+        """Plan the delivery of these slots, whose frames of ``length`` bytes all follow slot 0."""
+        headers = self._headers
         size = length - headers.length
         virtio, payloads = self._cut(length)
         most = min(SEGMENTS_MAX, headers.largest // size)
-        for start in range(0, frames, most):
-            stop = min(start + most, frames)
-            if stop - start < SEGMENTS_MIN:
-                plan.singly(range(start, stop))
-            else:
-                head = headers.written(leader, virtio, start, (stop - start - 1) * size)
-                plan.joined([head, *payloads[start:stop]], range(start, stop))
-        return True
+        for run in runs:
+            for slots in (run[start : start + most] for start in range(0, len(run), most)):
+                if len(slots) < SEGMENTS_MIN:
+                    plan.singly(slots)
+                else:
+                    head = headers.written(leader, virtio, slots.start, (len(slots) - 1) * size)
+                    plan.joined([head, *payloads[slots.start : slots.stop]], slots)
 
     def join(self, slots: range, lengths: Sequence[int], plan: _Plan) -> None:
         """Plan the delivery of these slots, all of this protocol, by flow."""

@@ -40,29 +40,21 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import struct
 from array import array
 from collections.abc import Iterable
 from operator import add
-from typing import Literal
+from typing import Final, Literal
 
+from epaird.ipc import linecounters
 from epaird.ipc.counters import (
     ADDED_SEGMENTS,
     COALESCED_DATAGRAMS,
     COALESCED_SUPERFRAMES,
-    ESEGMENTS,
-    HELD_FRAMES,
     IBYTES,
     IERRORS,
     IMCASTS,
-    IMPAIRED,
     IPACKETS,
-    ISEGMENTS,
-    LATE_BUCKETS,
-    LATE_BUCKETS_MAX,
-    LATE_SUM_NS,
-    OSEGMENTS,
-    REASONS_MAX,
-    REORDERED,
     WRITE_ERROR,
 )
 from epaird.ipc.ledger import WORD_MAX, Words
@@ -70,7 +62,6 @@ from epaird.ipc.ringfile import (
     ADDED,
     BIAS,
     COUNTED,
-    COUNTERS,
     DATA,
     DECIDED,
     DECISIONS,
@@ -83,14 +74,12 @@ from epaird.ipc.ringfile import (
     HELD,
     INTAKE,
     INTAKE_INDEX,
+    INTAKE_WORDS,
     KEEP,
     LAST,
-    LATE,
-    LATE_SUM,
     LOG,
     LOG_ENTRIES,
     LOGGED,
-    OCTETS,
     OTHER_WRITES,
     OUT,
     PAGE,
@@ -99,8 +88,8 @@ from epaird.ipc.ringfile import (
     REFUSED,
     RELEASE,
     RELEASE_INDEX,
+    RELEASE_WORDS,
     REPLACED,
-    SEGMENTS,
     STATE,
     STATE_MAX,
     TABLE,
@@ -108,11 +97,21 @@ from epaird.ipc.ringfile import (
     UNCOMMITTED_MAX,
     Held,
     Released,
+    copies,
     is_sound,
     sizes,
 )
 from epaird.ipc.ringfile import create as create
 from epaird.ipc.settlement import writes
+
+_pack_record: Final = RECORD.pack_into
+_pack_three: Final = struct.Struct("=3Q").pack_into
+_unpack_three: Final = struct.Struct("=3Q").unpack_from
+_pack_gone: Final = struct.Struct("=5Q").pack_into
+_unpack_gone: Final = struct.Struct("=5Q").unpack_from
+_RECORD: Final = RECORD.size
+_HELD: Final = FRAMES * 8
+_PASSED: Final = (DECISIONS + 1) * 8
 
 
 class Ring:
@@ -139,11 +138,10 @@ class Ring:
         """The log of decisions."""
         self.state = self._part(whole, STATE * PAGE, PAGE, "Q")
         """The indices of the valid copies, and the difference."""
-        self._intakes = [self._part(whole, (INTAKE + copy) * PAGE, PAGE, "Q") for copy in (0, 1)]
-        self._releases = [self._part(whole, (RELEASE + copy) * PAGE, PAGE, "Q") for copy in (0, 1)]
-        self.intake = array("Q", self._intakes[self.state[INTAKE_INDEX] & 1])
+        self._intakes, self._releases = copies(INTAKE, INTAKE_WORDS), copies(RELEASE, RELEASE_WORDS)
+        self.intake = array("Q", self._map[self._intakes[self.state[INTAKE_INDEX] & 1]])
         """The state of the intake; what is changed here takes effect with :meth:`commit_intake`."""
-        self.release = array("Q", self._releases[self.state[RELEASE_INDEX] & 1])
+        self.release = array("Q", self._map[self._releases[self.state[RELEASE_INDEX] & 1]])
         """The state of the release; likewise."""
         self.head = self.intake[HEAD]
         """Number of the next record."""
@@ -196,16 +194,38 @@ class Ring:
         """Add a record; it takes effect with :meth:`commit_intake`. There must be room for it.
 
         The arguments are the fields of RECORD. ``keep`` never goes back but to the beginning of the data."""
-        RECORD.pack_into(
-            self.table, self.head % self.records * RECORD.size,
+        head = self.head
+        _pack_record(
+            self.table, (head & self.records - 1) * _RECORD,
             deadline, offset, length, segments, frames, flags, arrival, octets, keep, self.queue,
         )  # fmt: skip
-        self.head += 1
+        self.head = head + 1
         self.last = deadline
-        intake = self.intake
-        intake[FRAMES] += frames
-        intake[SEGMENTS] += segments
-        intake[OCTETS] += octets
+        self._add(frames, segments, octets)
+
+    def put_all(
+        self, deadline: int, frames: Iterable[tuple[int, int, int, int]], arrival: int, header: int
+    ) -> None:
+        """Add a record for each of these frames: offset, length, segments, flags. They start with ``header``
+        bytes that do not count. Otherwise as :meth:`put`, and faster."""
+        table, mask, queue = self.table, self.records - 1, self.queue
+        first = number = self.head
+        segments = octets = 0
+        for offset, length, each, flags in frames:
+            _pack_record(
+                table, (number & mask) * _RECORD,
+                deadline, offset, length, each, 1, flags, arrival, length - header, offset, queue,
+            )  # fmt: skip
+            number += 1
+            segments += each
+            octets += length
+        self.head, self.last = number, deadline
+        self._add(number - first, segments, octets - header * (number - first))
+
+    def _add(self, frames: int, segments: int, octets: int) -> None:
+        """Add to what was ever held."""
+        ever_frames, ever_segments, ever_octets = _unpack_three(self.intake, _HELD)
+        _pack_three(self.intake, _HELD, ever_frames + frames, ever_segments + segments, ever_octets + octets)
 
     def note(self, segment: int, decision: int) -> None:
         """Add a decision to the log; it takes effect with :meth:`commit_intake`."""
@@ -226,8 +246,7 @@ class Ring:
 
     def passed(self, segment: int, bits: int) -> None:
         """Replace the numbers of the next segment and bit, and the last deadline, in the decisions' state."""
-        intake = self.intake
-        intake[DECISIONS + 1], intake[DECISIONS + 2], intake[DECISIONS + 3] = segment, bits, self.last
+        _pack_three(self.intake, _PASSED, segment, bits, self.last)
 
     def decided(self) -> tuple[int, ...]:
         """Return the state of the decisions, empty before the first one."""
@@ -237,9 +256,9 @@ class Ring:
     def commit_intake(self) -> None:
         """Publish what was added."""
         intake = self.intake
-        intake[HEAD], intake[DATA], intake[LAST] = self.head, self.write, self.last
+        _pack_three(intake, 0, self.head, self.write, self.last)
         other = 1 - (self.state[INTAKE_INDEX] & 1)
-        self._intakes[other][:] = memoryview(intake)
+        self._map[self._intakes[other]] = intake
         self.state[INTAKE_INDEX] = other
 
     # Release.
@@ -252,21 +271,22 @@ class Ring:
         """Commit that the oldest records were delivered, and count them in the receiver's slot."""
         release = self.release
         gone.bound(self.intake, release)
-        release[TAIL] += gone.records
-        release[OUT] += gone.frames
-        release[OUT + 1] += gone.segments
-        release[OUT + 2] += gone.octets
-        release[DELIVERED] += gone.segments
-        release[COUNTED] = receiver[IPACKETS] + gone.frames
-        release[COUNTED + 1] = receiver[IBYTES] + gone.octets
-        release[COUNTED + 2] = receiver[IMCASTS] + gone.multicasts
-        release[COUNTED + 3] = receiver[COALESCED_SUPERFRAMES] + gone.superframes
-        release[COUNTED + 4] = receiver[COALESCED_DATAGRAMS] + gone.datagrams
+        tail, frames, segments, octets, delivered = _unpack_gone(release)
+        _pack_gone(
+            release, 0, tail + gone.records, frames + gone.frames, segments + gone.segments,
+            octets + gone.octets, delivered + gone.segments,
+        )  # fmt: skip
+        release[COUNTED] = packets = receiver[IPACKETS] + gone.frames
+        release[COUNTED + 1] = octets = receiver[IBYTES] + gone.octets
+        if gone.multicasts or gone.superframes:
+            release[COUNTED + 2] = receiver[IMCASTS] + gone.multicasts
+            release[COUNTED + 3] = receiver[COALESCED_SUPERFRAMES] + gone.superframes
+            release[COUNTED + 4] = receiver[COALESCED_DATAGRAMS] + gone.datagrams
         self.commit_release()
-        receiver[IPACKETS] = release[COUNTED]
-        receiver[IBYTES] = release[COUNTED + 1]
-        receiver[IMCASTS] = release[COUNTED + 2]
-        if gone.superframes:
+        receiver[IPACKETS] = packets
+        receiver[IBYTES] = octets
+        if gone.multicasts or gone.superframes:
+            receiver[IMCASTS] = release[COUNTED + 2]
             receiver[COALESCED_SUPERFRAMES] = release[COUNTED + 3]
             receiver[COALESCED_DATAGRAMS] = release[COUNTED + 4]
 
@@ -307,7 +327,7 @@ class Ring:
         """Publish what was changed in the state of the release."""
         release = self.release
         other = 1 - (self.state[RELEASE_INDEX] & 1)
-        self._releases[other][:] = memoryview(release)
+        self._map[self._releases[other]] = release
         self.state[RELEASE_INDEX] = other
         self.tail = release[TAIL]
 
@@ -371,28 +391,7 @@ class Ring:
 
     def mirror(self, words: Words) -> None:
         """Copy the line's counters to its slot."""
-        intake = self.intake
-        words[:HELD_FRAMES] = memoryview(intake)[COUNTERS : COUNTERS + HELD_FRAMES]
-        words[OSEGMENTS] = intake[COUNTERS + OSEGMENTS]
-        words[IMPAIRED : IMPAIRED + REASONS_MAX] = memoryview(intake)[COUNTERS + IMPAIRED :][:REASONS_MAX]
-        self.mirror_release(words)
-
-    def mirror_intake(self, words: Words) -> None:
-        """Copy those of the counters to its slot that an intake changes where nothing is hit."""
-        intake, release = self.intake, self.release
-        words[OSEGMENTS] = intake[COUNTERS + OSEGMENTS]
-        for number in HELD:
-            words[HELD_FRAMES + number] = intake[FRAMES + number] - release[OUT + number]
-
-    def mirror_release(self, words: Words) -> None:
-        """Copy those of the counters to its slot that a release changes."""
-        intake, release = self.intake, self.release
-        for number in HELD:
-            words[HELD_FRAMES + number] = max(0, intake[FRAMES + number] - release[OUT + number])
-        words[ISEGMENTS] = release[DELIVERED] + intake[COUNTERS + REORDERED]
-        words[ESEGMENTS] = release[REFUSED] + intake[COUNTERS + ESEGMENTS]
-        words[LATE_SUM_NS] = release[LATE_SUM]
-        words[LATE_BUCKETS : LATE_BUCKETS + LATE_BUCKETS_MAX] = memoryview(release)[LATE:][:LATE_BUCKETS_MAX]
+        linecounters.mirror(self.intake, self.release, words)
 
     def forget(self, start: int, octets: int) -> None:
         """Return the memory of so many bytes of the file to the system, which then are 0."""

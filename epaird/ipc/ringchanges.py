@@ -85,7 +85,7 @@ def copy(ring: Ring, larger: Ring) -> Iterator[None]:
         yield
     larger.log[:] = ring.log
     larger.state[DIFFERENCE] = ring.state[DIFFERENCE]
-    larger.intake, larger.release = array("Q", ring.intake), array("Q", ring.release)
+    larger.intake[:], larger.release[:] = ring.intake, ring.release
     larger.head, larger.write, larger.last = ring.head, ring.write, ring.last
     larger.commit_intake()
     larger.commit_release()

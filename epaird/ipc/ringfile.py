@@ -31,7 +31,6 @@ from epaird.ipc.counters import (
 _MAGIC: Final = int.from_bytes(b"\xe9epring\n", "little")
 _VERSION: Final = 1
 PAGE: Final = 4096
-_WORDS: Final = PAGE // 8
 SLACK: Final = 20 << 20
 """Bytes of the data area beyond those that may be held. Frames are read while 8 MB are contiguous, and fewer
 than that may be left over at the end of the area."""
@@ -89,7 +88,9 @@ COUNTERS: Final = 16
 """First of the words that have the line's counters, in the order of its slot."""
 DECISIONS: Final = 64
 """First of the words of the decisions."""
-DECISIONS_MAX: Final = _WORDS - DECISIONS
+DECISIONS_MAX: Final = 64
+INTAKE_WORDS: Final = DECISIONS + DECISIONS_MAX
+"""Words of the intake's state."""
 DECISIONS_TIMES: Final = slice(DECISIONS + 3, DECISIONS + 4 + 22)
 """Words of the decisions that depend on what is held: the last deadline, and the queue before the rate."""
 
@@ -104,6 +105,8 @@ COUNTED: Final = 8
 REPLACED: Final = 16
 """1 + the number of the last record that was replaced; its new fields are the words behind."""
 LATE: Final = 32
+RELEASE_WORDS: Final = LATE + LATE_BUCKETS_MAX
+"""Words of the release's state."""
 
 RECEIVER: Final = (
     IPACKETS, IBYTES, IMCASTS, COALESCED_SUPERFRAMES, COALESCED_DATAGRAMS, IERRORS + PEER_DOWN,
@@ -190,6 +193,12 @@ def create(name: str, buffer: int) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def copies(page: int, words: int) -> tuple[slice, slice]:
+    """Return where the two copies of a state are in the file."""
+    first, second = page * PAGE, (page + 1) * PAGE
+    return slice(first, first + words * 8), slice(second, second + words * 8)
 
 
 def restart(fd: int) -> None:

@@ -6,6 +6,7 @@ plane imports this module, so it uses the standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import time
@@ -30,9 +31,8 @@ class TimerSpec(ctypes.Structure):
 
 
 class Timer:
-    """A timer of CLOCK_MONOTONIC. Its descriptor is readable from the time for which it is armed on.
-
-    Arming it again, or disarming it, ends that without a read()."""
+    """A timer of CLOCK_MONOTONIC. Its descriptor is readable from the time for which it is armed on, until it
+    is cleared or armed again."""
 
     def __init__(self) -> None:
         """Create the timer, disarmed. Raises KernelError."""
@@ -49,10 +49,15 @@ class Timer:
         )
 
     def arm(self, at_ns: int) -> None:
-        """Arm the timer for a time in nanoseconds, or disarm it with 0."""
+        """Arm the timer for a time in nanoseconds, and for no other one."""
         self._spec.value_s, self._spec.value_ns = divmod(at_ns, _SECOND)
         if _LIBC.timerfd_settime(*self._arguments) < 0:
             raise KernelError.about("timerfd_settime", ctypes.get_errno())
+
+    def clear(self) -> None:
+        """Note that its time has come."""
+        with contextlib.suppress(BlockingIOError):  # it was armed again meanwhile
+            os.read(self.fd, 8)
 
     def close(self) -> None:
         """Close the descriptor."""

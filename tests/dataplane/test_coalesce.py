@@ -5,10 +5,12 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from epaird.dataplane import coalesce
 from epaird.dataplane.coalesce import SEGMENTS_MAX, SEGMENTS_MIN, SEGMENTS_MIN_SORTED, Coalescer, Delivery
@@ -463,3 +465,32 @@ def test_views_are_kept_for_some_sizes_only(version: int) -> None:
 def test_slots_that_are_no_multiple_of_a_word_are_refused() -> None:
     with pytest.raises(ValueError, match="slots of 100 bytes"):
         Coalescer(memoryview(bytearray(6400)), 100)
+
+
+@VERSIONS
+@given(dropped=st.sets(st.integers(0, 63), min_size=1, max_size=8))
+def test_what_is_left_of_a_burst_is_joined_where_it_lies(version: int, dropped: set[int]) -> None:
+    frames = [bytes(each) for each in series(64, version=version)]
+    BURST.plan(frames)
+    ends = [-1, *sorted(dropped), 64]
+    left = [range(before + 1, end) for before, end in pairwise(ends) if before + 1 < end]
+    deliveries = BURST.coalescer.join_runs([len(frame) for frame in frames], left)
+    assert deliveries is not None
+    assert [slot for _, slots in deliveries for slot in slots] == sorted({*range(64)} - dropped)
+    for buffers, slots in deliveries:
+        if buffers is not None:
+            assert segments(b"".join(buffers)) == [frames[slot] for slot in slots]
+    long = [list(run) for run in left if len(run) >= SEGMENTS_MIN]
+    assert [list(slots) for buffers, slots in deliveries if buffers is not None] == long
+
+
+def test_what_is_left_of_any_other_burst_has_to_be_examined() -> None:
+    for burst in (
+        [*series(20), *series(20, start=30)],
+        series(5),
+        [*series(20)[:-1], Datagram(number=19, payload=b"long" * 20)],
+        [bytes(84)] * 20,
+    ):
+        frames = [bytes(each) for each in burst]
+        BURST.plan(frames)
+        assert BURST.coalescer.join_runs([len(each) for each in frames], [range(3)]) is None

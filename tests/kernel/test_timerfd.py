@@ -37,9 +37,14 @@ def test_a_time_that_has_passed_ends_it_at_once(timer: Timer) -> None:
     assert readable(timer, DEADLINE_S)
 
 
-def test_arming_again_and_disarming_end_it_without_a_read(timer: Timer) -> None:
-    for later_ns in (time.monotonic_ns() + 3600 * 10**9, 0):
+def test_arming_again_and_clearing_end_it(timer: Timer) -> None:
+    for _ in range(2):
         timer.arm(1)
         assert readable(timer, DEADLINE_S)
-        timer.arm(later_ns)
+        timer.arm(time.monotonic_ns() + 3600 * 10**9)
         assert not readable(timer, 0)
+        timer.arm(1)
+        assert readable(timer, DEADLINE_S)
+        timer.clear()
+        assert not readable(timer, 0)
+        timer.clear()

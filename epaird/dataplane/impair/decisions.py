@@ -155,7 +155,12 @@ class Decisions:
             if isinstance(due, Fate):
                 return due
             self.marked = self._queue.marked
-        due += self._delay_ns if self._path is None else self._path.at(due)
+        return self.arrival(due)
+
+    def arrival(self, left_ns: int) -> int:
+        """Return when segments arrive that leave the queue at a moment, or that meet no queue then, after
+        :meth:`quiet` or :meth:`judge`."""
+        due = left_ns + (self._delay_ns if self._path is None else self._path.at(left_ns))
         if due < self._last:
             return self._last
         self._last = due

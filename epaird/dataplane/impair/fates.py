@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -41,3 +42,8 @@ class Hit(NamedTuple):
     """Its number, from 0 for the first segment of the call."""
     fate: Fate
     """What happens to it."""
+
+
+def only_drops(hits: Sequence[Hit]) -> bool:
+    """Return whether these drop a segment each, and no segment has another fate."""
+    return len(dict(hits)) == len(hits) and all(fate in DROPS for _, fate in hits)

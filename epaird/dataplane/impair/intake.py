@@ -3,9 +3,10 @@
 Two ways of reading, because a copy of 64 KB costs more than all the rest, and small datagrams have to be
 joined before they are held:
 
-- Small frames are read into the worker's burst, what is hit is taken out of it, the rest is joined as ever,
-  and what is to be written later is copied to the ring.
-- After a long frame, frames are read straight into the ring, and cut there.
+- Many small frames are read into the worker's burst, what is hit is taken out of it, the rest is joined as
+  ever, and what is to be written later is copied to the ring.
+- After a long frame, or a burst of a few, frames are read straight into the ring, and cut there
+  (:mod:`epaird.dataplane.impair.direct`).
 
 All of a burst is one commit of the ring. Only then is it counted as transmitted: a process that is killed
 before that has lost what it had read."""
@@ -15,16 +16,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from epaird.dataplane.burst import Burst
-from epaird.dataplane.coalesce import Coalescer
 from epaird.dataplane.frames import HEADER
 from epaird.dataplane.impair.corruption import corrupt
 from epaird.dataplane.impair.decisions import Decisions
-from epaird.dataplane.impair.division import DROP_WORDS, Division, Part, by_segment, change_of
+from epaird.dataplane.impair.division import DROP_WORDS, Division, Part, change_of
 from epaird.dataplane.impair.fates import DROPS, Fate, Hit
 from epaird.dataplane.impair.marking import ecn_capable, mark, mark_in_place
 from epaird.dataplane.impair.pieces import extract, pieces, shape, total_wire_octets, wire_octets
-from epaird.dataplane.impair.wire import OVERHEAD, SHORTEST
+from epaird.dataplane.impair.wire import ON_WIRE, PADDED
 from epaird.dataplane.port import Port
 from epaird.dataplane.segmenting import segment
 from epaird.dataplane.superframe import NotSegmentable, Shape
@@ -41,17 +40,13 @@ from epaird.ipc.counters import (
 from epaird.ipc.impairment import LineSpec
 from epaird.ipc.ledger import Words
 from epaird.ipc.ring import Ring
-from epaird.ipc.ringfile import ADDED, COUNTERS, JOINED, MULTICAST
+from epaird.ipc.ringfile import ADDED, COUNTERS, MULTICAST
 
 ROOM: Final = 4 << 20
 """Contiguous bytes of the ring without which nothing is read: a burst, and the copies and headers of its
 pieces."""
 RECORDS_ROOM: Final = 1 << 14
 """Records without which nothing is read."""
-_SHORTEST: Final = HEADER + SHORTEST
-"""Bytes, virtio_net_hdr included, up to which a frame is padded on a wire."""
-_ON_WIRE: Final = OVERHEAD - HEADER
-"""Bytes of a frame on a wire less those with its virtio_net_hdr."""
 _PART_HEADERS: Final = 256
 """Bytes that the headers of a part take at most."""
 
@@ -61,23 +56,19 @@ class Intake:
 
     source: Port
     """The port that the frames are read from; set by :meth:`use`."""
-    _target: Port
+    target: Port
+    """Its receiver."""
 
-    def __init__(
-        self, ring: Ring, receiver: Words, coalescer: Coalescer, spec: LineSpec, decisions: Decisions
-    ) -> None:
-        """``receiver`` is the slot that deliveries are counted in; ``coalescer`` joins the datagrams of the
-        burst that frames are read into."""
+    def __init__(self, ring: Ring, receiver: Words, spec: LineSpec, decisions: Decisions) -> None:
+        """``receiver`` is the slot that deliveries are counted in."""
         self._ring = ring
         self._receiver = receiver
-        self._coalescer = coalescer
-        self._counters = memoryview(ring.intake)[COUNTERS:]
+        self.counters = memoryview(ring.intake)[COUNTERS:]
+        """The line's counters, which the next commit publishes."""
         self.changed = True
         """True where more was decided since the last commit than how many segments pass."""
         self._end = 0
         """Offset of the end of what is free for this burst."""
-        self._beyond: list[bytes] = []
-        """Frames of a burst for which it has no slots."""
         self.change(spec, decisions)
 
     def change(self, spec: LineSpec, decisions: Decisions) -> None:
@@ -93,12 +84,12 @@ class Intake:
 
     def use(self, source: Port, queue: int) -> None:
         """Fill the ring from this port; ``queue`` is the slot of its receiver."""
-        self.source, self._target = source, source.receiver
+        self.source, self.target = source, source.receiver
         self._ring.queue = queue
 
     def close(self) -> None:
         """Give up the view of the ring's state."""
-        self._counters.release()
+        self.counters.release()
 
     def begin(self, bursts: int = 1) -> bool:
         """Begin a burst; False when so many cannot be kept."""
@@ -120,117 +111,24 @@ class Intake:
             self._ring.passed(decisions.segment, decisions.bits)
         self.changed = decisions.shaped
 
-    # Small frames.
+    # Frames in the ring.
 
-    def take(self, burst: Burst, now_ns: int, groups: int) -> None:
-        """Add the frames of a burst, all of them accepted, of which ``groups`` are for a group."""
-        if burst.superframes() or (not self._target.offload and burst.offloaded()):
-            for view in burst.frames(range(len(burst.lengths))):
-                self.admit(self._copy(view), len(view), now_ns)
-            return
-        lengths = burst.lengths
-        count = len(lengths)
-        first = self.decisions.segment
-        numbers: Sequence[int] = range(first, first + count)
-        self._counters[OSEGMENTS] += count
-        if not self.decisions.quiet(now_ns, count, 8 * _wire(lengths)):
-            self.changed = True
-            sizes = [max(each, _SHORTEST) + _ON_WIRE for each in lengths]
-            hits = self.decisions.judge(now_ns, sizes)
-            if hits:
-                numbers = self._edit(burst, hits, first)
-        if burst.lengths:
-            self._publish(burst, numbers, now_ns, groups)
-        if self._beyond:
-            beyond, self._beyond = self._beyond, []
-            for number, frame in zip(numbers[-len(beyond) :], beyond, strict=True):
-                self._put_one(self._copy(frame), len(frame), number, now_ns)
-
-    def _edit(self, burst: Burst, hits: Sequence[Hit], first: int) -> list[int]:
-        """Apply what hits frames of a burst, the first of which has this number as a segment; return the
-        numbers of those that stay."""
-        ring, counters, fates = self._ring, self._counters, by_segment(hits)
-        start = hits[0].segment
-        numbers = list(range(first, first + start))
-        stay: list[bytes] = []
-        for slot, view in enumerate(burst.frames(range(start, len(burst.lengths))), start):
-            hit = fates.get(slot, ())
-            for fate in hit:
-                ring.note(first + slot, fate)
-            if hit and hit[0] in DROPS:
-                counters[DROP_WORDS[hit[0]]] += 1
-                continue
-            frame = bytes(view)
-            if hit and not self._overtake(frame, _single(len(frame)), 0, first + slot, hit):
-                if change_of(hit):
-                    part = Part(0, 1, 0, change_of(hit))
-                    frame = self._changed(view, _single(len(view)), part, first + slot)
-                stay.append(frame)
-                numbers.append(first + slot)
-            elif not hit:
-                stay.append(frame)
-                numbers.append(first + slot)
-            if Fate.DUPLICATE in hit:
-                counters[DUPLICATED] += 1
-                stay.append(bytes(view))
-                numbers.append(first + slot)
-        self._beyond = burst.replace(start, stay)
-        return numbers
-
-    def _publish(self, burst: Burst, numbers: Sequence[int], now_ns: int, groups: int) -> None:
-        """Add the frames of a burst to the ring, datagrams joined."""
-        decisions, lengths = self.decisions, burst.lengths
-        count = len(lengths)
-        wire = _wire(lengths)
-        due: int | Fate = Fate.QUEUE_FULL
-        if not decisions.shaped or (count > 1 and wire <= decisions.piece_octets):
-            due = decisions.deadline(now_ns, wire, count)
-        if isinstance(due, Fate):
-            for number, view in zip(numbers, burst.frames(range(count)), strict=False):
-                self._put_one(self._copy(view), len(view), number, now_ns)
-            return
-        joined = self._coalescer.join(lengths) if self.source.coalesce else None
-        if joined is None:
-            self._put_singly(burst, range(count), due, now_ns, groups)
-            return
-        for buffers, slots in joined:
-            if buffers is None:
-                self._put_singly(burst, slots, due, now_ns, groups)
-                continue
-            frame = b"".join(buffers)
-            # The headers of the first are the only ones that are left.
-            octets = len(frame) - HEADER + (len(slots) - 1) * (len(buffers[0]) - HEADER)
-            flags = JOINED | (MULTICAST if groups and burst.is_multicast(slots[0]) else 0)
-            offset = self._copy(frame)
-            self._ring.put(due, offset, len(frame), len(slots), len(slots), flags, now_ns, octets, offset)
-
-    def _put_singly(self, burst: Burst, slots: Sequence[int], due: int, now_ns: int, groups: int) -> None:
-        frames = burst.frames(slots)
-        offset = self._copy(b"".join(frames))
-        put = self._ring.put
-        for frame in frames:
-            length = len(frame)
-            put(
-                due, offset, length, 1, 1, frame[HEADER] & 1 if groups else 0, now_ns, length - HEADER, offset
-            )
-            offset += length
-
-    def _put_one(self, offset: int, length: int, number: int, now_ns: int) -> None:
+    def put_one(self, offset: int, length: int, number: int, now_ns: int) -> None:
         """Add a frame of one segment to which nothing happens before the queue."""
         ring, decisions = self._ring, self.decisions
         frame = ring.data[offset : offset + length]
-        octets = max(length, _SHORTEST) + _ON_WIRE
+        octets = max(length, PADDED) + ON_WIRE
         due = decisions.deadline(now_ns, octets, 1, self._markable and ecn_capable(frame, length))
         if isinstance(due, Fate):
             ring.note(number, due)
-            self._counters[DROP_WORDS[due]] += 1
+            self.counters[DROP_WORDS[due]] += 1
             return
         if decisions.marked and mark_in_place(frame, length):
             ring.note(number, Fate.MARK)
-            self._counters[MARKED] += 1
+            self.counters[MARKED] += 1
         ring.put(due, offset, length, 1, 1, frame[HEADER] & 1, now_ns, length - HEADER, offset)
 
-    def _copy(self, frame: bytes | memoryview) -> int:
+    def copy(self, frame: bytes | memoryview) -> int:
         """Copy a frame to the ring; return where it is."""
         ring = self._ring
         offset = ring.write
@@ -238,13 +136,22 @@ class Intake:
         ring.data[offset:end] = frame
         return offset
 
-    # Any frames, in the ring.
+    @property
+    def whole(self) -> bool:
+        """True while frames that nothing happens to go on as they are, and meet no queue."""
+        return self.target.offload and not self.decisions.shaped
+
+    def pass_on(self, frames: Sequence[tuple[int, int, int, int]], now_ns: int, segments: int) -> None:
+        """Add frames that lie in the ring and to which nothing happens: offset, length, segments, and whether
+        each is for a group. They have so many segments altogether."""
+        self.counters[OSEGMENTS] += segments
+        self._ring.put_all(self.decisions.arrival(now_ns), frames, now_ns, HEADER)
 
     def admit(self, offset: int, length: int, now_ns: int) -> None:
         """Add a frame that lies in the ring, before ``ring.write``."""
         ring = self._ring
         frame = ring.data[offset : offset + length]
-        if self._target.offload or not (frame[0] & 1 or frame[1]):
+        if self.target.offload or not (frame[0] & 1 or frame[1]):
             self._admit(frame, offset, now_ns)
             return
         try:
@@ -253,12 +160,13 @@ class Intake:
             segments = []
         if not segments or not self._fits(len(segments), sum(map(len, segments))):
             count = max(1, len(segments))
-            self._counters[OSEGMENTS] += count
+            self.counters[OSEGMENTS] += count
             self._refuse(count)
             return
         ring.intake[ADDED] += len(segments) - 1
+        self.changed = True
         for each in segments:
-            at = self._copy(each)
+            at = self.copy(each)
             self._admit(ring.data[at : at + len(each)], at, now_ns)
 
     def _admit(self, frame: memoryview, offset: int, now_ns: int) -> None:
@@ -273,10 +181,10 @@ class Intake:
             self.changed = True
             last = wire_octets(found, segments - 1)
             hits = decisions.judge(now_ns, [wire_octets(found, 0)] * (segments - 1) + [last])
-        self._counters[OSEGMENTS] += segments
+        self.counters[OSEGMENTS] += segments
         if not hits:
             if segments == 1:
-                self._put_one(offset, length, number, now_ns)
+                self.put_one(offset, length, number, now_ns)
                 return
             if not decisions.shaped or wire <= decisions.piece_octets:
                 due = decisions.deadline(now_ns, wire, segments)
@@ -303,19 +211,19 @@ class Intake:
         """Add the parts of a frame whose first segment has this number."""
 
         def overtake(place: int, fates: Collection[Fate]) -> bool:
-            return self._overtake(frame, found, place, number + place, fates)
+            return self.overtake(frame, found, place, number + place, fates)
 
         markable = self._markable and ecn_capable(frame, len(frame))
         division = Division(self.decisions, found, now_ns, markable=markable, overtake=overtake)
         division.divide(hits)
-        ring, counters = self._ring, self._counters
+        ring, counters = self._ring, self.counters
         for place, fate in division.fates:
             ring.note(number + place, fate)
             if fate in DROPS:
                 counters[DROP_WORDS[fate]] += 1
         counters[CUT] += len(division.parts) + division.overtaken + division.dropped - 1
         counters[DUPLICATED] += len(division.twice)
-        copies = {part: self._changed(frame, found, part, number) for part in division.parts if part.fate}
+        copies = {part: self.altered(frame, found, part, number) for part in division.parts if part.fate}
         twice = [extract(frame, found, each, each + 1) for each in division.twice]
         group = frame[HEADER] & MULTICAST
         stays = [(part.start, part.stop) for part in division.parts if part not in copies]
@@ -327,61 +235,49 @@ class Intake:
                 piece = next(cut)
                 at, length, copy = offset + piece.offset, piece.length, piece.copy
             if copy is not None:
-                at, length = self._copy(copy), len(copy)
+                at, length = self.copy(copy), len(copy)
             last = part.deadline
             ring.put(last, at, length, part.stop - part.start, 1, group, now_ns, length - HEADER, offset)
         for copy in twice:
-            ring.put(last, self._copy(copy), len(copy), 1, 1, group, now_ns, len(copy) - HEADER, offset)
+            ring.put(last, self.copy(copy), len(copy), 1, 1, group, now_ns, len(copy) - HEADER, offset)
 
-    def _changed(self, frame: memoryview, found: Shape, part: Part, number: int) -> bytes:
+    def altered(self, frame: memoryview, found: Shape, part: Part, number: int) -> bytes:
         """Return a segment of a frame whose first segment has this number, corrupted or marked."""
         if part.fate is Fate.CORRUPT:
-            self._counters[CORRUPTED] += 1
+            self.counters[CORRUPTED] += 1
             bit = self.decisions.corrupt_bit(number + part.start, 1 << 32)
             return corrupt(frame, found, part.start, bit)
         marked = mark(frame, found, part.start) if part.fate is Fate.MARK else None
         if marked is None:
             return extract(frame, found, part.start, part.stop)
-        self._counters[MARKED] += 1
+        self.counters[MARKED] += 1
         return marked
 
-    def _overtake(
+    def overtake(
         self, frame: memoryview | bytes, found: Shape, place: int, number: int, fates: Collection[Fate]
     ) -> bool:
         """Write a segment before everything that is held, if that is among its fates; False when it is not,
         or when the receiver takes nothing."""
-        target, ring = self._target, self._ring
+        target, ring = self.target, self._ring
         if Fate.REORDER not in fates or target.backlog:
             return False
-        counters = self._counters
+        counters = self.counters
         before = counters[CORRUPTED], counters[MARKED]
         part = Part(place, place + 1, 0, change_of(fates))
-        single = self._changed(memoryview(frame), found, part, number - place)
+        single = self.altered(memoryview(frame), found, part, number - place)
         ring.begin()
-        error = target.write(single)
-        if error is None:
+        # The error itself would keep this call, and with it views of the ring, until garbage is collected.
+        written = target.write(single) is None
+        if written:
             target.account.received((single,), single[HEADER] & 1)
             counters[REORDERED] += 1
         else:
             counters[CORRUPTED], counters[MARKED] = before
         ring.rest(self._receiver)
-        return error is None
+        return written
 
     def _refuse(self, segments: int) -> None:
         """Count a frame of so many segments that cannot be held."""
-        self._counters[ESEGMENTS] += segments
+        self.counters[ESEGMENTS] += segments
         self.changed = True
-        self._target.account.lost(WRITE_ERROR)
-
-
-def _single(length: int) -> Shape:
-    """Return the shape of a frame of one segment."""
-    return Shape(length, 0, 1, length, 0, 0, False, False)
-
-
-def _wire(lengths: Sequence[int]) -> int:
-    """Return the bytes on the wire of frames of one segment, from their lengths with virtio_net_hdr."""
-    count, first = len(lengths), lengths[0]
-    if first >= _SHORTEST and lengths.count(first) == count:
-        return (first + _ON_WIRE) * count
-    return sum([max(length, _SHORTEST) for length in lengths]) + _ON_WIRE * count
+        self.target.account.lost(WRITE_ERROR)

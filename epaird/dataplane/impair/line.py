@@ -25,12 +25,13 @@ direction have one line, because a link has one rate, one order and one sequence
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable
 
-from epaird.dataplane.burst import SLOT, Burst
-from epaird.dataplane.frames import HEADER, SHORTEST
+from epaird.dataplane.burst import Burst
+from epaird.dataplane.frames import HEADER
+from epaird.dataplane.impair.bursts import Bursts
 from epaird.dataplane.impair.decisions import Decisions
+from epaird.dataplane.impair.direct import FEW, LONG, Direct
 from epaird.dataplane.impair.intake import Intake
 from epaird.dataplane.impair.release import Release
 from epaird.dataplane.impair.timetable import NEVER, Timetable
@@ -39,23 +40,19 @@ from epaird.dataplane.port import Port
 from epaird.ipc.counters import ADDED_SEGMENTS, DOWN, FLUSHED, FULL
 from epaird.ipc.impairment import LineSpec
 from epaird.ipc.ledger import Words
+from epaird.ipc.linecounters import mirror, mirror_held, mirror_released
 from epaird.ipc.ring import Ring
 from epaird.ipc.ringchanges import give_back
 from epaird.ipc.ringfile import ADDED, HEAD, OCTETS, OUT
-
-LONG: Final = 4096
-"""Bytes of a frame after which frames are read straight into the ring."""
-LONG_AT_ONCE: Final = 4
-"""Long frames that make a burst."""
 
 
 class Line:
     """The line of the ports that transmit in one direction."""
 
     __slots__ = (
-        "_blocked", "_clock", "_drained", "_draining", "_given", "_intake", "_limit", "_long", "_passed",
-        "_paused", "_pipeline", "_queues", "_receiver", "_release", "_ring", "_slots", "_targets",
-        "_timetable", "_waiting", "_words", "due_ns",
+        "_blocked", "_bursts", "_clock", "_direct", "_directly", "_drained", "_draining", "_given", "_intake",
+        "_limit", "_passed", "_paused", "_pipeline", "_queues", "_receiver", "_release", "_ring", "_slots",
+        "_targets", "_timetable", "_waiting", "_words", "due_ns",
     )  # fmt: skip
 
     def __init__(
@@ -96,15 +93,17 @@ class Line:
         """Ports without impairment."""
         self._drained = drained
         self._blocked = False
-        self._long = False
+        self._directly = True
         self._passed = self._given = -1
-        self._intake = Intake(ring, receiver, pipeline.coalescer, spec, decisions)
+        self._intake = Intake(ring, receiver, spec, decisions)
+        self._bursts = Bursts(ring, self._intake, pipeline.coalescer)
+        self._direct = Direct(ring, self._intake, pipeline)
         self._release = Release(ring, receiver, self._targets)
         ring.suspended = True
         ring.settle(None, receiver)
         ring.intake[ADDED] = receiver[ADDED_SEGMENTS]
         ring.commit_intake()
-        ring.mirror(words)
+        mirror(ring.intake, ring.release, words)
         words[FULL] = 0
 
     # Ports.
@@ -171,7 +170,10 @@ class Line:
             pipeline.queue.overflow(source)
             pipeline.poller.stop_reading(source)
             return False
-        exhausted = self._read_long(source) if self._long else pipeline.forward(source, source.at_once, self)
+        if self._directly:
+            exhausted = self._read_directly(source)
+        else:
+            exhausted = pipeline.forward(source, source.at_once, self)
         if self._timetable.next_ns <= (now_ns := self._clock()):
             self._timetable.run(now_ns)
         else:
@@ -189,58 +191,29 @@ class Line:
         count = len(lengths)
         octets = sum(lengths) - HEADER * count
         multicasts = burst.multicasts()
-        self._long = lengths[-1] > LONG
+        self._directly = count <= FEW or lengths[-1] > LONG
         if source is not self._intake.source:
             self._intake.use(source, self._slots[source])
-        self._intake.take(burst, now_ns, multicasts)
+        self._bursts.take(burst, now_ns, multicasts)
         self._publish(source, count, octets, multicasts)
 
-    def _read_long(self, source: Port) -> bool:
+    def _read_directly(self, source: Port) -> bool:
         """Read frames into the ring; as :meth:`transmit`."""
-        ring, burst = self._ring, self._pipeline.burst
-        offset = ring.write
-        found: list[tuple[int, int]] = []
-        burst.lengths, burst.verdicts = [], {}
-        exhausted = False
-        for _ in range(LONG_AT_ONCE if source.receiver.offload else 1):
-            view = ring.data[offset : offset + SLOT]
-            try:
-                length = source.read(view)
-            except OSError:
-                self._pipeline.poller.gone(source)
-                length = None
-            if length is None:
-                exhausted = True
-                break
-            if not SHORTEST <= length <= source.limit:
-                reason = source.examine(view, length, source.limit)
-                if reason is not None:
-                    self._pipeline.refuse(source, view[:length], reason)
-                    continue
-            found.append((offset, length))
-            offset += length
-            burst.lengths.append(length)
-        if found:
-            self._take_long(source, found)
-        return exhausted
-
-    def _take_long(self, source: Port, found: Sequence[tuple[int, int]]) -> None:
-        """Hold frames that lie in the ring."""
-        ring = self._ring
+        direct = self._direct
+        exhausted = direct.read(source)
+        count = len(direct.frames)
+        self._pipeline.burst.lengths = [count] * count  # not empty if answers may follow
+        if not count:
+            return exhausted
         if source.account.words[DOWN] and source.down:
-            source.account.undeliverable(FLUSHED, len(found))
-            return
-        now_ns = self._clock()
-        multicasts = octets = 0
+            source.account.undeliverable(FLUSHED, count)
+            return exhausted
         if source is not self._intake.source:
             self._intake.use(source, self._slots[source])
-        ring.write = sum(found[-1])
-        for offset, length in found:
-            octets += length - HEADER
-            multicasts += ring.data[offset + HEADER] & 1
-            self._intake.admit(offset, length, now_ns)
-        self._long = found[-1][1] > LONG
-        self._publish(source, len(found), octets, multicasts)
+        octets, multicasts = direct.take(self._clock())
+        self._directly = direct.again
+        self._publish(source, count, octets, multicasts)
+        return exhausted
 
     def _publish(self, source: Port, count: int, octets: int, multicasts: int) -> None:
         """Commit what was read, and count it."""
@@ -249,12 +222,12 @@ class Line:
         changed = self._intake.changed
         self._intake.save()
         ring.commit_intake()
-        self._receiver[ADDED_SEGMENTS] = ring.intake[ADDED]
         source.account.sent(count, octets, multicasts)
         if changed:
-            ring.mirror(self._words)
+            self._receiver[ADDED_SEGMENTS] = ring.intake[ADDED]
+            mirror(ring.intake, ring.release, self._words)
         else:
-            ring.mirror_intake(self._words)
+            mirror_held(ring.intake, ring.release, self._words)
         if ring.tail == before and ring.head > before:
             self._schedule()
 
@@ -265,7 +238,7 @@ class Line:
         first = self._ring.tail
         if not (self._paused or self._ring.suspended):
             refusing = self._release.run(now_ns, until_ns)
-            self._ring.mirror_release(self._words)
+            mirror_released(self._ring.intake, self._ring.release, self._words)
             self._blocked = refusing is not None
             if refusing is not None:
                 self._pipeline.poller.await_room(refusing)

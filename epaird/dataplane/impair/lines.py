@@ -29,8 +29,6 @@ from epaird.ipc.ringfile import same
 from epaird.ipc.ringsoundness import LOST, bound, opened
 from epaird.kernel.timerfd import Timer
 
-WRITE_NS: Final = 15_000
-"""Nanoseconds between the decision to release a frame and its arrival, while polling."""
 SPIN_NS: Final = 100_000
 """Most nanoseconds to poll before a frame is due, where the worker polls at all."""
 _STDERR: Final = 2
@@ -76,9 +74,8 @@ class Lines:
         self._pipeline = pipeline
         self._table = table
         self._drained = drained
-        self._timetable = Timetable(self._arm, time.monotonic_ns)
+        self._timetable = Timetable(self._arm, self._watch, time.monotonic_ns)
         self._timer: Timer | None = None
-        self._polling = False
         self._held: dict[Port, HeldLine] = {}
         self.tune(spin_us)
 
@@ -249,23 +246,18 @@ class Lines:
         self._timer.arm(at_ns)
 
     def _due(self) -> None:
-        timetable = self._timetable
-        timetable.woken()
-        if timetable.early_ns and not self._polling:
-            self._polling = True
-            self._poll()
+        if self._timer is not None:
+            self._timer.clear()
+        self._timetable.woken()
 
-    def _poll(self) -> None:
-        """Run what is due, and poll while something will be soon."""
-        timetable = self._timetable
-        now_ns = time.monotonic_ns()
-        if timetable.next_ns <= now_ns + WRITE_NS:
-            timetable.run(now_ns, WRITE_NS)
-        if timetable.next_ns - now_ns > timetable.early_ns:
-            self._polling = False
-        else:
-            os.sched_yield()
-            self._loop.call_soon(self._poll)
+    def _watch(self) -> None:
+        self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        if self._timetable.turn():
+            if self._timetable.polling:
+                os.sched_yield()
+            self._loop.call_soon(self._turn)
 
     def end(self) -> None:
         """Close the timer."""

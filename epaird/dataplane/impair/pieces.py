@@ -64,6 +64,11 @@ def shape(frame: memoryview, length: int) -> Shape:
         else:
             if found.segments > 1:
                 return found
+    return single(length)
+
+
+def single(length: int) -> Shape:
+    """Return the shape of a frame of one segment."""
     return Shape(length, 0, 1, length, 0, 0, False, False)
 
 

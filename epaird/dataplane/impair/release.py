@@ -48,6 +48,8 @@ class Release:
             written, error, target = self._write(now_ns, until_ns, left)
             left -= written + 1
             if error is None:
+                if written and not ring.tail % ring.records:
+                    continue  # at the end of the table
                 break
             if isinstance(error, BlockingIOError):
                 return target
@@ -69,27 +71,24 @@ class Release:
             return False
         return len(frames) == count and unjoin(ring, frames, HEADER)
 
-    def _write(self, now_ns: int, until_ns: int, most: int) -> tuple[int, OSError | None, Port]:
-        """Write records until one is not due or is refused; return how many were written, the error, and the
-        queue of the last one."""
-        ring, targets, write = self._ring, self._targets, os.write
-        target, fd, queue = next(iter(targets.values())), -1, -1
-        table, data, mask, unpack = ring.table, ring.data, ring.records - 1, RECORD.unpack_from
+    def _write(self, now_ns: int, until_ns: int, most: int) -> tuple[int, OSError | None, Port | None]:
+        """Write records until one is not due or is refused, or the table ends; return how many were written,
+        the error, and the queue of the last one."""
+        ring, targets, write, data = self._ring, self._targets, os.write, self._ring.data
+        first = ring.tail
+        place = first % ring.records
+        last = place + min(ring.head - first, most, ring.records - place)
+        target, fd, queue, late_of = None, -1, -1, -1
         gone = Released()
         error: OSError | None = None
-        frames = segments = octets = 0
-        first = number = ring.tail
-        stop = min(ring.head, first + most)
-        late_of = -1
-        late_frames = 0
-        while number < stop:
-            deadline, offset, length, each_segments, each_frames, flags, _, each_octets, _, slot = unpack(
-                table, (number & mask) * _TABLE_STEP
-            )
+        records = frames = segments = octets = late_frames = 0
+        for (
+            deadline, offset, length, each_segments, each_frames, flags, _, each_octets, _, slot
+        ) in RECORD.iter_unpack(ring.table[place * _TABLE_STEP : last * _TABLE_STEP]):  # fmt: skip
             if deadline > until_ns:
                 break
             if slot != queue:
-                queue, target = slot, targets.get(slot, target)
+                queue, target = slot, targets.get(slot) or next(iter(targets.values()))
                 if target.backlog:
                     error = BlockingIOError()
                     break
@@ -99,7 +98,7 @@ class Release:
             except OSError as refusal:
                 error = refusal
                 break
-            number += 1
+            records += 1
             frames += each_frames
             segments += each_segments
             octets += each_octets
@@ -110,15 +109,16 @@ class Release:
                     self._late(now_ns - late_of, late_frames)
                 late_of, late_frames = deadline, 0
             late_frames += each_frames
-        if number > first:
+        if records:
             self._late(now_ns - late_of, late_frames)
-            gone.records, gone.frames, gone.segments, gone.octets = number - first, frames, segments, octets
+            gone.records, gone.frames, gone.segments, gone.octets = records, frames, segments, octets
             ring.released(gone, self._receiver)
-        return number - first, error, target
+        return records, error, target
 
     def _late(self, late_ns: int, frames: int) -> None:
         """Count frames by how late they are delivered; those that are early are not late."""
-        late_ns = max(0, late_ns)
+        if late_ns < 0:
+            late_ns = 0
         release = self._ring.release
         # After days of overload it begins again from 0, and does not end the worker and its successors.
         release[LATE_SUM] = release[LATE_SUM] + late_ns * frames & WORD_MAX

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from epaird.dataplane.frames import HEADER
+
 PREAMBLE: Final = 8
 """Bytes before a frame, with the start frame delimiter."""
 CHECK_SEQUENCE: Final = 4
@@ -18,3 +20,7 @@ UNCHECKED: Final = PREAMBLE + GAP
 """Bytes that the frame check sequence does not protect."""
 SHORTEST: Final = 60
 """Bytes of the shortest frame without its frame check sequence (ETH_ZLEN): shorter ones are padded."""
+PADDED: Final = HEADER + SHORTEST
+"""Bytes, virtio_net_hdr included, up to which a frame is padded."""
+ON_WIRE: Final = OVERHEAD - HEADER
+"""Bytes of a frame on a wire less those with its virtio_net_hdr."""

@@ -47,7 +47,7 @@ async def test_a_worker_that_polls_delivers_too() -> None:
         cable.a.sends(*numbered(5))
         assert await receives(cable.b, 5) == numbered(5)
         lines = cable.control.worker._lines
-        await eventually(lambda: not lines._polling)
+        await eventually(lambda: not lines._timetable._watching)
 
 
 @on_loop

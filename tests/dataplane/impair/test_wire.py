@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epaird.dataplane.frames import HEADER
-from epaird.dataplane.impair import intake, pieces
+from epaird.dataplane.impair import bursts, pieces
 from epaird.dataplane.impair.wire import OVERHEAD, SHORTEST, UNCHECKED
 
 
@@ -15,4 +15,5 @@ def test_a_burst_and_a_single_frame_are_counted_alike() -> None:
     for length in (HEADER + 14, HEADER + SHORTEST - 1, HEADER + SHORTEST, HEADER + 1514):
         frame = bytes(length)
         found = pieces.shape(memoryview(frame), length)
-        assert intake._wire([length, length]) == 2 * pieces.wire_octets(found, 0)
+        assert bursts._sizes([length, length]) == [pieces.wire_octets(found, 0)] * 2
+        assert bursts._wire([length, length]) == 2 * pieces.wire_octets(found, 0)
