@@ -210,12 +210,13 @@ def test_records_are_judged_only_where_that_is_asked_for(fd: int) -> None:
     ring.close()
     assert fault == ""
     ring, fault = opened(fd, line, receiver, records=True)
+    before[HELD_FRAMES : HELD_FRAMES + 3] = 0, 0, 0
+    before[ESEGMENTS] += 4
     with closing(ring):
         assert fault == "the records of a ring contradict its state"
         assert (ring.held(), ring.decided(), logged(fd)) == (Held(), (), [])
+        assert line.tolist() == before
         ring.mirror(line)
-    assert receiver[IERRORS + WRITE_ERROR] == 3 == sum(receiver)
-    before[HELD_FRAMES : HELD_FRAMES + 3] = 0, 0, 0
-    before[ESEGMENTS] += 4
     assert line.tolist() == before
+    assert receiver[IERRORS + WRITE_ERROR] == 3 == sum(receiver)
     assert not maps()

@@ -117,3 +117,9 @@ def test_garbage_never_raises(frame: bytes, length: int) -> None:
     length = min(len(view), max(HEADER + 14, length))
     if not ecn_capable(view, length):
         assert not mark_in_place(view, length)
+
+
+def test_what_is_no_ip_is_not_marked_whatever_its_virtio_net_hdr_has() -> None:
+    frame = memoryview(b"\xff" * HEADER + bytes(Ether() / ARP()))
+    assert not ecn_capable(frame, len(frame))
+    assert not mark_in_place(frame, len(frame))
