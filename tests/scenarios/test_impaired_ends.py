@@ -49,7 +49,7 @@ def test_an_impairment_expires_whatever_ends_meanwhile(
 ) -> None:
     daemon = lab.daemon(CABLE, workers=1)
     epairctl(lab, "impair", "epair0", "delay", "1ms", "seed", "7")
-    assert "expires in 1 s" in epairctl(lab, "impair", "epair0", "for", "1s", "loss", "100%")
+    assert "expires in 1s" in epairctl(lab, "impair", "epair0", "for", "1s", "loss", "100%")
     daemon = fault(lab, daemon)
     until(lambda: "loss 100%" not in epairctl(lab, "impair", "epair0"), daemon.__repr__)
     shown = epairctl(lab, "impair", "epair0")
