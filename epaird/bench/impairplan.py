@@ -48,7 +48,7 @@ class ImpairedJob:
     title: str
     """The job's title in messages."""
     load: Job
-    """What is sent, over the first ``load.pairs`` pairs."""
+    """The datagrams, sent over the first ``load.pairs`` pairs."""
     impairment: Mapping[str, str] = field(default_factory=dict)
     """The keys of both directions of these pairs; empty: not impaired."""
     poll_spin_us: int = POLL_SPIN_US

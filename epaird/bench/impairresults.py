@@ -42,7 +42,7 @@ RATES_MBIT: Final = {"10mbit": 10, "100mbit": 100, "1gbit": 1000}
 
 
 class ImpairmentResults(Results):
-    """What impairments cost, and how exact they are."""
+    """The costs of impairments, and their errors."""
 
     part = "impairment"
     plan: ImpairmentPlan

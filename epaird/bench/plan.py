@@ -82,7 +82,7 @@ class Job:
 
 
 class RunPlan(Protocol):
-    """What all parts of a bench have in common."""
+    """The results that all parts of a bench have."""
 
     @property
     def rounds(self) -> int:

@@ -32,8 +32,8 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "queue": ("rate", "trace"),
     "ecn": ("queue",),
 }
-"""Keys that a key has no meaning without: one of these. What a key needs comes before it. ``jitter`` alone
-has a meaning, but not where ``delay`` is switched off."""
+"""For each key, those of which it needs one to have a meaning; needed keys come first. ``jitter`` alone has a
+meaning, but not where ``delay`` is switched off."""
 LOSSES: Final = ("loss", "loss_correlation", "loss_burst")
 """Keys that describe losses."""
 

@@ -1,4 +1,4 @@
-"""A ring whose contents may be anything: what is refused of it, and how it begins anew.
+"""A ring whose contents may be anything: its refusal, and its new beginning.
 
 A worker that was compromised, or has a bug, may leave any bytes in a ring, and may go on to write as long as
 it lives. No such content may end the next process that has the ring:
@@ -11,8 +11,8 @@ it lives. No such content may end the next process that has the ring:
    ledger.
 3. A deadline is bounded by the longest time for which the line can have held a frame (:func:`bound`).
 4. Decisions whose state is not sound begin anew (:mod:`epaird.dataplane.impair.decisions`).
-5. What is read from shared memory after that are records and the difference. The former are bounded by what
-   the ring holds when they are counted, and the kernel judges their frames as those of any program.
+5. After that, only records and the difference are read from shared memory. A record that is counted is
+   bounded by the total of the ring, and the kernel checks its frame like one of any program.
 
 This module is imported by worker processes: it uses the standard library only.
 """
@@ -56,7 +56,7 @@ from epaird.ipc.ringfile import (
 )
 
 LOST: Final = "the frames that impairment held are lost, its ring begins anew"
-"""What is logged of a ring that begins anew, after the reason."""
+"""The log line about a ring that begins anew, after the reason."""
 _WORDS: Final = RECORD.size // 8
 _HALVES: Final = RECORD.size // 4
 _REFUSED: Final = IERRORS + WRITE_ERROR

@@ -38,7 +38,7 @@ class FakeOperations:
         self.impairments: dict[str, PairImpairment] = {}
         """Impairments by the name that is asked for; others have a delay in one direction."""
         self.impaired: dict[str, PairImpairment] = {}
-        """What impairments are after the next change of them."""
+        """The impairments after the next change."""
         self.requested: list[tuple[object, ...]] = []
         """Changes that were made."""
         self.bus = EventBus(capacity=16)

@@ -1,4 +1,4 @@
-"""What the slot of a line shows of its ring."""
+"""The counters of a ring that its line's slot shows."""
 
 from __future__ import annotations
 

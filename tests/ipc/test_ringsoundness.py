@@ -1,4 +1,4 @@
-"""What is refused of a ring's contents, and how it begins anew."""
+"""Contents of a ring that are refused, and the new beginning of such a ring."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_the_line_counts_what_a_receiver_that_is_gone_did_not_get(lab: Lab, end:
 
 
 def test_an_impaired_cable_that_is_unplugged_and_plugged_again(lab: Lab) -> None:
-    """What was held is counted, what follows is delivered, and the line goes on."""
+    """Held frames are counted, later ones are delivered, and the line goes on."""
     lab.namespace("red", ipv6=False)
     lab.namespace("blue", ipv6=False)
     daemon = lab.daemon(pair(ipv6=False) + '\n[epair.epair0.a.impair]\ndelay = "60s"\n', workers=1)

@@ -1,4 +1,4 @@
-"""What users send over impaired pairs: the kernels at both ends agree with every count of the daemon."""
+"""Traffic of users over impaired pairs: the kernels at both ends agree with all counts of the daemon."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Ifnet(ABC):
 
     @property
     def descriptors(self) -> int:
-        """How many descriptors its device and its line take."""
+        """The number of descriptors of its device and its line."""
         return len(self.tap.fds) + (len(self.line.files) if self.line is not None else 0)
 
     @property

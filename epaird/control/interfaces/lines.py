@@ -42,7 +42,7 @@ class Applied:
     """The impairment of a line."""
 
     spec: LineSpec | None = None
-    """What its worker is given; None for none."""
+    """The impairment that its worker has; None without one."""
     seed: int | None = None
     """As in :class:`OutgoingLine`."""
     trace: str = ""
@@ -83,7 +83,7 @@ class OutgoingLine:
         self._receiver: int | None = target - 1 if 0 < target <= table.slots else None
         """Slot of the interface that the ring holds frames for."""
         self._uses = 0
-        """How often its ring was mapped or closed."""
+        """The number of times that its ring was mapped or closed."""
         self._longest_ns = 0
         """The longest time for which any impairment that it had holds a frame."""
 

@@ -137,7 +137,7 @@ class SavedLine(BaseModel):
 
     @property
     def files(self) -> int:
-        """How many descriptors it has: its ring's, and those of a trace and a replay."""
+        """The number of its descriptors: the ring's, and those of a trace and a replay."""
         return 1 + (self.spec is not None and self.spec.trace + self.spec.replay)
 
     @classmethod

@@ -44,7 +44,7 @@ class HeldLine:
         self.fds = fds
         """The ring's descriptor, then its trace's and its replay's."""
         self.spec = spec
-        """What it carries out."""
+        """The impairment that it applies."""
         self.members: dict[Port, tuple[AttachedCable, int]] = {}
         """The ports that have its descriptors, each with its cable and its number there. All of them are the
         line's, except those that are detached and kept."""

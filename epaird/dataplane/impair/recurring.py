@@ -16,7 +16,7 @@ from epaird.dataplane.impair.wire import OVERHEAD, SHORTEST
 from epaird.dataplane.superframe import NotSegmentable, Shape, parse
 
 UNKNOWN: Final = (0, 0)
-"""What is returned about a frame that is not like the last one."""
+"""The result for a frame that is not like the last one."""
 _START: Final = HEADER + ETHERNET
 # virtio_net_hdr; EtherType and first byte of the IP header; protocol; data offset of the TCP header.
 _TCP_IPV4: Final = struct.Struct("=10s12x3s8xB22xB")

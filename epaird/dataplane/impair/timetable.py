@@ -66,11 +66,11 @@ class Timetable:
         self.next_ns = NEVER
         """The earliest time that a line is scheduled for; NEVER without one."""
         self.early_ns = 0
-        """How much earlier the timer is to end, so that the loop can poll until the time has come."""
+        """The time by which the timer ends earlier, so that the loop can poll until the frame is due."""
         self.polling = False
         """True while the loop turns only because a line will be due soon."""
         self.lead_ns = 0
-        """How long it takes to wake up; 0 while the loop polls."""
+        """The time that waking up takes; 0 while the loop polls."""
         self._arm = arm
         self._watch = watch
         self._clock = clock

@@ -1,4 +1,4 @@
-"""What is dropped from a burst, and how the datagrams around that are joined."""
+"""Datagrams that are dropped from a burst, and the joining of those around them."""
 
 from __future__ import annotations
 

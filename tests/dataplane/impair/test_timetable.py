@@ -1,4 +1,4 @@
-"""When lines run."""
+"""The times at which lines run."""
 
 from __future__ import annotations
 
